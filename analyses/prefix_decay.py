@@ -1,0 +1,300 @@
+"""Prefix decay: how often the teacher still answers right after k tokens of somebody else's rollout.
+
+Rows of the rollouts table in, measurements out; no model, no file. Two views of each curve:
+
+    open            rollouts that are still open at k, each beside its own student outcome and the teacher's unprefixed
+                    accuracy on the same problem. The headline: what a prefix does.
+    carry-forward   every rollout; one that ended before k counts as it stands. The paper's curve, which falls to the
+                    student's accuracy as rollouts end, decay or not.
+
+Every accuracy is a mean over rollouts, and every interval resamples problems.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decaylab import retention
+from decaylab import statistics as st
+from decaylab.measurements import Measurement, to_frame
+
+MEAN_OVER_ROLLOUTS = "mean over rollouts"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a measurement is made with.
+
+    answer_rule: the rule whose grades are reported. level: of every interval and band, pointwise and simultaneous.
+    """
+
+    prefix_lengths: tuple[int, ...]
+    answer_rule: str
+    seed: int = 0
+    level: float = 0.95
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Continuations of one length, one entry a rollout [rollouts].
+
+    correct: the continuation's grade. author: the grade of the rollout that the prefix is cut from. unprefixed: the
+    continuing policy's accuracy on the same problem without a prefix. problems: integer codes. tokens: written, in all.
+    """
+
+    correct: Floats
+    author: Floats
+    unprefixed: Floats
+    problems: NDArray[np.int64]
+    tokens: int
+
+
+def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Every measurement that the rollouts allow.
+
+    Args:
+        rollouts: rows of the rollouts table: the conditions ``student`` and ``teacher``, and any of ``student-prefix``,
+            ``own-prefix``, ``swapped`` and ``reverse``.
+        settings: prefix lengths, answer rule, seed and level.
+    """
+    return to_frame(_Decay(rollouts, settings).rows())
+
+
+class _Decay:
+    def __init__(self, rollouts: pd.DataFrame, settings: Settings) -> None:
+        self.settings = settings
+        self.data = rollouts.assign(
+            correct=(rollouts[f"grade_{settings.answer_rule}"] == "correct").astype(float),
+            code=rollouts["problem_id"].map({name: i for i, name in enumerate(sorted(set(rollouts["problem_id"])))}),
+            tokens=rollouts["response_ids"].map(len),
+        )
+        self.outcome = self.data.set_index("rollout_id")["correct"]
+        self.accuracy = {
+            role: self.data[self.data.condition == role].groupby("code")["correct"].mean() for role in ("student", "teacher")
+        }
+        self.codes = np.sort(self.data["code"].unique())
+
+    def rows(self) -> Iterable[Measurement]:
+        yield from self.baselines()
+        yield from self.student_prefix()
+        if self.has("own-prefix"):
+            yield from self.curve("own-prefix", self.arms("own-prefix", "teacher"), reference="author")
+            yield from self.carry_forward("own-prefix", "teacher")
+        yield from self.split_by_fate()
+        if self.has("swapped"):
+            yield from self.curve("swapped", self.arms("swapped", "teacher"))
+        if self.has("reverse"):
+            yield from self.curve("reverse", self.arms("reverse", "student"))
+
+    def has(self, condition: str) -> bool:
+        return bool((self.data.condition == condition).any())
+
+    def row(self, what: str, condition: str, estimate: st.Estimate, unit: str = "fraction", **more: object) -> Measurement:
+        values: dict[str, object] = {
+            "value": estimate.value,
+            "low": estimate.low,
+            "high": estimate.high,
+            "standard_error": estimate.standard_error,
+            "method": estimate.method,
+            "problems": estimate.problems,
+            "rollouts": estimate.rollouts,
+            "note": estimate.note,
+            "estimand": MEAN_OVER_ROLLOUTS,
+            "level": self.settings.level,
+            "answer_rule": self.settings.answer_rule,
+            "seed": self.settings.seed,
+            "run": self.settings.run,
+        }
+        return Measurement(what=what, condition=condition, unit=unit, **{**values, **more})  # type: ignore[arg-type]
+
+    def arms(self, condition: str, role: str, keep: Callable[[pd.DataFrame], pd.Series] | None = None) -> dict[int, Arm]:
+        """The continuations of a condition by prefix length, empty where no rollout was open; ``role`` wrote them."""
+        rows = self.data[self.data.condition == condition]
+        if keep is not None:
+            rows = rows[keep(rows)]
+        found = {}
+        for length in self.settings.prefix_lengths[1:]:
+            at = rows[rows.prefix_tokens == length]
+            found[length] = Arm(
+                at["correct"].to_numpy(),
+                at["prefix_rollout_id"].map(self.outcome).to_numpy(dtype=float),
+                at["code"].map(self.accuracy[role]).to_numpy(dtype=float),
+                at["code"].to_numpy(dtype=np.int64),
+                int(at["tokens"].sum()),
+            )
+        return found
+
+    def plain(self, role: str) -> Arm:
+        """The unprefixed rollouts of a policy; at prefix length 0 they are both curve and reference."""
+        rows = self.data[self.data.condition == role]
+        codes = rows["code"].to_numpy(dtype=np.int64)
+        unprefixed = rows["code"].map(self.accuracy[role]).to_numpy(dtype=float)
+        correct = rows["correct"].to_numpy()
+        return Arm(correct, correct, unprefixed, codes, int(rows["tokens"].sum()))
+
+    def baselines(self) -> Iterable[Measurement]:
+        for role in ("student", "teacher"):
+            arm = self.plain(role)
+            estimate = st.proportion(arm.correct, arm.problems, level=self.settings.level)
+            yield self.row("accuracy", role, estimate, view="all", prefix_tokens=0.0, tokens=arm.tokens)
+
+    def student_prefix(self) -> Iterable[Measurement]:
+        """The headline curve, what it stands beside, and the paper's carry-forward curve."""
+        arms = self.arms("student-prefix", "teacher")
+        yield from self.curve("student-prefix", arms)
+        yield from self.beside(arms)
+        yield from self.recovery_and_spoil(arms)
+        yield from self.carry_forward("student-prefix", "student")
+
+    def curve(self, condition: str, arms: dict[int, Arm], reference: str = "unprefixed") -> Iterable[Measurement]:
+        """Accuracy at each length, its reference over the same rollouts, and their paired difference with p-values.
+
+        reference: ``unprefixed``, the continuing policy alone on the same problems; or ``author``, the grade of the very
+        rollout that the prefix was cut from (for the own-prefix control both have one expectation among open rollouts).
+        """
+        lengths = list(arms)
+        if not lengths:
+            return
+        references = {length: getattr(arms[length], reference) for length in lengths}
+        differences = {length: arms[length].correct - references[length] for length in lengths}
+        band = self.critical({length: arms[length].correct for length in lengths}, arms)
+        band_of_differences = self.critical(differences, arms)
+        p_values = [self.p_value(differences[k], arms[k].problems) for k in lengths]
+        level = self.settings.level
+        for length, p_value, p_holm in zip(lengths, p_values, st.holm(p_values), strict=True):
+            arm, place = arms[length], {"view": "open", "prefix_tokens": float(length), "tokens": arms[length].tokens}
+            accuracy = st.proportion(arm.correct, arm.problems, level=level)
+            wide = st.proportion(arm.correct, arm.problems, level=level, critical=band)
+            yield self.row("accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place)
+            alone = st.proportion(references[length], arm.problems, level=level)
+            yield self.row("reference_accuracy", condition, alone, **place)
+            change = st.paired_difference(arm.correct, references[length], arm.problems, level=level)
+            wide = st.paired_difference(arm.correct, references[length], arm.problems, level=level, critical=band_of_differences)
+            yield self.row(
+                "accuracy_difference",
+                condition,
+                change,
+                band_low=wide.low,
+                band_high=wide.high,
+                p_value=p_value,
+                p_value_holm=float(p_holm),
+                **place,
+            )
+            detectable = st.smallest_detectable_difference(change.standard_error, level=level)
+            yield self.number("smallest_detectable_difference", condition, detectable, change, **place)
+
+    def critical(self, values: dict[int, Floats], arms: dict[int, Arm]) -> float:
+        """Multiplier of the band over all lengths of one curve."""
+        columns = [st.influence(values[length], arm.problems, self.codes) for length, arm in arms.items() if len(arm.problems)]
+        if not columns:
+            return math.nan
+        present = np.stack(columns, axis=1)[np.isin(self.codes, np.concatenate([arm.problems for arm in arms.values()]))]
+        return st.simultaneous_critical(present, level=self.settings.level, seed=self.settings.seed)
+
+    def p_value(self, differences: Floats, problems: NDArray[np.int64]) -> float:
+        """Of the sign-flip test; NaN without rollouts."""
+        return st.sign_flip_p(differences, problems, seed=self.settings.seed) if len(problems) else math.nan
+
+    def number(self, what: str, condition: str, value: float, like: st.Estimate, **more: object) -> Measurement:
+        """A number without an interval, over the rollouts of another estimate."""
+        note = like.note if math.isnan(value) else ""
+        bare = st.Estimate(value, math.nan, math.nan, math.nan, "", like.problems, like.rollouts, note)
+        return self.row(what, condition, bare, **more)
+
+    def beside(self, arms: dict[int, Arm]) -> Iterable[Measurement]:
+        """What stands beside the headline: the student's outcome, the open share, retained advantage, half-decay."""
+        level, seed = self.settings.level, self.settings.seed
+        student, teacher = self.plain("student"), self.plain("teacher")
+        total = len(student.correct)
+        opened = []
+        for length, arm in arms.items():
+            place = {"view": "open", "prefix_tokens": float(length), "tokens": arm.tokens}
+            own = st.proportion(arm.author, arm.problems, level=level)
+            yield self.row("student_accuracy", "student-prefix", own, **place)
+            yield self.number("open_share", "student-prefix", len(arm.correct) / total, own, **place)
+            opened.append(retention.OpenRollouts(arm.correct, arm.author, arm.unprefixed, arm.problems))
+            retained = retention.retained_advantage(*opened[-1], level=level, seed=seed)
+            yield self.row("retained_advantage", "student-prefix", retained, **place)
+        gap = st.paired_difference(teacher_on(student, self.accuracy["teacher"]), student.correct, student.problems, level=level)
+        yield self.row("teacher_advantage", "student-prefix", gap, view="all", prefix_tokens=0.0, tokens=teacher.tokens)
+        reached = [(length, arm) for length, arm in zip(arms, opened, strict=True) if len(arms[length].problems)]
+        if reached:  # the curve ends where the last rollout does
+            half = retention.half_decay(
+                [length for length, _ in reached], [arm for _, arm in reached], level=level, seed=seed
+            )
+            yield self.row("half_decay_length", "student-prefix", half, unit="tokens", view="open")
+
+    def recovery_and_spoil(self, arms: dict[int, Arm]) -> Iterable[Measurement]:
+        """P(teacher right | student wrong), and P(teacher wrong | student right, teacher right unprefixed).
+
+        The unprefixed samples of a problem belong to no particular rollout, so the second is weighted by their accuracy.
+        """
+        for length, arm in arms.items():
+            place = {"view": "open", "prefix_tokens": float(length), "tokens": arm.tokens}
+            lost, won = 1 - arm.author, arm.author * arm.unprefixed
+            level = self.settings.level
+            recovery = st.proportion(arm.correct, arm.problems, weights=lost, level=level)
+            spoil = st.proportion(1 - arm.correct, arm.problems, weights=won, level=level)
+            yield self.row("recovery_rate", "student-prefix", recovery, **place)
+            yield self.row("spoil_rate", "student-prefix", spoil, **place)
+
+    def carry_forward(self, condition: str, author: str) -> Iterable[Measurement]:
+        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone."""
+        plain = self.data[self.data.condition == author]
+        rows = self.data[self.data.condition == condition]
+        level = self.settings.level
+        arms: dict[int, Arm] = {}
+        for length in self.settings.prefix_lengths[1:]:
+            at = rows[rows.prefix_tokens == length]
+            continued = at.set_index("prefix_rollout_id")["correct"]
+            kept = plain["rollout_id"].map(continued).fillna(plain["correct"]).to_numpy(dtype=float)
+            unprefixed = plain["code"].map(self.accuracy["teacher"]).to_numpy(dtype=float)
+            codes = plain["code"].to_numpy(dtype=np.int64)
+            arms[length] = Arm(kept, plain["correct"].to_numpy(), unprefixed, codes, int(at["tokens"].sum()))
+        if not arms:
+            return
+        band = self.critical({length: arm.correct for length, arm in arms.items()}, arms)
+        for length, arm in arms.items():
+            place = {"view": "carry-forward", "prefix_tokens": float(length), "tokens": arm.tokens}
+            accuracy = st.proportion(arm.correct, arm.problems, level=level)
+            wide = st.proportion(arm.correct, arm.problems, level=level, critical=band)
+            yield self.row("accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place)
+            change = st.paired_difference(arm.correct, arm.unprefixed, arm.problems, level=level)
+            p_value = self.p_value(arm.correct - arm.unprefixed, arm.problems)
+            yield self.row("accuracy_difference", condition, change, p_value=p_value, **place)
+            finished = 1 - len(rows[rows.prefix_tokens == length]) / len(plain)
+            yield self.number("finished_share", condition, finished, accuracy, **place)
+
+    def split_by_fate(self) -> Iterable[Measurement]:
+        """Open student prefixes that are correct so far against those already wrong.
+
+        By the step verifier where the problems have one; otherwise by whether the rollout ended right, which conditions on
+        the future: a prefix of a rollout that ended wrong may itself be sound. The estimand says which.
+        """
+        rows = self.data[self.data.condition == "student-prefix"]
+        if not len(rows):
+            return
+        verified = rows["prefix_correct_so_far"].notna().all()
+        ended_right = rows["prefix_rollout_id"].map(self.outcome) == 1
+        right = rows["prefix_correct_so_far"].astype(bool) if verified else ended_right
+        names = ("correct-so-far", "already-wrong") if verified else ("ended-right", "ended-wrong")
+        estimand = f"{MEAN_OVER_ROLLOUTS}; prefixes split by " + (
+            "the step verifier" if verified else "the rollout's own outcome (conditions on the future)"
+        )
+        for name, chosen in zip(names, (right, ~right), strict=True):
+            arms = self.arms("student-prefix", "teacher", keep=lambda frame, chosen=chosen: chosen.loc[frame.index])
+            for row in self.curve(name, arms):
+                yield Measurement(**{**row.__dict__, "estimand": estimand})
+
+
+def teacher_on(arm: Arm, accuracy: pd.Series) -> Floats:
+    """The teacher's accuracy on the problem of each rollout."""
+    return np.asarray(pd.Series(arm.problems).map(accuracy), dtype=np.float64)

@@ -1,0 +1,78 @@
+"""A key-value cache whose rows can be cut from one another, realigned and dropped.
+
+It is a plain `transformers` cache to the model. Columns are shared by all rows; a buffer with room to spare takes new
+ones without copying the old.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+SPARE_COLUMNS = 64
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values of one layer, [rows, heads, columns, features], as views into buffers with spare columns."""
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.columns = 0
+        self._keys = key_states.new_empty((*key_states.shape[:2], 0, key_states.shape[3]))
+        self._values = value_states.new_empty((*value_states.shape[:2], 0, value_states.shape[3]))
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        end = self.columns + key_states.shape[2]
+        if end > self._keys.shape[2]:
+            self._keys, self._values = self._grown(self._keys, end), self._grown(self._values, end)
+        self._keys[:, :, self.columns : end] = key_states
+        self._values[:, :, self.columns : end] = value_states
+        self._view(end)
+        return self.keys, self.values
+
+    def _grown(self, buffer: torch.Tensor, end: int) -> torch.Tensor:
+        grown = buffer.new_empty((*buffer.shape[:2], end + SPARE_COLUMNS + end // 8, buffer.shape[3]))
+        grown[:, :, : self.columns] = buffer[:, :, : self.columns]
+        return grown
+
+    def _view(self, columns: int) -> None:
+        self.columns = columns
+        self.keys, self.values = self._keys[:, :, :columns], self._values[:, :, :columns]
+
+    def keep(self, rows: torch.Tensor, first: int) -> None:
+        """Keeps these rows (repeats allowed), from this column on."""
+        self._keys = self._keys[:, :, first : self.columns].index_select(0, rows)
+        self._values = self._values[:, :, first : self.columns].index_select(0, rows)
+        self._view(self.columns - first)
+
+    def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
+        """Row i becomes columns [ends[i] - width, ends[i]) of old row rows[i]; columns before the first repeat it."""
+        columns = (ends[:, None] - width + torch.arange(width, device=ends.device)).clamp(min=0)
+        self._keys = self._keys[rows[:, None], :, columns].transpose(1, 2).contiguous()
+        self._values = self._values[rows[:, None], :, columns].transpose(1, 2).contiguous()
+        self._view(width)
+
+    def get_seq_length(self) -> int:
+        return self.columns if self.is_initialized else 0
+
+
+class GrowingCache(Cache):
+    """One `GrowingLayer` for each attention layer of a model."""
+
+    def __init__(self) -> None:
+        super().__init__(layer_class_to_replicate=GrowingLayer)
+
+    def keep(self, rows: torch.Tensor, first: int) -> None:
+        for layer in self.layers:
+            layer.keep(rows, first)
+
+    def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
+        for layer in self.layers:
+            layer.align(rows, ends, width)

@@ -1,0 +1,246 @@
+"""Collecting: the rollouts and continuations that a decay measurement stands on, stage by stage, part by part.
+
+    student         what the student writes                          own-prefix   the teacher continues its own rollouts
+    teacher         what the teacher writes unprefixed                swapped      ... a rollout to another problem
+    student-prefix  the teacher continues the student's rollouts      reverse      the student continues the teacher's
+
+Engines sample, a grading function judges, a run folder keeps; none of them is known here beyond that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from decaylab import abacus, store
+from decaylab.handover import HandOver
+from decaylab.options import CONTROLS
+from decaylab.problems import Problem
+from decaylab.progress import Reporter
+from decaylab.sampling import Engine, Request, SamplingSettings
+
+Grade = Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]]
+"""Responses and gold answers in; one verdict a response for each answer rule out."""
+
+
+@dataclass(frozen=True)
+class DecayPlan:
+    """What is sampled.
+
+    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
+    samples: rollouts for each problem and policy. max_tokens: the budget of prefix and continuation together.
+    controls: a subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own.
+    part_rows: a part on disk holds whole problems and about this many sequences.
+    """
+
+    prefix_lengths: tuple[int, ...]
+    samples: int
+    max_tokens: int
+    controls: tuple[str, ...]
+    sampling: SamplingSettings
+    part_rows: int = 256
+
+    def __post_init__(self) -> None:
+        lengths = self.prefix_lengths
+        if not lengths or lengths[0] != 0 or any(a >= b for a, b in zip(lengths, lengths[1:])):
+            raise ValueError(f"prefix_lengths must ascend from 0 without repeats, got {lengths}")
+        if lengths[-1] >= self.max_tokens:
+            raise ValueError(f"prefix_lengths must stay below max_tokens {self.max_tokens}, got {lengths[-1]}")
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}")
+        unknown = set(self.controls) - set(CONTROLS)
+        if unknown:
+            raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {', '.join(sorted(unknown))}")
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A rollout that is still to be written: its request, and what its row says beyond the response."""
+
+    request: Request
+    problem: Problem
+    condition: str
+    prefix_author: str = ""
+    prefix_tokens: int = 0
+    prefix_rollout_id: str = ""
+    prefix_correct_so_far: bool | None = None
+
+    @property
+    def rollout_id(self) -> str:
+        return f"{self.request.stage}/{self.problem.problem_id}/{self.request.sample}"
+
+
+class Collector:
+    """Runs stages of one measurement into one run folder. Counts what could not be handed over in ``left_out``."""
+
+    def __init__(
+        self,
+        student: Engine,
+        teacher: Engine,
+        problems: Sequence[Problem],
+        prompts: dict[str, dict[str, tuple[int, ...]]],
+        plan: DecayPlan,
+        grade: Grade,
+        answer_rules: tuple[str, ...],
+        folder: store.RunFolder,
+        reporter: Reporter,
+    ) -> None:
+        """prompts: role -> problem_id -> prompt ids."""
+        self.engines = {"student": student, "teacher": teacher}
+        self.problems, self.prompts, self.plan = problems, prompts, plan
+        self.grade, self.folder, self.reporter = grade, folder, reporter
+        self.schema = store.rollout_schema(answer_rules)
+        self.hand_over = HandOver(student.policy, teacher.policy)
+        self.tables: list[pa.Table] = []
+        self.left_out: dict[str, int] = {}
+
+    def collect(self, student_rollouts: pa.Table | None = None) -> pa.Table:
+        """Every stage of the plan; returns the rollouts table, which is then also in the folder.
+
+        student_rollouts: rollouts that somebody already has, in the table's schema, in place of the student's stage.
+        """
+        finished = self.folder.read_rollouts()
+        if finished is not None:
+            return finished
+        self.tables, self.left_out = [], {}
+        if student_rollouts is None:
+            student_rollouts = self._stage("student rollouts", "student", self._plain("student"))
+        else:
+            self.tables.append(student_rollouts)
+        teacher_rollouts = self._stage("teacher rollouts", "teacher", self._plain("teacher"))
+        self._continue("student-prefix", "teacher", "student", student_rollouts)
+        if "own-prefix" in self.plan.controls:
+            self._continue("own-prefix", "teacher", "teacher", teacher_rollouts)
+        if "swapped" in self.plan.controls:
+            self._continue("swapped", "teacher", "student", student_rollouts, shift=max(1, len(self.problems) // 2))
+        if "reverse" in self.plan.controls:
+            self._continue("reverse", "student", "teacher", teacher_rollouts)
+        return self.folder.merge(self.tables)
+
+    def _plain(self, role: str) -> list[Pending]:
+        return [
+            Pending(
+                Request(self.prompts[role][problem.problem_id], (), self.plan.max_tokens, role, problem.problem_id, sample),
+                problem,
+                condition=role,
+            )
+            for problem in self.problems
+            for sample in range(self.plan.samples)
+        ]
+
+    def _continue(self, condition: str, role: str, author: str, rollouts: pa.Table, shift: int = 0) -> None:
+        """One stage: ``role`` continues the first k tokens of each rollout that is still open at k, for every k > 0.
+
+        shift: the prefix stands under the problem so many places further on, instead of under its own.
+        """
+        if shift and len(self.problems) < 2:
+            self.reporter.note(f"{condition}: needs at least two problems, left out")
+            return
+        by_id = {problem.problem_id: index for index, problem in enumerate(self.problems)}
+        pending: list[Pending] = []
+        for row in rollouts.select(["rollout_id", "problem_id", "sample", "response_ids"]).to_pylist():
+            ids = self._content(row["response_ids"], author)
+            problem = self.problems[(by_id[row["problem_id"]] + shift) % len(self.problems)]
+            for length in self.plan.prefix_lengths[1:]:
+                if len(ids) >= length:
+                    one = self._continuation(condition, role, author, problem, row, ids[:length])
+                    pending += [one] if one else []
+        if not pending and self.plan.prefix_lengths[1:]:
+            self.reporter.note(f"{condition}: no rollout holds {self.plan.prefix_lengths[1]} tokens, left out")
+        order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
+        pending.sort(key=lambda one: order[one.problem.problem_id])
+        self._stage(condition, role, pending)
+
+    def _content(self, ids: list[int], role: str) -> list[int]:
+        return ids[:-1] if ids and ids[-1] in self.engines[role].policy.end_ids else ids
+
+    def _continuation(
+        self, condition: str, role: str, author: str, problem: Problem, row: dict[str, Any], ids: list[int]
+    ) -> Pending | None:
+        handed = ids if role == author else self.hand_over(ids, author)
+        room = self.plan.max_tokens - len(handed) if handed else 0
+        if handed is None or room < 1:
+            self.left_out[condition] = self.left_out.get(condition, 0) + 1
+            return None
+        correct = None
+        if problem.steps is not None:
+            text = self.engines[author].policy.decode(ids)
+            correct = abacus.check_steps(text, problem.steps).correct_so_far
+        stage = f"{condition}/{len(ids)}"
+        prompt = self.prompts[role][problem.problem_id]
+        return Pending(
+            Request(prompt, tuple(handed), room, stage, problem.problem_id, row["sample"]),
+            problem,
+            condition,
+            prefix_author=author,
+            prefix_tokens=len(ids),
+            prefix_rollout_id=row["rollout_id"],
+            prefix_correct_so_far=correct,
+        )
+
+    def _stage(self, name: str, role: str, pending: list[Pending]) -> pa.Table:
+        """Runs a stage part by part; parts that are on disk already are read."""
+        tables = []
+        with self.reporter.stage(name, len(pending)) as progress:
+            for number, part in enumerate(_parts(pending, self.plan.part_rows)):
+                table = self.folder.read_part(name, number)
+                if table is None:
+                    requests = [one.request for one in part]
+                    responses = self.engines[role].sample(requests, self.plan.sampling, progress.advance)
+                    table = self._table(part, role, responses)
+                    self.folder.write_part(name, number, table)
+                else:
+                    progress.skip(len(part))
+                tables.append(table)
+        self.tables += tables
+        return pa.concat_tables(tables) if tables else self.schema.empty_table()
+
+    def _table(self, part: list[Pending], role: str, responses: Sequence[Any]) -> pa.Table:
+        engine, sampling = self.engines[role], self.plan.sampling
+        texts = [
+            engine.policy.decode([*one.request.prefix_ids, *response.ids])
+            for one, response in zip(part, responses, strict=True)
+        ]
+        graded = self.grade(texts, [one.problem.answer or "" for one in part])
+        rows = [
+            {
+                "rollout_id": one.rollout_id,
+                "condition": one.condition,
+                "problem_id": one.problem.problem_id,
+                "sample": one.request.sample,
+                "author": role,
+                "policy": engine.policy.name,
+                "prompt_ids": one.request.prompt_ids,
+                "prefix_ids": one.request.prefix_ids,
+                "prefix_author": one.prefix_author,
+                "prefix_tokens": one.prefix_tokens,
+                "prefix_rollout_id": one.prefix_rollout_id,
+                "prefix_correct_so_far": one.prefix_correct_so_far,
+                "response_ids": response.ids,
+                "text": text,
+                "stop_reason": response.stop_reason,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+                "max_tokens": self.plan.max_tokens,
+                "engine": engine.name,
+                "seed": sampling.seed,
+                **{f"grade_{rule}": verdicts[index] for rule, verdicts in graded.items()},
+            }
+            for index, (one, response, text) in enumerate(zip(part, responses, texts, strict=True))
+        ]
+        return pa.Table.from_pylist(rows, schema=self.schema)
+
+
+def _parts(pending: list[Pending], part_rows: int) -> list[list[Pending]]:
+    """Whole problems, in order, until a part holds at least part_rows sequences."""
+    parts: list[list[Pending]] = [[]]
+    for _, group in groupby(pending, key=lambda one: one.problem.problem_id):
+        if len(parts[-1]) >= part_rows:
+            parts.append([])
+        parts[-1] += group
+    return [part for part in parts if part]

@@ -1,0 +1,85 @@
+"""Measurements: tidy rows, one number each, with its interval, its counts and where it came from.
+
+Every analysis returns a frame in this shape, the published numbers load into it, and figures are drawn from it alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from decaylab import store
+from decaylab.errors import UserError
+
+SCHEMA = "decaylab.measurements/1"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured or published number.
+
+    what: the quantity, such as ``accuracy`` or ``retained_advantage``; ``estimand`` says over what it is a mean.
+    condition: what was continued or controlled, such as ``student-prefix`` or ``own-prefix``.
+    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as they stand).
+    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number without one.
+    low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all lengths at once.
+    value is a fraction, a number of tokens or a p-value: ``unit`` says which. Undefined is NaN, and ``note`` says why.
+    problems, rollouts, tokens: how many stand behind the number (tokens: written in the continuations).
+    """
+
+    what: str
+    condition: str
+    value: float
+    unit: str
+    view: str = ""
+    prefix_tokens: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    band_low: float = math.nan
+    band_high: float = math.nan
+    standard_error: float = math.nan
+    level: float = 0.95
+    method: str = ""
+    estimand: str = ""
+    p_value: float = math.nan
+    p_value_holm: float = math.nan
+    problems: int = 0
+    rollouts: int = 0
+    tokens: int = 0
+    answer_rule: str = ""
+    seed: int = 0
+    run: str = ""
+    note: str = ""
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
+
+
+def to_frame(rows: Iterable[Measurement]) -> pd.DataFrame:
+    """The rows as a frame with the columns of `Measurement`, in that order."""
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Writes measurements as parquet, with a CSV of the same name beside it."""
+    store.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, SCHEMA)
+    store.write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False).encode())
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Reads measurements.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another schema.
+    """
+    table = store.read_table(path, SCHEMA)
+    missing = [column for column in COLUMNS if column not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: columns {', '.join(missing)} are missing; this file was not written by decaylab")
+    return table.to_pandas()

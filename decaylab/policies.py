@@ -1,0 +1,285 @@
+"""Policies: a causal language model with its tokenizer and template, and what two of them have in common.
+
+A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from it), a folder of
+checkpoints (the last one is taken), or ``abacus-teacher`` and ``abacus-student``, the pair that ships with decaylab.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from decaylab.errors import UserError
+from decaylab.problems import Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
+PLAIN_FORMAT = "Question: {question}\nAnswer:"
+Thinking = Literal["off", "on", "template"]
+PromptFormat = Literal["chat", "plain"]
+
+
+@dataclass(frozen=True)
+class PolicyIdentity:
+    """What a policy is, as it stands in run.json.
+
+    content_hash: over weights, configuration and tokenizer; for a hub model over the file names and their hub hashes.
+    """
+
+    name: str
+    source: Literal["embedded", "folder", "adapter", "hub"]
+    revision: str
+    content_hash: str
+    base: PolicyIdentity | None = None
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """How a policy is loaded and addressed."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    prompt_format: PromptFormat = "chat"
+    thinking: Thinking = "off"
+
+
+class Policy:
+    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only `prompt_ids` adds any."""
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase,
+        identity: PolicyIdentity,
+        settings: LoadSettings = LoadSettings(),
+    ) -> None:
+        self.name, self.model, self.tokenizer, self.identity, self.settings = name, model, tokenizer, identity, settings
+        if settings.prompt_format == "chat" and not tokenizer.chat_template:
+            raise UserError(
+                f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in plain text "
+                f"({PLAIN_FORMAT!r})"
+            )
+        self.end_ids = end_ids(model, tokenizer)
+        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_ids))
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model was made for, in tokens."""
+        config = self.model.config.get_text_config() if self.model is not None else None
+        return int(getattr(config, "max_position_embeddings", None) or 10**9)
+
+    def prompt_ids(self, problem: Problem, instruction: str) -> list[int]:
+        """The prompt up to where the response begins, through the policy's own template or in the plain format."""
+        question = f"{problem.question}\n{instruction}" if instruction else problem.question
+        if self.settings.prompt_format == "plain":
+            return list(self.tokenizer(PLAIN_FORMAT.format(question=question))["input_ids"])
+        thinking = {} if self.settings.thinking == "template" else {"enable_thinking": self.settings.thinking == "on"}
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True, **thinking
+        )
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text in the middle of a response: nothing is added in front or behind."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of response ids, without the end-of-turn token if it closes them."""
+        kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
+        return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that end a turn: the tokenizer's, and those that the model's generation settings list.
+
+    Of the generation settings nothing else is ever used.
+    """
+    found = {tokenizer.eos_token_id}
+    if model is not None:
+        for config in (model.generation_config, model.config.get_text_config()):
+            listed = getattr(config, "eos_token_id", None)
+            found.update(listed if isinstance(listed, list) else [listed])
+    ids = frozenset(int(one) for one in found if one is not None)
+    if not ids:
+        raise UserError("the tokenizer names no end-of-sequence token, so a response could never end")
+    return ids
+
+
+def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
+    """Loads a policy by name; see the module's first lines for what a name can be.
+
+    Raises:
+        UserError: nothing there, no weights, pickle-only weights, an adapter without its base, no chat template.
+    """
+    path = resolve(name)
+    if isinstance(path, Path) and (path / "adapter_config.json").exists():
+        return _load_adapter(name, path, settings)
+    model = _load_model(name, path, settings)
+    identity = _identity(name, path, model, settings)
+    return Policy(name, model, load_tokenizer(name, path, settings), identity, settings)
+
+
+def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
+    """A policy that can read and write ids but not generate: enough where its rollouts are already there."""
+    path = resolve(name)
+    tokenizer = load_tokenizer(name, path, settings)
+    digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+    identity = PolicyIdentity(name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest)
+    return Policy(name, None, tokenizer, identity, settings)
+
+
+def resolve(name: str) -> Path | str:
+    """The folder a name means, or the hub id it is."""
+    if name in EMBEDDED:
+        return Path(str(files("decaylab.data") / "abacus" / EMBEDDED[name]))
+    path = Path(name).expanduser()
+    if not path.exists():
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+            return name
+        raise UserError(f"no model {name!r}: neither a folder here nor a hub id (owner/name), nor {', '.join(EMBEDDED)}")
+    if not path.is_dir():
+        raise UserError(f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub id")
+    if (path / "adapter_config.json").exists() or (path / "config.json").exists():
+        return path
+    checkpoints = sorted(
+        (entry for entry in path.iterdir() if re.fullmatch(r"(checkpoint|step)-\d+", entry.name)),
+        key=lambda entry: int(entry.name.split("-")[1]),
+    )
+    if checkpoints:
+        return resolve(str(checkpoints[-1]))
+    raise UserError(f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a model folder")
+
+
+def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedModel:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if isinstance(path, Path):
+        _require_safetensors(name, path)
+    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    # A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and coarser.
+    auto = "auto" if device.startswith("cuda") else torch.float32
+    dtype = auto if settings.dtype == "auto" else getattr(torch, settings.dtype)
+    revision = settings.revision if isinstance(path, str) else None
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, revision=revision, use_safetensors=True, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot load {name}: {_first_line(error)}") from error
+    return model.to(device).eval()
+
+
+def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
+    """An adapter on its base, merged: the same logits as the unmerged model up to rounding, at the base's speed."""
+    from peft import PeftModel
+
+    base_name = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    if not base_name:
+        raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
+    if not (path / "adapter_model.safetensors").exists():
+        raise UserError(f"{name}: adapter_model.safetensors is missing (pickle files are not read)")
+    try:
+        base_path = resolve(base_name)
+    except UserError as error:
+        raise UserError(f"{name} is an adapter and its base is missing: {error}") from error
+    base = _load_model(base_name, base_path, settings)
+    base_identity = _identity(base_name, base_path, base, settings)
+    model = PeftModel.from_pretrained(base, str(path)).merge_and_unload()
+    own_tokenizer = (path / "tokenizer_config.json").exists()
+    tokenizer = load_tokenizer(name, path if own_tokenizer else base_path, settings)
+    identity = PolicyIdentity(name, "adapter", "", _hash_folder(path), base_identity)
+    return Policy(name, model.eval(), tokenizer, identity, settings)
+
+
+def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    revision = settings.revision if isinstance(path, str) else None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot load the tokenizer of {name}: {_first_line(error)}") from error
+    return tokenizer
+
+
+def _require_safetensors(name: str, path: Path) -> None:
+    if any(path.glob("*.safetensors")):
+        return
+    pickled = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    if pickled:
+        raise UserError(f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to safetensors")
+    raise UserError(f"{name} has a config.json but no weights (*.safetensors)")
+
+
+def _identity(name: str, path: Path | str, model: PreTrainedModel, settings: LoadSettings) -> PolicyIdentity:
+    if isinstance(path, Path):
+        source: Literal["embedded", "folder"] = "embedded" if name in EMBEDDED else "folder"
+        return PolicyIdentity(name, source, "", _hash_folder(path))
+    commit = str(getattr(model.config, "_commit_hash", None) or settings.revision or "unknown")
+    return PolicyIdentity(name, "hub", commit, hashlib.sha256(f"{path}@{commit}".encode()).hexdigest())
+
+
+def _hash_folder(path: Path) -> str:
+    """SHA-256 over the names and contents of the files that make a policy what it is."""
+    digest = hashlib.sha256()
+    for entry in sorted(path.iterdir()):
+        if entry.suffix in (".safetensors", ".jinja") or entry.name in ("config.json", "adapter_config.json", "tokenizer.json"):
+            digest.update(entry.name.encode())
+            with entry.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+@dataclass(frozen=True)
+class VocabularyAgreement:
+    """How far two tokenizers give the same ids the same meaning.
+
+    kind: ``same`` (every id), ``compatible`` (no id but those of special tokens means two things), ``different``.
+    conflicting: ids that mean different strings; student_only, teacher_only: ids that the other one lacks.
+    """
+
+    kind: Literal["same", "compatible", "different"]
+    conflicting: tuple[int, ...]
+    student_only: tuple[int, ...]
+    teacher_only: tuple[int, ...]
+
+    @property
+    def foreign_to_teacher(self) -> frozenset[int]:
+        """Student ids that cannot be handed to the teacher as they are."""
+        return frozenset(self.conflicting) | frozenset(self.student_only)
+
+    @property
+    def foreign_to_student(self) -> frozenset[int]:
+        return frozenset(self.conflicting) | frozenset(self.teacher_only)
+
+
+def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
+    """Compares the id -> string maps of two tokenizers; equal sizes alone prove nothing."""
+    strings_s = {index: token for token, index in student.get_vocab().items()}
+    strings_t = {index: token for token, index in teacher.get_vocab().items()}
+    common = strings_s.keys() & strings_t.keys()
+    conflicting = tuple(sorted(index for index in common if strings_s[index] != strings_t[index]))
+    student_only = tuple(sorted(strings_s.keys() - strings_t.keys()))
+    teacher_only = tuple(sorted(strings_t.keys() - strings_s.keys()))
+    special = set(student.get_added_vocab().values()) | set(teacher.get_added_vocab().values())
+    if not (conflicting or student_only or teacher_only):
+        return VocabularyAgreement("same", (), (), ())
+    ordinary = [index for index in conflicting if index not in special]
+    kind: Literal["compatible", "different"] = "different" if ordinary else "compatible"
+    return VocabularyAgreement(kind, conflicting, student_only, teacher_only)

@@ -1,0 +1,78 @@
+"""Progress of long work: one live bar a stage with tokens/s and time left; a line a stage where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class StageProgress:
+    """Counts tokens and finished sequences of one stage."""
+
+    def __init__(self, bar: Progress | None, name: str, total: int) -> None:
+        self.tokens, self.finished, self.started = 0, 0, time.monotonic()
+        self._bar = bar
+        self._task = bar.add_task(name, total=total, rate="") if bar else None
+
+    def advance(self, tokens: int, finished: int) -> None:
+        self.tokens += tokens
+        self.finished += finished
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=finished, rate=f"{self.rate:,.0f} tokens/s")
+
+    def skip(self, finished: int) -> None:
+        """Sequences that an earlier process made already."""
+        self.finished += finished
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=finished)
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+
+
+class Reporter:
+    """Where a command speaks while it works: standard error, so that standard output stays for results."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+
+    def note(self, message: str) -> None:
+        self.console.print(message, style="yellow" if self.console.is_terminal else None, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[StageProgress]:
+        """A stage of ``total`` sequences; prints its summary when it ends."""
+        if not self.console.is_terminal:
+            progress = StageProgress(None, name, total)
+            yield progress
+        else:
+            columns = (
+                TextColumn("{task.description:<34}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+            )
+            with Progress(*columns, console=self.console, transient=True) as bar:
+                progress = StageProgress(bar, name, total)
+                yield progress
+        if progress.tokens:
+            seconds = time.monotonic() - progress.started
+            self.console.print(
+                f"{name}: {progress.finished} sequences, {progress.tokens:,} tokens in {seconds:.0f} s "
+                f"({progress.rate:,.0f} tokens/s)",
+                highlight=False,
+            )

@@ -1,0 +1,295 @@
+"""A prefix-decay run from options to results: resolve, load, check, collect, measure, draw. Safe to kill and start again."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from decaylab import external, measurements, paper, policies, store
+from decaylab.analyses import prefix_decay as analysis
+from decaylab.collect import Collector, DecayPlan
+from decaylab.errors import UserError
+from decaylab.grading import ANSWER_RULES, Grader
+from decaylab.options import Options
+from decaylab.policies import Policy
+from decaylab.problems import Problem, ProblemSet, load_problems
+from decaylab.progress import Reporter
+from decaylab.sampling import TransformersEngine
+
+GRADING_WORKERS = 2
+VERSIONED = ("decaylab", "torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow", "math-verify", "peft")
+
+
+@dataclass(frozen=True)
+class PrefixDecayResult:
+    """A finished run: its folder, record and measurements (columns of `measurements.Measurement`)."""
+
+    folder: Path
+    record: dict[str, Any]
+    measurements: pd.DataFrame
+    notes: tuple[str, ...]
+
+    @property
+    def figures(self) -> tuple[Path, Path]:
+        return self.folder / "prefix-decay.png", self.folder / "prefix-decay.svg"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything loaded and checked, before a token is sampled."""
+
+    options: Options
+    student: Policy
+    teacher: Policy
+    problem_set: ProblemSet
+    problems: tuple[Problem, ...]
+    prompts: dict[str, dict[str, tuple[int, ...]]]
+    external: external.ExternalRollouts | None
+    notes: tuple[str, ...]
+
+
+def prefix_decay(options: Options = Options(), *, command: str = "", reporter: Reporter | None = None) -> PrefixDecayResult:
+    """Measures teacher decay; writes and returns the run. A finished run of the same configuration is read, not redone.
+
+    Raises:
+        UserError: anything that a user can mend, in one line.
+    """
+    reporter = reporter or Reporter(quiet=True)
+    options = options.resolved()
+    folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
+    with Grader(workers=GRADING_WORKERS) as grader:
+        setup = prepare(options, grader)
+        for note in setup.notes:
+            reporter.note(note)
+        with folder.lock():
+            if options.overwrite:
+                folder.clear()
+            record = folder.open(_record(setup, command))
+            if folder.finished:
+                reporter.note(f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)")
+            collector = _collector(setup, grader, folder, reporter)
+            student_rollouts = _external_table(setup, collector) if setup.external else None
+            rollouts = collector.collect(student_rollouts)
+            frame = _measure(setup, rollouts, folder)
+            _draw(frame, folder, options)
+    return PrefixDecayResult(folder.path, record, frame, (*setup.notes, *_afterwards(rollouts, collector)))
+
+
+def prepare(options: Options, grader: Grader) -> Setup:
+    """Loads problems and policies, and checks that they fit together."""
+    theirs = external.read(Path(options.rollouts)) if options.rollouts else None
+    problem_set = _problem_set(options, theirs)
+    asked, notes = _gradable(problem_set, grader)
+    if theirs:
+        listed = {rollout.problem_id for rollout in theirs.rollouts}
+        known = tuple(problem for problem in asked if problem.problem_id in listed)
+        if not known:
+            raise UserError(f"{options.rollouts}: none of its problem_ids is in {problem_set.name}")
+        if len(known) < len(listed):
+            notes += (f"{len(listed) - len(known)} problems of {options.rollouts} are not asked, left out",)
+        asked = known
+    teacher = policies.load(options.teacher, options.loading("teacher"))
+    needs_student = theirs is None or "reverse" in options.controls
+    student_name = str(options.student)
+    load = policies.load if needs_student else policies.load_tokenizer_only
+    student = load(student_name, options.loading("student"))
+    prompts = _prompts(options, student, teacher, asked, problem_set.instruction)
+    setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
+    return dataclasses.replace(setup, notes=(*notes, *_fit(setup)))
+
+
+def _problem_set(options: Options, theirs: external.ExternalRollouts | None) -> ProblemSet:
+    if options.problems == "rollouts":
+        if theirs is None or not theirs.problems:
+            raise UserError(f"{options.rollouts} names problem_ids but holds no questions; say --problems")
+        return ProblemSet(str(options.rollouts), "local file", theirs.content_hash, "", "last_boxed", theirs.problems)
+    return load_problems(
+        str(options.problems),
+        limit=options.limit,
+        revision=options.revision,
+        split=options.split,
+        columns=options.columns or None,
+        seed=options.seed,
+    )
+
+
+def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """The problems whose gold answer can be compared with, and a sentence about the others."""
+    asked = tuple(problem for problem in problem_set.problems if problem.answer)
+    notes = list(problem_set.notes)
+    if len(asked) < len(problem_set.problems):
+        notes.append(f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer, left out")
+    bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
+    if bad:
+        names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
+        notes.append(f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed ({names}), left out")
+        asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
+    if not asked:
+        raise UserError(f"{problem_set.name}: no problem with a gold answer that can be graded")
+    return asked, tuple(notes)
+
+
+def _prompts(
+    options: Options, student: Policy, teacher: Policy, problems: tuple[Problem, ...], instruction: str
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Prompt ids by role and problem. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt."""
+    own = {
+        role: {problem.problem_id: tuple(policy.prompt_ids(problem, instruction)) for problem in problems}
+        for role, policy in (("student", student), ("teacher", teacher))
+    }
+    if options.teacher_prompt == "student":
+        if policies.compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
+            texts = {name: str(student.tokenizer.decode(list(ids))) for name, ids in own["student"].items()}
+            own["teacher"] = {name: tuple(teacher.encode(text)) for name, text in texts.items()}
+        else:
+            own["teacher"] = own["student"]
+    return own
+
+
+def _fit(setup: Setup) -> tuple[str, ...]:
+    """Checks the budget against both contexts; says what the vocabularies do not share."""
+    budget = int(setup.options.max_tokens or 0)
+    for role, policy in (("student", setup.student), ("teacher", setup.teacher)):
+        longest = max(len(ids) for ids in setup.prompts[role].values())
+        if policy.model is not None and longest + budget > policy.context_length:
+            raise UserError(
+                f"--max-tokens {budget} with a prompt of {longest} tokens goes beyond the context of the {role} "
+                f"{policy.name}, {policy.context_length} tokens; at most {policy.context_length - longest} fit"
+            )
+    agreement = policies.compare_vocabularies(setup.student.tokenizer, setup.teacher.tokenizer)
+    if agreement.kind == "different":
+        return ("two tokenizers: prefixes pass as text, and prefix lengths count tokens of the prefix's author",)
+    if agreement.kind == "compatible":
+        return (
+            f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, {len(agreement.student_only)} "
+            f"student-only and {len(agreement.teacher_only)} teacher-only ids; a prefix that holds one is left out and counted",
+        )
+    return ()
+
+
+def _record(setup: Setup, command: str) -> dict[str, Any]:
+    """run.json. What stands under ``identity`` must agree for a run to be resumed."""
+    configuration = asdict(setup.options)
+    for name in ("out", "overwrite", "paper", "level", "answer_rule"):
+        configuration.pop(name)
+    problem_set = setup.problem_set
+    identity = {
+        "options": configuration,
+        "teacher": asdict(setup.teacher.identity),
+        "student": asdict(setup.student.identity),
+        "problems": {
+            "name": problem_set.name,
+            "version": problem_set.version,
+            "content_hash": problem_set.content_hash,
+            "instruction": problem_set.instruction,
+            "asked": len(setup.problems),
+        },
+        "rollouts_hash": setup.external.content_hash if setup.external else None,
+        "end_ids": {"student": sorted(setup.student.end_ids), "teacher": sorted(setup.teacher.end_ids)},
+        "precision": {role: _precision(policy) for role, policy in (("student", setup.student), ("teacher", setup.teacher))},
+    }
+    return {
+        "command": command,
+        "identity": identity,
+        "answer_rule": _answer_rule(setup),
+        "level": setup.options.level,
+        "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        "example_prompt": {
+            "student": setup.student.tokenizer.decode(list(next(iter(setup.prompts["student"].values())))),
+            "teacher": setup.teacher.tokenizer.decode(list(next(iter(setup.prompts["teacher"].values())))),
+        },
+        "notes": list(setup.notes),
+    }
+
+
+def _precision(policy: Policy) -> str:
+    return f"{policy.model.dtype} on {policy.model.device.type}" if policy.model is not None else "tokenizer only"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _answer_rule(setup: Setup) -> str:
+    return setup.options.answer_rule or setup.problem_set.answer_rule
+
+
+def _collector(setup: Setup, grader: Grader, folder: store.RunFolder, reporter: Reporter) -> Collector:
+    options = setup.options
+    plan = DecayPlan(
+        options.prefix_lengths or (0,),
+        options.samples,
+        int(options.max_tokens or 0),
+        options.controls,
+        options.sampling(),
+        part_rows=options.batch_rows,
+    )
+    teacher = TransformersEngine(setup.teacher, batch_rows=options.batch_rows, on_warning=reporter.note)
+    student = (
+        TransformersEngine(setup.student, batch_rows=options.batch_rows, on_warning=reporter.note)
+        if setup.student.model is not None
+        else _Reader(setup.student)
+    )
+
+    def grade(responses: Any, answers: Any) -> dict[str, list[str]]:
+        return {rule: [str(v) for v in verdicts] for rule, verdicts in grader.grade(responses, answers).verdicts.items()}
+
+    return Collector(student, teacher, setup.problems, setup.prompts, plan, grade, ANSWER_RULES, folder, reporter)
+
+
+class _Reader:
+    """The student of rollouts that are already there: it reads ids and never samples."""
+
+    name = "external"
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def sample(self, requests: Any, settings: Any, on_progress: Any = None) -> Any:
+        raise AssertionError(f"{self.policy.name} was loaded without weights")
+
+
+def _external_table(setup: Setup, collector: Collector) -> pa.Table:
+    assert setup.external is not None
+    return external.to_table(
+        setup.external, setup.problems, setup.student, collector.grade, ANSWER_RULES, setup.prompts["student"]
+    )
+
+
+def _afterwards(rollouts: pa.Table, collector: Collector) -> tuple[str, ...]:
+    notes = [f"{condition}: {count} prefixes could not be handed over, left out" for condition, count in collector.left_out.items()]
+    for rule in ANSWER_RULES:
+        late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
+        if late:
+            notes.append(f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as not correct")
+    return tuple(notes)
+
+
+def _measure(setup: Setup, rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
+    options = setup.options
+    settings = analysis.Settings(
+        options.prefix_lengths or (0,), _answer_rule(setup), options.seed, options.level, run=folder.path.name
+    )
+    frame = analysis.measure(rollouts.to_pandas(), settings)
+    measurements.write(frame, folder.path / "measurements.parquet")
+    return frame
+
+
+def _draw(frame: pd.DataFrame, folder: store.RunFolder, options: Options) -> None:
+    from decaylab.figures import prefix_decay as figure
+    from decaylab.figures import style
+
+    published = paper.prefix_curve() if options.paper else None
+    drawn = figure.draw(frame, published=published)
+    style.save(drawn, folder.path / "prefix-decay")
+    store.write_atomically(folder.path / "prefix-decay.txt", (figure.caption(frame) + "\n").encode())

@@ -1,0 +1,303 @@
+"""Sampling: what is asked of an engine, the noise it must use, and the transformers engine.
+
+Every token is drawn by inverting the cumulative distribution at one uniform number, and that number depends only on
+(seed, stage, problem, sample, position). So a rollout does not depend on the order or the company in which it is made,
+except where rounding moves a boundary across its number: a near-tie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decaylab.cache import GrowingCache
+from decaylab.errors import UserError
+from decaylab.policies import Policy
+
+OnProgress = Callable[[int, int], None]
+"""Called now and then with newly written tokens and newly finished sequences."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """The whole sampling distribution: nothing of a model's own generation settings is added to it."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0 (0 is greedy), got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be at least 0 (0 is off), got {self.top_k}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One continuation: the prompt, what stands after it already, and how many tokens may follow."""
+
+    prompt_ids: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
+    max_new_tokens: int
+    stage: str
+    problem_id: str
+    sample: int
+
+
+@dataclass(frozen=True)
+class Response:
+    """What was written; the end-of-turn token is included where the policy wrote one."""
+
+    ids: tuple[int, ...]
+    stop_reason: Literal["eos", "length"]
+
+
+class Engine(Protocol):
+    """A policy together with what runs it."""
+
+    name: str
+
+    @property
+    def policy(self) -> Policy: ...
+
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+    ) -> list[Response]:
+        """One response a request, in the order of the requests."""
+        ...
+
+
+def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
+    """The uniform numbers in [0, 1) of one request, one for each response position from its prefix on."""
+    key = f"{seed}\x1f{request.stage}\x1f{request.problem_id}\x1f{request.sample}".encode()
+    words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype=np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=words)).random(len(request.prefix_ids) + request.max_new_tokens)
+    return drawn[len(request.prefix_ids) :]
+
+
+def choose(
+    logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The token of each row by inversion of its cumulative distribution, and which rows hold a NaN.
+
+    logits: [rows, vocab] in float32. uniform: [rows] in float64, in [0, 1).
+    """
+    broken = torch.isnan(logits).any(dim=-1)
+    if settings.temperature == 0:
+        return logits.argmax(dim=-1), broken
+    logits = logits / settings.temperature
+    if settings.top_k:
+        smallest = logits.topk(min(settings.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < smallest, -torch.inf)
+    probabilities = logits.softmax(dim=-1)
+    if settings.top_p < 1:
+        probabilities = _nucleus(probabilities, settings.top_p)
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    target = uniform[:, None] * cumulative[:, -1:]
+    chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    return chosen.clamp(max=logits.shape[-1] - 1), broken
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p."""
+    ordered, order = probabilities.sort(dim=-1, descending=True)
+    outside = ordered.cumsum(dim=-1) - ordered >= top_p
+    return probabilities.scatter(-1, order, ordered.masked_fill(outside, 0.0))
+
+
+class TransformersEngine:
+    """Batched sampling from a Hugging Face causal LM, on the CPU or one GPU.
+
+    The cache of a prompt is computed once for all that follows it, and that of a response once for all prefixes cut from
+    it. Rows are right-aligned, so that all of them write the same cache column; finished rows leave the batch.
+
+    batch_rows: most sequences decoded together. Running out of memory halves it, says so through ``on_warning``, and goes on.
+    """
+
+    name = "transformers"
+
+    def __init__(
+        self, policy: Policy, *, batch_rows: int = 256, on_warning: Callable[[str], None] | None = None
+    ) -> None:
+        if policy.model is None:
+            raise ValueError(f"{policy.name} was loaded without weights and cannot generate")
+        if batch_rows < 1:
+            raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
+        self.policy, self.batch_rows = policy, batch_rows
+        self.on_warning = on_warning or (lambda message: None)
+        self.model = policy.model
+
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+    ) -> list[Response]:
+        """One response a request, in the order of the requests.
+
+        Raises:
+            UserError: a NaN among the logits (names policy and rollout).
+        """
+        responses: dict[int, Response] = {}
+        # Neighbours share prompts and prefixes, and have similar lengths.
+        order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
+        while order:
+            batch = order[: self.batch_rows]
+            try:
+                made = self._batch([requests[i] for i in batch], settings, on_progress)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or self.batch_rows == 1:
+                    raise
+                self.batch_rows = max(1, min(self.batch_rows, len(batch)) // 2)
+                self.on_warning(f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences at a time")
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            responses.update(zip(batch, made, strict=True))
+            order = order[len(batch) :]
+        return [responses[i] for i in range(len(requests))]
+
+    @torch.inference_mode()
+    def _batch(
+        self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress | None
+    ) -> list[Response]:
+        device = self.model.device
+        cache, mask = self._prefill(requests)
+        lengths = torch.tensor([len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device)
+        tokens = torch.tensor([(r.prompt_ids + r.prefix_ids)[-1] for r in requests], device=device)
+        budgets = torch.tensor([r.max_new_tokens for r in requests], device=device)
+        noise = np.zeros((len(requests), int(budgets.max())))
+        for row, request in enumerate(requests):
+            noise[row, : request.max_new_tokens] = uniforms(settings.seed, request)
+        uniform = torch.from_numpy(noise).to(device)
+        ends = torch.tensor(sorted(self.policy.end_ids), device=device)
+        written = torch.full(uniform.shape, self.policy.pad_id, device=device)
+        counts = torch.zeros(len(requests), dtype=torch.long, device=device)
+        ended = torch.zeros(len(requests), dtype=torch.bool, device=device)
+        rows = torch.arange(len(requests), device=device)  # the requests that are still being written
+        done = torch.zeros(len(requests), dtype=torch.bool, device=device)  # among those
+        unfinished = len(requests)
+        for step in range(uniform.shape[1]):
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            logits = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=mask,
+                position_ids=lengths[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1].float()
+            tokens, broken = choose(logits, uniform[rows, step], settings)
+            if broken.any() and (broken & ~done).any():
+                worst = requests[int(rows[(broken & ~done).nonzero()[0, 0]])]
+                raise UserError(
+                    f"NaN in the logits of {self.policy.name} at response position {len(worst.prefix_ids) + step} of "
+                    f"{worst.stage} {worst.problem_id}/{worst.sample}; try --dtype float32"
+                )
+            live = rows[~done]
+            written[live, step] = tokens[~done]
+            counts[live] += 1
+            ended[rows] |= ~done & torch.isin(tokens, ends)
+            lengths = lengths + 1
+            done = done | ended[rows] | (step + 1 >= budgets[rows])
+            remaining = int((~done).sum())
+            if on_progress:
+                on_progress(len(live), unfinished - remaining)
+            unfinished = remaining
+            if remaining == 0:
+                break
+            if remaining <= 0.85 * len(rows):
+                kept = (~done).nonzero().squeeze(-1)
+                first = int((mask.shape[1] - lengths[kept]).min())
+                cache.keep(kept, first)
+                mask, rows, tokens, lengths = mask[kept, first:], rows[kept], tokens[kept], lengths[kept]
+                done = done[kept]
+        table, stops = written.tolist(), ended.tolist()
+        return [
+            Response(tuple(table[row][:count]), "eos" if stops[row] else "length")
+            for row, count in enumerate(counts.tolist())
+        ]
+
+    def _prefill(self, requests: list[Request]) -> tuple[GrowingCache, torch.Tensor]:
+        """A right-aligned cache of every context but its last token, and its mask [rows, time].
+
+        Prompts are run once each, left-padded; the longest prefix of each rollout is run once, right-padded, and every
+        shorter one is cut from it.
+        """
+        device, pad = self.model.device, self.policy.pad_id
+        prompts = sorted({request.prompt_ids for request in requests})
+        prompt_width = max(len(prompt) for prompt in prompts)
+        ids = torch.tensor([[pad] * (prompt_width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        mask = (torch.arange(prompt_width, device=device) >= prompt_width - lengths[:, None]).long()
+        cache = GrowingCache()
+        self._run(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+
+        families = _longest_prefixes(requests)
+        place = {prompt: row for row, prompt in enumerate(prompts)}
+        prefix_width = max(len(prefix) for _, prefix in families)
+        chosen = torch.tensor([place[prompt] for prompt, _ in families], device=device)
+        if prefix_width:
+            cache.keep(chosen, 0)
+            ids = torch.tensor([list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families], device=device)
+            sizes = torch.tensor([len(prefix) for _, prefix in families], device=device)
+            valid = (torch.arange(prefix_width, device=device) < sizes[:, None]).long()
+            positions = lengths[chosen][:, None] + torch.arange(prefix_width, device=device)
+            self._run(ids, torch.cat([mask[chosen], valid], dim=1), positions, cache)
+            family = {key: row for row, key in enumerate(families)}
+            source = [family[key] for key in _family_of(requests, families)]
+        else:
+            source = [place[request.prompt_ids] for request in requests]
+        ends = torch.tensor([prompt_width + len(request.prefix_ids) - 1 for request in requests], device=device)
+        sizes = torch.tensor([len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device)
+        width = int(sizes.max())
+        cache.align(torch.tensor(source, device=device), ends, width)
+        return cache, (torch.arange(width, device=device) >= width - sizes[:, None]).long()
+
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: GrowingCache) -> None:
+        """Fills the cache; the head is applied to one position only, since no logits are needed."""
+        self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+
+
+Family = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def _sort_key(request: Request) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    return len(request.prompt_ids), request.prompt_ids, request.prefix_ids
+
+
+def _longest_prefixes(requests: list[Request]) -> list[Family]:
+    """The distinct (prompt, prefix) pairs of which no other one is an extension, in sorted order."""
+    keys = sorted({(request.prompt_ids, request.prefix_ids) for request in requests})
+    return [
+        (prompt, prefix)
+        for (prompt, prefix), following in zip(keys, [*keys[1:], None], strict=True)
+        if following is None or following[0] != prompt or following[1][: len(prefix)] != prefix
+    ]
+
+
+def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Family]:
+    """For each request the first longest prefix that begins with its own."""
+    import bisect
+
+    for request in requests:
+        # Sorted order puts every extension of a tuple right behind it.
+        yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

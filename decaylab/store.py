@@ -1,0 +1,212 @@
+"""Run folders: parquet tables with versioned schemas, written whole or not at all, and resumed part by part.
+
+    runs/mine/run.json               command, resolved configuration, versions, identities
+    runs/mine/problems.parquet       what was asked
+    runs/mine/parts/STAGE-00003.parquet   while the run goes on
+    runs/mine/rollouts.parquet       the merged parts, once every stage is done
+    runs/mine/measurements.parquet   and .csv
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from decaylab.errors import UserError
+
+ROLLOUTS = "decaylab.rollouts/1"
+PROBLEMS = "decaylab.problems/1"
+IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
+ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("rollout_id", pa.string()),
+    ("condition", pa.string()),  # student, teacher, student-prefix, own-prefix, swapped, reverse
+    ("problem_id", pa.string()),
+    ("sample", pa.int32()),
+    ("author", pa.string()),  # the role of the policy that wrote the response: student or teacher
+    ("policy", pa.string()),
+    ("prompt_ids", IDS),
+    ("prefix_ids", IDS),  # in the author's tokens; empty for a plain rollout
+    ("prefix_author", pa.string()),
+    ("prefix_tokens", pa.int32()),  # in tokens of the prefix's author
+    ("prefix_rollout_id", pa.string()),
+    ("prefix_correct_so_far", pa.bool_()),  # null where no step verifier knows
+    ("response_ids", IDS),  # without the prefix; the end-of-turn token included
+    ("text", pa.string()),  # what was graded: prefix and response
+    ("stop_reason", pa.string()),
+    ("temperature", pa.float64()),
+    ("top_p", pa.float64()),
+    ("top_k", pa.int32()),
+    ("max_tokens", pa.int32()),
+    ("engine", pa.string()),
+    ("seed", pa.int64()),
+]
+
+
+def rollout_schema(answer_rules: tuple[str, ...]) -> pa.Schema:
+    """The rollouts table: one row a rollout or continuation, one ``grade_RULE`` column for each answer rule."""
+    graded = [(f"grade_{rule}", pa.string()) for rule in answer_rules]
+    return pa.schema(ROLLOUT_FIELDS + graded)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; what stood there before still stands.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _unwritable(path, error) from error
+
+
+def write_table(table: pa.Table, path: Path, schema_name: str) -> None:
+    """Writes a table atomically, with the name and version of its schema in the file."""
+    metadata = {**(table.schema.metadata or {}), b"decaylab_schema": schema_name.encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def read_table(path: Path, schema_name: str) -> pa.Table:
+    """Reads a table of the named schema.
+
+    Raises:
+        UserError: the file is missing, truncated or damaged, or of another schema.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is truncated or damaged ({reason}); delete it and run the same command again") from error
+    found = (table.schema.metadata or {}).get(b"decaylab_schema", b"none").decode()
+    if found != schema_name:
+        raise UserError(f"{path} has schema {found}, expected {schema_name}; it was written by another version")
+    return table
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"no space left while writing {path}; free some and run the same command again: nothing is lost")
+    return UserError(f"cannot write {path}: {error.strerror or error}")
+
+
+class RunFolder:
+    """One run on disk. Opening an existing one checks that it is the same run; finished parts are kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The content of run.json; None in a new folder."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({error}); choose another folder with --out") from error
+        return dict(record)
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "measurements.parquet").exists()
+
+    def open(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Starts a run, or resumes one whose identity is the same; returns the record that holds.
+
+        ``record["identity"]`` is what must agree; the rest (command, versions, dates) may differ between the two.
+
+        Raises:
+            UserError: another configuration stands in the folder (says what differs), or files of something else.
+        """
+        existing = self.record
+        if existing is None:
+            if self.path.exists() and any(entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()):
+                raise UserError(f"{self.path} is not empty and holds no run.json; choose another folder with --out")
+            write_atomically(self.path / "run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+            return record
+        differences = differing(existing.get("identity", {}), json.loads(json.dumps(record["identity"])))
+        if differences:
+            raise UserError(
+                f"{self.path} holds a run of another configuration ({'; '.join(differences[:4])}); choose another --out"
+            )
+        return existing
+
+    def clear(self) -> None:
+        """Removes what a run wrote here, and nothing else."""
+        if self.record is None:
+            return
+        for entry in (*self.path.glob("*.parquet"), *(self.path / "parts").glob("*.parquet"), self.path / "run.json"):
+            entry.unlink()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process out of the folder while this one works in it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"{self.path} is in use by another process") from error
+            yield
+
+    def part_path(self, stage: str, number: int) -> Path:
+        return self.path / "parts" / f"{re.sub('[^a-z0-9-]+', '_', stage)}-{number:05d}.parquet"
+
+    def read_part(self, stage: str, number: int) -> pa.Table | None:
+        """A part that an earlier process finished, or None."""
+        path = self.part_path(stage, number)
+        return read_table(path, ROLLOUTS) if path.exists() else None
+
+    def write_part(self, stage: str, number: int, table: pa.Table) -> None:
+        write_table(table, self.part_path(stage, number), ROLLOUTS)
+
+    def merge(self, tables: list[pa.Table]) -> pa.Table:
+        """Writes rollouts.parquet from all parts and removes the parts."""
+        table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+        write_table(table, self.path / "rollouts.parquet", ROLLOUTS)
+        for part in (self.path / "parts").glob("*.parquet"):
+            part.unlink()
+        return table
+
+    def read_rollouts(self) -> pa.Table | None:
+        path = self.path / "rollouts.parquet"
+        return read_table(path, ROLLOUTS) if path.exists() else None
+
+
+def differing(first: dict[str, Any], second: dict[str, Any], name: str = "") -> list[str]:
+    """Where two nested configurations differ, as ``key: there, here`` in words."""
+    found = []
+    for key in sorted(first.keys() | second.keys()):
+        there, here = first.get(key), second.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            found += differing(there, here, f"{name}{key}.")
+        elif there != here:
+            found.append(f"{name}{key}: {there!r} there, {here!r} now")
+    return found

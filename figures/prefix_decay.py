@@ -1,0 +1,430 @@
+"""Teacher accuracy after k tokens of a student's rollout, with controls: the paper's Fig. 1 left, measured.
+
+    a   the headline: rollouts still open at k, beside the teacher alone and the student's outcome on the same rollouts
+    b   controls: change in accuracy against the continuing policy alone on the same problems
+    c   the carry-forward curve of the paper, both baselines, and the published curve where it is given
+
+Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from . import style
+
+PERCENT = 100.0
+COLUMNS = ["value", "low", "high", "band_low", "band_high"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a curve is drawn and named; the name's line breaks fit the margin."""
+
+    name: str
+    colour: str
+    marker: str
+    line: str = "-"
+
+
+HEADLINE = Look("teacher after\nstudent tokens", style.TEACHER, "o")
+REFERENCE = Look("teacher alone,\nsame problems", style.TEACHER, "^", "--")
+OUTCOME = Look("the student's\nown outcome", style.STUDENT, "s", "--")
+CONTROLS = {
+    "student-prefix": Look("student prefix", style.TEACHER, "o"),
+    "own-prefix": Look("teacher's own", style.BLACK, "D"),
+    "correct-so-far": Look("correct so far", style.SKY, "^"),
+    "ended-right": Look("ended right", style.SKY, "^"),
+    "already-wrong": Look("already wrong", style.ORANGE, "v"),
+    "ended-wrong": Look("ended wrong", style.ORANGE, "v"),
+    "swapped": Look("other problem's", style.WINE, "P"),
+    "reverse": Look("reverse: student\nafter teacher", style.STUDENT, "s"),
+}
+SENTENCES = {
+    "own-prefix": "Teacher's own: after a prefix from its own rollout, against that rollout's grade; it must be flat",
+    "correct-so-far": "Correct so far and already wrong: student prefixes split by the step verifier",
+    "ended-right": "Ended right and ended wrong: student prefixes split by how the rollout ended, which "
+    "conditions on the future",
+    "swapped": "Other problem's: a student prefix from another problem",
+    "reverse": "Reverse: the student after a prefix from the teacher, against the student alone",
+}
+
+
+def draw(
+    measurements: pd.DataFrame,
+    *,
+    published: pd.DataFrame | None = None,
+    width: style.Width = "page",
+    title: str = "",
+) -> Figure:
+    """The figure, at its printed size.
+
+    Args:
+        measurements: rows of `decaylab.analyses.prefix_decay.measure`.
+        published: rows of `decaylab.paper.prefix_curve`, drawn grey, dashed and hollow behind panel c.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+        title: a line above the panels, such as the names of the two models.
+
+    Raises:
+        ValueError: the rows hold no accuracy of the teacher.
+    """
+    if not len(pick(measurements, "accuracy", "teacher", "all")):
+        raise ValueError("measurements hold no accuracy of condition 'teacher'; measure the teacher alone first")
+    controls = [name for name in CONTROLS if len(pick(measurements, "accuracy_difference", name, "open"))]
+    panels = ["a"]
+    if set(controls) - {"student-prefix"}:
+        panels.append("b")
+    if len(pick(measurements, "accuracy", "student-prefix", "carry-forward")) or published is not None:
+        panels.append("c")
+    with style.context():
+        title = textwrap.fill(title, 110 if width == "page" else 52)
+        figure, axes = _page(panels, title) if width == "page" else _column(panels, title)
+        _headline(axes["a"], axes["open"], measurements)
+        if "b" in axes:
+            _controls(axes["b"], measurements, controls)
+        if "c" in axes:
+            _carry_forward(axes["c"], measurements, published)
+        columns = 130 if width == "page" else 68
+        note = "\n".join(textwrap.wrap(_note(measurements), columns))
+        across, up = figure.get_size_inches()
+        figure.text(0.08 / across, 0.06 / up, note, fontsize=style.SMALL, va="bottom", linespacing=1.2, gid="note")
+    return figure
+
+
+def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were made."""
+    alone = pick(measurements, "accuracy", "teacher", "all").iloc[0]
+    level = f"{alone.level * PERCENT:g} %"
+    half = half_decay_text(measurements)
+    what = f"Accuracy ({_avg(alone)}) of the teacher after the first k tokens of a student's rollout."
+    text = [what, f"{_counts(alone)}, answer rule {alone.answer_rule}, seed {alone.seed}."]
+    text.append(
+        "(a) Rollouts still open at k, beside the teacher alone on the same problems and the outcome of those very "
+        "rollouts; the strip gives the share still open."
+    )
+    if half:
+        text.append(f"H{half[1:]}: there the retained advantage has halved.")
+    present = [name for name in CONTROLS if len(pick(measurements, "accuracy_difference", name, "open"))]
+    told = [SENTENCES[name] for name in present if name in SENTENCES]
+    if told:
+        text.append(f"(b) Change against the continuing policy alone on the same problems. {'. '.join(told)}.")
+    if len(pick(measurements, "accuracy", "student-prefix", "carry-forward")):
+        text.append("(c) All rollouts: one that ended before k counts as it stands, as in the paper.")
+    if published is not None:
+        text.append(f"Grey: published, {published.run.iloc[0]}, another pair and problem set, without intervals.")
+    methods = sorted(set(measurements[measurements.what.isin(["accuracy", "accuracy_difference"])].method) - {""})
+    text.append(
+        f"Bars: pointwise {level} intervals ({'; '.join(methods)}). Bands: {level} for all lengths of a curve at once."
+    )
+    return " ".join(text)
+
+
+def pick(measurements: pd.DataFrame, what: str, condition: str, view: str) -> pd.DataFrame:
+    """The rows of one curve, by prefix length."""
+    rows = measurements[
+        (measurements.what == what) & (measurements.condition == condition) & (measurements["view"] == view)
+    ]
+    return rows.sort_values("prefix_tokens")
+
+
+def _from_zero(measurements: pd.DataFrame, role: str, curve: pd.DataFrame) -> pd.DataFrame:
+    """A curve with the policy alone before it: at length 0 that is what the curve means."""
+    return pd.concat([pick(measurements, "accuracy", role, "all"), curve], ignore_index=True)
+
+
+def half_decay_text(measurements: pd.DataFrame) -> str:
+    """The half-decay length in words, "> longest" where it is not reached; empty where it is undefined."""
+    rows = measurements[(measurements.what == "half_decay_length") & measurements.value.notna()]
+    if not len(rows):
+        return ""
+    row = rows.iloc[0]
+    curve = pick(measurements, "accuracy", "student-prefix", "open")
+    longest = curve[curve.value.notna()].prefix_tokens.max()
+    value, low, high = (
+        f"{end:.0f}" if math.isfinite(end) else f"> {longest:g}" for end in (row.value, row.low, row.high)
+    )
+    interval = "" if math.isnan(row.low) or math.isnan(row.high) or math.isinf(row.low) else f" [{low}, {high}]"
+    return f"half-decay {value} tokens{interval}"
+
+
+def _avg(alone: pd.Series) -> str:
+    """What the accuracies are called: avg@k where every problem has k samples."""
+    each = alone.rollouts / alone.problems if alone.problems else math.nan
+    return f"avg@{each:.0f}" if each == round(each, 9) and float(each).is_integer() else "accuracy"
+
+
+def _counts(alone: pd.Series) -> str:
+    each = alone.rollouts / alone.problems if alone.problems else math.nan
+    if float(each).is_integer():
+        return f"{alone.problems} problems \u00d7 {each:.0f} samples"
+    return f"{alone.rollouts} rollouts of {alone.problems} problems"
+
+
+def _note(measurements: pd.DataFrame) -> str:
+    """The line at the foot of the figure."""
+    alone = pick(measurements, "accuracy", "teacher", "all").iloc[0]
+    level = f"{alone.level * PERCENT:g} %"
+    return (
+        f"Bars: {level} intervals, problem-clustered. Shaded: {level} for all lengths at once. "
+        f"{_counts(alone)}; answer rule {alone.answer_rule}."
+    )
+
+
+def _page(panels: list[str], title: str) -> tuple[Figure, dict[str, Axes]]:
+    """Panel a over the left half, the others stacked on the right."""
+    bottom, head = 0.74, _head(title)
+    top = 3.9
+    figure = style.new_figure("page", top + head)
+    axes = _with_strip(figure, 0.55, bottom, 2.65 if len(panels) > 1 else 5.9, top)
+    right = panels[1:]
+    gap = 0.72
+    each = (top - bottom - gap * (len(right) - 1)) / max(1, len(right))
+    for i, name in enumerate(right):
+        upper = top - i * (each + gap)
+        axes[name] = style.add_axes(figure, 4.2, upper - each, 5.95, upper)
+    return _titled(figure, title), axes
+
+
+def _column(panels: list[str], title: str) -> tuple[Figure, dict[str, Axes]]:
+    """All panels below each other."""
+    heights = {"a": 2.3, "b": 1.55, "c": 1.55}
+    gap, foot, head = 0.7, 0.85, _head(title)
+    height = foot + head + sum(heights[name] for name in panels) + gap * (len(panels) - 1)
+    figure = style.new_figure("column", height)
+    left, right, upper = 0.55, 2.3, height - head
+    axes = _with_strip(figure, left, upper - heights["a"], right, upper)
+    for name in panels[1:]:
+        upper -= heights["a" if name == panels[1] else panels[panels.index(name) - 1]] + gap
+        axes[name] = style.add_axes(figure, left, upper - heights[name], right, upper)
+    return _titled(figure, title), axes
+
+
+def _with_strip(figure: Figure, left: float, bottom: float, right: float, top: float) -> dict[str, Axes]:
+    """Panel a with the strip of open shares below it."""
+    strip = style.add_axes(figure, left, bottom, right, bottom + 0.36)
+    return {"a": style.add_axes(figure, left, bottom + 0.44, right, top - 0.12), "open": strip}
+
+
+def _head(title: str) -> float:
+    """Inches above the panels' titles."""
+    return 0.24 + (0.06 + 0.14 * (title.count("\n") + 1) if title else 0.0)
+
+
+def _titled(figure: Figure, title: str) -> Figure:
+    if title:
+        across, up = figure.get_size_inches()
+        figure.text(0.08 / across, 1 - 0.06 / up, title, va="top", fontsize=style.NORMAL, gid="title")
+    return figure
+
+
+# The panels
+
+
+def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
+    curve = pick(measurements, "accuracy", "student-prefix", "open")
+    curves = [
+        (
+            OUTCOME,
+            _from_zero(measurements, "student", pick(measurements, "student_accuracy", "student-prefix", "open")),
+        ),
+        (REFERENCE, pick(measurements, "reference_accuracy", "student-prefix", "open")),
+        (HEADLINE, _from_zero(measurements, "teacher", curve)),
+    ]
+    lengths = _lengths(rows for _, rows in curves)
+    _x_axis(axes, lengths)
+    _accuracy_axis(axes, (rows for _, rows in curves))
+    style.name_y_axis(axes, f"{_avg(pick(measurements, 'accuracy', 'teacher', 'all').iloc[0])} (%)")
+    _band(axes, curve, HEADLINE, "a.band")
+    labels = []
+    parts = (("outcome", 2.0), ("reference", -2.0), ("headline", 0.0))
+    for (look, rows), (part, shift) in zip(curves, parts, strict=True):
+        labels += _curve(axes, rows, look, f"a.{part}", shift)
+    style.label_ends(axes, labels)
+    axes.set_title("a  Rollouts still open at k", pad=15)
+    _half_decay(axes, measurements)
+    axes.tick_params(labelbottom=False)
+    _open_share(strip, measurements, lengths)
+    strip.set_xlabel("prefix length k (student tokens)")
+
+
+def _open_share(strip: Axes, measurements: pd.DataFrame, lengths: list[float]) -> None:
+    share = pick(measurements, "open_share", "student-prefix", "open")
+    percent = share.value.to_numpy() * PERCENT
+    _x_axis(strip, lengths)
+    points = _points(strip, share.prefix_tokens.tolist())
+    thick = min([5.0, *(0.7 * np.diff(points))])
+    strip.vlines(share.prefix_tokens, 0, percent, color="#bbbbbb", linewidth=thick).set_gid("open.share")
+    strip.set_ylim(0, 190)
+    strip.set_yticks([])
+    strip.spines["left"].set_visible(False)
+    for i in style.far_apart(points, 28.0):
+        place = (share.prefix_tokens.iloc[i], percent[i])
+        strip.annotate(
+            f"{percent[i]:.0f} %", place, (0, 1.5), textcoords="offset points", ha="center", fontsize=style.SMALL
+        )
+    strip.annotate("still open", (1, 0.25), (11, 0), "axes fraction", "offset points", fontsize=style.SMALL)
+
+
+def _half_decay(axes: Axes, measurements: pd.DataFrame) -> None:
+    """A dotted line where the retained advantage has halved, named above the axes; the name alone where it has not."""
+    text = half_decay_text(measurements)
+    if not text:
+        return
+    place = float(measurements[measurements.what == "half_decay_length"].value.iloc[0])
+    low, high = axes.get_xlim()
+    share = (place - low) / (high - low)
+    if share <= 1.0:
+        axes.axvline(place, color=style.INK, linewidth=0.8, linestyle=":", gid="a.half-decay", zorder=1)
+    side = "left" if share < 0.35 else "center" if share < 0.65 else "right"
+    at = max(0.0, share) if share <= 1.0 else 1.0
+    axes.annotate(text, (at, 1.0), (0, 3), "axes fraction", "offset points", ha=side, fontsize=style.SMALL)
+
+
+def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
+    curves = [(name, pick(measurements, "accuracy_difference", name, "open")) for name in names]
+    lengths = _lengths([rows for _, rows in curves])
+    _x_axis(axes, [0.0, *lengths] if len(lengths) > 1 else lengths)
+    low, high = _extent((rows for _, rows in curves), ["value", "low", "high"])
+    low, high = min(low, -5.0), max(high, 5.0)
+    axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
+    axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
+    room = np.diff(_points(axes, lengths)).min() if len(lengths) > 1 else style.size_points(axes)[0]
+    step = min(3.0 if len(lengths) > 1 else 15.0, 0.8 * float(room) / len(names))
+    left, right = axes.get_xlim()
+    beside = step * (len(names) - 1) / 2 / style.size_points(axes)[0] * (right - left)  # the outermost, moved sideways
+    axes.set_xlim(left - beside, right + beside)
+    labels = []
+    for i, (name, rows) in enumerate(curves):
+        shift = (i - (len(names) - 1) / 2) * step
+        labels += _curve(axes, rows, CONTROLS[name], f"b.{name}", shift)
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "change (points)")
+    axes.set_title("b  Controls: change by the prefix")
+    axes.set_xlabel("prefix length k (its author's tokens)")
+
+
+def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFrame | None) -> None:
+    curve = pick(measurements, "accuracy", "student-prefix", "carry-forward")
+    rows = _from_zero(measurements, "teacher", curve)
+    baselines = {role: pick(measurements, "accuracy", role, "all") for role in ("student", "teacher")}
+    known = [rows, *baselines.values()]
+    labels = []
+    if published is not None:
+        behind = _from_zero(published, "teacher", pick(published, "accuracy", "student-prefix", "carry-forward"))
+        known.append(behind)
+        look = Look("published (Qwen\npair, MATH-500,\nno interval)", style.PUBLISHED, "o", "--")
+    _x_axis(axes, _lengths(known))
+    _accuracy_axis(axes, known)
+    if published is not None:
+        labels += _curve(axes, behind, look, "c.published", 0.0, hollow=True)
+    for role, row in baselines.items():
+        colour = style.TEACHER if role == "teacher" else style.STUDENT
+        for value in row.value.dropna():
+            axes.axhline(value * PERCENT, color=colour, linewidth=0.8, linestyle="--", gid=f"c.{role}-alone", zorder=1)
+            labels.append(style.EndLabel(axes.get_xlim()[1], value * PERCENT, f"{role} alone", colour))
+    _band(axes, curve, HEADLINE, "c.band")
+    labels += _curve(axes, rows, HEADLINE, "c.carry-forward", 0.0)
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, f"{_avg(baselines['teacher'].iloc[0])} (%)")
+    axes.set_title("c  All rollouts, finished ones as they stand")
+    axes.set_xlabel("prefix length k (student tokens)")
+
+
+# Their parts
+
+
+def _curve(
+    axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float, *, hollow: bool = False
+) -> list[style.EndLabel]:
+    """Line, markers and pointwise interval bars, moved sideways by ``shift`` points; its label, or none if empty."""
+    rows = rows[rows.value.notna()]
+    if not len(rows):
+        return []
+    table = rows[COLUMNS].to_numpy(dtype=float) * PERCENT
+    aside = ScaledTranslation(shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans)
+    moved = axes.transData + aside
+    bars = np.isfinite(table[:, 1]) & np.isfinite(table[:, 2])
+    at = rows.prefix_tokens.to_numpy(dtype=float)
+    if bars.any():
+        axes.vlines(
+            at[bars], table[bars, 1], table[bars, 2], color=look.colour, linewidth=0.9, transform=moved, clip_on=False
+        ).set_gid(f"{gid}.bars")
+    axes.plot(
+        at,
+        table[:, 0],
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=1.0 if look.line != "-" else 1.3,
+        marker=look.marker,
+        markersize=4.0,
+        markerfacecolor="white" if hollow else look.colour,
+        markeredgecolor=look.colour if hollow else "white",
+        markeredgewidth=0.9 if hollow else 0.4,
+        transform=moved,
+        clip_on=False,
+        gid=gid,
+        zorder=1.5 if hollow else 3,
+    )
+    low, high = axes.get_xlim()
+    end = float(at[-1]) + shift / style.size_points(axes)[0] * (high - low)
+    return [style.EndLabel(end, float(table[-1, 0]), look.name, look.colour)]
+
+
+def _band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
+    """The band that holds at all lengths at once."""
+    rows = rows[rows.band_low.notna() & rows.band_high.notna()]
+    if not len(rows):
+        return
+    low, high = rows.band_low.to_numpy() * PERCENT, rows.band_high.to_numpy() * PERCENT
+    if len(rows) == 1:  # an area over a single length has no width
+        axes.vlines(rows.prefix_tokens, low, high, color=look.colour, alpha=0.15, linewidth=7, zorder=0).set_gid(gid)
+        return
+    axes.fill_between(
+        rows.prefix_tokens.to_numpy(), low, high, color=look.colour, alpha=0.15, linewidth=0, gid=gid, zorder=0
+    )
+
+
+def _lengths(curves: Iterable[pd.DataFrame]) -> list[float]:
+    return sorted({float(length) for rows in curves for length in rows.prefix_tokens})
+
+
+def _x_axis(axes: Axes, lengths: list[float]) -> None:
+    """Ticks at the measured lengths; numbers where they have room."""
+    low, high = (min(lengths), max(lengths)) if len(set(lengths)) > 1 else (lengths[0] - 1, lengths[0] + 1)
+    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    shown = set(style.far_apart(_points(axes, lengths), 18.0))
+    axes.set_xticks(lengths, [f"{length:g}" if i in shown else "" for i, length in enumerate(lengths)])
+
+
+def _accuracy_axis(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
+    """Per cent, around what is drawn and at least 20 points high, to whole tens; 0 and 100 keep room for a marker."""
+    low, high = _extent(curves, COLUMNS)
+    low, high = max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
+    low, high = (max(0.0, high - 20), high) if high - low < 20 and high > 50 else (low, max(high, low + 20))
+    room = 0.03 * (high - low)
+    axes.set_ylim(low - room, high + room)
+    step = 20 if high - low > 60 else 10 if high - low > 20 else 5
+    axes.set_yticks(np.arange(step * math.ceil(low / step), high + 1, step))
+
+
+def _extent(curves: Iterable[pd.DataFrame], columns: list[str]) -> tuple[float, float]:
+    values = np.concatenate([rows[columns].to_numpy(dtype=float).ravel() for rows in curves]) * PERCENT
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (0.0, PERCENT)
+
+
+def _points(axes: Axes, lengths: list[float]) -> list[float]:
+    """Places along the x axis in points."""
+    low, high = axes.get_xlim()
+    across = style.size_points(axes)[0]
+    return [(length - low) / (high - low) * across for length in lengths]

@@ -1,0 +1,192 @@
+"""What all figures share: colours, sizes, and how a figure is saved.
+
+Matplotlib's object interface throughout: no pyplot, no global state, no display. Draw inside ``with context():``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from decaylab.store import write_atomically
+
+Width = Literal["column", "page"]
+WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}
+POINTS_PER_INCH = 72.0
+SMALL, NORMAL = 7.0, 8.0  # points at the printed size
+
+# Okabe and Ito's colour-blind-safe set. A policy keeps its colour in every figure.
+TEACHER = "#0072B2"
+STUDENT = "#D55E00"
+ESR = "#009E73"
+FULL_ROLLOUT = "#CC79A7"
+SKY, ORANGE, BLACK, WINE = "#56B4E9", "#E69F00", "#222222", "#882255"  # free for controls; wine is Tol's
+PUBLISHED = "#808080"  # with hollow markers and dashes, and for nothing measured
+INK = "#333333"
+
+_RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],  # the first comes with matplotlib: same figure everywhere
+    "font.size": NORMAL,
+    "axes.titlesize": NORMAL,
+    "axes.labelsize": NORMAL,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.0,
+    "text.color": INK,
+    "text.parse_math": False,  # a path or a problem set's name may hold a dollar sign
+    "figure.dpi": 100.0,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "decaylab",
+}
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """A label for the end of a curve, at (x, y) in data units."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def context() -> AbstractContextManager[None]:
+    """The settings under which figures are drawn and saved, independent of the user's matplotlibrc."""
+    settings: dict[Any, Any] = {**dict(mpl.rcParamsDefault), **_RC, "backend": "agg"}
+    return mpl.rc_context(settings)
+
+
+def new_figure(width: Width, height_inches: float) -> Figure:
+    """An empty figure of a print width, on a canvas that needs no display."""
+    figure = Figure(figsize=(WIDTH_INCHES[width], height_inches))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
+    """Axes between these places, in inches from the figure's lower left corner."""
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, (right - left) / across, (top - bottom) / up))
+
+
+def root(axes: Axes) -> Figure:
+    """The figure that the axes stand in."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "axes outside a figure have no size"
+    return figure
+
+
+def size_points(axes: Axes) -> tuple[float, float]:
+    """Width and height of the axes in points at the printed size."""
+    across, up = root(axes).get_size_inches()
+    place = axes.get_position()
+    return float(place.width * across * POINTS_PER_INCH), float(place.height * up * POINTS_PER_INCH)
+
+
+def name_y_axis(axes: Axes, name: str) -> None:
+    """Names the y axis 28 points left of it whatever its numbers are: stacked panels agree and nothing is cut."""
+    axes.set_ylabel(name)
+    axes.yaxis.set_label_coords(-28.0 / size_points(axes)[0], 0.5)
+
+
+def darker(colour: str, share: float = 0.3) -> tuple[float, float, float]:
+    """The colour mixed with black: text needs more contrast on white than a line does."""
+    red, green, blue = to_rgb(colour)
+    return red * (1 - share), green * (1 - share), blue * (1 - share)
+
+
+def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
+    """Writes each label right of the axes at the height of its curve's end, moved apart where they would overlap.
+
+    The limits of the axes must be set before.
+    """
+    across, up = size_points(axes)
+    low, high = axes.get_ylim()
+    ordered = sorted(labels, key=lambda label: (label.y, label.text))
+    heights = [SMALL * 1.25 * (label.text.count("\n") + 1) + 2.0 for label in ordered]
+    places = spread([(label.y - low) / (high - low) * up for label in ordered], heights, up)
+    leader = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
+    for label, place in zip(ordered, places, strict=True):
+        axes.annotate(
+            label.text,
+            xy=(label.x, label.y),
+            xytext=(1 + 9 / across, place / up),
+            textcoords="axes fraction",
+            ha="left",
+            va="center",
+            fontsize=SMALL,
+            linespacing=1.05,
+            color=darker(label.colour),
+            arrowprops={**leader, "color": label.colour},
+            annotation_clip=False,
+        )
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float], room: float) -> list[float]:
+    """Centres of boxes of these heights, in the given order from below, near where they are wanted and not overlapping.
+
+    The boxes stay within 0 and ``room`` if they fit, and else stick out on top.
+    """
+    places = list(wanted)
+    ceiling = room
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], ceiling - heights[i] / 2)
+        ceiling = places[i] - heights[i] / 2
+    floor = 0.0
+    for i, height in enumerate(heights):
+        places[i] = max(places[i], floor + height / 2)
+        floor = places[i] + height / 2
+    return places
+
+
+def far_apart(places: Sequence[float], gap: float) -> list[int]:
+    """Indices of places, in rising order, that keep the gap to each other: the last always, the first if it can."""
+    kept: list[int] = []
+    for i in reversed(range(len(places))):
+        if not kept or places[kept[-1]] - places[i] >= gap:
+            kept.append(i)
+    if kept and kept[-1] != 0 and len(kept) > 1:
+        kept[-1] = 0  # the first matters more than its neighbour
+    return sorted(kept)
+
+
+def save(figure: Figure, path: Path, *, dots_per_inch: int = 300) -> tuple[Path, Path]:
+    """Writes PATH.png and PATH.svg, each whole or not at all; the same figure gives the same bytes.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    written = []
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        content = io.BytesIO()
+        with context():
+            figure.savefig(content, format=kind, dpi=dots_per_inch, metadata=metadata)
+        target = path.with_name(f"{path.name}.{kind}")
+        write_atomically(target, content.getvalue())
+        written.append(target)
+    return written[0], written[1]
