@@ -13,8 +13,10 @@ Every accuracy is a mean over rollouts, and every interval resamples problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,7 @@ class Settings:
     """What a measurement is made with.
 
     answer_rule: the rule whose grades are reported. level: of every interval and band, pointwise and simultaneous.
+    split_by_fate: also the student prefixes that are correct so far apart from those already wrong.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -40,6 +43,7 @@ class Settings:
     seed: int = 0
     level: float = 0.95
     run: str = ""
+    split_by_fate: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,11 @@ class _Decay:
             code=rollouts["problem_id"].map({name: i for i, name in enumerate(sorted(set(rollouts["problem_id"])))}),
             tokens=rollouts["response_ids"].map(len),
         )
+        self.data["written"] = self.data["tokens"] - (self.data["stop_reason"] == "eos")
         self.outcome = self.data.set_index("rollout_id")["correct"]
         self.accuracy = {
-            role: self.data[self.data.condition == role].groupby("code")["correct"].mean() for role in ("student", "teacher")
+            role: self.data[self.data.condition == role].groupby("code")["correct"].mean()
+            for role in ("student", "teacher")
         }
         self.codes = np.sort(self.data["code"].unique())
 
@@ -88,7 +94,8 @@ class _Decay:
         if self.has("own-prefix"):
             yield from self.curve("own-prefix", self.arms("own-prefix", "teacher"), reference="author")
             yield from self.carry_forward("own-prefix", "teacher")
-        yield from self.split_by_fate()
+        if self.settings.split_by_fate:
+            yield from self.split_by_fate()
         if self.has("swapped"):
             yield from self.curve("swapped", self.arms("swapped", "teacher"))
         if self.has("reverse"):
@@ -97,8 +104,8 @@ class _Decay:
     def has(self, condition: str) -> bool:
         return bool((self.data.condition == condition).any())
 
-    def row(self, what: str, condition: str, estimate: st.Estimate, unit: str = "fraction", **more: object) -> Measurement:
-        values: dict[str, object] = {
+    def row(self, what: str, condition: str, estimate: st.Estimate, unit: str = "fraction", **more: Any) -> Measurement:
+        values: dict[str, Any] = {
             "value": estimate.value,
             "low": estimate.low,
             "high": estimate.high,
@@ -113,13 +120,13 @@ class _Decay:
             "seed": self.settings.seed,
             "run": self.settings.run,
         }
-        return Measurement(what=what, condition=condition, unit=unit, **{**values, **more})  # type: ignore[arg-type]
+        return Measurement(what=what, condition=condition, unit=unit, **{**values, **more})
 
-    def arms(self, condition: str, role: str, keep: Callable[[pd.DataFrame], pd.Series] | None = None) -> dict[int, Arm]:
+    def arms(self, condition: str, role: str, keep: pd.Series | None = None) -> dict[int, Arm]:
         """The continuations of a condition by prefix length, empty where no rollout was open; ``role`` wrote them."""
         rows = self.data[self.data.condition == condition]
         if keep is not None:
-            rows = rows[keep(rows)]
+            rows = rows[keep]
         found = {}
         for length in self.settings.prefix_lengths[1:]:
             at = rows[rows.prefix_tokens == length]
@@ -170,14 +177,16 @@ class _Decay:
         p_values = [self.p_value(differences[k], arms[k].problems) for k in lengths]
         level = self.settings.level
         for length, p_value, p_holm in zip(lengths, p_values, st.holm(p_values), strict=True):
-            arm, place = arms[length], {"view": "open", "prefix_tokens": float(length), "tokens": arms[length].tokens}
+            arm, place = arms[length], _place("open", length, arms[length])
             accuracy = st.proportion(arm.correct, arm.problems, level=level)
             wide = st.proportion(arm.correct, arm.problems, level=level, critical=band)
             yield self.row("accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place)
             alone = st.proportion(references[length], arm.problems, level=level)
             yield self.row("reference_accuracy", condition, alone, **place)
             change = st.paired_difference(arm.correct, references[length], arm.problems, level=level)
-            wide = st.paired_difference(arm.correct, references[length], arm.problems, level=level, critical=band_of_differences)
+            wide = st.paired_difference(
+                arm.correct, references[length], arm.problems, level=level, critical=band_of_differences
+            )
             yield self.row(
                 "accuracy_difference",
                 condition,
@@ -188,22 +197,26 @@ class _Decay:
                 p_value_holm=float(p_holm),
                 **place,
             )
-            detectable = st.smallest_detectable_difference(change.standard_error, level=level)
+            detectable = st.smallest_detectable_difference(_cautious_error(change, level), level=level)
             yield self.number("smallest_detectable_difference", condition, detectable, change, **place)
 
     def critical(self, values: dict[int, Floats], arms: dict[int, Arm]) -> float:
         """Multiplier of the band over all lengths of one curve."""
-        columns = [st.influence(values[length], arm.problems, self.codes) for length, arm in arms.items() if len(arm.problems)]
+        columns = [
+            st.influence(values[length], arm.problems, self.codes) for length, arm in arms.items() if len(arm.problems)
+        ]
         if not columns:
             return math.nan
-        present = np.stack(columns, axis=1)[np.isin(self.codes, np.concatenate([arm.problems for arm in arms.values()]))]
+        present = np.stack(columns, axis=1)[
+            np.isin(self.codes, np.concatenate([arm.problems for arm in arms.values()]))
+        ]
         return st.simultaneous_critical(present, level=self.settings.level, seed=self.settings.seed)
 
     def p_value(self, differences: Floats, problems: NDArray[np.int64]) -> float:
         """Of the sign-flip test; NaN without rollouts."""
         return st.sign_flip_p(differences, problems, seed=self.settings.seed) if len(problems) else math.nan
 
-    def number(self, what: str, condition: str, value: float, like: st.Estimate, **more: object) -> Measurement:
+    def number(self, what: str, condition: str, value: float, like: st.Estimate, **more: Any) -> Measurement:
         """A number without an interval, over the rollouts of another estimate."""
         note = like.note if math.isnan(value) else ""
         bare = st.Estimate(value, math.nan, math.nan, math.nan, "", like.problems, like.rollouts, note)
@@ -213,17 +226,19 @@ class _Decay:
         """What stands beside the headline: the student's outcome, the open share, retained advantage, half-decay."""
         level, seed = self.settings.level, self.settings.seed
         student, teacher = self.plain("student"), self.plain("teacher")
-        total = len(student.correct)
+        written = self.data.loc[self.data.condition == "student", "written"]
         opened = []
         for length, arm in arms.items():
-            place = {"view": "open", "prefix_tokens": float(length), "tokens": arm.tokens}
+            place = _place("open", length, arm)
             own = st.proportion(arm.author, arm.problems, level=level)
             yield self.row("student_accuracy", "student-prefix", own, **place)
-            yield self.number("open_share", "student-prefix", len(arm.correct) / total, own, **place)
+            yield self.number("open_share", "student-prefix", float((written >= length).mean()), own, **place)
             opened.append(retention.OpenRollouts(arm.correct, arm.author, arm.unprefixed, arm.problems))
             retained = retention.retained_advantage(*opened[-1], level=level, seed=seed)
             yield self.row("retained_advantage", "student-prefix", retained, **place)
-        gap = st.paired_difference(teacher_on(student, self.accuracy["teacher"]), student.correct, student.problems, level=level)
+        gap = st.paired_difference(
+            teacher_on(student, self.accuracy["teacher"]), student.correct, student.problems, level=level
+        )
         yield self.row("teacher_advantage", "student-prefix", gap, view="all", prefix_tokens=0.0, tokens=teacher.tokens)
         reached = [(length, arm) for length, arm in zip(arms, opened, strict=True) if len(arms[length].problems)]
         if reached:  # the curve ends where the last rollout does
@@ -238,7 +253,7 @@ class _Decay:
         The unprefixed samples of a problem belong to no particular rollout, so the second is weighted by their accuracy.
         """
         for length, arm in arms.items():
-            place = {"view": "open", "prefix_tokens": float(length), "tokens": arm.tokens}
+            place = _place("open", length, arm)
             lost, won = 1 - arm.author, arm.author * arm.unprefixed
             level = self.settings.level
             recovery = st.proportion(arm.correct, arm.problems, weights=lost, level=level)
@@ -247,14 +262,18 @@ class _Decay:
             yield self.row("spoil_rate", "student-prefix", spoil, **place)
 
     def carry_forward(self, condition: str, author: str) -> Iterable[Measurement]:
-        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone."""
-        plain = self.data[self.data.condition == author]
+        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone.
+
+        A rollout that is open but could not be handed over is in neither camp and left out at that length.
+        """
+        authored = self.data[self.data.condition == author]
         rows = self.data[self.data.condition == condition]
         level = self.settings.level
         arms: dict[int, Arm] = {}
         for length in self.settings.prefix_lengths[1:]:
             at = rows[rows.prefix_tokens == length]
             continued = at.set_index("prefix_rollout_id")["correct"]
+            plain = authored[(authored.written < length) | authored["rollout_id"].isin(continued.index)]
             kept = plain["rollout_id"].map(continued).fillna(plain["correct"]).to_numpy(dtype=float)
             unprefixed = plain["code"].map(self.accuracy["teacher"]).to_numpy(dtype=float)
             codes = plain["code"].to_numpy(dtype=np.int64)
@@ -263,14 +282,14 @@ class _Decay:
             return
         band = self.critical({length: arm.correct for length, arm in arms.items()}, arms)
         for length, arm in arms.items():
-            place = {"view": "carry-forward", "prefix_tokens": float(length), "tokens": arm.tokens}
+            place = _place("carry-forward", length, arm)
             accuracy = st.proportion(arm.correct, arm.problems, level=level)
             wide = st.proportion(arm.correct, arm.problems, level=level, critical=band)
             yield self.row("accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place)
             change = st.paired_difference(arm.correct, arm.unprefixed, arm.problems, level=level)
             p_value = self.p_value(arm.correct - arm.unprefixed, arm.problems)
             yield self.row("accuracy_difference", condition, change, p_value=p_value, **place)
-            finished = 1 - len(rows[rows.prefix_tokens == length]) / len(plain)
+            finished = float((authored.written < length).mean())
             yield self.number("finished_share", condition, finished, accuracy, **place)
 
     def split_by_fate(self) -> Iterable[Measurement]:
@@ -290,9 +309,18 @@ class _Decay:
             "the step verifier" if verified else "the rollout's own outcome (conditions on the future)"
         )
         for name, chosen in zip(names, (right, ~right), strict=True):
-            arms = self.arms("student-prefix", "teacher", keep=lambda frame, chosen=chosen: chosen.loc[frame.index])
-            for row in self.curve(name, arms):
-                yield Measurement(**{**row.__dict__, "estimand": estimand})
+            for row in self.curve(name, self.arms("student-prefix", "teacher", keep=chosen)):
+                yield replace(row, estimand=estimand)
+
+
+def _cautious_error(change: st.Estimate, level: float) -> float:
+    """The standard error, or what the interval implies where that is more: near 0 and 1 the plain one is far too small."""
+    return max(change.standard_error, (change.high - change.low) / (2 * NormalDist().inv_cdf(0.5 + level / 2)))
+
+
+def _place(view: str, length: int, arm: Arm) -> dict[str, Any]:
+    """The coordinates that every row of one point of a curve has."""
+    return {"view": view, "prefix_tokens": float(length), "tokens": arm.tokens}
 
 
 def teacher_on(arm: Arm, accuracy: pd.Series) -> Floats:

@@ -6,7 +6,7 @@ ones without copying the old.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 SPARE_COLUMNS = 64
 
 
-class GrowingLayer(DynamicLayer):
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, [rows, heads, columns, features], as views into buffers with spare columns."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -34,17 +34,17 @@ class GrowingLayer(DynamicLayer):
             self._keys, self._values = self._grown(self._keys, end), self._grown(self._values, end)
         self._keys[:, :, self.columns : end] = key_states
         self._values[:, :, self.columns : end] = value_states
-        self._view(end)
-        return self.keys, self.values
+        return self._view(end)
 
     def _grown(self, buffer: torch.Tensor, end: int) -> torch.Tensor:
         grown = buffer.new_empty((*buffer.shape[:2], end + SPARE_COLUMNS + end // 8, buffer.shape[3]))
         grown[:, :, : self.columns] = buffer[:, :, : self.columns]
         return grown
 
-    def _view(self, columns: int) -> None:
+    def _view(self, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         self.columns = columns
-        self.keys, self.values = self._keys[:, :, :columns], self._values[:, :, :columns]
+        self.keys, self.values = keys, values = self._keys[:, :, :columns], self._values[:, :, :columns]
+        return keys, values
 
     def keep(self, rows: torch.Tensor, first: int) -> None:
         """Keeps these rows (repeats allowed), from this column on."""
@@ -70,9 +70,18 @@ class GrowingCache(Cache):
         super().__init__(layer_class_to_replicate=GrowingLayer)
 
     def keep(self, rows: torch.Tensor, first: int) -> None:
-        for layer in self.layers:
+        for layer in self._rows():
             layer.keep(rows, first)
 
     def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
-        for layer in self.layers:
+        for layer in self._rows():
             layer.align(rows, ends, width)
+
+    def holds(self, columns: int) -> bool:
+        """Whether every layer is an attention layer with this many columns."""
+        return bool(self.layers) and all(
+            isinstance(layer, GrowingLayer) and layer.get_seq_length() == columns for layer in self.layers
+        )
+
+    def _rows(self) -> list[GrowingLayer]:
+        return cast(list[GrowingLayer], self.layers)

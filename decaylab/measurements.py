@@ -82,4 +82,4 @@ def read(path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise UserError(f"{path}: columns {', '.join(missing)} are missing; this file was not written by decaylab")
-    return table.to_pandas()
+    return pd.DataFrame(table.to_pandas())

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from decaylab.errors import UserError
-
-if TYPE_CHECKING:
-    from decaylab.policies import LoadSettings
-    from decaylab.sampling import SamplingSettings
 
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
 CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
@@ -70,6 +67,7 @@ class Options:
             student=student,
             problems=problems,
             prefix_lengths=tuple(lengths),
+            controls=tuple(sorted(set(self.controls), key=_control_order)),
             max_tokens=self.max_tokens if self.max_tokens is not None else 320 if embedded else 2048,
         )
         chosen.check()
@@ -87,6 +85,8 @@ class Options:
             raise UserError(f"--prefix-lengths reach {lengths[-1]}, beyond the budget --max-tokens {self.max_tokens}")
         if self.samples < 1:
             raise UserError(f"--samples must be at least 1, got {self.samples}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit must be at least 1, got {self.limit}; leave it out to take every problem")
         if self.batch_rows < 1:
             raise UserError(f"--batch-rows must be at least 1, got {self.batch_rows}")
         if not 0 < self.level < 1:
@@ -96,26 +96,33 @@ class Options:
             raise UserError(f"--controls must be all, none or among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
         if self.answer_rule is not None and self.answer_rule not in ANSWER_RULES:
             raise UserError(f"--answer-rule must be one of {', '.join(ANSWER_RULES)}, got {self.answer_rule}")
-        try:
-            self.sampling()
-        except ValueError as error:
-            raise UserError(f"--{str(error).replace('_', '-')}") from error
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"--temperature must be at least 0 (0 is greedy), got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p must lie above 0 and not above 1, got {self.top_p}")
+        if self.top_k < 0:
+            raise UserError(f"--top-k must be at least 0 (0 is off), got {self.top_k}")
 
-    def sampling(self) -> SamplingSettings:
-        from decaylab.sampling import SamplingSettings
-
-        return SamplingSettings(self.temperature, self.top_p, self.top_k, self.seed)
-
-    def loading(self, role: Literal["student", "teacher"]) -> LoadSettings:
-        from decaylab.policies import LoadSettings
-
-        revision = self.student_revision if role == "student" else self.teacher_revision
-        return LoadSettings(
-            self.dtype, self.device, revision, self.trust_remote_code, self.prompt_format, self.thinking
-        )
+        _check_device(self.device)
 
     def default_folder(self) -> Path:
         """runs/prefix-decay-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
         names = (self.teacher, self.student or "", self.problems or "")
         words = [re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names]
         return Path("runs") / ("prefix-decay-" + "-".join(words))
+
+
+def _control_order(name: str) -> int:
+    """Controls are kept in one order, so that a run is found again however they were listed."""
+    return CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    if name == "auto":
+        return
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from decaylab import hub
 from decaylab.errors import UserError
 from decaylab.problems import Problem
 
@@ -21,6 +22,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
+HASHED_FILES = (  # beside weights and templates
+    "config.json",
+    "generation_config.json",  # end-of-turn ids
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",  # special tokens, and the template of older folders
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
 PLAIN_FORMAT = "Question: {question}\nAnswer:"
 Thinking = Literal["off", "on", "template"]
 PromptFormat = Literal["chat", "plain"]
@@ -30,7 +44,8 @@ PromptFormat = Literal["chat", "plain"]
 class PolicyIdentity:
     """What a policy is, as it stands in run.json.
 
-    content_hash: over weights, configuration and tokenizer; for a hub model over the file names and their hub hashes.
+    revision: of a hub model the commit that its branch or tag stood for; "" for a folder.
+    content_hash: over weights, configuration and tokenizer; for a hub model over its id and commit.
     """
 
     name: str
@@ -73,6 +88,17 @@ class Policy:
         self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_ids))
 
     @property
+    def weights(self) -> PreTrainedModel:
+        """The model.
+
+        Raises:
+            ValueError: the policy was loaded by its tokenizer only.
+        """
+        if self.model is None:
+            raise ValueError(f"{self.name} was loaded without weights and cannot generate or score")
+        return self.model
+
+    @property
     def context_length(self) -> int:
         """Positions the model was made for, in tokens."""
         config = self.model.config.get_text_config() if self.model is not None else None
@@ -82,8 +108,12 @@ class Policy:
         """The prompt up to where the response begins, through the policy's own template or in the plain format."""
         question = f"{problem.question}\n{instruction}" if instruction else problem.question
         if self.settings.prompt_format == "plain":
-            return list(self.tokenizer(PLAIN_FORMAT.format(question=question))["input_ids"])
-        thinking = {} if self.settings.thinking == "template" else {"enable_thinking": self.settings.thinking == "on"}
+            ids = list(self.tokenizer(PLAIN_FORMAT.format(question=question))["input_ids"])
+            while ids and ids[-1] in self.end_ids:  # some tokenizers close every text
+                ids.pop()
+            return ids
+        how = self.settings.thinking
+        thinking: dict[str, Any] = {} if how == "template" else {"enable_thinking": how == "on"}
         text = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True, **thinking
         )
@@ -125,7 +155,7 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     if isinstance(path, Path) and (path / "adapter_config.json").exists():
         return _load_adapter(name, path, settings)
     model = _load_model(name, path, settings)
-    identity = _identity(name, path, model, settings)
+    identity = _identity(name, path, settings)
     return Policy(name, model, load_tokenizer(name, path, settings), identity, settings)
 
 
@@ -146,7 +176,9 @@ def resolve(name: str) -> Path | str:
     if not path.exists():
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
             return name
-        raise UserError(f"no model {name!r}: neither a folder here nor a hub id (owner/name), nor {', '.join(EMBEDDED)}")
+        raise UserError(
+            f"no model {name!r}: neither a folder here nor a hub id (owner/name), nor {', '.join(EMBEDDED)}"
+        )
     if not path.is_dir():
         raise UserError(f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub id")
     if (path / "adapter_config.json").exists() or (path / "config.json").exists():
@@ -157,11 +189,14 @@ def resolve(name: str) -> Path | str:
     )
     if checkpoints:
         return resolve(str(checkpoints[-1]))
-    raise UserError(f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a model folder")
+    raise UserError(
+        f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a model folder"
+    )
 
 
 def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedModel:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if isinstance(path, Path):
@@ -171,18 +206,28 @@ def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrain
     auto = "auto" if device.startswith("cuda") else torch.float32
     dtype = auto if settings.dtype == "auto" else getattr(torch, settings.dtype)
     revision = settings.revision if isinstance(path, str) else None
+    from_pretrained: Any = AutoModelForCausalLM.from_pretrained
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, revision=revision, use_safetensors=True, trust_remote_code=settings.trust_remote_code
+        model, report = from_pretrained(
+            path,
+            dtype=dtype,
+            revision=revision,
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {name}: {_first_line(error)}") from error
-    return model.to(device).eval()
+    if absent := sorted(report["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise UserError(f"the weights of {name} lack {len(absent)} of its model's tensors, {absent[0]} among them")
+    loaded: PreTrainedModel = model.to(device).eval()
+    return loaded
 
 
 def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
     """An adapter on its base, merged: the same logits as the unmerged model up to rounding, at the base's speed."""
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     base_name = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
     if not base_name:
@@ -191,11 +236,14 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
         raise UserError(f"{name}: adapter_model.safetensors is missing (pickle files are not read)")
     try:
         base_path = resolve(base_name)
+        base = _load_model(base_name, base_path, settings)
     except UserError as error:
         raise UserError(f"{name} is an adapter and its base is missing: {error}") from error
-    base = _load_model(base_name, base_path, settings)
-    base_identity = _identity(base_name, base_path, base, settings)
-    model = PeftModel.from_pretrained(base, str(path)).merge_and_unload()
+    base_identity = _identity(base_name, base_path, settings)
+    try:
+        model = PeftModel.from_pretrained(base, str(path)).merge_and_unload()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"cannot load the adapter {name} on {base_name}: {_first_line(error)}") from error
     own_tokenizer = (path / "tokenizer_config.json").exists()
     tokenizer = load_tokenizer(name, path if own_tokenizer else base_path, settings)
     identity = PolicyIdentity(name, "adapter", "", _hash_folder(path), base_identity)
@@ -218,15 +266,17 @@ def _require_safetensors(name: str, path: Path) -> None:
         return
     pickled = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".bin", ".pt", ".pth", ".ckpt"))
     if pickled:
-        raise UserError(f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to safetensors")
+        raise UserError(
+            f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to safetensors"
+        )
     raise UserError(f"{name} has a config.json but no weights (*.safetensors)")
 
 
-def _identity(name: str, path: Path | str, model: PreTrainedModel, settings: LoadSettings) -> PolicyIdentity:
+def _identity(name: str, path: Path | str, settings: LoadSettings) -> PolicyIdentity:
     if isinstance(path, Path):
         source: Literal["embedded", "folder"] = "embedded" if name in EMBEDDED else "folder"
         return PolicyIdentity(name, source, "", _hash_folder(path))
-    commit = str(getattr(model.config, "_commit_hash", None) or settings.revision or "unknown")
+    commit = hub.model_commit(path, settings.revision) or settings.revision or "unknown"
     return PolicyIdentity(name, "hub", commit, hashlib.sha256(f"{path}@{commit}".encode()).hexdigest())
 
 
@@ -234,7 +284,7 @@ def _hash_folder(path: Path) -> str:
     """SHA-256 over the names and contents of the files that make a policy what it is."""
     digest = hashlib.sha256()
     for entry in sorted(path.iterdir()):
-        if entry.suffix in (".safetensors", ".jinja") or entry.name in ("config.json", "adapter_config.json", "tokenizer.json"):
+        if entry.suffix in (".safetensors", ".jinja") or entry.name in HASHED_FILES:
             digest.update(entry.name.encode())
             with entry.open("rb") as handle:
                 digest.update(hashlib.file_digest(handle, "sha256").digest())

@@ -40,9 +40,10 @@ class PreflightReport:
     @property
     def verdict(self) -> str:
         if not self.measurable:
-            return "This pair cannot be measured like this: " + next(c.finding for c in self.checks if c.verdict == "no")
+            return "This pair cannot be measured like this."
         warnings = sum(check.verdict == "warning" for check in self.checks)
-        return "This pair can be measured." if not warnings else f"This pair can be measured; mind the {warnings} warning(s)."
+        mind = {0: "", 1: "; mind the warning"}.get(warnings, f"; mind the {warnings} warnings")
+        return f"This pair can be measured{mind}."
 
 
 def preflight(options: Options) -> PreflightReport:
@@ -64,7 +65,8 @@ def preflight(options: Options) -> PreflightReport:
 def _problems(setup: Setup) -> Check:
     left_out = len(setup.problem_set) - len(setup.problems)
     finding = f"{setup.problem_set.name} ({setup.problem_set.version}): {len(setup.problems)} problems asked"
-    return Check("problems", "warning" if left_out else "ok", finding + (f", {left_out} left out" if left_out else ""))
+    notes = "".join(f"; {note}" for note in setup.problem_notes)
+    return Check("problems", "warning" if left_out else "ok", finding + notes)
 
 
 def _vocabularies(student: Policy, teacher: Policy) -> Check:
@@ -113,10 +115,10 @@ def _context(setup: Setup) -> Check:
 def _memory(setup: Setup) -> Check:
     """Weights of both, and the cache of a full batch of the larger one."""
     options = setup.options
-    weights = sum(p.numel() * p.element_size() for policy in _roles(setup).values() for p in policy.model.parameters())
+    weights = sum(p.numel() * p.element_size() for policy in _roles(setup).values() for p in policy.weights.parameters())
     length = int(options.max_tokens or 0) + max(len(ids) for ids in setup.prompts["teacher"].values())
     cache = max(cache_bytes_per_token(policy) for policy in _roles(setup).values()) * length * options.batch_rows
-    device = setup.teacher.model.device
+    device = setup.teacher.weights.device
     free = torch.cuda.mem_get_info(device)[0] + weights if device.type == "cuda" else _host_memory()
     finding = f"weights {weights / 2**30:.2f} GiB + cache of {options.batch_rows} sequences {cache / 2**30:.2f} GiB, of {free / 2**30:.1f} GiB"
     if weights > free:
@@ -129,10 +131,10 @@ def _memory(setup: Setup) -> Check:
 
 def cache_bytes_per_token(policy: Policy) -> int:
     """Keys and values of one token over all layers."""
-    config = policy.model.config.get_text_config()
+    config = policy.weights.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     features = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * features * policy.model.dtype.itemsize)
+    return int(2 * config.num_hidden_layers * heads * features * policy.weights.dtype.itemsize)
 
 
 def _host_memory() -> int:

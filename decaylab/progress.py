@@ -18,10 +18,10 @@ from rich.progress import (
 
 
 class StageProgress:
-    """Counts tokens and finished sequences of one stage."""
+    """Counts tokens and finished sequences of one stage; what was read from disk apart."""
 
     def __init__(self, bar: Progress | None, name: str, total: int) -> None:
-        self.tokens, self.finished, self.started = 0, 0, time.monotonic()
+        self.tokens, self.finished, self.skipped, self.started = 0, 0, 0, time.monotonic()
         self._bar = bar
         self._task = bar.add_task(name, total=total, rate="") if bar else None
 
@@ -32,13 +32,21 @@ class StageProgress:
             self._bar.update(self._task, advance=finished, rate=f"{self.rate:,.0f} tokens/s")
 
     def skip(self, finished: int) -> None:
-        """Sequences that an earlier process made already."""
-        self.finished += finished
+        """Sequences that an earlier process made already: they count for the bar, not for the rate."""
+        self.skipped += finished
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=finished)
 
+    def summary(self) -> str:
+        """What this process did, and what it found done."""
+        seconds = time.monotonic() - self.started
+        made = f"{self.finished} sequences, {self.tokens:,} tokens in {seconds:.0f} s ({self.rate:,.0f} tokens/s)"
+        read = f"{self.skipped} sequences were there already"
+        return made if not self.skipped else f"{made}; {read}" if self.finished else read
+
     @property
     def rate(self) -> float:
+        """Tokens per second of what this process wrote."""
         return self.tokens / max(time.monotonic() - self.started, 1e-9)
 
 
@@ -69,10 +77,5 @@ class Reporter:
             with Progress(*columns, console=self.console, transient=True) as bar:
                 progress = StageProgress(bar, name, total)
                 yield progress
-        if progress.tokens:
-            seconds = time.monotonic() - progress.started
-            self.console.print(
-                f"{name}: {progress.finished} sequences, {progress.tokens:,} tokens in {seconds:.0f} s "
-                f"({progress.rate:,.0f} tokens/s)",
-                highlight=False,
-            )
+        if progress.finished or progress.skipped:
+            self.console.print(f"{name}: {progress.summary()}", highlight=False, soft_wrap=True)

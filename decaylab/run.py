@@ -16,12 +16,12 @@ from decaylab import external, measurements, paper, policies, store
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.collect import Collector, DecayPlan
 from decaylab.errors import UserError
-from decaylab.grading import ANSWER_RULES, Grader
-from decaylab.options import Options
-from decaylab.policies import Policy
+from decaylab.grading import Grader
+from decaylab.options import ANSWER_RULES, Options
+from decaylab.policies import LoadSettings, Policy
 from decaylab.problems import Problem, ProblemSet, load_problems
 from decaylab.progress import Reporter
-from decaylab.sampling import TransformersEngine
+from decaylab.sampling import SamplingSettings, TransformersEngine
 
 GRADING_WORKERS = 2
 VERSIONED = ("decaylab", "torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow", "math-verify", "peft")
@@ -52,10 +52,18 @@ class Setup:
     problems: tuple[Problem, ...]
     prompts: dict[str, dict[str, tuple[int, ...]]]
     external: external.ExternalRollouts | None
-    notes: tuple[str, ...]
+    problem_notes: tuple[str, ...]
+    pair_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know, as sentences."""
+        return (*self.problem_notes, *self.pair_notes)
 
 
-def prefix_decay(options: Options = Options(), *, command: str = "", reporter: Reporter | None = None) -> PrefixDecayResult:
+def prefix_decay(
+    options: Options = Options(), *, command: str = "", reporter: Reporter | None = None
+) -> PrefixDecayResult:
     """Measures teacher decay; writes and returns the run. A finished run of the same configuration is read, not redone.
 
     Raises:
@@ -66,24 +74,29 @@ def prefix_decay(options: Options = Options(), *, command: str = "", reporter: R
     folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
     with Grader(workers=GRADING_WORKERS) as grader:
         setup = prepare(options, grader)
-        for note in setup.notes:
-            reporter.note(note)
         with folder.lock():
             if options.overwrite:
                 folder.clear()
-            record = folder.open(_record(setup, command))
+            folder.open(_record(setup, command))
+            folder.write_problems([asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems])
             if folder.finished:
-                reporter.note(f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)")
+                reporter.note(
+                    f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)"
+                )
             collector = _collector(setup, grader, folder, reporter)
             student_rollouts = _external_table(setup, collector) if setup.external else None
             rollouts = collector.collect(student_rollouts)
+            notes = (*setup.notes, *_afterwards(rollouts, setup))
+            record = folder.update({"answer_rule": _answer_rule(setup), "level": options.level, "notes": list(notes)})
             frame = _measure(setup, rollouts, folder)
             _draw(frame, folder, options)
-    return PrefixDecayResult(folder.path, record, frame, (*setup.notes, *_afterwards(rollouts, collector)))
+    return PrefixDecayResult(folder.path, record, frame, notes)
 
 
 def prepare(options: Options, grader: Grader) -> Setup:
     """Loads problems and policies, and checks that they fit together."""
+    for name in (options.teacher, str(options.student)):
+        policies.resolve(name)  # a misspelt name is told before anything is fetched
     theirs = external.read(Path(options.rollouts)) if options.rollouts else None
     problem_set = _problem_set(options, theirs)
     asked, notes = _gradable(problem_set, grader)
@@ -95,21 +108,31 @@ def prepare(options: Options, grader: Grader) -> Setup:
         if len(known) < len(listed):
             notes += (f"{len(listed) - len(known)} problems of {options.rollouts} are not asked, left out",)
         asked = known
-    teacher = policies.load(options.teacher, options.loading("teacher"))
+    teacher = policies.load(options.teacher, _load_settings(options, options.teacher_revision))
     needs_student = theirs is None or "reverse" in options.controls
     student_name = str(options.student)
     load = policies.load if needs_student else policies.load_tokenizer_only
-    student = load(student_name, options.loading("student"))
+    student = load(student_name, _load_settings(options, options.student_revision))
     prompts = _prompts(options, student, teacher, asked, problem_set.instruction)
     setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
-    return dataclasses.replace(setup, notes=(*notes, *_fit(setup)))
+    return dataclasses.replace(setup, pair_notes=_fit(setup))
+
+
+def _load_settings(options: Options, revision: str | None) -> LoadSettings:
+    return LoadSettings(
+        options.dtype, options.device, revision, options.trust_remote_code, options.prompt_format, options.thinking
+    )
 
 
 def _problem_set(options: Options, theirs: external.ExternalRollouts | None) -> ProblemSet:
     if options.problems == "rollouts":
         if theirs is None or not theirs.problems:
             raise UserError(f"{options.rollouts} names problem_ids but holds no questions; say --problems")
-        return ProblemSet(str(options.rollouts), "local file", theirs.content_hash, "", "last_boxed", theirs.problems)
+        given = [name for name in ("revision", "split", "columns") if getattr(options, name)]
+        if given:
+            raise UserError(f"{options.rollouts} brings its own questions, so --{given[0].rstrip('s')} has no meaning")
+        own = theirs.problems[: options.limit]
+        return ProblemSet(Path(options.rollouts or "").name, "local file", theirs.content_hash, "", "last_boxed", own)
     return load_problems(
         str(options.problems),
         limit=options.limit,
@@ -125,11 +148,15 @@ def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, .
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
     notes = list(problem_set.notes)
     if len(asked) < len(problem_set.problems):
-        notes.append(f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer, left out")
+        notes.append(
+            f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer, left out"
+        )
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
-        notes.append(f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed ({names}), left out")
+        notes.append(
+            f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed ({names}), left out"
+        )
         asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
     if not asked:
         raise UserError(f"{problem_set.name}: no problem with a gold answer that can be graded")
@@ -193,7 +220,9 @@ def _record(setup: Setup, command: str) -> dict[str, Any]:
         },
         "rollouts_hash": setup.external.content_hash if setup.external else None,
         "end_ids": {"student": sorted(setup.student.end_ids), "teacher": sorted(setup.teacher.end_ids)},
-        "precision": {role: _precision(policy) for role, policy in (("student", setup.student), ("teacher", setup.teacher))},
+        "precision": {
+            role: _precision(policy) for role, policy in (("student", setup.student), ("teacher", setup.teacher))
+        },
     }
     return {
         "command": command,
@@ -207,6 +236,10 @@ def _record(setup: Setup, command: str) -> dict[str, Any]:
         },
         "notes": list(setup.notes),
     }
+
+
+def _steps(problem: Problem) -> list[str] | None:
+    return [str(step) for step in problem.steps] if problem.steps is not None else None
 
 
 def _precision(policy: Policy) -> str:
@@ -231,7 +264,7 @@ def _collector(setup: Setup, grader: Grader, folder: store.RunFolder, reporter: 
         options.samples,
         int(options.max_tokens or 0),
         options.controls,
-        options.sampling(),
+        SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed),
         part_rows=options.batch_rows,
     )
     teacher = TransformersEngine(setup.teacher, batch_rows=options.batch_rows, on_warning=reporter.note)
@@ -242,7 +275,9 @@ def _collector(setup: Setup, grader: Grader, folder: store.RunFolder, reporter: 
     )
 
     def grade(responses: Any, answers: Any) -> dict[str, list[str]]:
-        return {rule: [str(v) for v in verdicts] for rule, verdicts in grader.grade(responses, answers).verdicts.items()}
+        return {
+            rule: [str(v) for v in verdicts] for rule, verdicts in grader.grade(responses, answers).verdicts.items()
+        }
 
     return Collector(student, teacher, setup.problems, setup.prompts, plan, grade, ANSWER_RULES, folder, reporter)
 
@@ -266,8 +301,26 @@ def _external_table(setup: Setup, collector: Collector) -> pa.Table:
     )
 
 
-def _afterwards(rollouts: pa.Table, collector: Collector) -> tuple[str, ...]:
-    notes = [f"{condition}: {count} prefixes could not be handed over, left out" for condition, count in collector.left_out.items()]
+def _afterwards(rollouts: pa.Table, setup: Setup) -> tuple[str, ...]:
+    """What a reader must know about the rollouts, as sentences."""
+    options = setup.options
+    frame = rollouts.select(["condition", "author", "prefix_tokens", "response_ids", "stop_reason"]).to_pandas()
+    written = frame["response_ids"].map(len) - (frame["stop_reason"] == "eos")
+    notes = []
+    for condition, author in (("student-prefix", "student"), ("own-prefix", "teacher"), ("reverse", "teacher")):
+        made = frame[frame.condition == condition]
+        if not len(made) and condition not in options.controls:
+            continue
+        open_at = sum(
+            int((written[frame.condition == author] >= k).sum()) for k in (options.prefix_lengths or (0,))[1:]
+        )
+        if open_at > len(made):
+            notes.append(f"{condition}: {open_at - len(made)} of {open_at} prefixes could not be handed over, left out")
+    cut_off = frame[(frame.condition == "student") & (frame["stop_reason"] == "length")]
+    if len(cut_off):
+        notes.append(
+            f"{len(cut_off)} of {(frame.condition == 'student').sum()} student rollouts were cut off at the budget"
+        )
     for rule in ANSWER_RULES:
         late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
         if late:
@@ -278,9 +331,14 @@ def _afterwards(rollouts: pa.Table, collector: Collector) -> tuple[str, ...]:
 def _measure(setup: Setup, rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
     options = setup.options
     settings = analysis.Settings(
-        options.prefix_lengths or (0,), _answer_rule(setup), options.seed, options.level, run=folder.path.name
+        options.prefix_lengths or (0,),
+        _answer_rule(setup),
+        options.seed,
+        options.level,
+        run=folder.path.name,
+        split_by_fate="correct-so-far" in options.controls,
     )
-    frame = analysis.measure(rollouts.to_pandas(), settings)
+    frame: pd.DataFrame = analysis.measure(rollouts.to_pandas(), settings)
     measurements.write(frame, folder.path / "measurements.parquet")
     return frame
 

@@ -7,6 +7,7 @@ except where rounding moves a boundary across its number: a near-tie.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from decaylab.errors import UserError
 from decaylab.policies import Policy
 
 OnProgress = Callable[[int, int], None]
-"""Called now and then with newly written tokens and newly finished sequences."""
+"""Called now and then with newly written tokens and newly finished sequences; negative where memory ran out and a batch
+is made again."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,12 @@ class Request:
     stage: str
     problem_id: str
     sample: int
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise ValueError(f"the prompt of {self.stage} {self.problem_id}/{self.sample} is empty")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,13 @@ def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
 def choose(
     logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row by inversion of its cumulative distribution, and which rows hold a NaN.
+    """The token of each row by inversion of its cumulative distribution, and which rows have no distribution.
+
+    A row has none where it holds a NaN or +inf (an overflow in 16 bits), or nothing but -inf.
 
     logits: [rows, vocab] in float32. uniform: [rows] in float64, in [0, 1).
     """
-    broken = torch.isnan(logits).any(dim=-1)
+    broken = ~torch.isfinite(logits.amax(dim=-1))  # the largest of a row with a NaN is NaN
     if settings.temperature == 0:
         return logits.argmax(dim=-1), broken
     logits = logits / settings.temperature
@@ -109,9 +119,9 @@ def choose(
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p."""
-    ordered, order = probabilities.sort(dim=-1, descending=True)
-    outside = ordered.cumsum(dim=-1) - ordered >= top_p
+    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p; of a tie the lower ids."""
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered >= top_p
     return probabilities.scatter(-1, order, ordered.masked_fill(outside, 0.0))
 
 
@@ -122,6 +132,9 @@ class TransformersEngine:
     it. Rows are right-aligned, so that all of them write the same cache column; finished rows leave the batch.
 
     batch_rows: most sequences decoded together. Running out of memory halves it, says so through ``on_warning``, and goes on.
+
+    Raises:
+        UserError: the model keeps a state that cannot be cut at a prefix (Mamba and its kin), here or at the first batch.
     """
 
     name = "transformers"
@@ -129,13 +142,14 @@ class TransformersEngine:
     def __init__(
         self, policy: Policy, *, batch_rows: int = 256, on_warning: Callable[[str], None] | None = None
     ) -> None:
-        if policy.model is None:
-            raise ValueError(f"{policy.name} was loaded without weights and cannot generate")
         if batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
         self.policy, self.batch_rows = policy, batch_rows
         self.on_warning = on_warning or (lambda message: None)
-        self.model = policy.model
+        self.model = policy.weights
+        if getattr(self.model, "_is_stateful", False):
+            raise self._unfit("it keeps a recurrent state")
+        self._fits = False  # unknown until its first prefill
 
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
@@ -143,19 +157,18 @@ class TransformersEngine:
         """One response a request, in the order of the requests.
 
         Raises:
-            UserError: a NaN among the logits (names policy and rollout).
+            UserError: a NaN among the logits (names policy and rollout), or a model whose cache cannot be used.
         """
         responses: dict[int, Response] = {}
         # Neighbours share prompts and prefixes, and have similar lengths.
         order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
         while order:
             batch = order[: self.batch_rows]
-            try:
-                made = self._batch([requests[i] for i in batch], settings, on_progress)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or self.batch_rows == 1:
-                    raise
-                self.batch_rows = max(1, min(self.batch_rows, len(batch)) // 2)
+            told = _Told(on_progress)
+            made = self._batch_or_none([requests[i] for i in batch], settings, told)
+            if made is None:
+                told.take_back()
+                self.batch_rows = max(1, len(batch) // 2)
                 self.on_warning(f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences at a time")
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -164,10 +177,19 @@ class TransformersEngine:
             order = order[len(batch) :]
         return [responses[i] for i in range(len(requests))]
 
+    def _batch_or_none(
+        self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress
+    ) -> list[Response] | None:
+        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of it."""
+        try:
+            return self._batch(requests, settings, on_progress)
+        except RuntimeError as error:
+            if not _out_of_memory(error) or len(requests) == 1:
+                raise
+            return None
+
     @torch.inference_mode()
-    def _batch(
-        self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress | None
-    ) -> list[Response]:
+    def _batch(self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress) -> list[Response]:
         device = self.model.device
         cache, mask = self._prefill(requests)
         lengths = torch.tensor([len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device)
@@ -186,19 +208,20 @@ class TransformersEngine:
         unfinished = len(requests)
         for step in range(uniform.shape[1]):
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            logits = self.model(
+            output = self.model(
                 input_ids=tokens[:, None],
                 attention_mask=mask,
                 position_ids=lengths[:, None],
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
-            ).logits[:, -1].float()
-            tokens, broken = choose(logits, uniform[rows, step], settings)
+            )
+            tokens, broken = choose(output.logits[:, -1].float(), uniform[rows, step], settings)
             if broken.any() and (broken & ~done).any():
                 worst = requests[int(rows[(broken & ~done).nonzero()[0, 0]])]
                 raise UserError(
-                    f"NaN in the logits of {self.policy.name} at response position {len(worst.prefix_ids) + step} of "
+                    f"NaN or infinity in the logits of {self.policy.name} at response position "
+                    f"{len(worst.prefix_ids) + step} of "
                     f"{worst.stage} {worst.problem_id}/{worst.sample}; try --dtype float32"
                 )
             live = rows[~done]
@@ -208,8 +231,7 @@ class TransformersEngine:
             lengths = lengths + 1
             done = done | ended[rows] | (step + 1 >= budgets[rows])
             remaining = int((~done).sum())
-            if on_progress:
-                on_progress(len(live), unfinished - remaining)
+            on_progress(len(live), unfinished - remaining)
             unfinished = remaining
             if remaining == 0:
                 break
@@ -246,7 +268,9 @@ class TransformersEngine:
         chosen = torch.tensor([place[prompt] for prompt, _ in families], device=device)
         if prefix_width:
             cache.keep(chosen, 0)
-            ids = torch.tensor([list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families], device=device)
+            ids = torch.tensor(
+                [list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families], device=device
+            )
             sizes = torch.tensor([len(prefix) for _, prefix in families], device=device)
             valid = (torch.arange(prefix_width, device=device) < sizes[:, None]).long()
             positions = lengths[chosen][:, None] + torch.arange(prefix_width, device=device)
@@ -263,16 +287,48 @@ class TransformersEngine:
 
     def _run(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: GrowingCache) -> None:
         """Fills the cache; the head is applied to one position only, since no logits are needed."""
-        self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+        try:
+            self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            if self._fits:
+                raise
+            raise self._unfit(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        if not self._fits and not cache.holds(mask.shape[1]):
+            raise self._unfit("it does not keep every token in the cache it is given")
+        self._fits = True
+
+    def _unfit(self, reason: str) -> UserError:
+        return UserError(
+            f"cannot sample from {self.policy.name} ({type(self.model).__name__}): the transformers engine needs a model "
+            f"with an ordinary key-value cache in every layer ({reason})"
         )
 
 
+class _Told:
+    """Passes progress on, and can take back what a failed batch has told."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self.on_progress, self.tokens, self.finished = on_progress, 0, 0
+
+    def __call__(self, tokens: int, finished: int) -> None:
+        self.tokens, self.finished = self.tokens + tokens, self.finished + finished
+        if self.on_progress:
+            self.on_progress(tokens, finished)
+
+    def take_back(self) -> None:
+        if self.on_progress and self.tokens:
+            self.on_progress(-self.tokens, -self.finished)
+
+
+# What torch says on the CPU, and cuBLAS where no room is left for its workspace; neither is an OutOfMemoryError.
+OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 Family = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -292,12 +348,10 @@ def _longest_prefixes(requests: list[Request]) -> list[Family]:
 
 def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Family]:
     """For each request the first longest prefix that begins with its own."""
-    import bisect
-
     for request in requests:
         # Sorted order puts every extension of a tuple right behind it.
         yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]
 
 
 def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

@@ -145,7 +145,7 @@ class RunFolder:
         if existing is None:
             if self.path.exists() and any(entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()):
                 raise UserError(f"{self.path} is not empty and holds no run.json; choose another folder with --out")
-            write_atomically(self.path / "run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+            self._write_record(record)
             return record
         differences = differing(existing.get("identity", {}), json.loads(json.dumps(record["identity"])))
         if differences:
@@ -154,12 +154,22 @@ class RunFolder:
             )
         return existing
 
+    def update(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Changes entries of run.json that are not part of the run's identity; returns the whole record."""
+        record = {**(self.record or {}), **values}
+        self._write_record(record)
+        return record
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        write_atomically(self.path / "run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+
     def clear(self) -> None:
-        """Removes what a run wrote here, and nothing else."""
+        """Removes the tables and parts of the run that stands here, and its record."""
         if self.record is None:
             return
-        for entry in (*self.path.glob("*.parquet"), *(self.path / "parts").glob("*.parquet"), self.path / "run.json"):
-            entry.unlink()
+        tables = [self.path / f"{name}.parquet" for name in ("rollouts", "problems", "measurements")]
+        for entry in (*tables, *(self.path / "parts").glob("*.parquet"), self.path / "run.json"):
+            entry.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -175,6 +185,13 @@ class RunFolder:
             except OSError as error:
                 raise UserError(f"{self.path} is in use by another process") from error
             yield
+
+    def write_problems(self, problems: list[dict[str, Any]]) -> None:
+        """What is asked: problem_id, question, gold answer, and the chain of steps where it is known."""
+        columns = [("problem_id", pa.string()), ("question", pa.string()), ("answer", pa.string())]
+        schema = pa.schema([*columns, ("steps", pa.list_(pa.field("step", pa.string())))])
+        if not (self.path / "problems.parquet").exists():
+            write_table(pa.Table.from_pylist(problems, schema=schema), self.path / "problems.parquet", PROBLEMS)
 
     def part_path(self, stage: str, number: int) -> Path:
         return self.path / "parts" / f"{re.sub('[^a-z0-9-]+', '_', stage)}-{number:05d}.parquet"

@@ -31,16 +31,22 @@ for line in sys.stdin:
     print(json.dumps(answer), flush=True)
 """
 MODEL_CLIENT = """
-import json, pathlib
-from huggingface_hub import hf_hub_download
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model = AutoModelForCausalLM.from_pretrained("acme/tiny")
-tokenizer = AutoTokenizer.from_pretrained("acme/tiny")
-ids = tokenizer.apply_chat_template([{"role": "user", "content": "2 + 2"}], add_generation_prompt=True)["input_ids"]
-total = sum(p.detach().double().abs().sum().item() for p in model.parameters())
-# transformers 5.23 keeps the commit in no attribute: the cache's snapshot folder, which is named by it, tells it.
-commit = pathlib.Path(hf_hub_download("acme/tiny", "config.json", local_files_only=True)).parent.name
-print(json.dumps({"commit": commit, "ids": ids, "total": total}))
+import dataclasses, json
+from decaylab import policies
+from decaylab.errors import UserError
+from decaylab.problems import Problem
+settings = policies.LoadSettings(device="cpu")
+policy = policies.load("acme/tiny", settings)
+pinned = policies.load("acme/tiny", dataclasses.replace(settings, revision="v1"))
+total = sum(p.detach().double().abs().sum().item() for p in policy.model.parameters())
+try:
+    refusal = policies.load("acme/nothing", settings).name
+except UserError as error:
+    refusal = str(error)
+print(json.dumps({
+    "identity": dataclasses.asdict(policy.identity), "pinned": dataclasses.asdict(pinned.identity),
+    "ids": policy.prompt_ids(Problem("one", "2 + 2", "4"), ""), "total": total, "refusal": refusal,
+}))
 """
 
 
@@ -282,7 +288,7 @@ def tokenizer() -> Any:
     return build_tokenizer()
 
 
-def test_a_model_and_its_tokenizer_load_by_id_with_the_commit_recorded(
+def test_a_policy_loads_by_id_with_the_commit_recorded_and_an_unknown_id_is_one_line(
     hub: HubServer, tokenizer: Any, home: Path, tmp_path: Path
 ) -> None:
     import torch
@@ -296,13 +302,17 @@ def test_a_model_and_its_tokenizer_load_by_id_with_the_commit_recorded(
     model = Qwen3ForCausalLM(config)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    commit = hub.add("model", "acme/tiny", tmp_path)
+    commit, tagged = hub.add("model", "acme/tiny", tmp_path), hub.add("model", "acme/tiny", tmp_path, revision="v1")
     done = subprocess.run(
         [sys.executable, "-c", MODEL_CLIENT], env=hub.environment(home), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout)
-    assert loaded["commit"] == commit
+    identity = loaded["identity"]
+    assert (identity["name"], identity["source"], identity["revision"]) == ("acme/tiny", "hub", commit)
+    assert loaded["pinned"]["revision"] == tagged != commit
+    assert loaded["pinned"]["content_hash"] != identity["content_hash"]
+    assert loaded["refusal"].startswith("cannot load acme/nothing: ") and "\n" not in loaded["refusal"]
     assert loaded["total"] == pytest.approx(sum(p.detach().double().abs().sum().item() for p in model.parameters()))
     chat = [{"role": "user", "content": "2 + 2"}]
     assert loaded["ids"] == tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]

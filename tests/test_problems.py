@@ -88,7 +88,8 @@ def test_abacus_has_the_same_content_in_every_process() -> None:
 def test_abacus_test_problems_are_those_the_recipe_keeps_out_of_training() -> None:
     from decaylab.data.abacus import recipe  # imports torch: seconds
 
-    assert (recipe.TEST_SEED, recipe.TEST_COUNT) == (TEST_SEED, TEST_COUNT)
+    examples = recipe.Examples(recipe.RECIPES["teacher"], recipe.build_tokenizer())
+    assert examples.test == {one.question for one in load_problems("abacus", limit=TEST_COUNT).problems}
 
 
 # Identity: hash, limit, ids
@@ -267,7 +268,7 @@ def test_a_missing_column_says_what_was_found_wanted_and_how_to_map(tmp_path: Pa
     file = write(tmp_path / "a.jsonl", [{"q": "Q?", "gold": 1}])
     assert refusal(file) == (
         f"{file} has no column 'problem' or 'question' or 'prompt' for the question: "
-        "found 'q', 'gold'; name the right one with --columns question=NAME"
+        "found 'q', 'gold'; name the right one with --column question=NAME"
     )
     assert "has no column 'uid' for the id" in refusal(file, columns={"question": "q", "answer": "gold", "id": "uid"})
     assert "knows question, answer and id, got prompt" in refusal(file, columns={"prompt": "q"})

@@ -1,10 +1,10 @@
 """The recipe of the embedded pair: tokenizer, teacher and student, trained from scratch on the abacus world.
 
-    python -m decaylab.data.abacus.recipe tokenizer --out DIR
-    python -m decaylab.data.abacus.recipe teacher --out DIR
-    python -m decaylab.data.abacus.recipe student --out DIR
+    python -m decaylab.data.abacus.recipe all --out DIR         # both, an hour on two cores
+    python -m decaylab.data.abacus.recipe teacher --out DIR     # one of them
+    python -m decaylab.data.abacus.recipe evaluate --out DIR    # accuracy, style and length, as in the model card
 
-The teacher learns both styles, mostly the wordy one; the student is smaller, sees terse responses only and stops early.
+The teacher learns both styles, mostly the wordy one; the student is smaller, sees terse responses only and is stopped early.
 Nothing is fitted to what decaylab measures on the pair afterwards: the targets are accuracy, style and length alone.
 """
 
@@ -16,14 +16,21 @@ import json
 import math
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from decaylab import abacus
+from decaylab import abacus, policies
+from decaylab.grading import Grader
+from decaylab.problems import TEST_COUNT, TEST_SEED, load_problems
+from decaylab.sampling import Request, SamplingSettings, TransformersEngine
+from decaylab.statistics import proportion
 
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
@@ -31,7 +38,7 @@ CHAT_TEMPLATE = (
     "{% if not (loop.last and continue_final_message) %}{{ '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-TRAIN_SEED, TEST_SEED, TEST_COUNT = 1, 0, 2000
+TRAIN_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Recipe:
 
     terse_share runs from its first to its second value over the first 60 % of the steps, and the longest problem grows
     from 2 steps to 8 over the first 40 %: short, dense examples teach the arithmetic at a fraction of the cost.
+    stop: end after so many steps, without changing the schedules that run over all of them.
+    polish_steps: so many more at the end state of the schedules, from a fresh optimizer at polish_lr.
     """
 
     hidden: int
@@ -49,6 +58,9 @@ class Recipe:
     intermediate: int
     terse_share: tuple[float, float]
     steps: int
+    stop: int | None = None
+    polish_steps: int = 0
+    polish_lr: float = 1.5e-3
     batch_tokens: int = 1200
     lr: float = 3e-3
     warmup: int = 100
@@ -57,8 +69,10 @@ class Recipe:
 
 
 RECIPES = {
-    "teacher": Recipe(hidden=160, layers=4, heads=4, kv_heads=2, intermediate=416, terse_share=(0.9, 0.3), steps=9000),
-    "student": Recipe(hidden=96, layers=4, heads=4, kv_heads=2, intermediate=256, terse_share=(1.0, 1.0), steps=9000),
+    "teacher": Recipe(hidden=160, layers=4, heads=4, kv_heads=2, intermediate=416, terse_share=(0.9, 0.3), steps=9000, polish_steps=5000),
+    "student": Recipe(
+        hidden=96, layers=4, heads=4, kv_heads=2, intermediate=256, terse_share=(1.0, 1.0), steps=9000, stop=6000
+    ),
 }
 
 
@@ -115,9 +129,10 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForC
 class Examples:
     """An endless stream of (prompt_ids, response_ids); problems of the test set never appear."""
 
-    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.rng = random.Random(f"examples/{recipe.seed}")
-        self.recipe, self.tokenizer = recipe, tokenizer
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, polish: bool = False) -> None:
+        self.rng = random.Random(f"examples/{recipe.seed}" + ("/polish" if polish else ""))
+        self.recipe, self.tokenizer, self.polish = recipe, tokenizer, polish
+        self.steps = recipe.polish_steps if polish else recipe.steps
         self.test = {problem.question for problem in abacus.generate(TEST_COUNT, seed=TEST_SEED)}
 
     def draw(self, count: int, progress: float) -> list[tuple[list[int], list[int]]]:
@@ -133,21 +148,24 @@ class Examples:
         prompts = [f"<|user|>{problem.question}<|end|><|assistant|>" for problem in problems]
         encode = self.tokenizer.backend_tokenizer.encode_batch
         prompt_ids = [encoding.ids for encoding in encode(prompts, add_special_tokens=False)]
-        response_ids = [encoding.ids for encoding in encode([f"{r}<|end|>" for r in responses], add_special_tokens=False)]
+        response_ids = [
+            encoding.ids for encoding in encode([f"{r}<|end|>" for r in responses], add_special_tokens=False)
+        ]
         return list(zip(prompt_ids, response_ids, strict=True))
 
-    def batches(self):
+    def batches(self) -> Iterator[tuple[int, list[tuple[list[int], list[int]]]]]:
         """One batch a step, of similar lengths and at most batch_tokens tokens, cut from sorted pools."""
         step = 0
-        while step < self.recipe.steps:
-            examples = sorted(self.draw(256, step / self.recipe.steps), key=lambda pair: len(pair[0]) + len(pair[1]))
+        while step < self.steps:
+            progress = 1.0 if self.polish else step / self.steps
+            examples = sorted(self.draw(256, progress), key=lambda pair: len(pair[0]) + len(pair[1]))
             groups: list[list[tuple[list[int], list[int]]]] = [[]]
             for prompt, response in examples:
                 if groups[-1] and (len(groups[-1]) + 1) * (len(prompt) + len(response)) > self.recipe.batch_tokens:
                     groups.append([])
                 groups[-1].append((prompt, response))
             self.rng.shuffle(groups)
-            for group in groups[: self.recipe.steps - step]:
+            for group in groups[: self.steps - step]:
                 step += 1
                 yield step, group
 
@@ -164,59 +182,109 @@ def collate(examples: list[tuple[list[int], list[int]]], pad: int) -> tuple[torc
 
 
 def train(role: str, recipe: Recipe, out: Path) -> None:
-    """Trains one policy and saves it with its tokenizer, its recipe and a log line every 50 steps."""
+    """Trains one policy and saves it with its tokenizer, its recipe and a log line every 100 steps."""
     tokenizer = build_tokenizer()
     model = build_model(recipe, tokenizer)
-    examples = Examples(recipe, tokenizer)
-    decay = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / recipe.warmup)
-        * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / recipe.steps)))),
-    )
     out.mkdir(parents=True, exist_ok=True)
-    started, tokens, window = time.monotonic(), 0, []
     with (out / "training_log.csv").open("w", newline="") as handle:
         log = csv.writer(handle)
-        log.writerow(["step", "loss_nats", "response_tokens", "seconds"])
-        for step, batch in examples.batches():
-            ids, labels = collate(batch, tokenizer.pad_token_id)
-            logits = model(input_ids=ids).logits[:, :-1]
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            tokens += int((labels != -100).sum())
-            window.append(loss.item())
-            if step % 100 == 0 or step == recipe.steps:
-                log.writerow([step, f"{sum(window) / len(window):.4f}", tokens, f"{time.monotonic() - started:.0f}"])
-                handle.flush()
-                print(f"{role} step {step}/{recipe.steps} loss {sum(window) / len(window):.4f}", flush=True)
-                window.clear()
-            if step % 1000 == 0:
-                model.save_pretrained(out / f"step-{step}")
-                tokenizer.save_pretrained(out / f"step-{step}")
+        log.writerow(["phase", "step", "loss_nats", "response_tokens", "seconds"])
+        run_phase("train", model, Examples(recipe, tokenizer), recipe.lr, recipe.stop, log)
+        if recipe.polish_steps:
+            run_phase("polish", model, Examples(recipe, tokenizer, polish=True), recipe.polish_lr, None, log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "recipe.json").write_text(json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1) + "\n")
 
 
+def run_phase(name: str, model: Qwen3ForCausalLM, examples: Examples, lr: float, stop: int | None, log: Any) -> None:
+    """AdamW with warm-up and a cosine to a twentieth, over all steps of the examples; the loss is that of the response."""
+    recipe, pad = examples.recipe, examples.tokenizer.pad_token_id
+    decay = [p for p in model.parameters() if p.dim() > 1]
+    rest = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / recipe.warmup)
+        * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / examples.steps)))),
+    )
+    started, tokens, window = time.monotonic(), 0, []
+    for step, batch in examples.batches():
+        ids, labels = collate(batch, pad)
+        logits = model(input_ids=ids).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        tokens += int((labels != -100).sum())
+        window.append(loss.item())
+        if step % 100 == 0 or step == examples.steps:
+            mean = f"{sum(window) / len(window):.4f}"
+            log.writerow([name, step, mean, tokens, f"{time.monotonic() - started:.0f}"])
+            print(f"{name} step {step}/{examples.steps} loss {mean}", flush=True)
+            window.clear()
+        if step == stop:
+            break
+
+
+def evaluate(folder: Path, problems: int = 500, samples: int = 4) -> None:
+    """Prints accuracy, style and length of both policies on test problems, at the temperature of the measurements."""
+    for role in RECIPES:
+        policy = policies.load(str(folder / role))
+        asked = load_problems("abacus", limit=problems).problems
+        prompts = {problem.problem_id: tuple(policy.prompt_ids(problem, "")) for problem in asked}
+        requests = [
+            Request(prompts[p.problem_id], (), 320, role, p.problem_id, i) for p in asked for i in range(samples)
+        ]
+        responses = TransformersEngine(policy).sample(requests, SamplingSettings())
+        texts = [policy.decode(list(response.ids)) for response in responses]
+        with Grader() as grader:
+            verdicts = grader.grade(texts, [p.answer or "" for p in asked for _ in range(samples)]).verdicts[
+                "last_boxed"
+            ]
+        correct = np.array([verdict.is_correct for verdict in verdicts], dtype=float)
+        clusters = np.repeat(np.arange(len(asked)), samples)
+        terse = np.array([abacus.style(text) == "terse" for text in texts])
+        steps = [p.steps or () for p in asked for _ in range(samples)]
+        checked = [abacus.check_steps(text, chain) for text, chain in zip(texts, steps, strict=True)]
+        whole = np.array([c.correct_so_far and c.right == len(chain) for c, chain in zip(checked, steps, strict=True)])
+        result = {
+            "role": role,
+            "parameters": sum(parameter.numel() for parameter in policy.weights.parameters()),
+            "avg@4": [round(float(x), 4) for x in _interval(correct, clusters)],
+            "terse_share": [round(float(x), 4) for x in _interval(terse.astype(float), clusters)],
+            "accuracy_terse": round(float(correct[terse].mean()), 4) if terse.any() else None,
+            "accuracy_wordy": round(float(correct[~terse].mean()), 4) if (~terse).any() else None,
+            "response_tokens_p10_p50_p90": np.percentile([len(r.ids) for r in responses], (10, 50, 90)).tolist(),
+            "natural_stop_share": float(np.mean([response.stop_reason == "eos" for response in responses])),
+            "answer_right_and_every_step_right": int((correct.astype(bool) & whole).sum()),
+            "answer_right_but_a_step_wrong": int((correct.astype(bool) & ~whole).sum()),
+            "answer_wrong_but_every_step_right": int((~correct.astype(bool) & whole).sum()),
+            "responses": len(responses),
+        }
+        print(json.dumps(result, indent=1))
+
+
+def _interval(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float, float]:
+    estimate = proportion(values, clusters)
+    return estimate.value, estimate.low, estimate.high
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tokenizer", *RECIPES])
+    parser.add_argument("what", choices=["all", *RECIPES, "evaluate"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.what == "tokenizer":
-        build_tokenizer().save_pretrained(arguments.out)
-    else:
-        train(arguments.what, RECIPES[arguments.what], arguments.out)
+    if arguments.what == "evaluate":
+        evaluate(arguments.out)
+        return
+    for role in RECIPES if arguments.what == "all" else [arguments.what]:
+        train(role, RECIPES[role], arguments.out / role)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""The arrows of the house go one way, and the heavy extras are optional."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Lowest first. A module may import those above it in this list, never those below.
+ORDER = (
+    "errors",
+    "options",
+    "clusters",
+    "statistics",
+    "retention",
+    "abacus",
+    "problem_files",
+    "hub",
+    "problems",
+    "answers",
+    "grading",
+    "policies",
+    "handover",
+    "cache",
+    "sampling",
+    "store",
+    "measurements",
+    "paper",
+    "progress",
+    "external",
+    "collect",
+    "analyses",
+    "figures",
+    "run",
+    "preflight",
+    "tables",
+    "cli",
+    "__main__",
+)
+
+
+def imported(path: Path) -> set[str]:
+    """First-party modules that a file imports at run time, by their name below decaylab."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):  # what stands under TYPE_CHECKING is not imported
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "decaylab":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("decaylab."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("decaylab.")}
+    return found
+
+
+LIBRARY = sorted(path for path in (ROOT / "decaylab").glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_a_library_module_imports_only_what_lies_below_it(path: Path) -> None:
+    below = set(ORDER[: ORDER.index(path.stem)])
+    assert imported(path) <= below
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "analyses").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_an_analysis_imports_the_library_and_no_other_analysis(path: Path) -> None:
+    assert imported(path) <= set(ORDER[: ORDER.index("analyses")])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_a_figure_imports_only_measurements_and_the_published_numbers(path: Path) -> None:
+    assert imported(path) <= {"measurements", "paper", "store", "errors"}
+
+
+def test_help_is_shown_without_importing_torch_or_any_extra() -> None:
+    code = (
+        "import sys\n"
+        "from decaylab import cli\n"
+        "try:\n    cli.main(['prefix-decay', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'ray', 'reasoning_gym', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_whole_library_imports_without_the_extras() -> None:
+    names = [f"decaylab.{path.stem}" for path in LIBRARY if path.stem != "__main__"]
+    code = (
+        "import sys, importlib\n"
+        "for name in ('vllm', 'ray', 'reasoning_gym', 'accelerate', 'gguf'):\n    sys.modules[name] = None\n"
+        f"for name in {names}:\n    importlib.import_module(name)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
