@@ -37,7 +37,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self._view(end)
 
     def _grown(self, buffer: torch.Tensor, end: int) -> torch.Tensor:
-        grown = buffer.new_empty((*buffer.shape[:2], end + SPARE_COLUMNS + end // 8, buffer.shape[3]))
+        grown = buffer.new_empty((*buffer.shape[:2], end + SPARE_COLUMNS, buffer.shape[3]))
         grown[:, :, : self.columns] = buffer[:, :, : self.columns]
         return grown
 
@@ -50,6 +50,16 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Keeps these rows (repeats allowed), from this column on."""
         self._keys = self._keys[:, :, first : self.columns].index_select(0, rows)
         self._values = self._values[:, :, first : self.columns].index_select(0, rows)
+        self._view(self.columns - first)
+
+    def close_up(self, holes: torch.Tensor, movers: torch.Tensor, count: int, first: int) -> None:
+        """Rows ``movers`` take the places ``holes``; then the first ``count`` rows stay, from column ``first`` on.
+
+        Only the movers are copied; the buffer shrinks to the rows that are left when it next grows.
+        """
+        for buffer in (self._keys, self._values):
+            buffer[holes, :, first : self.columns] = buffer[movers, :, first : self.columns]
+        self._keys, self._values = self._keys[:count, :, first:], self._values[:count, :, first:]
         self._view(self.columns - first)
 
     def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
@@ -72,6 +82,10 @@ class GrowingCache(Cache):
     def keep(self, rows: torch.Tensor, first: int) -> None:
         for layer in self._rows():
             layer.keep(rows, first)
+
+    def close_up(self, holes: torch.Tensor, movers: torch.Tensor, count: int, first: int) -> None:
+        for layer in self._rows():
+            layer.close_up(holes, movers, count, first)
 
     def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
         for layer in self._rows():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -36,23 +37,49 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # not TOML, or not UTF-8
         raise UserError(f"--config {path}: {error}") from error
-    names = {parameter.name for parameter in context.command.params} - {"config"}
+    kinds = _kinds()
     defaults = {}
     for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in names:
-            known = ", ".join(sorted(str(one).replace("_", "-") for one in names))
+        name = {"json": "as_json"}.get(key, key.replace("-", "_"))
+        if name not in kinds:
+            known = ", ".join(sorted(one.replace("as_json", "json").replace("_", "-") for one in kinds))
             raise UserError(f"--config {path}: no option {key!r}; there are {known}")
-        if name == "column" and isinstance(value, dict):
-            value = [f"{key}={own}" for key, own in value.items()]
-        defaults[name] = ",".join(map(str, value)) if isinstance(value, list) and name != "column" else value
+        defaults[name] = _config_value(f"--config {path}: {key}", name, value, kinds[name])
+    # One file serves every command: what only another command knows is not used by this one.
+    own = {parameter.name for parameter in context.command.params}
+    defaults = {name: value for name, value in defaults.items() if name in own}
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _kinds() -> dict[str, Any]:
+    """The type of every option that a file can hold."""
+    kinds = {name: kind for name, kind in get_type_hints(Options).items() if name != "columns"}
+    return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
+
+
+def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
+    """A TOML value as the command line would give it; a value of another type is refused, never rounded."""
+    if name == "column":
+        value = [f"{role}={own}" for role, own in value.items()] if isinstance(value, dict) else value
+        kind, words = list, "a table, such as question = 'NAME'"
+    elif name in ("prefix_lengths", "controls"):
+        value = ",".join(map(str, value)) if isinstance(value, list) else value
+        kind, words = str, "a list, or text with commas"
+    else:
+        kinds = [one for one in (get_args(kind) or (kind,)) if one is not type(None)]
+        kind = kinds[0] if isinstance(kinds[0], type) else str  # a choice is text
+        words = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{place} must be {words}, got {value!r}")
+    return value
 
 
 PAIR, TASK, MEASURE, SAMPLING, RUN = "The pair", "The problems", "The measurement", "Sampling", "The run"
@@ -69,18 +96,31 @@ Student = Annotated[
 TeacherRevision = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.", rich_help_panel=PAIR)]
 StudentRevision = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.", rich_help_panel=PAIR)]
 TeacherPrompt = Annotated[
-    str, typer.Option(help="own: the teacher's own chat template. student: the student's rendered prompt.", rich_help_panel=PAIR)
+    str,
+    typer.Option(
+        help="own: the teacher's own chat template. student: the student's rendered prompt.", rich_help_panel=PAIR
+    ),
 ]
 PromptFormat = Annotated[
-    str, typer.Option(help="chat: each policy's template. plain: 'Question: ... Answer:', for base models.", rich_help_panel=PAIR)
+    str,
+    typer.Option(
+        help="chat: each policy's template. plain: 'Question: ... Answer:', for base models.", rich_help_panel=PAIR
+    ),
 ]
-Thinking = Annotated[str, typer.Option(help="off, on, or template (say nothing to the template).", rich_help_panel=PAIR)]
+Thinking = Annotated[
+    str, typer.Option(help="off, on, or template (say nothing to the template).", rich_help_panel=PAIR)
+]
 Dtype = Annotated[
     str,
-    typer.Option(help="auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.", rich_help_panel=PAIR),
+    typer.Option(
+        help="auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.",
+        rich_help_panel=PAIR,
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=PAIR)]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.", rich_help_panel=PAIR)]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.", rich_help_panel=PAIR)
+]
 Problems = Annotated[
     str | None,
     typer.Option(
@@ -92,20 +132,27 @@ Limit = Annotated[int | None, typer.Option(help="Take the first so many problems
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the problems.", rich_help_panel=TASK)]
 Split = Annotated[str | None, typer.Option(help="Hub split; test by default.", rich_help_panel=TASK)]
 Column = Annotated[
-    list[str] | None, typer.Option(help="question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", rich_help_panel=TASK)
+    list[str] | None,
+    typer.Option(
+        help="question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", rich_help_panel=TASK
+    ),
 ]
 AnswerRule = Annotated[
     str | None,
-    typer.Option(help="last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.", rich_help_panel=MEASURE),
+    typer.Option(
+        help="last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.",
+        rich_help_panel=MEASURE,
+    ),
 ]
 PrefixLengths = Annotated[
-    str | None, typer.Option(help="Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300.", rich_help_panel=MEASURE)
+    str | None,
+    typer.Option(help="Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300.", rich_help_panel=MEASURE),
 ]
 Samples = Annotated[int, typer.Option(help="Rollouts for each problem and policy.", rich_help_panel=MEASURE)]
-MaxTokens = Annotated[int | None, typer.Option(help="Budget of prefix and continuation together.", rich_help_panel=MEASURE)]
-Controls = Annotated[
-    str, typer.Option(help=f"all, none, or some of {','.join(CONTROLS)}.", rich_help_panel=MEASURE)
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Budget of prefix and continuation together.", rich_help_panel=MEASURE)
 ]
+Controls = Annotated[str, typer.Option(help=f"all, none, or some of {','.join(CONTROLS)}.", rich_help_panel=MEASURE)]
 Level = Annotated[float, typer.Option(help="Level of intervals and bands.", rich_help_panel=MEASURE)]
 Rollouts = Annotated[
     str | None, typer.Option(help="A JSONL file of student rollouts that exist already.", rich_help_panel=MEASURE)
@@ -114,15 +161,30 @@ Temperature = Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel
 TopP = Annotated[float, typer.Option(rich_help_panel=SAMPLING)]
 TopK = Annotated[int, typer.Option(help="0 is off.", rich_help_panel=SAMPLING)]
 Seed = Annotated[int, typer.Option(help="Of every sample, and of the resampling.", rich_help_panel=SAMPLING)]
-BatchRows = Annotated[int, typer.Option(help="Most sequences decoded together; also about one part on disk.", rich_help_panel=SAMPLING)]
-Out = Annotated[str | None, typer.Option(help="The run folder; by default under runs/, named after the pair.", rich_help_panel=RUN)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away what the folder's run holds.", rich_help_panel=RUN)]
-Paper = Annotated[bool, typer.Option("--paper", help="Draw the published curve behind the measured one.", rich_help_panel=RUN)]
-Json = Annotated[bool, typer.Option("--json", help="Print the measurements as JSON instead of tables.", rich_help_panel=RUN)]
+BatchRows = Annotated[
+    int, typer.Option(help="Most sequences decoded together; also about one part on disk.", rich_help_panel=SAMPLING)
+]
+Out = Annotated[
+    str | None, typer.Option(help="The run folder; by default under runs/, named after the pair.", rich_help_panel=RUN)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Throw away what the folder's run holds.", rich_help_panel=RUN)
+]
+Paper = Annotated[
+    bool, typer.Option("--paper", help="Draw the published curve behind the measured one.", rich_help_panel=RUN)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the measurements as JSON instead of tables.", rich_help_panel=RUN)
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.", rich_help_panel=RUN)]
 Config = Annotated[
     Path | None,
-    typer.Option(help="A TOML file with any of these options; the command line goes first.", callback=_read_config, is_eager=True, rich_help_panel=RUN),
+    typer.Option(
+        help="A TOML file with any of these options; the command line goes first.",
+        callback=_read_config,
+        is_eager=True,
+        rich_help_panel=RUN,
+    ),
 ]
 
 
@@ -177,6 +239,7 @@ def prefix_decay(
     from decaylab import run, tables
 
     options = _options(locals())
+    _hush(quiet)
     reporter = Reporter(quiet=quiet)
     result = run.prefix_decay(options, command=shlex.join(["decaylab", *sys.argv[1:]]), reporter=reporter)
     if as_json:
@@ -219,13 +282,28 @@ def preflight(
     from decaylab import preflight as checks
     from decaylab import tables
 
-    report = checks.preflight(_options(locals()))
+    options = _options(locals())
+    _hush(quiet=as_json)
+    report = checks.preflight(options)
     if as_json:
-        print(json.dumps(dataclasses.asdict(report)))
+        print(json.dumps({"measurable": report.measurable, "verdict": report.verdict, **dataclasses.asdict(report)}))
     else:
         tables.print_preflight(report)
     if not report.measurable:
         raise typer.Exit(1)
+
+
+def _hush(quiet: bool) -> None:
+    """Keeps libraries from talking between the lines. The hub's download bars stay where a person watches."""
+    from huggingface_hub import utils as hub_utils
+    from transformers.utils import logging as transformers_logging
+
+    hub: Any = hub_utils
+    transformers: Any = transformers_logging
+    transformers.set_verbosity_error()
+    transformers.disable_progress_bar()  # of the hub too, in passing
+    if sys.stderr.isatty() and not quiet:
+        hub.enable_progress_bars()
 
 
 def _options(values: dict[str, Any]) -> Options:
@@ -252,7 +330,9 @@ def _lengths(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise UserError(f"--prefix-lengths must be whole numbers with commas, such as 0,100,200, got {text!r}") from error
+        raise UserError(
+            f"--prefix-lengths must be whole numbers with commas, such as 0,100,200, got {text!r}"
+        ) from error
 
 
 def _controls(text: str) -> tuple[str, ...]:
@@ -268,20 +348,28 @@ def _column(pair: str) -> tuple[str, str]:
     return role, name
 
 
+INTERRUPTED = "interrupted; finished parts are kept, and the same command goes on from there"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: turns a `UserError` into one line and exit 2, Ctrl-C into exit 130."""
     try:
         code = app(args=arguments, standalone_mode=False)
     except UserError as error:
         _fail(str(error), 2)
+    except BrokenPipeError:  # whoever read the tables has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; finished parts are kept, and the same command goes on from there", 130)
+        _fail(INTERRUPTED, 130)
     except Exception as error:
         # A usage error of click, which typer may carry inside itself: known by what it can do, not by its class.
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), 2)
     else:
+        if code == 130:  # how typer hands on Ctrl-C
+            _fail(INTERRUPTED, 130)
         sys.exit(code if isinstance(code, int) else 0)
 
 

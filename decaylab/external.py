@@ -2,7 +2,8 @@
 
 Each line holds ``response`` (or ``text``, ``completion``, ``output``) and either ``problem_id`` of a problem in the set
 that is asked, or ``question`` and ``answer`` of its own. ``sample`` numbers the rollouts of a problem (by order where it is
-missing), ``stop_reason`` (or ``finish_reason``) says ``length`` for a rollout that was cut off; without it a rollout counts as ended.
+missing), ``stop_reason`` (or ``finish_reason``) says ``length`` or ``max_tokens`` for a rollout that was cut off; without
+it a rollout counts as ended.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from decaylab.policies import Policy
 from decaylab.problems import Problem
 
 RESPONSE_COLUMNS = ("response", "text", "completion", "output")
+STOP_COLUMNS, CUT_OFF = ("stop_reason", "finish_reason"), ("length", "max_tokens", "max_length")
 QUESTION_COLUMNS = ("question", "problem", "prompt")
 
 
@@ -56,32 +58,51 @@ def read(path: Path) -> ExternalRollouts:
     Raises:
         UserError: no such file, an empty one, a malformed line (with its number), a line without a response or a problem.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read rollouts {path}: {error.strerror}") from error
+    raw, text = _text(path)
     rollouts: list[ExternalRollout] = []
     problems: dict[str, Problem] = {}
     seen: dict[str, int] = defaultdict(int)
-    for number, line in enumerate(raw.decode("utf-8", errors="replace").splitlines(), start=1):
+    places: dict[tuple[str, int], int] = {}
+    for number, line in enumerate(text.split("\n"), start=1):  # a line may hold other separators inside its text
         if not line.strip():
             continue
-        row = _row(line, f"{path}:{number}")
+        place = f"{path}:{number}"
+        row = _row(line, place)
         response = _first(row, RESPONSE_COLUMNS)
         if not isinstance(response, str):
-            raise UserError(f"{path}:{number}: no text under {' or '.join(RESPONSE_COLUMNS)} (found {', '.join(row)})")
-        problem_id = _problem_of(row, f"{path}:{number}", problems)
-        sample = int(row.get("sample", seen[problem_id]))
+            raise UserError(f"{place}: no text under {' or '.join(RESPONSE_COLUMNS)} (found {', '.join(row)})")
+        problem_id = _problem_of(row, place, problems)
+        sample = _sample(row, place, seen[problem_id])
         seen[problem_id] += 1
-        reason = row.get("stop_reason", row.get("finish_reason", "eos"))
-        rollouts.append(ExternalRollout(problem_id, sample, response, reason == "length"))
+        first = places.setdefault((problem_id, sample), number)
+        if first != number:
+            raise UserError(f"{place}: sample {sample} of problem {problem_id} stands already in line {first}")
+        cut_off = _first(row, STOP_COLUMNS) in CUT_OFF
+        rollouts.append(ExternalRollout(problem_id, sample, response, cut_off))
     if not rollouts:
         raise UserError(f"{path} holds no rollouts")
-    keys = [(rollout.problem_id, rollout.sample) for rollout in rollouts]
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise UserError(f"{path}: sample {twice[1]} of problem {twice[0]} stands there twice")
     return ExternalRollouts(tuple(rollouts), tuple(problems.values()), hashlib.sha256(raw).hexdigest())
+
+
+def _text(path: Path) -> tuple[bytes, str]:
+    """The bytes of a file, for its hash, and their text."""
+    try:
+        raw = path.read_bytes()
+        return raw, raw.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read rollouts {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{number}: not UTF-8 text ({error.reason})") from error
+
+
+def _sample(row: dict[str, Any], place: str, by_order: int) -> int:
+    sample = row.get("sample")
+    if sample is None:
+        return by_order
+    if isinstance(sample, bool) or not isinstance(sample, int) or sample < 0:
+        raise UserError(f"{place}: sample must be a whole number from 0, got {sample!r}")
+    return sample
 
 
 def _row(line: str, place: str) -> dict[str, Any]:
@@ -95,19 +116,21 @@ def _row(line: str, place: str) -> dict[str, Any]:
 
 
 def _first(row: dict[str, Any], names: Sequence[str]) -> Any:
-    return next((row[name] for name in names if name in row), None)
+    return next((row[name] for name in names if row.get(name) is not None), None)
 
 
 def _problem_of(row: dict[str, Any], place: str, problems: dict[str, Problem]) -> str:
     """The id a line names; a line with a question of its own adds that problem."""
-    question = _first(row, QUESTION_COLUMNS)
+    question, answer, named = _first(row, QUESTION_COLUMNS), row.get("answer"), row.get("problem_id")
     if question is not None and "answer" in row:
-        own = str(row.get("problem_id", hashlib.sha256(str(question).encode()).hexdigest()[:12]))
-        problems.setdefault(own, Problem(own, str(question), str(row["answer"])))
+        own = str(named if named is not None else hashlib.sha256(str(question).encode()).hexdigest()[:12])
+        problem = Problem(own, str(question), None if answer is None else str(answer))
+        if problems.setdefault(own, problem) != problem:
+            raise UserError(f"{place}: problem {own} has another question or answer than in an earlier line")
         return own
-    if "problem_id" not in row:
+    if named is None:
         raise UserError(f"{place}: neither problem_id nor question and answer (found {', '.join(row)})")
-    return str(row["problem_id"])
+    return str(named)
 
 
 def to_table(
@@ -127,7 +150,6 @@ def to_table(
         by_problem[rollout.problem_id].append(rollout)
     chosen = [(problem, rollout) for problem in problems for rollout in by_problem[problem.problem_id]]
     graded = grade([rollout.response for _, rollout in chosen], [problem.answer or "" for problem, _ in chosen])
-    end = min(author.end_ids)
     rows = [
         {
             "rollout_id": f"student/{problem.problem_id}/{rollout.sample}",
@@ -141,7 +163,7 @@ def to_table(
             "prefix_author": "",
             "prefix_tokens": 0,
             "prefix_rollout_id": "",
-            "response_ids": author.encode(rollout.response) + ([] if rollout.cut_off else [end]),
+            "response_ids": _response_ids(rollout, author),
             "text": rollout.response,
             "stop_reason": "length" if rollout.cut_off else "eos",
             "engine": "external",
@@ -150,3 +172,11 @@ def to_table(
         for index, (problem, rollout) in enumerate(chosen)
     ]
     return pa.Table.from_pylist(rows, schema=store.rollout_schema(answer_rules))
+
+
+def _response_ids(rollout: ExternalRollout, author: Policy) -> list[int]:
+    """The ids of a response; one that ended is closed by one end-of-turn token, whether its text shows it or not."""
+    ids = author.encode(rollout.response)
+    if rollout.cut_off or (ids and ids[-1] in author.end_ids):
+        return ids
+    return [*ids, min(author.end_ids)]

@@ -30,8 +30,8 @@ class HandOver:
     def expressible_text(self, ids: list[int], author: str) -> str:
         """The text of a prefix, without a character that its last tokens only begin."""
         policy = self.policies[author]
-        for end in range(len(ids), max(len(ids) - 4, -1), -1):
+        for end in range(len(ids), 0, -1):
             text = str(policy.decode(ids[:end]))
             if not text.endswith("\ufffd"):
                 return text
-        return str(policy.decode(ids))
+        return ""

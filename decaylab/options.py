@@ -80,7 +80,9 @@ class Options:
         if any(a >= b for a, b in zip(lengths, lengths[1:])):
             raise UserError(f"--prefix-lengths must ascend without repeats, got {','.join(map(str, lengths))}")
         if lengths[0] != 0 or len(lengths) < 2:
-            raise UserError(f"--prefix-lengths must begin with 0 (the teacher alone) and go on, got {','.join(map(str, lengths))}")
+            raise UserError(
+                f"--prefix-lengths must begin with 0 (the teacher alone) and go on, got {','.join(map(str, lengths))}"
+            )
         if self.max_tokens is not None and lengths[-1] >= self.max_tokens:
             raise UserError(f"--prefix-lengths reach {lengths[-1]}, beyond the budget --max-tokens {self.max_tokens}")
         if self.samples < 1:

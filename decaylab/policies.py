@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +36,7 @@ HASHED_FILES = (  # beside weights and templates
     "vocab.json",
     "merges.txt",
 )
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "tekken.json")
 PLAIN_FORMAT = "Question: {question}\nAnswer:"
 Thinking = Literal["off", "on", "template"]
 PromptFormat = Literal["chat", "plain"]
@@ -161,7 +163,8 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
 
 def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """A policy that can read and write ids but not generate: enough where its rollouts are already there."""
-    path = resolve(name)
+    own = Path(name).expanduser()
+    path = own if (own / "tokenizer_config.json").exists() else resolve(name)
     tokenizer = load_tokenizer(name, path, settings)
     digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest)
@@ -215,11 +218,18 @@ def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrain
             use_safetensors=True,
             trust_remote_code=settings.trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with the tensor's name
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {name}: {_first_line(error)}") from error
-    if absent := sorted(report["missing_keys"]):  # transformers would go on with random numbers in their place
+    # transformers would go on with random numbers in the place of either.
+    if absent := sorted(report["missing_keys"]):
         raise UserError(f"the weights of {name} lack {len(absent)} of its model's tensors, {absent[0]} among them")
+    if misfits := sorted(report["mismatched_keys"]):
+        tensor, found, wanted = misfits[0]
+        raise UserError(
+            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(found)}, not {tuple(wanted)}"
+        )
     loaded: PreTrainedModel = model.to(device).eval()
     return loaded
 
@@ -241,8 +251,11 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
         raise UserError(f"{name} is an adapter and its base is missing: {error}") from error
     base_identity = _identity(base_name, base_path, settings)
     try:
-        model = PeftModel.from_pretrained(base, str(path)).merge_and_unload()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        with warnings.catch_warnings():
+            # peft would go on without the tensors that it cannot find: the base passed off as the adapter.
+            warnings.filterwarnings("error", message=".*missing adapter keys")
+            model = PeftModel.from_pretrained(base, str(path)).merge_and_unload()
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UserWarning) as error:
         raise UserError(f"cannot load the adapter {name} on {base_name}: {_first_line(error)}") from error
     own_tokenizer = (path / "tokenizer_config.json").exists()
     tokenizer = load_tokenizer(name, path if own_tokenizer else base_path, settings)
@@ -253,6 +266,10 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
 def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
+    if isinstance(path, Path) and not any((path / file).exists() for file in TOKENIZER_FILES):
+        raise UserError(
+            f"{name} holds no tokenizer (tokenizer.json); save the one it was trained with beside its weights"
+        )
     revision = settings.revision if isinstance(path, str) else None
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
@@ -292,8 +309,10 @@ def _hash_folder(path: Path) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1]}"
+    return lines[0] if lines else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,19 @@ def _templates(setup: Setup) -> list[Check]:
         prompt = policy.tokenizer.decode(list(next(iter(setup.prompts[role].values()))))
         ends = ", ".join(repr(policy.tokenizer.convert_ids_to_tokens(index)) for index in sorted(policy.end_ids))
         shared = policy.pad_id in policy.end_ids
-        finding = f"prompt ends {prompt[-40:]!r}; a turn ends with {ends}" + (", which is also the padding" if shared else "")
+        finding = f"prompt ends {prompt[-40:]!r}; a turn ends with {ends}" + (
+            ", which is also the padding" if shared else ""
+        )
         checks.append(Check(f"{role} template", "ok", finding))
     own = {role: sorted(p.tokenizer.convert_ids_to_tokens(i) for i in p.end_ids) for role, p in _roles(setup).items()}
     if own["student"] != own["teacher"]:
-        checks.append(Check("end of turn", "warning", "the two end a turn differently; each one's own token is used, none is handed over"))
+        checks.append(
+            Check(
+                "end of turn",
+                "warning",
+                "the two end a turn differently; each one's own token is used, none is handed over",
+            )
+        )
     return checks
 
 
@@ -115,12 +123,15 @@ def _context(setup: Setup) -> Check:
 def _memory(setup: Setup) -> Check:
     """Weights of both, and the cache of a full batch of the larger one."""
     options = setup.options
-    weights = sum(p.numel() * p.element_size() for policy in _roles(setup).values() for p in policy.weights.parameters())
+    weights = sum(
+        p.numel() * p.element_size() for policy in _roles(setup).values() for p in policy.weights.parameters()
+    )
     length = int(options.max_tokens or 0) + max(len(ids) for ids in setup.prompts["teacher"].values())
     cache = max(cache_bytes_per_token(policy) for policy in _roles(setup).values()) * length * options.batch_rows
     device = setup.teacher.weights.device
     free = torch.cuda.mem_get_info(device)[0] + weights if device.type == "cuda" else _host_memory()
-    finding = f"weights {weights / 2**30:.2f} GiB + cache of {options.batch_rows} sequences {cache / 2**30:.2f} GiB, of {free / 2**30:.1f} GiB"
+    sizes = f"weights {weights / 2**30:.2f} GiB + cache of {options.batch_rows} sequences {cache / 2**30:.2f} GiB"
+    finding = f"{sizes}, of {free / 2**30:.1f} GiB"
     if weights > free:
         return Check("memory", "no", finding + ": the weights alone do not fit")
     if weights + cache > 0.9 * free:
@@ -178,4 +189,10 @@ def probe(setup: Setup, role: str) -> float:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

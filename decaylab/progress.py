@@ -57,7 +57,8 @@ class Reporter:
         self.console = Console(stderr=True, quiet=quiet)
 
     def note(self, message: str) -> None:
-        self.console.print(message, style="yellow" if self.console.is_terminal else None, highlight=False, soft_wrap=True)
+        style = "yellow" if self.console.is_terminal else None
+        self.console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[StageProgress]:

@@ -75,9 +75,7 @@ def prefix_decay(
     with Grader(workers=GRADING_WORKERS) as grader:
         setup = prepare(options, grader)
         with folder.lock():
-            if options.overwrite:
-                folder.clear()
-            folder.open(_record(setup, command))
+            folder.open(_record(setup, command), overwrite=options.overwrite)
             folder.write_problems([asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems])
             if folder.finished:
                 reporter.note(
@@ -95,7 +93,7 @@ def prefix_decay(
 
 def prepare(options: Options, grader: Grader) -> Setup:
     """Loads problems and policies, and checks that they fit together."""
-    for name in (options.teacher, str(options.student)):
+    for name in (options.teacher, *(() if options.rollouts else (str(options.student),))):
         policies.resolve(name)  # a misspelt name is told before anything is fetched
     theirs = external.read(Path(options.rollouts)) if options.rollouts else None
     problem_set = _problem_set(options, theirs)
@@ -146,11 +144,10 @@ def _problem_set(options: Options, theirs: external.ExternalRollouts | None) -> 
 def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """The problems whose gold answer can be compared with, and a sentence about the others."""
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
-    notes = list(problem_set.notes)
+    told = f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer"
+    notes = [note for note in problem_set.notes if note != told]
     if len(asked) < len(problem_set.problems):
-        notes.append(
-            f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer, left out"
-        )
+        notes.append(f"{told}, left out")
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
@@ -321,6 +318,9 @@ def _afterwards(rollouts: pa.Table, setup: Setup) -> tuple[str, ...]:
         notes.append(
             f"{len(cut_off)} of {(frame.condition == 'student').sum()} student rollouts were cut off at the budget"
         )
+    longer = int((written[frame.condition == "student"] > int(options.max_tokens or 0)).sum())
+    if longer:
+        notes.append(f"{longer} student rollouts are longer than the budget of {options.max_tokens} tokens: graded whole")
     for rule in ANSWER_RULES:
         late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
         if late:

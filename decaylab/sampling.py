@@ -235,12 +235,15 @@ class TransformersEngine:
             unfinished = remaining
             if remaining == 0:
                 break
-            if remaining <= 0.85 * len(rows):
-                kept = (~done).nonzero().squeeze(-1)
-                first = int((mask.shape[1] - lengths[kept]).min())
-                cache.keep(kept, first)
-                mask, rows, tokens, lengths = mask[kept, first:], rows[kept], tokens[kept], lengths[kept]
-                done = done[kept]
+            if remaining <= 0.97 * len(rows):
+                # The last unfinished rows move into the places of finished ones, and the batch ends before the rest.
+                holes = done[:remaining].nonzero().squeeze(-1)
+                movers = (~done[remaining:]).nonzero().squeeze(-1) + remaining
+                order = torch.arange(remaining, device=device).index_copy(0, holes, movers)
+                first = int((mask.shape[1] - lengths[order]).min())
+                cache.close_up(holes, movers, remaining, first)
+                mask, rows, tokens, lengths = mask[order, first:], rows[order], tokens[order], lengths[order]
+                done = done[order]
         table, stops = written.tolist(), ended.tolist()
         return [
             Response(tuple(table[row][:count]), "eos" if stops[row] else "length")

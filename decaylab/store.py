@@ -27,6 +27,10 @@ from decaylab.errors import UserError
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
 IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
+RESULTS = (
+    *("measurements.parquet", "measurements.csv", "rollouts.parquet", "problems.parquet"),
+    *("prefix-decay.png", "prefix-decay.svg", "prefix-decay.txt"),
+)
 ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("rollout_id", pa.string()),
     ("condition", pa.string()),  # student, teacher, student-prefix, own-prefix, swapped, reverse
@@ -133,10 +137,11 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / "measurements.parquet").exists()
 
-    def open(self, record: dict[str, Any]) -> dict[str, Any]:
+    def open(self, record: dict[str, Any], *, overwrite: bool = False) -> dict[str, Any]:
         """Starts a run, or resumes one whose identity is the same; returns the record that holds.
 
         ``record["identity"]`` is what must agree; the rest (command, versions, dates) may differ between the two.
+        With ``overwrite`` the run that stands here, whatever its identity, gives way; other files are left alone.
 
         Raises:
             UserError: another configuration stands in the folder (says what differs), or files of something else.
@@ -145,6 +150,10 @@ class RunFolder:
         if existing is None:
             if self.path.exists() and any(entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()):
                 raise UserError(f"{self.path} is not empty and holds no run.json; choose another folder with --out")
+            self._write_record(record)
+            return record
+        if overwrite:
+            self._remove_results()
             self._write_record(record)
             return record
         differences = differing(existing.get("identity", {}), json.loads(json.dumps(record["identity"])))
@@ -167,8 +176,11 @@ class RunFolder:
         """Removes the tables and parts of the run that stands here, and its record."""
         if self.record is None:
             return
-        tables = [self.path / f"{name}.parquet" for name in ("rollouts", "problems", "measurements")]
-        for entry in (*tables, *(self.path / "parts").glob("*.parquet"), self.path / "run.json"):
+        self._remove_results()
+        (self.path / "run.json").unlink(missing_ok=True)
+
+    def _remove_results(self) -> None:
+        for entry in (*(self.path / name for name in RESULTS), *(self.path / "parts").glob("*.parquet")):
             entry.unlink(missing_ok=True)
 
     @contextmanager

@@ -6,8 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.console import Console
+from rich.box import HEAVY_HEAD, SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from decaylab.preflight import PreflightReport
@@ -16,39 +19,48 @@ if TYPE_CHECKING:
 WIDTH = 118
 SPLITS = ("correct-so-far", "already-wrong", "ended-right", "ended-wrong")
 CONTROL_MEANING = {
-    "own-prefix": "teacher continues itself (must stay at 0)",
-    "correct-so-far": "prefix correct so far, by step verifier",
-    "already-wrong": "prefix already wrong, by step verifier",
-    "ended-right": "prefix of a rollout that ended right",
-    "ended-wrong": "prefix of a rollout that ended wrong",
+    "own-prefix": "its own prefix (must stay flat)",
+    "correct-so-far": "prefix correct so far",
+    "already-wrong": "prefix already wrong",
+    "ended-right": "rollout that ends right (future)",
+    "ended-wrong": "rollout that ends wrong (future)",
     "swapped": "prefix of another problem",
-    "reverse": "student continues the teacher",
+    "reverse": "student continues teacher",
 }
 
 
 def print_prefix_decay(result: PrefixDecayResult) -> None:
     """The headline curve, the controls, the paper's view and the lines that sum up."""
-    console = Console(width=None if Console().is_terminal else WIDTH, highlight=False, soft_wrap=False)
+    console = _console()
     frame = result.measurements
     identity, rule = result.record["identity"], str(frame["answer_rule"].iloc[0])
     options, samples = identity["options"], identity["options"]["samples"]
     console.print(
-        f"\n[bold]Teacher decay[/bold]: {options['teacher']} on prefixes of {options['student']}; "
-        f"{identity['problems']['name']}, {identity['problems']['asked']} problems x {samples} samples, "
-        f"T = {options['temperature']}, budget {options['max_tokens']} tokens, answer rule {rule}"
+        f"\n[bold]Teacher decay[/bold]: {escape(options['teacher'])} on prefixes of {escape(options['student'])}; "
+        f"{escape(identity['problems']['name'])}, {identity['problems']['asked']} problems x {samples} samples, "
+        f"T = {options['temperature']}, budget {options['max_tokens']} tokens, answer rule {rule}",
+        soft_wrap=not console.is_terminal,
     )
-    console.print(_headline(frame, samples))
+    narrow = console.width < WIDTH
+    console.print(_headline(frame, samples, narrow))
     if _conditions(frame):
-        console.print(_controls(frame))
-    console.print(_carry_forward(frame))
-    for line in summary(frame):
-        console.print(f"- {line}", soft_wrap=True)
-    for note in result.notes:
-        console.print(f"- note: {note}", soft_wrap=True)
-    console.print(f"\nfigure: {result.figures[0]}  (and .svg)\nmeasurements: {result.folder / 'measurements.csv'}  (and .parquet)")
+        console.print(_controls(frame, narrow))
+    console.print(_carry_forward(frame, narrow))
+    for line in (*summary(frame), *(f"note: {note}" for note in result.notes)):
+        console.print(f"- {line}", markup=False, soft_wrap=not console.is_terminal)
+    csv = result.folder / "measurements.csv"
+    paths = f"\nfigure: {result.figures[0]}  (and .svg)\nmeasurements: {csv}  (and .parquet)"
+    console.print(paths, markup=False, soft_wrap=True)
 
 
-def pick(frame: pd.DataFrame, what: str, condition: str, view: str | None = None, prefix_tokens: float | None = None) -> pd.DataFrame:
+def _console() -> Console:
+    """As wide as the terminal; of a fixed width, and without colour, where there is none."""
+    return Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+
+
+def pick(
+    frame: pd.DataFrame, what: str, condition: str, view: str | None = None, prefix_tokens: float | None = None
+) -> pd.DataFrame:
     """The rows of one quantity."""
     chosen = (frame.what == what) & (frame.condition == condition)
     if view is not None:
@@ -65,81 +77,115 @@ def percent(row: pd.DataFrame | pd.Series, *, signed: bool = False) -> str:
         return "n/a"
     sign = "+" if signed else ""
     value = f"{100 * one.value:{sign}.1f}"
-    return value if math.isnan(one.low) else f"{value} \\[{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
+    return value if math.isnan(one.low) else f"{value} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
+
+
+def _bare(row: pd.DataFrame | pd.Series) -> str:
+    """The same without its interval, for what only stands beside."""
+    return percent(row).split(" [")[0]
 
 
 def p_value(number: float) -> str:
     return "" if math.isnan(number) else "<.001" if number < 0.001 else f"{number:.3f}"
 
 
-def _table(title: str, columns: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="", expand=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 and column == "control" else "right")
+def _table(columns: list[str], rows: list[list[str] | None], narrow: bool) -> Table:
+    """None among the rows is a line. On a narrow terminal an interval stands under its number."""
+    box = SIMPLE_HEAD if narrow else HEAVY_HEAD
+    table = Table(box=box, header_style="", padding=(0, 0 if narrow else 1), show_edge=not narrow)
+    for column in columns:
+        shown = {"unprefixed": "un-\nprefixed", "p (Holm)": "p\n(Holm)"}.get(column, column) if narrow else column
+        table.add_column(shown, justify="left" if column == "control" else "right", overflow="fold")
+    for row in rows:
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*(Text(_stacked(cell) if narrow else cell) for cell in row))
     return table
 
 
-def _headline(frame: pd.DataFrame, samples: int) -> Table:
-    columns = ["prefix", "open", f"teacher avg@{samples}", "unprefixed", "difference", "p (Holm)", "student itself", "retained"]
+def _stacked(cell: str) -> str:
+    number, bracket, interval = cell.replace(" %", "%").partition(" [")
+    return f"{number}\n[{interval.replace(', ', ',')}" if bracket else number
+
+
+def _titled(title: str, table: Table) -> Group:
+    """A title of its own: it is not folded to the width of a small table."""
+    return Group(Text(f"\n{title}", style="bold"), table)
+
+
+def _headline(frame: pd.DataFrame, samples: int, narrow: bool) -> Group:
+    columns = [
+        "prefix",
+        "open",
+        f"teacher avg@{samples}",
+        "unprefixed",
+        "difference",
+        "p (Holm)",
+        "student itself",
+        "retained",
+    ]
     level = f"{100 * frame['level'].iloc[0]:g} %"
-    table = _table(f"Rollouts still open at the prefix length: per cent, {level} intervals over problems", columns)
     teacher, student = pick(frame, "accuracy", "teacher"), pick(frame, "accuracy", "student")
-    table.add_row("0", "100 %", percent(teacher), "", "", "", percent(student), "")
+    rows: list[list[str] | None] = [["0", "100 %", percent(teacher), "", "", "", percent(student), ""]]
     for _, row in pick(frame, "accuracy", "student-prefix", "open").iterrows():
         at = {"condition": "student-prefix", "view": "open", "prefix_tokens": row.prefix_tokens}
         change = pick(frame, "accuracy_difference", **at)
-        table.add_row(
+        cells = [
             f"{row.prefix_tokens:g}",
             f"{100 * pick(frame, 'open_share', **at).value.iloc[0]:.0f} %",
             percent(row),
-            f"{100 * pick(frame, 'reference_accuracy', **at).value.iloc[0]:.1f}",
+            _bare(pick(frame, "reference_accuracy", **at)),
             percent(change, signed=True),
             p_value(change.p_value_holm.iloc[0]),
-            f"{100 * pick(frame, 'student_accuracy', **at).value.iloc[0]:.1f}",
+            _bare(pick(frame, "student_accuracy", **at)),
             percent(pick(frame, "retained_advantage", **at)),
-        )
-    return table
+        ]
+        rows.append(cells)
+    title = f"Rollouts still open at the prefix length: per cent, {level} intervals over problems"
+    return _titled(title, _table(columns, rows, narrow))
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
     return [name for name in CONTROL_MEANING if len(pick(frame, "accuracy_difference", name, "open"))]
 
 
-def _controls(frame: pd.DataFrame) -> Table:
-    table = _table(
-        "Controls: change of accuracy against the same problems unprefixed (own-prefix: against the rollouts continued)",
-        ["control", "prefix", "rollouts", "accuracy", "reference", "difference", "p (Holm)"],
-    )
+def _controls(frame: pd.DataFrame, narrow: bool) -> Group:
+    columns = ["control", "prefix", "rollouts", "accuracy", "reference", "difference", "p (Holm)"]
+    rows: list[list[str] | None] = []
     for name in _conditions(frame):
         for index, (_, row) in enumerate(pick(frame, "accuracy_difference", name, "open").iterrows()):
             at = {"condition": name, "view": "open", "prefix_tokens": row.prefix_tokens}
-            table.add_row(
+            cells = [
                 CONTROL_MEANING[name] if index == 0 else "",
                 f"{row.prefix_tokens:g}",
                 f"{row.rollouts}",
-                f"{100 * pick(frame, 'accuracy', **at).value.iloc[0]:.1f}",
-                f"{100 * pick(frame, 'reference_accuracy', **at).value.iloc[0]:.1f}",
+                _bare(pick(frame, "accuracy", **at)),
+                _bare(pick(frame, "reference_accuracy", **at)),
                 percent(row, signed=True),
                 p_value(row.p_value_holm),
-            )
-        table.add_section()
-    return table
+            ]
+            rows.append(cells)
+        rows.append(None)
+    title = "Controls: accuracy against the same problems unprefixed (own prefix: against the rollouts continued)"
+    return _titled(title, _table(columns, rows, narrow))
 
 
-def _carry_forward(frame: pd.DataFrame) -> Table:
-    table = _table(
-        "Carried forward, as in the paper: a finished rollout counts as it stands, so the curve falls as rollouts end",
-        ["prefix", "finished", "accuracy", "difference to the teacher alone"],
-    )
+def _carry_forward(frame: pd.DataFrame, narrow: bool) -> Group:
+    rows: list[list[str] | None] = []
     for _, row in pick(frame, "accuracy", "student-prefix", "carry-forward").iterrows():
         at = {"condition": "student-prefix", "view": "carry-forward", "prefix_tokens": row.prefix_tokens}
-        table.add_row(
+        cells = [
             f"{row.prefix_tokens:g}",
             f"{100 * pick(frame, 'finished_share', **at).value.iloc[0]:.0f} %",
             percent(row),
             percent(pick(frame, "accuracy_difference", **at), signed=True),
-        )
-    return table
+        ]
+        rows.append(cells)
+    title = (
+        "Carried forward, as in the paper: a finished rollout counts as it stands, so the curve falls as rollouts end"
+    )
+    return _titled(title, _table(["prefix", "finished", "accuracy", "difference to the teacher alone"], rows, narrow))
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
@@ -147,8 +193,8 @@ def summary(frame: pd.DataFrame) -> list[str]:
     lines = [_half_decay_line(frame)]
     detectable = pick(frame, "smallest_detectable_difference", "student-prefix", "open")
     if len(detectable):
-        shown = ", ".join(f"{100 * row.value:.1f} at {row.prefix_tokens:g}" for _, row in detectable.iterrows())
-        lines.append(f"smallest change this many problems could have shown (80 % power): {shown} points")
+        shown = ", ".join(f"{_bare(row)} at {row.prefix_tokens:g}" for _, row in detectable.iterrows())
+        lines.append(f"smallest change this many problems could have shown (80 % power), points: {shown}")
     for what, words in (
         ("recovery_rate", "recovery (teacher right although the student ended wrong)"),
         ("spoil_rate", "spoil (teacher wrong although the student, and the teacher unprefixed, are right)"),
@@ -156,8 +202,8 @@ def summary(frame: pd.DataFrame) -> list[str]:
         rows = pick(frame, what, "student-prefix", "open")
         if len(rows):
             shown = "; ".join(f"{percent(row)} at {row.prefix_tokens:g}" for _, row in rows.iterrows())
-            lines.append(f"{words}, %: {shown}".replace("\\[", "["))
-    return [line.replace("[", "\\[") for line in lines]
+            lines.append(f"{words}, %: {shown}")
+    return lines
 
 
 def _half_decay_line(frame: pd.DataFrame) -> str:
@@ -173,10 +219,10 @@ def _half_decay_line(frame: pd.DataFrame) -> str:
 
 
 def print_preflight(report: PreflightReport) -> None:
-    console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+    console = _console()
     marks = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "no": "[red]no[/red]"}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for check in report.checks:
-        table.add_row(marks[check.verdict], check.name, check.finding.replace("[", "\\["))
+        table.add_row(marks[check.verdict], check.name, Text(check.finding))
     console.print(table)
-    console.print(f"\n[bold]{report.verdict}[/bold]", soft_wrap=True)
+    console.print(f"\n[bold]{report.verdict}[/bold]")

@@ -39,6 +39,7 @@ class Look:
 HEADLINE = Look("teacher after\nstudent tokens", style.TEACHER, "o")
 REFERENCE = Look("teacher alone,\nsame problems", style.TEACHER, "^", "--")
 OUTCOME = Look("the student's\nown outcome", style.STUDENT, "s", "--")
+FEWEST_ROLLOUTS = 10
 CONTROLS = {
     "student-prefix": Look("student prefix", style.TEACHER, "o"),
     "own-prefix": Look("teacher's own", style.BLACK, "D"),
@@ -125,6 +126,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     text.append(
         f"Bars: pointwise {level} intervals ({'; '.join(methods)}). Bands: {level} for all lengths of a curve at once."
     )
+    text.append(f"Controls with fewer than {FEWEST_ROLLOUTS} rollouts at a length stand in the table only.")
     return " ".join(text)
 
 
@@ -290,7 +292,8 @@ def _half_decay(axes: Axes, measurements: pd.DataFrame) -> None:
 
 
 def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
-    curves = [(name, pick(measurements, "accuracy_difference", name, "open")) for name in names]
+    picked = [(name, pick(measurements, "accuracy_difference", name, "open")) for name in names]
+    curves = [(name, rows[(rows.rollouts >= FEWEST_ROLLOUTS) | rows.value.isna()]) for name, rows in picked]
     lengths = _lengths([rows for _, rows in curves])
     _x_axis(axes, [0.0, *lengths] if len(lengths) > 1 else lengths)
     low, high = _extent((rows for _, rows in curves), ["value", "low", "high"])

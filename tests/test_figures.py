@@ -40,6 +40,7 @@ def synthetic_rollouts(
             "prefix_rollout_id": "",
             "prefix_correct_so_far": None,
             "response_ids": list(range(tokens)),
+            "stop_reason": "eos",
             "grade_last_boxed": "correct" if right else "wrong",
             **more,
         }

@@ -47,6 +47,7 @@ def row(condition: str, problem: str, sample: int, correct: int, tokens: int, le
         "prefix_rollout_id": f"{author}/{source or f'{problem}/{sample}'}" if length else "",
         "prefix_correct_so_far": so_far,
         "response_ids": list(range(tokens)),
+        "stop_reason": "eos",
         "grade_last_boxed": "correct" if correct else "wrong",
         "grade_anywhere": "correct",
     }
@@ -57,7 +58,7 @@ def hand_rows() -> list[dict[str, Any]]:
     # at 6 none.  Right alone, teacher: P 2 of 2, Q, R and T 1 of 2; student: P1, Q0, T0.
     student = [("P", 0, 0, 6), ("P", 1, 1, 4), ("Q", 0, 1, 2), ("Q", 1, 0, 4), ("R", 0, 0, 5), ("R", 1, 0, 2), ("T", 0, 1, 3),
                ("T", 1, 0, 2)]  # fmt: skip
-    teacher = [("P", 0, 1, 9), ("P", 1, 1, 9), ("Q", 0, 1, 2), ("Q", 1, 0, 9), ("R", 0, 0, 2), ("R", 1, 1, 9), ("T", 0, 1, 2),
+    teacher = [("P", 0, 1, 9), ("P", 1, 1, 9), ("Q", 0, 1, 2), ("Q", 1, 0, 9), ("R", 0, 0, 2), ("R", 1, 1, 2), ("T", 0, 1, 2),
                ("T", 1, 0, 2)]  # fmt: skip
     continued = [("P", 0, 1, 3, 2), ("P", 1, 1, 3, 2), ("Q", 1, 0, 3, 2), ("R", 0, 1, 3, 2), ("T", 0, 0, 3, 2), ("P", 0, 0, 1, 4),
                  ("R", 0, 1, 1, 4)]  # fmt: skip
@@ -529,3 +530,13 @@ def test_the_carried_curve_falls_without_any_decay(flat: pd.DataFrame) -> None:
     carried = flat[(flat.what == "accuracy_difference") & (flat["view"] == "carry-forward")]
     assert (carried.groupby("prefix_tokens").truth.first() < -0.03).all()
     assert (carried.groupby("prefix_tokens").covered.mean() >= least_coverage(100)).all()
+
+
+def test_an_open_rollout_that_could_not_be_handed_over_is_neither_finished_nor_carried_forward() -> None:
+    rows = [one for one in hand_rows() if one["rollout_id"] != "student-prefix/2/P/0"]
+    frame = hand(rows)
+    # 5 of 8 are open at 2 whatever was handed over; the curve stands on the other 7: P1 Q1 R0 T0 continued, Q0 R1 T1 finished.
+    assert frame.loc[("open_share", "student-prefix", "open", 2), "value"] == 5 / 8
+    assert frame.loc[("finished_share", "student-prefix", "carry-forward", 2), "value"] == 3 / 8
+    carried = frame.loc[("accuracy", "student-prefix", "carry-forward", 2)]
+    assert (carried["rollouts"], carried["value"]) == (7, pytest.approx((1 + 0 + 1 + 0 + 1 + 0 + 0) / 7))
