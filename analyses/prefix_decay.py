@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from decaylab import retention
 from decaylab import statistics as st
+from decaylab.arms import Arm, Arms, Floats
 from decaylab.measurements import Measurement, to_frame
 
 MEAN_OVER_ROLLOUTS = "mean over rollouts"
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,6 @@ class Settings:
     split_by_fate: bool = True
 
 
-@dataclass(frozen=True)
-class Arm:
-    """Continuations of one length, one entry a rollout [rollouts].
-
-    correct: the continuation's grade. author: the grade of the rollout that the prefix is cut from. unprefixed: the
-    continuing policy's accuracy on the same problem without a prefix. problems: integer codes. tokens: written, in all.
-    """
-
-    correct: Floats
-    author: Floats
-    unprefixed: Floats
-    problems: NDArray[np.int64]
-    tokens: int
-
-
 def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Every measurement that the rollouts allow.
 
@@ -75,34 +60,20 @@ def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 class _Decay:
     def __init__(self, rollouts: pd.DataFrame, settings: Settings) -> None:
         self.settings = settings
-        self.data = rollouts.assign(
-            correct=(rollouts[f"grade_{settings.answer_rule}"] == "correct").astype(float),
-            code=rollouts["problem_id"].map({name: i for i, name in enumerate(sorted(set(rollouts["problem_id"])))}),
-            tokens=rollouts["response_ids"].map(len),
-        )
-        self.data["written"] = self.data["tokens"] - (self.data["stop_reason"] == "eos")
-        self.outcome = self.data.set_index("rollout_id")["correct"]
-        self.accuracy = {
-            role: self.data[self.data.condition == role].groupby("code")["correct"].mean()
-            for role in ("student", "teacher")
-        }
-        self.codes = np.sort(self.data["code"].unique())
+        self.arms = Arms(rollouts, settings.answer_rule, settings.prefix_lengths)
 
     def rows(self) -> Iterable[Measurement]:
         yield from self.baselines()
         yield from self.student_prefix()
-        if self.has("own-prefix"):
-            yield from self.curve("own-prefix", self.arms("own-prefix", "teacher"), reference="author")
+        if self.arms.has("own-prefix"):
+            yield from self.curve("own-prefix", self.arms.continued("own-prefix", "teacher"), reference="author")
             yield from self.carry_forward("own-prefix", "teacher")
         if self.settings.split_by_fate:
             yield from self.split_by_fate()
-        if self.has("swapped"):
-            yield from self.curve("swapped", self.arms("swapped", "teacher"))
-        if self.has("reverse"):
-            yield from self.curve("reverse", self.arms("reverse", "student"))
-
-    def has(self, condition: str) -> bool:
-        return bool((self.data.condition == condition).any())
+        if self.arms.has("swapped"):
+            yield from self.curve("swapped", self.arms.continued("swapped", "teacher"))
+        if self.arms.has("reverse"):
+            yield from self.curve("reverse", self.arms.continued("reverse", "student"))
 
     def row(self, what: str, condition: str, estimate: st.Estimate, unit: str = "fraction", **more: Any) -> Measurement:
         values: dict[str, Any] = {
@@ -122,40 +93,15 @@ class _Decay:
         }
         return Measurement(what=what, condition=condition, unit=unit, **{**values, **more})
 
-    def arms(self, condition: str, role: str, keep: pd.Series | None = None) -> dict[int, Arm]:
-        """The continuations of a condition by prefix length, empty where no rollout was open; ``role`` wrote them."""
-        rows = self.data[self.data.condition == condition]
-        if keep is not None:
-            rows = rows[keep]
-        found = {}
-        for length in self.settings.prefix_lengths[1:]:
-            at = rows[rows.prefix_tokens == length]
-            found[length] = Arm(
-                at["correct"].to_numpy(),
-                at["prefix_rollout_id"].map(self.outcome).to_numpy(dtype=float),
-                at["code"].map(self.accuracy[role]).to_numpy(dtype=float),
-                at["code"].to_numpy(dtype=np.int64),
-                int(at["tokens"].sum()),
-            )
-        return found
-
-    def plain(self, role: str) -> Arm:
-        """The unprefixed rollouts of a policy; at prefix length 0 they are both curve and reference."""
-        rows = self.data[self.data.condition == role]
-        codes = rows["code"].to_numpy(dtype=np.int64)
-        unprefixed = rows["code"].map(self.accuracy[role]).to_numpy(dtype=float)
-        correct = rows["correct"].to_numpy()
-        return Arm(correct, correct, unprefixed, codes, int(rows["tokens"].sum()))
-
     def baselines(self) -> Iterable[Measurement]:
         for role in ("student", "teacher"):
-            arm = self.plain(role)
+            arm = self.arms.plain(role)
             estimate = st.proportion(arm.correct, arm.problems, level=self.settings.level)
             yield self.row("accuracy", role, estimate, view="all", prefix_tokens=0.0, tokens=arm.tokens)
 
     def student_prefix(self) -> Iterable[Measurement]:
         """The headline curve, what it stands beside, and the paper's carry-forward curve."""
-        arms = self.arms("student-prefix", "teacher")
+        arms = self.arms.continued("student-prefix", "teacher")
         yield from self.curve("student-prefix", arms)
         yield from self.beside(arms)
         yield from self.recovery_and_spoil(arms)
@@ -203,12 +149,14 @@ class _Decay:
     def critical(self, values: dict[int, Floats], arms: dict[int, Arm]) -> float:
         """Multiplier of the band over all lengths of one curve."""
         columns = [
-            st.influence(values[length], arm.problems, self.codes) for length, arm in arms.items() if len(arm.problems)
+            st.influence(values[length], arm.problems, self.arms.codes)
+            for length, arm in arms.items()
+            if len(arm.problems)
         ]
         if not columns:
             return math.nan
         present = np.stack(columns, axis=1)[
-            np.isin(self.codes, np.concatenate([arm.problems for arm in arms.values()]))
+            np.isin(self.arms.codes, np.concatenate([arm.problems for arm in arms.values()]))
         ]
         return st.simultaneous_critical(present, level=self.settings.level, seed=self.settings.seed)
 
@@ -225,8 +173,8 @@ class _Decay:
     def beside(self, arms: dict[int, Arm]) -> Iterable[Measurement]:
         """What stands beside the headline: the student's outcome, the open share, retained advantage, half-decay."""
         level, seed = self.settings.level, self.settings.seed
-        student, teacher = self.plain("student"), self.plain("teacher")
-        written = self.data.loc[self.data.condition == "student", "written"]
+        student, teacher = self.arms.plain("student"), self.arms.plain("teacher")
+        written = self.arms.written("student")
         opened = []
         for length, arm in arms.items():
             place = _place("open", length, arm)
@@ -236,9 +184,8 @@ class _Decay:
             opened.append(retention.OpenRollouts(arm.correct, arm.author, arm.unprefixed, arm.problems))
             retained = retention.retained_advantage(*opened[-1], level=level, seed=seed)
             yield self.row("retained_advantage", "student-prefix", retained, **place)
-        gap = st.paired_difference(
-            teacher_on(student, self.accuracy["teacher"]), student.correct, student.problems, level=level
-        )
+        alone = self.arms.unprefixed("teacher", student.problems)
+        gap = st.paired_difference(alone, student.correct, student.problems, level=level)
         yield self.row("teacher_advantage", "student-prefix", gap, view="all", prefix_tokens=0.0, tokens=teacher.tokens)
         reached = [(length, arm) for length, arm in zip(arms, opened, strict=True) if len(arms[length].problems)]
         if reached:  # the curve ends where the last rollout does
@@ -262,22 +209,9 @@ class _Decay:
             yield self.row("spoil_rate", "student-prefix", spoil, **place)
 
     def carry_forward(self, condition: str, author: str) -> Iterable[Measurement]:
-        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone.
-
-        A rollout that is open but could not be handed over is in neither camp and left out at that length.
-        """
-        authored = self.data[self.data.condition == author]
-        rows = self.data[self.data.condition == condition]
+        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone."""
         level = self.settings.level
-        arms: dict[int, Arm] = {}
-        for length in self.settings.prefix_lengths[1:]:
-            at = rows[rows.prefix_tokens == length]
-            continued = at.set_index("prefix_rollout_id")["correct"]
-            plain = authored[(authored.written < length) | authored["rollout_id"].isin(continued.index)]
-            kept = plain["rollout_id"].map(continued).fillna(plain["correct"]).to_numpy(dtype=float)
-            unprefixed = plain["code"].map(self.accuracy["teacher"]).to_numpy(dtype=float)
-            codes = plain["code"].to_numpy(dtype=np.int64)
-            arms[length] = Arm(kept, plain["correct"].to_numpy(), unprefixed, codes, int(at["tokens"].sum()))
+        arms = self.arms.carried_forward(condition, author)
         if not arms:
             return
         band = self.critical({length: arm.correct for length, arm in arms.items()}, arms)
@@ -289,7 +223,7 @@ class _Decay:
             change = st.paired_difference(arm.correct, arm.unprefixed, arm.problems, level=level)
             p_value = self.p_value(arm.correct - arm.unprefixed, arm.problems)
             yield self.row("accuracy_difference", condition, change, p_value=p_value, **place)
-            finished = float((authored.written < length).mean())
+            finished = float((self.arms.written(author) < length).mean())
             yield self.number("finished_share", condition, finished, accuracy, **place)
 
     def split_by_fate(self) -> Iterable[Measurement]:
@@ -298,18 +232,18 @@ class _Decay:
         By the step verifier where the problems have one; otherwise by whether the rollout ended right, which conditions on
         the future: a prefix of a rollout that ended wrong may itself be sound. The estimand says which.
         """
-        rows = self.data[self.data.condition == "student-prefix"]
+        rows = self.arms.of("student-prefix")
         if not len(rows):
             return
         verified = rows["prefix_correct_so_far"].notna().all()
-        ended_right = rows["prefix_rollout_id"].map(self.outcome) == 1
+        ended_right = rows["prefix_rollout_id"].map(self.arms.outcome) == 1
         right = rows["prefix_correct_so_far"].astype(bool) if verified else ended_right
         names = ("correct-so-far", "already-wrong") if verified else ("ended-right", "ended-wrong")
         estimand = f"{MEAN_OVER_ROLLOUTS}; prefixes split by " + (
             "the step verifier" if verified else "the rollout's own outcome (conditions on the future)"
         )
         for name, chosen in zip(names, (right, ~right), strict=True):
-            for row in self.curve(name, self.arms("student-prefix", "teacher", keep=chosen)):
+            for row in self.curve(name, self.arms.continued("student-prefix", "teacher", keep=chosen)):
                 yield replace(row, estimand=estimand)
 
 
@@ -321,8 +255,3 @@ def _cautious_error(change: st.Estimate, level: float) -> float:
 def _place(view: str, length: int, arm: Arm) -> dict[str, Any]:
     """The coordinates that every row of one point of a curve has."""
     return {"view": view, "prefix_tokens": float(length), "tokens": arm.tokens}
-
-
-def teacher_on(arm: Arm, accuracy: pd.Series) -> Floats:
-    """The teacher's accuracy on the problem of each rollout."""
-    return np.asarray(pd.Series(arm.problems).map(accuracy), dtype=np.float64)

@@ -27,7 +27,8 @@ import torch
 from decaylab import policies
 from decaylab.policies import LoadSettings, Policy
 from decaylab.problems import load_problems
-from decaylab.sampling import Request, SamplingSettings, TransformersEngine
+from decaylab.sampling import Request, SamplingSettings
+from decaylab.transformers_engine import TransformersEngine
 
 ROOT = Path(__file__).resolve().parent
 

@@ -35,9 +35,13 @@ class Difficulty:
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_steps <= self.max_steps:
-            raise ValueError(f"steps must satisfy 1 <= min_steps <= max_steps, got {self.min_steps} and {self.max_steps}")
+            raise ValueError(
+                f"steps must satisfy 1 <= min_steps <= max_steps, got {self.min_steps} and {self.max_steps}"
+            )
         if not 10 <= self.max_operand <= self.max_value // 2:
-            raise ValueError(f"max_operand must lie between 10 and max_value / 2, got {self.max_operand} with {self.max_value}")
+            raise ValueError(
+                f"max_operand must lie between 10 and max_value / 2, got {self.max_operand} with {self.max_value}"
+            )
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,9 @@ class Collector:
     def _plain(self, role: str) -> list[Pending]:
         return [
             Pending(
-                Request(self.prompts[role][problem.problem_id], (), self.plan.max_tokens, role, problem.problem_id, sample),
+                Request(
+                    self.prompts[role][problem.problem_id], (), self.plan.max_tokens, role, problem.problem_id, sample
+                ),
                 problem,
                 condition=role,
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from decaylab.policies import Policy, compare_vocabularies
+from decaylab.policies import Policy
+from decaylab.vocabularies import compare_vocabularies
 
 
 class HandOver:

@@ -1,4 +1,4 @@
-"""Policies: a causal language model with its tokenizer and template, and what two of them have in common.
+"""Policies: a causal language model with its tokenizer and template.
 
 A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from it), a folder of
 checkpoints (the last one is taken), or ``abacus-teacher`` and ``abacus-student``, the pair that ships with decaylab.
@@ -17,44 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab import hub
 from decaylab.errors import UserError
+from decaylab.identity import PolicyIdentity, hash_folder
 from decaylab.problems import Problem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
-HASHED_FILES = (  # beside weights and templates
-    "config.json",
-    "generation_config.json",  # end-of-turn ids
-    "adapter_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",  # special tokens, and the template of older folders
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.json",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "tekken.json")
 PLAIN_FORMAT = "Question: {question}\nAnswer:"
 Thinking = Literal["off", "on", "template"]
 PromptFormat = Literal["chat", "plain"]
-
-
-@dataclass(frozen=True)
-class PolicyIdentity:
-    """What a policy is, as it stands in run.json.
-
-    revision: of a hub model the commit that its branch or tag stood for; "" for a folder.
-    content_hash: over weights, configuration and tokenizer; for a hub model over its id and commit.
-    """
-
-    name: str
-    source: Literal["embedded", "folder", "adapter", "hub"]
-    revision: str
-    content_hash: str
-    base: PolicyIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -259,7 +232,7 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
         raise UserError(f"cannot load the adapter {name} on {base_name}: {_first_line(error)}") from error
     own_tokenizer = (path / "tokenizer_config.json").exists()
     tokenizer = load_tokenizer(name, path if own_tokenizer else base_path, settings)
-    identity = PolicyIdentity(name, "adapter", "", _hash_folder(path), base_identity)
+    identity = PolicyIdentity(name, "adapter", "", hash_folder(path), base_identity)
     return Policy(name, model.eval(), tokenizer, identity, settings)
 
 
@@ -292,20 +265,9 @@ def _require_safetensors(name: str, path: Path) -> None:
 def _identity(name: str, path: Path | str, settings: LoadSettings) -> PolicyIdentity:
     if isinstance(path, Path):
         source: Literal["embedded", "folder"] = "embedded" if name in EMBEDDED else "folder"
-        return PolicyIdentity(name, source, "", _hash_folder(path))
+        return PolicyIdentity(name, source, "", hash_folder(path))
     commit = hub.model_commit(path, settings.revision) or settings.revision or "unknown"
     return PolicyIdentity(name, "hub", commit, hashlib.sha256(f"{path}@{commit}".encode()).hexdigest())
-
-
-def _hash_folder(path: Path) -> str:
-    """SHA-256 over the names and contents of the files that make a policy what it is."""
-    digest = hashlib.sha256()
-    for entry in sorted(path.iterdir()):
-        if entry.suffix in (".safetensors", ".jinja") or entry.name in HASHED_FILES:
-            digest.update(entry.name.encode())
-            with entry.open("rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _first_line(error: BaseException) -> str:
@@ -313,42 +275,3 @@ def _first_line(error: BaseException) -> str:
     if len(lines) > 1 and lines[0].endswith(":"):
         return f"{lines[0]} {lines[1]}"
     return lines[0] if lines else type(error).__name__
-
-
-@dataclass(frozen=True)
-class VocabularyAgreement:
-    """How far two tokenizers give the same ids the same meaning.
-
-    kind: ``same`` (every id), ``compatible`` (no id but those of special tokens means two things), ``different``.
-    conflicting: ids that mean different strings; student_only, teacher_only: ids that the other one lacks.
-    """
-
-    kind: Literal["same", "compatible", "different"]
-    conflicting: tuple[int, ...]
-    student_only: tuple[int, ...]
-    teacher_only: tuple[int, ...]
-
-    @property
-    def foreign_to_teacher(self) -> frozenset[int]:
-        """Student ids that cannot be handed to the teacher as they are."""
-        return frozenset(self.conflicting) | frozenset(self.student_only)
-
-    @property
-    def foreign_to_student(self) -> frozenset[int]:
-        return frozenset(self.conflicting) | frozenset(self.teacher_only)
-
-
-def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
-    """Compares the id -> string maps of two tokenizers; equal sizes alone prove nothing."""
-    strings_s = {index: token for token, index in student.get_vocab().items()}
-    strings_t = {index: token for token, index in teacher.get_vocab().items()}
-    common = strings_s.keys() & strings_t.keys()
-    conflicting = tuple(sorted(index for index in common if strings_s[index] != strings_t[index]))
-    student_only = tuple(sorted(strings_s.keys() - strings_t.keys()))
-    teacher_only = tuple(sorted(strings_t.keys() - strings_s.keys()))
-    special = set(student.get_added_vocab().values()) | set(teacher.get_added_vocab().values())
-    if not (conflicting or student_only or teacher_only):
-        return VocabularyAgreement("same", (), (), ())
-    ordinary = [index for index in conflicting if index not in special]
-    kind: Literal["compatible", "different"] = "different" if ordinary else "compatible"
-    return VocabularyAgreement(kind, conflicting, student_only, teacher_only)

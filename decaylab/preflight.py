@@ -9,13 +9,14 @@ from typing import Literal
 
 import torch
 
-from decaylab import policies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.options import Options
 from decaylab.policies import Policy
-from decaylab.run import GRADING_WORKERS, Setup, prepare
-from decaylab.sampling import Request, SamplingSettings, TransformersEngine
+from decaylab.prepare import GRADING_WORKERS, Setup, prepare
+from decaylab.sampling import Request, SamplingSettings
+from decaylab.transformers_engine import TransformersEngine
+from decaylab.vocabularies import compare_vocabularies
 
 PROBE_ROWS, PROBE_TOKENS = 16, 32
 
@@ -70,7 +71,7 @@ def _problems(setup: Setup) -> Check:
 
 
 def _vocabularies(student: Policy, teacher: Policy) -> Check:
-    agreement = policies.compare_vocabularies(student.tokenizer, teacher.tokenizer)
+    agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
     if agreement.kind == "same":
         return Check("vocabularies", "ok", f"the same {len(student.tokenizer):,} ids in both")
     if agreement.kind == "compatible":

@@ -1,10 +1,10 @@
 """Run folders: parquet tables with versioned schemas, written whole or not at all, and resumed part by part.
 
-    runs/mine/run.json               command, resolved configuration, versions, identities
-    runs/mine/problems.parquet       what was asked
-    runs/mine/parts/STAGE-00003.parquet   while the run goes on
-    runs/mine/rollouts.parquet       the merged parts, once every stage is done
-    runs/mine/measurements.parquet   and .csv
+runs/mine/run.json               command, resolved configuration, versions, identities
+runs/mine/problems.parquet       what was asked
+runs/mine/parts/STAGE-00003.parquet   while the run goes on
+runs/mine/rollouts.parquet       the merged parts, once every stage is done
+runs/mine/measurements.parquet   and .csv
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def read_table(path: Path, schema_name: str) -> pa.Table:
         raise UserError(f"{path}: no such file") from error
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is truncated or damaged ({reason}); delete it and run the same command again") from error
+        raise UserError(
+            f"{path} is truncated or damaged ({reason}); delete it and run the same command again"
+        ) from error
     found = (table.schema.metadata or {}).get(b"decaylab_schema", b"none").decode()
     if found != schema_name:
         raise UserError(f"{path} has schema {found}, expected {schema_name}; it was written by another version")
@@ -111,7 +113,9 @@ def read_table(path: Path, schema_name: str) -> pa.Table:
 
 def _unwritable(path: Path, error: OSError) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"no space left while writing {path}; free some and run the same command again: nothing is lost")
+        return UserError(
+            f"no space left while writing {path}; free some and run the same command again: nothing is lost"
+        )
     return UserError(f"cannot write {path}: {error.strerror or error}")
 
 
@@ -148,7 +152,9 @@ class RunFolder:
         """
         existing = self.record
         if existing is None:
-            if self.path.exists() and any(entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()):
+            if self.path.exists() and any(
+                entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()
+            ):
                 raise UserError(f"{self.path} is not empty and holds no run.json; choose another folder with --out")
             self._write_record(record)
             return record

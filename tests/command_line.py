@@ -17,13 +17,14 @@ from unittest import mock
 import torch
 
 from decaylab import cli, policies, run
+from decaylab.figures import style
 from decaylab.grading import Grader
 
 DATA = Path(__file__).parent.parent / "data" / "abacus"
 SMALL = ("--limit", "3", "--samples", "2", "--prefix-lengths", "0,4,8", "--max-tokens", "24")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-_load = policies.load
+_load, _save = policies.load, style.save
 _cached_load = functools.cache(lambda name, settings: _load(name, settings))
 
 
@@ -68,6 +69,7 @@ def decaylab(*arguments: object) -> Outcome:
     with (
         mock.patch.object(policies, "load", _cached_load),
         mock.patch.object(run, "Grader", _SharedGrader),
+        mock.patch.object(style, "save", functools.partial(_save, dots_per_inch=40)),
         mock.patch.object(sys, "argv", ["decaylab", *words]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

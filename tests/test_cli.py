@@ -56,7 +56,9 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
         sign = "+" if signed else ""
         if pd.isna(value):
             return "n/a"
-        return f"{100 * value:{sign}.1f}" + ("" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]")
+        return f"{100 * value:{sign}.1f}" + (
+            "" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+        )
 
     printed = rows(outcome.out)
     headline = [row for row in printed if len(row) == 8]
@@ -91,7 +93,11 @@ def test_results_go_to_standard_output_and_a_line_a_stage_to_standard_error(fini
 
 
 def test_notes_are_printed_once(tmp_path: Path) -> None:
-    lines = [{"question": "1 + 1?", "answer": "2"}, {"question": "2 + 2?", "answer": None}, {"question": "3?", "answer": "3"}]
+    lines = [
+        {"question": "1 + 1?", "answer": "2"},
+        {"question": "2 + 2?", "answer": None},
+        {"question": "3?", "answer": "3"},
+    ]
     problems = write_lines(tmp_path / "mine.jsonl", *lines)
     small = ("--samples", 1, "--prefix-lengths", "0,4", "--max-tokens", 16)
     outcome = decaylab("prefix-decay", *small, "--problems", problems, "--out", tmp_path / "run")
@@ -272,7 +278,9 @@ def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> None:
     def complaint(folder: Path) -> str:
-        return decaylab("prefix-decay", *SMALL, "--teacher", folder, "--problems", "abacus", "--out", tmp_path / "run").complaint
+        return decaylab(
+            "prefix-decay", *SMALL, "--teacher", folder, "--problems", "abacus", "--out", tmp_path / "run"
+        ).complaint
 
     (empty := tmp_path / "empty").mkdir()
     assert "it is not a model folder" in complaint(empty)
@@ -332,7 +340,9 @@ def test_a_truncated_table_is_one_line_that_names_it(finished: tuple[Path, Outco
     before = contents(folder)
     command = ("prefix-decay", *SMALL, "--controls", "all", "--out", folder)
     complaint = decaylab(*command, "--quiet").complaint
-    assert f"{rollouts} is truncated or damaged" in complaint and "delete it and run the same command again" in complaint
+    assert (
+        f"{rollouts} is truncated or damaged" in complaint and "delete it and run the same command again" in complaint
+    )
     assert contents(folder) == before
     rollouts.unlink()
     assert decaylab(*command).code == 0

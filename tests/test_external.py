@@ -171,7 +171,9 @@ def test_a_tokenizer_is_student_enough_for_rollouts_that_are_there(own: tuple[Pa
 
 
 def test_a_file_with_its_own_questions_is_measured_on_them(tmp_path: Path) -> None:
-    lines = [{"question": f"{n} + 1?", "answer": n + 1, "response": f"{n}+1={n + 1} " * 9} for n in (1, 2, 3) for _ in "ab"]
+    lines = [
+        {"question": f"{n} + 1?", "answer": n + 1, "response": f"{n}+1={n + 1} " * 9} for n in (1, 2, 3) for _ in "ab"
+    ]
     theirs = write_lines(tmp_path / "theirs.jsonl", *lines)
     command = ("prefix-decay", "--rollouts", theirs, "--samples", 1, "--prefix-lengths", "0,4", "--max-tokens", 16)
     outcome = decaylab(*command, "--limit", 2, "--quiet", "--out", tmp_path / "run")
@@ -186,7 +188,10 @@ def test_problems_that_the_set_does_not_have_are_refused_or_counted(own: tuple[P
     strange = write_lines(tmp_path / "strange.jsonl", ONE)
     refused = decaylab(*COMMAND, "--rollouts", strange, "--problems", "abacus", "--out", tmp_path / "run")
     assert "none of its problem_ids is in abacus" in refused.complaint
-    assert "names problem_ids but holds no questions; say --problems" in decaylab(*COMMAND, "--rollouts", strange).complaint
+    assert (
+        "names problem_ids but holds no questions; say --problems"
+        in decaylab(*COMMAND, "--rollouts", strange).complaint
+    )
     mixed = write_lines(tmp_path / "mixed.jsonl", *theirs.read_text().splitlines(), ONE)
     options = ("--rollouts", mixed, "--problems", "abacus", "--controls", "none", "--out", tmp_path / "run")
     outcome = decaylab(*COMMAND, *options)

@@ -8,7 +8,8 @@ import pytest
 from tiny_models import byte_tokenizer
 
 from decaylab.handover import HandOver
-from decaylab.policies import LoadSettings, Policy, PolicyIdentity
+from decaylab.identity import PolicyIdentity
+from decaylab.policies import LoadSettings, Policy
 
 TEXT = "a = 3 × 4 — né 😀😀 ok 中文"
 TWO_ENDS = ("<|pad|>", "<|stop|>", "<|user|>", "<|assistant|>", "<|bos|>")

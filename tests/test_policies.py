@@ -18,8 +18,10 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from decaylab import policies
 from decaylab.errors import UserError
-from decaylab.policies import LoadSettings, Policy, PolicyIdentity, compare_vocabularies
+from decaylab.identity import PolicyIdentity
+from decaylab.policies import LoadSettings, Policy
 from decaylab.problems import Problem
+from decaylab.vocabularies import compare_vocabularies
 
 CPU = LoadSettings(device="cpu")
 PLAIN = LoadSettings(device="cpu", prompt_format="plain")

@@ -60,8 +60,8 @@ def hand_rows() -> list[dict[str, Any]]:
                ("T", 1, 0, 2)]  # fmt: skip
     teacher = [("P", 0, 1, 9), ("P", 1, 1, 9), ("Q", 0, 1, 2), ("Q", 1, 0, 9), ("R", 0, 0, 2), ("R", 1, 1, 2), ("T", 0, 1, 2),
                ("T", 1, 0, 2)]  # fmt: skip
-    continued = [("P", 0, 1, 3, 2), ("P", 1, 1, 3, 2), ("Q", 1, 0, 3, 2), ("R", 0, 1, 3, 2), ("T", 0, 0, 3, 2), ("P", 0, 0, 1, 4),
-                 ("R", 0, 1, 1, 4)]  # fmt: skip
+    continued = [("P", 0, 1, 3, 2), ("P", 1, 1, 3, 2), ("Q", 1, 0, 3, 2), ("R", 0, 1, 3, 2), ("T", 0, 0, 3, 2),
+                 ("P", 0, 0, 1, 4), ("R", 0, 1, 1, 4)]  # fmt: skip
     rows = [row("student", *one) for one in student] + [row("teacher", *one) for one in teacher]
     rows += [row("student-prefix", *one) for one in continued]
     rows += [row("own-prefix", *one) for one in (("P", 0, 0, 3, 2), ("P", 1, 1, 3, 2), ("Q", 1, 1, 3, 2))]

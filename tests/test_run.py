@@ -15,12 +15,24 @@ import pytest
 from command_line import DATA, contents, decaylab, start, write_lines
 from matplotlib import image
 
-from decaylab import measurements, run, store
+from decaylab import measurements, prepare, run, store
 from decaylab.errors import UserError
 from decaylab.options import Options
-from decaylab.sampling import TransformersEngine
+from decaylab.transformers_engine import TransformersEngine
 
-COMMAND = "prefix-decay --limit 12 --samples 2 --prefix-lengths 0,10,20 --max-tokens 48 --batch-rows 8".split()
+COMMAND = [
+    "prefix-decay",
+    "--limit",
+    "12",
+    "--samples",
+    "2",
+    "--prefix-lengths",
+    "0,10,20",
+    "--max-tokens",
+    "48",
+    "--batch-rows",
+    "8",
+]
 COMMAND += ["--controls", "own-prefix,correct-so-far"]
 FEW = (*COMMAND, "--limit", "6", "--max-tokens", "32", "--batch-rows", "4", "--controls", "none", "--quiet")
 
@@ -222,7 +234,9 @@ def test_the_folder_holds_tables_and_pictures_that_open(undisturbed: Path) -> No
 def test_folders_of_ones_own_and_a_problem_file_are_measured(tmp_path: Path) -> None:
     for role in ("student", "teacher"):
         shutil.copytree(DATA / role, tmp_path / role)
-    problems = write_lines(tmp_path / "mine.jsonl", {"question": "1 + 1?", "answer": 2}, {"question": "5?", "answer": "5"})
+    problems = write_lines(
+        tmp_path / "mine.jsonl", {"question": "1 + 1?", "answer": 2}, {"question": "5?", "answer": "5"}
+    )
     options = Options(
         teacher=str(tmp_path / "teacher"),
         student=str(tmp_path / "student"),
@@ -251,6 +265,6 @@ def test_controls_in_any_order_are_the_same_run() -> None:
 
 
 def test_a_misspelt_model_is_told_before_problems_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "load_problems", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr(prepare, "load_problems", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(UserError, match="no model 'nonsense'"):
         run.prefix_decay(Options(teacher="nonsense"))

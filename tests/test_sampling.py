@@ -20,7 +20,8 @@ from tiny_models import END, IDS, PAD, SIZES, equal_up_to_near_ties, random_requ
 from decaylab import policies
 from decaylab.errors import UserError
 from decaylab.problems import Problem
-from decaylab.sampling import Request, Response, SamplingSettings, TransformersEngine, choose, uniforms
+from decaylab.sampling import Request, Response, SamplingSettings, choose, uniforms
+from decaylab.transformers_engine import TransformersEngine
 
 GREEDY = SamplingSettings(temperature=0)
 SAMPLED = SamplingSettings(temperature=1.0, seed=3)

@@ -10,7 +10,8 @@ import tiny_models as tiny
 
 from decaylab import policies
 from decaylab.problems import Problem
-from decaylab.sampling import Request, SamplingSettings, TransformersEngine
+from decaylab.sampling import Request, SamplingSettings
+from decaylab.transformers_engine import TransformersEngine
 
 pytestmark = pytest.mark.slow
 GREEDY = SamplingSettings(temperature=0)

@@ -108,7 +108,7 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 def test_a_table_that_was_read_writes_the_same_bytes_as_one_that_was_not(tmp_path: Path) -> None:
     schema = store.rollout_schema(("last_boxed",))
-    row = {name: None for name in schema.names} | {"rollout_id": "a", "response_ids": [1, 2], "prefix_ids": []}
+    row = dict.fromkeys(schema.names) | {"rollout_id": "a", "response_ids": [1, 2], "prefix_ids": []}
     tables = [pa.Table.from_pylist([{**row, "sample": index}] * 3, schema=schema) for index in range(4)]
     whole, resumed = store.RunFolder(tmp_path / "whole"), store.RunFolder(tmp_path / "resumed")
     whole.merge(tables)
@@ -246,7 +246,10 @@ def test_differing_goes_down_to_the_leaves() -> None:
 
 # One process a folder
 
-HOLD = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+HOLD = (
+    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); "
+    "sys.stdin.read()"
+)
 
 
 def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path: Path) -> None:

@@ -29,8 +29,9 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from decaylab import abacus, policies
 from decaylab.grading import Grader
 from decaylab.problems import TEST_COUNT, TEST_SEED, load_problems
-from decaylab.sampling import Request, SamplingSettings, TransformersEngine
+from decaylab.sampling import Request, SamplingSettings
 from decaylab.statistics import proportion
+from decaylab.transformers_engine import TransformersEngine
 
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
@@ -69,7 +70,16 @@ class Recipe:
 
 
 RECIPES = {
-    "teacher": Recipe(hidden=160, layers=4, heads=4, kv_heads=2, intermediate=416, terse_share=(0.9, 0.3), steps=9000, polish_steps=5000),
+    "teacher": Recipe(
+        hidden=160,
+        layers=4,
+        heads=4,
+        kv_heads=2,
+        intermediate=416,
+        terse_share=(0.9, 0.3),
+        steps=9000,
+        polish_steps=5000,
+    ),
     "student": Recipe(
         hidden=96, layers=4, heads=4, kv_heads=2, intermediate=256, terse_share=(1.0, 1.0), steps=9000, stop=6000
     ),
@@ -194,7 +204,9 @@ def train(role: str, recipe: Recipe, out: Path) -> None:
             run_phase("polish", model, Examples(recipe, tokenizer, polish=True), recipe.polish_lr, None, log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1) + "\n")
+    (out / "recipe.json").write_text(
+        json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1) + "\n"
+    )
 
 
 def run_phase(name: str, model: Qwen3ForCausalLM, examples: Examples, lr: float, stop: int | None, log: Any) -> None:
@@ -206,8 +218,10 @@ def run_phase(name: str, model: Qwen3ForCausalLM, examples: Examples, lr: float,
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min(1.0, (step + 1) / recipe.warmup)
-        * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / examples.steps)))),
+        lambda step: (
+            min(1.0, (step + 1) / recipe.warmup)
+            * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / examples.steps))))
+        ),
     )
     started, tokens, window = time.monotonic(), 0, []
     for step, batch in examples.batches():

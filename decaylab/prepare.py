@@ -1,0 +1,144 @@
+"""What stands before the first token: problems and policies, loaded, addressed, and checked against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from decaylab import external, policies
+from decaylab.errors import UserError
+from decaylab.grading import Grader
+from decaylab.options import Options
+from decaylab.policies import LoadSettings, Policy
+from decaylab.problems import Problem, ProblemSet, load_problems
+from decaylab.vocabularies import compare_vocabularies
+
+GRADING_WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything loaded and checked, before a token is sampled."""
+
+    options: Options
+    student: Policy
+    teacher: Policy
+    problem_set: ProblemSet
+    problems: tuple[Problem, ...]
+    prompts: dict[str, dict[str, tuple[int, ...]]]
+    external: external.ExternalRollouts | None
+    problem_notes: tuple[str, ...]
+    pair_notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know, as sentences."""
+        return (*self.problem_notes, *self.pair_notes)
+
+
+def prepare(options: Options, grader: Grader) -> Setup:
+    """Loads problems and policies, and checks that they fit together."""
+    for name in (options.teacher, *(() if options.rollouts else (str(options.student),))):
+        policies.resolve(name)  # a misspelt name is told before anything is fetched
+    theirs = external.read(Path(options.rollouts)) if options.rollouts else None
+    problem_set = _problem_set(options, theirs)
+    asked, notes = _gradable(problem_set, grader)
+    if theirs:
+        listed = {rollout.problem_id for rollout in theirs.rollouts}
+        known = tuple(problem for problem in asked if problem.problem_id in listed)
+        if not known:
+            raise UserError(f"{options.rollouts}: none of its problem_ids is in {problem_set.name}")
+        if len(known) < len(listed):
+            notes += (f"{len(listed) - len(known)} problems of {options.rollouts} are not asked, left out",)
+        asked = known
+    teacher = policies.load(options.teacher, _load_settings(options, options.teacher_revision))
+    needs_student = theirs is None or "reverse" in options.controls
+    student_name = str(options.student)
+    load = policies.load if needs_student else policies.load_tokenizer_only
+    student = load(student_name, _load_settings(options, options.student_revision))
+    prompts = _prompts(options, student, teacher, asked, problem_set.instruction)
+    setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
+    return dataclasses.replace(setup, pair_notes=_fit(setup))
+
+
+def _load_settings(options: Options, revision: str | None) -> LoadSettings:
+    return LoadSettings(
+        options.dtype, options.device, revision, options.trust_remote_code, options.prompt_format, options.thinking
+    )
+
+
+def _problem_set(options: Options, theirs: external.ExternalRollouts | None) -> ProblemSet:
+    if options.problems == "rollouts":
+        if theirs is None or not theirs.problems:
+            raise UserError(f"{options.rollouts} names problem_ids but holds no questions; say --problems")
+        given = [name for name in ("revision", "split", "columns") if getattr(options, name)]
+        if given:
+            raise UserError(f"{options.rollouts} brings its own questions, so --{given[0].rstrip('s')} has no meaning")
+        own = theirs.problems[: options.limit]
+        return ProblemSet(Path(options.rollouts or "").name, "local file", theirs.content_hash, "", "last_boxed", own)
+    return load_problems(
+        str(options.problems),
+        limit=options.limit,
+        revision=options.revision,
+        split=options.split,
+        columns=options.columns or None,
+        seed=options.seed,
+    )
+
+
+def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """The problems whose gold answer can be compared with, and a sentence about the others."""
+    asked = tuple(problem for problem in problem_set.problems if problem.answer)
+    told = f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer"
+    notes = [note for note in problem_set.notes if note != told]
+    if len(asked) < len(problem_set.problems):
+        notes.append(f"{told}, left out")
+    bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
+    if bad:
+        names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
+        notes.append(
+            f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed ({names}), left out"
+        )
+        asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
+    if not asked:
+        raise UserError(f"{problem_set.name}: no problem with a gold answer that can be graded")
+    return asked, tuple(notes)
+
+
+def _prompts(
+    options: Options, student: Policy, teacher: Policy, problems: tuple[Problem, ...], instruction: str
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Prompt ids by role and problem. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt."""
+    own = {
+        role: {problem.problem_id: tuple(policy.prompt_ids(problem, instruction)) for problem in problems}
+        for role, policy in (("student", student), ("teacher", teacher))
+    }
+    if options.teacher_prompt == "student":
+        if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
+            texts = {name: str(student.tokenizer.decode(list(ids))) for name, ids in own["student"].items()}
+            own["teacher"] = {name: tuple(teacher.encode(text)) for name, text in texts.items()}
+        else:
+            own["teacher"] = own["student"]
+    return own
+
+
+def _fit(setup: Setup) -> tuple[str, ...]:
+    """Checks the budget against both contexts; says what the vocabularies do not share."""
+    budget = int(setup.options.max_tokens or 0)
+    for role, policy in (("student", setup.student), ("teacher", setup.teacher)):
+        longest = max(len(ids) for ids in setup.prompts[role].values())
+        if policy.model is not None and longest + budget > policy.context_length:
+            raise UserError(
+                f"--max-tokens {budget} with a prompt of {longest} tokens goes beyond the context of the {role} "
+                f"{policy.name}, {policy.context_length} tokens; at most {policy.context_length - longest} fit"
+            )
+    agreement = compare_vocabularies(setup.student.tokenizer, setup.teacher.tokenizer)
+    if agreement.kind == "different":
+        return ("two tokenizers: prefixes pass as text, and prefix lengths count tokens of the prefix's author",)
+    if agreement.kind == "compatible":
+        return (
+            f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, {len(agreement.student_only)} "
+            f"student-only and {len(agreement.teacher_only)} teacher-only ids; a prefix that holds one is left out and counted",
+        )
+    return ()
