@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)  ## measures teacher decay on the pair that ships with the repository, with every control
-	$(BIN)/decaylab prefix-decay --prefix-lengths 0,20,40 --samples 4 --controls all --out runs/demo
+	$(BIN)/decaylab prefix-decay --prefix-lengths 0,20,40,60 --samples 4 --controls all --out runs/demo
 
 test: $(INSTALLED)  ## every test; those that need a GPU say so and are skipped where there is none
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from decaylab.run import PrefixDecayResult
 
 WIDTH = 118
-SPLITS = ("correct-so-far", "already-wrong", "ended-right", "ended-wrong")
 CONTROL_MEANING = {
     "own-prefix": "its own prefix (must stay flat)",
     "correct-so-far": "prefix correct so far",
@@ -89,8 +88,8 @@ def p_value(number: float) -> str:
     return "" if math.isnan(number) else "<.001" if number < 0.001 else f"{number:.3f}"
 
 
-def _table(columns: list[str], rows: list[list[str] | None], narrow: bool) -> Table:
-    """None among the rows is a line. On a narrow terminal an interval stands under its number."""
+def _table(columns: list[str], rows: list[list[str] | None], narrow: bool, *, stacked: bool = False) -> Table:
+    """None among the rows is a line. On a narrow terminal, or if stacked, an interval stands under its number."""
     box = SIMPLE_HEAD if narrow else HEAVY_HEAD
     table = Table(box=box, header_style="", padding=(0, 0 if narrow else 1), show_edge=not narrow)
     for column in columns:
@@ -100,13 +99,15 @@ def _table(columns: list[str], rows: list[list[str] | None], narrow: bool) -> Ta
         if row is None:
             table.add_section()
         else:
-            table.add_row(*(Text(_stacked(cell) if narrow else cell) for cell in row))
+            table.add_row(*(Text(_stacked(cell, tight=narrow) if narrow or stacked else cell) for cell in row))
     return table
 
 
-def _stacked(cell: str) -> str:
-    number, bracket, interval = cell.replace(" %", "%").partition(" [")
-    return f"{number}\n[{interval.replace(', ', ',')}" if bracket else number
+def _stacked(cell: str, *, tight: bool) -> str:
+    number, bracket, interval = cell.partition(" [")
+    if tight:
+        number, interval = number.replace(" %", "%"), interval.replace(", ", ",")
+    return f"{number}\n[{interval}" if bracket else number
 
 
 def _titled(title: str, table: Table) -> Group:
@@ -143,7 +144,7 @@ def _headline(frame: pd.DataFrame, samples: int, narrow: bool) -> Group:
         ]
         rows.append(cells)
     title = f"Rollouts still open at the prefix length: per cent, {level} intervals over problems"
-    return _titled(title, _table(columns, rows, narrow))
+    return _titled(title, _table(columns, rows, narrow, stacked=True))
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:

@@ -39,6 +39,7 @@ MEASURED_COLUMNS = [
     "prefix_rollout_id",
     "prefix_correct_so_far",
     "response_ids",
+    "stop_reason",
     f"grade_{RULE}",
 ]
 

@@ -61,7 +61,13 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
         )
 
     printed = rows(outcome.out)
-    headline = [row for row in printed if len(row) == 8]
+    lines = [row for row in printed if len(row) == 8]
+    headline: list[list[str]] = []
+    for line in lines:  # an interval stands under its number
+        if line[0]:
+            headline.append(line)
+        else:
+            headline[-1] = [f"{number} {interval}".strip() for number, interval in zip(headline[-1], line, strict=True)]
     assert [row[0] for row in headline] == ["0", "4", "8"]
     assert headline[0][2] == shown("accuracy", "teacher", None, 0)
     assert headline[0][6] == shown("accuracy", "student", None, 0)
