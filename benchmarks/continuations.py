@@ -19,7 +19,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -138,15 +138,14 @@ def one_side(side: str, work: Work, spec: str, folder: Path) -> dict[str, float 
 
     middle = [request for request in requests if len(request.prefix_ids) == work.lengths[1]]
     rates = {}
-    for batch in work.batch_sizes:
+    for batch in work.batch_sizes if len(work.batch_sizes) > 1 else ():
         started = time.perf_counter()
         rates[batch] = run(middle[: max(work.batch_sizes)], batch) / (time.perf_counter() - started)
-    best = max(rates, key=rates.__getitem__)
-    if side == "decaylab":  # its batches mix lengths, so that larger ones stay full
+    if side == "decaylab" and rates:  # its batches mix lengths, so that larger ones stay full
         started = time.perf_counter()
         larger = 2 * max(work.batch_sizes)
         rates[larger] = run(requests[:larger], larger) / (time.perf_counter() - started)
-        best = max(rates, key=rates.__getitem__)
+    best = max(rates, key=rates.__getitem__) if rates else work.batch_sizes[0]
     started = time.perf_counter()
     tokens = run(requests, best)
     seconds = time.perf_counter() - started
@@ -165,10 +164,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", choices=sorted(WORK), default="abacus")
     parser.add_argument("--gsm8k", default="gsm8k_test.jsonl", help="a local copy of GSM8K's test problems")
+    parser.add_argument(
+        "--sides", default="decaylab,plain,plain-static", help="with commas; decaylab must be among them"
+    )
+    parser.add_argument("--batches", help="batch sizes to choose from, with commas; one size skips the choice")
+    parser.add_argument("--decaylab-batch", type=int, help="with one size in --batches: decaylab's own")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="where the student rollouts are kept")
     arguments = parser.parse_args()
     work = WORK[arguments.pair]
+    if arguments.batches:
+        work = replace(work, batch_sizes=tuple(int(size) for size in arguments.batches.split(",")))
     spec = work.problems.format(gsm8k=arguments.gsm8k)
     folder = arguments.folder / arguments.pair
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,9 +183,12 @@ def main() -> None:
         return
     requests_of(work, spec, folder)
     rows = []
-    for side in ("decaylab", "plain", "plain-static"):
+    for side in arguments.sides.split(","):
         command = [sys.executable, __file__, "--pair", arguments.pair, "--gsm8k", arguments.gsm8k, "--side", side]
-        done = subprocess.run([*command, "--folder", str(arguments.folder)], capture_output=True, text=True)
+        own = side == "decaylab" and arguments.decaylab_batch
+        sizes = (arguments.decaylab_batch,) if own else work.batch_sizes
+        command += ["--batches", ",".join(map(str, sizes)), "--folder", str(arguments.folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             print(f"{side}: failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
             continue

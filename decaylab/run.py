@@ -178,7 +178,7 @@ def _afterwards(rollouts: pa.Table, setup: Setup) -> tuple[str, ...]:
     notes = []
     for condition, author in (("student-prefix", "student"), ("own-prefix", "teacher"), ("reverse", "teacher")):
         made = frame[frame.condition == condition]
-        if not len(made) and condition not in options.controls:
+        if condition not in ("student-prefix", *options.controls):
             continue
         open_at = sum(
             int((written[frame.condition == author] >= k).sum()) for k in (options.prefix_lengths or (0,))[1:]

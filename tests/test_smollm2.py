@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import pandas as pd
 import prepare_smollm2
 import pytest
 import tiny_models as tiny
+from command_line import write_lines
 
-from decaylab import policies
+from decaylab import abacus, policies
+from decaylab.options import Options
 from decaylab.problems import Problem
+from decaylab.run import prefix_decay
 from decaylab.sampling import Request, SamplingSettings
 from decaylab.transformers_engine import TransformersEngine
 
@@ -69,3 +74,25 @@ def test_where_end_and_pad_are_one_token_a_turn_is_left_open_and_ends_once(smoll
     (made,) = TransformersEngine(smollm2).sample([request], GREEDY)
     assert made.stop_reason == ("eos" if made.ids[-1] in smollm2.end_ids else "length")
     assert not smollm2.end_ids.intersection(made.ids[:-1])
+
+
+def test_the_whole_measurement_runs_over_a_local_file_in_gsm8ks_columns(tmp_path: Path) -> None:
+    made = abacus.generate(20, seed=3)
+    rows = [{"question": one.question, "answer": f"{abacus.terse(one)}\n#### {one.answer}"} for one in made]
+    model = str(prepare_smollm2.prepare())
+    options = Options(
+        teacher=model,
+        student=model,
+        problems=f"gsm8k:{write_lines(tmp_path / 'problems.jsonl', *rows)}",
+        prefix_lengths=(0, 16),
+        samples=1,
+        max_tokens=32,
+        answer_rule="gsm8k",
+        out=str(tmp_path / "run"),
+    )
+    result = prefix_decay(options)
+    assert result.record["identity"]["problems"]["asked"] == 20
+    rollouts = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
+    assert set(rollouts.condition) == {"student", "teacher", "student-prefix"}
+    headline = result.measurements.query("what == 'accuracy' and condition == 'student-prefix' and prefix_tokens == 16")
+    assert headline["rollouts"].max() == (rollouts.condition == "student-prefix").sum() > 0
