@@ -11,30 +11,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 
 from . import style
-
-PERCENT = 100.0
-COLUMNS = ["value", "low", "high", "band_low", "band_high"]
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a curve is drawn and named; the name's line breaks fit the margin."""
-
-    name: str
-    colour: str
-    marker: str
-    line: str = "-"
-
+from .curves import PERCENT, Look, accuracy_axis, draw_band, draw_curve, extent, length_axis, lengths_of, places
 
 HEADLINE = Look("teacher after\nstudent tokens", style.TEACHER, "o")
 REFERENCE = Look("teacher alone,\nsame problems", style.TEACHER, "^", "--")
@@ -241,15 +225,15 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
         (REFERENCE, pick(measurements, "reference_accuracy", "student-prefix", "open")),
         (HEADLINE, _from_zero(measurements, "teacher", curve)),
     ]
-    lengths = _lengths(rows for _, rows in curves)
-    _x_axis(axes, lengths)
-    _accuracy_axis(axes, (rows for _, rows in curves))
+    lengths = lengths_of(rows for _, rows in curves)
+    length_axis(axes, lengths)
+    accuracy_axis(axes, (rows for _, rows in curves))
     style.name_y_axis(axes, f"{_avg(pick(measurements, 'accuracy', 'teacher', 'all').iloc[0])} (%)")
-    _band(axes, curve, HEADLINE, "a.band")
+    draw_band(axes, curve, HEADLINE, "a.band")
     labels = []
     parts = (("outcome", 2.0), ("reference", -2.0), ("headline", 0.0))
     for (look, rows), (part, shift) in zip(curves, parts, strict=True):
-        labels += _curve(axes, rows, look, f"a.{part}", shift)
+        labels += draw_curve(axes, rows, look, f"a.{part}", shift)
     style.label_ends(axes, labels)
     axes.set_title("a  Rollouts still open at k", pad=15)
     _half_decay(axes, measurements)
@@ -261,8 +245,8 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
 def _open_share(strip: Axes, measurements: pd.DataFrame, lengths: list[float]) -> None:
     share = pick(measurements, "open_share", "student-prefix", "open")
     percent = share.value.to_numpy() * PERCENT
-    _x_axis(strip, lengths)
-    points = _points(strip, share.prefix_tokens.tolist())
+    length_axis(strip, lengths)
+    points = places(strip, share.prefix_tokens.tolist())
     thick = min([5.0, *(0.7 * np.diff(points))])
     strip.vlines(share.prefix_tokens, 0, percent, color="#bbbbbb", linewidth=thick).set_gid("open.share")
     strip.set_ylim(0, 190)
@@ -296,14 +280,14 @@ def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
     curves = [(name, rows[(rows.rollouts >= FEWEST_ROLLOUTS) | rows.value.isna()]) for name, rows in picked]
     if not any(rows.value.notna().any() for _, rows in curves):
         curves = picked  # a run this small is looked at for its machinery
-    lengths = _lengths([rows for _, rows in curves])
-    _x_axis(axes, [0.0, *lengths] if len(lengths) > 1 else lengths)
-    low, high = _extent((rows for _, rows in curves), ["value", "low", "high"])
+    lengths = lengths_of([rows for _, rows in curves])
+    length_axis(axes, [0.0, *lengths] if len(lengths) > 1 else lengths)
+    low, high = extent((rows for _, rows in curves), ["value", "low", "high"])
     low, high = min(low, -5.0), max(high, 5.0)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
     axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-    room = np.diff(_points(axes, lengths)).min() if len(lengths) > 1 else style.size_points(axes)[0]
+    room = np.diff(places(axes, lengths)).min() if len(lengths) > 1 else style.size_points(axes)[0]
     step = min(3.0 if len(lengths) > 1 else 15.0, 0.8 * float(room) / len(names))
     left, right = axes.get_xlim()
     beside = step * (len(names) - 1) / 2 / style.size_points(axes)[0] * (right - left)  # the outermost, moved sideways
@@ -311,7 +295,7 @@ def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
     labels = []
     for i, (name, rows) in enumerate(curves):
         shift = (i - (len(names) - 1) / 2) * step
-        labels += _curve(axes, rows, CONTROLS[name], f"b.{name}", shift)
+        labels += draw_curve(axes, rows, CONTROLS[name], f"b.{name}", shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "change (points)")
     axes.set_title("b  Controls: change by the prefix")
@@ -328,108 +312,18 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
         behind = _from_zero(published, "teacher", pick(published, "accuracy", "student-prefix", "carry-forward"))
         known.append(behind)
         look = Look("published (Qwen\npair, MATH-500,\nno interval)", style.PUBLISHED, "o", "--")
-    _x_axis(axes, _lengths(known))
-    _accuracy_axis(axes, known)
+    length_axis(axes, lengths_of(known))
+    accuracy_axis(axes, known)
     if published is not None:
-        labels += _curve(axes, behind, look, "c.published", 0.0, hollow=True)
+        labels += draw_curve(axes, behind, look, "c.published", 0.0, hollow=True)
     for role, row in baselines.items():
         colour = style.TEACHER if role == "teacher" else style.STUDENT
         for value in row.value.dropna():
             axes.axhline(value * PERCENT, color=colour, linewidth=0.8, linestyle="--", gid=f"c.{role}-alone", zorder=1)
             labels.append(style.EndLabel(axes.get_xlim()[1], value * PERCENT, f"{role} alone", colour))
-    _band(axes, curve, HEADLINE, "c.band")
-    labels += _curve(axes, rows, HEADLINE, "c.carry-forward", 0.0)
+    draw_band(axes, curve, HEADLINE, "c.band")
+    labels += draw_curve(axes, rows, HEADLINE, "c.carry-forward", 0.0)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, f"{_avg(baselines['teacher'].iloc[0])} (%)")
     axes.set_title("c  All rollouts, finished ones as they stand")
     axes.set_xlabel("prefix length k (student tokens)")
-
-
-# Their parts
-
-
-def _curve(
-    axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float, *, hollow: bool = False
-) -> list[style.EndLabel]:
-    """Line, markers and pointwise interval bars, moved sideways by ``shift`` points; its label, or none if empty."""
-    rows = rows[rows.value.notna()]
-    if not len(rows):
-        return []
-    table = rows[COLUMNS].to_numpy(dtype=float) * PERCENT
-    aside = ScaledTranslation(shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans)
-    moved = axes.transData + aside
-    bars = np.isfinite(table[:, 1]) & np.isfinite(table[:, 2])
-    at = rows.prefix_tokens.to_numpy(dtype=float)
-    if bars.any():
-        axes.vlines(
-            at[bars], table[bars, 1], table[bars, 2], color=look.colour, linewidth=0.9, transform=moved, clip_on=False
-        ).set_gid(f"{gid}.bars")
-    axes.plot(
-        at,
-        table[:, 0],
-        color=look.colour,
-        linestyle=look.line,
-        linewidth=1.0 if look.line != "-" else 1.3,
-        marker=look.marker,
-        markersize=4.0,
-        markerfacecolor="white" if hollow else look.colour,
-        markeredgecolor=look.colour if hollow else "white",
-        markeredgewidth=0.9 if hollow else 0.4,
-        transform=moved,
-        clip_on=False,
-        gid=gid,
-        zorder=1.5 if hollow else 3,
-    )
-    low, high = axes.get_xlim()
-    end = float(at[-1]) + shift / style.size_points(axes)[0] * (high - low)
-    return [style.EndLabel(end, float(table[-1, 0]), look.name, look.colour)]
-
-
-def _band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
-    """The band that holds at all lengths at once."""
-    rows = rows[rows.band_low.notna() & rows.band_high.notna()]
-    if not len(rows):
-        return
-    low, high = rows.band_low.to_numpy() * PERCENT, rows.band_high.to_numpy() * PERCENT
-    if len(rows) == 1:  # an area over a single length has no width
-        axes.vlines(rows.prefix_tokens, low, high, color=look.colour, alpha=0.15, linewidth=7, zorder=0).set_gid(gid)
-        return
-    axes.fill_between(
-        rows.prefix_tokens.to_numpy(), low, high, color=look.colour, alpha=0.15, linewidth=0, gid=gid, zorder=0
-    )
-
-
-def _lengths(curves: Iterable[pd.DataFrame]) -> list[float]:
-    return sorted({float(length) for rows in curves for length in rows.prefix_tokens})
-
-
-def _x_axis(axes: Axes, lengths: list[float]) -> None:
-    """Ticks at the measured lengths; numbers where they have room."""
-    low, high = (min(lengths), max(lengths)) if len(set(lengths)) > 1 else (lengths[0] - 1, lengths[0] + 1)
-    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    shown = set(style.far_apart(_points(axes, lengths), 18.0))
-    axes.set_xticks(lengths, [f"{length:g}" if i in shown else "" for i, length in enumerate(lengths)])
-
-
-def _accuracy_axis(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
-    """Per cent, around what is drawn and at least 20 points high, to whole tens; 0 and 100 keep room for a marker."""
-    low, high = _extent(curves, COLUMNS)
-    low, high = max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
-    low, high = (max(0.0, high - 20), high) if high - low < 20 and high > 50 else (low, max(high, low + 20))
-    room = 0.03 * (high - low)
-    axes.set_ylim(low - room, high + room)
-    step = 20 if high - low > 60 else 10 if high - low > 20 else 5
-    axes.set_yticks(np.arange(step * math.ceil(low / step), high + 1, step))
-
-
-def _extent(curves: Iterable[pd.DataFrame], columns: list[str]) -> tuple[float, float]:
-    values = np.concatenate([rows[columns].to_numpy(dtype=float).ravel() for rows in curves]) * PERCENT
-    values = values[np.isfinite(values)]
-    return (float(values.min()), float(values.max())) if values.size else (0.0, PERCENT)
-
-
-def _points(axes: Axes, lengths: list[float]) -> list[float]:
-    """Places along the x axis in points."""
-    low, high = axes.get_xlim()
-    across = style.size_points(axes)[0]
-    return [(length - low) / (high - low) * across for length in lengths]
