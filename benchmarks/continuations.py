@@ -19,7 +19,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -168,6 +168,10 @@ def main() -> None:
         "--sides", default="decaylab,plain,plain-static", help="with commas; decaylab must be among them"
     )
     parser.add_argument("--batches", help="batch sizes to choose from, with commas; one size skips the choice")
+    parser.add_argument("--limit", type=int, help="fewer problems than the work as it is defined")
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--max-tokens", type=int)
+    parser.add_argument("--dtype", help="another precision: 16 bits are slow on a CPU without their instructions")
     parser.add_argument("--decaylab-batch", type=int, help="with one size in --batches: decaylab's own")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="where the student rollouts are kept")
@@ -175,6 +179,9 @@ def main() -> None:
     work = WORK[arguments.pair]
     if arguments.batches:
         work = replace(work, batch_sizes=tuple(int(size) for size in arguments.batches.split(",")))
+    changed = {name: getattr(arguments, name) for name in ("limit", "samples", "max_tokens", "dtype")}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    work = replace(work, **changed)
     spec = work.problems.format(gsm8k=arguments.gsm8k)
     folder = arguments.folder / arguments.pair
     folder.mkdir(parents=True, exist_ok=True)
@@ -188,6 +195,7 @@ def main() -> None:
         own = side == "decaylab" and arguments.decaylab_batch
         sizes = (arguments.decaylab_batch,) if own else work.batch_sizes
         command += ["--batches", ",".join(map(str, sizes)), "--folder", str(arguments.folder)]
+        command += [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             print(f"{side}: failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
@@ -208,7 +216,7 @@ def main() -> None:
         "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
         "torch": torch.__version__,
         "transformers": __import__("transformers").__version__,
-        "dtype": work.dtype,
+        "work": {**asdict(work), "batch_sizes": None},
         "rows": rows,
         "decaylab_over": ratios,
     }
