@@ -120,10 +120,10 @@ def _control_order(name: str) -> int:
 
 
 def _check_device(name: str) -> None:
-    import torch
-
     if name == "auto":
         return
+    import torch
+
     try:
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
