@@ -17,7 +17,7 @@ import pyarrow as pa
 from decaylab import store
 from decaylab.errors import UserError
 
-SCHEMA = "decaylab.measurements/1"
+SCHEMA = "decaylab.measurements/2"
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,14 @@ class Measurement:
 
     what: the quantity, such as ``accuracy`` or ``retained_advantage``; ``estimand`` says over what it is a mean.
     condition: what was continued or controlled, such as ``student-prefix`` or ``own-prefix``.
-    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as they stand).
+    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as they stand); of token
+    statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen`` (all on those of the base student).
+    checkpoint: the student that was measured, ``base`` before training.
     prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number without one.
+    position_low, position_high: a bin of response positions, the upper end not in it; infinity where it is open.
+    category, token: of the tokens behind the number.
+    noise_floor: how much the same number, over the rollouts scored twice, changes with the route of scoring;
+    under_floor: it is less than twice that.
     low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all lengths at once.
     value is a fraction, a number of tokens or a p-value: ``unit`` says which. Undefined is NaN, and ``note`` says why.
     problems, rollouts, tokens: how many stand behind the number (tokens: written in the continuations).
@@ -38,7 +44,12 @@ class Measurement:
     value: float
     unit: str
     view: str = ""
+    checkpoint: str = ""
     prefix_tokens: float = math.nan
+    position_low: float = math.nan
+    position_high: float = math.nan
+    category: str = ""
+    token: str = ""
     low: float = math.nan
     high: float = math.nan
     band_low: float = math.nan
@@ -53,6 +64,8 @@ class Measurement:
     rollouts: int = 0
     tokens: int = 0
     answer_rule: str = ""
+    noise_floor: float = math.nan
+    under_floor: bool = False
     seed: int = 0
     run: str = ""
     note: str = ""
