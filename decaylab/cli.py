@@ -6,14 +6,28 @@ import dataclasses
 import json
 import shlex
 import sys
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from decaylab import cli_options as option
 from decaylab.errors import UserError
-from decaylab.options import CONTROLS, Options
+from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHOICES = {
+    "teacher_prompt": ("own", "student"),
+    "prompt_format": ("chat", "plain"),
+    "thinking": ("off", "on", "template"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "estimand": ("tokens", "problems"),
+    "head": ("model", "float32"),
+}
 
 app = typer.Typer(
     name="decaylab",
@@ -30,42 +44,27 @@ def _decaylab() -> None:
     """Keeps sub-commands sub-commands, also while there are few."""
 
 
-@app.command("prefix-decay")
-def prefix_decay(
-    teacher: option.Teacher = "abacus-teacher",
-    student: option.Student = None,
-    teacher_revision: option.TeacherRevision = None,
-    student_revision: option.StudentRevision = None,
-    teacher_prompt: option.TeacherPrompt = "own",
-    prompt_format: option.PromptFormat = "chat",
-    thinking: option.Thinking = "off",
-    dtype: option.Dtype = "auto",
-    device: option.Device = "auto",
-    trust_remote_code: option.TrustRemoteCode = False,
-    problems: option.Problems = None,
-    limit: option.Limit = None,
-    revision: option.Revision = None,
-    split: option.Split = None,
-    column: option.Column = None,
-    rollouts: option.Rollouts = None,
-    prefix_lengths: option.PrefixLengths = None,
-    samples: option.Samples = 4,
-    max_tokens: option.MaxTokens = None,
-    controls: option.Controls = "correct-so-far",
-    answer_rule: option.AnswerRule = None,
-    level: option.Level = 0.95,
-    temperature: option.Temperature = 0.7,
-    top_p: option.TopP = 1.0,
-    top_k: option.TopK = 0,
-    seed: option.Seed = 0,
-    batch_rows: option.BatchRows = 256,
-    out: option.Out = None,
-    overwrite: option.Overwrite = False,
-    paper: option.Paper = False,
-    as_json: option.Json = False,
-    quiet: option.Quiet = False,
-    config: option.Config = None,
-) -> None:
+def _command(
+    name: str, kind: type[PairOptions], without: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Registers a function of (options, as_json, quiet) as a command with the fields of its options as parameters."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        def command(**values: Any) -> None:
+            function(_options(kind, values), as_json=values["as_json"], quiet=values.get("quiet", values["as_json"]))
+
+        shape = option.signature(kind, without)
+        command.__signature__ = shape  # type: ignore[attr-defined]
+        command.__annotations__ = {name: one.annotation for name, one in shape.parameters.items()}
+        command.__doc__ = function.__doc__
+        app.command(name)(command)
+        return function
+
+    return register
+
+
+@_command("prefix-decay", Options)
+def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
     """Teacher accuracy after k tokens of the student's own rollout: is the teacher still corrective there?
 
     The student writes rollouts; the teacher continues from the first k tokens of each and its finished answers are graded.
@@ -80,42 +79,32 @@ def prefix_decay(
     """
     from decaylab import run, tables
 
-    options = _options(locals())
     _hush(quiet)
-    reporter = Reporter(quiet=quiet)
-    result = run.prefix_decay(options, command=shlex.join(["decaylab", *sys.argv[1:]]), reporter=reporter)
+    result = run.prefix_decay(options, command=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
-        rows = json.loads(result.measurements.to_json(orient="records"))
-        print(json.dumps({"run": str(result.folder), "notes": list(result.notes), "measurements": rows}))
-        return
-    tables.print_prefix_decay(result)
+        _print_json(result.folder, result.notes, result.measurements)
+    else:
+        tables.print_prefix_decay(result)
 
 
-@app.command()
-def preflight(
-    teacher: option.Teacher = "abacus-teacher",
-    student: option.Student = None,
-    teacher_revision: option.TeacherRevision = None,
-    student_revision: option.StudentRevision = None,
-    teacher_prompt: option.TeacherPrompt = "own",
-    prompt_format: option.PromptFormat = "chat",
-    thinking: option.Thinking = "off",
-    dtype: option.Dtype = "auto",
-    device: option.Device = "auto",
-    trust_remote_code: option.TrustRemoteCode = False,
-    problems: option.Problems = None,
-    limit: option.Limit = None,
-    revision: option.Revision = None,
-    split: option.Split = None,
-    column: option.Column = None,
-    prefix_lengths: option.PrefixLengths = None,
-    samples: option.Samples = 4,
-    max_tokens: option.MaxTokens = None,
-    controls: option.Controls = "correct-so-far",
-    batch_rows: option.BatchRows = 256,
-    as_json: option.Json = False,
-    config: option.Config = None,
-) -> None:
+@_command(
+    "preflight",
+    Options,
+    without=(
+        "rollouts",
+        "answer_rule",
+        "level",
+        "temperature",
+        "top_p",
+        "top_k",
+        "seed",
+        "out",
+        "overwrite",
+        "paper",
+        "quiet",
+    ),
+)
+def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
     """Is this pair measurable at all? Vocabularies, templates, context, memory and time, and a plain verdict.
 
     Loads both policies, looks at what must agree, and runs a short probe of each. Samples nothing that is kept. Exits with 1
@@ -124,8 +113,7 @@ def preflight(
     from decaylab import preflight as checks
     from decaylab import tables
 
-    options = _options(locals())
-    _hush(quiet=as_json)
+    _hush(quiet)
     report = checks.preflight(options)
     if as_json:
         print(json.dumps({"measurable": report.measurable, "verdict": report.verdict, **dataclasses.asdict(report)}))
@@ -133,6 +121,103 @@ def preflight(
         tables.print_preflight(report)
     if not report.measurable:
         raise typer.Exit(1)
+
+
+POSITIONS = ("bins", "survivors", "estimand", "rollout_length")
+TOKENS = ("score_temperature", "head", "batch_tokens", "floor_problems", "view_rollouts")
+SPECIAL = ("share", "second_mode", "cumulative_share", "horizon", "categories", "min_count", "advise", "decay")
+
+
+def _but(*own: str) -> tuple[str, ...]:
+    """The options of diagnostics that a command does not have, all but its own."""
+    return tuple(name for name in (*POSITIONS, *TOKENS, *SPECIAL, "answer_rule") if name not in own)
+
+
+def _diagnose(name: str, options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    from decaylab import diagnose, diagnostic_tables
+
+    _hush(quiet)
+    result = diagnose.diagnose(name, options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
+    if as_json:
+        _print_json(result.folder, result.notes, result.measurements)
+    else:
+        diagnostic_tables.print_diagnostic(result)
+
+
+@_command("position-kl", DiagnosticOptions, without=_but(*POSITIONS, *TOKENS))
+def position_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    """How far student and teacher disagree at each response position, before training and after.
+
+    Scores every token of rollouts by both policies: reverse and forward KL, JS and both entropies by position bin, and their
+    paired change in each checkpoint, on the checkpoint's own rollouts (fresh) and on those of the base student (frozen). The
+    cascade ratio is the mean KL behind `--rollout-length`, after over before. A second scoring of some rollouts gives the
+    noise floor that is printed beside each number.
+
+    `decaylab position-kl` measures the embedded student before training.
+
+    `decaylab position-kl ckpt-50/ ckpt-100/ --student Qwen/Qwen2.5-Math-1.5B --teacher Qwen/Qwen3-1.7B --problems math500`
+    """
+    _diagnose("position-kl", options, as_json=as_json, quiet=quiet)
+
+
+@_command("category-kl", DiagnosticOptions, without=_but("bins", "estimand", "categories", "min_count", *TOKENS))
+def category_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    """Which kinds of token hold the KL: by category and position, and the tokens with the highest KL.
+
+    Categories are read off the decoded text, so that every tokenizer is treated alike: the paper's six, or those of a TOML
+    file (`--categories`).
+
+    `decaylab category-kl`
+    """
+    _diagnose("category-kl", options, as_json=as_json, quiet=quiet)
+
+
+@_command("submode", DiagnosticOptions, without=_but("share", "second_mode", *TOKENS))
+def submode(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    """Does training commit the student to a mode that is the teacher's second choice?
+
+    Over the tokens with the highest reverse KL: where the student's most likely token ranks under the teacher (first, 2 to 5,
+    beyond), on one set of tokens common to all models and on each model's own, and where the teacher really has a second mode.
+
+    `decaylab submode ckpt/`
+    """
+    _diagnose("submode", options, as_json=as_json, quiet=quiet)
+
+
+@_command(
+    "signals",
+    DiagnosticOptions,
+    without=_but("bins", "rollout_length", "cumulative_share", "horizon", "advise", "decay", *TOKENS),
+)
+def signals(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    """Student entropy, teacher entropy and reverse KL by position; where the KL lies, and at which N to stop.
+
+    Also how concentrated the KL is, and how far the positions that different selectors would train on agree.
+
+    `decaylab signals --advise` recommends an N from the cumulative KL and the decay curve of the same pair, or says that it
+    cannot.
+    """
+    _diagnose("signals", options, as_json=as_json, quiet=quiet)
+
+
+@_command("behaviour", DiagnosticOptions, without=_but())
+def behaviour(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    """What the rollouts are like: length in tokens, natural stops, repetition, several boxes, accuracy by answer rule.
+
+    Of the base student, each checkpoint and the teacher, on the same problems. Scores no token.
+
+    `decaylab behaviour ckpt/`
+    """
+    _diagnose("behaviour", options, as_json=as_json, quiet=quiet)
+
+
+def _spoken() -> str:
+    return shlex.join(["decaylab", *sys.argv[1:]])
+
+
+def _print_json(folder: Path, notes: Sequence[str], measurements: pd.DataFrame) -> None:
+    rows = json.loads(measurements.to_json(orient="records"))
+    print(json.dumps({"run": str(folder), "notes": list(notes), "measurements": rows}))
 
 
 def _hush(quiet: bool) -> None:
@@ -148,32 +233,33 @@ def _hush(quiet: bool) -> None:
         hub.enable_progress_bars()
 
 
-def _options(values: dict[str, Any]) -> Options:
+def _options(kind: type[PairOptions], values: dict[str, Any]) -> PairOptions:
     """The options of a run from a command's parameters."""
-    fields = {field.name for field in dataclasses.fields(Options)}
+    fields = {field.name for field in dataclasses.fields(kind)}
     chosen = {name: value for name, value in values.items() if name in fields}
-    chosen["prefix_lengths"] = _lengths(values["prefix_lengths"])
-    chosen["controls"] = _controls(values["controls"])
-    chosen["columns"] = dict(_column(pair) for pair in values["column"] or [])
-    for name, allowed in (
-        ("teacher_prompt", ("own", "student")),
-        ("prompt_format", ("chat", "plain")),
-        ("thinking", ("off", "on", "template")),
-        ("dtype", ("auto", "float32", "bfloat16", "float16")),
-    ):
-        if chosen[name] not in allowed:
+    for name in ("prefix_lengths", "bins"):
+        if name in chosen:
+            chosen[name] = _numbers(name, chosen[name])
+    if "controls" in chosen:
+        chosen["controls"] = _controls(chosen["controls"])
+    if "checkpoints" in chosen:
+        chosen["checkpoints"] = tuple(chosen["checkpoints"] or ())
+    if "column" in values:
+        chosen["columns"] = dict(_column(pair) for pair in values["column"] or [])
+    for name, allowed in CHOICES.items():
+        if name in chosen and chosen[name] not in allowed:
             raise UserError(f"--{name.replace('_', '-')} must be one of {', '.join(allowed)}, got {chosen[name]}")
-    return Options(**chosen)
+    return kind(**chosen)
 
 
-def _lengths(text: str | None) -> tuple[int, ...] | None:
+def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise UserError(
-            f"--prefix-lengths must be whole numbers with commas, such as 0,100,200, got {text!r}"
+            f"--{name.replace('_', '-')} must be whole numbers with commas, such as 0,100,200, got {text!r}"
         ) from error
 
 

@@ -1,15 +1,21 @@
-"""What the command line asks for: every option with its help, and the TOML file that can hold them."""
+"""What the command line asks for: every option with its help, and the TOML file that can hold them.
+
+A command's parameters are made from the fields of its options, so that each option is written down once.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from decaylab.errors import UserError
-from decaylab.options import CONTROLS, Options
+from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -39,7 +45,8 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _kinds() -> dict[str, Any]:
     """The type of every option that a file can hold."""
-    kinds = {name: kind for name, kind in get_type_hints(Options).items() if name != "columns"}
+    kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions)}
+    del kinds["columns"]
     return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
 
 
@@ -48,9 +55,11 @@ def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
     if name == "column":
         value = [f"{role}={own}" for role, own in value.items()] if isinstance(value, dict) else value
         kind, words = list, "a table, such as question = 'NAME'"
-    elif name in ("prefix_lengths", "controls"):
+    elif name in ("prefix_lengths", "controls", "bins"):
         value = ",".join(map(str, value)) if isinstance(value, list) else value
         kind, words = str, "a list, or text with commas"
+    elif name == "checkpoints":
+        kind, words = list, "a list"
     else:
         kinds = [one for one in (get_args(kind) or (kind,)) if one is not type(None)]
         kind = kinds[0] if isinstance(kinds[0], type) else str  # a choice is text
@@ -62,107 +71,127 @@ def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-PAIR, TASK, MEASURE, SAMPLING, RUN = "The pair", "The problems", "The measurement", "Sampling", "The run"
-Teacher = Annotated[
-    str, typer.Option(help="Hub id, model folder, adapter folder, or abacus-teacher.", rich_help_panel=PAIR)
-]
-Student = Annotated[
-    str | None,
-    typer.Option(
-        help="Likewise. By default abacus-student with the embedded teacher, Qwen/Qwen2.5-Math-1.5B with any other.",
-        rich_help_panel=PAIR,
+PAIR, TASK, MEASURE, SAMPLING, SCORING, RUN = (
+    *("The pair", "The problems", "The measurement", "Sampling", "Scoring", "The run"),
+)
+
+
+def _option(panel: str, help: str, *names: str, kind: Any = str | None, **more: Any) -> Any:
+    return Annotated[kind, typer.Option(*names, help=help, rich_help_panel=panel, **more)]
+
+
+PARAMETERS: dict[str, Any] = {
+    "checkpoints": Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Trained students: adapter, model or run folders. None: the base student alone.", show_default=False
+        ),
+    ],
+    "teacher": _option(
+        PAIR, "Hub id, model folder, adapter folder; by default what the checkpoints know, or abacus-teacher."
     ),
-]
-TeacherRevision = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.", rich_help_panel=PAIR)]
-StudentRevision = Annotated[str | None, typer.Option(help="Hub branch, tag or commit.", rich_help_panel=PAIR)]
-TeacherPrompt = Annotated[
-    str,
-    typer.Option(
-        help="own: the teacher's own chat template. student: the student's rendered prompt.", rich_help_panel=PAIR
+    "student": _option(
+        PAIR,
+        "Likewise, before training. By default what the checkpoints know; abacus-student with the embedded teacher, "
+        "Qwen/Qwen2.5-Math-1.5B with any other.",
     ),
-]
-PromptFormat = Annotated[
-    str,
-    typer.Option(
-        help="chat: each policy's template. plain: 'Question: ... Answer:', for base models.", rich_help_panel=PAIR
+    "teacher_revision": _option(PAIR, "Hub branch, tag or commit."),
+    "student_revision": _option(PAIR, "Hub branch, tag or commit."),
+    "teacher_prompt": _option(
+        PAIR, "own: the teacher's own chat template. student: the student's rendered prompt.", kind=str
     ),
-]
-Thinking = Annotated[
-    str, typer.Option(help="off, on, or template (say nothing to the template).", rich_help_panel=PAIR)
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        help="auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.",
-        rich_help_panel=PAIR,
+    "prompt_format": _option(
+        PAIR, "chat: each policy's template. plain: 'Question: ... Answer:', for base models.", kind=str
     ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...", rich_help_panel=PAIR)]
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code from the model's repository.", rich_help_panel=PAIR)
-]
-Problems = Annotated[
-    str | None,
-    typer.Option(
-        help="abacus, math500, gsm8k, a .jsonl/.json/.parquet file, math500:FILE, a hub data set, or gym:TASK.",
-        rich_help_panel=TASK,
+    "thinking": _option(PAIR, "off, on, or template (say nothing to the template).", kind=str),
+    "dtype": _option(
+        PAIR, "auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.", kind=str
     ),
-]
-Limit = Annotated[int | None, typer.Option(help="Take the first so many problems.", rich_help_panel=TASK)]
-Revision = Annotated[str | None, typer.Option(help="Hub revision of the problems.", rich_help_panel=TASK)]
-Split = Annotated[str | None, typer.Option(help="Hub split; test by default.", rich_help_panel=TASK)]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", rich_help_panel=TASK
+    "device": _option(PAIR, "auto, cpu, cuda, cuda:1, ...", kind=str),
+    "trust_remote_code": _option(PAIR, "Run code from the model's repository.", "--trust-remote-code", kind=bool),
+    "problems": _option(
+        TASK, "abacus, math500, gsm8k, a .jsonl/.json/.parquet file, math500:FILE, a hub data set, or gym:TASK."
     ),
-]
-AnswerRule = Annotated[
-    str | None,
-    typer.Option(
-        help="last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.",
-        rich_help_panel=MEASURE,
+    "limit": _option(TASK, "Take the first so many problems.", kind=int | None),
+    "revision": _option(TASK, "Hub revision of the problems."),
+    "split": _option(TASK, "Hub split; test by default."),
+    "column": _option(
+        TASK, "question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", kind=list[str] | None
     ),
-]
-PrefixLengths = Annotated[
-    str | None,
-    typer.Option(help="Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300.", rich_help_panel=MEASURE),
-]
-Samples = Annotated[int, typer.Option(help="Rollouts for each problem and policy.", rich_help_panel=MEASURE)]
-MaxTokens = Annotated[
-    int | None, typer.Option(help="Budget of prefix and continuation together.", rich_help_panel=MEASURE)
-]
-Controls = Annotated[str, typer.Option(help=f"all, none, or some of {','.join(CONTROLS)}.", rich_help_panel=MEASURE)]
-Level = Annotated[float, typer.Option(help="Level of intervals and bands.", rich_help_panel=MEASURE)]
-Rollouts = Annotated[
-    str | None, typer.Option(help="A JSONL file of student rollouts that exist already.", rich_help_panel=MEASURE)
-]
-Temperature = Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)]
-TopP = Annotated[float, typer.Option(rich_help_panel=SAMPLING)]
-TopK = Annotated[int, typer.Option(help="0 is off.", rich_help_panel=SAMPLING)]
-Seed = Annotated[int, typer.Option(help="Of every sample, and of the resampling.", rich_help_panel=SAMPLING)]
-BatchRows = Annotated[
-    int, typer.Option(help="Most sequences decoded together; also about one part on disk.", rich_help_panel=SAMPLING)
-]
-Out = Annotated[
-    str | None, typer.Option(help="The run folder; by default under runs/, named after the pair.", rich_help_panel=RUN)
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Throw away what the folder's run holds.", rich_help_panel=RUN)
-]
-Paper = Annotated[
-    bool, typer.Option("--paper", help="Draw the published curve behind the measured one.", rich_help_panel=RUN)
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the measurements as JSON instead of tables.", rich_help_panel=RUN)
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes.", rich_help_panel=RUN)]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        help="A TOML file with any of these options; the command line goes first.",
-        callback=_read_config,
-        is_eager=True,
-        rich_help_panel=RUN,
+    "prefix_lengths": _option(MEASURE, "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300."),
+    "bins": _option(MEASURE, "Lower ends of the position bins, from 0; the last one is open: 0,50,100,200."),
+    "rollout_length": _option(
+        MEASURE, "The paper's N: the cascade is measured behind it, and selectors get so many tokens.", kind=int | None
     ),
-]
+    "survivors": _option(
+        MEASURE, "Also the curves of rollouts of at least so many tokens, the same ones in every bin.", kind=int | None
+    ),
+    "estimand": _option(MEASURE, "tokens: mean over tokens. problems: mean of the problems' means.", kind=str),
+    "share": _option(MEASURE, "Share of the tokens, those with the highest KL, that is looked at.", kind=float),
+    "second_mode": _option(MEASURE, "Teacher probability from which its second token is a mode.", kind=float),
+    "cumulative_share": _option(MEASURE, "Share of the cumulative KL at which N is read off.", kind=float),
+    "horizon": _option(
+        MEASURE,
+        "Last position of the cumulative KL; by default the last that 10 % of the rollouts reach.",
+        kind=int | None,
+    ),
+    "categories": _option(MEASURE, "A TOML file of token categories in place of the paper's six."),
+    "min_count": _option(MEASURE, "Fewest occurrences of a token in the list of highest-KL tokens.", kind=int),
+    "advise": _option(MEASURE, "Recommend an N from the decay curve and the cumulative KL.", "--advise", kind=bool),
+    "decay": _option(MEASURE, "The prefix-decay run to advise from; by default that of the same pair under runs/."),
+    "samples": _option(MEASURE, "Rollouts for each problem and policy.", kind=int),
+    "max_tokens": _option(MEASURE, "Budget of a rollout, prefix and continuation together.", kind=int | None),
+    "controls": _option(MEASURE, f"all, none, or some of {','.join(CONTROLS)}.", kind=str),
+    "answer_rule": _option(
+        MEASURE, "last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored."
+    ),
+    "level": _option(MEASURE, "Level of intervals and bands.", kind=float),
+    "rollouts": _option(MEASURE, "A JSONL file of student rollouts that exist already."),
+    "temperature": _option(SAMPLING, "0 is greedy.", kind=float),
+    "top_p": _option(SAMPLING, "Nucleus; 1 is off.", kind=float),
+    "top_k": _option(SAMPLING, "0 is off.", kind=int),
+    "seed": _option(SAMPLING, "Of every sample, and of the resampling.", kind=int),
+    "batch_rows": _option(SAMPLING, "Most sequences decoded together; also about one part on disk.", kind=int),
+    "score_temperature": _option(
+        SCORING, "Of the distributions that are compared; rollouts have their own.", kind=float
+    ),
+    "head": _option(SCORING, "Precision of the output heads: model (the model's own) or float32.", kind=str),
+    "batch_tokens": _option(SCORING, "Tokens of a batch that is scored, padding included.", kind=int),
+    "floor_problems": _option(
+        SCORING,
+        "Problems scored a second time, one by one and in a wider precision: the noise floor. 0 is off.",
+        kind=int,
+    ),
+    "view_rollouts": _option(SCORING, "Rollouts whose tokens' top 5 of both policies are kept.", kind=int),
+    "cache": _option(SCORING, "Where rollouts and scored tokens are kept for the next command.", kind=str),
+    "out": _option(RUN, "The folder of results; by default under runs/, named after the pair, or in the run given."),
+    "overwrite": _option(RUN, "Throw away what the folder's run holds.", "--overwrite", kind=bool),
+    "paper": _option(RUN, "Draw the published numbers behind the measured ones.", "--paper", kind=bool),
+    "as_json": _option(RUN, "Print the measurements as JSON instead of tables.", "--json", kind=bool),
+    "quiet": _option(RUN, "No progress and no notes.", "--quiet", kind=bool),
+    "config": Annotated[
+        Path | None,
+        typer.Option(
+            help="A TOML file with any of these options; the command line goes first.",
+            callback=_read_config,
+            is_eager=True,
+            rich_help_panel=RUN,
+        ),
+    ],
+}
+TEXT_DEFAULTS: dict[str, Any] = {"controls": "correct-so-far", "column": None, "checkpoints": None}
+FLAGS: dict[str, Any] = {"as_json": False, "quiet": False, "config": None}
+
+
+def signature(options: type[PairOptions], without: Iterable[str] = ()) -> inspect.Signature:
+    """The parameters of a command with these options, in the order of `PARAMETERS`; lists are text here."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    defaults = {**defaults, **FLAGS, "column": None}
+    defaults |= {name: value for name, value in TEXT_DEFAULTS.items() if name in defaults}
+    return inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
+            for name, annotation in PARAMETERS.items()
+            if name in defaults and name not in without
+        ]
+    )

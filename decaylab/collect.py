@@ -1,17 +1,14 @@
 """Collecting: the rollouts and continuations that a decay measurement stands on, stage by stage, part by part.
 
-    student         what the student writes                          own-prefix   the teacher continues its own rollouts
-    teacher         what the teacher writes unprefixed                swapped      ... a rollout to another problem
-    student-prefix  the teacher continues the student's rollouts      reverse      the student continues the teacher's
-
-Engines sample, a grading function judges, a run folder keeps; none of them is known here beyond that.
+student         what the student writes                          own-prefix   the teacher continues its own rollouts
+teacher         what the teacher writes unprefixed                swapped      ... a rollout to another problem
+student-prefix  the teacher continues the student's rollouts      reverse      the student continues the teacher's
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +19,7 @@ from decaylab.options import CONTROLS
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import Engine, Request, SamplingSettings
-
-Grade = Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]]
-"""Responses and gold answers in; one verdict a response for each answer rule out."""
+from decaylab.stages import Grade, Pending, Stages, StageSettings
 
 
 @dataclass(frozen=True)
@@ -57,23 +52,6 @@ class DecayPlan:
             raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {', '.join(sorted(unknown))}")
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A rollout that is still to be written: its request, and what its row says beyond the response."""
-
-    request: Request
-    problem: Problem
-    condition: str
-    prefix_author: str = ""
-    prefix_tokens: int = 0
-    prefix_rollout_id: str = ""
-    prefix_correct_so_far: bool | None = None
-
-    @property
-    def rollout_id(self) -> str:
-        return f"{self.request.stage}/{self.problem.problem_id}/{self.request.sample}"
-
-
 class Collector:
     """Runs stages of one measurement into one run folder. Counts what could not be handed over in ``left_out``."""
 
@@ -93,7 +71,8 @@ class Collector:
         self.engines = {"student": student, "teacher": teacher}
         self.problems, self.prompts, self.plan = problems, prompts, plan
         self.grade, self.folder, self.reporter = grade, folder, reporter
-        self.schema = store.rollout_schema(answer_rules)
+        settings = StageSettings(plan.max_tokens, plan.sampling, plan.part_rows)
+        self.stages = Stages(self.engines, settings, grade, answer_rules, folder, reporter)
         self.hand_over = HandOver(student.policy, teacher.policy)
         self.tables: list[pa.Table] = []
         self.left_out: dict[str, int] = {}
@@ -108,10 +87,10 @@ class Collector:
             return finished
         self.tables, self.left_out = [], {}
         if student_rollouts is None:
-            student_rollouts = self._stage("student rollouts", "student", self._plain("student"))
+            student_rollouts = self._plain("student")
         else:
             self.tables.append(student_rollouts)
-        teacher_rollouts = self._stage("teacher rollouts", "teacher", self._plain("teacher"))
+        teacher_rollouts = self._plain("teacher")
         self._continue("student-prefix", "teacher", "student", student_rollouts)
         if "own-prefix" in self.plan.controls:
             self._continue("own-prefix", "teacher", "teacher", teacher_rollouts)
@@ -121,18 +100,10 @@ class Collector:
             self._continue("reverse", "student", "teacher", teacher_rollouts)
         return self.folder.merge(self.tables)
 
-    def _plain(self, role: str) -> list[Pending]:
-        return [
-            Pending(
-                Request(
-                    self.prompts[role][problem.problem_id], (), self.plan.max_tokens, role, problem.problem_id, sample
-                ),
-                problem,
-                condition=role,
-            )
-            for problem in self.problems
-            for sample in range(self.plan.samples)
-        ]
+    def _plain(self, role: str) -> pa.Table:
+        table = self.stages.plain(role, self.problems, self.prompts[role], self.plan.samples)
+        self.tables.append(table)
+        return table
 
     def _continue(self, condition: str, role: str, author: str, rollouts: pa.Table, shift: int = 0) -> None:
         """One stage: ``role`` continues the first k tokens of each rollout that is still open at k, for every k > 0.
@@ -155,7 +126,7 @@ class Collector:
             self.reporter.note(f"{condition}: no rollout holds {self.plan.prefix_lengths[1]} tokens, left out")
         order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
         pending.sort(key=lambda one: order[one.problem.problem_id])
-        self._stage(condition, role, pending)
+        self.tables.append(self.stages.run(condition, role, pending))
 
     def _content(self, ids: list[int], role: str) -> list[int]:
         return ids[:-1] if ids and ids[-1] in self.engines[role].policy.end_ids else ids
@@ -183,66 +154,3 @@ class Collector:
             prefix_rollout_id=row["rollout_id"],
             prefix_correct_so_far=correct,
         )
-
-    def _stage(self, name: str, role: str, pending: list[Pending]) -> pa.Table:
-        """Runs a stage part by part; parts that are on disk already are read."""
-        tables = []
-        with self.reporter.stage(name, len(pending)) as progress:
-            for number, part in enumerate(_parts(pending, self.plan.part_rows)):
-                table = self.folder.read_part(name, number)
-                if table is None:
-                    requests = [one.request for one in part]
-                    responses = self.engines[role].sample(requests, self.plan.sampling, progress.advance)
-                    table = self._table(part, role, responses)
-                    self.folder.write_part(name, number, table)
-                else:
-                    progress.skip(len(part))
-                tables.append(table)
-        self.tables += tables
-        return pa.concat_tables(tables) if tables else self.schema.empty_table()
-
-    def _table(self, part: list[Pending], role: str, responses: Sequence[Any]) -> pa.Table:
-        engine, sampling = self.engines[role], self.plan.sampling
-        texts = [
-            engine.policy.decode([*one.request.prefix_ids, *response.ids])
-            for one, response in zip(part, responses, strict=True)
-        ]
-        graded = self.grade(texts, [one.problem.answer or "" for one in part])
-        rows = [
-            {
-                "rollout_id": one.rollout_id,
-                "condition": one.condition,
-                "problem_id": one.problem.problem_id,
-                "sample": one.request.sample,
-                "author": role,
-                "policy": engine.policy.name,
-                "prompt_ids": one.request.prompt_ids,
-                "prefix_ids": one.request.prefix_ids,
-                "prefix_author": one.prefix_author,
-                "prefix_tokens": one.prefix_tokens,
-                "prefix_rollout_id": one.prefix_rollout_id,
-                "prefix_correct_so_far": one.prefix_correct_so_far,
-                "response_ids": response.ids,
-                "text": text,
-                "stop_reason": response.stop_reason,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": sampling.top_k,
-                "max_tokens": self.plan.max_tokens,
-                "engine": engine.name,
-                "seed": sampling.seed,
-                **{f"grade_{rule}": verdicts[index] for rule, verdicts in graded.items()},
-            }
-            for index, (one, response, text) in enumerate(zip(part, responses, texts, strict=True))
-        ]
-        return pa.Table.from_pylist(rows, schema=self.schema)
-
-
-def _parts(pending: list[Pending], part_rows: int) -> list[list[Pending]]:
-    """Whole problems, in order, until a part holds at least part_rows sequences."""
-    parts: list[list[Pending]] = [[]]
-    for _, group in groupby(pending, key=lambda one: one.problem.problem_id):
-        if len(parts[-1]) >= part_rows:
-            parts.append([])
-        parts[-1] += group
-    return [part for part in parts if part]

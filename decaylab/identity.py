@@ -1,8 +1,10 @@
-"""What a policy is, as a run records it: so that a resumed run knows whether it is still the same."""
+"""What a policy is, as a run records it, and the versions it ran under: a resumed run knows whether it is the same."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,7 @@ HASHED_FILES = (  # beside weights and templates
     "vocab.json",
     "merges.txt",
 )
+VERSIONED = ("decaylab", "torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow", "math-verify", "peft")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,11 @@ class PolicyIdentity:
     content_hash: str
     base: PolicyIdentity | None = None
 
+    @property
+    def contents(self) -> str:
+        """What the policy is, whatever it is called: its content hash, and its base's."""
+        return self.content_hash + (f"+{self.base.contents}" if self.base else "")
+
 
 def hash_folder(path: Path) -> str:
     """SHA-256 over the names and contents of the files that make a policy what it is."""
@@ -46,3 +54,15 @@ def hash_folder(path: Path) -> str:
             with entry.open("rb") as handle:
                 digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    return {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()}
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,6 +1,7 @@
 """The noise floor: how much a measured number changes when the same tokens are scored by a second route.
 
-Results closer to 0 than twice their floor say nothing: ``under_floor`` marks them.
+Results closer to no effect than twice their floor say nothing: ``under_floor`` marks them. No effect is 0, of a quotient
+of two measurements (unit ``ratio``) 1.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from decaylab.token_table import Scored
@@ -20,16 +22,34 @@ def with_noise_floor(measure: Callable[[Sequence[Scored]], pd.DataFrame], scored
 
     The floor of a number is the absolute difference between two values of the very same statistic: over the rollouts
     that were scored twice, by the first route and by the second. NaN where none was.
+
+    Raises ValueError where two rows share all of `KEY`.
     """
     frame = measure(scored)
-    twice = [one for one in scored if one.rescored is not None and one.floor_rollouts is not None]
-    if not twice:
+    routes = _both_routes(scored)
+    if not routes[0]:
         return frame
-    routes = [
-        measure([replace(one, tokens=one.tokens.only(one.floor_rollouts), rescored=None) for one in twice]),  # type: ignore[arg-type]
-        measure([replace(one, tokens=one.rescored, rescored=None) for one in twice]),  # type: ignore[arg-type]
-    ]
-    first, second = (route.set_index(KEY)["value"] for route in routes)
-    floors = (first - second).abs()
-    found = floors.reindex(pd.MultiIndex.from_frame(frame[KEY])).to_numpy()
-    return frame.assign(noise_floor=found, under_floor=frame["value"].abs() < 2 * found)
+    first, second = (_by_key(measure(route)) for route in routes)
+    found = (first - second).abs().reindex(pd.MultiIndex.from_frame(frame[KEY])).to_numpy()
+    effect = (frame["value"] - np.where(frame["unit"] == "ratio", 1.0, 0.0)).abs()
+    return frame.assign(noise_floor=found, under_floor=effect < 2 * found)
+
+
+def _by_key(frame: pd.DataFrame) -> pd.Series[float]:
+    values = frame.set_index(KEY)["value"]
+    if not values.index.is_unique:
+        raise ValueError(f"rows have a duplicate key: {values.index[values.index.duplicated()][0]}, of {KEY}")
+    return values
+
+
+def _both_routes(scored: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
+    """The rollouts that were scored twice, by the first route and by the second."""
+    first, second = [], []
+    for one in scored:
+        if one.rescored is None or one.floor_rollouts is None:
+            continue
+        kept = one.tokens.only(one.floor_rollouts)
+        assert np.array_equal(kept.lengths, one.rescored.lengths), "both routes score the same rollouts"
+        first.append(replace(one, tokens=kept, floor_rollouts=None, rescored=None))
+        second.append(replace(one, tokens=one.rescored, floor_rollouts=None, rescored=None))
+    return first, second

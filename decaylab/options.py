@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from decaylab.errors import UserError
 
@@ -18,14 +18,13 @@ HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
 
 
 @dataclass(frozen=True)
-class Options:
-    """Every option of ``decaylab prefix-decay``; None means: chosen by `resolved` from the others."""
+class PairOptions:
+    """What every command asks of a pair: the policies, the problems, the sampling, the run. None means: chosen later."""
 
-    teacher: str = EMBEDDED_TEACHER
+    teacher: str | None = None
     student: str | None = None
     problems: str | None = None
     rollouts: str | None = None
-    prefix_lengths: tuple[int, ...] | None = None
     samples: int = 4
     max_tokens: int | None = None
     limit: int | None = None
@@ -38,7 +37,6 @@ class Options:
     top_p: float = 1.0
     top_k: int = 0
     seed: int = 0
-    controls: tuple[str, ...] = ("correct-so-far",)
     teacher_prompt: Literal["own", "student"] = "own"
     prompt_format: Literal["chat", "plain"] = "chat"
     thinking: Literal["off", "on", "template"] = "off"
@@ -52,24 +50,73 @@ class Options:
     overwrite: bool = False
     paper: bool = False
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the pair is the one that ships with decaylab, by its teacher."""
+        return self.teacher == EMBEDDED_TEACHER
+
+    def with_pair(self) -> Self:
+        """The same with both policies, the problems and the budget chosen."""
+        teacher = self.teacher or EMBEDDED_TEACHER
+        embedded = teacher == EMBEDDED_TEACHER
+        return dataclasses.replace(
+            self,
+            teacher=teacher,
+            student=self.student or (EMBEDDED_STUDENT if embedded else HUB_STUDENT),
+            problems=self.problems or ("rollouts" if self.rollouts else "abacus" if embedded else "math500"),
+            max_tokens=self.max_tokens if self.max_tokens is not None else 320 if embedded else 2048,
+        )
+
+    def check(self) -> None:
+        """Raises UserError where an option cannot be used."""
+        if self.samples < 1:
+            raise UserError(f"--samples must be at least 1, got {self.samples}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise UserError(f"--max-tokens must be at least 1, got {self.max_tokens}")
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit must be at least 1, got {self.limit}; leave it out to take every problem")
+        if self.batch_rows < 1:
+            raise UserError(f"--batch-rows must be at least 1, got {self.batch_rows}")
+        if not 0 < self.level < 1:
+            raise UserError(f"--level must lie between 0 and 1, got {self.level}")
+        if self.answer_rule is not None and self.answer_rule not in ANSWER_RULES:
+            raise UserError(f"--answer-rule must be one of {', '.join(ANSWER_RULES)}, got {self.answer_rule}")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"--temperature must be at least 0 (0 is greedy), got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p must lie above 0 and not above 1, got {self.top_p}")
+        if self.top_k < 0:
+            raise UserError(f"--top-k must be at least 0 (0 is off), got {self.top_k}")
+        _check_device(self.device)
+
+    def folder_name(self, command: str, *more: str) -> str:
+        """COMMAND-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
+        names = (self.teacher or "", self.student or "", *more, self.problems or "")
+        return "-".join([command, *(re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names)])
+
+
+@dataclass(frozen=True)
+class Options(PairOptions):
+    """Every option of ``decaylab prefix-decay``; None means: chosen by `resolved` from the others."""
+
+    prefix_lengths: tuple[int, ...] | None = None
+    controls: tuple[str, ...] = ("correct-so-far",)
+
+    @property
+    def needs_student(self) -> bool:
+        """Whether the student's weights are needed although its rollouts are there already."""
+        return "reverse" in self.controls
+
     def resolved(self) -> Options:
         """The same with every open choice made.
 
         Raises:
             UserError: an option that cannot be used.
         """
-        embedded = self.teacher == EMBEDDED_TEACHER
-        student = self.student or (EMBEDDED_STUDENT if embedded else HUB_STUDENT)
-        problems = self.problems or ("rollouts" if self.rollouts else "abacus" if embedded else "math500")
-        lengths = self.prefix_lengths or ((0, 10, 20, 40, 60) if embedded else (0, 100, 200, 300))
-        chosen = dataclasses.replace(
-            self,
-            student=student,
-            problems=problems,
-            prefix_lengths=tuple(lengths),
-            controls=tuple(sorted(set(self.controls), key=_control_order)),
-            max_tokens=self.max_tokens if self.max_tokens is not None else 320 if embedded else 2048,
-        )
+        chosen = self.with_pair()
+        lengths = self.prefix_lengths or ((0, 10, 20, 40, 60) if chosen.embedded else (0, 100, 200, 300))
+        controls = tuple(sorted(set(self.controls), key=_control_order))
+        chosen = dataclasses.replace(chosen, prefix_lengths=tuple(lengths), controls=controls)
         chosen.check()
         return chosen
 
@@ -85,33 +132,82 @@ class Options:
             )
         if self.max_tokens is not None and lengths[-1] >= self.max_tokens:
             raise UserError(f"--prefix-lengths reach {lengths[-1]}, beyond the budget --max-tokens {self.max_tokens}")
-        if self.samples < 1:
-            raise UserError(f"--samples must be at least 1, got {self.samples}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit must be at least 1, got {self.limit}; leave it out to take every problem")
-        if self.batch_rows < 1:
-            raise UserError(f"--batch-rows must be at least 1, got {self.batch_rows}")
-        if not 0 < self.level < 1:
-            raise UserError(f"--level must lie between 0 and 1, got {self.level}")
         unknown = sorted(set(self.controls) - set(CONTROLS))
         if unknown:
             raise UserError(f"--controls must be all, none or among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
-        if self.answer_rule is not None and self.answer_rule not in ANSWER_RULES:
-            raise UserError(f"--answer-rule must be one of {', '.join(ANSWER_RULES)}, got {self.answer_rule}")
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature must be at least 0 (0 is greedy), got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p must lie above 0 and not above 1, got {self.top_p}")
-        if self.top_k < 0:
-            raise UserError(f"--top-k must be at least 0 (0 is off), got {self.top_k}")
-
-        _check_device(self.device)
+        super().check()
 
     def default_folder(self) -> Path:
-        """runs/prefix-decay-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
-        names = (self.teacher, self.student or "", self.problems or "")
-        words = [re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names]
-        return Path("runs") / ("prefix-decay-" + "-".join(words))
+        return Path("runs") / self.folder_name("prefix-decay")
+
+
+@dataclass(frozen=True)
+class DiagnosticOptions(PairOptions):
+    """Every option of the diagnostics on token statistics; each command has those that it uses.
+
+    checkpoints: trained students beside the base student, as policies are named.
+    bins: lower ends of position bins, from 0; the last one is open. rollout_length: the paper's N, where training stopped.
+    score_temperature: of the distributions that are compared. floor_problems: problems scored a second time.
+    share: of the tokens that count as highest-KL. cumulative_share: of the KL, where N is read off.
+    """
+
+    checkpoints: tuple[str, ...] = ()
+    bins: tuple[int, ...] | None = None
+    rollout_length: int | None = None
+    survivors: int | None = None
+    estimand: Literal["tokens", "problems"] = "tokens"
+    score_temperature: float = 1.0
+    head: Literal["model", "float32"] = "model"
+    batch_tokens: int = 4096
+    floor_problems: int = 32
+    view_rollouts: int = 50
+    share: float = 0.1
+    second_mode: float = 0.1
+    cumulative_share: float = 0.45
+    horizon: int | None = None
+    categories: str | None = None
+    min_count: int = 50
+    advise: bool = False
+    decay: str | None = None
+    cache: str = "runs/cache"
+
+    needs_student = True
+
+    def resolved(self) -> DiagnosticOptions:
+        """The same with every open choice made, the pair known.
+
+        Raises:
+            UserError: an option that cannot be used.
+        """
+        chosen = self.with_pair()
+        ends = (0, 5, 10, 20, 30, 40, 60, 80, 100) if chosen.embedded else (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
+        chosen = dataclasses.replace(
+            chosen,
+            bins=tuple(self.bins or ends),
+            rollout_length=self.rollout_length if self.rollout_length is not None else 20 if chosen.embedded else 100,
+        )
+        chosen.check()
+        return chosen
+
+    def check(self) -> None:
+        bins = self.bins or (0,)
+        if bins[0] != 0 or any(a >= b for a, b in zip(bins, bins[1:])):
+            raise UserError(f"--bins must begin with 0 and increase, got {','.join(map(str, bins))}")
+        for name in ("rollout_length", "survivors", "batch_tokens", "horizon", "min_count"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        for name in ("floor_problems", "view_rollouts"):
+            if getattr(self, name) < 0:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 0 (0 is off), got {getattr(self, name)}")
+        for name in ("share", "cumulative_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.second_mode < 1:
+            raise UserError(f"--second-mode must be at least 0 and below 1, got {self.second_mode}")
+        if not 0 < self.score_temperature < math.inf:
+            raise UserError(f"--score-temperature must be above 0, got {self.score_temperature}")
+        super().check()
 
 
 def _control_order(name: str) -> int:

@@ -10,6 +10,8 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -21,6 +23,7 @@ from decaylab.identity import PolicyIdentity, hash_folder
 from decaylab.problems import Problem
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
@@ -79,6 +82,32 @@ class Policy:
         config = self.model.config.get_text_config() if self.model is not None else None
         return int(getattr(config, "max_position_embeddings", None) or 10**9)
 
+    @property
+    def precision(self) -> str:
+        """Of the weights, and where they are; numbers from another precision or device differ by rounding."""
+        return f"{self.model.dtype} on {self.model.device.type}" if self.model is not None else "tokenizer only"
+
+    @contextmanager
+    def wider(self) -> Iterator[Policy]:
+        """The same policy in the next wider precision, for as long as the block lasts: the same weights, other rounding."""
+        model = self.weights
+        narrow = model.dtype
+        for weight in model.parameters():  # not the buffers: those are kept in float32 and would not come back whole
+            if weight.is_floating_point():
+                weight.data = weight.data.to(wider_than(narrow))
+        try:
+            yield self
+        finally:
+            for weight in model.parameters():
+                if weight.is_floating_point():
+                    weight.data = weight.data.to(narrow)
+
+    @property
+    def head_width(self) -> int:
+        """Logits at a position: often more than the tokenizer has ids."""
+        model: Any = self.weights
+        return int(model.get_output_embeddings().weight.shape[0])
+
     def prompt_ids(self, problem: Problem, instruction: str) -> list[int]:
         """The prompt up to where the response begins, through the policy's own template or in the plain format."""
         question = f"{problem.question}\n{instruction}" if instruction else problem.question
@@ -102,6 +131,13 @@ class Policy:
         """The text of response ids, without the end-of-turn token if it closes them."""
         kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
         return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def wider_than(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float32, float32 for 16 bits."""
+    import torch
+
+    return torch.float64 if dtype in (torch.float32, torch.float64) else torch.float32
 
 
 def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -63,7 +63,7 @@ def preflight(options: Options) -> PreflightReport:
     return PreflightReport((*checks, _memory(setup), _time(setup)))
 
 
-def _problems(setup: Setup) -> Check:
+def _problems(setup: Setup[Options]) -> Check:
     left_out = len(setup.problem_set) - len(setup.problems)
     finding = f"{setup.problem_set.name} ({setup.problem_set.version}): {len(setup.problems)} problems asked"
     notes = "".join(f"; {note}" for note in setup.problem_notes)
@@ -87,7 +87,7 @@ def _vocabularies(student: Policy, teacher: Policy) -> Check:
     return Check("vocabularies", "warning", finding)
 
 
-def _templates(setup: Setup) -> list[Check]:
+def _templates(setup: Setup[Options]) -> list[Check]:
     """What each policy reads before its response, and what ends a turn."""
     checks = []
     for role, policy in (("student", setup.student), ("teacher", setup.teacher)):
@@ -110,18 +110,18 @@ def _templates(setup: Setup) -> list[Check]:
     return checks
 
 
-def _roles(setup: Setup) -> dict[str, Policy]:
+def _roles(setup: Setup[Options]) -> dict[str, Policy]:
     return {"student": setup.student, "teacher": setup.teacher}
 
 
-def _context(setup: Setup) -> Check:
+def _context(setup: Setup[Options]) -> Check:
     longest = max(len(ids) for prompts in setup.prompts.values() for ids in prompts.values())
     smaller = min(setup.student.context_length, setup.teacher.context_length)
     budget = int(setup.options.max_tokens or 0)
     return Check("context", "ok", f"prompt {longest} + budget {budget} of the smaller context's {smaller:,} tokens")
 
 
-def _memory(setup: Setup) -> Check:
+def _memory(setup: Setup[Options]) -> Check:
     """Weights of both, and the cache of a full batch of the larger one."""
     options = setup.options
     weights = sum(
@@ -155,7 +155,7 @@ def _host_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
-def _time(setup: Setup) -> Check:
+def _time(setup: Setup[Options]) -> Check:
     """Tokens of the whole plan at most, and how long they take at the rate of a short probe."""
     options = setup.options
     sequences = len(setup.problems) * options.samples
@@ -176,7 +176,7 @@ def _time(setup: Setup) -> Check:
     return Check("time", "warning" if total > 24 * 3600 else "ok", finding)
 
 
-def probe(setup: Setup, role: str) -> float:
+def probe(setup: Setup[Options], role: str) -> float:
     """Tokens per second of a short batch."""
     policy = _roles(setup)[role]
     problem = setup.problems[0].problem_id

@@ -5,23 +5,25 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from decaylab import external, policies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
-from decaylab.options import Options
+from decaylab.options import DiagnosticOptions, Options
 from decaylab.policies import LoadSettings, Policy
 from decaylab.problems import Problem, ProblemSet, load_problems
 from decaylab.vocabularies import compare_vocabularies
 
 GRADING_WORKERS = 2
+Chosen = TypeVar("Chosen", Options, DiagnosticOptions)
 
 
 @dataclass(frozen=True)
-class Setup:
+class Setup(Generic[Chosen]):
     """Everything loaded and checked, before a token is sampled."""
 
-    options: Options
+    options: Chosen
     student: Policy
     teacher: Policy
     problem_set: ProblemSet
@@ -37,9 +39,9 @@ class Setup:
         return (*self.problem_notes, *self.pair_notes)
 
 
-def prepare(options: Options, grader: Grader) -> Setup:
+def prepare(options: Chosen, grader: Grader) -> Setup[Chosen]:
     """Loads problems and policies, and checks that they fit together."""
-    for name in (options.teacher, *(() if options.rollouts else (str(options.student),))):
+    for name in (str(options.teacher), *(() if options.rollouts else (str(options.student),))):
         policies.resolve(name)  # a misspelt name is told before anything is fetched
     theirs = external.read(Path(options.rollouts)) if options.rollouts else None
     problem_set = _problem_set(options, theirs)
@@ -52,23 +54,23 @@ def prepare(options: Options, grader: Grader) -> Setup:
         if len(known) < len(listed):
             notes += (f"{len(listed) - len(known)} problems of {options.rollouts} are not asked, left out",)
         asked = known
-    teacher = policies.load(options.teacher, _load_settings(options, options.teacher_revision))
-    needs_student = theirs is None or "reverse" in options.controls
+    teacher = policies.load(str(options.teacher), load_settings(options, options.teacher_revision))
+    needs_student = theirs is None or options.needs_student
     student_name = str(options.student)
     load = policies.load if needs_student else policies.load_tokenizer_only
-    student = load(student_name, _load_settings(options, options.student_revision))
+    student = load(student_name, load_settings(options, options.student_revision))
     prompts = _prompts(options, student, teacher, asked, problem_set.instruction)
     setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
     return dataclasses.replace(setup, pair_notes=_fit(setup))
 
 
-def _load_settings(options: Options, revision: str | None) -> LoadSettings:
+def load_settings(options: Chosen, revision: str | None) -> LoadSettings:
     return LoadSettings(
         options.dtype, options.device, revision, options.trust_remote_code, options.prompt_format, options.thinking
     )
 
 
-def _problem_set(options: Options, theirs: external.ExternalRollouts | None) -> ProblemSet:
+def _problem_set(options: Chosen, theirs: external.ExternalRollouts | None) -> ProblemSet:
     if options.problems == "rollouts":
         if theirs is None or not theirs.problems:
             raise UserError(f"{options.rollouts} names problem_ids but holds no questions; say --problems")
@@ -107,7 +109,7 @@ def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, .
 
 
 def _prompts(
-    options: Options, student: Policy, teacher: Policy, problems: tuple[Problem, ...], instruction: str
+    options: Chosen, student: Policy, teacher: Policy, problems: tuple[Problem, ...], instruction: str
 ) -> dict[str, dict[str, tuple[int, ...]]]:
     """Prompt ids by role and problem. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt."""
     own = {
@@ -123,7 +125,7 @@ def _prompts(
     return own
 
 
-def _fit(setup: Setup) -> tuple[str, ...]:
+def _fit(setup: Setup[Chosen]) -> tuple[str, ...]:
     """Checks the budget against both contexts; says what the vocabularies do not share."""
     budget = int(setup.options.max_tokens or 0)
     for role, policy in (("student", setup.student), ("teacher", setup.teacher)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from decaylab import external, measurements, paper, store
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.collect import Collector, DecayPlan
 from decaylab.grading import Grader
+from decaylab.identity import versions
 from decaylab.options import ANSWER_RULES, Options
 from decaylab.policies import Policy
 from decaylab.prepare import GRADING_WORKERS, Setup, prepare
@@ -22,8 +21,6 @@ from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
 from decaylab.transformers_engine import TransformersEngine
-
-VERSIONED = ("decaylab", "torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow", "math-verify", "peft")
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ def prefix_decay(
     return PrefixDecayResult(folder.path, record, frame, notes)
 
 
-def _record(setup: Setup, command: str) -> dict[str, Any]:
+def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be resumed."""
     configuration = asdict(setup.options)
     for name in ("out", "overwrite", "paper", "level", "answer_rule"):
@@ -90,7 +87,7 @@ def _record(setup: Setup, command: str) -> dict[str, Any]:
         "rollouts_hash": setup.external.content_hash if setup.external else None,
         "end_ids": {"student": sorted(setup.student.end_ids), "teacher": sorted(setup.teacher.end_ids)},
         "precision": {
-            role: _precision(policy) for role, policy in (("student", setup.student), ("teacher", setup.teacher))
+            role: policy.precision for role, policy in (("student", setup.student), ("teacher", setup.teacher))
         },
     }
     return {
@@ -98,7 +95,7 @@ def _record(setup: Setup, command: str) -> dict[str, Any]:
         "identity": identity,
         "answer_rule": _answer_rule(setup),
         "level": setup.options.level,
-        "versions": {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        "versions": versions(),
         "example_prompt": {
             "student": setup.student.tokenizer.decode(list(next(iter(setup.prompts["student"].values())))),
             "teacher": setup.teacher.tokenizer.decode(list(next(iter(setup.prompts["teacher"].values())))),
@@ -111,22 +108,11 @@ def _steps(problem: Problem) -> list[str] | None:
     return [str(step) for step in problem.steps] if problem.steps is not None else None
 
 
-def _precision(policy: Policy) -> str:
-    return f"{policy.model.dtype} on {policy.model.device.type}" if policy.model is not None else "tokenizer only"
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _answer_rule(setup: Setup) -> str:
+def _answer_rule(setup: Setup[Options]) -> str:
     return setup.options.answer_rule or setup.problem_set.answer_rule
 
 
-def _collector(setup: Setup, grader: Grader, folder: store.RunFolder, reporter: Reporter) -> Collector:
+def _collector(setup: Setup[Options], grader: Grader, folder: store.RunFolder, reporter: Reporter) -> Collector:
     options = setup.options
     plan = DecayPlan(
         options.prefix_lengths or (0,),
@@ -163,14 +149,14 @@ class _Reader:
         raise AssertionError(f"{self.policy.name} was loaded without weights")
 
 
-def _external_table(setup: Setup, collector: Collector) -> pa.Table:
+def _external_table(setup: Setup[Options], collector: Collector) -> pa.Table:
     assert setup.external is not None
     return external.to_table(
         setup.external, setup.problems, setup.student, collector.grade, ANSWER_RULES, setup.prompts["student"]
     )
 
 
-def _afterwards(rollouts: pa.Table, setup: Setup) -> tuple[str, ...]:
+def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
     """What a reader must know about the rollouts, as sentences."""
     options = setup.options
     frame = rollouts.select(["condition", "author", "prefix_tokens", "response_ids", "stop_reason"]).to_pandas()
@@ -202,7 +188,7 @@ def _afterwards(rollouts: pa.Table, setup: Setup) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _measure(setup: Setup, rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
+def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
     options = setup.options
     settings = analysis.Settings(
         options.prefix_lengths or (0,),

@@ -27,9 +27,10 @@ from decaylab.errors import UserError
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
 IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
+COMMANDS = ("prefix-decay", "position-kl", "category-kl", "submode", "signals", "behaviour")
 RESULTS = (
-    *("measurements.parquet", "measurements.csv", "rollouts.parquet", "problems.parquet"),
-    *("prefix-decay.png", "prefix-decay.svg", "prefix-decay.txt"),
+    *("measurements.parquet", "measurements.csv", "rollouts.parquet", "problems.parquet", "advice.txt"),
+    *(f"{command}.{kind}" for command in COMMANDS for kind in ("png", "svg", "txt")),
 )
 ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("rollout_id", pa.string()),
@@ -79,7 +80,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def write_table(table: pa.Table, path: Path, schema_name: str) -> None:
@@ -111,7 +112,8 @@ def read_table(path: Path, schema_name: str) -> pa.Table:
     return table
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(path: Path, error: OSError) -> UserError:
+    """What is told where a file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
             f"no space left while writing {path}; free some and run the same command again: nothing is lost"
@@ -196,7 +198,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

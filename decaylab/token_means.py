@@ -8,8 +8,17 @@
 Everything is linear in the problems' influences, [problems, cells], so that paired changes, ratios and bands are all made
 of the same columns.
 
-Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1); ratios by the delta method on the
-log scale (Fieller 1940 gives the same to first order); bands by max-t as in ``statistics.simultaneous_critical``.
+KL is skewed, and some problems hold many more tokens than others. So the error is that of the jackknife over problems, the
+degrees of freedom are those of the effective number of problems, and the intervals of means and ratios are symmetric in
+the logarithm. What that buys was measured (tests/test_token_means.py): 30 problems of log-normal sizes, which tell as much
+as 14 of one size, and skewed values. Where the standard deviation of problem means is .6 of their mean, 95 % intervals hold
+means in .92, changes in .95 and ratios in .94, and the plain recipe (clustered error, G-1 degrees of freedom, no logarithm)
+means in .88. Where it is 1.4 of it, 30 problems are too few for any recipe tried (also bootstrap-t and Hall's
+transformation): .88, .89 and .90 against .80. With 200 problems: .94 to .95 against .93, and .92 to .93 against .89.
+
+Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1); delete-one-cluster jackknife Bell and
+McCaffrey 2002 (CR3); effective size Kish 1965; ratios by the delta method on the log scale; bands by max-t as in
+``statistics.simultaneous_critical``.
 """
 
 from __future__ import annotations
@@ -19,28 +28,35 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from decaylab.clusters import Floats, Ints, check_fraction
 from decaylab.statistics import simultaneous_critical
 
 Estimand = Literal["tokens", "problems"]
+ESTIMAND_NAMES: dict[Estimand, str] = {"tokens": "mean over tokens", "problems": "mean of problem means"}
 
 
 @dataclass(frozen=True)
 class CellMeans:
     """A number for each cell with what its interval needs.
 
-    value: [cells], NaN where no token is. influence: of each problem on it, [problems, cells], 0 where it has no token.
-    present: whether a problem has a token in the cell. tokens: [cells]. log_scale: intervals are symmetric in the
-    logarithm.
+    value: [cells], NaN where no token is. influence: (1 - 1/G) times the number less what it is without each of the G
+    problems, [problems, cells]; 0 where the problem has no token. weights: what each problem counts for, in any unit,
+    [problems, cells]; in a change, on the side with effectively fewer problems. tokens: [cells], of the smaller side.
+    log_scale: intervals are symmetric in the logarithm.
     """
 
     value: Floats
     influence: Floats
-    present: NDArray[np.bool_]
+    weights: Floats | NDArray[np.bool_]
     tokens: Ints
     log_scale: bool = False
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Whether a problem has a token in the cell, [problems, cells]."""
+        return np.asarray(self.weights > 0)
 
     @property
     def problems(self) -> Ints:
@@ -48,11 +64,23 @@ class CellMeans:
         return np.asarray(self.present.sum(axis=0), dtype=np.int64)
 
     @property
+    def effective_problems(self) -> Floats:
+        """Problems of equal weight that would tell as much, [cells]: sum(w)^2 / sum(w^2); 0 without tokens."""
+        weights = np.asarray(self.weights, dtype=np.float64)
+        square = (weights**2).sum(axis=0)
+        return np.asarray(weights.sum(axis=0) ** 2 / np.where(square > 0, square, 1.0))
+
+    @property
     def standard_error(self) -> Floats:
-        """Clustered by problem, [cells]; NaN with fewer than 2 problems."""
+        """Clustered by problem, [cells]; NaN with fewer than 2 problems or where the value is not finite."""
         count = self.problems.astype(np.float64)
-        factor = np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)
+        factor = np.where((count > 1) & np.isfinite(self.value), count / np.maximum(count - 1, 1), np.nan)
         return np.asarray(np.sqrt(factor * (self.influence**2).sum(axis=0)))
+
+    @property
+    def method(self) -> str:
+        """The interval's name."""
+        return "jackknife over problems, t" + (" on the log scale" if self.log_scale else "")
 
 
 def sums_by_problem(
@@ -70,30 +98,27 @@ def sums_by_problem(
     return found.reshape(problem_count, cell_count).astype(np.float64)
 
 
-def means(sums: Floats, counts: Floats, estimand: Estimand = "tokens") -> CellMeans:
-    """Mean over the tokens of a cell (``tokens``), or mean of the problems' means (``problems``)."""
+def means(sums: Floats, counts: Floats, estimand: Estimand = "tokens", *, signed: bool = False) -> CellMeans:
+    """Mean over the tokens of a cell (``tokens``), or mean of the problems' means (``problems``).
+
+    signed: of a quantity that may be negative; its intervals are symmetric as they stand, not in the logarithm.
+    """
     present = counts > 0
-    total, problems = counts.sum(axis=0), present.sum(axis=0)
+    mass = counts if estimand == "tokens" else present.astype(np.float64)
+    total, problems = mass.sum(axis=0), present.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        if estimand == "tokens":
-            value = sums.sum(axis=0) / total
-            influence = (sums - counts * value) / total
-        else:
-            own = np.where(present, sums / np.where(present, counts, 1), 0.0)
-            value = own.sum(axis=0) / problems
-            influence = np.where(present, own - value, 0.0) / problems
-    influence = np.where(total > 0, influence, 0.0)
-    return CellMeans(value, influence, present, total.astype(np.int64))
+        held = sums if estimand == "tokens" else np.where(present, sums / counts, 0.0)
+        value = held.sum(axis=0) / total
+        influence = (held - mass * value) / (total - mass) * (1 - 1 / problems)
+    defined = np.isfinite(value) & (problems > 1)
+    tokens = counts.sum(axis=0).astype(np.int64)
+    return CellMeans(value, np.where(defined, influence, 0.0), mass, tokens, log_scale=not signed)
 
 
 def difference(after: CellMeans, before: CellMeans) -> CellMeans:
     """after - before, paired by problem."""
-    return CellMeans(
-        after.value - before.value,
-        _where_defined(after.influence - before.influence, after, before),
-        after.present | before.present,
-        np.minimum(after.tokens, before.tokens),
-    )
+    with np.errstate(invalid="ignore"):
+        return _paired(after.value - before.value, after.influence - before.influence, after, before)
 
 
 def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
@@ -101,39 +126,46 @@ def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.where(before.value > 0, after.value / before.value, np.nan)
         influence = (after.influence - value * before.influence) / before.value
-    influence = np.where(np.isfinite(value), influence, 0.0)
-    return CellMeans(
-        value, influence, after.present | before.present, np.minimum(after.tokens, before.tokens), log_scale=True
-    )
+    return _paired(value, influence, after, before, log_scale=True)
 
 
-def _where_defined(influence: Floats, *parts: CellMeans) -> Floats:
-    defined = np.all([np.isfinite(part.value) for part in parts], axis=0)
-    return np.where(defined, influence, 0.0)
+def _paired(
+    value: Floats, influence: Floats, after: CellMeans, before: CellMeans, log_scale: bool = False
+) -> CellMeans:
+    """The side with fewer problems limits what a change can say, however many the other has."""
+    scarce = after.effective_problems <= before.effective_problems
+    weights = np.where(scarce, after.weights, before.weights)
+    tokens = np.minimum(after.tokens, before.tokens)
+    return CellMeans(value, np.where(np.isfinite(value), influence, 0.0), weights, tokens, log_scale)
 
 
 def interval(estimate: CellMeans, *, level: float = 0.95, critical: float | None = None) -> tuple[Floats, Floats]:
-    """Low and high, [cells]: Student's t with G-1 degrees of freedom; NaN with fewer than 2 problems.
+    """Low and high, [cells]: Student's t with the effective number of problems less 1, at least 1, degrees of freedom.
 
-    critical: multiplier of a simultaneous band (`band_multiplier`); a cell with few problems keeps its own, larger, t.
+    NaN with fewer than 2 problems. On the log scale a value of 0 or less, which has no logarithm, is taken as it stands.
+
+    critical: multiplier of a simultaneous band (`band_multiplier`), turned into the level that each cell must hold alone.
     """
     check_fraction("level", level)
-    degrees = np.maximum(estimate.problems - 1, 1)
-    multiplier = np.asarray(stdtrit(degrees, 1 - (1 - level) / 2))
-    if critical is not None:
-        multiplier = np.maximum(multiplier, critical)
-    reach = multiplier * estimate.standard_error
+    tail = 1 - level if critical is None else 2 * stdtr(_taking_part(estimate).sum() - 1, -critical)
+    reach = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 1 - tail / 2) * estimate.standard_error
     if not estimate.log_scale:
         return estimate.value - reach, estimate.value + reach
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        factor = np.where(estimate.value > 0, np.exp(reach / estimate.value), np.nan)
-    return estimate.value / factor, estimate.value * factor
+    positive = estimate.value > 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        factor = np.exp(reach / np.where(positive, estimate.value, 1.0))
+        low = np.where(positive, estimate.value / factor, estimate.value - reach)
+        return low, np.where(positive, estimate.value * factor, estimate.value + reach)
 
 
 def band_multiplier(estimate: CellMeans, *, level: float = 0.95, seed: int = 0) -> float:
     """Multiplier of the band that holds at all cells at once, over the cells with at least 2 problems; NaN if none."""
-    usable = (estimate.problems > 1) & np.isfinite(estimate.value)
-    scale = np.where(estimate.log_scale & (estimate.value > 0), estimate.value, 1.0)
+    usable = np.isfinite(estimate.standard_error)
     if not usable.any():
         return float("nan")
-    return simultaneous_critical((estimate.influence / scale)[:, usable], level=level, seed=seed)
+    return simultaneous_critical(estimate.influence[_taking_part(estimate)][:, usable], level=level, seed=seed)
+
+
+def _taking_part(estimate: CellMeans) -> NDArray[np.bool_]:
+    """Problems behind any of the cells, [problems]."""
+    return np.asarray((estimate.present | (estimate.influence != 0)).any(axis=1))

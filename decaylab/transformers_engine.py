@@ -73,7 +73,7 @@ class TransformersEngine:
         try:
             return self._batch(requests, settings, on_progress)
         except RuntimeError as error:
-            if not _out_of_memory(error) or len(requests) == 1:
+            if not out_of_memory(error) or len(requests) == 1:
                 raise
             return None
 
@@ -245,5 +245,6 @@ def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Fami
         yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether that is what an error of torch means, on whatever device."""
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

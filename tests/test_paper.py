@@ -9,7 +9,7 @@ from importlib import resources
 import pandas as pd
 import pytest
 
-from decaylab import measurements, paper
+from decaylab import measurements, noise_floor, paper
 
 FOLDER = resources.files("decaylab.data.paper")
 TABLES = sorted(entry.name.removesuffix(".csv") for entry in FOLDER.iterdir() if entry.name.endswith(".csv"))
@@ -98,3 +98,98 @@ def test_known_contradictions_stand_in_the_data() -> None:
     assert (gap.min(), gap.max()) == pytest.approx((9.0, 26.5))
     shares = paper.published("submode").filter(like="percent").sum(axis=1)
     assert shares.between(99.85, 100.05).all(), "parts of a whole, up to rounding"
+
+
+# --- token statistics and behaviour -------------------------------------------------------------------------------
+
+LOADERS = {
+    "three_signals": 48,  # 3 signals x 16 bins
+    "position_kl": 18,  # 2 checkpoints x 9 bins
+    "kl_by_category": 36,  # 6 categories x 6 ranges
+    "high_kl_tokens": 20,
+    "submode": 12,  # 4 numbers x 3 models
+    "response_length": 16,  # 4 numbers x 4 models
+    "boxed_repetition": 24,  # 6 statistics x 4 checkpoints
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_loader_gives_measurements_without_an_interval_under_keys_of_their_own(name: str) -> None:
+    rows = getattr(paper, name)()
+    assert tuple(rows.columns) == measurements.COLUMNS and len(rows) == LOADERS[name]
+    assert not rows.duplicated(noise_floor.KEY).any()
+    assert rows[["low", "high", "band_low", "band_high", "standard_error", "noise_floor"]].isna().all(axis=None)
+    assert set(rows.method) == {"published, no interval"} and set(rows.run) == {"arXiv 2605.27028"}
+    assert rows.note.str.startswith("arXiv 2605.27028, ").all() and set(rows["view"]) == {"fresh"}
+    assert rows.value[rows.unit == "fraction"].between(0, 1).all() and rows.value.notna().all()
+
+
+def test_three_signals_are_bins_of_ten_tokens_around_their_centres() -> None:
+    rows, table = paper.three_signals(), paper.published("three_signals")
+    kl = rows[rows.what == "reverse_kl"]
+    assert ((kl.position_low + kl.position_high) / 2).tolist() == table.position_bin_centre.tolist()
+    assert set(rows.position_high - rows.position_low) == {10} and set(rows.unit) == {"nats"}
+    assert rows.value.sum() == pytest.approx(table.filter(like="_nats").sum().sum())
+    assert kl.value.tolist() == table.reverse_kl_nats.tolist()
+    entropy = rows[rows.what == "teacher_entropy"].set_index("position_low")["value"]
+    assert entropy[0] == 0.25 and entropy[490] == 0.16
+    gaps = kl.position_low.iloc[1:].to_numpy() - kl.position_high.iloc[:-1].to_numpy()
+    assert gaps.tolist() == [0] * 10 + [40, 40, 90, 90, 80], "bins beyond 110 that were not read off"
+
+
+def test_position_kl_bins_adjoin_and_have_the_published_centres() -> None:
+    rows, table = paper.position_kl(), paper.published("position_kl")
+    for checkpoint, column in (("base", "kl_before_nats"), ("esr-100", "kl_after_esr100_nats")):
+        one = rows[rows.checkpoint == checkpoint]
+        assert one.position_low.tolist() == [0, 50, 100, 150, 200, 300, 400, 500, 600]
+        assert one.position_high.tolist() == [50, 100, 150, 200, 300, 400, 500, 600, 700]
+        assert ((one.position_low + one.position_high) / 2).tolist() == table.position_bin_centre.tolist()
+        assert one.value.tolist() == table[column].tolist()
+
+
+def test_kl_by_category_ends_a_range_after_its_last_position() -> None:
+    rows = paper.kl_by_category()
+    latex = rows[rows.category == "math_latex"].set_index(["position_low", "position_high"])["value"]
+    assert latex[5, 20] == 9.23 and latex[200, 500] == 1.87
+    assert latex.index.tolist() == [(0, 5), (5, 20), (20, 50), (50, 100), (100, 200), (200, 500)]
+    assert rows.value.sum() == pytest.approx(paper.published("kl_by_category").set_index("category").to_numpy().sum())
+
+
+def test_high_kl_tokens_hold_502_thousand_nats() -> None:
+    """count x mean over the 20 tokens; the two delimiters hold 7152 * 13.21 + 21243 * 10.30 = 313,281 of them."""
+    rows = paper.high_kl_tokens().set_index("token")
+    held = rows.tokens * rows.value
+    assert held.sum() == pytest.approx(502_194, abs=1) and rows.tokens.sum() == 55_070
+    assert held[["\\[", "\\("]].sum() == pytest.approx(313_281, abs=1)
+    assert rows.loc[" To", "value"] == 5.37 and rows.loc["To", "value"] == 6.90, (
+        "a leading space tells two tokens apart"
+    )
+
+
+def test_submode_shares_are_parts_of_one_whole() -> None:
+    rows = paper.submode()
+    value = rows.set_index(["checkpoint", "what"])["value"]
+    assert value["base", "in_teacher_top2to5"] == pytest.approx(0.598)
+    assert value["esr-100", "student_top1_probability"] == 0.79
+    parts = rows[rows.what != "student_top1_probability"].groupby("checkpoint")["value"].sum()
+    assert parts.to_dict() == pytest.approx({"base": 0.999, "full-rollout": 1.0, "esr-100": 1.0})
+    assert set(rows.condition) == {"own"}
+
+
+def test_published_lengths_are_no_tokens_and_say_so() -> None:
+    rows = paper.response_length()
+    assert set(rows.unit) == {"characters / 3.5"} and not rows.what.str.contains("token").any()
+    value = rows.set_index(["checkpoint", "what"])["value"]
+    assert value["base", "response_length_p50"] == 860 and value["full-rollout", "response_length_mean"] == 1480
+    assert set(rows.checkpoint) == {"base", "teacher", "full-rollout", "esr-100"}
+
+
+def test_boxed_repetition_has_fractions_of_one_and_two_answer_rules() -> None:
+    rows = paper.boxed_repetition()
+    value = rows.set_index(["what", "answer_rule", "checkpoint"])["value"].sort_index()
+    assert value["accuracy", "official"].to_dict() == pytest.approx(
+        {"step-50": 0.656, "step-100": 0.463, "step-150": 0.497, "step-200": 0.438}
+    )
+    assert value["accuracy", "relaxed", "step-200"] == pytest.approx(0.703)
+    assert value["several_boxes_share", "", "step-200"] == pytest.approx(0.891)
+    assert value["boxes_mean", "", "step-100"] == 88.1 and value["response_characters", "", "step-50"] == 1388

@@ -1,0 +1,215 @@
+"""Category KL: in what kind of text student and teacher disagree, and at which tokens most.
+
+Token statistics in, measurements out; no model, no file. Categories are those of the decoded text (decaylab.categories);
+the numbers that the paper prints are means over tokens of the base student's own rollouts (view ``fresh``). Every interval
+resamples problems. Condition ``all`` throughout:
+
+    reverse_kl             of a category, by position bin, nats
+    mean_reverse_kl        of a category, over all positions
+    kl_share, token_share  of a category in the whole: fractions
+    token_mean_reverse_kl  of the tokens where it is highest or makes up most of the whole, nats; token_kl_share: that part
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decaylab import token_means as tm
+from decaylab.categories import CategoryRules
+from decaylab.clusters import Floats, Ints, per_problem_sums
+from decaylab.measurements import Measurement, to_frame
+from decaylab.pieces import visible
+from decaylab.statistics import ONE_PROBLEM
+from decaylab.token_table import Scored, TokenTable
+
+NO_TOKENS = "no tokens"
+NO_KL = "no KL to share, or that of some token is not finite"
+NOT_FINITE = "the KL of some token is not finite"
+ALIKE = "the same in every problem: no interval"
+EVERYWHERE = {"position_low": 0.0, "position_high": math.inf}
+SHARE_NAMES: dict[tm.Estimand, str] = {"tokens": "share of the total", "problems": "mean of problem shares"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a measurement is made with.
+
+    edges: where the position bins begin, ascending from 0; the last is open. min_count: how often a token must occur to
+    be listed. top_tokens: how many are listed by mean KL, and as many by their share of the KL; both by tokens, whatever
+    the estimand. level: of every interval.
+
+    Raises ValueError for edges that do not ascend from 0.
+    """
+
+    edges: tuple[int, ...] = (0, 5, 20, 50, 100, 200, 500)
+    min_count: int = 50
+    top_tokens: int = 20
+    estimand: tm.Estimand = "tokens"
+    level: float = 0.95
+    seed: int = 0
+    run: str = ""
+
+    def __post_init__(self) -> None:
+        if self.edges[:1] != (0,) or any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError(f"edges must ascend from 0, got {self.edges}; name the first position of each bin")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Tokens gathered in cells: their number and KL by problem, [problems, cells], and rollouts with one, [cells]."""
+
+    counts: Floats
+    sums: Floats
+    rollouts: Ints
+
+    @property
+    def tokens(self) -> Ints:
+        return np.asarray(self.counts.sum(axis=0), dtype=np.int64)
+
+
+def measure(
+    scored: Sequence[Scored], settings: Settings, rules: CategoryRules, end_ids: Collection[int]
+) -> pd.DataFrame:
+    """Every measurement that the token statistics allow.
+
+    ``tokens`` counts those of the category or the token. ``rollouts`` and ``problems`` are those that hold one; behind a
+    share stand all that have a token (of the KL: all problems that have KL).
+
+    Args:
+        scored: checkpoints and views, measured each by itself.
+        settings: bins, which tokens are listed, estimand and level.
+        rules: the categories.
+        end_ids: ids of end-of-turn tokens, which are category ``end_of_turn``.
+    """
+    return to_frame(row for one in scored for row in _One(one, settings, rules, end_ids).rows())
+
+
+class _One:
+    """One checkpoint over one set of rollouts."""
+
+    def __init__(self, one: Scored, settings: Settings, rules: CategoryRules, end_ids: Collection[int]) -> None:
+        self.table, self.settings, self.rules = one.tokens, settings, rules
+        self.place: dict[str, Any] = {"condition": "all", "view": one.view, "checkpoint": one.checkpoint}
+        self.kl = np.asarray(one.tokens["reverse_kl"], dtype=np.float64)
+        self.ends = np.isin(one.tokens["token_id"], list(end_ids))
+        self.rollouts = np.repeat(np.arange(one.tokens.lengths.size), one.tokens.lengths)
+        self.whole = self.cells(*self.by_rollout(np.zeros(len(one.tokens), dtype=np.int8), 1))
+
+    def by_rollout(self, of_tokens: NDArray[np.integer], count: int) -> tuple[Floats, Floats]:
+        """Tokens and KL in each cell, [rollouts, cells]. of_tokens: the cell of each, negative for none, [tokens]."""
+        size = (self.table.lengths.size, count)
+        counts = tm.sums_by_problem(None, self.rollouts, of_tokens, *size)
+        return counts, tm.sums_by_problem(self.kl, self.rollouts, of_tokens, *size)
+
+    def cells(self, counts: Floats, sums: Floats) -> Cells:
+        """From what the rollouts hold, [rollouts, cells]."""
+        problems, codes = self.table.problems, np.arange(self.table.problem_count)
+        held = np.asarray((counts > 0).sum(axis=0), dtype=np.int64)
+        return Cells(per_problem_sums(counts, problems, codes), per_problem_sums(sums, problems, codes), held)
+
+    def rows(self) -> Iterable[Measurement]:
+        pieces = np.asarray(self.table["token"], dtype=object)
+        yield from self.by_category(self.rules.classify(pieces, self.table.lengths, self.ends))
+        yield from self.by_token(pieces)
+
+    def by_category(self, codes: NDArray[np.int8]) -> Iterable[Measurement]:
+        names, edges = self.rules.names, self.settings.edges
+        binned = self.by_rollout(codes * np.int64(len(edges)) + _bins(self.table, edges), len(names) * len(edges))
+        spans = [{"position_low": float(low), "position_high": high} for low, high in pairwise((*edges, math.inf))]
+        labels = [{"category": name, **span} for name in names for span in spans]
+        yield from self.means("reverse_kl", self.cells(*binned), labels)
+        cells = self.cells(*(np.add.reduceat(one, np.arange(len(names)) * len(edges), axis=1) for one in binned))
+        labels = [{"category": name, **EVERYWHERE} for name in names]
+        yield from self.means("mean_reverse_kl", cells, labels)
+        yield from self.shares("kl_share", cells, cells.sums, self.whole.sums, labels)
+        yield from self.shares("token_share", cells, cells.counts, self.whole.counts, labels)
+
+    def by_token(self, pieces: NDArray[Any]) -> Iterable[Measurement]:
+        """The highest-KL tokens. What reads the same is the same token, with its leading space or without.
+
+        Their category is that of the text read by itself, since in a response it may differ from place to place.
+        """
+        codes, texts = pd.factorize(pieces)
+        chosen = self.highest(codes, len(texts))
+        cell_of = np.full(len(texts), -1)
+        cell_of[chosen] = np.arange(chosen.size)
+        read = self.rules.classify(texts[chosen], np.ones(chosen.size, np.int64), np.isin(chosen, codes[self.ends]))
+        labels = [
+            {"token": visible(text), "category": self.rules.names[code], **EVERYWHERE}
+            for text, code in zip(texts[chosen], read, strict=True)
+        ]
+        cells = self.cells(*self.by_rollout(cell_of[codes], chosen.size))
+        yield from self.means("token_mean_reverse_kl", cells, labels)
+        yield from self.shares("token_kl_share", cells, cells.sums, self.whole.sums, labels)
+
+    def highest(self, codes: Ints, count: int) -> Ints:
+        """Codes of the tokens to list: by mean KL, then those that only the share brings in. Ties: the first to occur."""
+        counts, sums = np.bincount(codes, minlength=count), np.bincount(codes, self.kl, minlength=count)
+        frequent = np.flatnonzero(counts >= max(self.settings.min_count, 1))
+        order = [np.argsort(-by[frequent], kind="stable") for by in (sums / counts, sums)]
+        listed = [frequent[ranks[: self.settings.top_tokens]] for ranks in order]
+        return np.array(list(dict.fromkeys(np.concatenate(listed).tolist())), dtype=np.int64)
+
+    def means(self, what: str, cells: Cells, labels: Sequence[dict[str, Any]]) -> Iterable[Measurement]:
+        """Mean reverse KL of each cell."""
+        means = tm.means(cells.sums, cells.counts, self.settings.estimand)
+        low, high = tm.interval(means, level=self.settings.level)
+        name = tm.ESTIMAND_NAMES[self.settings.estimand]
+        for cell, label in enumerate(labels):
+            note = NO_TOKENS if cells.tokens[cell] == 0 else _note(means, cell, NOT_FINITE)
+            counted = {"rollouts": int(cells.rollouts[cell]), "tokens": int(cells.tokens[cell]), "note": note}
+            yield self.row(what, "nats", means, cell, (low, high), estimand=name, **counted, **label)
+
+    def shares(
+        self, what: str, cells: Cells, parts: Floats, whole: Floats, labels: Sequence[dict[str, Any]]
+    ) -> Iterable[Measurement]:
+        """What share of a whole each cell holds. A ratio of sums is the mean of parts with wholes in place of counts."""
+        if not np.isfinite(whole).all():  # a problem must not drop out of the shares for want of a finite total
+            parts, whole = np.zeros_like(parts), np.zeros_like(whole)
+        share = tm.means(parts, np.broadcast_to(whole, parts.shape), self.settings.estimand)
+        varies = share.standard_error > 0
+        ends = [np.where(varies, end.clip(0, 1), np.nan) for end in tm.interval(share, level=self.settings.level)]
+        name = SHARE_NAMES[self.settings.estimand]
+        for cell, label in enumerate(labels):
+            note = _note(share, cell, NO_KL) or ("" if varies[cell] else ALIKE)
+            counted = {"rollouts": int(self.whole.rollouts[0]), "tokens": int(cells.tokens[cell]), "note": note}
+            yield self.row(what, "fraction", share, cell, (ends[0], ends[1]), estimand=name, **counted, **label)
+
+    def row(
+        self, what: str, unit: str, means: tm.CellMeans, cell: int, ends: tuple[Floats, Floats], **more: Any
+    ) -> Measurement:
+        return Measurement(
+            what=what,
+            unit=unit,
+            value=float(means.value[cell]),
+            low=float(ends[0][cell]),
+            high=float(ends[1][cell]),
+            standard_error=float(means.standard_error[cell]),
+            method=means.method,
+            problems=int(means.problems[cell]),
+            level=self.settings.level,
+            seed=self.settings.seed,
+            run=self.settings.run,
+            **self.place,
+            **more,
+        )
+
+
+def _bins(table: TokenTable, edges: tuple[int, ...]) -> NDArray[np.int64]:
+    """Position bin of each token, [tokens]."""
+    of_position = np.searchsorted(edges, np.arange(table.lengths.max(initial=0)), side="right") - 1
+    return np.asarray(of_position[table.positions])
+
+
+def _note(means: tm.CellMeans, cell: int, undefined: str) -> str:
+    if not np.isfinite(means.value[cell]):
+        return undefined
+    return ONE_PROBLEM if means.problems[cell] < 2 else ""

@@ -1,0 +1,92 @@
+"""Entropy and divergences of two next-token distributions, from log-probabilities, in nats; no I/O.
+
+Log-probabilities are natural logs over the last axis, [..., vocab], normalised; -inf is a probability of 0. Student
+before teacher, always.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LN2 = 0.6931471805599453
+
+
+class Divergences(NamedTuple):
+    """All of them at once, each [...], in nats."""
+
+    student_entropy: Tensor
+    teacher_entropy: Tensor
+    reverse_kl: Tensor
+    forward_kl: Tensor
+    js: Tensor
+
+
+def divergences(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Divergences:
+    """Every quantity of this module over the same [..., vocab], with what they share computed once."""
+    student, teacher = student_logprobs.exp(), teacher_logprobs.exp()
+    gap = student_logprobs - teacher_logprobs
+    return Divergences(
+        -_expectation(student, student_logprobs),
+        -_expectation(teacher, teacher_logprobs),
+        _expectation(student, gap),
+        # not the negative of an expectation: a policy against itself gives 0, not -0
+        _expectation(teacher, teacher_logprobs - student_logprobs),
+        _js(student, teacher, gap),
+    )
+
+
+def entropy(logprobs: Tensor) -> Tensor:
+    """Shannon entropy at each position, in nats: -sum p log p."""
+    return -_expectation(logprobs.exp(), logprobs)
+
+
+def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
+    """KL(student || teacher) at each position, in nats: sum s (log s - log t). What on-policy distillation lowers.
+
+    Infinite where the student writes what the teacher never would. Source: arXiv 2605.27028, section 3.
+    """
+    return _expectation(student_logprobs.exp(), student_logprobs - teacher_logprobs)
+
+
+def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
+    """KL(teacher || student) at each position, in nats: sum t (log t - log s)."""
+    return _expectation(teacher_logprobs.exp(), teacher_logprobs - student_logprobs)
+
+
+def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
+    """Jensen-Shannon divergence at each position, in nats, at most ln 2: the mean KL of both to their even mixture.
+
+    With d = log s - log t it is half of sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)), each term 0 where the two
+    agree. Source: Lin 1991.
+    """
+    return _js(student_logprobs.exp(), teacher_logprobs.exp(), student_logprobs - teacher_logprobs)
+
+
+def reverse_kl_k1(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:
+    """One-sample estimate of the reverse KL from a token that the student drew: log s(y) - log t(y). Unbiased."""
+    return student_token_logprob - teacher_token_logprob
+
+
+def reverse_kl_k3(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:
+    """One-sample estimate r - 1 - log r, r = t(y) / s(y), y drawn from the student: unbiased and never negative.
+
+    Unbiased only where the teacher gives no mass to what the student gives none. Source: Schulman 2020, k3.
+    """
+    log_ratio = teacher_token_logprob - student_token_logprob
+    return torch.expm1(log_ratio) - log_ratio
+
+
+def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
+    shared = LN2 - torch.log1p(torch.exp(-gap.abs()))  # softplus(d) = log1p(exp(-|d|)) + max(d, 0)
+    return 0.5 * (_expectation(student, shared - (-gap).relu()) + _expectation(teacher, shared - gap.relu()))
+
+
+def _expectation(probabilities: Tensor, values: Tensor) -> Tensor:
+    """Sum of p x over the last axis; where p is 0 the term is 0, whatever x is."""
+    found: Tensor = torch.linalg.vecdot(probabilities, values)
+    if not bool(found.isfinite().all()):
+        found = torch.linalg.vecdot(probabilities, torch.where(probabilities > 0, values, 0.0))
+    return found

@@ -1,0 +1,93 @@
+"""The text of each token of a response, such that the pieces make up the text of the whole.
+
+Decoding a token alone does not give that: half of a character decodes to U+FFFD, and a sentencepiece token loses its
+leading space where it stands first. So the response is decoded as a whole, and each token gets what it adds to the part
+of that text that is settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+NOT_A_CHARACTER = "\ufffd"  # what bytes that are no UTF-8 decode to
+# A run that does not come to a whole character is read again at each of its first tokens, then each time it has doubled.
+READ_EACH = 32
+REMEMBERED = 4  # runs up to this long are decoded once
+PART_OF_A_CHARACTER = "(part of a character)"
+SIGNS = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
+# Where a text holds such a sign itself, its code is shown, so that no two texts are shown alike.
+VISIBLE = str.maketrans({**SIGNS, **{sign: f"\\u{ord(sign):04x}" for sign in SIGNS.values()}})
+
+
+def token_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The text of each token; joined, they are ``tokenizer.decode(ids)`` with special tokens and without any clean-up.
+
+    A character belongs to the first token after which the text up to here reads as the whole text does, character by
+    character: the token that completes it. One that holds only the beginning of a character gets "". Bytes that are not
+    valid UTF-8 read U+FFFD, and each of those goes by the same rule to the first token after which it stands. Linear in
+    the number of tokens: in a run of more than 32 tokens without a whole character, tokens may get "" and one of the
+    later ones their text.
+    """
+    reader = _reader(tokenizer)
+    text = reader.decode(ids)
+    pieces = [reader.decode(ids[:1]), *(reader.inside((token,)) for token in ids[1:])] if len(ids) else []
+    if "".join(pieces) == text:
+        return pieces
+    settled = _settled(reader, ids, text)
+    return [text[start:stop] for start, stop in zip([0, *settled], settled, strict=False)]
+
+
+def visible(piece: str) -> str:
+    """A piece as a table shows it, with white space as signs: a space is \u2423, a line's end \u21b5, a tab \u21e5."""
+    return piece.translate(VISIBLE) or PART_OF_A_CHARACTER
+
+
+def _settled(reader: _Reader, ids: Sequence[int], text: str) -> list[int]:
+    """Characters of the text that are settled after each token. What begins at a whole character is read by itself."""
+    settled, first, at = [0], 0, 0
+    for stop in range(1, len(ids) + 1):
+        size = stop - first
+        reached = settled[-1]
+        if size <= READ_EACH or size & (size - 1) == 0:
+            read = reader.inside(tuple(ids[first:stop])) if first else reader.decode(ids[:stop])
+            shared = _common(read, text[at : at + len(read)])
+            reached = max(reached, at + shared)
+            if shared == len(read) and not read.endswith(NOT_A_CHARACTER):
+                first, at = stop, reached
+        settled.append(reached)
+    return [*settled[1:-1], len(text)]
+
+
+def _common(first: str, second: str) -> int:
+    """How many characters two texts begin with in common."""
+    differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
+    return next(differ, min(len(first), len(second)))
+
+
+class _Reader:
+    """Decodes with one tokenizer, and remembers what it decoded of short runs."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.before = tokenizer.encode("a", add_special_tokens=False)
+        self.skipped = len(self.decode(self.before))
+        self.known: dict[tuple[int, ...], str] = {}
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def inside(self, ids: tuple[int, ...]) -> str:
+        """Text of tokens that stand behind others."""
+        text = self.known.get(ids)
+        if text is None:
+            text = self.decode([*self.before, *ids])[self.skipped :]
+            if len(ids) <= REMEMBERED:
+                self.known[ids] = text
+        return text
+
+
+@lru_cache(maxsize=4)
+def _reader(tokenizer: Any) -> _Reader:
+    return _Reader(tokenizer)

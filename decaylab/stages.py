@@ -1,0 +1,152 @@
+"""Stages: rollouts that are still to be written, sampled and graded part by part into a run folder.
+
+Engines sample, a grading function judges, a run folder keeps; none of them is known here beyond that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from decaylab import store
+from decaylab.problems import Problem
+from decaylab.progress import Reporter
+from decaylab.sampling import Engine, Request, SamplingSettings
+
+Grade = Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]]
+"""Responses and gold answers in; one verdict a response for each answer rule out."""
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """How every stage of a run is sampled.
+
+    max_tokens: the budget of prefix and continuation together. part_rows: a part on disk holds whole problems and about
+    this many sequences.
+    """
+
+    max_tokens: int
+    sampling: SamplingSettings
+    part_rows: int = 256
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A rollout that is still to be written: its request, and what its row says beyond the response."""
+
+    request: Request
+    problem: Problem
+    condition: str
+    prefix_author: str = ""
+    prefix_tokens: int = 0
+    prefix_rollout_id: str = ""
+    prefix_correct_so_far: bool | None = None
+
+    @property
+    def rollout_id(self) -> str:
+        return f"{self.request.stage}/{self.problem.problem_id}/{self.request.sample}"
+
+
+class Stages:
+    """Runs stages into one run folder."""
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        settings: StageSettings,
+        grade: Grade,
+        answer_rules: tuple[str, ...],
+        folder: store.RunFolder,
+        reporter: Reporter,
+    ) -> None:
+        """engines: by the role of their policy."""
+        self.engines, self.settings = engines, settings
+        self.grade, self.folder, self.reporter = grade, folder, reporter
+        self.schema = store.rollout_schema(answer_rules)
+
+    def plain(
+        self,
+        role: str,
+        problems: Sequence[Problem],
+        prompts: Mapping[str, tuple[int, ...]],
+        samples: int,
+        *,
+        name: str | None = None,
+    ) -> pa.Table:
+        """What a policy writes without a prefix: so many rollouts a problem. name: of the policy, for the progress."""
+        pending = [
+            Pending(
+                Request(prompts[problem.problem_id], (), self.settings.max_tokens, role, problem.problem_id, sample),
+                problem,
+                condition=role,
+            )
+            for problem in problems
+            for sample in range(samples)
+        ]
+        return self.run(f"{role} rollouts", role, pending, title=f"{name or role} rollouts")
+
+    def run(self, name: str, role: str, pending: list[Pending], *, title: str | None = None) -> pa.Table:
+        """Runs a stage part by part; parts that are on disk already are read."""
+        tables = []
+        with self.reporter.stage(title or name, len(pending)) as progress:
+            for number, part in enumerate(_parts(pending, self.settings.part_rows)):
+                table = self.folder.read_part(name, number)
+                if table is None:
+                    requests = [one.request for one in part]
+                    responses = self.engines[role].sample(requests, self.settings.sampling, progress.advance)
+                    table = self._table(part, role, responses)
+                    self.folder.write_part(name, number, table)
+                else:
+                    progress.skip(len(part))
+                tables.append(table)
+        return pa.concat_tables(tables) if tables else self.schema.empty_table()
+
+    def _table(self, part: list[Pending], role: str, responses: Sequence[Any]) -> pa.Table:
+        engine, sampling = self.engines[role], self.settings.sampling
+        texts = [
+            engine.policy.decode([*one.request.prefix_ids, *response.ids])
+            for one, response in zip(part, responses, strict=True)
+        ]
+        graded = self.grade(texts, [one.problem.answer or "" for one in part])
+        rows = [
+            {
+                "rollout_id": one.rollout_id,
+                "condition": one.condition,
+                "problem_id": one.problem.problem_id,
+                "sample": one.request.sample,
+                "author": role,
+                "policy": engine.policy.name,
+                "prompt_ids": one.request.prompt_ids,
+                "prefix_ids": one.request.prefix_ids,
+                "prefix_author": one.prefix_author,
+                "prefix_tokens": one.prefix_tokens,
+                "prefix_rollout_id": one.prefix_rollout_id,
+                "prefix_correct_so_far": one.prefix_correct_so_far,
+                "response_ids": response.ids,
+                "text": text,
+                "stop_reason": response.stop_reason,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": sampling.top_k,
+                "max_tokens": self.settings.max_tokens,
+                "engine": engine.name,
+                "seed": sampling.seed,
+                **{f"grade_{rule}": verdicts[index] for rule, verdicts in graded.items()},
+            }
+            for index, (one, response, text) in enumerate(zip(part, responses, texts, strict=True))
+        ]
+        return pa.Table.from_pylist(rows, schema=self.schema)
+
+
+def _parts(pending: list[Pending], part_rows: int) -> list[list[Pending]]:
+    """Whole problems, in order, until a part holds at least part_rows sequences."""
+    parts: list[list[Pending]] = [[]]
+    for _, group in groupby(pending, key=lambda one: one.problem.problem_id):
+        if len(parts[-1]) >= part_rows:
+            parts.append([])
+        parts[-1] += group
+    return [part for part in parts if part]

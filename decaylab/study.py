@@ -1,0 +1,194 @@
+"""What the diagnostics look at: rollouts of the base student and of each checkpoint, and their tokens, scored.
+
+Both come from a cache under content hashes, so that a second diagnostic on the same models and rollouts runs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from decaylab import external, policies, score_store, store
+from decaylab.grading import Grader
+from decaylab.options import ANSWER_RULES, DiagnosticOptions
+from decaylab.policies import Policy, wider_than
+from decaylab.prepare import Setup, load_settings
+from decaylab.progress import Reporter
+from decaylab.sampling import SamplingSettings
+from decaylab.scoring import Rollout, Scorer, ScoringSettings
+from decaylab.stages import Stages, StageSettings
+from decaylab.targets import BASE, Target, Targets, check_same_base
+from decaylab.token_table import Scored
+from decaylab.transformers_engine import TransformersEngine
+from decaylab.vocabularies import share_vocabulary
+
+TEACHER = "teacher"
+
+
+@dataclass
+class Material:
+    """What was gathered. rollouts: rows of the rollouts table by checkpoint, ``base`` first. Scored: see `Scored`."""
+
+    rollouts: dict[str, pd.DataFrame] = field(default_factory=dict)
+    scored: list[Scored] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    """Where the scored tokens stand."""
+
+
+class Study:
+    """Gathers the material of one setup. Policies other than the pair are loaded when they are needed, one at a time."""
+
+    def __init__(self, setup: Setup[DiagnosticOptions], targets: Targets, grader: Grader, reporter: Reporter) -> None:
+        self.setup, self.targets, self.grader, self.reporter = setup, targets, grader, reporter
+        self.options, self.cache = setup.options, Path(setup.options.cache)
+        problem_ids = [problem.problem_id for problem in setup.problems]
+        self.codes = {problem_id: code for code, problem_id in enumerate(problem_ids)}
+        self.material = Material()
+
+    def gather(self, *, tokens: bool) -> Material:
+        """Rollouts of every checkpoint, with the teacher's beside them; or, with ``tokens``, the scored tokens."""
+        base = self._base_rollouts()
+        self._keep(BASE, base)
+        if tokens:
+            self._score(BASE, self.setup.student, base, ("fresh", "frozen") if self.targets.checkpoints else ("fresh",))
+        for target in self.targets.checkpoints:
+            policy = self._load(target)
+            own = self._sampled(policy, "student", target.label)
+            self._keep(target.label, own)
+            if tokens:
+                self._score(target.label, policy, own, ("fresh",))
+                self._score(target.label, policy, base, ("frozen",))
+        if not tokens:
+            self._keep(TEACHER, self._sampled(self.setup.teacher, "teacher", TEACHER))
+        return self.material
+
+    def _keep(self, label: str, rollouts: pa.Table) -> None:
+        self.material.rollouts[label] = rollouts.to_pandas()
+        cut_off = pc.sum(pc.equal(rollouts["stop_reason"], "length")).as_py() or 0
+        if cut_off:
+            self.material.notes.append(f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget")
+
+    def _load(self, target: Target) -> Policy:
+        policy = policies.load(target.name, load_settings(self.options, None))
+        check_same_base(policy, self.setup.student)
+        return policy
+
+    # Rollouts
+
+    def _base_rollouts(self) -> pa.Table:
+        """Of the base student: those of the run or file that was given, or sampled."""
+        setup = self.setup
+        if setup.external is not None:
+            return external.to_table(
+                setup.external, setup.problems, setup.student, self._grade, ANSWER_RULES, setup.prompts["student"]
+            )
+        if self.targets.rollouts is not None:
+            rollouts = store.read_table(self.targets.rollouts / "rollouts.parquet", store.ROLLOUTS)
+            return rollouts.filter(pc.equal(rollouts["condition"], "student"))
+        return self._sampled(setup.student, "student", BASE)
+
+    def _sampled(self, policy: Policy, role: str, label: str) -> pa.Table:
+        """A policy's own rollouts, from the cache or sampled now, part by part."""
+        options, prompts = self.options, self.setup.prompts[role]
+        sampling = SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
+        identity = {
+            "policy": policy.identity.contents,
+            "precision": policy.precision,
+            "role": role,
+            "prompts": _digest([[name, *ids] for name, ids in prompts.items()]),
+            "answers": _digest([problem.answer for problem in self.setup.problems]),
+            "sampling": sampling.__dict__,
+            "samples": options.samples,
+            "max_tokens": options.max_tokens,
+            "end_ids": sorted(policy.end_ids),
+        }
+        folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
+        with folder.lock():
+            folder.open({"identity": identity})
+            finished = folder.read_rollouts()
+            if finished is not None:
+                return finished
+            engine = TransformersEngine(policy, batch_rows=options.batch_rows, on_warning=self.reporter.note)
+            settings = StageSettings(int(options.max_tokens or 0), sampling, options.batch_rows)
+            stages = Stages({role: engine}, settings, self._grade, ANSWER_RULES, folder, self.reporter)
+            name = role if label in (BASE, TEACHER) else label
+            return folder.merge([stages.plain(role, self.setup.problems, prompts, options.samples, name=name)])
+
+    def _grade(self, responses: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
+        found = self.grader.grade(responses, answers).verdicts
+        return {rule: [str(verdict) for verdict in verdicts] for rule, verdicts in found.items()}
+
+    # Tokens
+
+    def _score(self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]) -> None:
+        readable = self._readable(label, rollouts)
+        codes = dict(zip(rollouts["rollout_id"].to_pylist(), rollouts["problem_id"].to_pylist(), strict=True))
+        problems = {one.rollout_id: self.codes[codes[one.rollout_id]] for one in readable}
+        name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")
+        folder = self._scored(name, policy, readable, self.options.view_rollouts)
+        tokens = score_store.table(folder, readable, problems, len(self.codes))
+        self.material.folders.append(folder)
+        twice = np.array([problems[one.rollout_id] < self.options.floor_problems for one in readable])
+        floor, rescored = None, None
+        if twice.any():
+            few = [one for one, chosen in zip(readable, twice, strict=True) if chosen]
+            again = self._scored(f"{name} again", policy, few, 0, second=True)
+            floor, rescored = twice, score_store.table(again, few, problems, len(self.codes))
+        self.material.scored += [Scored(label, view, tokens, floor, rescored) for view in views]
+
+    def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
+        """The rollouts up to the first token that the teacher cannot read; none of no token."""
+        vocabulary = share_vocabulary(self.setup.student, self.setup.teacher)
+        found, cut = [], 0
+        columns = ["rollout_id", "problem_id", "prompt_ids", "response_ids"]
+        for row in rollouts.select(columns).to_pylist():
+            response = row["response_ids"]
+            length = vocabulary.readable(response)
+            cut += length < len(response)
+            if length:
+                prompt = self.setup.prompts["teacher"][row["problem_id"]]
+                found.append(Rollout(row["rollout_id"], tuple(row["prompt_ids"]), prompt, tuple(response[:length])))
+        if cut:
+            told = f"{label}: {cut} of {len(rollouts)} rollouts hold a token that the teacher lacks: scored up to it"
+            self.material.notes.append(told)
+        return found
+
+    def _scored(
+        self, name: str, policy: Policy, rollouts: Sequence[Rollout], shown: int, *, second: bool = False
+    ) -> Path:
+        """Scores by the first route; or by the second, one rollout at a time and in the next wider precision."""
+        options, teacher = self.options, self.setup.teacher
+        route = "one by one, wider precision" if second else "in batches"
+        contents = [self._content(one, second) for one in (policy, teacher)]
+        key = score_store.ScoreKey(contents[0], contents[1], options.score_temperature, options.head, route)
+        settings = ScoringSettings(options.score_temperature, options.head, 1 if second else options.batch_tokens)
+        with ExitStack() as stack:
+
+            def scorer() -> Scorer:
+                if second:
+                    stack.enter_context(policy.wider())
+                    if teacher is not policy:
+                        stack.enter_context(teacher.wider())
+                return Scorer(policy, teacher, settings, self.reporter.note)
+
+            return score_store.scored(rollouts, key, scorer, self.cache, self.reporter, name=name, shown=shown)
+
+    def _content(self, policy: Policy, wider: bool) -> str:
+        if not wider:
+            return f"{policy.identity.contents} {policy.precision}"
+        return f"{policy.identity.contents} {wider_than(policy.weights.dtype)} on {policy.weights.device.type}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""What is measured: trained students, named by folders, and what those folders know about the pair they come from.
+
+adapter folder   knows its base, the student before training
+run folder       (run.json in it or above it) knows student, teacher, problems and how they were sampled
+model folder     knows nothing: --student and --teacher must be said
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from decaylab import policies
+from decaylab.errors import UserError
+from decaylab.identity import PolicyIdentity
+from decaylab.options import DiagnosticOptions, PairOptions
+from decaylab.policies import EMBEDDED, Policy
+from decaylab.store import RunFolder
+from decaylab.vocabularies import compare_vocabularies
+
+# Of the options a run was made with, those that belong to where and how it was computed are not taken over.
+OWN_OPTIONS = (
+    "out",
+    "overwrite",
+    "paper",
+    "level",
+    "answer_rule",
+    "dtype",
+    "device",
+    "batch_rows",
+    "trust_remote_code",
+)
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained student: ``label`` names it in results, ``name`` is what it is loaded by."""
+
+    label: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a command was given.
+
+    checkpoints: the trained students, in order. run: the run folder that the first of them belongs to, if any.
+    rollouts: the run folder whose student rollouts are looked at, if one was given.
+    """
+
+    options: DiagnosticOptions
+    checkpoints: tuple[Target, ...]
+    run: Path | None = None
+    rollouts: Path | None = None
+
+
+def resolve(options: DiagnosticOptions) -> Targets:
+    """The checkpoints that were named, and the options with what the checkpoints know filled in.
+
+    What is said on the command line goes before what a checkpoint knows.
+
+    Raises:
+        UserError: a folder that is neither model, adapter nor run; checkpoints of two bases; a model folder without
+            --student and --teacher.
+    """
+    names: list[str] = []
+    known: dict[str, Any] = {}
+    run, rollouts = None, None
+    for name in options.checkpoints:
+        folder = _run_folder(Path(name))
+        mine = _knows(name, folder)
+        clash = [key for key in ("student", "teacher") if key in known and key in mine and known[key] != mine[key]]
+        if clash:
+            raise UserError(
+                f"checkpoints of two pairs: the {clash[0]} of {name} is {mine[clash[0]]}, of the others {known[clash[0]]}"
+            )
+        known = {**mine, **known}
+        run = run or folder
+        if folder == Path(name) and (folder / "rollouts.parquet").exists():
+            rollouts = folder
+        else:
+            policies.resolve(name)
+            names.append(name)
+    given = {key: getattr(options, key) or known.get(key) for key in ("student", "teacher")}
+    if names and any(_embedded(str(given["student"])) == name for name in EMBEDDED):
+        given["teacher"] = given["teacher"] or "abacus-teacher"
+    if names and not all(given.values()):
+        missing = " and ".join(f"--{key}" for key, value in given.items() if not value)
+        raise UserError(f"{names[0]} does not say what it was trained from or by whom: give {missing}")
+    unsaid = {field.name for field in dataclasses.fields(options) if getattr(options, field.name) == field.default}
+    unsaid |= {"columns"} if not options.columns else set()
+    taken = {key: value for key, value in known.items() if key in unsaid and key not in OWN_OPTIONS}
+    chosen = dataclasses.replace(options, **{**taken, **given})
+    return Targets(chosen, _labelled(names), run, rollouts)
+
+
+def _run_folder(path: Path) -> Path | None:
+    """The folder with the run.json that a checkpoint belongs to: its own, or that of the folder it stands in."""
+    return next((folder for folder in (path, path.parent) if (folder / "run.json").is_file()), None)
+
+
+def _knows(name: str, run: Path | None) -> dict[str, Any]:
+    """Options of the pair that a checkpoint's folder records, with the embedded policies under their own names."""
+    found: dict[str, Any] = {}
+    config = Path(name) / "adapter_config.json"
+    if config.is_file():
+        try:
+            found["student"] = json.loads(config.read_text()).get("base_model_name_or_path")
+        except ValueError as error:
+            raise UserError(f"{config} is damaged ({error})") from error
+    if run is not None:
+        record = RunFolder(run).record or {}
+        options = record.get("identity", {}).get("options", {})
+        fields = {field.name for field in dataclasses.fields(PairOptions)}
+        found |= {key: value for key, value in options.items() if key in fields}
+    return {key: _embedded(value) if key in ("student", "teacher") else value for key, value in found.items()}
+
+
+def _embedded(name: str | None) -> str | None:
+    """The short name of a policy of the embedded pair, by whatever path it is named; any other name as it is."""
+    for short in EMBEDDED:
+        if name and Path(name).is_dir() and Path(name).resolve() == Path(policies.resolve(short)).resolve():
+            return short
+    return name
+
+
+def _labelled(names: list[str]) -> tuple[Target, ...]:
+    """Each name with a label of its own: its last part, and as many before as tell it from the others."""
+    for depth in range(1, 20):
+        labels = ["/".join(Path(name).parts[-depth:]) for name in names]
+        if len(set(labels)) == len(labels):
+            return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
+    raise UserError(f"the same checkpoint is named twice: {', '.join(sorted(names))}")
+
+
+def check_same_base(checkpoint: Policy, student: Policy) -> None:
+    """Raises UserError unless the checkpoint can have been trained from this student."""
+    base = checkpoint.identity.base
+    if base is not None and _root(base).contents != _root(student.identity).contents:
+        raise UserError(
+            f"{checkpoint.name} was trained from {_root(base).name}, which is not --student {student.name}: "
+            "measured side by side they would tell nothing"
+        )
+    differing = [key for key in SHAPE if _shape(checkpoint, key) != _shape(student, key)]
+    if differing:
+        here, there = (_shape(policy, differing[0]) for policy in (checkpoint, student))
+        raise UserError(
+            f"{checkpoint.name} was not trained from --student {student.name}: its {differing[0]} is {here}, not {there}"
+        )
+    if compare_vocabularies(checkpoint.tokenizer, student.tokenizer).kind != "same":
+        raise UserError(
+            f"{checkpoint.name} was not trained from --student {student.name}: its tokenizer is another one"
+        )
+
+
+SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
+
+
+def _shape(policy: Policy, key: str) -> Any:
+    return getattr(policy.weights.config.get_text_config(), key, None)
+
+
+def _root(identity: PolicyIdentity) -> PolicyIdentity:
+    return _root(identity.base) if identity.base else identity
