@@ -28,7 +28,7 @@ from decaylab.clusters import Floats, Ints, per_problem_sums
 from decaylab.measurements import Measurement, to_frame
 from decaylab.pieces import visible
 from decaylab.statistics import ONE_PROBLEM
-from decaylab.token_table import Scored, TokenTable
+from decaylab.token_table import Scored, check_edges
 
 NO_TOKENS = "no tokens"
 NO_KL = "no KL to share, or that of some token is not finite"
@@ -58,8 +58,7 @@ class Settings:
     run: str = ""
 
     def __post_init__(self) -> None:
-        if self.edges[:1] != (0,) or any(low >= high for low, high in pairwise(self.edges)):
-            raise ValueError(f"edges must ascend from 0, got {self.edges}; name the first position of each bin")
+        check_edges(self.edges)
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class _One:
 
     def by_category(self, codes: NDArray[np.int8]) -> Iterable[Measurement]:
         names, edges = self.rules.names, self.settings.edges
-        binned = self.by_rollout(codes * np.int64(len(edges)) + _bins(self.table, edges), len(names) * len(edges))
+        binned = self.by_rollout(codes * np.int64(len(edges)) + self.table.bins(edges), len(names) * len(edges))
         spans = [{"position_low": float(low), "position_high": high} for low, high in pairwise((*edges, math.inf))]
         labels = [{"category": name, **span} for name in names for span in spans]
         yield from self.means("reverse_kl", self.cells(*binned), labels)
@@ -201,12 +200,6 @@ class _One:
             **self.place,
             **more,
         )
-
-
-def _bins(table: TokenTable, edges: tuple[int, ...]) -> NDArray[np.int64]:
-    """Position bin of each token, [tokens]."""
-    of_position = np.searchsorted(edges, np.arange(table.lengths.max(initial=0)), side="right") - 1
-    return np.asarray(of_position[table.positions])
 
 
 def _note(means: tm.CellMeans, cell: int, undefined: str) -> str:

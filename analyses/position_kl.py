@@ -25,7 +25,7 @@ from decaylab import token_means as tm
 from decaylab.clusters import Floats, Ints
 from decaylab.measurements import Measurement, to_frame
 from decaylab.statistics import ONE_PROBLEM
-from decaylab.token_table import Scored, TokenTable
+from decaylab.token_table import Scored, TokenTable, check_edges
 
 QUANTITIES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy")
 NO_TOKENS = "no tokens"
@@ -53,8 +53,7 @@ class Settings:
     run: str = ""
 
     def __post_init__(self) -> None:
-        if self.edges[:1] != (0,) or any(low >= high for low, high in pairwise(self.edges)):
-            raise ValueError(f"edges must ascend from 0, got {self.edges}; name the first position of each bin")
+        check_edges(self.edges)
         if self.rollout_length < 0:
             raise ValueError(f"rollout_length must be at least 0, got {self.rollout_length}")
 
@@ -121,9 +120,7 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
 
 def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
     """By condition. Each column is read once."""
-    longest = int(table.lengths.max(initial=0))
-    piece_at = np.searchsorted(settings.cuts, np.arange(longest), side="right") - 1
-    pieces = {"all": piece_at[table.positions]}
+    pieces = {"all": table.bins(settings.cuts)}
     kept = {"all": table.lengths}
     if settings.survivors is not None:
         kept["survivors"] = np.where(table.lengths >= settings.survivors, table.lengths, 0)

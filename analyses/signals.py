@@ -27,7 +27,7 @@ from decaylab.measurements import Measurement, to_frame
 from decaylab.selection import SELECTORS, Signals, select
 from decaylab.statistics import ONE_PROBLEM
 from decaylab.token_means import ESTIMAND_NAMES, CellMeans, interval, means, sums_by_problem
-from decaylab.token_table import Scored
+from decaylab.token_table import Scored, check_edges
 
 PER_BIN = {  # what: its unit, and what its column is divided by
     "student_entropy": ("nats", "student_entropy", 1.0),
@@ -65,8 +65,7 @@ class Settings:
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
     """Signals, cumulative KL, concentration and selector overlap of every checkpoint on its own rollouts (``fresh``)."""
-    if settings.edges[:1] != (0,) or any(b <= a for a, b in itertools.pairwise(settings.edges)):
-        raise ValueError(f"edges must rise from 0, got {settings.edges}")
+    check_edges(settings.edges)
     return to_frame(row for one in scored if one.view == "fresh" for row in _Checkpoint(one, settings).rows())
 
 
@@ -106,8 +105,7 @@ class _Checkpoint:
     def by_position(self) -> Iterable[Measurement]:
         """The signals and the overlap of the 16 most likely tokens, per position bin."""
         edges, lengths = np.array(self.settings.edges), self.tokens.lengths
-        bin_of = np.searchsorted(edges, np.arange(lengths.max(initial=0)), side="right") - 1
-        bins, problems = bin_of[self.tokens.positions], self.tokens.token_problems
+        bins, problems = self.tokens.bins(self.settings.edges), self.tokens.token_problems
         shape = self.tokens.problem_count, len(edges)
         counts = sums_by_problem(None, problems, bins, *shape)
         total = counts.sum(axis=0)

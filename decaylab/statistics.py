@@ -128,6 +128,14 @@ def paired_difference(first: ArrayLike, second: ArrayLike, problems: ArrayLike, 
     return Estimate(value, low, high, clustered_se(a.influence - b.influence), method, count, w.size)
 
 
+def wilson(value: ArrayLike, effective: ArrayLike, multiplier: ArrayLike) -> tuple[Floats, Floats]:
+    """Low and high of Wilson's score interval of proportions at effective sample sizes, elementwise. Source: Wilson 1927."""
+    p, shrink = np.asarray(value, dtype=np.float64), np.asarray(multiplier) ** 2 / np.asarray(effective)
+    middle = (p + shrink / 2) / (1 + shrink)
+    half = np.sqrt(shrink * np.maximum(p * (1 - p), 0.0) + shrink**2 / 4) / (1 + shrink)
+    return np.minimum(p, np.maximum(middle - half, 0.0)), np.maximum(p, np.minimum(middle + half, 1.0))
+
+
 def influence(values: ArrayLike, problems: ArrayLike, codes: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
     """Influence of each problem of ``codes`` on the mean over rollouts, [codes]: its sum of w (x - mean), over sum(w).
 
@@ -251,10 +259,7 @@ def _wilson(mass: Floats, sums: Floats, w: Floats, multiplier: float) -> _Mean:
     effective = min(total * seen * centre * (1 - centre) / spread, total**2 / float(w @ w))
     if variance < 1e-20:
         effective = total**2 / square
-    shrink = multiplier**2 / effective
-    middle = (value + shrink / 2) / (1 + shrink)
-    half = float(np.sqrt(shrink * max(value * (1 - value), 0.0) + shrink**2 / 4)) / (1 + shrink)
-    low, high = min(value, max(0.0, middle - half)), max(value, min(1.0, middle + half))
+    low, high = (float(end) for end in wilson(value, effective, multiplier))
     return _Mean(value, low, high, residual, centre, variance + pseudo / total**2)
 
 

@@ -5,8 +5,9 @@ Rows stand rollout by rollout, positions ascending from 0, so that lengths say w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,11 @@ class TokenTable:
         """Position of each token in its response, from 0, [tokens]."""
         return np.arange(len(self)) - np.repeat(self.starts, self.lengths)
 
+    def bins(self, edges: Sequence[int]) -> Ints:
+        """Bin of each token by its position, [tokens]: bin i begins at position edges[i], and the last one is open."""
+        of_position = np.searchsorted(edges, np.arange(self.lengths.max(initial=0)), side="right") - 1
+        return np.asarray(of_position[self.positions])
+
     @property
     def token_problems(self) -> Ints:
         """Problem code of each token, [tokens]."""
@@ -98,6 +104,12 @@ class _Chosen(Mapping[str, NDArray[np.generic]]):
 
     def __len__(self) -> int:
         return len(self.columns)
+
+
+def check_edges(edges: Sequence[int]) -> None:
+    """Raises ValueError unless position bins begin at these edges: ascending from 0."""
+    if tuple(edges[:1]) != (0,) or any(low >= high for low, high in pairwise(edges)):
+        raise ValueError(f"edges must ascend from 0, got {tuple(edges)}; name the first position of each bin")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from decaylab.clusters import Floats, Ints, check_fraction
+from decaylab.statistics import wilson
 from decaylab.token_means import CellMeans
 
 Bools = NDArray[np.bool_]
@@ -106,7 +107,8 @@ def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Float
     Student's t stands in place of z, with the effective number of problems less 1 degrees of freedom. The effective size is
     never above the number of tokens; where SE or p(1-p) is 0 it is the effective number of problems. NaN with fewer than 2
     problems. Unlike in ``statistics.proportion`` no pseudo-problems are added: a problem of many tokens is hardly ever all
-    right or all wrong, and they would widen the interval of 30 problems by a third (tests/test_top_share.py).
+    right or all wrong, and they would widen the interval of 30 problems by a third. Nominal 95 % intervals of shares of .35
+    and .016 hold the truth in .94 to .97 and in .95 to .99, with 30 and 200 problems (tests/test_top_share.py).
 
     Source: Wilson 1927; effective size and t Korn and Graubard 1998, Franco et al. 2019.
     """
@@ -117,7 +119,4 @@ def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Float
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = np.minimum(chance / variance, estimate.tokens)
         alike = np.isfinite(variance) & ((variance < 1e-20) | (chance < 1e-12))
-        shrink = multiplier**2 / np.where(alike, estimate.effective_problems, effective)
-        middle = (value + shrink / 2) / (1 + shrink)
-        half = np.sqrt(shrink * chance + shrink**2 / 4) / (1 + shrink)
-    return np.minimum(value, np.maximum(middle - half, 0.0)), np.maximum(value, np.minimum(middle + half, 1.0))
+        return wilson(value, np.where(alike, estimate.effective_problems, effective), multiplier)

@@ -117,7 +117,7 @@ def test_only_a_checkpoints_own_rollouts_are_measured() -> None:
 
 @pytest.mark.parametrize("edges", [(), (1, 5), (0, 5, 5), (0, 9, 4)])
 def test_edges_that_do_not_rise_from_zero_are_refused(edges: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="edges must rise from 0"):
+    with pytest.raises(ValueError, match="edges must ascend from 0"):
         signals.measure([scored()], signals.Settings(edges))
 
 
