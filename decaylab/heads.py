@@ -42,7 +42,8 @@ class _HandsThrough(nn.Module):
 class Head:
     """States of a policy's model at chosen positions, and the logits that follow from them.
 
-    Without a shell of its own (``shell`` is None) states are the model's own logits, one row at a time.
+    Without a shell of its own (``shell`` is None) states are the model's own logits: computed one row at a time, but those of
+    a batch's responses are held together.
 
     precision: of the head; ``float32`` keeps a second copy of its weights where the model has 16 bits.
 

@@ -78,9 +78,18 @@ class Policy:
 
     @property
     def context_length(self) -> int:
-        """Positions the model was made for, in tokens."""
+        """Positions the model was made for, in tokens.
+
+        LongRoPE chooses its frequencies by the longest row of a batch, so that a long rollout would change what is read in a
+        short one beside it: such a model counts up to where the choice changes.
+        """
         config = self.model.config.get_text_config() if self.model is not None else None
-        return int(getattr(config, "max_position_embeddings", None) or 10**9)
+        length = int(getattr(config, "max_position_embeddings", None) or 10**9)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") != "longrope":
+            return length
+        original = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+        return min(length, int(original or length))
 
     @property
     def precision(self) -> str:

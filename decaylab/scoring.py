@@ -135,6 +135,12 @@ class Scorer:
         return [found[index] for index in range(len(rollouts))]
 
     def _check(self, rollout: Rollout) -> None:
+        readable = self.vocabulary.readable(rollout.response)
+        if readable < len(rollout.response):
+            raise ValueError(
+                f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response position {readable} is not one "
+                "that both policies have; give the response up to there"
+            )
         for policy, prompt in ((self.student, rollout.student_prompt), (self.teacher, rollout.teacher_prompt)):
             length = len(prompt) + len(rollout.response) - 1  # the last token is predicted, never read
             if length > policy.context_length:
@@ -164,7 +170,7 @@ class Scorer:
         parts: list[dict[str, Tensor]] = []
         for start in range(0, len(tokens), at_once):
             chunk = slice(start, start + at_once)
-            logits = self.heads[0].logits(student[chunk]), self.heads[1].logits(teacher[chunk].to(device))
+            logits = self.heads[0].logits(student[chunk]), self.heads[1].logits(teacher[chunk])
             for first in range(0, len(logits[0]), few):
                 rows = slice(first, first + few)
                 parts.append(self._statistics(logits[0][rows], logits[1][rows].to(device), tokens[chunk][rows]))
@@ -191,7 +197,11 @@ class Scorer:
 
 
 def token_statistics(
-    student_logits: Tensor, teacher_logits: Tensor, tokens: Tensor, vocabulary: SharedVocabulary, temperature: float = 1.0
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    tokens: Tensor,
+    vocabulary: SharedVocabulary,
+    temperature: float = 1.0,
 ) -> dict[str, Tensor]:
     """The columns of the tokens table that follow from logits [positions, vocab], and ``*_top_ids``, ``*_top_logprobs``.
 

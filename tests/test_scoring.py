@@ -31,6 +31,7 @@ from decaylab.vocabularies import SharedVocabulary
 VOCAB = 261  # of the byte tokenizer
 END_OF_TURN = 1
 LOOSE = {"rtol": 1e-4, "atol": 2e-5}
+REMOVED = ("student_removed_mass", "teacher_removed_mass")
 COUNTS = ("token_rank", "student_top1_rank", "top16_overlap")
 HOLED = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|other|>")
 
@@ -151,9 +152,6 @@ def test_every_column_of_every_token_is_that_of_the_slow_definition(
         assert all(values.shape == (len(one.response),) for values in found.columns.values())
         assert_columns(found.columns, expected)
         assert_columns(found.columns, dict.fromkeys(REMOVED, 0.0), atol=0)
-
-
-REMOVED = ("student_removed_mass", "teacher_removed_mass")
 
 
 def test_the_nearest_wrong_columns_are_far_away(student: Policy, teacher: Policy) -> None:
@@ -568,7 +566,7 @@ def test_the_top_5_are_kept_for_the_rollouts_that_are_shown_and_for_no_other(stu
         expected = slow_logits(policy_, prompt, one.response).softmax(-1).topk(5)
         assert ids.dtype == np.int32 and ids.tolist() == expected.indices.tolist()
         np.testing.assert_allclose(probabilities, expected.values, rtol=1e-4)
-        np.testing.assert_allclose(probabilities[:, 0], found[2].columns[f"{name}_top1_probability"])
+        np.testing.assert_allclose(probabilities[:, 0], found[2].columns[f"{name}_top1_probability"], rtol=1e-6)
 
 
 # --- memory -------------------------------------------------------------------------------------------------------
@@ -720,3 +718,25 @@ def test_an_empty_prompt_or_response_is_no_rollout(empty: int) -> None:
 def test_settings_that_mean_nothing_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         ScoringSettings(**changes)
+
+
+def test_a_token_that_is_not_shared_has_no_numbers() -> None:
+    scorer = Scorer(policy(0, vocab_size=270), policy(1, special=HOLED, vocab_size=290))
+    for token in (4, VOCAB):  # a hole, and an id beyond the tokenizers
+        with pytest.raises(ValueError, match=f"rollout r: token {token} at response position 1"):
+            scorer.score([Rollout("r", (7,), (7,), (30, token, 31))])
+
+
+def test_a_rollout_longer_than_longrope_was_made_for_is_refused_as_it_would_change_those_beside_it() -> None:
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": 16,
+    }
+    scorer = Scorer(*(policy(seed, max_position_embeddings=64, rope_parameters=rope) for seed in (0, 1)))
+    short, long = (Rollout(name, (7, 8), (9,), tuple(range(30, end))) for name, end in (("short", 34), ("long", 60)))
+    with pytest.raises(UserError, match="rollout long needs 31 positions, beyond the context"):
+        scorer.score([short, long])

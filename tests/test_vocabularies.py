@@ -175,3 +175,10 @@ def test_float32_keeps_the_digits_of_logprobs_and_of_a_removed_mass_that_matters
     torch.testing.assert_close(found[:, kept].double(), exact[:, kept], rtol=0, atol=1e-5)
     torch.testing.assert_close(removed.double(), mass, rtol=0, atol=5e-6)
     assert bool((mass > 1e-4).all())
+
+
+@pytest.mark.parametrize("vocabulary", [SharedVocabulary(2**18, frozenset()), SharedVocabulary(2**18 - 3, frozenset({5}))])
+def test_float32_is_normalised_to_a_millionth_over_the_largest_vocabularies(vocabulary: SharedVocabulary) -> None:
+    raw = logits(2**18, positions=2, seed=4).float() + 12
+    found, exact = vocabulary.logprobs(raw)[0].double(), vocabulary.logprobs(raw.double())[0]
+    assert float((found - exact)[:, 6:].mean(1).abs().max()) < 3e-6
