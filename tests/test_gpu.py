@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from tiny_models import equal_up_to_near_ties
 
-from decaylab import policies
-from decaylab.options import Options
+from decaylab import diagnose, policies
+from decaylab.options import DiagnosticOptions, Options
 from decaylab.policies import LoadSettings
 from decaylab.problems import load_problems
 from decaylab.run import prefix_decay
 from decaylab.sampling import Request, SamplingSettings
+from decaylab.scoring import Rollout, Scorer, ScoringSettings
 from decaylab.transformers_engine import TransformersEngine
 
 pytestmark = pytest.mark.gpu
@@ -51,3 +53,46 @@ def test_prefix_decay_runs_on_the_gpu(tmp_path: Path) -> None:
     )
     assert result.record["identity"]["precision"]["teacher"].endswith("on cuda")
     assert {"student", "teacher", "student-prefix"} <= set(pd.read_csv(tmp_path / "run" / "measurements.csv").condition)
+
+
+def rollouts(count: int) -> list[Rollout]:
+    policy = policies.load("abacus-student", LoadSettings("float32", "cuda"))
+    asked = load_problems("abacus", limit=count).problems
+    prompts = [tuple(policy.prompt_ids(problem, "")) for problem in asked]
+    requests = [Request(prompt, (), 120, "gpu", p.problem_id, 0) for prompt, p in zip(prompts, asked, strict=True)]
+    written = TransformersEngine(policy).sample(requests, SamplingSettings(0.7))
+    return [
+        Rollout(r.problem_id, r.prompt_ids, r.prompt_ids, one.ids) for r, one in zip(requests, written, strict=True)
+    ]
+
+
+def scored(device: str, dtype: str, chosen: list[Rollout], head: str = "model") -> dict[str, np.ndarray]:
+    pair = [policies.load(f"abacus-{role}", LoadSettings(dtype, device)) for role in ("student", "teacher")]  # type: ignore[arg-type]
+    found = Scorer(*pair, ScoringSettings(head=head)).score(chosen)  # type: ignore[arg-type]
+    return {name: np.concatenate([one.columns[name] for one in found]) for name in found[0].columns}
+
+
+def test_scores_of_the_gpu_are_those_of_the_cpu() -> None:
+    chosen = rollouts(40)
+    here, there = scored("cpu", "float32", chosen), scored("cuda", "float32", chosen)
+    for name in ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy", "student_logprob"):
+        np.testing.assert_allclose(there[name], here[name], rtol=1e-3, atol=1e-4, err_msg=name)
+    assert (there["student_top1_rank"] == here["student_top1_rank"]).mean() > 0.999
+
+
+@pytest.mark.parametrize("head", ["model", "float32"])
+def test_16_bits_on_the_gpu_stay_near_float32(head: str) -> None:
+    chosen = rollouts(40)
+    exact, coarse = scored("cuda", "float32", chosen), scored("cuda", "bfloat16", chosen, head)
+    assert abs(coarse["reverse_kl"].mean() - exact["reverse_kl"].mean()) < 0.02
+    assert np.abs(coarse["reverse_kl"] - exact["reverse_kl"]).mean() < 0.05
+
+
+def test_a_diagnostic_runs_on_the_gpu_with_its_noise_floor(tmp_path: Path) -> None:
+    options = DiagnosticOptions(
+        device="cuda", dtype="bfloat16", limit=10, samples=1, floor_problems=5, cache=str(tmp_path / "cache"),
+        out=str(tmp_path / "run"),
+    )  # fmt: skip
+    frame = diagnose.diagnose("position-kl", options).measurements
+    floor = frame[frame.what == "mean_reverse_kl"].noise_floor.iloc[0]
+    assert 1e-7 < floor < 0.1
