@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -228,6 +229,7 @@ def _hush(quiet: bool) -> None:
     hub: Any = hub_utils
     transformers: Any = transformers_logging
     transformers.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of what peft calls
     transformers.disable_progress_bar()  # of the hub too, in passing
     if sys.stderr.isatty() and not quiet:
         hub.enable_progress_bars()

@@ -40,8 +40,12 @@ def token_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 
 def visible(piece: str) -> str:
-    """A piece as a table shows it, with white space as signs: a space is \u2423, a line's end \u21b5, a tab \u21e5."""
-    return piece.translate(VISIBLE) or PART_OF_A_CHARACTER
+    """A piece as a table shows it: a space is \u2423, a line's end \u21b5, a tab \u21e5; what cannot be printed is escaped."""
+    signs = piece.translate(VISIBLE)
+    return (
+        "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in signs)
+        or PART_OF_A_CHARACTER
+    )
 
 
 def _settled(reader: _Reader, ids: Sequence[int], text: str) -> list[int]:

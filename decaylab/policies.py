@@ -88,7 +88,9 @@ class Policy:
         rope = getattr(config, "rope_parameters", None) or {}
         if rope.get("rope_type") != "longrope":
             return length
-        original = rope.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+        original = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
         return min(length, int(original or length))
 
     @property

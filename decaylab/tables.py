@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -30,7 +31,7 @@ CONTROL_MEANING = {
 
 def print_prefix_decay(result: PrefixDecayResult) -> None:
     """The headline curve, the controls, the paper's view and the lines that sum up."""
-    console = _console()
+    console = terminal()
     frame = result.measurements
     identity, rule = result.record["identity"], str(frame["answer_rule"].iloc[0])
     options, samples = identity["options"], identity["options"]["samples"]
@@ -52,7 +53,7 @@ def print_prefix_decay(result: PrefixDecayResult) -> None:
     console.print(paths, markup=False, soft_wrap=True)
 
 
-def _console() -> Console:
+def terminal() -> Console:
     """As wide as the terminal; of a fixed width, and without colour, where there is none."""
     return Console(width=None if Console().is_terminal else WIDTH, highlight=False)
 
@@ -88,13 +89,23 @@ def p_value(number: float) -> str:
     return "" if math.isnan(number) else "<.001" if number < 0.001 else f"{number:.3f}"
 
 
-def _table(columns: list[str], rows: list[list[str] | None], narrow: bool, *, stacked: bool = False) -> Table:
-    """None among the rows is a line. On a narrow terminal, or if stacked, an interval stands under its number."""
+def grid(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str] | None],
+    narrow: bool,
+    *,
+    stacked: bool = False,
+    left: Collection[str] = ("control",),
+) -> Table:
+    """None among the rows is a line. On a narrow terminal, or if stacked, an interval stands under its number.
+
+    left: the columns of words; those of numbers are set to the right.
+    """
     box = SIMPLE_HEAD if narrow else HEAVY_HEAD
     table = Table(box=box, header_style="", padding=(0, 0 if narrow else 1), show_edge=not narrow)
     for column in columns:
         shown = {"unprefixed": "un-\nprefixed", "p (Holm)": "p\n(Holm)"}.get(column, column) if narrow else column
-        table.add_column(shown, justify="left" if column == "control" else "right", overflow="fold")
+        table.add_column(shown, justify="left" if column in left else "right", overflow="fold")
     for row in rows:
         if row is None:
             table.add_section()
@@ -110,7 +121,7 @@ def _stacked(cell: str, *, tight: bool) -> str:
     return f"{number}\n[{interval}" if bracket else number
 
 
-def _titled(title: str, table: Table) -> Group:
+def titled(title: str, table: Table) -> Group:
     """A title of its own: it is not folded to the width of a small table."""
     return Group(Text(f"\n{title}", style="bold"), table)
 
@@ -144,7 +155,7 @@ def _headline(frame: pd.DataFrame, samples: int, narrow: bool) -> Group:
         ]
         rows.append(cells)
     title = f"Rollouts still open at the prefix length: per cent, {level} intervals over problems"
-    return _titled(title, _table(columns, rows, narrow, stacked=True))
+    return titled(title, grid(columns, rows, narrow, stacked=True))
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
@@ -169,7 +180,7 @@ def _controls(frame: pd.DataFrame, narrow: bool) -> Group:
             rows.append(cells)
         rows.append(None)
     title = "Controls: accuracy against the same problems unprefixed (own prefix: against the rollouts continued)"
-    return _titled(title, _table(columns, rows, narrow))
+    return titled(title, grid(columns, rows, narrow))
 
 
 def _carry_forward(frame: pd.DataFrame, narrow: bool) -> Group:
@@ -186,7 +197,7 @@ def _carry_forward(frame: pd.DataFrame, narrow: bool) -> Group:
     title = (
         "Carried forward, as in the paper: a finished rollout counts as it stands, so the curve falls as rollouts end"
     )
-    return _titled(title, _table(["prefix", "finished", "accuracy", "difference to the teacher alone"], rows, narrow))
+    return titled(title, grid(["prefix", "finished", "accuracy", "difference to the teacher alone"], rows, narrow))
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
@@ -220,7 +231,7 @@ def _half_decay_line(frame: pd.DataFrame) -> str:
 
 
 def print_preflight(report: PreflightReport) -> None:
-    console = _console()
+    console = terminal()
     marks = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "no": "[red]no[/red]"}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for check in report.checks:

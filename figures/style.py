@@ -15,7 +15,7 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from decaylab.store import write_atomically
@@ -31,6 +31,7 @@ STUDENT = "#D55E00"
 ESR = "#009E73"
 FULL_ROLLOUT = "#CC79A7"
 SKY, ORANGE, BLACK, WINE = "#56B4E9", "#E69F00", "#222222", "#882255"  # free for controls; wine is Tol's
+CHECKPOINT_MARKERS = ("s", "^", "D", "v", "P", "X")  # the base student has the circle
 PUBLISHED = "#808080"  # with hollow markers and dashes, and for nothing measured
 INK = "#333333"
 
@@ -118,6 +119,21 @@ def darker(colour: str, share: float = 0.3) -> tuple[float, float, float]:
     """The colour mixed with black: text needs more contrast on white than a line does."""
     red, green, blue = to_rgb(colour)
     return red * (1 - share), green * (1 - share), blue * (1 - share)
+
+
+def lighter(colour: str, share: float) -> tuple[float, float, float]:
+    """The colour mixed with white."""
+    red, green, blue = to_rgb(colour)
+    return 1 - (1 - red) * (1 - share), 1 - (1 - green) * (1 - share), 1 - (1 - blue) * (1 - share)
+
+
+def checkpoint_look(index: int, count: int) -> tuple[str, str]:
+    """Colour and marker of a trained student, the index-th of so many: green alone, several from light to dark green."""
+    marker = CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
+    if count == 1:
+        return ESR, marker
+    shade = 0.4 - 0.95 * index / (count - 1)  # from 40 % white to 55 % black
+    return to_hex(lighter(ESR, shade) if shade > 0 else darker(ESR, -shade)), marker
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:

@@ -137,7 +137,7 @@ def test_tables_fit_a_terminal_of_80_columns_whole(
     finished: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, wide = finished
-    monkeypatch.setattr(tables, "_console", lambda: Console(width=80, highlight=False))
+    monkeypatch.setattr(tables, "terminal", lambda: Console(width=80, highlight=False))
     outcome = decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", folder, "--quiet")
     narrow = outcome.out.split("\n- ")[0]
     assert max(map(len, narrow.split("Rollouts still open")[1].splitlines())) <= 80

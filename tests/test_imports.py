@@ -60,6 +60,7 @@ ORDER = (
     "diagnose",
     "preflight",
     "tables",
+    "diagnostic_cells",
     "diagnostic_tables",
     "cli_options",
     "cli",

@@ -1,0 +1,234 @@
+"""Reverse KL by position before and after training: Fig. 3 right of arXiv 2605.27028, measured in two views.
+
+    a, b    mean reverse KL in each bin, of each student on its own rollouts and of all on those of the base student
+    c, d    its change against the base student, in per cent
+    e, f    the cascade ratio: reverse KL after / before over the positions from N on
+
+The base student alone: reverse KL and both entropies side by side. Drawing reads rows of the measurements table and computes
+no statistics. What the rows lack is not drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import bins, style
+from .bins import PUBLISHED_CAPTION, pick
+from .curves import PERCENT, Look
+
+VIEWS = {"fresh": "each on its own rollouts", "frozen": "all on the base student's rollouts"}
+TEXTS = {"fresh": "own rollouts", "frozen": "the base student's rollouts"}
+SIGNALS = {"reverse_kl": "Reverse KL", "student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy"}
+CHANGE, CASCADE = "reverse_kl_relative_change", "cascade_ratio"
+CEILING = 4.0  # of the axis of ratios
+MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
+
+
+def draw(
+    measurements: pd.DataFrame,
+    *,
+    published: pd.DataFrame | None = None,
+    width: style.Width = "page",
+) -> Figure:
+    """The figure, at its printed size.
+
+    Args:
+        measurements: rows of `decaylab.analyses.position_kl.measure`.
+        published: rows of `decaylab.paper.position_kl`, drawn grey, dashed and hollow in panel a.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+
+    Raises:
+        ValueError: the rows hold no reverse KL by position.
+    """
+    if not len(_of(measurements, "reverse_kl")):
+        raise ValueError("measurements hold no reverse_kl of condition 'all'; measure position KL first")
+    with style.context():
+        if not len(_of(measurements, CHANGE)):
+            return _alone(measurements, published, width)
+        return _compared(measurements, published, width)
+
+
+def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """The figure's caption: what each panel shows, estimand, intervals, counts and noise floor."""
+    levels = _of(measurements, "reverse_kl")
+    level, methods = f"{levels.level.iloc[0] * PERCENT:g} %", sorted({*levels.method} - {""})
+    views = [view for view in VIEWS if (levels["view"] == view).any()]
+    text = [f"Reverse KL of the student from the teacher by response position ({levels.estimand.iloc[0]}), in nats."]
+    compared = len(_of(measurements, CHANGE)) > 0
+    if compared:
+        names = dict(zip(views, ("a, c, e", "b, d, f") if len(views) > 1 else ("all panels",), strict=True))
+        text += [f"({names[view]}) {VIEWS[view].capitalize()}." for view in views]
+        text.append("Above: level. Middle: change against the base student on the same view.")
+        for row in _of(measurements, CASCADE).head(1).itertuples():
+            text.append(
+                f"Below: cascade ratio, the mean from position N = {row.position_low:g} on, after / before (1: no change)."
+            )
+    else:
+        text.append("Beside it the entropies of student and teacher at the same positions.")
+    text.append(
+        f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval goes on beyond the frame."
+    )
+    text.append(
+        f"Shaded: {level} for all bins at once, of the base student{' and the last checkpoint' if compared else ''}."
+    )
+    text += [f"{view.capitalize()}: {bins.counts_text(measurements, view)}." for view in views]
+    text.append(bins.floor_text(measurements[measurements.what.isin([*SIGNALS, CHANGE, CASCADE])]))
+    if (measurements.condition == "survivors").any():
+        text.append("The same over rollouts of a least length alone stands in the table (survivors).")
+    return " ".join([*text, *([PUBLISHED_CAPTION] if published is not None else [])])
+
+
+def _of(frame: pd.DataFrame, what: str) -> pd.DataFrame:
+    return frame[(frame.what == what) & (frame.condition == "all")]
+
+
+# The base student alone
+
+
+def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
+    view = str(_of(frame, "reverse_kl")["view"].iloc[0])
+    known = [*bins.looks(frame).values(), *bins.published_looks(published)]
+    head = 0.3 + bins.key_height(known, width)
+    figure = style.new_figure(width, head + (2.1 if width == "page" else 0.37 + bins.SIGNAL_STEP * len(SIGNALS)))
+    bins.draw_signals(bins.signal_axes(figure, SIGNALS, figure.get_size_inches()[1] - head), frame, view, published)
+    bins.key(figure, known)
+    bins.note(figure, _note(frame), published)
+    return figure
+
+
+# Before and after
+
+
+def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
+    views = [view for view in VIEWS if len(frame[(frame.what == CHANGE) & (frame["view"] == view)])]
+    found = bins.looks(frame)
+    crowded = len(found) > MOST_LABELLED
+    head = 0.36 + (bins.key_height(found.values(), width) if crowded else 0.0)
+    figure, axes = (_page if width == "page" else _column)(views, 0.16 * (len(found) - 1) + 0.1, head)
+    for (level, change, cascade), view in zip((("a", "c", "e"), ("b", "d", "f")), views, strict=False):
+        labels = _levels(axes[level], frame, view, level, published if view == "fresh" else None)
+        style.label_ends(axes[level], [label for label in labels if not crowded or label.colour == style.PUBLISHED])
+        labels = _changes(axes[change], frame, view, change)
+        style.label_ends(axes[change], [] if crowded else labels)
+        _cascade(axes[cascade], frame, view, cascade)
+        axes[level].set_title(f"{level}  Level, {VIEWS[view]}", pad=14)
+        axes[change].set_title(f"{change}  Change, {TEXTS[view]}", pad=14)
+        axes[cascade].set_title(f"{cascade}  Cascade ratio, {TEXTS[view]}")
+    if crowded:
+        bins.key(figure, found.values())
+    bins.note(figure, _note(frame), published)
+    return figure
+
+
+def _page(views: list[str], low: float, head: float) -> tuple[Figure, dict[str, Axes]]:
+    """Levels, changes and ratios, the last ``low`` inches high, below each other; a column for each view."""
+    foot, steps = 0.82, ((1.5, 0.6), (1.3, 0.85), (low, 0.0))
+    figure = style.new_figure("page", head + sum(map(sum, steps)) + foot)
+    axes = {}
+    for i, names in enumerate(["ace", "bdf"][: len(views)]):
+        left, top = 0.55 + 3.5 * i, figure.get_size_inches()[1] - head
+        for name, (height, below) in zip(names, steps, strict=True):
+            axes[name] = style.add_axes(figure, left, top - height, left + 1.85, top)
+            top -= height + below
+    return figure, axes
+
+
+def _column(views: list[str], low: float, head: float) -> tuple[Figure, dict[str, Axes]]:
+    """All panels below each other."""
+    heights = {"a": 1.5, "b": 1.5, "c": 1.3, "d": 1.3, "e": low, "f": low}
+    names, gap = ("abcdef" if len(views) > 1 else "ace"), 0.85
+    figure = style.new_figure("column", head + sum(heights[name] + gap for name in names) + 0.1)
+    axes, top = {}, figure.get_size_inches()[1] - head
+    for name in names:
+        axes[name] = style.add_axes(figure, 0.55, top - heights[name], 2.3, top)
+        top -= heights[name] + gap
+    return figure, axes
+
+
+def _levels(
+    axes: Axes, frame: pd.DataFrame, view: str, panel: str, published: pd.DataFrame | None
+) -> list[style.EndLabel]:
+    found = bins.looks(frame)
+    curves = {name: pick(frame, "reverse_kl", view, name) for name in found}
+    everywhere = _of(frame, "reverse_kl")  # both views on one scale
+    bins.position_axis(axes, everywhere, name=style.root(axes).get_size_inches()[0] < bins.WIDE)
+    behind = bins.published_within(published, "reverse_kl", axes)
+    bins.value_axis(axes, [everywhere, *behind.values()])
+    bins.draw_floor(axes, curves.values(), f"{panel}.floor")
+    labels = bins.draw_published(axes, behind, panel)
+    for name in ("base", list(found)[-1]):
+        bins.draw_band(axes, curves[name], found[name], f"{panel}.{name}.band")
+    style.name_y_axis(axes, "reverse KL (nats)")
+    _mark_rollout_length(axes, frame, panel)
+    return labels + _curves(axes, curves, found, panel)
+
+
+def _changes(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> list[style.EndLabel]:
+    found = {name: look for name, look in bins.looks(frame).items() if name != "base"}
+    curves = {name: pick(frame, CHANGE, view, name) for name in found}
+    everywhere = _of(frame, CHANGE)
+    bins.position_axis(axes, _of(frame, "reverse_kl"))
+    bins.value_axis(axes, [everywhere], PERCENT, change=True)
+    bins.draw_floor(axes, curves.values(), f"{panel}.floor", PERCENT, change=True)
+    axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
+    last = list(found)[-1]
+    bins.draw_band(axes, curves[last], found[last], f"{panel}.{last}.band", PERCENT)
+    style.name_y_axis(axes, "change (%)")
+    _mark_rollout_length(axes, frame, panel)
+    return _curves(axes, curves, found, panel, PERCENT)
+
+
+def _curves(
+    axes: Axes, curves: dict[str, pd.DataFrame], found: dict[str, Look], panel: str, scale: float = 1.0
+) -> list[style.EndLabel]:
+    labels = []
+    for shift, (name, rows) in zip(
+        bins.shifts(axes, pd.concat([*curves.values()]), len(curves)), curves.items(), strict=True
+    ):
+        labels += bins.draw_bins(axes, rows, found[name], f"{panel}.{name}", shift, scale)
+    return labels
+
+
+def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
+    """A dotted line at N, from where on the cascade ratio is taken: the rollout length of training."""
+    for place in _of(frame, CASCADE).position_low.head(1):
+        if 0 < place <= axes.get_xlim()[1]:
+            axes.axvline(place, color=style.INK, linewidth=0.8, linestyle=":", gid=f"{panel}.rollout-length", zorder=1)
+            label = (place, 1.0), (0, 2), axes.get_xaxis_transform(), "offset points"
+            axes.annotate(f"N = {place:g}", *label, ha="center", fontsize=style.SMALL)
+
+
+def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
+    """A dot with its interval for each checkpoint, the number beside it."""
+    found = {name: look for name, look in bins.looks(frame).items() if name != "base"}
+    rows = {name: pick(frame, CASCADE, view, name) for name in found}
+    every = _of(frame, CASCADE)[["value", "low", "high"]].to_numpy(dtype=float)
+    every = every[np.isfinite(every)]
+    low, high = min([0.95, *every]), min(max([1.05, *every]), CEILING)
+    axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks([])
+    axes.axvline(1.0, color=style.INK, linewidth=0.6, zorder=0)
+    labels = []
+    for i, (name, row) in enumerate(rows.items()):
+        bins.draw_dots(axes, row, [i], found[name], f"{panel}.{name}")
+        labels += [(i, bins.number(one), found[name].colour) for _, one in row.iterrows()]
+    for i, text, colour in labels:
+        axes.annotate(
+            text, (1.0, i), (9, 0), axes.get_yaxis_transform(), "offset points", va="center",
+            fontsize=style.SMALL, color=style.darker(colour),
+        )  # fmt: skip
+    axes.set_xlabel("reverse KL from N on, after / before")
+
+
+def _note(frame: pd.DataFrame) -> str:
+    row = _of(frame, "reverse_kl").iloc[0]
+    level, (name, counts) = f"{row.level * PERCENT:g} %", next(iter(bins.counts(frame, row["view"]).items()))
+    return (
+        f"Bars: {level} intervals, problem-clustered. Shaded: {level} for all bins at once. "
+        f"{row.estimand.capitalize()}; {counts} of {bins.named(name)}."
+    )

@@ -1,0 +1,301 @@
+"""Where in a rollout the loss lies: the three signals by position (Fig. 3 left of arXiv 2605.27028) and what follows.
+
+    a, b, c    entropies of student and teacher, and reverse KL, in each bin
+    d, e       share of the KL that lies before a position, and N, where the share is reached; two ways to sum
+    f          share of a rollout's KL that its highest tokens hold
+    g, h       what the selectors cover at one budget of tokens, and where they look
+    i          how far the selectors' choices overlap, of the base student
+
+Every student on its own rollouts. Drawing reads rows of the measurements table and computes no statistics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import bins, style
+from .bins import PUBLISHED_CAPTION, pick
+from .curves import PERCENT, Look
+
+VIEW = "fresh"
+SIGNALS = {"student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy", "reverse_kl": "Reverse KL"}
+CURVES = {"d": ("survivors", "Cumulative KL, survivors"), "e": ("mass", "Cumulative KL, all tokens")}
+TEXTS = {"student-entropy": "student H", "teacher-entropy": "teacher H", "reverse-kl": "KL", "all-three": "all three"}
+
+
+def draw(
+    measurements: pd.DataFrame,
+    *,
+    published: pd.DataFrame | None = None,
+    width: style.Width = "page",
+) -> Figure:
+    """The figure, at its printed size.
+
+    Args:
+        measurements: rows of `decaylab.analyses.signals.measure`.
+        published: rows of `decaylab.paper.three_signals`, drawn grey, dashed and hollow in panels a to c.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+
+    Raises:
+        ValueError: the rows hold no reverse KL by position.
+    """
+    if not (measurements.what == "reverse_kl").any():
+        raise ValueError("measurements hold no reverse_kl; measure the signals first")
+    found = bins.looks(measurements)
+    with style.context():
+        known = [*found.values(), *bins.published_looks(published)]
+        head = 0.3 + bins.key_height(known, width)
+        figure, axes = (_page if width == "page" else _column)(head, len(found))
+        bins.draw_signals({name: axes[name] for name in SIGNALS}, measurements, VIEW, published)
+        for panel in CURVES:
+            _cumulative(axes[panel], measurements, found, panel)
+            _lengths(axes[f"{panel}.N"], measurements, found, panel)
+        _concentration(axes["f"], measurements, found)
+        _selectors(axes["g"], measurements, found, "g", "selector_kl_share")
+        _selectors(axes["h"], measurements, found, "h", "selector_mean_position")
+        _overlap(axes["i"], measurements, _first(measurements))
+        bins.key(figure, known)
+        bins.note(figure, _note(measurements), published)
+    return figure
+
+
+def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """The figure's caption: what each panel shows, estimands, intervals, counts, horizon and noise floor."""
+    signals = measurements[measurements.what.isin(SIGNALS)]
+    level = f"{signals.level.iloc[0] * PERCENT:g} %"
+    methods = sorted({*measurements.method} - {""})
+    text = [
+        "Every student on its own rollouts.",
+        "(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the teacher by response position "
+        f"({signals.estimand.iloc[0]}), in nats.",
+        "(d, e) Share of the reverse KL that lies before a position; below, N with its interval. Lines join "
+        "the bin ends, N is read position by position.",
+        *(_cumulative_text(measurements, panel) for panel in CURVES),
+        f"(f) Share of a rollout's KL in its highest tokens{_notes(measurements, 'kl_concentration')}.",
+        f"(g, h) What selectors of {_budget(measurements)} tokens cover of a rollout's KL, and the mean position they choose; "
+        f"H is the entropy, \u00d7 the product{_notes(measurements, 'selector_kl_share')}.",
+        f"(i) Overlap of the choices of two selectors, shared / all chosen, on {bins.named(_first(measurements))}; its "
+        "intervals stand in the table.",
+        "(f\u2013i) Means over rollouts.",
+        f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval goes on beyond the frame.",
+        f"Fresh: {bins.counts_text(measurements, VIEW)}.",
+        bins.floor_text(measurements),
+    ]
+    return " ".join([*text, *([PUBLISHED_CAPTION] if published is not None else [])])
+
+
+def _first(frame: pd.DataFrame) -> str:
+    return next(iter(bins.looks(frame)))
+
+
+def _notes(frame: pd.DataFrame, what: str) -> str:
+    """What was left out, by student."""
+    rows = frame[(frame.what == what) & (frame.note != "")].drop_duplicates("checkpoint")
+    told = "; ".join(f"{row.checkpoint} {row.note}" for row in rows.itertuples())
+    return f" ({told})" if told else ""
+
+
+def _cumulative_text(frame: pd.DataFrame, panel: str) -> str:
+    """How it is summed, and N of every student with its horizon."""
+    rows = frame[frame.condition == CURVES[panel][0]]
+    place = rows[rows.what == "cumulative_kl_position"]
+    share = rows[rows.what == "cumulative_kl_threshold"].value.iloc[0] * PERCENT
+    lengths = [f"{row.checkpoint} {bins.number(row, '.0f')} ({row.note})" for _, row in place.iterrows()]
+    how = str(place.estimand.iloc[0]).capitalize()
+    return f"({panel}) {how}; N, where {share:g} % is reached, in tokens: {'; '.join(lengths)}."
+
+
+def _budget(frame: pd.DataFrame) -> str:
+    """How many tokens selectors choose, from the name of the concentration at that budget."""
+    names = [str(name) for name in frame[frame.what == "kl_concentration"].condition if str(name).endswith("tokens")]
+    return names[0].split("-")[1] if names else "a given number of"
+
+
+# Layout
+
+
+def _page(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
+    """Three rows: the signals; cumulative KL and concentration; the selectors."""
+    tall, strip, selectors, gap = 1.35, 0.12 * count + 0.06, 2.25, 0.85
+    height = head + 1.25 + gap + tall + 0.06 + strip + gap + selectors + gap
+    figure = style.new_figure("page", height)
+    top = height - head
+    axes = bins.signal_axes(figure, SIGNALS, top)
+    top -= 1.25 + gap
+    for panel, left in (("d", 0.55), ("e", 2.82)):
+        axes |= _with_strip(figure, panel, (left, left + 1.8), top, tall, strip)
+    axes["f"] = style.add_axes(figure, 5.35, top - tall - 0.06 - strip, 6.88, top)
+    top -= tall + 0.06 + strip + gap
+    for panel, left, right in (("g", 1.45, 2.75), ("h", 2.95, 4.2), ("i", 4.62, 6.88)):
+        axes[panel] = style.add_axes(figure, left, top - selectors, right, top)
+    axes["h"].tick_params(labelleft=False)
+    return figure, axes
+
+
+def _column(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
+    """All panels below each other."""
+    tall, strip, gap, signals = 1.35, 0.12 * count + 0.06, 0.8, bins.SIGNAL_STEP * len(SIGNALS)
+    panels = {"f": (1.12, 0.9), "g": (1.45, 2.3), "h": (1.45, 2.3), "i": (0.55, 2.5)}
+    height = head + signals + 2 * (tall + 0.06 + strip + gap) + sum(high + gap for _, high in panels.values()) + 0.2
+    figure = style.new_figure("column", height)
+    axes = bins.signal_axes(figure, SIGNALS, height - head)
+    top = height - head - signals
+    for panel in CURVES:
+        axes |= _with_strip(figure, panel, (0.55, 3.22), top, tall, strip)
+        top -= tall + 0.06 + strip + gap
+    for panel, (left, high) in panels.items():
+        axes[panel] = style.add_axes(figure, left, top - high, 3.22, top)
+        top -= high + gap
+    return figure, axes
+
+
+def _with_strip(
+    figure: Figure, panel: str, across: tuple[float, float], top: float, tall: float, strip: float
+) -> dict[str, Axes]:
+    """A panel and below it a strip of so many inches for N."""
+    left, right = across
+    bottom = top - tall - 0.06
+    return {
+        panel: style.add_axes(figure, left, top - tall, right, top),
+        f"{panel}.N": style.add_axes(figure, left, bottom - strip, right, bottom),
+    }
+
+
+# The panels
+
+
+def _cumulative(axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str) -> None:
+    """Shares at the bin ends, from none at 0 to all at the horizon, and the share at which N is taken."""
+    condition, title = CURVES[panel]
+    _cumulative_axis(axes, frame, condition, name=False)
+    axes.set_ylim(0, 104)
+    axes.set_yticks(range(0, 101, 20))
+    for i, (name, look) in enumerate(found.items()):
+        share, horizon, threshold, place = (
+            pick(frame, f"cumulative_kl_{what}", VIEW, name, condition)
+            for what in ("share", "horizon", "threshold", "position")
+        )
+        start = horizon.assign(position_high=0.0, value=0.0)
+        end = horizon.assign(position_high=horizon.value, value=1.0)
+        rows = pd.concat([start, share, end] if place.value.notna().any() else [share], ignore_index=True)
+        at = rows.position_high.to_numpy(dtype=float)
+        bins.draw_bins(axes, rows, look, f"{panel}.{name}", (i - (len(found) - 1) / 2) * 1.2, PERCENT, at=at)
+        axes.vlines(place.value, 0, threshold.value * PERCENT, color=look.colour, linewidth=0.7, linestyle=":")
+    for share in frame[(frame.what == "cumulative_kl_threshold") & (frame.condition == condition)].value.head(1):
+        line = axes.axhline(share * PERCENT, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
+        line.set_gid(f"{panel}.threshold")
+        beside = (0, share * PERCENT), (3, 1.5), axes.get_yaxis_transform(), "offset points"
+        axes.annotate(f"{share * PERCENT:g} %", *beside, fontsize=style.SMALL)
+    axes.tick_params(labelbottom=False)
+    axes.set_title(f"{panel}  {title}")
+    style.name_y_axis(axes, "share of KL (%)")
+
+
+def _cumulative_axis(axes: Axes, frame: pd.DataFrame, condition: str, *, name: bool) -> None:
+    """The bin ends, up to the furthest horizon."""
+    rows = frame[(frame.condition == condition) & frame.value.notna()]
+    ends = {0.0, *rows[rows.what == "cumulative_kl_share"].position_high}
+    longest = max([1.0, *ends, *rows[rows.what == "cumulative_kl_horizon"].value])
+    narrowest = float(np.diff(sorted({*ends, longest})).min())
+    ticks = ends if len(ends) > 1 else {0.0, longest}
+    bins.token_axis(axes, {end: f"{end:g}" for end in ticks}, longest, narrowest, name=name)
+
+
+def _lengths(axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str) -> None:
+    """N of each student with its interval, the number on the side that has more room."""
+    condition, _ = CURVES[panel]
+    _cumulative_axis(axes, frame, condition, name=True)
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_yticks([])
+    axes.set_ylabel("N", rotation=0, ha="right", va="center")
+    for i, (name, look) in enumerate(found.items()):
+        place = pick(frame, "cumulative_kl_position", VIEW, name, condition)
+        bins.draw_dots(axes, place, [i] * len(place), look, f"{panel}.{name}.N")
+        for _, row in place[place.value.notna()].iterrows():
+            low, high = row[["value", "low", "high"]].min(), row[["value", "low", "high"]].max()
+            room = axes.transLimits.transform(axes.transScale.transform([(low, i), (high, i)]))[:, 0]
+            left = room[0] > 1 - room[1]
+            axes.annotate(
+                bins.number(row, ".0f"), (low if left else high, i), (-5 if left else 5, 0), textcoords="offset points",
+                ha="right" if left else "left", va="center", fontsize=style.SMALL, color=style.darker(look.colour),
+            )  # fmt: skip
+
+
+def _concentration(axes: Axes, frame: pd.DataFrame, found: dict[str, Look]) -> None:
+    conditions = list(dict.fromkeys(frame[frame.what == "kl_concentration"].condition))
+    _rows_of_dots(axes, frame, found, "f", "kl_concentration", conditions)
+    texts = [str(name).replace("-percent", " %").replace("-", " ") for name in conditions]
+    axes.set_yticks(range(len(conditions)), texts)
+    axes.set_title("f  Concentration")
+    axes.set_xlabel("share of a rollout's KL (%)")
+
+
+def _selectors(axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str, what: str) -> None:
+    names = _selector_names(frame)
+    _rows_of_dots(axes, frame, found, panel, what, names)
+    axes.set_yticks(range(len(names)), [f"{_short(name)}  {i + 1}" for i, name in enumerate(names)])
+    title, label = ("KL covered", "share of KL (%)") if panel == "g" else ("Where they look", "mean position (tokens)")
+    axes.set_title(f"{panel}  {title}")
+    axes.set_xlabel(label)
+
+
+def _rows_of_dots(
+    axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str, what: str, conditions: list[str]
+) -> None:
+    """A row for each condition, the students below each other in it; from 0 to all, or to the longest interval."""
+    rows = frame[frame.what == what]
+    scale = PERCENT if (rows.unit == "fraction").all() else 1.0
+    top = 1.0 if scale == PERCENT else float(np.nanmax([1.0, *rows.value, *rows.high])) * 1.04
+    axes.set_xlim(0, top * scale)
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= top * scale])
+    axes.set_ylim(max(1, len(conditions)) - 0.5, -0.5)
+    twice = 2 * scale * rows.noise_floor.max()
+    if twice > 0:
+        axes.axvspan(0, twice, color=bins.FLOOR, linewidth=0, zorder=0, gid=f"{panel}.floor")
+    for i, (name, look) in enumerate(found.items()):
+        own = pd.concat([pick(frame, what, VIEW, name, condition) for condition in conditions] or [rows.head(0)])
+        aside = (i - (len(found) - 1) / 2) * 0.7 / len(found)
+        heights = [conditions.index(condition) + aside for condition in own.condition]
+        bins.draw_dots(axes, own, heights, look, f"{panel}.{name}", scale)
+
+
+def _overlap(axes: Axes, frame: pd.DataFrame, checkpoint: str) -> None:
+    """Each pair of selectors, in per cent, with its number; the numbers of the rows are those of the panels beside."""
+    names = _selector_names(frame)
+    table = np.full((len(names), len(names)), np.nan)
+    rows = frame[(frame.what == "selector_overlap") & (frame.checkpoint == checkpoint)]
+    for condition, value in zip(rows.condition, rows.value, strict=True):
+        first, second = (names.index(name) for name in condition.split("|"))
+        table[max(first, second), min(first, second)] = value * PERCENT
+    axes.imshow(table, cmap="Blues", vmin=0, vmax=PERCENT * 1.2, aspect="auto", gid="i.overlap")
+    for (row, column), value in np.ndenumerate(table):
+        if not np.isnan(value):
+            white = "white" if value > 65 else style.INK
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=style.SMALL, color=white)
+    numbers = [str(i + 1) for i in range(len(names))]
+    axes.set_xticks(range(len(names)), numbers)
+    axes.set_yticks(range(len(names)), numbers)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(f"i  Overlap (%), {bins.named(checkpoint)}")
+    axes.set_xlabel("selector, numbered as in g")
+
+
+def _selector_names(frame: pd.DataFrame) -> list[str]:
+    return [str(name) for name in dict.fromkeys(frame[frame.what == "selector_kl_share"].condition)]
+
+
+def _short(selector: str) -> str:
+    return " \u00d7 ".join(TEXTS.get(part, part) for part in selector.removeprefix("top-").split("-x-"))
+
+
+def _note(frame: pd.DataFrame) -> str:
+    level, (name, counts) = frame.level.iloc[0], next(iter(bins.counts(frame, VIEW).items()))
+    return (
+        f"Bars: {level * PERCENT:g} % intervals, problem-clustered; {counts} of {bins.named(name)}. Selectors choose "
+        f"{_budget(frame)} tokens by the highest value of what they are named after (H: entropy)."
+    )

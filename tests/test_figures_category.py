@@ -1,0 +1,199 @@
+"""The figure of KL by category, from stored tables alone: its artists hold their numbers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+from test_figures import artist, texts
+from test_figures_behaviour import apart_on_the_page, bars
+
+from decaylab import measurements as table
+from decaylab import paper
+from decaylab.analyses.category_kl import Settings, measure
+from decaylab.categories import CategoryRules
+from decaylab.figures import category_kl, style
+from decaylab.token_table import Scored, TokenTable
+
+PIECES = ["To", " add", " 3", "\n", " +", " \\", "(", "$x$", "</s>", " \u4e2d\u6587", "7", "8", "e\u0301", "a" * 30]
+EDGES = (0, 5, 20)
+
+
+def scored_tokens(seed: int, scale: float = 1.0) -> TokenTable:
+    rng = np.random.default_rng(seed)
+    which = np.random.default_rng(0).integers(0, len(PIECES), 720)  # the same text for all
+    kl = rng.exponential(scale * (1 + which)).astype(np.float32)
+    pieces = np.array(PIECES, dtype=object)[which]
+    columns = {"token": pieces, "token_id": which, "reverse_kl": kl}
+    return TokenTable(np.full(24, 30), np.repeat(np.arange(12), 2), 12, columns)
+
+
+def stored_frame(folder: Path, *names: str, edges: tuple[int, ...] = EDGES) -> pd.DataFrame:
+    """Measurements of base and these checkpoints, written and read back."""
+    scored = [Scored("base", view, scored_tokens(0)) for view in ("fresh", "frozen")]
+    for i, name in enumerate(names):
+        scored += [
+            Scored(name, "fresh", scored_tokens(50 + i, 3.0)),
+            Scored(name, "frozen", scored_tokens(90 + i, 0.5)),
+        ]
+    frame = measure(scored, Settings(edges=edges, min_count=1), CategoryRules.load(None), [PIECES.index("</s>")])
+    table.write(frame, folder / "measurements.parquet")
+    return table.read(folder / "measurements.parquet")
+
+
+def cells(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rows of a map in the order of its cells: categories as in the table, bins ascending."""
+    picked = frame[(frame.what == "reverse_kl") & (frame.checkpoint == name) & (frame["view"] == "frozen")]
+    order = {category: i for i, category in enumerate(dict.fromkeys(picked.category))}
+    return picked.sort_values(["category", "position_low"], key=lambda c: c.map(order) if c.name == "category" else c)
+
+
+def test_maps_hold_the_tables_numbers_in_colour_and_in_writing(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path, "late")
+    figure = category_kl.draw(frame)
+    for name in ("base", "late"):
+        mesh, expected = artist(figure, f"map.{name}"), cells(frame, name)
+        found = np.ma.filled(mesh.get_array().astype(float), np.nan)  # type: ignore[union-attr]
+        np.testing.assert_allclose(found.ravel(), expected.value)
+        written = [one for one in mesh.axes.texts if one.get_gid() is None]  # type: ignore[union-attr]
+        at = {one.get_position(): one.get_text() for one in written}
+        for i, value in enumerate(expected.value):
+            assert at[i % 3 + 0.5, i // 3 + 0.5] == category_kl.number_text(value)
+    limits = [artist(figure, f"map.{name}").get_clim() for name in ("base", "late")]  # type: ignore[union-attr]
+    both = pd.concat([cells(frame, "base"), cells(frame, "late")]).value.max()
+    assert limits == [(0.0, both)] * 2, "one scale of colours for all that was measured"
+
+
+def test_numbers_in_cells_keep_their_size() -> None:
+    shown = [category_kl.number_text(value) for value in (12.34, 0.526, 0.01, 0.00321, 0.0, math.nan)]
+    assert shown == ["12.3", "0.53", "0.01", "3e-3", "0.00", "\u2013"]
+
+
+def test_columns_are_named_by_the_edges_of_their_bins(tmp_path: Path) -> None:
+    axes = artist(category_kl.draw(stored_frame(tmp_path)), "map.base").axes  # type: ignore[union-attr]
+    assert [one.get_text() for one in axes.get_xticklabels()] == ["0", "5", "20", "\u221e"]
+    assert axes.get_xticks().tolist() == [0, 1, 2, 3]
+
+
+def test_cells_say_when_they_are_unsure_and_when_the_floor_is_near(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path)
+    chosen = frame.what == "reverse_kl"
+    frame.loc[chosen, ["value", "low", "high"]] = [1.0, 0.9, 1.1]
+    plain = category_kl.draw(frame)
+    index = frame[chosen & (frame["view"] == "frozen")].index
+    frame.loc[index[0], ["low", "high"]] = [0.4, 1.5]
+    frame.loc[index[1], "under_floor"] = True
+    marked = category_kl.draw(frame)
+
+    def italics(figure: object) -> int:
+        return sum(one.get_style() == "italic" for one in figure.findobj(Text))  # type: ignore[attr-defined]
+
+    assert (italics(plain), italics(marked)) == (0, 1)
+    assert artist(plain, "under-floor") is None and artist(marked, "under-floor") is not None
+
+
+def test_shares_of_tokens_and_kl_are_bars_with_intervals(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path, "late")
+    figure = category_kl.draw(frame)
+    frozen = frame[frame["view"] == "frozen"]
+    for gid, what, name in (
+        ("c.tokens", "token_share", "base"),
+        ("c.base", "kl_share", "base"),
+        ("c.late", "kl_share", "late"),
+    ):
+        expected = frozen[(frozen.what == what) & (frozen.checkpoint == name)]
+        np.testing.assert_allclose(artist(figure, gid).get_xdata(), expected.value * 100)  # type: ignore[union-attr]
+        known = expected[expected.low.notna()]
+        np.testing.assert_allclose(bars(figure, gid), known[["low", "high"]] * 100)
+
+
+def test_tokens_are_those_of_the_highest_mean_of_base_with_count_and_share(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path, "late")
+    figure = category_kl.draw(frame)
+    frozen = frame[(frame["view"] == "frozen")].set_index("token")
+    base = frozen[(frozen.what == "token_mean_reverse_kl") & (frozen.checkpoint == "base")]
+    expected = base.sort_values("value", ascending=False)
+    line = artist(figure, "d.base")
+    np.testing.assert_allclose(line.get_xdata(), expected.value)  # type: ignore[union-attr]
+    np.testing.assert_allclose(bars(figure, "d.base"), expected[["low", "high"]])
+    late = frozen[(frozen.what == "token_mean_reverse_kl") & (frozen.checkpoint == "late")].value
+    np.testing.assert_allclose(artist(figure, "d.late").get_xdata(), late.reindex(expected.index))  # type: ignore[union-attr]
+    written = {one.get_text() for one in line.axes.texts}  # type: ignore[union-attr]
+    share = frozen[(frozen.what == "token_kl_share") & (frozen.checkpoint == "base")].value
+    for token in expected.index:
+        assert {f"{expected.tokens[token]:,}", f"{share[token] * 100:.1f}"} <= written, token
+
+
+def test_tokens_are_shown_as_they_are_white_space_and_all(tmp_path: Path) -> None:
+    figure = category_kl.draw(stored_frame(tmp_path))
+    names = [one.get_text() for one in artist(figure, "c.base").axes.get_yticklabels()]  # type: ignore[union-attr]
+    assert {"$x$", "\u2423add", "\u21b5", "\u2423\\u4e2d\u2026", "</s>"} <= set(names)
+    assert not any(one.get_parse_math() for one in figure.findobj(Text) if "$" in one.get_text())
+
+
+def test_what_the_font_lacks_is_shown_by_its_code_and_long_tokens_are_cut() -> None:
+    assert category_kl.printable(" \t\n") == "\u2423\u21e5\u21b5"
+    assert category_kl.printable("\u4e2d") == "\\u4e2d" and category_kl.printable("\x07") == "\\u0007"
+    assert category_kl.printable("e\u0301") == "e\\u0301", "an accent of its own is no letter with an accent"
+    assert category_kl.printable("a" * 13) == "a" * 12 + "\u2026" and category_kl.printable("a" * 12) == "a" * 12
+
+
+def test_checkpoints_without_frozen_tokens_are_shown_on_their_own(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path, "late")
+    fresh = frame[frame["view"] == "fresh"]
+    figure = category_kl.draw(fresh)
+    found = np.ma.filled(artist(figure, "map.late").get_array().astype(float), np.nan)  # type: ignore[union-attr]
+    expected = fresh[(fresh.what == "reverse_kl") & (fresh.checkpoint == "late")].value
+    np.testing.assert_allclose(found.ravel(), expected)
+    assert "late, own" in texts(figure) and "late, own" not in texts(category_kl.draw(frame))
+    assert "same tokens for all" in category_kl.caption(frame)
+    assert "same tokens for all" not in category_kl.caption(fresh)
+
+
+def test_published_map_is_grey_and_on_its_own_scale(tmp_path: Path) -> None:
+    frame, published = stored_frame(tmp_path, "late"), paper.kl_by_category()
+    figure = category_kl.draw(frame, published=published)
+    mesh = artist(figure, "map.published")
+    np.testing.assert_allclose(mesh.get_array()[0], [4.50, 0.79, 1.49, 1.66, 1.49, 2.37])  # type: ignore[union-attr]
+    red, green, blue, _ = mesh.get_cmap()(1.0)  # type: ignore[union-attr]
+    assert red == green == blue and mesh.get_clim() == (0.0, 9.23)  # type: ignore[union-attr]
+    text = category_kl.caption(frame, published)
+    assert "arXiv 2605.27028" in text and "another pair" in text and "(c, grey)" in text
+    assert artist(category_kl.draw(frame), "map.published") is None
+
+
+def test_caption_holds_counts_estimand_and_level(tmp_path: Path) -> None:
+    text = category_kl.caption(stored_frame(tmp_path, "late").assign(level=0.9))
+    for part in ("12 problems", "24 rollouts", "720 tokens", "mean over tokens", "90 %", "(a to b)", "not measured"):
+        assert part in text, part
+
+
+@pytest.mark.parametrize(("count", "width"), [(0, "page"), (1, "column"), (2, "page"), (5, "page")])
+def test_any_number_of_checkpoints_fits_the_page(count: int, width: style.Width, tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path, *[f"ckpt-{i}" for i in range(count)])
+    apart_on_the_page(category_kl.draw(frame, published=paper.kl_by_category(), width=width, title="teacher, student"))
+
+
+@pytest.mark.parametrize("edges", [(0,), (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20)])
+def test_any_number_of_bins_fits_the_page(edges: tuple[int, ...], tmp_path: Path) -> None:
+    figure = category_kl.draw(stored_frame(tmp_path, edges=edges))
+    apart_on_the_page(figure)
+    assert artist(figure, "map.base").get_array().shape[1] == len(edges)  # type: ignore[union-attr]
+
+
+def test_undefined_numbers_are_dashes(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path, "late").assign(value=math.nan, low=math.nan, high=math.nan)
+    figure = category_kl.draw(frame)
+    apart_on_the_page(figure)
+    assert "\u2013" in texts(figure) and "nan" not in texts(figure)
+    assert artist(figure, "c.base.bars") is None
+
+
+def test_measurements_of_something_else_are_refused(tmp_path: Path) -> None:
+    frame = stored_frame(tmp_path)
+    with pytest.raises(ValueError, match="no reverse_kl by category"):
+        category_kl.draw(frame[frame.what == "kl_share"], published=paper.kl_by_category())
