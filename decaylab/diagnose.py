@@ -207,7 +207,7 @@ def _draw(command: str, frame: pd.DataFrame, folder: store.RunFolder, options: D
     figure = importlib.import_module(f"decaylab.figures.{command.replace('-', '_')}")
     published = PUBLISHED[command]() if options.paper else None
     style.save(figure.draw(frame, published=published), folder.path / command)
-    store.write_atomically(folder.path / f"{command}.txt", (figure.caption(frame) + "\n").encode())
+    store.write_atomically(folder.path / f"{command}.txt", (figure.caption(frame, published) + "\n").encode())
 
 
 def _advice(frame: pd.DataFrame, options: DiagnosticOptions, folder: store.RunFolder) -> str:

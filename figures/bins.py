@@ -112,6 +112,8 @@ def value_axis(axes: Axes, curves: Iterable[pd.DataFrame], scale: float = 1.0, *
     low = max(-REACH * reach, min(float(bounds.min(initial=0.0)), -0.05 * reach)) if change else 0.0
     high = min(REACH * reach, max(float(bounds.max(initial=0.0)), 0.05 * reach)) if len(table) else reach
     axes.set_ylim(low - 0.06 * (high - low) if change else 0.0, high + 0.06 * (high - low))
+    bottom, top = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
 
 
 # What is drawn on it

@@ -26,9 +26,9 @@ from matplotlib.font_manager import findfont, get_font
 from decaylab.paper import NO_INTERVAL
 
 from . import style
-from .behaviour import Panel, Series, counts, draw_panel, intervals, looks, new_page, series_of
 from .bins import floor_text
 from .curves import PERCENT, Look
+from .groups import Panel, Series, counts, draw_panel, intervals, looks, new_page, series_of
 
 LETTERS = string.ascii_letters
 TOKENS_TITLE = "Highest-KL tokens"

@@ -23,7 +23,7 @@ VIEWS = {"fresh": "each on its own rollouts", "frozen": "all on the base student
 TEXTS = {"fresh": "own rollouts", "frozen": "the base student's rollouts"}
 SIGNALS = {"reverse_kl": "Reverse KL", "student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy"}
 CHANGE, CASCADE = "reverse_kl_relative_change", "cascade_ratio"
-CEILING = 4.0  # of the axis of ratios
+CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals may be of any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
 
 
@@ -205,9 +205,11 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """A dot with its interval for each checkpoint, the number beside it."""
     found = {name: look for name, look in bins.looks(frame).items() if name != "base"}
     rows = {name: pick(frame, CASCADE, view, name) for name in found}
-    every = _of(frame, CASCADE)[["value", "low", "high"]].to_numpy(dtype=float)
-    every = every[np.isfinite(every)]
-    low, high = min([0.95, *every]), min(max([1.05, *every]), CEILING)
+    every = _of(frame, CASCADE)
+    ceiling = max(CEILING, every.value.max()) if every.value.notna().any() else CEILING
+    ends = every[["value", "low", "high"]].to_numpy(dtype=float)
+    ends = ends[np.isfinite(ends)]
+    low, high = min([0.95, *ends]), min(max([1.05, *ends]), ceiling)
     axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -18,7 +18,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import style
-from .behaviour import (
+from .bins import floor_text
+from .curves import Look
+from .groups import (
     Panel,
     Series,
     counts,
@@ -29,8 +31,6 @@ from .behaviour import (
     published_series,
     series_of,
 )
-from .bins import floor_text
-from .curves import Look
 
 SHARES = {
     "equals_teacher_top1": "top-1 is the\nteacher's",

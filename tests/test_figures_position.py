@@ -145,6 +145,13 @@ def test_cascade_ratios_are_dots_with_bars_and_written_out(stored: pd.DataFrame)
             assert f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" in texts(figure)
 
 
+def test_a_ratio_is_on_the_page_however_large_it_or_its_interval_is(stored: pd.DataFrame) -> None:
+    high = stored.copy()
+    high.loc[high.what == "cascade_ratio", ["value", "high"]] = 9.0, 1e6
+    axes = artist(position_kl.draw(high), "e.ckpt-20").axes
+    assert axes.get_xlim()[0] < 1 and 9 < axes.get_xlim()[1] < 10
+
+
 def test_the_rollout_length_is_marked_where_the_cascade_begins(stored: pd.DataFrame) -> None:
     figure = position_kl.draw(stored)
     for panel in "abcd":

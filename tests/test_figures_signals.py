@@ -33,7 +33,7 @@ def frame_of(checkpoints: tuple[str, ...], edges: tuple[int, ...] = EDGES) -> An
     scored = []
     for i, name in enumerate(checkpoints):
         rng = np.random.default_rng(i)
-        lengths = np.tile([50, 8, 30], 10)
+        lengths = np.array([60, 8, 30] + 9 * [50, 8, 30])  # ten reach 50, one 60
         columns = {what: 0.8**i * rng.exponential(size=lengths.sum()) for what in SIGNALS}
         columns |= {what: rng.random(lengths.sum()) for what in ("student_overlap_mass", "teacher_overlap_mass")}
         columns["top16_overlap"] = rng.integers(0, 17, lengths.sum())
@@ -78,7 +78,7 @@ def test_signals_stand_at_the_centres_of_their_bins_with_their_bars(stored: pd.D
         np.testing.assert_allclose(bars, curve[["low", "high"]])
 
 
-@pytest.mark.parametrize(("panel", "condition", "horizon"), [("d", "survivors", 30), ("e", "mass", 50)])
+@pytest.mark.parametrize(("panel", "condition", "horizon"), [("d", "survivors", 50), ("e", "mass", 60)])
 def test_cumulative_shares_rise_from_none_at_0_to_all_at_the_horizon(
     stored: pd.DataFrame, panel: str, condition: str, horizon: int
 ) -> None:
@@ -106,7 +106,7 @@ def test_n_is_marked_with_its_interval_and_written_out_with_its_horizon(
         np.testing.assert_allclose(bar[:, 0], [row.low, row.high])
         number = f"{row.value:.0f} [{row.low:.0f}, {row.high:.0f}]"
         assert number in texts(figure)
-        assert f"{name} {number} (horizon {30 if condition == 'survivors' else 50} tokens" in signals.caption(stored)
+        assert f"{name} {number} (horizon {50 if condition == 'survivors' else 60} tokens" in signals.caption(stored)
 
 
 def test_concentration_and_selectors_are_dots_in_the_tables_order(stored: pd.DataFrame) -> None:
@@ -183,7 +183,7 @@ def test_a_single_bin_has_no_shares_but_still_n() -> None:
     frame = frame_of(("base",), (0,))
     figure = signals.draw(frame)
     assert len(artist(figure, "reverse_kl.base").get_xdata()) == 1
-    assert artist(figure, "d.base").get_xydata().tolist() == [[0, 0], [30, 100]]
+    assert artist(figure, "d.base").get_xydata().tolist() == [[0, 0], [50, 100]]
     assert (
         artist(figure, "d.base.N").get_xdata()
         == rows(frame, "cumulative_kl_position", "survivors", "base").value.tolist()
@@ -192,7 +192,7 @@ def test_a_single_bin_has_no_shares_but_still_n() -> None:
 
 def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.DataFrame) -> None:
     text = signals.caption(stored.assign(level=0.9))
-    counted = 10 * (50 + 8 + 30)
+    counted = 10 * (50 + 8 + 30) + 10
     parts = (
         "mean over tokens", "90 %", f"base 10 problems, 30 rollouts, {counted:,} tokens", "selectors of 10 tokens",
         "45 % is reached", "percentile bootstrap", "base 10 rollouts of at most 10 tokens left out", "1.0e-02 nats",
@@ -206,7 +206,7 @@ def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.D
 def test_text_stays_on_the_page_and_apart(checkpoints: tuple[str, ...], width: style.Width) -> None:
     figure = signals.draw(frame_of(checkpoints), published=paper.three_signals(), width=width)
     with style.context():
-        figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        figure.draw(figure.canvas.get_renderer())
         shown = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text()]
         boxes = [(one.get_text(), Text.get_window_extent(one)) for one in shown]
     assert min(float(one.get_fontsize()) for one in shown) >= 7.0
