@@ -190,7 +190,7 @@ def _rows(
             band_high=float(band_high[cell] - origin),
             standard_error=float(means.standard_error[cell]),
             method=means.method,
-            estimand=tm.ESTIMAND_NAMES[settings.estimand],
+            estimand=_estimand(settings, place["condition"]),
             problems=int(means.problems[cell]),
             rollouts=int(cells.rollouts[cell]),
             tokens=int(means.tokens[cell]),
@@ -200,6 +200,11 @@ def _rows(
             note=_note(cells, cell),
             **place,
         )
+
+
+def _estimand(settings: Settings, condition: str) -> str:
+    name = tm.ESTIMAND_NAMES[settings.estimand]
+    return name if condition == "all" else f"{name}, of rollouts of at least {settings.survivors} tokens"
 
 
 def _note(cells: Cells, cell: int) -> str:

@@ -22,7 +22,7 @@ from .curves import PERCENT, Look
 VIEWS = {"fresh": "each on its own rollouts", "frozen": "all on the base student's rollouts"}
 TEXTS = {"fresh": "own rollouts", "frozen": "the base student's rollouts"}
 SIGNALS = {"reverse_kl": "Reverse KL", "student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy"}
-CHANGE, CASCADE = "reverse_kl_relative_change", "cascade_ratio"
+CHANGE, CASCADE, SURVIVORS = "reverse_kl_relative_change", "cascade_ratio", "survivors"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals may be of any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
 
@@ -76,8 +76,9 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     )
     text += [f"{view.capitalize()}: {bins.counts_text(measurements, view)}." for view in views]
     text.append(bins.floor_text(measurements[measurements.what.isin([*SIGNALS, CHANGE, CASCADE])]))
-    if (measurements.condition == "survivors").any():
-        text.append("The same over rollouts of a least length alone stands in the table (survivors).")
+    survivors = measurements[(measurements.condition == SURVIVORS) & (measurements.what == "reverse_kl")]
+    if len(survivors):
+        text.append(f"Dashed: {survivors.estimand.iloc[0]}; intervals stand in the table (survivors).")
     return " ".join([*text, *([PUBLISHED_CAPTION] if published is not None else [])])
 
 
@@ -93,7 +94,9 @@ def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Wid
     known = [*bins.looks(frame).values(), *bins.published_looks(published)]
     head = 0.3 + bins.key_height(known, width)
     figure = style.new_figure(width, head + (2.1 if width == "page" else 0.37 + bins.SIGNAL_STEP * len(SIGNALS)))
-    bins.draw_signals(bins.signal_axes(figure, SIGNALS, figure.get_size_inches()[1] - head), frame, view, published)
+    axes = bins.signal_axes(figure, SIGNALS, figure.get_size_inches()[1] - head)
+    bins.draw_signals(axes, frame, view, published)
+    _survivors(axes["reverse_kl"], frame, view, "reverse_kl")
     bins.key(figure, known)
     bins.note(figure, _note(frame), published)
     return figure
@@ -163,6 +166,7 @@ def _levels(
         bins.draw_band(axes, curves[name], found[name], f"{panel}.{name}.band")
     style.name_y_axis(axes, "reverse KL (nats)")
     _mark_rollout_length(axes, frame, panel)
+    _survivors(axes, frame, view, panel)
     return labels + _curves(axes, curves, found, panel)
 
 
@@ -190,6 +194,18 @@ def _curves(
     ):
         labels += bins.draw_bins(axes, rows, found[name], f"{panel}.{name}", shift, scale)
     return labels
+
+
+def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
+    """Dashed beside each level: the same over the rollouts of a least length alone, where that was measured."""
+    rows = frame[(frame.what == "reverse_kl") & (frame.condition == SURVIVORS) & (frame["view"] == view)]
+    for name, look in bins.looks(frame).items():
+        own = rows[(rows.checkpoint == name) & rows.value.notna()].sort_values("position_low")
+        if len(own):
+            axes.plot(
+                bins.bin_places(own)[2], own.value, linestyle=(0, (3, 2)), linewidth=0.9, color=look.colour, zorder=2,
+                gid=f"{panel}.{name}.survivors",
+            )  # fmt: skip
 
 
 def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:

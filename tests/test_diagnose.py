@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,24 @@ from command_line import DATA, Outcome, _SharedGrader, contents, decaylab, start
 
 from decaylab import diagnose, measurements, policies, prepare, run, score_store, store
 from decaylab.errors import UserError
+from decaylab.noise_floor import KEY
 from decaylab.options import DiagnosticOptions, Options
 from decaylab.scoring import Scorer
 from decaylab.transformers_engine import TransformersEngine
 
-SMALL = ("--limit", "6", "--samples", "2", "--max-tokens", "40", "--batch-rows", "4", "--floor-problems", "2", "--quiet")
+SMALL = (
+    "--limit",
+    "6",
+    "--samples",
+    "2",
+    "--max-tokens",
+    "40",
+    "--batch-rows",
+    "4",
+    "--floor-problems",
+    "2",
+    "--quiet",
+)
 PART_TOKENS = 200
 # A process that goes on to a certain place and stays there until it is killed.
 STALLS = f"""
@@ -215,10 +229,13 @@ def test_another_configuration_in_the_folder_is_refused_and_overwrite_takes_it(r
     before = contents(root / "run")
     complaint = measured(root, "position-kl", "--bins", "0,7").complaint
     assert "holds a run of another configuration (options.bins" in complaint
-    assert "holds a run of another configuration (diagnostic: 'position-kl' there" in measured(root, "submode").complaint
+    assert (
+        "holds a run of another configuration (diagnostic: 'position-kl' there" in measured(root, "submode").complaint
+    )
     assert contents(root / "run") == before
     assert measured(root, "position-kl", "--bins", "0,7", "--overwrite").code == 0
-    assert len(measurements.read(root / "run" / "measurements.parquet")) < len(pd.read_csv(root / "run" / "measurements.csv")) + 1
+    curve = measurements.read(root / "run" / "measurements.parquet").query("what == 'reverse_kl'")
+    assert curve["position_low"].tolist() == [0, 7]
     assert json.loads((root / "run" / "run.json").read_text())["identity"]["options"]["bins"] == [0, 7]
 
 
@@ -258,24 +275,12 @@ def test_the_record_holds_all_that_the_run_was(finished: Path) -> None:
 
 def test_the_result_is_what_stands_in_the_folder(root: Path) -> None:
     options = DiagnosticOptions(limit=6, samples=2, max_tokens=40, floor_problems=2, cache=str(root / "cache"))
-    result = diagnose.diagnose("position-kl", options_in(options, root / "run"))
+    result = diagnose.diagnose("position-kl", replace(options, out=str(root / "run")))
     stored = measurements.read(root / "run" / "measurements.parquet")
     pd.testing.assert_frame_equal(result.measurements, stored, check_dtype=False)
     assert (result.command, result.folder, result.advice) == ("position-kl", root / "run", "")
     assert list(result.measurements.columns) == list(measurements.COLUMNS)
-    assert result.measurements[diagnose_key()].duplicated().sum() == 0
-
-
-def options_in(options: DiagnosticOptions, out: Path) -> DiagnosticOptions:
-    from dataclasses import replace
-
-    return replace(options, out=str(out))
-
-
-def diagnose_key() -> list[str]:
-    from decaylab.noise_floor import KEY
-
-    return KEY
+    assert not result.measurements[KEY].duplicated().any()
 
 
 def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
@@ -306,7 +311,9 @@ def decays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small: dict[str, Any] = {"limit": 3, "samples": 1, "max_tokens": 24, "prefix_lengths": (0, 4), "controls": ()}
     run.prefix_decay(Options(**small, out=str(folder / "mine")))
     run.prefix_decay(
-        Options(**small, out=str(folder / "swapped"), problems="abacus", student="abacus-teacher", teacher="abacus-student")
+        Options(
+            **small, out=str(folder / "swapped"), problems="abacus", student="abacus-teacher", teacher="abacus-student"
+        )
     )
     return folder
 
@@ -339,7 +346,10 @@ def test_the_decay_run_of_the_pair_under_runs_is_found(
 @pytest.mark.parametrize(
     ("decay", "message"),
     [
-        ("swapped", r"swapped was measured on abacus-student and abacus-teacher, not on abacus-teacher and abacus-student"),
+        (
+            "swapped",
+            r"swapped was measured on abacus-student and abacus-teacher, not on abacus-teacher and abacus-student",
+        ),
         ("nowhere", "nowhere is no run folder: it holds no run.json"),
     ],
 )
@@ -353,6 +363,7 @@ def test_a_decay_run_that_cannot_be_used_is_told_before_a_model_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_decay_run_without_a_wish_for_advice_is_not_ignored(decays: Path) -> None:
+def test_a_decay_run_without_a_wish_for_advice_is_not_ignored(decays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "load_problems", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(UserError, match="--decay is what --advise reads, which was not asked for; say --advise too"):
         diagnose.diagnose("signals", DiagnosticOptions(decay=str(decays / "mine")))

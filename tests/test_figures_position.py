@@ -289,6 +289,17 @@ def check_text(figure: Figure) -> None:
         assert across <= 0.5 or up <= 0.5, f"{one!r} overlaps {other!r}"
 
 
+def test_survivors_are_dashed_beside_their_level_and_explained_in_the_caption() -> None:
+    entries = [Scored("base", "fresh", tokens(0))]
+    frame = measure(entries, Settings(EDGES, 20, survivors=30))
+    drawn = artist(position_kl.draw(frame), "reverse_kl.base.survivors")
+    wanted = frame[(frame.what == "reverse_kl") & (frame.condition == "survivors")].value.dropna()
+    np.testing.assert_allclose(drawn.get_ydata(), wanted)
+    assert drawn.get_linestyle() == "--"
+    assert "Dashed: mean over tokens, of rollouts of at least 30 tokens" in position_kl.caption(frame)
+    assert "Dashed" not in position_kl.caption(measure(entries, Settings(EDGES, 20)))
+
+
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
     first, again = (style.save(position_kl.draw(stored), tmp_path / name) for name in ("first", "again"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]

@@ -339,9 +339,7 @@ def test_an_end_while_parts_are_merged_needs_no_model_to_go_on(
     assert parts(folder) == []
 
 
-def test_a_part_that_was_cut_short_is_one_line_that_names_it(
-    tmp_path: Path, undisturbed: Path, scorer: Scorer
-) -> None:
+def test_a_part_that_was_cut_short_is_one_line_that_names_it(tmp_path: Path, undisturbed: Path, scorer: Scorer) -> None:
     with pytest.raises(Killed):
         stored(tmp_path, lambda: Dying(scorer, 2))  # type: ignore[arg-type, return-value]
     (folder,) = tmp_path.iterdir()

@@ -321,7 +321,8 @@ def test_the_same_models_under_other_names_are_not_run_again(
 
 
 @pytest.mark.parametrize(
-    "options", [{"score_temperature": 0.5}, {"head": "float32"}, {"dtype": "bfloat16"}, {"seed": 1}, {"view_rollouts": 2}]
+    "options",
+    [{"score_temperature": 0.5}, {"head": "float32"}, {"dtype": "bfloat16"}, {"seed": 1}, {"view_rollouts": 2}],
 )
 def test_another_option_that_scores_depend_on_is_scored_anew(
     options: dict[str, Any], gather: Gather, material: Material, monkeypatch: pytest.MonkeyPatch
@@ -351,7 +352,9 @@ def test_other_weights_under_the_same_name_are_scored_anew(gather: Gather, tmp_p
     after = gather(mine, **pair)
     assert before.folders[0] == after.folders[0]
     assert not {*before.folders[1:]} & {*after.folders[1:]}
-    assert (one(before, "mine", "frozen").tokens["reverse_kl"] != one(after, "mine", "frozen").tokens["reverse_kl"]).any()
+    assert (
+        one(before, "mine", "frozen").tokens["reverse_kl"] != one(after, "mine", "frozen").tokens["reverse_kl"]
+    ).any()
 
 
 @pytest.mark.parametrize("rows", [2, 8])

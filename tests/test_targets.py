@@ -228,7 +228,9 @@ def test_a_checkpoint_that_is_named_twice_is_refused(again: str, folders: Path) 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
-    with pytest.raises(UserError, match="photographs holds neither config.json nor adapter_config.json nor checkpoints"):
+    with pytest.raises(
+        UserError, match="photographs holds neither config.json nor adapter_config.json nor checkpoints"
+    ):
         named(tmp_path / "photographs")
     with pytest.raises(UserError, match="no model 'nowhere'"):
         named("nowhere")
@@ -251,7 +253,9 @@ def test_a_damaged_record_is_named(file: str, tmp_path: Path) -> None:
 
 
 def test_adapters_of_two_bases_are_refused(folders: Path) -> None:
-    with pytest.raises(UserError, match="checkpoints of two pairs: the student of .*on-second is .*second, of the others"):
+    with pytest.raises(
+        UserError, match="checkpoints of two pairs: the student of .*on-second is .*second, of the others"
+    ):
         named(folders / "on-first", folders / "on-second", teacher="mine")
 
 
@@ -259,7 +263,9 @@ def test_runs_of_two_teachers_are_refused(tmp_path: Path) -> None:
     runs = [run_folder(tmp_path / name, teacher=name, student="abacus-student") for name in ("one", "two")]
     for run in runs:
         shutil.copytree(DATA / "student", run / "checkpoint-1")
-    with pytest.raises(UserError, match="checkpoints of two pairs: the teacher of .*two/checkpoint-1 is two, of the .* one"):
+    with pytest.raises(
+        UserError, match="checkpoints of two pairs: the teacher of .*two/checkpoint-1 is two, of the .* one"
+    ):
         named(*(run / "checkpoint-1" for run in runs))
 
 
@@ -269,14 +275,24 @@ def test_two_runs_with_rollouts_are_refused(tmp_path: Path) -> None:
         named(*runs)
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("temperature", 0.1), ("top_p", 0.9), ("top_k", 5), ("max_tokens", 30)]
-)
+@pytest.mark.parametrize(("key", "value"), [("temperature", 0.1), ("top_p", 0.9), ("top_k", 5), ("max_tokens", 30)])
 def test_checkpoints_are_sampled_as_the_rollouts_beside_them_were(key: str, value: float, tmp_path: Path) -> None:
     run = run_folder(tmp_path / "decay", rollouts=True, max_tokens=40)
-    with pytest.raises(UserError, match=f"--{key.replace('_', '-')} {value}: the rollouts of .*decay were sampled with"):
+    with pytest.raises(
+        UserError, match=f"--{key.replace('_', '-')} {value}: the rollouts of the run were sampled with"
+    ):
         named(run, **{key: value})
     assert getattr(named(run).options, key) == {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_tokens": 40}[key]
+
+
+def test_a_checkpoint_of_a_run_sampled_otherwise_does_not_stand_beside_rollouts(tmp_path: Path) -> None:
+    pair = {"teacher": "abacus-teacher", "student": "abacus-student"}
+    decay = run_folder(tmp_path / "decay", rollouts=True, temperature=0.7, **pair)
+    train = run_folder(tmp_path / "train", temperature=1.0, **pair)
+    shutil.copytree(DATA / "student", train / "checkpoint-1")
+    with pytest.raises(UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; say"):
+        named(train / "checkpoint-1", decay)
+    assert named(decay, train / "checkpoint-1").options.temperature == 0.7
 
 
 # What a checkpoint was trained from, once it is loaded
@@ -301,7 +317,9 @@ def test_an_adapter_on_another_student_of_the_same_shape_did_not(folders: Path) 
 
 def test_a_model_of_another_shape_or_tokenizer_did_not(folders: Path) -> None:
     student = load(folders / "first")
-    with pytest.raises(UserError, match="deep was not trained from --student .*first: its num_hidden_layers is 2, not 3"):
+    with pytest.raises(
+        UserError, match="deep was not trained from --student .*first: its num_hidden_layers is 2, not 3"
+    ):
         check_same_base(load(folders / "deep"), student)
     with pytest.raises(UserError, match="other-tokens was not trained .*: its tokenizer is another one"):
         check_same_base(load(folders / "other-tokens"), student)

@@ -59,7 +59,10 @@ def test_some_of_the_rollouts_keep_their_tokens_and_their_problem_codes() -> Non
     assert kept["token"].tolist() == ["d", "e", "f"]
     assert kept["reverse_kl"].tolist() == [0.3, 0.4, 0.5]
     assert kept.positions.tolist() == [0, 0, 1]
-    assert (kept.problems.tolist(), kept.problem_count) == ([0, 2, 1], 3)  # codes are shared between tables: not counted anew
+    assert (kept.problems.tolist(), kept.problem_count) == (
+        [0, 2, 1],
+        3,
+    )  # codes are shared between tables: not counted anew
 
 
 @pytest.mark.parametrize("seed", range(5))

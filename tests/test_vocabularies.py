@@ -177,7 +177,9 @@ def test_float32_keeps_the_digits_of_logprobs_and_of_a_removed_mass_that_matters
     assert bool((mass > 1e-4).all())
 
 
-@pytest.mark.parametrize("vocabulary", [SharedVocabulary(2**18, frozenset()), SharedVocabulary(2**18 - 3, frozenset({5}))])
+@pytest.mark.parametrize(
+    "vocabulary", [SharedVocabulary(2**18, frozenset()), SharedVocabulary(2**18 - 3, frozenset({5}))]
+)
 def test_float32_is_normalised_to_a_millionth_over_the_largest_vocabularies(vocabulary: SharedVocabulary) -> None:
     raw = logits(2**18, positions=2, seed=4).float() + 12
     found, exact = vocabulary.logprobs(raw)[0].double(), vocabulary.logprobs(raw.double())[0]
