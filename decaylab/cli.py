@@ -52,6 +52,8 @@ def _command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def command(**values: Any) -> None:
+            context = values.pop("context")
+            values["said"] = frozenset(name for name in values if context.get_parameter_source(name).name != "DEFAULT")
             function(_options(kind, values), as_json=values["as_json"], quiet=values.get("quiet", values["as_json"]))
 
         shape = option.signature(kind, without)

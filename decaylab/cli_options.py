@@ -46,7 +46,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 def _kinds() -> dict[str, Any]:
     """The type of every option that a file can hold."""
     kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions)}
-    del kinds["columns"]
+    del kinds["columns"], kinds["said"]
     return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
 
 
@@ -190,8 +190,11 @@ def signature(options: type[PairOptions], without: Iterable[str] = ()) -> inspec
     defaults |= {name: value for name, value in TEXT_DEFAULTS.items() if name in defaults}
     return inspect.Signature(
         [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
-            for name, annotation in PARAMETERS.items()
-            if name in defaults and name not in without
+            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+            *(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
+                for name, annotation in PARAMETERS.items()
+                if name in defaults and name not in without
+            ),
         ]
     )

@@ -32,7 +32,18 @@ from decaylab.token_table import Scored
 
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
-NOT_IDENTITY = ("out", "overwrite", "paper", "cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts")
+NOT_IDENTITY = (
+    "out",
+    "overwrite",
+    "paper",
+    "cache",
+    "batch_rows",
+    "batch_tokens",
+    "advise",
+    "decay",
+    "view_rollouts",
+    "said",
+)
 
 
 @dataclass(frozen=True)
@@ -63,17 +74,18 @@ def diagnose(
     chosen = targets.resolve(options)
     options = chosen.options.resolved()
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
+    decay = _decay(options) if options.advise else None
     folder = store.RunFolder(_out(command, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader:
         setup = prepare(options, grader)
         with folder.lock():
-            folder.open(_record(command, setup, spoken), overwrite=options.overwrite)
+            folder.open(_record(command, setup, chosen, spoken), overwrite=options.overwrite)
             material = Study(setup, chosen, grader, reporter).gather(tokens=command != "behaviour")
             notes = (*setup.notes, *material.notes)
             record = folder.update({"notes": list(notes), "tokens": [str(one) for one in material.folders]})
             frame = MEASURES[command](material, _Context(options, setup, rules, folder.path.name))
             measurements.write(frame, folder.path / "measurements.parquet")
-            advice = _advice(frame, options, folder) if command == "signals" and options.advise else ""
+            advice = _advice(frame, decay, folder) if command == "signals" and options.advise else ""
             _draw(command, frame, folder, options)
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))
 
@@ -87,7 +99,7 @@ def _out(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> P
     return Path("runs") / options.folder_name(command, *(target.label for target in chosen.checkpoints))
 
 
-def _record(command: str, setup: Setup[DiagnosticOptions], spoken: str) -> dict[str, Any]:
+def _record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targets, spoken: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be measured again into the same folder."""
     configuration = {name: value for name, value in asdict(setup.options).items() if name not in NOT_IDENTITY}
     pair = {"student": setup.student, "teacher": setup.teacher}
@@ -104,6 +116,7 @@ def _record(command: str, setup: Setup[DiagnosticOptions], spoken: str) -> dict[
                 "content_hash": setup.problem_set.content_hash,
                 "asked": len(setup.problems),
             },
+            "checkpoints": {target.label: target.contents for target in chosen.checkpoints},
             "categories": _categories(setup.options),
         },
         "versions": versions(),
@@ -210,9 +223,8 @@ def _draw(command: str, frame: pd.DataFrame, folder: store.RunFolder, options: D
     store.write_atomically(folder.path / f"{command}.txt", (figure.caption(frame, published) + "\n").encode())
 
 
-def _advice(frame: pd.DataFrame, options: DiagnosticOptions, folder: store.RunFolder) -> str:
+def _advice(frame: pd.DataFrame, decay: pd.DataFrame | None, folder: store.RunFolder) -> str:
     """The paragraph on N, written beside the measurements too."""
-    decay = _decay(options)
     text = advise(frame, decay).text
     store.write_atomically(folder.path / "advice.txt", (text + "\n").encode())
     return text

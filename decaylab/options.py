@@ -102,6 +102,9 @@ class Options(PairOptions):
     prefix_lengths: tuple[int, ...] | None = None
     controls: tuple[str, ...] = ("correct-so-far",)
 
+    unshared = "a prefix that holds one is left out and counted"
+    """What becomes of ids that the two vocabularies do not share."""
+
     @property
     def needs_student(self) -> bool:
         """Whether the student's weights are needed although its rollouts are there already."""
@@ -149,6 +152,7 @@ class DiagnosticOptions(PairOptions):
     bins: lower ends of position bins, from 0; the last one is open. rollout_length: the paper's N, where training stopped.
     score_temperature: of the distributions that are compared. floor_problems: problems scored a second time.
     share: of the tokens that count as highest-KL. cumulative_share: of the KL, where N is read off.
+    said: options that were given, though they may say what is the default: no checkpoint knows better.
     """
 
     checkpoints: tuple[str, ...] = ()
@@ -170,8 +174,10 @@ class DiagnosticOptions(PairOptions):
     advise: bool = False
     decay: str | None = None
     cache: str = "runs/cache"
+    said: frozenset[str] = frozenset()
 
     needs_student = True
+    unshared = "a rollout that holds one is scored up to it and counted"
 
     def resolved(self) -> DiagnosticOptions:
         """The same with every open choice made, the pair known.
@@ -200,6 +206,8 @@ class DiagnosticOptions(PairOptions):
         for name in ("floor_problems", "view_rollouts"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 0 (0 is off), got {getattr(self, name)}")
+        if self.decay and not self.advise:
+            raise UserError("--decay is what --advise reads, which was not asked for; say --advise too")
         for name in ("share", "cumulative_share"):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(self, name)}")

@@ -101,17 +101,16 @@ class Policy:
     @contextmanager
     def wider(self) -> Iterator[Policy]:
         """The same policy in the next wider precision, for as long as the block lasts: the same weights, other rounding."""
-        model = self.weights
-        narrow = model.dtype
-        for weight in model.parameters():  # not the buffers: those are kept in float32 and would not come back whole
-            if weight.is_floating_point():
-                weight.data = weight.data.to(wider_than(narrow))
+        wide = wider_than(self.weights.dtype)
+        # Not the buffers: those are kept in float32 and would not come back whole. Some weights may be in float32 already.
+        own = [(weight, weight.dtype) for weight in self.weights.parameters() if weight.is_floating_point()]
         try:
+            for weight, _ in own:
+                weight.data = weight.data.to(wide)
             yield self
         finally:
-            for weight in model.parameters():
-                if weight.is_floating_point():
-                    weight.data = weight.data.to(narrow)
+            for weight, dtype in own:
+                weight.data = weight.data.to(dtype)
 
     @property
     def head_width(self) -> int:

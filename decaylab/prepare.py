@@ -141,6 +141,6 @@ def _fit(setup: Setup[Chosen]) -> tuple[str, ...]:
     if agreement.kind == "compatible":
         return (
             f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, {len(agreement.student_only)} "
-            f"student-only and {len(agreement.teacher_only)} teacher-only ids; a prefix that holds one is left out and counted",
+            f"student-only and {len(agreement.teacher_only)} teacher-only ids; {setup.options.unshared}",
         )
     return ()

@@ -80,7 +80,10 @@ class ParquetColumns(Mapping[str, NDArray[np.generic]]):
         self.path = path
 
     def __getitem__(self, column: str) -> NDArray[np.generic]:
-        values = pq.read_table(self.path, columns=[column])[column].combine_chunks()
+        try:
+            values = pq.read_table(self.path, columns=[column])[column].combine_chunks()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _damaged(self.path, error) from error
         found: NDArray[np.generic] = values.to_numpy(zero_copy_only=False)
         return found
 
@@ -146,13 +149,15 @@ def check_tokens(path: Path) -> None:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} is truncated or damaged ({reason}); delete it and run the same command again"
-        ) from error
+        raise _damaged(path, error) from error
     found = (schema.metadata or {}).get(b"decaylab_schema", b"none").decode()
     if found != TOKENS:
         raise UserError(f"{path} has schema {found}, expected {TOKENS}; delete it and run the same command again")
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path} is truncated or damaged ({reason}); delete it and run the same command again")
 
 
 def _check_record(path: Path, text: str) -> None:

@@ -90,12 +90,15 @@ class Stages:
         return self.run(f"{role} rollouts", role, pending, title=f"{name or role} rollouts")
 
     def run(self, name: str, role: str, pending: list[Pending], *, title: str | None = None) -> pa.Table:
-        """Runs a stage part by part; parts that are on disk already are read."""
+        """Runs a stage part by part; parts that are on disk already are read.
+
+        One that holds other rollouts, since parts were cut at another size, is sampled again.
+        """
         tables = []
         with self.reporter.stage(title or name, len(pending)) as progress:
             for number, part in enumerate(_parts(pending, self.settings.part_rows)):
                 table = self.folder.read_part(name, number)
-                if table is None:
+                if table is None or table["rollout_id"].to_pylist() != [one.rollout_id for one in part]:
                     requests = [one.request for one in part]
                     responses = self.engines[role].sample(requests, self.settings.sampling, progress.advance)
                     table = self._table(part, role, responses)

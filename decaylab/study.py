@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from decaylab import external, policies, score_store, store
+from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.options import ANSWER_RULES, DiagnosticOptions
 from decaylab.policies import Policy, wider_than
@@ -27,12 +28,10 @@ from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Rollout, Scorer, ScoringSettings
 from decaylab.stages import Stages, StageSettings
-from decaylab.targets import BASE, Target, Targets, check_same_base
+from decaylab.targets import BASE, TEACHER, Target, Targets, check_same_base
 from decaylab.token_table import Scored
 from decaylab.transformers_engine import TransformersEngine
 from decaylab.vocabularies import share_vocabulary
-
-TEACHER = "teacher"
 
 
 @dataclass
@@ -58,6 +57,10 @@ class Study:
 
     def gather(self, *, tokens: bool) -> Material:
         """Rollouts of every checkpoint, with the teacher's beside them; or, with ``tokens``, the scored tokens."""
+        if tokens:  # what does not fit is told before anything is sampled
+            share_vocabulary(self.setup.student, self.setup.teacher)
+        for target in self.targets.checkpoints:
+            self._load(target)
         base = self._base_rollouts()
         self._keep(BASE, base)
         if tokens:
@@ -94,9 +97,34 @@ class Study:
                 setup.external, setup.problems, setup.student, self._grade, ANSWER_RULES, setup.prompts["student"]
             )
         if self.targets.rollouts is not None:
-            rollouts = store.read_table(self.targets.rollouts / "rollouts.parquet", store.ROLLOUTS)
-            return rollouts.filter(pc.equal(rollouts["condition"], "student"))
+            return self._given(self.targets.rollouts)
         return self._sampled(setup.student, "student", BASE)
+
+    def _given(self, run: Path) -> pa.Table:
+        """The student rollouts of a run, to the problems that are asked.
+
+        Raises:
+            UserError: another student wrote them, or to other prompts.
+        """
+        author = (store.RunFolder(run).record or {}).get("identity", {}).get("student", {})
+        if author.get("content_hash") != self.setup.student.identity.content_hash:
+            raise UserError(
+                f"the rollouts of {run} were written by {author.get('name')}, not by --student {self.setup.student.name}"
+            )
+        everything = store.read_table(run / "rollouts.parquet", store.ROLLOUTS)
+        own = everything.filter(pc.equal(everything["condition"], "student"))
+        asked = own.filter(pc.is_in(own["problem_id"], pa.array(list(self.codes))))
+        prompts = self.setup.prompts["student"]
+        rows = asked.select(["problem_id", "prompt_ids"]).to_pylist()
+        if not rows or any(tuple(row["prompt_ids"]) != prompts[row["problem_id"]] for row in rows):
+            raise UserError(
+                f"the rollouts of {run} were written to other prompts than are asked now; leave out what makes them "
+                "others (--problems, --thinking, --prompt-format)"
+            )
+        if len(asked) < len(own):
+            told = f"{len(own) - len(asked)} rollouts of {run} are to problems that are not asked, left out"
+            self.material.notes.append(told)
+        return asked
 
     def _sampled(self, policy: Policy, role: str, label: str) -> pa.Table:
         """A policy's own rollouts, from the cache or sampled now, part by part."""
@@ -133,6 +161,8 @@ class Study:
 
     def _score(self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]) -> None:
         readable = self._readable(label, rollouts)
+        if not readable:
+            raise UserError(f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read")
         codes = dict(zip(rollouts["rollout_id"].to_pylist(), rollouts["problem_id"].to_pylist(), strict=True))
         problems = {one.rollout_id: self.codes[codes[one.rollout_id]] for one in readable}
         name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from decaylab import policies
 from decaylab.errors import UserError
-from decaylab.identity import PolicyIdentity
+from decaylab.identity import PolicyIdentity, hash_folder
 from decaylab.options import DiagnosticOptions, PairOptions
 from decaylab.policies import EMBEDDED, Policy
 from decaylab.store import RunFolder
@@ -33,7 +34,8 @@ OWN_OPTIONS = (
     "batch_rows",
     "trust_remote_code",
 )
-BASE = "base"
+SAMPLED = ("temperature", "top_p", "top_k", "max_tokens")
+BASE, TEACHER = "base", "teacher"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Target:
 
     label: str
     name: str
+
+    @property
+    def contents(self) -> str:
+        """A hash of what the folder holds; a hub id as it stands."""
+        path = policies.resolve(self.name)
+        return hash_folder(path) if isinstance(path, Path) else path
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,11 @@ def resolve(options: DiagnosticOptions) -> Targets:
     """
     names: list[str] = []
     known: dict[str, Any] = {}
-    run, rollouts = None, None
+    run, rollouts, sampled = None, None, {}
     for name in options.checkpoints:
         folder = _run_folder(Path(name))
-        mine = _knows(name, folder)
+        holds_rollouts = folder == Path(name) and (folder / "rollouts.parquet").exists()
+        mine = _knows(Path(name if holds_rollouts else policies.resolve(name)), folder)
         clash = [key for key in ("student", "teacher") if key in known and key in mine and known[key] != mine[key]]
         if clash:
             raise UserError(
@@ -80,10 +89,11 @@ def resolve(options: DiagnosticOptions) -> Targets:
             )
         known = {**mine, **known}
         run = run or folder
-        if folder == Path(name) and (folder / "rollouts.parquet").exists():
-            rollouts = folder
+        if holds_rollouts:
+            if rollouts is not None:
+                raise UserError(f"two runs with rollouts, {rollouts} and {folder}: give the one to look at")
+            rollouts, sampled = folder, mine
         else:
-            policies.resolve(name)
             names.append(name)
     given = {key: getattr(options, key) or known.get(key) for key in ("student", "teacher")}
     if names and any(_embedded(str(given["student"])) == name for name in EMBEDDED):
@@ -92,10 +102,20 @@ def resolve(options: DiagnosticOptions) -> Targets:
         missing = " and ".join(f"--{key}" for key, value in given.items() if not value)
         raise UserError(f"{names[0]} does not say what it was trained from or by whom: give {missing}")
     unsaid = {field.name for field in dataclasses.fields(options) if getattr(options, field.name) == field.default}
-    unsaid |= {"columns"} if not options.columns else set()
+    unsaid = unsaid - options.said | ({"columns"} if not options.columns else set())
     taken = {key: value for key, value in known.items() if key in unsaid and key not in OWN_OPTIONS}
     chosen = dataclasses.replace(options, **{**taken, **given})
+    _check_sampling(chosen, sampled)
     return Targets(chosen, _labelled(names), run, rollouts)
+
+
+def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None:
+    """Checkpoints stand beside the rollouts of the run, so theirs are sampled in the same way."""
+    for key in SAMPLED:
+        here, there = getattr(options, key), sampled.get(key)
+        if there is not None and here != there:
+            name = f"--{key.replace('_', '-')}"
+            raise UserError(f"{name} {here}: the rollouts of the run were sampled with {there}; say {name} {there}")
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -103,10 +123,10 @@ def _run_folder(path: Path) -> Path | None:
     return next((folder for folder in (path, path.parent) if (folder / "run.json").is_file()), None)
 
 
-def _knows(name: str, run: Path | None) -> dict[str, Any]:
+def _knows(path: Path, run: Path | None) -> dict[str, Any]:
     """Options of the pair that a checkpoint's folder records, with the embedded policies under their own names."""
     found: dict[str, Any] = {}
-    config = Path(name) / "adapter_config.json"
+    config = path / "adapter_config.json"
     if config.is_file():
         try:
             found["student"] = json.loads(config.read_text()).get("base_model_name_or_path")
@@ -129,10 +149,10 @@ def _embedded(name: str | None) -> str | None:
 
 
 def _labelled(names: list[str]) -> tuple[Target, ...]:
-    """Each name with a label of its own: its last part, and as many before as tell it from the others."""
+    """Each name with a label of its own: its last part, and as many before as tell it from base, teacher and the others."""
     for depth in range(1, 20):
-        labels = ["/".join(Path(name).parts[-depth:]) for name in names]
-        if len(set(labels)) == len(labels):
+        labels = ["/".join(Path(os.path.abspath(name)).parts[-depth:]) for name in names]
+        if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
     raise UserError(f"the same checkpoint is named twice: {', '.join(sorted(names))}")
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 import torch
 
-from decaylab import cli, policies, run
+from decaylab import cli, diagnose, policies, run
 from decaylab.figures import style
 from decaylab.grading import Grader
 
@@ -69,6 +69,7 @@ def decaylab(*arguments: object) -> Outcome:
     with (
         mock.patch.object(policies, "load", _cached_load),
         mock.patch.object(run, "Grader", _SharedGrader),
+        mock.patch.object(diagnose, "Grader", _SharedGrader),
         mock.patch.object(style, "save", functools.partial(_save, dots_per_inch=40)),
         mock.patch.object(sys, "argv", ["decaylab", *words]),
         contextlib.redirect_stdout(out),
