@@ -88,7 +88,16 @@ def measure(
         rules: the categories.
         end_ids: ids of end-of-turn tokens, which are category ``end_of_turn``.
     """
-    return to_frame(row for one in scored for row in _One(one, settings, rules, end_ids).rows())
+    frozen = {id(one.tokens) for one in scored if one.view == "frozen"}  # all the same text: classified once
+    known: dict[str, NDArray[np.int8]] = {}
+    rows: list[Measurement] = []
+    for one in scored:
+        found = _One(one, settings, rules, end_ids)
+        text = "frozen" if id(one.tokens) in frozen else one.checkpoint
+        if text not in known:
+            known[text] = found.codes()
+        rows += found.rows(known[text])
+    return to_frame(rows)
 
 
 class _One:
@@ -114,10 +123,13 @@ class _One:
         held = np.asarray((counts > 0).sum(axis=0), dtype=np.int64)
         return Cells(per_problem_sums(counts, problems, codes), per_problem_sums(sums, problems, codes), held)
 
-    def rows(self) -> Iterable[Measurement]:
-        pieces = np.asarray(self.table["token"], dtype=object)
-        yield from self.by_category(self.rules.classify(pieces, self.table.lengths, self.ends))
-        yield from self.by_token(pieces)
+    def codes(self) -> NDArray[np.int8]:
+        """Category of each token, [tokens]."""
+        return self.rules.classify(np.asarray(self.table["token"], dtype=object), self.table.lengths, self.ends)
+
+    def rows(self, codes: NDArray[np.int8]) -> Iterable[Measurement]:
+        yield from self.by_category(codes)
+        yield from self.by_token(np.asarray(self.table["token"], dtype=object))
 
     def by_category(self, codes: NDArray[np.int8]) -> Iterable[Measurement]:
         names, edges = self.rules.names, self.settings.edges

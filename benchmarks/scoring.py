@@ -8,8 +8,8 @@
                  process. The passes have the fastest of several batch sizes; decaylab is as shipped.
     memory       8 x 1024 tokens: peak memory beyond two forward passes that give the last hidden states, for decaylab and for
                  the usual way (both logits in float32, two log-softmaxes), which has yet to compute a divergence then
-    losses       4 x 1024 tokens, from last hidden states to the reverse KL: decaylab (22 statistics a token), trl's
-                 generalized JSD loss (one number), Liger's (one number, and its forward makes the gradients too)
+    losses       4 x 1024 tokens, from last hidden states to the reverse KL: decaylab (18 statistics a token and both top 5),
+                 trl's generalized JSD loss (one number), Liger's (one number, and its forward makes the gradients too)
 
 Student and teacher are the same weights, loaded twice. Prompts are one token long, so that both sides apply the head to
 every position that they read; longer prompts would be in decaylab's favour. Tokens are random: no cost depends on them.

@@ -29,18 +29,17 @@ def divergences(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Divergenc
     student, teacher = student_logprobs.exp(), teacher_logprobs.exp()
     gap = student_logprobs - teacher_logprobs
     return Divergences(
-        -_expectation(student, student_logprobs),
-        -_expectation(teacher, teacher_logprobs),
+        _negative(_expectation(student, student_logprobs)),
+        _negative(_expectation(teacher, teacher_logprobs)),
         _expectation(student, gap),
-        # not the negative of an expectation: a policy against itself gives 0, not -0
-        _expectation(teacher, teacher_logprobs - student_logprobs),
+        _negative(_expectation(teacher, gap)),
         _js(student, teacher, gap),
     )
 
 
 def entropy(logprobs: Tensor) -> Tensor:
     """Shannon entropy at each position, in nats: -sum p log p."""
-    return -_expectation(logprobs.exp(), logprobs)
+    return _negative(_expectation(logprobs.exp(), logprobs))
 
 
 def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -53,7 +52,7 @@ def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
 
 def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
     """KL(teacher || student) at each position, in nats: sum t (log t - log s)."""
-    return _expectation(teacher_logprobs.exp(), teacher_logprobs - student_logprobs)
+    return _negative(_expectation(teacher_logprobs.exp(), student_logprobs - teacher_logprobs))
 
 
 def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -80,8 +79,13 @@ def reverse_kl_k3(student_token_logprob: Tensor, teacher_token_logprob: Tensor) 
 
 
 def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
-    shared = LN2 - torch.log1p(torch.exp(-gap.abs()))  # softplus(d) = log1p(exp(-|d|)) + max(d, 0)
+    shared = gap.abs().neg_().exp_().log1p_().neg_().add_(LN2)  # softplus(d) = log1p(exp(-|d|)) + max(d, 0)
     return 0.5 * (_expectation(student, shared - (-gap).relu()) + _expectation(teacher, shared - gap.relu()))
+
+
+def _negative(values: Tensor) -> Tensor:
+    """With 0 for 0, not -0."""
+    return -values + 0.0
 
 
 def _expectation(probabilities: Tensor, values: Tensor) -> Tensor:

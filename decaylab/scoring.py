@@ -167,14 +167,19 @@ class Scorer:
         widest = max(self.student.head_width, self.teacher.head_width)
         at_once = max(1, HEAD_ELEMENTS.get(device.type, HEAD_ELEMENTS["cuda"]) // widest)
         few = max(1, STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"]) // widest)
-        parts: list[dict[str, Tensor]] = []
+        # Rows are written in place: small results kept between the chunks would pin the memory that those free.
+        found: dict[str, Tensor] = {}
         for start in range(0, len(tokens), at_once):
             chunk = slice(start, start + at_once)
             logits = self.heads[0].logits(student[chunk]), self.heads[1].logits(teacher[chunk])
             for first in range(0, len(logits[0]), few):
                 rows = slice(first, first + few)
-                parts.append(self._statistics(logits[0][rows], logits[1][rows].to(device), tokens[chunk][rows]))
-        columns = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+                part = self._statistics(logits[0][rows], logits[1][rows].to(device), tokens[chunk][rows])
+                for name, values in part.items():
+                    if name not in found:
+                        found[name] = values.new_empty((len(tokens), *values.shape[1:]))
+                    found[name][start + first : start + first + len(values)] = values
+        columns = {name: values.cpu().numpy() for name, values in found.items()}
         self._refuse_nan(columns, rollouts)
         return [_of_rollout(one, own, shown) for one, own in _split(rollouts, columns)]
 
