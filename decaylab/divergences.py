@@ -79,8 +79,12 @@ def reverse_kl_k3(student_token_logprob: Tensor, teacher_token_logprob: Tensor) 
 
 
 def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
-    shared = gap.abs().neg_().exp_().log1p_().neg_().add_(LN2)  # softplus(d) = log1p(exp(-|d|)) + max(d, 0)
-    return 0.5 * (_expectation(student, shared - (-gap).relu()) + _expectation(teacher, shared - gap.relu()))
+    above = LN2 - torch.nn.functional.softplus(gap)  # log t/m, m the even mixture; log s/m is larger by the gap
+    found: Tensor = 0.5 * (torch.linalg.vecdot(student, above + gap) + torch.linalg.vecdot(teacher, above))
+    if bool(found.isfinite().all()):
+        return found
+    apart = LN2 - torch.nn.functional.softplus(-gap)  # where the gap is infinite, the sum is not defined
+    return 0.5 * (_expectation(student, apart) + _expectation(teacher, above))
 
 
 def _negative(values: Tensor) -> Tensor:

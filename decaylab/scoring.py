@@ -226,8 +226,8 @@ def token_statistics(
         "student_top2_probability": student_top[:, 1].exp(),
         "teacher_top1_probability": teacher_top[:, 0].exp(),
         "teacher_top2_probability": teacher_top[:, 1].exp(),
-        "token_rank": rank(teacher, tokens),
-        "student_top1_rank": rank(teacher, student_ids[:, 0]),
+        "token_rank": rank(teacher, tokens, teacher_top),
+        "student_top1_rank": rank(teacher, student_ids[:, 0], teacher_top),
         "top16_overlap": common.any(2).sum(1),
         "student_overlap_mass": (student_top.exp() * common.any(2)).sum(1),
         "teacher_overlap_mass": (teacher_top.exp() * common.any(1)).sum(1),
@@ -245,9 +245,17 @@ def _scaled(logits: Tensor, temperature: float) -> Tensor:
     return wide if temperature == 1 else wide / temperature
 
 
-def rank(logprobs: Tensor, tokens: Tensor) -> Tensor:
-    """Rank of a token among [positions, vocab], from 1: one more than the ids that are more likely. Ties share a rank."""
-    return (logprobs > logprobs.gather(1, tokens[:, None])).sum(1) + 1
+def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
+    """Rank of a token among [positions, vocab], from 1: one more than the ids that are more likely. Ties share a rank.
+
+    largest: the largest values of each position, [positions, count]: only a token below all of them is searched for further.
+    """
+    own = logprobs.gather(1, tokens[:, None])
+    found = (largest > own).sum(1) + 1
+    below = (own < largest[:, -1:])[:, 0]
+    if bool(below.any()):
+        found[below] = (logprobs[below] > own[below]).sum(1) + 1
+    return found
 
 
 def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
