@@ -27,13 +27,12 @@ from decaylab.categories import CategoryRules
 from decaylab.clusters import Floats, Ints, per_problem_sums
 from decaylab.measurements import Measurement, to_frame
 from decaylab.pieces import visible
-from decaylab.statistics import ONE_PROBLEM
+from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_table import Scored, check_edges
 
 NO_TOKENS = "no tokens"
 NO_KL = "no KL to share, or that of some token is not finite"
 NOT_FINITE = "the KL of some token is not finite"
-ALIKE = "the same in every problem: no interval"
 EVERYWHERE = {"position_low": 0.0, "position_high": math.inf}
 SHARE_NAMES: dict[tm.Estimand, str] = {"tokens": "share of the total", "problems": "mean of problem shares"}
 

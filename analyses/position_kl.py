@@ -24,7 +24,7 @@ import pandas as pd
 from decaylab import token_means as tm
 from decaylab.clusters import Floats, Ints
 from decaylab.measurements import Measurement, to_frame
-from decaylab.statistics import ONE_PROBLEM
+from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_table import Scored, TokenTable, check_edges
 
 QUANTITIES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy")
@@ -212,4 +212,6 @@ def _note(cells: Cells, cell: int) -> str:
         return NO_TOKENS
     if not np.isfinite(cells.means.value[cell]):
         return cells.undefined
+    if cells.means.alike[cell]:
+        return ALIKE
     return ONE_PROBLEM if cells.means.problems[cell] < 2 else ""

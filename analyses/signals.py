@@ -25,7 +25,7 @@ from decaylab.clusters import Floats, per_problem_sums
 from decaylab.cumulative import METHOD, Bootstrapped, cumulative, horizon_of
 from decaylab.measurements import Measurement, to_frame
 from decaylab.selection import SELECTORS, Signals, select
-from decaylab.statistics import ONE_PROBLEM
+from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_means import ESTIMAND_NAMES, CellMeans, interval, means, sums_by_problem
 from decaylab.token_table import Scored, check_edges
 
@@ -95,9 +95,11 @@ class _Checkpoint:
         low, high = interval(found, level=self.settings.level)
         if unit == "fraction":
             low, high = low.clip(0, 1), high.clip(0, 1)
-        columns = [column.tolist() for column in (found.value, low, high, found.standard_error, found.problems)]
-        for condition, place, value, *ends, problems in zip(conditions, places, *columns, strict=True):
-            lacking = "" if problems > 1 else ONE_PROBLEM if problems else "nothing to average"
+        kept = (found.value, low, high, found.standard_error, found.problems, found.alike)
+        columns = [column.tolist() for column in kept]
+        for condition, place, value, *ends, problems, alike in zip(conditions, places, *columns, strict=True):
+            several = ALIKE if alike else ""
+            lacking = several if problems > 1 else ONE_PROBLEM if problems else "nothing to average"
             numbers = dict(zip(("low", "high", "standard_error"), ends), problems=problems, method=found.method)
             note = _joined(lacking, place.get("note", ""))
             yield self.row(what, condition, value, unit, **{**place, **numbers, "note": note})

@@ -26,6 +26,7 @@ from decaylab.errors import UserError
 
 END_OF_TURN = "end_of_turn"
 KEYS = {"name": str, "words": list, "pattern": str, "white_space": bool, "rest": bool}
+MOST = 100  # codes are 8 bits
 TOKENS_AT_A_TIME = 1 << 18
 LAST_SPACE = 0x3000
 SPACES = np.array([chr(code).isspace() for code in range(LAST_SPACE + 2)])  # of Unicode; the last entry: beyond
@@ -141,6 +142,8 @@ def _rules(document: Mapping[str, Any]) -> CategoryRules:
         or not all(isinstance(one, dict) for one in tables)
     ):
         raise ValueError(f"holds {', '.join(document) or 'nothing'}; allowed are tables [[category]] alone")
+    if len(tables) > MOST:
+        raise ValueError(f"holds {len(tables)} categories; at most {MOST} are possible")
     names: list[str] = []
     for table in tables:
         _check(table, names)

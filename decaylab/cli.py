@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -142,7 +144,9 @@ def _diagnose(name: str, options: DiagnosticOptions, *, as_json: bool, quiet: bo
     _hush(quiet)
     result = diagnose.diagnose(name, options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
-        _print_json(result.folder, result.notes, result.measurements)
+        _print_json(
+            result.folder, result.notes, result.measurements, {"advice": result.advice} if result.advice else {}
+        )
     else:
         diagnostic_tables.print_diagnostic(result)
 
@@ -218,9 +222,18 @@ def _spoken() -> str:
     return shlex.join(["decaylab", *sys.argv[1:]])
 
 
-def _print_json(folder: Path, notes: Sequence[str], measurements: pd.DataFrame) -> None:
-    rows = json.loads(measurements.to_json(orient="records"))
-    print(json.dumps({"run": str(folder), "notes": list(notes), "measurements": rows}))
+def _print_json(
+    folder: Path, notes: Sequence[str], measurements: pd.DataFrame, more: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Numbers in full; what is undefined is null, and infinity the text "inf", for which JSON has no number."""
+    rows = [{name: _plain(value) for name, value in row.items()} for row in measurements.to_dict("records")]
+    print(json.dumps({"run": str(folder), "notes": list(notes), **more, "measurements": rows}))
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
 
 
 def _hush(quiet: bool) -> None:

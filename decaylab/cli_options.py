@@ -132,7 +132,7 @@ PARAMETERS: dict[str, Any] = {
     "cumulative_share": _option(MEASURE, "Share of the cumulative KL at which N is read off.", kind=float),
     "horizon": _option(
         MEASURE,
-        "Last position of the cumulative KL; by default the last that 10 % of the rollouts reach.",
+        "Tokens over which the KL is cumulated; by default as many as 10 % of the rollouts, and at least 10, have written.",
         kind=int | None,
     ),
     "categories": _option(MEASURE, "A TOML file of token categories in place of the paper's six."),

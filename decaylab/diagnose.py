@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,18 +32,9 @@ from decaylab.token_table import Scored
 
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
-NOT_IDENTITY = (
-    "out",
-    "overwrite",
-    "paper",
-    "cache",
-    "batch_rows",
-    "batch_tokens",
-    "advise",
-    "decay",
-    "view_rollouts",
-    "said",
-)
+COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts")
+NOT_IDENTITY = ("out", "overwrite", "paper", "said", *COMPUTED)
+EVERY = 10**9
 
 
 @dataclass(frozen=True)
@@ -74,15 +65,27 @@ def diagnose(
     chosen = targets.resolve(options)
     options = chosen.options.resolved()
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
-    decay = _decay(options) if options.advise else None
+    _check_rollouts(command, options)
+    decay_run = _decay_run(options) if options.advise else None
     folder = store.RunFolder(_out(command, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader:
         setup = prepare(options, grader)
+        decay = _decay(decay_run, setup)
         with folder.lock():
             folder.open(_record(command, setup, chosen, spoken), overwrite=options.overwrite)
-            material = Study(setup, chosen, grader, reporter).gather(tokens=command != "behaviour")
+            material = Study(setup, chosen, grader, reporter).gather(
+                tokens=command != "behaviour", rollouts=command in ("behaviour", "submode")
+            )
             notes = (*setup.notes, *material.notes)
-            record = folder.update({"notes": list(notes), "tokens": [str(one) for one in material.folders]})
+            record = folder.update(
+                {
+                    "command": spoken,
+                    "versions": versions(),
+                    "computed": {name: getattr(options, name) for name in COMPUTED},
+                    "notes": list(notes),
+                    "tokens": [str(one) for one in material.folders],
+                }
+            )
             frame = MEASURES[command](material, _Context(options, setup, rules, folder.path.name))
             measurements.write(frame, folder.path / "measurements.parquet")
             advice = _advice(frame, decay, folder) if command == "signals" and options.advise else ""
@@ -90,10 +93,18 @@ def diagnose(
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))
 
 
+def _check_rollouts(command: str, options: DiagnosticOptions) -> None:
+    """Raises UserError where an option of sampling was given and nothing is sampled."""
+    given = [name for name in ("samples", "temperature", "top_p", "top_k") if name in options.said]
+    if options.rollouts and not options.checkpoints and command != "behaviour" and given:
+        name = given[0].replace("_", "-")
+        raise UserError(f"--{name} has no meaning here: the rollouts are those of {options.rollouts}")
+
+
 def _out(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> Path:
     """In the run that was given; or under runs/, named after the pair and the checkpoints."""
     if options.out:
-        return Path(options.out)
+        return Path(options.out).expanduser()
     if chosen.run is not None:
         return chosen.run / command
     return Path("runs") / options.folder_name(command, *(target.label for target in chosen.checkpoints))
@@ -116,12 +127,20 @@ def _record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targe
                 "content_hash": setup.problem_set.content_hash,
                 "asked": len(setup.problems),
             },
+            "rollouts_hash": _rollouts_hash(setup, chosen),
             "checkpoints": {target.label: target.contents for target in chosen.checkpoints},
             "categories": _categories(setup.options),
         },
         "versions": versions(),
         "notes": list(setup.notes),
     }
+
+
+def _rollouts_hash(setup: Setup[DiagnosticOptions], chosen: targets.Targets) -> str | None:
+    """Of the rollouts that were given, in a file or a run; None where they are sampled."""
+    if setup.external:
+        return setup.external.content_hash
+    return hashlib.sha256((chosen.rollouts / "rollouts.parquet").read_bytes()).hexdigest() if chosen.rollouts else None
 
 
 def _categories(options: DiagnosticOptions) -> str:
@@ -170,7 +189,11 @@ def _category_kl(material: Material, context: _Context) -> pd.DataFrame:
     end_ids = context.setup.student.end_ids
 
     measure: Measure = partial(category_kl.measure, settings=settings, rules=context.rules, end_ids=end_ids)
-    return with_noise_floor(measure, material.scored)
+    every = replace(
+        settings, min_count=1, top_tokens=EVERY
+    )  # what is listed on the whole may be rare among few rollouts
+    again: Measure = partial(category_kl.measure, settings=every, rules=context.rules, end_ids=end_ids)
+    return with_noise_floor(measure, material.scored, again)
 
 
 def _submode(material: Material, context: _Context) -> pd.DataFrame:
@@ -178,8 +201,8 @@ def _submode(material: Material, context: _Context) -> pd.DataFrame:
     settings = submode.Settings(options.share, options.second_mode, **context.common)
     measure: Measure = partial(submode.measure, settings=settings)
     frame = with_noise_floor(measure, material.scored)
-    if context.setup.problem_set.name != "abacus":
-        return frame
+    if not (context.setup.problem_set.name == "abacus" and context.options.of_embedded_pair):
+        return frame  # elsewhere the first character says nothing about style
     styles: pd.DataFrame = submode.measure_styles(material.rollouts, settings)
     return pd.concat([frame, styles], ignore_index=True)
 
@@ -230,11 +253,11 @@ def _advice(frame: pd.DataFrame, decay: pd.DataFrame | None, folder: store.RunFo
     return text
 
 
-def _decay(options: DiagnosticOptions) -> pd.DataFrame | None:
-    """Measurements of the decay run that was named, or of the pair's own under runs/; None where there is none.
+def _decay_run(options: DiagnosticOptions) -> Path | None:
+    """The decay run that was named, or the pair's own under runs/; None where there is none.
 
     Raises:
-        UserError: the run that was named holds no measurements, or is one of another pair.
+        UserError: what was named is no run, or one of another pair.
     """
     path = Path(options.decay) if options.decay else _default_decay(options)
     if not options.decay and not (path / "measurements.parquet").exists():
@@ -242,15 +265,47 @@ def _decay(options: DiagnosticOptions) -> pd.DataFrame | None:
     record = store.RunFolder(path).record
     if record is None:
         raise UserError(f"--decay {path} is no run folder: it holds no run.json")
-    pair = {role: record.get("identity", {}).get("options", {}).get(role) for role in ("teacher", "student")}
-    if pair != {"teacher": options.teacher, "student": options.student}:
-        if not options.decay:
-            return None
-        raise UserError(
-            f"--decay {path} was measured on {pair['teacher']} and {pair['student']}, not on {options.teacher} and "
-            f"{options.student}"
-        )
-    return measurements.read(path / "measurements.parquet")
+    there, here = (_names(one) for one in ((record.get("identity") or {}).get("options") or {}, asdict(options)))
+    if there != here and options.decay:
+        raise UserError(f"--decay {path} was measured on {there}, not on {here}")
+    return path if there == here else None
+
+
+def _names(options: Mapping[str, Any]) -> str:
+    return f"{options.get('teacher')} and {options.get('student')}"
+
+
+def _decay(path: Path | None, setup: Setup[DiagnosticOptions]) -> pd.DataFrame | None:
+    """Measurements of a decay run; None without one, or where the pair's own is of other contents.
+
+    Raises:
+        UserError: the run that was named holds no measurements, or is one of other models, problems or temperature.
+    """
+    if path is None:
+        return None
+    identity = (store.RunFolder(path).record or {}).get("identity") or {}
+    differences = store.differing(_measured(identity), _asked(setup))
+    if differences and setup.options.decay:
+        raise UserError(f"--decay {path} was measured on something else ({'; '.join(differences)})")
+    return None if differences else measurements.read(path / "measurements.parquet")
+
+
+def _measured(identity: dict[str, Any]) -> dict[str, Any]:
+    """What a decay run was measured on, as far as it must agree with what is measured now."""
+    options, problems = identity.get("options") or {}, identity.get("problems") or {}
+    models = {role: identity.get(role) or {} for role in ("teacher", "student")}
+    return {
+        **{role: model.get("content_hash") for role, model in models.items()},
+        **{"problems": (problems.get("name"), problems.get("version")), "temperature": options.get("temperature")},
+    }
+
+
+def _asked(setup: Setup[DiagnosticOptions]) -> dict[str, Any]:
+    options, problems = setup.options, setup.problem_set
+    return {
+        **{"teacher": setup.teacher.identity.content_hash, "student": setup.student.identity.content_hash},
+        **{"problems": (problems.name, problems.version), "temperature": options.temperature},
+    }
 
 
 def _default_decay(options: DiagnosticOptions) -> Path:

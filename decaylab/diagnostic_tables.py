@@ -88,10 +88,12 @@ def _compared(result: DiagnosticResult) -> str:
     identity = result.record["identity"]
     options, problems = identity["options"], identity["problems"]
     scored = f"; scored at temperature {options['score_temperature']:g}"
+    how = f"x {options['samples']} samples at T = {options['temperature']:g}, budget {options['max_tokens']} tokens"
+    if options.get("rollouts"):
+        how = f"rollouts of {options['rollouts']}"
     return (
         f"{options['student']} with {options['teacher']} as its teacher; {problems['name']}, {problems['asked']} problems "
-        f"x {options['samples']} samples at T = {options['temperature']:g}, budget {options['max_tokens']} tokens"
-        f"{'' if result.command == 'behaviour' else scored}"
+        f"{how}{'' if result.command == 'behaviour' else scored}"
     )
 
 

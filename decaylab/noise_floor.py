@@ -17,11 +17,16 @@ from decaylab.token_table import Scored
 KEY = ["what", "condition", "view", "checkpoint", "position_low", "position_high", "category", "token"]
 
 
-def with_noise_floor(measure: Callable[[Sequence[Scored]], pd.DataFrame], scored: Sequence[Scored]) -> pd.DataFrame:
+Measure = Callable[[Sequence[Scored]], pd.DataFrame]
+
+
+def with_noise_floor(measure: Measure, scored: Sequence[Scored], again: Measure | None = None) -> pd.DataFrame:
     """What ``measure`` gives, with noise_floor and under_floor filled in where the tokens were scored twice.
 
     The floor of a number is the absolute difference between two values of the very same statistic: over the rollouts
     that were scored twice, by the first route and by the second. NaN where none was.
+
+    again: measures the rollouts that were scored twice, where ``measure`` would leave out what is rare among so few.
 
     Raises ValueError where two rows share all of `KEY`.
     """
@@ -29,7 +34,7 @@ def with_noise_floor(measure: Callable[[Sequence[Scored]], pd.DataFrame], scored
     routes = _both_routes(scored)
     if not routes[0]:
         return frame
-    first, second = (_by_key(measure(route)) for route in routes)
+    first, second = (_by_key((again or measure)(route)) for route in routes)
     found = (first - second).abs().reindex(pd.MultiIndex.from_frame(frame[KEY])).to_numpy()
     effect = (frame["value"] - np.where(frame["unit"] == "ratio", 1.0, 0.0)).abs()
     return frame.assign(noise_floor=found, under_floor=effect < 2 * found)

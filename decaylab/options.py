@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from decaylab.errors import UserError
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
 CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
+LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
 
 
@@ -55,6 +57,11 @@ class PairOptions:
         """Whether the pair is the one that ships with decaylab, by its teacher."""
         return self.teacher == EMBEDDED_TEACHER
 
+    @property
+    def of_embedded_pair(self) -> bool:
+        """Whether both policies are those that ship with decaylab."""
+        return (self.teacher, self.student) == (EMBEDDED_TEACHER, EMBEDDED_STUDENT)
+
     def with_pair(self) -> Self:
         """The same with both policies, the problems and the budget chosen."""
         teacher = self.teacher or EMBEDDED_TEACHER
@@ -79,6 +86,8 @@ class PairOptions:
             raise UserError(f"--batch-rows must be at least 1, got {self.batch_rows}")
         if not 0 < self.level < 1:
             raise UserError(f"--level must lie between 0 and 1, got {self.level}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"--seed must be at least 0 and below 2^63, got {self.seed}")
         if self.answer_rule is not None and self.answer_rule not in ANSWER_RULES:
             raise UserError(f"--answer-rule must be one of {', '.join(ANSWER_RULES)}, got {self.answer_rule}")
         if not 0 <= self.temperature < math.inf:
@@ -92,7 +101,11 @@ class PairOptions:
     def folder_name(self, command: str, *more: str) -> str:
         """COMMAND-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
         names = (self.teacher or "", self.student or "", *more, self.problems or "")
-        return "-".join([command, *(re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names)])
+        words = "-".join([command, *(re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names)])
+        if len(words.encode()) <= LONGEST_NAME:
+            return words
+        digest = hashlib.sha256(words.encode()).hexdigest()[:8]
+        return f"{words.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -65,12 +65,12 @@ class ScoreKey:
     head: str
     route: str
 
-    def record(self, rollouts: Sequence[Rollout], shown: int) -> dict[str, Any]:
+    def record(self, rollouts: Sequence[Rollout]) -> dict[str, Any]:
         digest = hashlib.sha256()
         for one in rollouts:
             row = [one.rollout_id, one.student_prompt, one.teacher_prompt, one.response]
             digest.update(json.dumps(row, separators=(",", ":")).encode())
-        return {"schema": TOKENS, **self.__dict__, "rollouts": digest.hexdigest(), "shown": shown}
+        return {"schema": TOKENS, **self.__dict__, "rollouts": digest.hexdigest()}
 
 
 class ParquetColumns(Mapping[str, NDArray[np.generic]]):
@@ -103,34 +103,38 @@ def scored(
     *,
     name: str = "scoring",
     shown: int = 0,
+    part_tokens: int = 0,
 ) -> Path:
     """The folder with the scored tokens of the rollouts, from the cache or made now, part by part.
 
-    scorer: called only where something is left to score. shown: the first so many rollouts keep their top 5.
+    scorer: called only where something is left to score. shown: the first so many rollouts keep their top 5. part_tokens:
+    least tokens of a part on disk, prompts included.
 
     Raises:
         UserError: a table that is damaged or was written by another version; whatever scoring raises.
     """
-    record = key.record(rollouts, shown)
+    record = key.record(rollouts)
     text = json.dumps(record, sort_keys=True, indent=1)
     folder = cache / f"tokens-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     with store.RunFolder(folder).lock():
         _check_record(folder / "record.json", text)
-        parts = list(_parts(rollouts))
+        parts = list(_parts(rollouts, max(part_tokens, PART_TOKENS)))
         shown_ids = frozenset(one.rollout_id for one in rollouts[:shown])
         if (folder / "tokens.parquet").exists():
             check_tokens(folder / "tokens.parquet")
+            _complete_top(folder, rollouts[:shown], scorer)
             return folder
         ready: Scorer | None = None
         with reporter.stage(name, len(rollouts)) as progress:
             for number, part in enumerate(parts):
-                if (folder / f"part-{number:05d}.parquet").exists():
+                if _holds(folder / f"part-{number:05d}.parquet", part):
                     progress.skip(len(part))
                     continue
                 ready = ready or scorer()
                 _write_part(folder, number, part, ready.score(part, progress.advance, shown_ids), ready)
         _merge(folder, "top5", len(parts), TOP_SCHEMA, TOP)
         _merge(folder, "part", len(parts), SCHEMA, TOKENS)
+        _complete_top(folder, rollouts[:shown], scorer)  # a process before this one may have kept fewer
         return folder
 
 
@@ -164,18 +168,40 @@ def _check_record(path: Path, text: str) -> None:
     """Writes what the scores depend on; a record that stands there must be the same one."""
     if not path.exists():
         store.write_atomically(path, text.encode())
-    elif path.read_text() != text:
+    elif path.read_bytes() != text.encode():
         raise UserError(f"{path} belongs to other tokens under the same short name; choose another --cache")
 
 
-def _parts(rollouts: Sequence[Rollout]) -> Iterator[list[Rollout]]:
-    """Whole rollouts, in order, until a part holds at least PART_TOKENS tokens of prompts and responses."""
+def _holds(path: Path, part: Sequence[Rollout]) -> bool:
+    """Whether a part that an earlier process finished is there and holds just these rollouts."""
+    if not path.exists():
+        return False
+    held = store.read_table(path, TOKENS)["rollout_id"].unique().to_pylist()
+    return bool(held == [one.rollout_id for one in part])
+
+
+def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], Scorer]) -> None:
+    """Adds to the side table what it lacks of the rollouts that are to be viewed: those alone are scored again."""
+    path = folder / "top5.parquet"
+    held = store.read_table(path, TOP)
+    known = set(held["rollout_id"].unique().to_pylist())
+    lacking = [one for one in shown if one.rollout_id not in known]
+    if lacking:
+        found = scorer().score(lacking, shown=frozenset(one.rollout_id for one in lacking))
+        rows = [row for rollout, one in zip(lacking, found, strict=True) for row in _top_rows(rollout, one)]
+        more = pa.Table.from_pylist(rows, schema=TOP_SCHEMA)
+        both = [table.replace_schema_metadata().cast(TOP_SCHEMA) for table in (held, more)]
+        store.write_table(pa.concat_tables(both).unify_dictionaries(), path, TOP)
+
+
+def _parts(rollouts: Sequence[Rollout], part_tokens: int) -> Iterator[list[Rollout]]:
+    """Whole rollouts, in order, until a part holds at least so many tokens of prompts and responses."""
     part: list[Rollout] = []
     tokens = 0
     for rollout in rollouts:
         part.append(rollout)
         tokens += rollout.context
-        if tokens >= PART_TOKENS:
+        if tokens >= part_tokens:
             yield part
             part, tokens = [], 0
     if part:
@@ -228,6 +254,7 @@ def _merge(folder: Path, kind: str, count: int, schema: pa.Schema, schema_name: 
                     writer.write_table(store.read_table(path, schema_name).replace_schema_metadata().cast(named))
             temporary.replace(target)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise store.unwritable(target, error) from error
     for path in paths:
         path.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ from decaylab.clusters import (
 # so noisy that the plain recipe covers .88 to .91 at accuracy .99 (measured; tests/test_statistics.py has the rest).
 PSEUDO_PROBLEMS = 0.5
 UNDEFINED = (float("nan"),) * 4
+ALIKE = "the same in every problem: no interval"
 ONE_PROBLEM = "fewer than 2 problems: no interval"
 
 

@@ -137,7 +137,9 @@ class RunFolder:
             record = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is damaged ({error}); choose another folder with --out") from error
-        return dict(record)
+        if not isinstance(record, dict):
+            raise UserError(f"{path} is damaged (not an object); choose another folder with --out")
+        return record
 
     @property
     def finished(self) -> bool:

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from decaylab import external, policies, score_store, store
 from decaylab.errors import UserError
 from decaylab.grading import Grader
+from decaylab.identity import versions
 from decaylab.options import ANSWER_RULES, DiagnosticOptions
 from decaylab.policies import Policy, wider_than
 from decaylab.prepare import Setup, load_settings
@@ -50,13 +51,19 @@ class Study:
 
     def __init__(self, setup: Setup[DiagnosticOptions], targets: Targets, grader: Grader, reporter: Reporter) -> None:
         self.setup, self.targets, self.grader, self.reporter = setup, targets, grader, reporter
-        self.options, self.cache = setup.options, Path(setup.options.cache)
+        self.options, self.cache = setup.options, Path(setup.options.cache).expanduser()
         problem_ids = [problem.problem_id for problem in setup.problems]
         self.codes = {problem_id: code for code, problem_id in enumerate(problem_ids)}
-        self.material = Material()
+        self.material, self.keeps = Material(), True
 
-    def gather(self, *, tokens: bool) -> Material:
-        """Rollouts of every checkpoint, with the teacher's beside them; or, with ``tokens``, the scored tokens."""
+    def gather(self, *, tokens: bool, rollouts: bool = True) -> Material:
+        """What a diagnostic looks at.
+
+        Args:
+            tokens: score the tokens; without, the teacher's rollouts stand beside those of the students.
+            rollouts: keep the rows of the rollouts too.
+        """
+        self.keeps = rollouts
         if tokens:  # what does not fit is told before anything is sampled
             share_vocabulary(self.setup.student, self.setup.teacher)
         for target in self.targets.checkpoints:
@@ -77,13 +84,17 @@ class Study:
         return self.material
 
     def _keep(self, label: str, rollouts: pa.Table) -> None:
-        self.material.rollouts[label] = rollouts.to_pandas()
+        if self.keeps:
+            self.material.rollouts[label] = rollouts.to_pandas()
         cut_off = pc.sum(pc.equal(rollouts["stop_reason"], "length")).as_py() or 0
         if cut_off:
             self.material.notes.append(f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget")
 
     def _load(self, target: Target) -> Policy:
-        policy = policies.load(target.name, load_settings(self.options, None))
+        # A hub revision is that of the student; a local adapter finds its base there.
+        local = isinstance(policies.resolve(target.name), Path)
+        revision = self.options.student_revision if local else None
+        policy = policies.load(target.name, load_settings(self.options, revision))
         check_same_base(policy, self.setup.student)
         return policy
 
@@ -93,6 +104,14 @@ class Study:
         """Of the base student: those of the run or file that was given, or sampled."""
         setup = self.setup
         if setup.external is not None:
+            name = Path(str(self.options.rollouts)).name
+            self.material.notes.append(
+                f"the responses of {name} are encoded anew: their ids may differ from those that were sampled"
+            )
+            if self.targets.checkpoints:
+                self.material.notes.append(
+                    f"fresh: base's rollouts are those of {name}, others are sampled at T = {self.options.temperature:g}"
+                )
             return external.to_table(
                 setup.external, setup.problems, setup.student, self._grade, ANSWER_RULES, setup.prompts["student"]
             )
@@ -140,6 +159,7 @@ class Study:
             "samples": options.samples,
             "max_tokens": options.max_tokens,
             "end_ids": sorted(policy.end_ids),
+            "graded": {"rules": list(ANSWER_RULES), "math-verify": versions()["math-verify"]},
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
         with folder.lock():
@@ -180,15 +200,18 @@ class Study:
     def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
         """The rollouts up to the first token that the teacher cannot read; none of no token."""
         vocabulary = share_vocabulary(self.setup.student, self.setup.teacher)
-        found, cut = [], 0
+        found, cut, empty = [], 0, 0
         columns = ["rollout_id", "problem_id", "prompt_ids", "response_ids"]
         for row in rollouts.select(columns).to_pylist():
             response = row["response_ids"]
             length = vocabulary.readable(response)
             cut += length < len(response)
+            empty += not response
             if length:
                 prompt = self.setup.prompts["teacher"][row["problem_id"]]
                 found.append(Rollout(row["rollout_id"], tuple(row["prompt_ids"]), prompt, tuple(response[:length])))
+        if empty:
+            self.material.notes.append(f"{label}: {empty} of {len(rollouts)} rollouts hold no token, left out")
         if cut:
             told = f"{label}: {cut} of {len(rollouts)} rollouts hold a token that the teacher lacks: scored up to it"
             self.material.notes.append(told)
@@ -212,12 +235,21 @@ class Study:
                         stack.enter_context(teacher.wider())
                 return Scorer(policy, teacher, settings, self.reporter.note)
 
-            return score_store.scored(rollouts, key, scorer, self.cache, self.reporter, name=name, shown=shown)
+            return score_store.scored(
+                rollouts,
+                key,
+                scorer,
+                self.cache,
+                self.reporter,
+                name=name,
+                shown=shown,
+                part_tokens=4 * options.batch_tokens,
+            )
 
     def _content(self, policy: Policy, wider: bool) -> str:
         if not wider:
             return f"{policy.identity.contents} {policy.precision}"
-        return f"{policy.identity.contents} {wider_than(policy.weights.dtype)} on {policy.weights.device.type}"
+        return f"{policy.identity.contents} {policy.precision}, widened to {wider_than(policy.weights.dtype)}"
 
 
 def _digest(value: Any) -> str:

@@ -8,6 +8,7 @@ model folder     knows nothing: --student and --teacher must be said
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ OWN_OPTIONS = (
     "batch_rows",
     "trust_remote_code",
 )
-SAMPLED = ("temperature", "top_p", "top_k", "max_tokens")
+SAMPLED = ("temperature", "top_p", "top_k", "max_tokens", "samples", "seed")
 BASE, TEACHER = "base", "teacher"
 
 
@@ -81,6 +82,15 @@ def resolve(options: DiagnosticOptions) -> Targets:
     for name in options.checkpoints:
         folder = _run_folder(Path(name))
         holds_rollouts = folder == Path(name) and (folder / "rollouts.parquet").exists()
+        if (
+            folder == Path(name)
+            and not holds_rollouts
+            and not any(Path(name).glob("*-[0-9]*"))
+            and not _is_model(Path(name))
+        ):
+            raise UserError(
+                f"{name} is a run folder with neither rollouts nor checkpoints; give the run or model that it measured"
+            )
         mine = _knows(Path(name if holds_rollouts else policies.resolve(name)), folder)
         clash = [key for key in ("student", "teacher") if key in known and key in mine and known[key] != mine[key]]
         if clash:
@@ -90,23 +100,37 @@ def resolve(options: DiagnosticOptions) -> Targets:
         known = {**mine, **known}
         run = run or folder
         if holds_rollouts:
-            if rollouts is not None:
-                raise UserError(f"two runs with rollouts, {rollouts} and {folder}: give the one to look at")
-            rollouts, sampled = folder, mine
+            if rollouts is not None or options.rollouts:
+                raise UserError(f"two sources of rollouts, {rollouts or options.rollouts} and {folder}: give one")
+            rollouts, sampled = Path(name), mine
+            if mine.get("rollouts"):  # those came from a file, which is read again
+                _check_unchanged(rollouts, Path(mine["rollouts"]))
         else:
             names.append(name)
     given = {key: getattr(options, key) or known.get(key) for key in ("student", "teacher")}
     if names and any(_embedded(str(given["student"])) == name for name in EMBEDDED):
         given["teacher"] = given["teacher"] or "abacus-teacher"
     if names and not all(given.values()):
-        missing = " and ".join(f"--{key}" for key, value in given.items() if not value)
-        raise UserError(f"{names[0]} does not say what it was trained from or by whom: give {missing}")
+        lacking = [key for key, value in given.items() if not value]
+        words = " or ".join(
+            {"student": "what it was trained from", "teacher": "which teacher it had"}[key] for key in lacking
+        )
+        raise UserError(f"{names[0]} does not say {words}: give {' and '.join(f'--{key}' for key in lacking)}")
     unsaid = {field.name for field in dataclasses.fields(options) if getattr(options, field.name) == field.default}
     unsaid = unsaid - options.said | ({"columns"} if not options.columns else set())
     taken = {key: value for key, value in known.items() if key in unsaid and key not in OWN_OPTIONS}
     chosen = dataclasses.replace(options, **{**taken, **given})
     _check_sampling(chosen, sampled)
-    return Targets(chosen, _labelled(names), run, rollouts)
+    return Targets(chosen, _labelled(names), run, None if chosen.rollouts else rollouts)
+
+
+def _check_unchanged(run: Path, file: Path) -> None:
+    """Raises UserError unless the file that a run's rollouts came from still holds them."""
+    wanted = (RunFolder(run).record or {}).get("identity", {}).get("rollouts_hash")
+    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+        raise UserError(
+            f"{run} was made from {file}, which is gone or has changed; give what holds the rollouts now by --rollouts"
+        )
 
 
 def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None:
@@ -116,6 +140,10 @@ def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None
         if there is not None and here != there:
             name = f"--{key.replace('_', '-')}"
             raise UserError(f"{name} {here}: the rollouts of the run were sampled with {there}; say {name} {there}")
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -134,7 +162,7 @@ def _knows(path: Path, run: Path | None) -> dict[str, Any]:
             raise UserError(f"{config} is damaged ({error})") from error
     if run is not None:
         record = RunFolder(run).record or {}
-        options = record.get("identity", {}).get("options", {})
+        options = (record.get("identity") or {}).get("options") or {}
         fields = {field.name for field in dataclasses.fields(PairOptions)}
         found |= {key: value for key, value in options.items() if key in fields}
     return {key: _embedded(value) if key in ("student", "teacher") else value for key, value in found.items()}

@@ -78,6 +78,11 @@ class CellMeans:
         return np.asarray(np.sqrt(factor * (self.influence**2).sum(axis=0)))
 
     @property
+    def alike(self) -> NDArray[np.bool_]:
+        """Whether every problem says the same, [cells]: their spread, 0, tells nothing of other problems."""
+        return np.asarray(self.standard_error <= 1e-12 * np.abs(self.value))
+
+    @property
     def method(self) -> str:
         """The interval's name."""
         return "jackknife over problems, t" + (" on the log scale" if self.log_scale else "")
@@ -142,13 +147,15 @@ def _paired(
 def interval(estimate: CellMeans, *, level: float = 0.95, critical: float | None = None) -> tuple[Floats, Floats]:
     """Low and high, [cells]: Student's t with the effective number of problems less 1, at least 1, degrees of freedom.
 
-    NaN with fewer than 2 problems. On the log scale a value of 0 or less, which has no logarithm, is taken as it stands.
+    NaN with fewer than 2 problems, or where all say the same. On the log scale a value of 0 or less, which has no logarithm,
+    is taken as it stands.
 
     critical: multiplier of a simultaneous band (`band_multiplier`), turned into the level that each cell must hold alone.
     """
     check_fraction("level", level)
     tail = 1 - level if critical is None else 2 * stdtr(_taking_part(estimate).sum() - 1, -critical)
-    reach = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 1 - tail / 2) * estimate.standard_error
+    multiplier = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 1 - tail / 2)
+    reach = np.where(estimate.alike, np.nan, multiplier * estimate.standard_error)
     if not estimate.log_scale:
         return estimate.value - reach, estimate.value + reach
     positive = estimate.value > 0

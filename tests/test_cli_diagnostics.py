@@ -196,8 +196,11 @@ def test_an_option_that_says_its_default_goes_before_what_a_run_knows(tmp_path: 
     assert taken.code == 0
     options = json.loads((tmp_path / "run" / "behaviour" / "run.json").read_text())["identity"]["options"]
     assert (options["samples"], options["limit"], options["max_tokens"]) == (1, 2, 16)
-    assert decaylab("behaviour", tmp_path / "run", "--samples", 4, "--out", tmp_path / "said", *where).code == 0
-    assert json.loads((tmp_path / "said" / "run.json").read_text())["identity"]["options"]["samples"] == 4
+    said = decaylab("behaviour", tmp_path / "run", "--samples", 4, "--out", tmp_path / "said", *where)
+    assert (said.code, said.complaint) == (
+        2,
+        "--samples 4: the rollouts of the run were sampled with 1; say --samples 1",
+    )
 
 
 # Bad input
@@ -259,7 +262,9 @@ def test_a_folder_that_is_neither_model_adapter_nor_run_is_one_line(command: str
 
 def test_a_model_folder_alone_asks_for_its_pair(checkpoint: Path, tmp_path: Path) -> None:
     complaint = decaylab("position-kl", checkpoint, "--out", tmp_path / "run").complaint
-    assert complaint.endswith("step-7 does not say what it was trained from or by whom: give --student and --teacher")
+    assert complaint.endswith(
+        "step-7 does not say what it was trained from or which teacher it had: give --student and --teacher"
+    )
     assert "the same checkpoint is named twice" in decaylab("behaviour", checkpoint, f"{checkpoint}/", *PAIR).complaint
 
 

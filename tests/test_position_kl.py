@@ -184,7 +184,8 @@ def test_an_unchanged_checkpoint_has_changed_by_exactly_nothing() -> None:
     frame = measure(pair(many(0), many(0)), Settings((0, 4), 4))
     for what, expected in (("reverse_kl_change", 0), ("reverse_kl_relative_change", 0), ("cascade_ratio", 1)):
         rows = frame[frame["what"] == what]
-        assert (rows[["value", "low", "high"]] == expected).all().all()
+        assert (rows["value"] == expected).all() and rows[["low", "high"]].isna().all().all()
+        assert set(rows.note) == {"the same in every problem: no interval"}
 
 
 def test_the_seed_moves_bands_alone_and_the_level_moves_intervals() -> None:

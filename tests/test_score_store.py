@@ -227,11 +227,18 @@ def test_whatever_scores_depend_on_gives_another_key(rollouts: list[Rollout], ke
     assert stored(undisturbed.parent, never) == undisturbed
 
 
-def test_more_rollouts_for_viewing_are_another_table(undisturbed: Path, tmp_path: Path, scorer: Scorer) -> None:
+def test_more_rollouts_for_viewing_are_added_and_they_alone_scored(
+    undisturbed: Path, tmp_path: Path, scorer: Scorer
+) -> None:
     folder = scored(ROLLOUTS, KEY, lambda: scorer, tmp_path, Reporter(quiet=True), shown=0)
-    assert folder.name != undisturbed.name
+    assert folder.name == undisturbed.name
     assert pq.read_metadata(folder / "top5.parquet").num_rows == 0
+    scored(ROLLOUTS, KEY, lambda: scorer, tmp_path, Reporter(quiet=True), shown=SHOWN)
     assert (folder / "tokens.parquet").read_bytes() == (undisturbed / "tokens.parquet").read_bytes()
+    names = ["rollout_id", "position", "policy", "ids"]
+    late, early = (pq.read_table(one / "top5.parquet").select(names).to_pylist() for one in (folder, undisturbed))
+    assert late == early
+    scored(ROLLOUTS, KEY, never, tmp_path, Reporter(quiet=True), shown=SHOWN)
 
 
 def test_the_record_of_other_tokens_under_the_same_short_name_is_refused(undisturbed: Path, tmp_path: Path) -> None:
@@ -246,7 +253,7 @@ def test_the_record_of_other_tokens_under_the_same_short_name_is_refused(undistu
 def test_the_record_says_what_the_scores_depend_on(undisturbed: Path) -> None:
     record = json.loads((undisturbed / "record.json").read_text())
     assert {name: record[name] for name in ("student", "teacher", "temperature", "head", "route")} == KEY.__dict__
-    assert (record["schema"], record["shown"], len(record["rollouts"])) == ("decaylab.tokens/1", SHOWN, 64)
+    assert (record["schema"], len(record["rollouts"])) == ("decaylab.tokens/1", 64)
 
 
 # Going on after an end at any moment

@@ -97,7 +97,7 @@ def test_what_is_said_goes_before_what_an_adapter_knows(folders: Path) -> None:
 
 
 def test_an_adapter_without_a_teacher_asks_for_the_teacher_alone(folders: Path) -> None:
-    with pytest.raises(UserError, match=r"on-first does not say .* by whom: give --teacher$"):
+    with pytest.raises(UserError, match=r"on-first does not say which teacher it had: give --teacher$"):
         named(folders / "on-first")
 
 
@@ -167,8 +167,9 @@ def test_what_is_said_goes_before_what_a_run_knows(tmp_path: Path) -> None:
 
 def test_what_is_said_goes_before_what_a_run_knows_where_it_is_the_default_too(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "decay", rollouts=True, samples=2, limit=5)
-    assert named(run, samples=4, said=frozenset({"samples"})).options.samples == 4
     assert named(run, samples=4).options.samples == 2
+    with pytest.raises(UserError, match="--samples 4: the rollouts of the run were sampled with 2"):
+        named(run, samples=4, said=frozenset({"samples"}))
 
 
 def test_checkpoints_in_a_run_know_what_the_run_knows(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_without_rollouts_or_checkpoints_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds neither"):
+    with pytest.raises(UserError, match="stopped is a run folder with neither rollouts nor checkpoints"):
         named(run_folder(tmp_path / "stopped"))
 
 
@@ -271,7 +272,7 @@ def test_runs_of_two_teachers_are_refused(tmp_path: Path) -> None:
 
 def test_two_runs_with_rollouts_are_refused(tmp_path: Path) -> None:
     runs = [run_folder(tmp_path / name, rollouts=True, teacher="t", student="s") for name in ("one", "two")]
-    with pytest.raises(UserError, match="two runs with rollouts, .*one and .*two: give the one to look at"):
+    with pytest.raises(UserError, match="two sources of rollouts, .*one and .*two: give one"):
         named(*runs)
 
 

@@ -164,9 +164,8 @@ def test_a_common_factor_is_known_exactly_however_problems_differ() -> None:
     before = estimated(tokens(5))
     values, codes, cells = tokens(5)
     found = ratio(estimated((0.9 * values, codes, cells)), before)
-    low, high = interval(found)
     assert found.value == pytest.approx(np.full(3, 0.9))
-    assert low == pytest.approx(np.full(3, 0.9)) and high == pytest.approx(np.full(3, 0.9))
+    assert found.alike.all() and np.isnan(interval(found)).all()  # no spread tells nothing of other problems
     unpaired = np.hypot(1, 1) * before.standard_error / before.value
     assert np.all(unpaired > 0.1)
 
@@ -216,8 +215,8 @@ def test_exact_zeros_stay_zero_and_nothing_is_a_multiple_of_zero() -> None:
     counts = np.full((4, 1), 5.0)
     zero, some = means(np.zeros((4, 1)), counts), means(np.array([[1.0], [2], [3], [4]]), counts)
     for found in (zero, difference(some, some), ratio(zero, some)):
-        low, high = interval(found)
-        assert (found.value[0], found.standard_error[0], low[0], high[0]) == (0, 0, 0, 0)
+        assert (found.value[0], found.standard_error[0]) == (0, 0)
+        assert np.isnan(interval(found)).all()
     for found in (ratio(some, zero), ratio(zero, zero)):
         assert np.isnan([found.value[0], found.standard_error[0], *np.ravel(interval(found))]).all()
 
