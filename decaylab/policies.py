@@ -258,7 +258,7 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
     from peft import PeftModel
     from safetensors import SafetensorError
 
-    base_name = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path")
+    base_name = adapter_base(path)
     if not base_name:
         raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
     if not (path / "adapter_model.safetensors").exists():
@@ -280,6 +280,22 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
     tokenizer = load_tokenizer(name, path if own_tokenizer else base_path, settings)
     identity = PolicyIdentity(name, "adapter", "", hash_folder(path), base_identity)
     return Policy(name, model.eval(), tokenizer, identity, settings)
+
+
+def adapter_base(path: Path) -> str | None:
+    """The base that an adapter folder names; None where it names none.
+
+    Raises:
+        UserError: its configuration is damaged.
+    """
+    config = path / "adapter_config.json"
+    try:
+        base = json.loads(config.read_text()).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{config} is damaged ({error})") from error
+    if base is not None and not isinstance(base, str):
+        raise UserError(f"{config} is damaged (base_model_name_or_path is {base!r}, not a name)")
+    return base
 
 
 def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedTokenizerBase:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,12 +153,8 @@ def _run_folder(path: Path) -> Path | None:
 def _knows(path: Path, run: Path | None) -> dict[str, Any]:
     """Options of the pair that a checkpoint's folder records, with the embedded policies under their own names."""
     found: dict[str, Any] = {}
-    config = path / "adapter_config.json"
-    if config.is_file():
-        try:
-            found["student"] = json.loads(config.read_text()).get("base_model_name_or_path")
-        except ValueError as error:
-            raise UserError(f"{config} is damaged ({error})") from error
+    if (path / "adapter_config.json").is_file():
+        found["student"] = policies.adapter_base(path)
     if run is not None:
         record = RunFolder(run).record or {}
         options = (record.get("identity") or {}).get("options") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -271,3 +272,17 @@ def test_the_published_category_table_lies_in_the_same_cells() -> None:
 def test_edges_ascend_from_0(edges: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="edges must ascend from 0"):
         Settings(edges=edges)
+
+
+def test_a_token_that_is_rare_among_few_rollouts_has_its_noise_floor_too() -> None:
+    """Listed for 4 occurrences on the whole, of which 1 was scored twice."""
+    whole = table([(problem, [("a", 1.0), ("b", 2.0)]) for problem in range(4)], 4)
+    again = table([(0, [("a", 1.5), ("b", 2.0)])], 4)
+    twice = np.array([True, False, False, False])
+    entries = [Scored("base", "fresh", whole, twice, again)]
+    settings = Settings((0,), min_count=4, top_tokens=5)
+    rules = CategoryRules.load(None)
+    every = partial(measure, settings=replace(settings, min_count=1), rules=rules, end_ids=())
+    frame = with_noise_floor(partial(measure, settings=settings, rules=rules, end_ids=()), entries, every)
+    floors = frame[frame.what == "token_mean_reverse_kl"].set_index("token").noise_floor
+    assert floors.to_dict() == {"a": 0.5, "b": 0.0}

@@ -17,6 +17,7 @@ from tiny_models import byte_tokenizer, save_folder
 from transformers import AutoModelForCausalLM
 
 from decaylab import diagnose, measurements
+from decaylab.options import Options
 from decaylab.transformers_engine import TransformersEngine
 
 COMMANDS = ("position-kl", "category-kl", "submode", "signals", "behaviour")
@@ -203,12 +204,44 @@ def test_an_option_that_says_its_default_goes_before_what_a_run_knows(tmp_path: 
     )
 
 
+def test_infinity_is_text_in_json_and_small_numbers_are_whole(cache: Path, tmp_path: Path) -> None:
+    small = ("--limit", "3", "--samples", "1", "--cache", cache, "--out", tmp_path / "out", "--json", "--quiet")
+    rows = json.loads(decaylab("position-kl", *small).out)["measurements"]
+    whole = next(row for row in rows if row["what"] == "mean_js")
+    stored = pd.read_parquet(tmp_path / "out" / "measurements.parquet")
+    assert whole["position_high"] == "inf" and whole["band_low"] is None
+    assert whole["noise_floor"] == stored[stored.what == "mean_js"].noise_floor.iloc[0]
+
+
+def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) -> None:
+    rows = [{"question": "1 + 1?", "answer": "2", "response": "1+1=2\n\\boxed{2}"}] * 2
+    file = write_lines(tmp_path / "theirs.jsonl", *rows, {**rows[0], "response": "", "stop_reason": "length"})
+    where = ("--cache", cache, "--out", tmp_path / "out", "--floor-problems", "0")
+    first = decaylab("position-kl", "--rollouts", file, *where)
+    assert first.code == 0
+    assert "rollouts of " in first.out and "samples at T" not in first.out
+    assert "1 of 3 rollouts hold no token, left out" in first.out and "are encoded anew" in first.out
+    write_lines(file, *rows)
+    assert "holds a run of another configuration" in decaylab("position-kl", "--rollouts", file, *where).complaint
+    said = decaylab("position-kl", "--rollouts", file, "--samples", 4, *where)
+    assert said.complaint.startswith("--samples has no meaning here: the rollouts are those of ")
+
+
+def test_many_checkpoints_make_no_folder_name_that_is_too_long() -> None:
+    long, other = (Options().with_pair().folder_name("position-kl", *labels) for labels in (LABELS, LABELS[1:]))
+    assert len(long) <= 120 and long != other
+
+
+LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
+
+
 # Bad input
 
 
 @pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
+        ("position-kl", "--seed -1", "--seed must be at least 0 and below 2^63, got -1"),
         ("position-kl", "--bins 0,10,5", "--bins must begin with 0 and increase, got 0,10,5"),
         ("position-kl", "--bins 0,5,5", "--bins must begin with 0 and increase, got 0,5,5"),
         ("position-kl", "--bins 5,10", "--bins must begin with 0 and increase, got 5,10"),

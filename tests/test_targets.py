@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -251,6 +252,38 @@ def test_a_damaged_record_is_named(file: str, tmp_path: Path) -> None:
     (tmp_path / "rollouts.parquet").write_bytes(b"")
     with pytest.raises(UserError, match=f"{file} is damaged"):
         named(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"base_model_name_or_path": 5}'])
+def test_an_adapter_configuration_of_another_shape_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(UserError, match="adapter_config.json is damaged"):
+        named(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", '"x"'])
+def test_a_record_that_is_no_object_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(content)
+    (tmp_path / "rollouts.parquet").write_bytes(b"")
+    with pytest.raises(UserError, match="run.json is damaged"):
+        named(tmp_path)
+
+
+def test_a_run_that_came_from_a_file_is_measured_on_that_file_while_it_holds_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("{}")
+    run = run_folder(tmp_path / "decay", rollouts=True, **{"teacher": "t", "student": "s"})
+    record = json.loads((run / "run.json").read_text())
+    record["identity"]["options"]["rollouts"] = str(file)
+    record["identity"]["rollouts_hash"] = hashlib.sha256(b"{}").hexdigest()
+    (run / "run.json").write_text(json.dumps(record))
+    found = named(run)
+    assert (found.options.rollouts, found.rollouts) == (str(file), None)
+    file.write_text("{ }")
+    with pytest.raises(UserError, match="was made from .*theirs.jsonl, which is gone or has changed"):
+        named(run)
+    with pytest.raises(UserError, match="two sources of rollouts, mine.jsonl and .*decay: give one"):
+        named(run, rollouts="mine.jsonl")
 
 
 def test_adapters_of_two_bases_are_refused(folders: Path) -> None:
