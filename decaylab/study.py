@@ -34,6 +34,8 @@ from decaylab.token_table import Scored
 from decaylab.transformers_engine import TransformersEngine
 from decaylab.vocabularies import share_vocabulary
 
+BATCHES_A_PART = 4  # at least, so that large batches are not cut short by the parts on disk
+
 
 @dataclass
 class Material:
@@ -243,7 +245,7 @@ class Study:
                 self.reporter,
                 name=name,
                 shown=shown,
-                part_tokens=4 * options.batch_tokens,
+                part_tokens=BATCHES_A_PART * options.batch_tokens,
             )
 
     def _content(self, policy: Policy, wider: bool) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from command_line import DATA, Outcome, _SharedGrader, contents, decaylab, start
 
-from decaylab import diagnose, measurements, policies, prepare, run, score_store, store
+from decaylab import diagnose, measurements, policies, prepare, run, score_store, store, study
 from decaylab.errors import UserError
 from decaylab.noise_floor import KEY
 from decaylab.options import DiagnosticOptions, Options
@@ -40,8 +40,8 @@ PART_TOKENS = 200
 # A process that goes on to a certain place and stays there until it is killed.
 STALLS = f"""
 import time
-from decaylab import diagnose, score_store, store
-score_store.PART_TOKENS = {PART_TOKENS}
+from decaylab import diagnose, score_store, store, study
+score_store.PART_TOKENS, study.BATCHES_A_PART = {PART_TOKENS}, 0
 diagnose._draw = lambda *more: None
 
 def stall(owner, name, calls, before=False):
@@ -68,6 +68,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnose, "Grader", _SharedGrader)
     monkeypatch.setattr(run, "Grader", _SharedGrader)
     monkeypatch.setattr(score_store, "PART_TOKENS", PART_TOKENS)
+    monkeypatch.setattr(study, "BATCHES_A_PART", 0)
 
 
 @pytest.fixture(scope="module")
