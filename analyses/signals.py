@@ -24,7 +24,7 @@ import pandas as pd
 from decaylab.clusters import Floats, per_problem_sums
 from decaylab.cumulative import METHOD, Bootstrapped, cumulative, horizon_of
 from decaylab.measurements import Measurement, to_frame
-from decaylab.selection import SELECTORS, Signals, select
+from decaylab.selection import Signals, select
 from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_means import ESTIMAND_NAMES, CellMeans, interval, means, sums_by_problem
 from decaylab.token_table import Scored, check_edges
@@ -43,6 +43,19 @@ CURVES = {
     "mass": "sum over tokens",
 }
 OVER_ROLLOUTS = "mean over rollouts"
+READ = ("reverse_kl", "student_entropy", "teacher_entropy")
+SELECTORS = (  # compared here: the windows, random, and the paper's signals and products, each at the same budget
+    "prefix",
+    "suffix",
+    "middle",
+    "random",
+    "top-reverse-kl",
+    "top-student-entropy",
+    "top-teacher-entropy",
+    "top-reverse-kl-x-student-entropy",
+    "top-teacher-entropy-x-student-entropy",
+    "top-all-three",
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,9 @@ class _Checkpoint:
 
     def __init__(self, one: Scored, settings: Settings) -> None:
         self.one, self.settings, self.tokens = one, settings, one.tokens
-        columns = (np.asarray(one.tokens[name], dtype=np.float64) for name in Signals._fields)
-        self.signals = Signals(*columns)
+        columns = [np.asarray(one.tokens[name], dtype=np.float64) for name in READ]
+        unread = np.broadcast_to(np.nan, len(one.tokens))  # stands for a column without its memory
+        self.signals = Signals(*columns, *[unread] * 2)
 
     def rows(self) -> Iterable[Measurement]:
         yield from self.by_position()
@@ -216,7 +230,7 @@ class _Checkpoint:
             "estimand": OVER_ROLLOUTS,
             "note": note,
         }
-        names, crossed = list(SELECTORS), ["|".join(pair) for pair in itertools.combinations(SELECTORS, 2)]
+        names, crossed = SELECTORS, ["|".join(pair) for pair in itertools.combinations(SELECTORS, 2)]
         for what, unit, conditions, values in (
             ("selector_overlap", "fraction", crossed, shared),
             ("selector_kl_share", "fraction", names, covered),

@@ -29,17 +29,17 @@ def divergences(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Divergenc
     student, teacher = student_logprobs.exp(), teacher_logprobs.exp()
     gap = student_logprobs - teacher_logprobs
     return Divergences(
-        _negative(_expectation(student, student_logprobs)),
-        _negative(_expectation(teacher, teacher_logprobs)),
-        _expectation(student, gap),
-        _negative(_expectation(teacher, gap)),
+        _negative(expectation(student, student_logprobs)),
+        _negative(expectation(teacher, teacher_logprobs)),
+        expectation(student, gap),
+        _negative(expectation(teacher, gap)),
         _js(student, teacher, gap),
     )
 
 
 def entropy(logprobs: Tensor) -> Tensor:
     """Shannon entropy at each position, in nats: -sum p log p."""
-    return _negative(_expectation(logprobs.exp(), logprobs))
+    return _negative(expectation(logprobs.exp(), logprobs))
 
 
 def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -47,12 +47,12 @@ def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
 
     Infinite where the student writes what the teacher never would. Source: arXiv 2605.27028, section 3.
     """
-    return _expectation(student_logprobs.exp(), student_logprobs - teacher_logprobs)
+    return expectation(student_logprobs.exp(), student_logprobs - teacher_logprobs)
 
 
 def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
     """KL(teacher || student) at each position, in nats: sum t (log t - log s)."""
-    return _negative(_expectation(teacher_logprobs.exp(), student_logprobs - teacher_logprobs))
+    return _negative(expectation(teacher_logprobs.exp(), student_logprobs - teacher_logprobs))
 
 
 def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
     if bool(found.isfinite().all()):
         return found
     apart = LN2 - torch.nn.functional.softplus(-gap)  # where the gap is infinite, the sum is not defined
-    return 0.5 * (_expectation(student, apart) + _expectation(teacher, above))
+    return 0.5 * (expectation(student, apart) + expectation(teacher, above))
 
 
 def _negative(values: Tensor) -> Tensor:
@@ -92,8 +92,8 @@ def _negative(values: Tensor) -> Tensor:
     return -values + 0.0
 
 
-def _expectation(probabilities: Tensor, values: Tensor) -> Tensor:
-    """Sum of p x over the last axis; where p is 0 the term is 0, whatever x is."""
+def expectation(probabilities: Tensor, values: Tensor) -> Tensor:
+    """Sum of p x over the last axis: where p is 0 the term is 0, whatever x is."""
     found: Tensor = torch.linalg.vecdot(probabilities, values)
     if not bool(found.isfinite().all()):
         found = torch.linalg.vecdot(probabilities, torch.where(probabilities > 0, values, 0.0))

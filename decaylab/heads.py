@@ -40,7 +40,8 @@ class _HandsThrough(nn.Module):
 
 
 class Head:
-    """States of a policy's model at chosen positions, and the logits that follow from them.
+    """States of a policy's model at chosen positions, and the logits that follow from them; whether gradients are kept is the
+    caller's to say.
 
     Without a shell of its own (``shell`` is None) states are the model's own logits: computed one row at a time, but those of
     a batch's responses are held together.
@@ -61,7 +62,6 @@ class Head:
                 "float32 either; say --head model"
             )
 
-    @torch.inference_mode()
     def states(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """What `logits` needs at the positions (rows, columns) of right-padded ids [rows, time]: [positions, width].
 
@@ -76,7 +76,6 @@ class Head:
             parts.append(self.model(input_ids=ids[row : row + 1, : int(own.max()) + 1], use_cache=False).logits[0, own])
         return torch.cat(parts)
 
-    @torch.inference_mode()
     def logits(self, states: Tensor) -> Tensor:
         """Logits in float32 or the model's precision, [positions, vocab], of states [positions, width]."""
         if self.shell is None:

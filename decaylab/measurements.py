@@ -17,7 +17,7 @@ import pyarrow as pa
 from decaylab import store
 from decaylab.errors import UserError
 
-SCHEMA = "decaylab.measurements/2"
+SCHEMA = "decaylab.measurements/3"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Measurement:
     prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number without one.
     position_low, position_high: a bin of response positions, the upper end not in it; infinity where it is open.
     category, token: of the tokens behind the number.
+    selector, rollout_length, step, training_seed: how the student was trained; infinity is a full rollout.
     noise_floor: how much the same number, over the rollouts scored twice, changes with the route of scoring;
     under_floor: it is less than twice that.
     low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all lengths at once.
@@ -50,6 +51,10 @@ class Measurement:
     position_high: float = math.nan
     category: str = ""
     token: str = ""
+    selector: str = ""
+    rollout_length: float = math.nan
+    step: float = math.nan
+    training_seed: float = math.nan
     low: float = math.nan
     high: float = math.nan
     band_low: float = math.nan

@@ -13,10 +13,11 @@ from decaylab.grading import Grader
 from decaylab.options import DiagnosticOptions, Options
 from decaylab.policies import LoadSettings, Policy
 from decaylab.problems import Problem, ProblemSet, load_problems
+from decaylab.training_options import TrainOptions
 from decaylab.vocabularies import compare_vocabularies
 
 GRADING_WORKERS = 2
-Chosen = TypeVar("Chosen", Options, DiagnosticOptions)
+Chosen = TypeVar("Chosen", Options, DiagnosticOptions, TrainOptions)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def prepare(options: Chosen, grader: Grader) -> Setup[Chosen]:
         policies.resolve(name)  # a misspelt name is told before anything is fetched
     theirs = external.read(Path(options.rollouts)) if options.rollouts else None
     problem_set = _problem_set(options, theirs)
-    asked, notes = _gradable(problem_set, grader)
+    asked, notes = gradable(problem_set, grader)
     if theirs:
         listed = {rollout.problem_id for rollout in theirs.rollouts}
         known = tuple(problem for problem in asked if problem.problem_id in listed)
@@ -59,9 +60,9 @@ def prepare(options: Chosen, grader: Grader) -> Setup[Chosen]:
     student_name = str(options.student)
     load = policies.load if needs_student else policies.load_tokenizer_only
     student = load(student_name, load_settings(options, options.student_revision))
-    prompts = _prompts(options, student, teacher, asked, problem_set.instruction)
+    prompts = prompts_of(options, student, teacher, asked, problem_set.instruction)
     setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
-    return dataclasses.replace(setup, pair_notes=_fit(setup))
+    return dataclasses.replace(setup, pair_notes=fit(setup))
 
 
 def load_settings(options: Chosen, revision: str | None) -> LoadSettings:
@@ -89,7 +90,7 @@ def _problem_set(options: Chosen, theirs: external.ExternalRollouts | None) -> P
     )
 
 
-def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+def gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """The problems whose gold answer can be compared with, and a sentence about the others."""
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
     told = f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer"
@@ -108,7 +109,7 @@ def _gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, .
     return asked, tuple(notes)
 
 
-def _prompts(
+def prompts_of(
     options: Chosen, student: Policy, teacher: Policy, problems: tuple[Problem, ...], instruction: str
 ) -> dict[str, dict[str, tuple[int, ...]]]:
     """Prompt ids by role and problem. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt."""
@@ -125,7 +126,7 @@ def _prompts(
     return own
 
 
-def _fit(setup: Setup[Chosen]) -> tuple[str, ...]:
+def fit(setup: Setup[Chosen]) -> tuple[str, ...]:
     """Checks the budget against both contexts; says what the vocabularies do not share."""
     budget = int(setup.options.max_tokens or 0)
     for role, policy in (("student", setup.student), ("teacher", setup.teacher)):

@@ -1,6 +1,7 @@
 r"""What is asked, where it comes from, and which version of it.
 
     load_problems("abacus")                                  # the generated world, the same on every machine
+    load_problems("abacus-train", limit=3200)                # other problems of it, to train on
     load_problems("math500", limit=50)                       # from the hub; gsm8k likewise
     load_problems("math500:math500.jsonl")                   # a local copy of a known set
     load_problems("mine.jsonl", columns={"question": "q", "answer": "gold"})
@@ -30,6 +31,8 @@ from decaylab.problem_files import FILE_SUFFIXES, Columns, Row, find_columns, go
 
 TEST_SEED, TEST_COUNT = 0, 2000
 """The abacus problems that are asked; the recipe of the embedded pair never trains on one of them."""
+TRAIN_SEED, TRAIN_COUNT = 2, 5000
+"""The abacus problems that students are trained on; how many are taken when no limit is given."""
 GENERATED_COUNT = 100
 """Problems taken from a generated set (abacus, gym) when no limit is given."""
 BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -124,8 +127,8 @@ def load_problems(
     """The problems that ``spec`` names, in their own order; with ``limit``, the first ones.
 
     Args:
-        spec: ``abacus``; ``math500`` or ``gsm8k``, from the hub; ``math500:FILE`` or ``gsm8k:FILE``; a .jsonl, .json or
-            .parquet file; a hub data set ``owner/name`` or ``owner/name:config``; ``gym:TASK``.
+        spec: ``abacus`` or ``abacus-train``; ``math500`` or ``gsm8k``, from the hub; ``math500:FILE`` or ``gsm8k:FILE``;
+            a .jsonl, .json or .parquet file; a hub data set ``owner/name`` or ``owner/name:config``; ``gym:TASK``.
         limit: how many problems to take; None is all of them, and 100 of a generated set.
         revision: hub branch, tag or commit.
         split: hub split; None is test, and train where there is no test.
@@ -139,8 +142,10 @@ def load_problems(
         raise UserError(f"limit must be at least 1, got {limit}; leave it out to take every problem")
     wanted = _Wanted(limit, revision, split, columns)
     kind, _, rest = spec.partition(":")
-    if spec == "abacus" or kind == "gym":
+    if spec in ("abacus", "abacus-train") or kind == "gym":
         wanted.refuse(spec, "is generated", "revision", "split", "columns")
+        if spec == "abacus-train":
+            return _abacus_train(TRAIN_COUNT if limit is None else limit)
         return _abacus(limit) if spec == "abacus" else _gym(rest, limit, seed)
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
@@ -166,13 +171,21 @@ def _abacus(limit: int | None) -> ProblemSet:
     count = GENERATED_COUNT if limit is None else limit
     if count > TEST_COUNT:
         raise UserError(f"abacus has {TEST_COUNT} test problems, got a limit of {limit}; give at most {TEST_COUNT}")
-    drawn = abacus.generate(count, seed=TEST_SEED)
-    problems = [
-        Problem(f"abacus-{TEST_SEED}-{index:06d}", one.question, str(one.answer), one.steps)
+    notes = _default_count(f"of {TEST_COUNT}", limit)
+    return _problem_set("abacus", abacus.VERSION, _generated(count, TEST_SEED), notes, instruction="")
+
+
+def _abacus_train(count: int) -> ProblemSet:
+    """Problems of another seed; whoever trains on them drops those that are asked in a test."""
+    return _problem_set("abacus-train", abacus.VERSION, _generated(count, TRAIN_SEED), [], instruction="")
+
+
+def _generated(count: int, seed: int) -> list[Problem]:
+    drawn = abacus.generate(count, seed=seed)
+    return [
+        Problem(f"abacus-{seed}-{index:06d}", one.question, str(one.answer), one.steps)
         for index, one in enumerate(drawn)
     ]
-    notes = _default_count(f"of {TEST_COUNT}", limit)
-    return _problem_set("abacus", abacus.VERSION, problems, notes, instruction="")
 
 
 def _default_count(of: str, limit: int | None) -> list[str]:

@@ -18,18 +18,22 @@ from rich.progress import (
 
 
 class StageProgress:
-    """Counts tokens and finished sequences of one stage; what was read from disk apart."""
+    """Counts tokens and finished sequences (or what else the unit is) of one stage; what was read from disk apart."""
 
-    def __init__(self, bar: Progress | None, name: str, total: int) -> None:
+    def __init__(self, bar: Progress | None, name: str, total: int, unit: str = "sequences") -> None:
         self.tokens, self.finished, self.skipped, self.started = 0, 0, 0, time.monotonic()
-        self._bar = bar
+        self._bar, self.unit, self._told = bar, unit, ""
         self._task = bar.add_task(name, total=total, rate="") if bar else None
 
     def advance(self, tokens: int, finished: int) -> None:
         self.tokens += tokens
         self.finished += finished
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=finished, rate=f"{self.rate:,.0f} tokens/s")
+            self._bar.update(self._task, advance=finished, rate=f"{self._told}{self.rate:,.0f} tokens/s")
+
+    def tell(self, message: str) -> None:
+        """Stands beside the rate from now on."""
+        self._told = f"{message}  "
 
     def skip(self, finished: int) -> None:
         """Sequences that an earlier process made already: they count for the bar, not for the rate."""
@@ -40,8 +44,8 @@ class StageProgress:
     def summary(self) -> str:
         """What this process did, and what it found done."""
         seconds = time.monotonic() - self.started
-        made = f"{self.finished} sequences, {self.tokens:,} tokens in {seconds:.0f} s ({self.rate:,.0f} tokens/s)"
-        read = f"{self.skipped} sequences were there already"
+        made = f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s ({self.rate:,.0f} tokens/s)"
+        read = f"{self.skipped} {self.unit} were there already"
         return made if not self.skipped else f"{made}; {read}" if self.finished else read
 
     @property
@@ -61,10 +65,10 @@ class Reporter:
         self.console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[StageProgress]:
-        """A stage of ``total`` sequences; prints its summary when it ends."""
+    def stage(self, name: str, total: int, unit: str = "sequences") -> Iterator[StageProgress]:
+        """A stage of ``total`` sequences, or what else is counted; prints its summary when it ends."""
         if not self.console.is_terminal:
-            progress = StageProgress(None, name, total)
+            progress = StageProgress(None, name, total, unit)
             yield progress
         else:
             columns = (
@@ -76,7 +80,7 @@ class Reporter:
                 TimeRemainingColumn(),
             )
             with Progress(*columns, console=self.console, transient=True) as bar:
-                progress = StageProgress(bar, name, total)
+                progress = StageProgress(bar, name, total, unit)
                 yield progress
         if progress.finished or progress.skipped:
             self.console.print(f"{name}: {progress.summary()}", highlight=False, soft_wrap=True)

@@ -160,8 +160,8 @@ class Scorer:
 
     @torch.inference_mode()
     def _batch(self, rollouts: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout]:
-        student = _states(self.heads[0], [(one.student_prompt, one.response) for one in rollouts])
-        teacher = _states(self.heads[1], [(one.teacher_prompt, one.response) for one in rollouts])
+        student = states(self.heads[0], [(one.student_prompt, one.response) for one in rollouts])
+        teacher = states(self.heads[1], [(one.teacher_prompt, one.response) for one in rollouts])
         device = student.device
         tokens = torch.tensor([token for one in rollouts for token in one.response], device=device)
         widest = max(self.student.head_width, self.teacher.head_width)
@@ -276,7 +276,7 @@ def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, ids.gather(1, places)
 
 
-def _states(head: Head, contexts: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
+def states(head: Head, contexts: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
     """States that predict the responses, rollout by rollout, [positions, width], of (prompt, response) contexts."""
     device = head.model.device
     longest = max(len(prompt) + len(response) - 1 for prompt, response in contexts)

@@ -17,9 +17,8 @@ from matplotlib.text import Text
 
 from decaylab import measurements as table
 from decaylab import paper
-from decaylab.analyses.signals import Settings, measure
+from decaylab.analyses.signals import SELECTORS, Settings, measure
 from decaylab.figures import signals, style
-from decaylab.selection import SELECTORS
 from decaylab.token_table import Scored, TokenTable
 
 EDGES = (0, 5, 10, 20, 40)

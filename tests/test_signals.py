@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from decaylab import measurements
 from decaylab.analyses import signals
+from decaylab.analyses.signals import READ, SELECTORS
 from decaylab.cumulative import horizon_of
 from decaylab.noise_floor import KEY, with_noise_floor
-from decaylab.selection import SELECTORS, Signals, select
+from decaylab.selection import Signals, select
 from decaylab.token_table import Scored, TokenTable
 
 EDGES = (0, 3, 10, 40)
@@ -252,11 +253,11 @@ def test_selector_overlap_by_hand() -> None:
 def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
     one = scored()
     frame = signals.measure([one], SETTINGS)
-    columns = [rollouts_of(one, name) for name in Signals._fields]
+    columns = [rollouts_of(one, name) for name in READ]
     long = [i for i, length in enumerate(one.tokens.lengths) if length > SETTINGS.budget]
     rng, masks = np.random.default_rng(SETTINGS.seed), []
     for i in long:
-        own = Signals(*(column[i] for column in columns))
+        own = Signals(*(column[i] for column in columns), *np.zeros((2, one.tokens.lengths[i])))
         masks.append({name: set(np.flatnonzero(select(name, own, 6, rng)).tolist()) for name in SELECTORS})
     for a, b in (
         ("prefix", "top-all-three"),

@@ -1,0 +1,119 @@
+"""What of a student is trained: LoRA on its linear layers, or every weight; and how the result is written down."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decaylab.errors import UserError
+from decaylab.policies import Policy
+from decaylab.training_options import TrainOptions
+
+
+class Trainable:
+    """A student with the weights of it that are trained.
+
+    parameters: those, by name, in the model's own order. model: what is run; adapters stand inside it, so that engines and
+    heads use it as any other.
+
+    Raises:
+        UserError: LoRA on a student that is an adapter itself, or targets that match no layer.
+    """
+
+    def __init__(self, student: Policy, options: TrainOptions) -> None:
+        self.student, self.model = student, student.weights
+        self.adapter: Any = None if options.full_finetune else _adapted(student, options)
+        if self.adapter is None:
+            self.model.requires_grad_(True)
+        self.parameters: dict[str, Tensor] = {
+            name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
+        }
+        if options.gradient_checkpointing:
+            self._checkpoint_gradients()
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers with an adapter."""
+        return [module for module in self.model.modules() if hasattr(module, "merged_adapters")]
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Adapters are part of the weights for as long as the block lasts: sampling at the plain model's speed.
+
+        The weights come back bit by bit, since they are put aside and not computed back.
+        """
+        own = [(layer, layer.get_base_layer().weight.data) for layer in self.layers]
+        try:
+            with torch.no_grad():
+                for layer, weight in own:
+                    (name,) = layer.active_adapters
+                    layer.get_base_layer().weight.data = weight + layer.get_delta_weight(name).to(weight.dtype)
+                    layer.merged_adapters.append(name)
+            yield
+        finally:
+            for layer, weight in own:
+                layer.get_base_layer().weight.data = weight
+                layer.merged_adapters.clear()
+
+    def save(self, folder: Path, card: str) -> None:
+        """Writes a PEFT adapter or a model folder with its tokenizer and card; the folder appears whole or not at all."""
+        scratch = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        if self.adapter is None:
+            self.model.save_pretrained(scratch)
+        else:
+            self.adapter.save_pretrained(scratch, save_embedding_layers=False)  # what decides on them asks the hub
+        self.student.tokenizer.save_pretrained(scratch)
+        (scratch / "README.md").write_text(card, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.rename(folder)
+
+    def _checkpoint_gradients(self) -> None:
+        """Activations are computed a second time instead of kept. Only a model in training mode does so: no dropout then."""
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model: Any = self.model
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _adapted(student: Policy, options: TrainOptions) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    if student.identity.source == "adapter":
+        raise UserError(
+            f"--student {student.name} is an adapter itself; merge it into a model folder first, or say --full-finetune"
+        )
+    targets: str | list[str] = options.lora_targets
+    if targets != "all-linear":
+        targets = [name.strip() for name in options.lora_targets.split(",") if name.strip()]
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        target_modules=targets,
+        lora_dropout=0.0,
+    )
+    torch.manual_seed(options.seed)  # of the adapters' first values
+    student.weights.requires_grad_(False)
+    try:
+        adapted: Any = get_peft_model(student.weights, config)
+    except ValueError as error:
+        raise UserError(
+            f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can be adapted: {_leaves(student)}"
+        ) from error
+    config.base_model_name_or_path, config.revision = student.name, options.student_revision
+    return adapted
+
+
+def _leaves(student: Policy) -> str:
+    """The names that targets can be chosen from."""
+    linear = {name.split(".")[-1] for name, one in student.weights.named_modules() if isinstance(one, torch.nn.Linear)}
+    return f"its linear layers are {', '.join(sorted(linear)) or 'none'}"

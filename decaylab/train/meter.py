@@ -1,0 +1,61 @@
+"""Seconds and peak memory of the phases of a step, each apart."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+PHASES = ("generation", "scoring", "training")
+GIB = 2**30
+
+
+class Meter:
+    """Adds up seconds by phase, and keeps the most memory that was in use in any stretch of it.
+
+    On a GPU memory is what torch has allocated there; on Linux without one, what is resident; elsewhere NaN.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.clear()
+
+    def clear(self) -> None:
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.peak_gib = dict.fromkeys(PHASES, math.nan)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """What happens in the block belongs to this phase; blocks do not nest."""
+        self._reset_peak()
+        started = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[name] += time.perf_counter() - started
+        self.peak_gib[name] = max(self._peak(), self.peak_gib[name])  # in this order: NaN gives way
+
+    def columns(self) -> dict[str, float]:
+        """``generation_seconds``, ..., ``training_peak_gib``."""
+        return {f"{name}_seconds": value for name, value in self.seconds.items()} | {
+            f"{name}_peak_gib": value for name, value in self.peak_gib.items()
+        }
+
+    def _reset_peak(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+
+    def _peak(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / GIB
+        with suppress(OSError, KeyError):
+            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            return int(status["VmHWM"].split()[0]) * 1024 / GIB
+        return math.nan
