@@ -26,10 +26,11 @@ check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## sampling, scoring and aggregation against what is usual; results go to benchmarks/results/
+bench: $(INSTALLED)  ## sampling, scoring, training and aggregation against what is usual; results go to benchmarks/results/
 	$(BIN)/python benchmarks/continuations.py --pair abacus
 	$(BIN)/python benchmarks/continuations.py --pair smollm2
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
 
 pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair (an hour on two cores)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -143,7 +142,7 @@ class _Decay:
                 p_value_holm=float(p_holm),
                 **place,
             )
-            detectable = st.smallest_detectable_difference(_cautious_error(change, level), level=level)
+            detectable = st.smallest_detectable_difference(st.cautious_error(change, level=level), level=level)
             yield self.number("smallest_detectable_difference", condition, detectable, change, **place)
 
     def critical(self, values: dict[int, Floats], arms: dict[int, Arm]) -> float:
@@ -245,11 +244,6 @@ class _Decay:
         for name, chosen in zip(names, (right, ~right), strict=True):
             for row in self.curve(name, self.arms.continued("student-prefix", "teacher", keep=chosen)):
                 yield replace(row, estimand=estimand)
-
-
-def _cautious_error(change: st.Estimate, level: float) -> float:
-    """The standard error, or what the interval implies where that is more: near 0 and 1 the plain one is far too small."""
-    return max(change.standard_error, (change.high - change.low) / (2 * NormalDist().inv_cdf(0.5 + level / 2)))
 
 
 def _place(view: str, length: int, arm: Arm) -> dict[str, Any]:

@@ -16,6 +16,8 @@ import typer
 
 from decaylab.errors import UserError
 from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
+from decaylab.selection import SELECTORS
+from decaylab.training_options import DIVERGENCES, FULL, NO_PROBLEMS, TRACKERS, TrainOptions
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -45,7 +47,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _kinds() -> dict[str, Any]:
     """The type of every option that a file can hold."""
-    kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions)}
+    kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions), **get_type_hints(TrainOptions)}
     del kinds["columns"], kinds["said"]
     return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
 
@@ -60,6 +62,9 @@ def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
         kind, words = str, "a list, or text with commas"
     elif name == "checkpoints":
         kind, words = list, "a list"
+    elif name == "rollout_length":
+        value = str(value) if type(value) is int else value
+        kind, words = str, f"a whole number or {FULL!r}"
     else:
         kinds = [one for one in (get_args(kind) or (kind,)) if one is not type(None)]
         kind = kinds[0] if isinstance(kinds[0], type) else str  # a choice is text
@@ -71,8 +76,9 @@ def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-PAIR, TASK, MEASURE, SAMPLING, SCORING, RUN = (
-    *("The pair", "The problems", "The measurement", "Sampling", "Scoring", "The run"),
+PAIR, TASK, LOSS, TRAINING, MEASURE, SAMPLING, SCORING, RUN = (
+    *("The pair", "The problems", "Where the loss falls", "The training", "The measurement", "Sampling", "Scoring"),
+    "The run",
 )
 
 
@@ -118,6 +124,55 @@ PARAMETERS: dict[str, Any] = {
     "column": _option(
         TASK, "question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", kind=list[str] | None
     ),
+    "test_problems": _option(
+        TASK,
+        f"What trained students will be tested on: training problems that also stand there are dropped. {NO_PROBLEMS}: look "
+        "for none. By default abacus with the embedded pair, math500 with any other.",
+    ),
+    "test_limit": _option(TASK, "What an evaluation asks of those by default: the first so many.", kind=int | None),
+    "validation_problems": _option(
+        TASK, "Problems held out to choose the best checkpoint by and to watch behaviour on; 0 is off.", kind=int
+    ),
+    "selector": _option(LOSS, f"Which positions carry loss: {', '.join(SELECTORS)}.", kind=str),
+    "budget": _option(
+        LOSS, "How many positions of a rollout carry loss; by default as many as ESR's N.", kind=int | None
+    ),
+    "teacher_prefix": _option(
+        LOSS, "after-teacher-prefix: tokens that the teacher writes ahead of the student.", kind=int | None
+    ),
+    "divergence": _option(LOSS, f"{', '.join(DIVERGENCES)}; exact over the whole vocabulary but the last.", kind=str),
+    "normalise": _option(
+        LOSS,
+        "tokens: mean over the step's selected tokens. rollouts: mean over its rollouts of their own means.",
+        kind=str,
+    ),
+    "score_end": _option(LOSS, "Whether the end-of-turn token carries loss.", "--score-end/--no-score-end", kind=bool),
+    "steps": _option(TRAINING, "Updates; 100 with the embedded pair, 200 with any other.", kind=int | None),
+    "problems_per_step": _option(TRAINING, "Problems of a step, over all processes.", kind=int),
+    "rollouts_per_problem": _option(TRAINING, "Rollouts to each of them.", kind=int),
+    "full_finetune": _option(TRAINING, "Train every weight instead of LoRA.", "--full-finetune", kind=bool),
+    "lora_rank": _option(TRAINING, "Rank of the adapters.", kind=int),
+    "lora_alpha": _option(TRAINING, "The adapters count for alpha / rank.", kind=int),
+    "lora_targets": _option(TRAINING, "all-linear, or names of layers with commas: q_proj,v_proj.", kind=str),
+    "learning_rate": _option(
+        TRAINING,
+        "Of AdamW; by default 3e-4 with the embedded pair, 5e-5 with any other, a fifth with --full-finetune.",
+        kind=float | None,
+    ),
+    "warmup_steps": _option(TRAINING, "Steps of a linear warm-up.", kind=int),
+    "schedule": _option(TRAINING, "Of the learning rate: constant, or linear or cosine down to 0.", kind=str),
+    "weight_decay": _option(TRAINING, "Of AdamW.", kind=float),
+    "clip": _option(TRAINING, "Largest norm of the gradient.", kind=float),
+    "autocast": _option(TRAINING, "off, or bfloat16: passes in 16 bits over weights of 32.", kind=str),
+    "gradient_checkpointing": _option(
+        TRAINING, "Compute activations twice instead of keeping them.", "--gradient-checkpointing", kind=bool
+    ),
+    "checkpoint_every": _option(
+        TRAINING,
+        "Steps between checkpoints; 25 with the embedded pair, 50 with any other. The last step always makes one.",
+        kind=int | None,
+    ),
+    "track": _option(TRAINING, f"Trackers to log to as well, with commas: {', '.join(TRACKERS)}.", kind=str),
     "prefix_lengths": _option(MEASURE, "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300."),
     "bins": _option(MEASURE, "Lower ends of the position bins, from 0; the last one is open: 0,50,100,200."),
     "rollout_length": _option(
@@ -139,6 +194,9 @@ PARAMETERS: dict[str, Any] = {
     "min_count": _option(MEASURE, "Fewest occurrences of a token in the list of highest-KL tokens.", kind=int),
     "advise": _option(MEASURE, "Recommend an N from the decay curve and the cumulative KL.", "--advise", kind=bool),
     "decay": _option(MEASURE, "The prefix-decay run to advise from; by default that of the same pair under runs/."),
+    "checkpoint_rule": _option(
+        MEASURE, "Of a run's checkpoints every one, last, best (by the run's validation.csv), or last,best.", kind=str
+    ),
     "samples": _option(MEASURE, "Rollouts for each problem and policy.", kind=int),
     "max_tokens": _option(MEASURE, "Budget of a rollout, prefix and continuation together.", kind=int | None),
     "controls": _option(MEASURE, f"all, none, or some of {','.join(CONTROLS)}.", kind=str),
@@ -180,6 +238,30 @@ PARAMETERS: dict[str, Any] = {
     ],
 }
 TEXT_DEFAULTS: dict[str, Any] = {"controls": "correct-so-far", "column": None, "checkpoints": None}
+# Where a name means something else to one command than to the others.
+OWN: dict[type[PairOptions], dict[str, Any]] = {
+    TrainOptions: {
+        "problems": _option(
+            TASK, "The training problems, by the same names; abacus-train with the embedded pair. They need no answers."
+        ),
+        "limit": _option(TASK, "Take the first so many training problems.", kind=int | None),
+        "split": _option(TASK, "Hub split; train by default."),
+        "rollout_length": _option(
+            LOSS,
+            f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (20 with the embedded pair) where the "
+            "selector stops rollouts, and full where it does not.",
+        ),
+        "bins": _option(LOSS, "Lower ends of the position bins of the KL in metrics.csv, from 0: 0,50,100,200."),
+        "batch_tokens": _option(
+            TRAINING,
+            "Tokens of a micro-batch, padding included; gradients add up over as many as a step needs.",
+            kind=int,
+        ),
+        "max_tokens": _option(SAMPLING, "Budget of a full rollout.", kind=int | None),
+        "seed": _option(SAMPLING, "Of the problems' order, every sample, and the adapters' first values.", kind=int),
+        "answer_rule": _option(TASK, "The rule that held-out answers are graded by."),
+    }
+}
 FLAGS: dict[str, Any] = {"as_json": False, "quiet": False, "config": None}
 
 
@@ -188,12 +270,13 @@ def signature(options: type[PairOptions], without: Iterable[str] = ()) -> inspec
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
     defaults = {**defaults, **FLAGS, "column": None}
     defaults |= {name: value for name, value in TEXT_DEFAULTS.items() if name in defaults}
+    parameters = PARAMETERS | OWN.get(options, {})
     return inspect.Signature(
         [
             inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
             *(
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=annotation)
-                for name, annotation in PARAMETERS.items()
+                for name, annotation in parameters.items()
                 if name in defaults and name not in without
             ),
         ]

@@ -1,7 +1,7 @@
 """A diagnostic from options to results: prepare, gather, measure, draw. Safe to kill and start again.
 
 position-kl, category-kl, submode, signals    on scored tokens
-behaviour                                     on rollouts alone
+behaviour, evaluate                           on rollouts alone
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab import measurements, paper, store, targets
+from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper, store, targets
 from decaylab.advice import advise
-from decaylab.analyses import behaviour, category_kl, position_kl, signals, submode
+from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.categories import CategoryRules
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.identity import versions
 from decaylab.noise_floor import with_noise_floor
-from decaylab.options import ANSWER_RULES, DiagnosticOptions, Options
+from decaylab.options import ANSWER_RULES, DiagnosticOptions
 from decaylab.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.progress import Reporter
 from decaylab.study import Material, Study
@@ -32,9 +32,11 @@ from decaylab.token_table import Scored
 
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
-COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts")
+COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts", "checkpoint_rule")
 NOT_IDENTITY = ("out", "overwrite", "paper", "said", *COMPUTED)
+ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
 EVERY = 10**9
+NO_PLAN = checkpoint_rules.Plan((), {})
 
 
 @dataclass(frozen=True)
@@ -62,21 +64,22 @@ def diagnose(
         UserError: anything that a user can mend, in one line.
     """
     reporter = reporter or Reporter(quiet=True)
-    chosen = targets.resolve(options)
+    plan = checkpoint_rules.plan(options.checkpoints, options.checkpoint_rule) if command == "evaluate" else NO_PLAN
+    chosen = _targets(options, plan)
     options = chosen.options.resolved()
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
     _check_rollouts(command, options)
-    decay_run = _decay_run(options) if options.advise else None
+    decay_run = decay_runs.find(options) if options.advise else None
     folder = store.RunFolder(_out(command, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader:
         setup = prepare(options, grader)
-        decay = _decay(decay_run, setup)
+        decay = decay_runs.read(decay_run, setup)
         with folder.lock():
             folder.open(_record(command, setup, chosen, spoken), overwrite=options.overwrite)
             material = Study(setup, chosen, grader, reporter).gather(
-                tokens=command != "behaviour", rollouts=command in ("behaviour", "submode")
+                tokens=command not in ON_ROLLOUTS, rollouts=command in (*ON_ROLLOUTS, "submode")
             )
-            notes = (*setup.notes, *material.notes)
+            notes = (*setup.notes, *plan.notes, *material.notes)
             record = folder.update(
                 {
                     "command": spoken,
@@ -86,16 +89,32 @@ def diagnose(
                     "tokens": [str(one) for one in material.folders],
                 }
             )
-            frame = MEASURES[command](material, _Context(options, setup, rules, folder.path.name))
+            frame = MEASURES[command](material, _Context(options, setup, rules, folder.path, chosen, plan, grader))
             measurements.write(frame, folder.path / "measurements.parquet")
             advice = _advice(frame, decay, folder) if command == "signals" and options.advise else ""
             _draw(command, frame, folder, options)
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))
 
 
+def _targets(options: DiagnosticOptions, plan: checkpoint_rules.Plan) -> targets.Targets:
+    """What is measured. Of several runs each checkpoint is named with its run, and the results stand in none of them."""
+    if not plan.checkpoints:
+        return targets.resolve(options)
+    chosen = targets.resolve(replace(options, checkpoints=plan.loaded))
+    names = [target.name for target in chosen.checkpoints]
+    if len({Path(name).expanduser().absolute().parent for name in names}) < 2:
+        return chosen
+    return replace(chosen, checkpoints=targets.labelled(names, parts=2), run=None)
+
+
 def _check_rollouts(command: str, options: DiagnosticOptions) -> None:
     """Raises UserError where an option of sampling was given and nothing is sampled."""
     given = [name for name in ("samples", "temperature", "top_p", "top_k") if name in options.said]
+    if options.rollouts and command == "evaluate":
+        raise UserError(
+            f"evaluate samples the base student as it does the checkpoints; leave out the run that was made from the "
+            f"rollouts of {options.rollouts}"
+        )
     if options.rollouts and not options.checkpoints and command != "behaviour" and given:
         name = given[0].replace("_", "-")
         raise UserError(f"--{name} has no meaning here: the rollouts are those of {options.rollouts}")
@@ -156,12 +175,15 @@ class _Context:
     options: DiagnosticOptions
     setup: Setup[DiagnosticOptions]
     rules: CategoryRules
-    run: str
+    folder: Path
+    chosen: targets.Targets
+    plan: checkpoint_rules.Plan
+    grader: Grader
 
     @property
     def common(self) -> dict[str, Any]:
         """What every analysis is told."""
-        return {"level": self.options.level, "seed": self.options.seed, "run": self.run}
+        return {"level": self.options.level, "seed": self.options.seed, "run": self.folder.name}
 
     @property
     def bins(self) -> tuple[int, ...]:
@@ -221,12 +243,33 @@ def _behaviour(material: Material, context: _Context) -> pd.DataFrame:
     return frame
 
 
+def _evaluate(material: Material, context: _Context) -> pd.DataFrame:
+    plan, labels = context.plan, {target.name: target.label for target in context.chosen.checkpoints}
+    known = [(labels[one.name], one) for one in plan.checkpoints if one.name in labels]
+    steps = {targets.BASE: 0.0, **{label: one.step for label, one in known}}
+    table = outcomes.collect(material.rollouts, steps, context.grader.same)
+    outcomes.write(table, context.folder / "outcomes.parquet")
+    settings = evaluation.Settings(
+        _reported_first(context.options.answer_rule or context.setup.problem_set.answer_rule),
+        {rule: tuple(labels[name] for name in names) for rule, names in plan.chosen.items()},
+        {label: one.training for label, one in known},
+        **context.common,
+    )
+    frame: pd.DataFrame = evaluation.measure(table, settings)
+    return frame
+
+
+def _reported_first(rule: str) -> tuple[str, ...]:
+    return (rule, *(other for other in ANSWER_RULES if other != rule))
+
+
 MEASURES: Mapping[str, Callable[[Material, _Context], pd.DataFrame]] = {
     "position-kl": _position_kl,
     "category-kl": _category_kl,
     "submode": _submode,
     "signals": _signals,
     "behaviour": _behaviour,
+    "evaluate": _evaluate,
 }
 PUBLISHED: Mapping[str, Callable[[], pd.DataFrame]] = {
     "position-kl": paper.position_kl,
@@ -240,8 +283,9 @@ PUBLISHED: Mapping[str, Callable[[], pd.DataFrame]] = {
 def _draw(command: str, frame: pd.DataFrame, folder: store.RunFolder, options: DiagnosticOptions) -> None:
     from decaylab.figures import style
 
-    figure = importlib.import_module(f"decaylab.figures.{command.replace('-', '_')}")
-    published = PUBLISHED[command]() if options.paper else None
+    name = {"evaluate": "evaluation"}.get(command, command.replace("-", "_"))
+    figure = importlib.import_module(f"decaylab.figures.{name}")
+    published = PUBLISHED[command]() if options.paper and command in PUBLISHED else None
     style.save(figure.draw(frame, published=published), folder.path / command)
     store.write_atomically(folder.path / f"{command}.txt", (figure.caption(frame, published) + "\n").encode())
 
@@ -251,62 +295,3 @@ def _advice(frame: pd.DataFrame, decay: pd.DataFrame | None, folder: store.RunFo
     text = advise(frame, decay).text
     store.write_atomically(folder.path / "advice.txt", (text + "\n").encode())
     return text
-
-
-def _decay_run(options: DiagnosticOptions) -> Path | None:
-    """The decay run that was named, or the pair's own under runs/; None where there is none.
-
-    Raises:
-        UserError: what was named is no run, or one of another pair.
-    """
-    path = Path(options.decay) if options.decay else _default_decay(options)
-    if not options.decay and not (path / "measurements.parquet").exists():
-        return None
-    record = store.RunFolder(path).record
-    if record is None:
-        raise UserError(f"--decay {path} is no run folder: it holds no run.json")
-    there, here = (_names(one) for one in ((record.get("identity") or {}).get("options") or {}, asdict(options)))
-    if there != here and options.decay:
-        raise UserError(f"--decay {path} was measured on {there}, not on {here}")
-    return path if there == here else None
-
-
-def _names(options: Mapping[str, Any]) -> str:
-    return f"{options.get('teacher')} and {options.get('student')}"
-
-
-def _decay(path: Path | None, setup: Setup[DiagnosticOptions]) -> pd.DataFrame | None:
-    """Measurements of a decay run; None without one, or where the pair's own is of other contents.
-
-    Raises:
-        UserError: the run that was named holds no measurements, or is one of other models, problems or temperature.
-    """
-    if path is None:
-        return None
-    identity = (store.RunFolder(path).record or {}).get("identity") or {}
-    differences = store.differing(_measured(identity), _asked(setup))
-    if differences and setup.options.decay:
-        raise UserError(f"--decay {path} was measured on something else ({'; '.join(differences)})")
-    return None if differences else measurements.read(path / "measurements.parquet")
-
-
-def _measured(identity: dict[str, Any]) -> dict[str, Any]:
-    """What a decay run was measured on, as far as it must agree with what is measured now."""
-    options, problems = identity.get("options") or {}, identity.get("problems") or {}
-    models = {role: identity.get(role) or {} for role in ("teacher", "student")}
-    return {
-        **{role: model.get("content_hash") for role, model in models.items()},
-        **{"problems": (problems.get("name"), problems.get("version")), "temperature": options.get("temperature")},
-    }
-
-
-def _asked(setup: Setup[DiagnosticOptions]) -> dict[str, Any]:
-    options, problems = setup.options, setup.problem_set
-    return {
-        **{"teacher": setup.teacher.identity.content_hash, "student": setup.student.identity.content_hash},
-        **{"problems": (problems.name, problems.version), "temperature": options.temperature},
-    }
-
-
-def _default_decay(options: DiagnosticOptions) -> Path:
-    return Options(teacher=options.teacher, student=options.student, problems=options.problems).default_folder()

@@ -24,6 +24,7 @@ Lines = list[list[str]]
 WHOLE: Span = (0.0, math.inf)
 NOWHERE = {"span": None, "category": "", "token": ""}
 MARK = "\u2020"
+SIGNED = ("_change", "_minus_base", "_minus_teacher")  # endings of differences
 
 
 class Page:
@@ -92,7 +93,7 @@ def shown(row: Any) -> str:
     """``0.288 [0.242, 0.343]``, a fraction in per cent, a change with its sign; marked where twice its floor exceeds it."""
     if row is None:
         return ""
-    signed = row.what.endswith("_change")
+    signed = row.what.endswith(SIGNED)
     if row.unit == "fraction":
         text = tables.percent(row, signed=signed)
     else:

@@ -14,7 +14,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.text import Text
 
-from decaylab import tables
+from decaylab import evaluation_tables, tables
 from decaylab.diagnostic_cells import (
     MARK,
     WHOLE,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 TOKENS_SHOWN, OVERLAPS_SHOWN = 10, 5
+ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
 QUANTITIES = {
     "reverse_kl": "reverse KL",
     "forward_kl": "forward KL",
@@ -93,7 +94,7 @@ def _compared(result: DiagnosticResult) -> str:
         how = f"rollouts of {options['rollouts']}"
     return (
         f"{options['student']} with {options['teacher']} as its teacher; {problems['name']}, {problems['asked']} problems "
-        f"{how}{'' if result.command == 'behaviour' else scored}"
+        f"{how}{'' if result.command in ON_ROLLOUTS else scored}"
     )
 
 
@@ -101,7 +102,7 @@ def _reading(result: DiagnosticResult) -> Iterator[str]:
     """What the words and signs of the tables mean, and why a number or an interval is missing."""
     frame = result.measurements
     yield f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % intervals over problems"
-    if result.command != "behaviour":
+    if result.command not in ON_ROLLOUTS:
         yield "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
         if frame["noise_floor"].isna().all():
             yield "floor: not measured, since nothing was scored twice (--floor-problems)"
@@ -127,7 +128,7 @@ def _paths(result: DiagnosticResult) -> str:
     return "\n" + "\n".join(lines)
 
 
-# The five commands
+# The commands
 
 
 def _position_kl(page: Page) -> Iterator[RenderableType]:
@@ -344,4 +345,5 @@ PAGES: Mapping[str, tuple[str, Callable[[Page], Iterator[RenderableType]]]] = {
     "submode": ("Sub-mode commitment", _submode),
     "signals": ("The three signals", _signals),
     "behaviour": ("Rollout behaviour", _behaviour),
+    "evaluate": ("Evaluation", evaluation_tables.contents),
 }

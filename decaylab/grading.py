@@ -49,8 +49,10 @@ from decaylab.answers import (
     tidy,
 )
 from decaylab.options import ANSWER_RULES
+from decaylab.votes import VOTING_RULES, same_answer
 
 _GOLD_CHECK = "gold"  # the question put to a worker by `unparsable`
+_SAME = "same "  # and by `same`, with the rule behind it
 _CHUNK = 64  # judgements sent to a worker at a time
 _WORKER_MEMORY_BYTES = 4 << 30  # a power tower must not take the machine down before its time is out
 
@@ -85,6 +87,8 @@ class Grades:
 
 def _judge(rule: str, response: str, answer: str) -> Verdict:
     """The verdict of one rule on one response; may take for ever, so only a worker calls it."""
+    if rule.startswith(_SAME):
+        return _verdict(same_answer(rule.removeprefix(_SAME), response, answer))
     gold = tidy(answer)
     if rule == _GOLD_CHECK:
         return _verdict(is_readable(gold))
@@ -235,6 +239,17 @@ class Grader:
         pairs = list(zip(responses, answers, strict=True))
         known = self._ask((rule, response, answer) for response, answer in pairs for rule in rules)
         return Grades({rule: [known[rule, response, answer] for response, answer in pairs] for rule in rules})
+
+    def same(self, rule: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether the two answers of each pair, as `votes.named_answer` gives them, are one; a time-out is none.
+
+        Raises ValueError for a rule that does not name one answer.
+        """
+        if rule not in VOTING_RULES:
+            raise ValueError(f"rules that name one answer are {', '.join(VOTING_RULES)}, got {rule}")
+        question = _SAME + ("last_boxed" if rule == "first_boxed" else rule)  # one verifier, asked once
+        known = self._ask((question, first, second) for first, second in pairs)
+        return [known[question, first, second].is_correct for first, second in pairs]
 
     def unparsable(self, answers: Sequence[str]) -> list[int]:
         """Indices of the gold answers that can't be parsed: no number, no text, and nothing that math-verify reads."""

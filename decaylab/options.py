@@ -165,6 +165,7 @@ class DiagnosticOptions(PairOptions):
     bins: lower ends of position bins, from 0; the last one is open. rollout_length: the paper's N, where training stopped.
     score_temperature: of the distributions that are compared. floor_problems: problems scored a second time.
     share: of the tokens that count as highest-KL. cumulative_share: of the KL, where N is read off.
+    checkpoint_rule: of a run's checkpoints those that are evaluated: every, last, best or last,best.
     said: options that were given, though they may say what is the default: no checkpoint knows better.
     """
 
@@ -186,6 +187,7 @@ class DiagnosticOptions(PairOptions):
     min_count: int = 50
     advise: bool = False
     decay: str | None = None
+    checkpoint_rule: str = "every"
     cache: str = "runs/cache"
     said: frozenset[str] = frozenset()
 
@@ -199,10 +201,9 @@ class DiagnosticOptions(PairOptions):
             UserError: an option that cannot be used.
         """
         chosen = self.with_pair()
-        ends = (0, 5, 10, 20, 30, 40, 60, 80, 100) if chosen.embedded else (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
         chosen = dataclasses.replace(
             chosen,
-            bins=tuple(self.bins or ends),
+            bins=tuple(self.bins or position_bins(chosen.embedded)),
             rollout_length=self.rollout_length if self.rollout_length is not None else 20 if chosen.embedded else 100,
         )
         chosen.check()
@@ -229,6 +230,11 @@ class DiagnosticOptions(PairOptions):
         if not 0 < self.score_temperature < math.inf:
             raise UserError(f"--score-temperature must be above 0, got {self.score_temperature}")
         super().check()
+
+
+def position_bins(embedded: bool) -> tuple[int, ...]:
+    """Lower ends of position bins, for responses as long as those of the embedded pair or of models on the hub."""
+    return (0, 5, 10, 20, 30, 40, 60, 80, 100) if embedded else (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
 
 
 def _control_order(name: str) -> int:

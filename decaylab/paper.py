@@ -7,6 +7,7 @@ rollout that collapsed, and ``teacher`` where the teacher's own rollouts were me
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from typing import Any
 
@@ -31,6 +32,22 @@ BOXED = {
     "avg_at_4_percent": ("accuracy", "fraction", PERCENT, "official"),
     "relaxed_avg_at_4_percent": ("accuracy", "fraction", PERCENT, "relaxed"),
 }
+# selector of token_selection.csv -> ours
+SELECTORS = {
+    "esr_prefix": "prefix",
+    "full_sequence": "full",
+    "top_reverse_kl": "top-reverse-kl",
+    "top_teacher_entropy": "top-teacher-entropy",
+    "top_student_entropy": "top-student-entropy",
+    "reverse_kl_x_student_entropy": "top-reverse-kl-x-student-entropy",
+    "teacher_entropy_x_student_entropy": "top-teacher-entropy-x-student-entropy",
+    "reverse_kl_x_teacher_entropy_x_student_entropy": "top-all-three",
+    "random": "random",
+    "last": "suffix",
+    "middle": "middle",
+    "baseline": "",
+}
+ARMS = {"full_rollout": "full", "esr_50": "prefix-50", "esr_100": "prefix-100"}
 # direction of prefix_curve.csv -> condition of the curve, and condition at length 0: the continuing policy alone
 DIRECTIONS = {
     "student_prefix_teacher_continues": ("student-prefix", "teacher"),
@@ -194,6 +211,77 @@ def boxed_repetition() -> pd.DataFrame:
         for what, unit, whole, rule in [BOXED[statistic]]
         for column, number in zip(("step_50", "step_100", "step_150", "step_200"), numbers)
     )  # fmt: skip
+
+
+def n_sweep() -> pd.DataFrame:
+    """Published avg@4 against the rollout length N, as fractions of 1, in the rows that `analyses.sweep` gives.
+
+    View ``best``: of each run the best step, chosen on the test problems. Arms ``prefix-N`` and ``full``, and ``base``.
+
+    Source: Fig. 1 right.
+    """
+    rows = []
+    for length, percent, _ in published("n_sweep").itertuples(index=False):
+        if length == "0":
+            rows.append(_accuracy(percent, "base", "Fig. 1 right"))
+            continue
+        arm, stop = ("full", math.inf) if length == "full" else (f"prefix-{length}", float(length))
+        rows.append(_accuracy(percent, arm, "Fig. 1 right", selector=arm.split("-")[0], rollout_length=stop))
+    return to_frame(rows)
+
+
+def token_selection() -> pd.DataFrame:
+    """Published avg@4 of each selector at its budget, in the rows that `analyses.sweep` gives; ``top-reverse-kl-100``.
+
+    View ``best``, as in `n_sweep`. What stands in an early draft alone says so in ``note``.
+
+    Source: Fig. 2 and table of section 5.1.
+    """
+    rows = []
+    for selector, budget, percent, place in published("token_selection").itertuples(index=False):
+        name = SELECTORS[selector]
+        arm = "base" if not name else name if math.isnan(budget) else f"{name}-{budget:.0f}"
+        how = {"selector": name, "rollout_length": float(budget) if name == "prefix" else math.inf} if name else {}
+        rows.append(_accuracy(percent, arm, place, **how))
+    return to_frame(rows)
+
+
+def per_step() -> pd.DataFrame:
+    """Published accuracy at each checkpoint, in the rows that `analyses.stability` gives; ``condition`` is the setting.
+
+    Settings ``math500_n1`` and ``_n16`` (avg@4, 1 and 16 rollouts a problem in training) and ``humaneval`` (pass@1).
+
+    Source: per-step tables.
+    """
+    return to_frame(
+        _row("accuracy", setting, percent / PERCENT, "fraction", f"per-step tables, {metric}", view="test",
+             checkpoint=ARMS[method], step=float(step))
+        for setting, method, metric, step, percent in published("per_step").itertuples(index=False)
+    )  # fmt: skip
+
+
+def efficiency() -> pd.DataFrame:
+    """Published seconds a step and peak memory of each phase, in the rows that `analyses.efficiency` gives.
+
+    Memory, ``peak_gb``, is in GB as printed. Its ``total`` is the sum of the phases, which no device needs at once; ours is
+    the largest of them.
+
+    Source: efficiency table.
+    """
+    phases = {"teacher_scoring": "scoring", "student_generation": "generation", "student_training": "training"}
+    rows = []
+    for phase, *numbers in published("efficiency").itertuples(index=False):
+        for place, value in enumerate(numbers):
+            what, unit = ("seconds_per_step", "seconds") if place < 2 else ("peak_gb", "GB as printed")
+            arm, condition = ("prefix-100", "full")[place % 2], phases.get(phase, "total")
+            rows.append(_row(what, condition, value, unit, "efficiency table", view="training", checkpoint=arm))
+    return to_frame(rows)
+
+
+def _accuracy(percent: float, arm: str, place: str, **how: Any) -> Measurement:
+    """avg@4 of the best step of one run."""
+    return _row(f"avg_at_{SAMPLES}", "", percent / PERCENT, "fraction", place, view="best", checkpoint=arm,
+                estimand="one training run", problems=PROBLEMS, rollouts=PROBLEMS * SAMPLES, **how)  # fmt: skip
 
 
 def _row(what: str, condition: str, value: float, unit: str, place: str, **more: Any) -> Measurement:

@@ -205,15 +205,24 @@ def resolve(name: str) -> Path | str:
         raise UserError(f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub id")
     if (path / "adapter_config.json").exists() or (path / "config.json").exists():
         return path
-    checkpoints = sorted(
-        (entry for entry in path.iterdir() if re.fullmatch(r"(checkpoint|step)-\d+", entry.name)),
-        key=lambda entry: int(entry.name.split("-")[1]),
-    )
-    if checkpoints:
-        return resolve(str(checkpoints[-1]))
+    if found := checkpoints(path):
+        return resolve(str(found[-1]))
     raise UserError(
         f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a model folder"
     )
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The folders of checkpoints in a run's folder, step-50 or checkpoint-50, by their step."""
+    return sorted(
+        (entry for entry in run.iterdir() if step_of(entry) is not None), key=lambda entry: step_of(entry) or 0
+    )
+
+
+def step_of(checkpoint: Path) -> int | None:
+    """The training step in the name of a checkpoint's folder; None where there is none."""
+    numbered = re.fullmatch(r"(?:checkpoint|step)-(\d+)", checkpoint.name)
+    return int(numbered[1]) if numbered else None
 
 
 def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedModel:

@@ -116,7 +116,9 @@ def scored(
     record = key.record(rollouts)
     text = json.dumps(record, sort_keys=True, indent=1)
     folder = cache / f"tokens-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    with store.RunFolder(folder).lock():
+    if _finished(folder, text, rollouts[:shown]):
+        return folder
+    with store.RunFolder(folder).lock(wait=reporter.note):
         _check_record(folder / "record.json", text)
         parts = list(_parts(rollouts, max(part_tokens, PART_TOKENS)))
         shown_ids = frozenset(one.rollout_id for one in rollouts[:shown])
@@ -172,6 +174,15 @@ def _check_record(path: Path, text: str) -> None:
         raise UserError(f"{path} belongs to other tokens under the same short name; choose another --cache")
 
 
+def _finished(folder: Path, text: str, shown: Sequence[Rollout]) -> bool:
+    """Whether all of it stands there already: nothing is to be written then, and nobody in there to be waited for."""
+    if not (folder / "tokens.parquet").exists():
+        return False
+    _check_record(folder / "record.json", text)
+    check_tokens(folder / "tokens.parquet")
+    return not _lacking(folder, shown)
+
+
 def _holds(path: Path, part: Sequence[Rollout]) -> bool:
     """Whether a part that an earlier process finished is there and holds just these rollouts."""
     if not path.exists():
@@ -183,15 +194,19 @@ def _holds(path: Path, part: Sequence[Rollout]) -> bool:
 def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], Scorer]) -> None:
     """Adds to the side table what it lacks of the rollouts that are to be viewed: those alone are scored again."""
     path = folder / "top5.parquet"
-    held = store.read_table(path, TOP)
-    known = set(held["rollout_id"].unique().to_pylist())
-    lacking = [one for one in shown if one.rollout_id not in known]
-    if lacking:
+    if lacking := _lacking(folder, shown):
+        held = store.read_table(path, TOP)
         found = scorer().score(lacking, shown=frozenset(one.rollout_id for one in lacking))
         rows = [row for rollout, one in zip(lacking, found, strict=True) for row in _top_rows(rollout, one)]
         more = pa.Table.from_pylist(rows, schema=TOP_SCHEMA)
         both = [table.replace_schema_metadata().cast(TOP_SCHEMA) for table in (held, more)]
         store.write_table(pa.concat_tables(both).unify_dictionaries(), path, TOP)
+
+
+def _lacking(folder: Path, shown: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts to be viewed that the side table does not hold."""
+    known = set(store.read_table(folder / "top5.parquet", TOP)["rollout_id"].unique().to_pylist())
+    return [one for one in shown if one.rollout_id not in known]
 
 
 def _parts(rollouts: Sequence[Rollout], part_tokens: int) -> Iterator[list[Rollout]]:

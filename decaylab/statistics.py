@@ -219,6 +219,11 @@ def smallest_detectable_difference(standard_error: float, *, level: float = 0.95
     return float((ndtri(1 - (1 - level) / 2) + ndtri(power)) * standard_error)
 
 
+def cautious_error(estimate: Estimate, *, level: float = 0.95) -> float:
+    """The standard error, or what the interval implies where that is more: near 0 and 1 the plain one is far too small."""
+    return max(estimate.standard_error, (estimate.high - estimate.low) / (2 * float(ndtri(0.5 + level / 2))))
+
+
 def avg_at_k(correct: ArrayLike) -> float:
     """Mean correctness over [problems, samples]; NaN where there is none."""
     grades = np.asarray(correct, dtype=np.float64)

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,16 @@ from decaylab.errors import UserError
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
 IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
-COMMANDS = ("prefix-decay", "position-kl", "category-kl", "submode", "signals", "behaviour")
+COMMANDS = ("prefix-decay", "position-kl", "category-kl", "submode", "signals", "behaviour", "evaluate")
 RESULTS = (
-    *("measurements.parquet", "measurements.csv", "rollouts.parquet", "problems.parquet", "advice.txt"),
+    *(
+        "measurements.parquet",
+        "measurements.csv",
+        "rollouts.parquet",
+        "problems.parquet",
+        "outcomes.parquet",
+        "advice.txt",
+    ),
     *(f"{command}.{kind}" for command in COMMANDS for kind in ("png", "svg", "txt")),
 )
 ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
@@ -194,8 +201,14 @@ class RunFolder:
             entry.unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keeps a second process out of the folder while this one works in it."""
+    def lock(self, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
+        """Keeps a second process out of the folder while this one works in it.
+
+        wait: is told, once, where another process is in there; that one is then waited for. Without, it is an error.
+
+        Raises:
+            UserError: the folder cannot be written; or is in use, and is not to be waited for.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("w")
@@ -205,7 +218,10 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise UserError(f"{self.path} is in use by another process") from error
+                if wait is None:
+                    raise UserError(f"{self.path} is in use by another process") from error
+                wait(f"{self.path} is in use by another process: waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     def write_problems(self, problems: list[dict[str, Any]]) -> None:

@@ -164,10 +164,14 @@ class Study:
             "graded": {"rules": list(ANSWER_RULES), "math-verify": versions()["math-verify"]},
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
-        with folder.lock():
+        # A finished one is read while another process is in there; what is still being made is waited for.
+        if (folder.path / "rollouts.parquet").exists():
             folder.open({"identity": identity})
-            finished = folder.read_rollouts()
-            if finished is not None:
+            if (finished := folder.read_rollouts()) is not None:
+                return finished
+        with folder.lock(wait=self.reporter.note):
+            folder.open({"identity": identity})
+            if (finished := folder.read_rollouts()) is not None:
                 return finished
             engine = TransformersEngine(policy, batch_rows=options.batch_rows, on_warning=self.reporter.note)
             settings = StageSettings(int(options.max_tokens or 0), sampling, options.batch_rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,13 @@ def resolve(options: DiagnosticOptions) -> Targets:
     known: dict[str, Any] = {}
     run, rollouts, sampled = None, None, {}
     for name in options.checkpoints:
-        folder = _run_folder(Path(name))
+        folder = run_folder(Path(name))
         holds_rollouts = folder == Path(name) and (folder / "rollouts.parquet").exists()
         if (
             folder == Path(name)
             and not holds_rollouts
             and not any(Path(name).glob("*-[0-9]*"))
-            and not _is_model(Path(name))
+            and not is_model(Path(name))
         ):
             raise UserError(
                 f"{name} is a run folder with neither rollouts nor checkpoints; give the run or model that it measured"
@@ -120,7 +121,7 @@ def resolve(options: DiagnosticOptions) -> Targets:
     taken = {key: value for key, value in known.items() if key in unsaid and key not in OWN_OPTIONS}
     chosen = dataclasses.replace(options, **{**taken, **given})
     _check_sampling(chosen, sampled)
-    return Targets(chosen, _labelled(names), run, None if chosen.rollouts else rollouts)
+    return Targets(chosen, labelled(names), run, None if chosen.rollouts else rollouts)
 
 
 def _check_unchanged(run: Path, file: Path) -> None:
@@ -141,11 +142,11 @@ def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None
             raise UserError(f"{name} {here}: the rollouts of the run were sampled with {there}; say {name} {there}")
 
 
-def _is_model(folder: Path) -> bool:
+def is_model(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
 
 
-def _run_folder(path: Path) -> Path | None:
+def run_folder(path: Path) -> Path | None:
     """The folder with the run.json that a checkpoint belongs to: its own, or that of the folder it stands in."""
     return next((folder for folder in (path, path.parent) if (folder / "run.json").is_file()), None)
 
@@ -158,7 +159,7 @@ def _knows(path: Path, run: Path | None) -> dict[str, Any]:
     if run is not None:
         record = RunFolder(run).record or {}
         options = (record.get("identity") or {}).get("options") or {}
-        fields = {field.name for field in dataclasses.fields(PairOptions)}
+        fields = {field.name for field in dataclasses.fields(PairOptions)} | {"rollout_length"}
         found |= {key: value for key, value in options.items() if key in fields}
     return {key: _embedded(value) if key in ("student", "teacher") else value for key, value in found.items()}
 
@@ -171,9 +172,12 @@ def _embedded(name: str | None) -> str | None:
     return name
 
 
-def _labelled(names: list[str]) -> tuple[Target, ...]:
-    """Each name with a label of its own: its last part, and as many before as tell it from base, teacher and the others."""
-    for depth in range(1, 20):
+def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
+    """Each name with a label of its own: its last part, and as many before as tell it from base, teacher and the others.
+
+    parts: at least so many of each name.
+    """
+    for depth in range(parts, 20):
         labels = ["/".join(Path(os.path.abspath(name)).parts[-depth:]) for name in names]
         if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))

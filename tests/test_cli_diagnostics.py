@@ -20,7 +20,7 @@ from decaylab import diagnose, measurements
 from decaylab.options import Options
 from decaylab.transformers_engine import TransformersEngine
 
-COMMANDS = ("position-kl", "category-kl", "submode", "signals", "behaviour")
+COMMANDS = ("position-kl", "category-kl", "submode", "signals", "behaviour", "evaluate")
 SMALL = ("--limit", "6", "--samples", "1", "--max-tokens", "40")
 PAIR = ("--student", "abacus-student", "--teacher", "abacus-teacher")
 
@@ -62,7 +62,7 @@ def finished(
 
 def called(command: str, checkpoint: Path, *more: object) -> Outcome:
     *options, out, cache = more
-    floor = () if command == "behaviour" else ("--floor-problems", 2)
+    floor = () if command in ("behaviour", "evaluate") else ("--floor-problems", 2)
     return decaylab(command, checkpoint, *options, *SMALL, *floor, "--out", out, "--cache", cache)
 
 
@@ -114,7 +114,7 @@ def test_a_line_a_stage_goes_to_standard_error_and_only_for_what_was_done(
         "scoring step-7 on base rollouts again",
     ]
     assert [stages[command] for command in ("category-kl", "submode", "signals")] == [[], [], []]
-    assert stages["behaviour"] == ["teacher rollouts"]
+    assert (stages["behaviour"], stages["evaluate"]) == (["teacher rollouts"], [])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -156,9 +156,8 @@ def test_killed_while_sampling_it_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = stalled(tmp_path, SAMPLING, lambda: len(files(tmp_path, "rollouts-*/parts/*.parquet")) == 2)
-    # While it is there, nobody else gets in: neither into its folder nor into what it samples for all.
+    # While it is there, nobody else gets into its folder; what it samples for all is waited for.
     assert f"{tmp_path / 'run'} is in use by another process" in measured(tmp_path).complaint
-    assert "is in use by another process" in measured(tmp_path, out="other").complaint
     kill(process)
     sampled, scored = counted(monkeypatch)
     assert measured(tmp_path).code == 0

@@ -158,12 +158,31 @@ def behaviour(names: Sequence[str]) -> pd.DataFrame:
     return rows.frame
 
 
+def evaluate(names: Sequence[str]) -> pd.DataFrame:
+    """Two samples a problem; the rules in another order than the options have them, since the reported one comes first."""
+    rows, none = Rows(), {"noise_floor": math.nan}
+    chosen = {name: view for view, name in (("last", "ckpt-60"), ("best", "ckpt-20")) if name in names}
+    for rule in ("first_boxed", "anywhere"):
+        for name in (*names, "teacher"):
+            for what in ("avg_at_2", "pass_at_1", "pass_at_2", "maj_at_2"):
+                for other in ("base", "teacher"):
+                    if name not in (other, "teacher"):
+                        for view in ("fresh", *filter(None, [chosen.get(name)])):
+                            place = ("fraction", view, name)
+                            rows.add(f"{what}_minus_{other}", rule, *place, p_value_holm=0.031, **none)
+                            rows.add(f"{what}_minus_{other}_detectable", rule, *place, **none)
+                for view in ("fresh", *filter(None, [chosen.get(name)])):
+                    rows.add(what, rule, "fraction", view, name, answer_rule=rule, **none)
+    return rows.frame.sort_values("checkpoint", key=lambda column: column.map([*names, "teacher"].index), kind="stable")
+
+
 MAKERS = {
     "position-kl": position_kl,
     "category-kl": category_kl,
     "submode": submode,
     "signals": signals,
     "behaviour": behaviour,
+    "evaluate": evaluate,
 }
 
 
@@ -244,7 +263,7 @@ def test_every_page_says_what_was_compared_and_where_things_stand_and_fits(
 ) -> None:
     text = page(command, MAKERS[command](names), width)
     assert "small with large as its teacher; sums, 30 problems x 2 samples at T = 0.7" in " ".join(text.split())
-    assert ("scored at temperature 1.5" in " ".join(text.split())) == (command != "behaviour")
+    assert ("scored at temperature 1.5" in " ".join(text.split())) == (command not in ("behaviour", "evaluate"))
     assert f"figure: runs/one/{command}.png" in text
     assert "measurements: runs/one/measurements.csv" in text
     assert "scored tokens: cache/a" in text
@@ -398,6 +417,50 @@ def test_behaviour_prints_lengths_in_tokens_and_accuracy_under_each_rule(page: A
     one = value(frame, what="accuracy_change", condition="last_boxed", checkpoint="teacher")
     assert numbers([row[1]]) == pytest.approx(three(one, 100), abs=0.051)
     assert "ckpt-20 60 and 30" in text
+
+
+def test_evaluate_prints_each_quantity_by_the_reported_rule_and_avg_at_k_by_every_rule(page: Any) -> None:
+    frame = evaluate(NAMES)
+    frame = frame.sort_values("condition", key=lambda column: column == "anywhere", kind="stable")
+    text = page("evaluate", frame)
+    levels = table(text, "Right by the rule first_boxed, %")
+    assert levels[0] == ["model", "avg@2", "maj@2", "pass@2"]  # pass@1 is avg@2
+    (row,) = [row for row in levels if row[0] == "ckpt-20 (best)"]
+    for cell, what in zip(row[1:], ("avg_at_2", "maj_at_2", "pass_at_2"), strict=True):
+        one = value(frame, what=what, checkpoint="ckpt-20", condition="first_boxed", view="fresh")
+        assert numbers([cell]) == pytest.approx(three(one, 100), abs=0.051)
+    rules = table(text, "avg@2 under each answer rule")
+    assert rules[0][1:] == ["first_boxed", "anywhere"]
+    (row,) = [row for row in section(rules, "less the teacher") if row[0] == "ckpt-60 (last)"]
+    one = value(frame, what="avg_at_2_minus_teacher", checkpoint="ckpt-60", condition="anywhere", view="fresh")
+    assert numbers([row[2]]) == pytest.approx(three(one, 100), abs=0.051) and row[2].startswith("+")
+
+
+def test_evaluate_prints_differences_with_what_could_have_been_seen(page: Any) -> None:
+    frame = evaluate(NAMES)
+    frame = frame.sort_values("condition", key=lambda column: column == "anywhere", kind="stable")
+    text = page("evaluate", frame)
+    rows = section(table(text, "Less base on the same problems, by the rule first_boxed"), "maj@2")
+    assert [row[0] for row in rows] == ["ckpt-20 (best)", "ckpt-60 (last)"]
+    at = {"checkpoint": "ckpt-60", "condition": "first_boxed", "view": "fresh"}
+    change, least = (value(frame, what=f"maj_at_2_minus_base{end}", **at) for end in ("", "_detectable"))
+    assert numbers([rows[1][1]]) == pytest.approx(three(change, 100), abs=0.051)
+    assert rows[1][2] == "0.031"
+    assert numbers([rows[1][3]])[0] == pytest.approx(100 * least.value, abs=0.051)
+    assert [row[0] for row in section(table(text, "Less the teacher"), "avg@2")] == [
+        "base",
+        "ckpt-20 (best)",
+        "ckpt-60 (last)",
+    ]
+
+
+def test_evaluate_prints_the_two_checkpoint_rules_side_by_side(page: Any) -> None:
+    frame = evaluate(NAMES)
+    rows = table(page("evaluate", frame), "What each checkpoint rule takes, avg@2 by first_boxed")
+    assert [row[:2] for row in rows[1:]] == [["last", "ckpt-60"], ["best", "ckpt-20"]]
+    one = value(frame, what="avg_at_2_minus_teacher", checkpoint="ckpt-20", condition="first_boxed", view="best")
+    assert numbers([rows[2][5]]) == pytest.approx(three(one, 100), abs=0.051)
+    assert "What each checkpoint rule takes" not in page("evaluate", evaluate(("base",)))
 
 
 def test_what_is_undefined_is_shown_as_such_with_its_reason(page: Any) -> None:

@@ -22,11 +22,13 @@ ORDER = (
     "top_share",
     "divergences",
     "selection",
+    "training_options",
     "abacus",
     "problem_files",
     "hub",
     "problems",
     "answers",
+    "votes",
     "grading",
     "identity",
     "policies",
@@ -48,6 +50,7 @@ ORDER = (
     "progress",
     "score_store",
     "targets",
+    "checkpoint_rules",
     "external",
     "stages",
     "collect",
@@ -55,12 +58,17 @@ ORDER = (
     "analyses",
     "figures",
     "prepare",
+    "decay_runs",
     "run",
+    "outcomes",
     "study",
     "diagnose",
     "preflight",
+    "train",
     "tables",
+    "training_tables",
     "diagnostic_cells",
+    "evaluation_tables",
     "diagnostic_tables",
     "cli_options",
     "cli",
@@ -92,6 +100,30 @@ LIBRARY = sorted(path for path in (ROOT / "decaylab").glob("*.py") if path.stem 
 def test_a_library_module_imports_only_what_lies_below_it(path: Path) -> None:
     below = set(ORDER[: ORDER.index(path.stem)])
     assert imported(path) <= below
+
+
+TRAINER = (
+    *("loss", "meter", "rollouts", "records", "checkpoints", "alarms", "adapters", "step", "setup", "processes"),
+    *("description", "validation", "loop", "callback"),
+)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "train").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_a_module_of_the_trainer_imports_only_what_lies_below_it(path: Path) -> None:
+    assert imported(path) - {"train"} <= set(ORDER[: ORDER.index("train")])
+    own = {line.split(".")[2] for line in trainer_imports(path)}
+    assert own <= set(TRAINER[: TRAINER.index(path.stem)])
+
+
+def trainer_imports(path: Path) -> set[str]:
+    """Modules of the trainer that a file imports, whole: decaylab.train.loss."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "decaylab.train":
+            found |= {f"decaylab.train.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("decaylab.train."):
+            found.add(str(node.module))
+    return found
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "analyses").glob("[a-z]*.py")), ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from decaylab import measurements, noise_floor, paper
+from decaylab.selection import SELECTORS
 
 FOLDER = resources.files("decaylab.data.paper")
 TABLES = sorted(entry.name.removesuffix(".csv") for entry in FOLDER.iterdir() if entry.name.endswith(".csv"))
@@ -193,3 +194,56 @@ def test_boxed_repetition_has_fractions_of_one_and_two_answer_rules() -> None:
     assert value["accuracy", "relaxed", "step-200"] == pytest.approx(0.703)
     assert value["several_boxes_share", "", "step-200"] == pytest.approx(0.891)
     assert value["boxes_mean", "", "step-100"] == 88.1 and value["response_characters", "", "step-50"] == 1388
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["n_sweep", "token_selection", "per_step", "efficiency"])
+def test_published_training_gives_measurements_without_an_interval_under_keys_of_their_own(name: str) -> None:
+    rows = getattr(paper, name)()
+    assert tuple(rows.columns) == measurements.COLUMNS and rows.value.notna().all()
+    assert not rows.duplicated(["what", "condition", "checkpoint", "step"]).any()
+    assert rows[["low", "high", "standard_error"]].isna().all(axis=None)
+    assert set(rows.method) == {"published, no interval"} and set(rows.run) == {"arXiv 2605.27028"}
+    assert rows.note.str.startswith("arXiv 2605.27028, ").all()
+
+
+def test_n_sweep_has_an_arm_for_each_length_at_the_best_step() -> None:
+    rows = paper.n_sweep()
+    assert set(rows["view"]) == {"best"} and set(rows.what) == {"avg_at_4"} and set(rows.problems) == {500}
+    value = rows.set_index("checkpoint")["value"]
+    assert value["base"] == pytest.approx(0.5095) and value["full"] == pytest.approx(0.6235)
+    prefixes = rows[rows.selector == "prefix"]
+    assert prefixes.rollout_length.tolist() == [5, 10, 20, 50, 100, 150, 200]
+    assert prefixes.checkpoint.tolist() == [f"prefix-{length:.0f}" for length in prefixes.rollout_length]
+    assert value[prefixes.checkpoint].tolist() == pytest.approx([0.527, 0.535, 0.605, 0.6665, 0.6585, 0.6665, 0.6605])
+    assert rows.set_index("checkpoint").rollout_length["full"] == float("inf")
+
+
+def test_token_selection_names_its_selectors_as_the_trainer_does() -> None:
+    rows = paper.token_selection()
+    assert set(rows.selector) - {""} <= set(SELECTORS)
+    value = rows.set_index("checkpoint")["value"]
+    assert len(rows) == 13 and value["prefix-100"] == pytest.approx(0.6585) and value["full"] == pytest.approx(0.6235)
+    assert value["top-student-entropy-100"] == pytest.approx(0.627)
+    assert value["top-student-entropy-200"] == pytest.approx(0.532)
+    assert value["top-all-three-100"] == pytest.approx(0.579) and value["suffix-100"] == pytest.approx(0.5035)
+    early = rows[rows.note.str.contains("early draft")].selector
+    assert set(early) == {"random", "suffix", "middle"}
+
+
+def test_per_step_holds_the_collapse_of_full_rollout() -> None:
+    value = paper.per_step().set_index(["condition", "checkpoint", "step"])["value"].sort_index()
+    assert value["math500_n16", "full"].tolist() == pytest.approx([0.656, 0.463, 0.497, 0.438])
+    assert value["math500_n1", "prefix-100"].tolist() == pytest.approx([0.6375, 0.6445, 0.6515, 0.6585])
+    assert len(value) == 32
+
+
+def test_efficiency_totals_are_sums_and_memory_is_as_printed() -> None:
+    rows = paper.efficiency()
+    assert set(rows.unit) == {"seconds", "GB as printed"} and not rows.what.str.contains("gib").any()
+    seconds = rows[rows.what == "seconds_per_step"].pivot(index="condition", columns="checkpoint", values="value")
+    assert seconds.loc["total"].to_dict() == {"prefix-100": 8, "full": 194}
+    assert seconds.drop("total").sum().to_dict() == {"prefix-100": 8, "full": 194}
+    assert seconds.loc["generation", "full"] == 180 and seconds.loc["training", "full"] == 7

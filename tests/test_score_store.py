@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import held
 from tiny_models import byte_tokenizer, tiny_llama
 
 from decaylab import score_store, store
@@ -407,9 +408,21 @@ def test_a_table_that_lacks_a_row_is_one_line(copied: Path) -> None:
         score_store.table(copied, ROLLOUTS, {one.rollout_id: 0 for one in ROLLOUTS}, 1)
 
 
-def test_a_folder_that_another_process_writes_is_one_line(undisturbed: Path) -> None:
-    with (
-        store.RunFolder(undisturbed).lock(),
-        pytest.raises(UserError, match=f"{undisturbed.name} is in use by another process"),
-    ):
-        stored(undisturbed.parent, never)
+def test_what_another_process_is_still_scoring_is_waited_for(
+    copied: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, scorer: Scorer
+) -> None:
+    (copied / "tokens.parquet").unlink()
+    with held(copied) as other:
+        monkeypatch.setattr(Reporter, "note", lambda self, message: told.append(message) or other.kill())  # type: ignore[func-returns-value]
+        told: list[str] = []
+        assert stored(copied.parent, lambda: scorer) == copied
+        assert told == [f"{copied} is in use by another process: waiting for it"] and other.wait(timeout=30) != 0
+    assert (copied / "tokens.parquet").read_bytes() == (undisturbed / "tokens.parquet").read_bytes()
+
+
+def test_what_is_finished_is_read_while_another_process_is_in_there(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reporter, "note", lambda self, message: pytest.fail(message))
+    with held(copied):
+        assert stored(copied.parent, never) == copied

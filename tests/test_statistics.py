@@ -15,6 +15,7 @@ from decaylab.clusters import per_problem_sums
 from decaylab.statistics import (
     Estimate,
     avg_at_k,
+    cautious_error,
     holm,
     influence,
     paired_difference,
@@ -405,6 +406,18 @@ def test_smallest_detectable_difference_is_found_with_its_power() -> None:
     assert math.isnan(smallest_detectable_difference(math.nan))
     with pytest.raises(ValueError, match="power"):
         smallest_detectable_difference(0.01, power=80)
+
+
+def test_the_cautious_error_is_the_larger_of_the_plain_one_and_that_of_the_interval() -> None:
+    """Two problems of 40 disagree: the plain error is far below what the interval implies. And where it has none: NaN."""
+    first, codes = np.ones(40), np.arange(40)
+    near = paired_difference(first, np.where(codes < 1, 0.0, 1.0), codes)
+    half = (near.high - near.low) / 2
+    assert near.standard_error < half / 1.96 and cautious_error(near) == pytest.approx(half / 1.959964, rel=1e-6)
+    wide = Estimate(0.5, 0.4, 0.6, 0.2, "", 10, 10)
+    assert cautious_error(wide) == 0.2
+    assert cautious_error(wide, level=1e-9) > 1e6  # an interval of no level that is still wide
+    assert math.isnan(cautious_error(paired_difference([1.0], [0.0], [3])))
 
 
 def test_avg_at_k_is_the_mean_over_problems_and_samples() -> None:

@@ -7,11 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from command_line import held
 
 from decaylab import store
 from decaylab.errors import UserError
@@ -246,26 +248,32 @@ def test_differing_goes_down_to_the_leaves() -> None:
 
 # One process a folder
 
-HOLD = (
-    "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); "
-    "sys.stdin.read()"
-)
-
 
 def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path: Path) -> None:
     folder = store.RunFolder(tmp_path)
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", HOLD, str(tmp_path / ".lock")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with held(tmp_path):
         with pytest.raises(UserError) as error, folder.lock():
             pass
         assert one_line(error) == f"{tmp_path} is in use by another process"
-        other.kill()
     with folder.lock():
+        pass
+
+
+def test_a_second_process_that_waits_gets_in_once_the_first_is_gone_and_says_so_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    with held(tmp_path) as other:
+
+        def wait(message: str) -> None:
+            told.append(message)
+            threading.Timer(0.3, other.kill).start()
+
+        with store.RunFolder(tmp_path).lock(wait=wait):
+            assert other.wait(timeout=30) != 0
+    assert told == [f"{tmp_path} is in use by another process: waiting for it"]
+
+
+def test_nobody_waits_for_a_folder_that_is_free(tmp_path: Path) -> None:
+    with store.RunFolder(tmp_path).lock(wait=lambda message: pytest.fail(message)):
         pass
 
 

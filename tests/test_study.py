@@ -6,13 +6,14 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_line import DATA, write_lines
+from command_line import DATA, held, write_lines
 from peft import LoraConfig, get_peft_model
 from tiny_models import SPECIAL, byte_tokenizer, save_folder, tiny_llama
 from transformers import AutoModelForCausalLM
@@ -385,6 +386,33 @@ def test_sampling_goes_on_in_parts_of_another_size_without_a_rollout_twice(
     whole = gather(**{**small, "cache": str(tmp_path / "other")}, batch_rows=rows).rollouts["base"]
     assert found["rollout_id"].tolist() == [f"student/abacus-0-{number:06d}/0" for number in range(6)]
     assert found["text"].tolist() == whole["text"].tolist()
+
+
+def test_what_another_process_samples_is_waited_for_and_what_is_finished_is_not(
+    gather: Gather, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"cache": str(tmp_path), "samples": 1, "limit": 2, "max_tokens": 8, "tokens": False}
+    before = gather(**small)
+    folders = [
+        path for path in tmp_path.glob("rollouts-*") if store.read_table(path / "rollouts.parquet", store.ROLLOUTS)
+    ]
+    with ExitStack() as stack:
+        others = {str(folder): stack.enter_context(held(folder)) for folder in folders}
+        monkeypatch.setattr(Reporter, "note", lambda self, message: pytest.fail(message))
+        found = gather(**small)
+        assert list(found.rollouts) == list(before.rollouts) == ["base", "teacher"]
+        told: list[str] = []
+
+        def end(self: Reporter, message: str) -> None:
+            told.append(message)
+            others[message.removesuffix(" is in use by another process: waiting for it")].kill()
+
+        monkeypatch.setattr(Reporter, "note", end)
+        for folder in folders:
+            (folder / "rollouts.parquet").unlink()
+        again = gather(**small)
+    assert len(told) == 2
+    assert all(again.rollouts[name].equals(before.rollouts[name]) for name in ("base", "teacher"))
 
 
 # What a run or a file brings

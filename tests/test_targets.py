@@ -207,6 +207,12 @@ def test_each_label_is_as_short_as_tells_the_checkpoints_apart(tmp_path: Path) -
     assert [one.label for one in named(*paths, **pair).checkpoints] == labels
 
 
+def test_labels_can_be_asked_for_with_the_name_of_the_run_too() -> None:
+    names = ["runs/a/step-1", "runs/b/step-2"]
+    assert [one.label for one in targets.labelled(names)] == ["step-1", "step-2"]
+    assert [one.label for one in targets.labelled(names, parts=2)] == ["a/step-1", "b/step-2"]
+
+
 @pytest.mark.parametrize("name", ["base", "teacher"])
 def test_a_checkpoint_is_not_taken_for_the_base_student_or_the_teacher_by_its_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

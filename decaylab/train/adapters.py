@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ class Trainable:
     heads use it as any other.
 
     Raises:
-        UserError: LoRA on a student that is an adapter itself, or targets that match no layer.
+        UserError: LoRA on a student that is an adapter itself, targets that match no layer, or one of tied weights.
     """
 
     def __init__(self, student: Policy, options: TrainOptions) -> None:
@@ -80,6 +81,9 @@ class Trainable:
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
+            for name, value in vars(module).items():
+                if "drop" in name and isinstance(value, float):  # attention and whole layers are dropped by plain numbers
+                    setattr(module, name, 0.0)
         model: Any = self.model
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -109,11 +113,28 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
         raise UserError(
             f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can be adapted: {_leaves(student)}"
         ) from error
+    _check_adapted(student, options, targets if isinstance(targets, list) else [])
     config.base_model_name_or_path, config.revision = student.name, options.student_revision
     return adapted
 
 
+def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -> None:
+    """Raises UserError where a target among several matches nothing, or a layer lends its weights to another one."""
+    layers = {name: one for name, one in student.weights.named_modules() if hasattr(one, "merged_adapters")}
+    if missed := [one for one in targets if not any(f".{name}".endswith(f".{one}") for name in layers)]:
+        raise UserError(
+            f"--lora-targets {options.lora_targets}: {', '.join(missed)} matches no layer of {student.name}: {_leaves(student)}"
+        )
+    owners = Counter(id(weight) for module in student.weights.modules() for weight in module.parameters(recurse=False))
+    if tied := [name for name, one in layers.items() if owners[id(one.get_base_layer().weight)] > 1]:
+        raise UserError(
+            f"--lora-targets {options.lora_targets}: {tied[0]} of {student.name} shares its weights with another layer, which "
+            "an adapter that is merged would change too; leave it out"
+        )
+
+
 def _leaves(student: Policy) -> str:
     """The names that targets can be chosen from."""
-    linear = {name.split(".")[-1] for name, one in student.weights.named_modules() if isinstance(one, torch.nn.Linear)}
+    named = ((name.removesuffix(".base_layer"), one) for name, one in student.weights.named_modules() if ".lora_" not in name)
+    linear = {name.split(".")[-1] for name, one in named if isinstance(one, torch.nn.Linear)}
     return f"its linear layers are {', '.join(sorted(linear)) or 'none'}"

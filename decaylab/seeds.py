@@ -1,0 +1,99 @@
+"""Means over training runs that differ by their seed alone: Student's t over the seeds; one number a run in.
+
+    over_seeds([0.61, 0.64, 0.58])              # mean, interval, p against 0
+    ratios_over_seeds(esr_seconds, full_seconds)  # paired by seed, symmetric in the logarithm
+
+Such an interval holds for other seeds on the problems that were asked. One that resamples problems (decaylab.statistics)
+holds for other problems and the seeds at hand. Neither holds for both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import nctdtr, stdtr, stdtrit
+
+from decaylab.clusters import check_fraction, finite_column
+
+METHOD = "Student t over training seeds"
+LOG_METHOD = "Student t over training seeds on the log scale"
+ONE_SEED = "one training seed: no interval over seeds"
+ALIKE = "the same for every training seed: no interval over seeds"
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A mean over seeds with its interval. p_value: two-sided, of Student's t test that it is 0; of a ratio, that it is 1.
+
+    Undefined is NaN, and ``note`` says why.
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    p_value: float
+    seeds: int
+    method: str = METHOD
+    note: str = ""
+
+
+def over_seeds(values: ArrayLike, *, level: float = 0.95) -> OverSeeds:
+    """Mean of one number a seed, with the interval of Student's t at one degree of freedom less than there are seeds.
+
+    Raises ValueError for values that are not finite.
+    """
+    check_fraction("level", level)
+    x = finite_column("values", values)
+    if x.size < 2:
+        value = float(x[0]) if x.size else math.nan
+        return OverSeeds(value, *(math.nan,) * 4, x.size, note=ONE_SEED if x.size else "no run")
+    value, error, degrees = float(x.mean()), float(x.std(ddof=1) / math.sqrt(x.size)), x.size - 1
+    if error <= 1e-12 * max(1.0, abs(value)):
+        return OverSeeds(value, math.nan, math.nan, 0.0, math.nan, x.size, note=ALIKE)
+    reach = float(stdtrit(degrees, 0.5 + level / 2)) * error
+    p_value = 2 * float(stdtr(degrees, -abs(value) / error))
+    return OverSeeds(value, value - reach, value + reach, error, p_value, x.size)
+
+
+def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> OverSeeds:
+    """Geometric mean of first / second, paired by seed, with an interval symmetric in the logarithm.
+
+    standard_error: of the logarithm, times the value (delta method).
+
+    Raises ValueError for numbers that are not above 0, or columns of different lengths.
+    """
+    a, b = finite_column("first", first), finite_column("second", second)
+    if a.shape != b.shape or min(a.min(initial=1.0), b.min(initial=1.0)) <= 0:
+        raise ValueError("a ratio needs as many numbers on both sides, all above 0")
+    logs = over_seeds(np.log(a / b), level=level)
+    value, low, high = (math.exp(end) if not math.isnan(end) else end for end in (logs.value, logs.low, logs.high))
+    return replace(logs, value=value, low=low, high=high, standard_error=value * logs.standard_error, method=LOG_METHOD)
+
+
+def smallest_detectable_over_seeds(
+    standard_error: float, seeds: int, *, level: float = 0.95, power: float = 0.8
+) -> float:
+    """Smallest true mean that Student's t test over so many seeds finds with this power, in the unit of the error.
+
+    Found is: significant at the level, two-sided, and of the right sign. By the noncentral t: with 3 seeds the normal
+    approximation would promise less than half of it. NaN with fewer than 2 seeds or without an error.
+    """
+    check_fraction("level", level)
+    check_fraction("power", power)
+    if seeds < 2 or math.isnan(standard_error):
+        return math.nan
+    degrees = seeds - 1
+    critical = float(stdtrit(degrees, 0.5 + level / 2))
+
+    def lacking(noncentrality: float) -> float:
+        return 1 - float(nctdtr(degrees, noncentrality, critical)) - power
+
+    top = critical
+    while lacking(top) < 0:
+        top *= 2
+    return float(brentq(lacking, 0.0, top)) * standard_error

@@ -1,0 +1,322 @@
+"""`DecayCallback`: where in a rollout the student still differs from its teacher, logged by somebody else's trainer.
+
+    student, teacher = policies.load("Qwen/Qwen2.5-Math-1.5B"), policies.load("Qwen/Qwen3-1.7B")
+    probe = sample_probe(student, teacher, load_problems("math500", limit=64), max_tokens=512)
+    trainer = DistillationTrainer(model=student.model, teacher_model=teacher.model, ...)   # TRL's, or any of transformers
+    trainer.add_callback(DecayCallback(trainer, probe, teacher, every=50))
+    trainer.train()
+
+The probe stands still while the student moves: the same rollouts are scored before training, every so many optimizer steps
+and at the end, so that a change is one of the student and not of its text (the frozen view of ``position-kl``). Training
+sees nothing of it: the modes of all modules, random numbers, gradients and the trainer's own log are as they were.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from decaylab import token_means
+from decaylab.errors import UserError
+from decaylab.identity import PolicyIdentity
+from decaylab.options import position_bins
+from decaylab.policies import LoadSettings, Policy
+from decaylab.problems import ProblemSet
+from decaylab.sampling import Request, SamplingSettings
+from decaylab.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings
+from decaylab.statistics import ALIKE, ONE_PROBLEM
+from decaylab.token_table import check_edges
+from decaylab.train.records import Table
+from decaylab.transformers_engine import TransformersEngine
+from decaylab.vocabularies import share_vocabulary
+
+ALL = "all"
+NO_TOKENS = "no tokens"
+logger = logging.getLogger(__name__)
+
+
+def sample_probe(
+    student: Policy,
+    teacher: Policy,
+    problems: ProblemSet,
+    *,
+    samples: int = 1,
+    max_tokens: int = 512,
+    sampling: SamplingSettings = SamplingSettings(),
+    batch_rows: int = 256,
+) -> list[Rollout]:
+    """Rollouts of a student as it is now, behind both policies' prompts: a probe to freeze.
+
+    A rollout is kept up to its first token that the teacher cannot read.
+
+    Raises:
+        UserError: two tokenizers that give an id two meanings, or no rollout of which the teacher can read a token.
+    """
+    vocabulary, instruction = share_vocabulary(student, teacher), problems.instruction
+    requests = [
+        Request(tuple(student.prompt_ids(problem, instruction)), (), max_tokens, "probe", problem.problem_id, sample)
+        for problem in problems.problems
+        for sample in range(samples)
+    ]
+    read = {one.problem_id: tuple(teacher.prompt_ids(one, instruction)) for one in problems.problems}
+    found = []
+    responses = TransformersEngine(student, batch_rows=batch_rows).sample(requests, sampling)
+    for request, response in zip(requests, responses, strict=True):
+        readable = response.ids[: vocabulary.readable(response.ids)]
+        if readable:
+            name = f"probe/{request.problem_id}/{request.sample}"
+            found.append(Rollout(name, request.prompt_ids, read[request.problem_id], readable))
+    if not found:
+        raise UserError(f"no rollout of {student.name} begins with a token that {teacher.name} can read")
+    return found
+
+
+class DecayCallback(TrainerCallback):
+    """Logs the mean reverse KL of the student from the teacher by position of a fixed probe, in nats a token.
+
+    ``decay/reverse_kl`` is over all tokens of the probe, ``decay/reverse_kl_0-4`` over those at response positions 0 to 4,
+    and so on; the last bin is open (``100+``). A bin that no rollout of the probe reaches is not logged. Both policies stand
+    at temperature 1, over the ids that they share, in the precision of their weights (mixed precision is switched off).
+
+    The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low, position_high (not in
+    it; infinity where it is open), reverse_kl, low, high, tokens, rollouts, problems, probe, note. low and high are a 95 %
+    interval that resamples problems; rollouts behind the same prompt are of one problem. probe: a hash of rollouts and bins.
+
+    Under several processes the main one scores and logs while the others wait at their next exchange of gradients.
+
+    Args:
+        trainer: of transformers, or of TRL.
+        probe: rollouts that are scored again and again; `sample_probe` makes some.
+        teacher: None takes that of TRL's DistillationTrainer, for which the probe's teacher prompts must be its own.
+        every: optimizer steps between two scorings.
+        bins: where position bins begin, ascending from 0; the last one is open. None: as ``position-kl`` has them.
+        path: of the file; None is ``decay.csv`` in the trainer's output folder.
+        batch_tokens: rollouts x time that are scored together.
+
+    Raises:
+        UserError: weights that are sharded over processes, adapters that are prompts, no tokenizer or no teacher to be had,
+            or a teacher of another vocabulary. When training begins: a file that an earlier run wrote and this one does not
+            go on with, or of another probe. While scoring: NaN among the logits.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        probe: Sequence[Rollout],
+        teacher: Policy | None = None,
+        *,
+        every: int = 50,
+        bins: Sequence[int] | None = None,
+        path: Path | str | None = None,
+        batch_tokens: int = 4096,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1 step, got {every}")
+        if not probe:
+            raise ValueError("probe holds no rollout; sample_probe makes some")
+        self.bins = tuple(position_bins(embedded=False) if bins is None else bins)
+        check_edges(self.bins)
+        self.trainer, self.probe, self.every = trainer, list(probe), every
+        self.settings = ScoringSettings(batch_tokens=batch_tokens)
+        self.table = Table(Path(path) if path is not None else Path(str(trainer.args.output_dir)) / "decay.csv")
+        self.digest = _digest(self.probe, self.bins)
+        _refuse_sharded(trainer)
+        self.tokenizer = _tokenizer(trainer)
+        self.teacher = teacher or self._own_teacher()
+        share_vocabulary(self._student(), self.teacher)
+        self._scorer: Scorer | None = None
+        self._scored_at, self._training = -1, False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.trainer.is_world_process_zero():
+            self._open_file(state.global_step)
+            self._training = True
+            self._score(state, control)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step % self.every == 0 or control.should_training_stop:
+            self._score(state, control)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if control.should_training_stop:  # also where an evaluation said so; later the best checkpoint may be loaded
+            self._score(state, control)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._training = False
+
+    def _open_file(self, step: int) -> None:
+        """Takes up the file of the run that goes on at this step."""
+        path, self._scored_at = self.table.path, -1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return
+        # A trainer that looks for a batch size that fits begins again by itself.
+        if step == 0 and not (self._training and self.trainer.args.auto_find_batch_size):
+            raise UserError(f"{path} exists already, of an earlier run; give DecayCallback another path, or remove it")
+        self.table.keep_until(step if step else -1)
+        with path.open(newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        if any(row.get("probe") != self.digest for row in rows):
+            raise UserError(f"{path} is of another probe or other bins; go on with the same, or give another path")
+        if sum(row["step"] == str(step) for row in rows) == len(self.bins) + 1:
+            self._scored_at = step
+        else:  # killed as it was written
+            self.table.keep_until(step - 1)
+
+    def _score(self, state: TrainerState, control: TrainerControl) -> None:
+        """Scores the student as it is, logs and writes; not twice at a step, and on the main process only."""
+        if self._scored_at == state.global_step or not self.trainer.is_world_process_zero():
+            return
+        self._scored_at = state.global_step
+        rows = self._rows(self._scored())
+        logged = {
+            "decay/reverse_kl" + ("" if row["bin"] == ALL else f"_{row['bin']}"): row["reverse_kl"]
+            for row in rows
+            if row["tokens"]
+        }
+        # Not the trainer's own log: TRL's would add its running means to ours and begin them anew. And whether the trainer
+        # logs this step itself, which every log takes for done, stays as it was.
+        should_log = control.should_log
+        Trainer.log(self.trainer, logged)
+        control.should_log = should_log
+        for row in rows:
+            self.table.append({"step": state.global_step, **row, "probe": self.digest})
+
+    def _scored(self) -> list[ScoredRollout]:
+        student = self._student()
+        with _undisturbed(student.weights), _undisturbed(self.teacher.weights):
+            if self._scorer is None or self._scorer.student.weights is not student.weights:
+                self._scorer = Scorer(student, self.teacher, self.settings, logger.warning)
+            return self._scorer.score(self.probe)
+
+    def _rows(self, scored: Sequence[ScoredRollout]) -> list[dict[str, Any]]:
+        """A row for the whole probe and one for each bin."""
+        prompts = {one.student_prompt: code for code, one in enumerate(self.probe)}
+        lengths = [len(one.response) for one in self.probe]
+        problems = np.repeat([prompts[one.student_prompt] for one in self.probe], lengths)
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        values = np.concatenate([one.columns["reverse_kl"] for one in scored]).astype(np.float64)
+        cells = np.searchsorted(self.bins, positions, side="right")
+        size = len(self.probe), len(self.bins) + 1
+        sums, counts = (
+            token_means.sums_by_problem(own, problems, cells, *size) for own in (values, None)
+        )  # cell 0 is empty so far: it is the place of all of them together
+        sums[:, 0], counts[:, 0] = sums.sum(axis=1), counts.sum(axis=1)
+        found = token_means.means(sums, counts)
+        low, high = token_means.interval(found)
+        ends = [(0, np.inf), *pairwise((*self.bins, np.inf))]
+        return [
+            {
+                "bin": ALL if cell == 0 else _label(start, end),
+                "position_low": start,
+                "position_high": end,
+                "reverse_kl": float(found.value[cell]),
+                "low": float(low[cell]),
+                "high": float(high[cell]),
+                "tokens": int(found.tokens[cell]),
+                "rollouts": sum(length > start for length in lengths),
+                "problems": int(found.problems[cell]),
+                "note": _note(found, cell),
+            }
+            for cell, (start, end) in enumerate(ends)
+        ]
+
+    def _student(self) -> Policy:
+        return _policy("the student", _body(self.trainer, self.trainer.model), self.tokenizer)
+
+    def _own_teacher(self) -> Policy:
+        own = getattr(self.trainer, "teacher_model", None)
+        if own is None:
+            name = type(self.trainer).__name__
+            raise UserError(f"{name} holds no teacher; give DecayCallback one: policies.load(...)")
+        return _policy("the teacher", _body(self.trainer, own), self.tokenizer)
+
+
+def _digest(probe: Sequence[Rollout], bins: tuple[int, ...]) -> str:
+    contents = [(one.student_prompt, one.teacher_prompt, one.response) for one in probe]
+    return "sha256:" + hashlib.sha256(repr((bins, contents)).encode()).hexdigest()[:12]
+
+
+def _label(start: float, end: float) -> str:
+    return f"{start:.0f}+" if end == np.inf else f"{start:.0f}-{end - 1:.0f}"
+
+
+def _note(found: token_means.CellMeans, cell: int) -> str:
+    if not found.tokens[cell]:
+        return NO_TOKENS
+    if found.problems[cell] < 2:
+        return ONE_PROBLEM
+    return ALIKE if found.alike[cell] else ""
+
+
+def _policy(name: str, model: Any, tokenizer: Any) -> Policy:
+    """A model in memory as a policy. Only its logits are wanted: no prompt is rendered, and nothing of it is recorded."""
+    return Policy(name, model, tokenizer, PolicyIdentity(name, "folder", "", ""), LoadSettings(prompt_format="plain"))
+
+
+def _tokenizer(trainer: Trainer) -> Any:
+    found = getattr(trainer, "processing_class", None)
+    if not hasattr(found, "get_vocab"):
+        raise UserError(
+            "the trainer has no tokenizer, without which vocabularies cannot be compared: processing_class=..."
+        )
+    return found
+
+
+def _body(trainer: Trainer, model: Any) -> Any:
+    """The causal language model in what a trainer holds, adapters inside it."""
+    found: Any = trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
+    if not hasattr(found, "peft_config"):
+        return found
+    if any(one.is_prompt_learning for one in found.peft_config.values()):
+        raise UserError(
+            "adapters that are prompts (prefix or prompt tuning) cannot be scored; train weights, as LoRA does"
+        )
+    return found.get_base_model() if hasattr(found, "get_base_model") else found
+
+
+def _refuse_sharded(trainer: Trainer) -> None:
+    from torch.distributed.tensor import DTensor
+
+    model: Any = trainer.model
+    deepspeed = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    sharded = trainer.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
+    if sharded or any(isinstance(weight, DTensor) for weight in model.parameters()):
+        raise UserError(
+            "DecayCallback needs the whole student on the main process, and here its weights are sharded (FSDP, DeepSpeed "
+            "ZeRO-3 or tensor parallel); train under DDP, or score the checkpoints with decaylab position-kl"
+        )
+
+
+@contextmanager
+def _undisturbed(model: Any) -> Iterator[None]:
+    """Evaluation and full precision for as long as the block lasts; then all is as it was, random numbers included."""
+    modes = [(module, module.training) for module in model.modules()]
+    # Under mixed precision accelerate lays a forward of its own over the model's, and the head's shell would inherit it.
+    cast = model.__dict__.pop("forward", None) if "_original_forward" in model.__dict__ else None
+    devices = [model.device] if model.device.type == "cuda" else []
+    try:
+        model.eval()
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        if cast is not None:
+            model.forward = cast
