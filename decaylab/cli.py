@@ -19,6 +19,7 @@ from decaylab import cli_options as option
 from decaylab.errors import UserError
 from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
+from decaylab.sweep_options import SweepOptions
 from decaylab.training_options import DIVERGENCES, TrainOptions
 
 if TYPE_CHECKING:
@@ -269,6 +270,29 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
         print(json.dumps(found))
     else:
         training_tables.print_training(result)
+
+
+@_command("sweep", SweepOptions, without=("rollouts", "track"))
+def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
+    """Trains several arms over several seeds, evaluates them on the same problems, and compares: rollout-length or selector.
+
+    Each run is what `decaylab train` and `decaylab evaluate` make. What is finished is not done again, a killed sweep goes on
+    with the same command, and sweeps with the same `--runs` share the runs they have in common. Seeds are shown singly; their
+    mean has an interval over problems and one over seeds.
+
+    `decaylab sweep rollout-length --values 5,10,20,40,60,full --seeds 3 --test-limit 800`
+
+    `decaylab sweep selector --values prefix,full,random,top-reverse-kl --budget 20 --workers 2`
+    """
+    from decaylab import sweep as sweeps
+    from decaylab import sweep_tables
+
+    _hush(quiet)
+    result = sweeps.sweep(options, command=_spoken(), reporter=Reporter(quiet=quiet))
+    if as_json:
+        _print_json(result.folder, result.notes, result.measurements)
+    else:
+        sweep_tables.print_sweep(result)
 
 
 def _spoken() -> str:

@@ -17,6 +17,7 @@ import typer
 from decaylab.errors import UserError
 from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 from decaylab.selection import SELECTORS
+from decaylab.sweep_options import SWEEPS, SweepOptions
 from decaylab.training_options import DIVERGENCES, FULL, NO_PROBLEMS, TRACKERS, TrainOptions
 
 
@@ -47,7 +48,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 
 def _kinds() -> dict[str, Any]:
     """The type of every option that a file can hold."""
-    kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions), **get_type_hints(TrainOptions)}
+    kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions), **get_type_hints(SweepOptions)}
     del kinds["columns"], kinds["said"]
     return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
 
@@ -87,6 +88,11 @@ def _option(panel: str, help: str, *names: str, kind: Any = str | None, **more: 
 
 
 PARAMETERS: dict[str, Any] = {
+    "over": Annotated[str, typer.Argument(help=f"What is varied: {' or '.join(SWEEPS)}.", show_default=False)],
+    "values": _option(
+        LOSS, "What is compared, with commas: lengths in tokens and full, or selectors at one --budget.", kind=str
+    ),
+    "seeds": _option(TRAINING, "How many seeds each arm is trained with, from --seed on.", kind=int),
     "checkpoints": Annotated[
         list[str] | None,
         typer.Argument(
@@ -222,6 +228,8 @@ PARAMETERS: dict[str, Any] = {
     ),
     "view_rollouts": _option(SCORING, "Rollouts whose tokens' top 5 of both policies are kept.", kind=int),
     "cache": _option(SCORING, "Where rollouts and scored tokens are kept for the next command.", kind=str),
+    "runs": _option(RUN, "The folder of the training runs, which several sweeps may share; by default under runs/."),
+    "workers": _option(RUN, "Runs at a time, each with its share of the cores.", kind=int),
     "out": _option(RUN, "The folder of results; by default under runs/, named after the pair, or in the run given."),
     "overwrite": _option(RUN, "Throw away what the folder's run holds.", "--overwrite", kind=bool),
     "paper": _option(RUN, "Draw the published numbers behind the measured ones.", "--paper", kind=bool),
@@ -254,13 +262,21 @@ OWN: dict[type[PairOptions], dict[str, Any]] = {
         "bins": _option(LOSS, "Lower ends of the position bins of the KL in metrics.csv, from 0: 0,50,100,200."),
         "batch_tokens": _option(
             TRAINING,
-            "Tokens of a micro-batch, padding included; gradients add up over as many as a step needs.",
-            kind=int,
+            "Tokens of a micro-batch, padding included; gradients add up over as many as a step needs. By default 4,096 with "
+            "the embedded pair, else 1,024 on a CPU and 16,384 on a GPU.",
+            kind=int | None,
         ),
         "max_tokens": _option(SAMPLING, "Budget of a full rollout.", kind=int | None),
         "seed": _option(SAMPLING, "Of the problems' order, every sample, and the adapters' first values.", kind=int),
         "answer_rule": _option(TASK, "The rule that held-out answers are graded by."),
     }
+}
+OWN[SweepOptions] = OWN[TrainOptions] | {
+    "samples": _option(MEASURE, "Rollouts to each test problem.", kind=int),
+    "test_limit": _option(TASK, "Test problems that are asked: the first so many.", kind=int | None),
+    "answer_rule": _option(MEASURE, "The rule that is reported first, and that held-out answers are graded by."),
+    "seed": _option(SAMPLING, "The first of the seeds.", kind=int),
+    "checkpoint_rule": _option(MEASURE, "Which checkpoints are evaluated: last, best, last,best or every.", kind=str),
 }
 FLAGS: dict[str, Any] = {"as_json": False, "quiet": False, "config": None}
 

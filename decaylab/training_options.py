@@ -23,6 +23,7 @@ PAPER_PRESET: dict[str, Any] = {
     "learning_rate": 5e-5,
     "teacher_prefix": 200,
     "checkpoint_every": 50,
+    "batch_tokens": None,
 }
 EMBEDDED_PRESET: dict[str, Any] = {
     "rollout_length": "20",
@@ -30,7 +31,9 @@ EMBEDDED_PRESET: dict[str, Any] = {
     "learning_rate": 3e-4,
     "teacher_prefix": 40,
     "checkpoint_every": 25,
+    "batch_tokens": 4096,
 }
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # on a CPU what its caches hold: more costs memory and gains no speed
 FULL_FINETUNE_RATE = 0.2
 """Learning rate of full fine-tuning as a share of that of LoRA, where none is given."""
 
@@ -42,7 +45,8 @@ class TrainOptions(PairOptions):
     problems, limit, split, columns, revision: of the training problems. max_tokens: the budget of a full rollout.
     rollout_length: the paper's N, in tokens, or ``full``. budget: positions of a rollout that carry loss.
     teacher_prefix: tokens that the teacher writes ahead of the student, for ``after-teacher-prefix``.
-    batch_tokens: rollouts x time of a micro-batch; gradients are accumulated over as many as a step needs.
+    batch_tokens: rollouts x time of a micro-batch; gradients are accumulated over as many as a step needs. None: what
+    suits the device (`BATCH_TOKENS`).
     validation_problems: held out of the training problems, to choose the best checkpoint by and to watch behaviour on.
     """
 
@@ -70,7 +74,7 @@ class TrainOptions(PairOptions):
     clip: float = 1.0
     autocast: Literal["off", "bfloat16"] = "off"
     gradient_checkpointing: bool = False
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     checkpoint_every: int | None = None
     bins: tuple[int, ...] | None = None
     track: str = ""
@@ -116,6 +120,7 @@ class TrainOptions(PairOptions):
             dtype="float32"
             if self.full_finetune and self.dtype == "auto"
             else self.dtype,  # 16 bits lose small updates
+            batch_tokens=self.batch_tokens if self.batch_tokens is not None else preset["batch_tokens"],
             learning_rate=self.learning_rate if self.learning_rate is not None else rate,
         ).with_pair()
         chosen = dataclasses.replace(chosen, bins=chosen.bins or position_bins(chosen.embedded))

@@ -93,7 +93,7 @@ def test_models_of_other_kinds_have_the_naive_gradient_in_every_weight(kind: str
 def lora_pair(**changes: Any) -> tuple[Trainable, Any]:
     policy = byte_policy(**changes)
     policy.weights.double()
-    trained = Trainable(policy, options(full_finetune=False, lora_rank=2, lora_alpha=8.0))
+    trained = Trainable(policy, options(full_finetune=False, lora_rank=2, lora_alpha=8))
     for number, weight in enumerate(trained.parameters.values()):  # B begins with zeros, where A has no gradient
         torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(number))
     return trained, tiny_llama(1, vocab_size=BYTES).double()
@@ -119,7 +119,7 @@ def test_recomputed_activations_have_the_same_gradient_and_no_dropout() -> None:
     expected, _ = gradient_of((plain.model, teacher), chosen, [given], None, vocabulary)
     policy = byte_policy(attention_dropout=0.5)
     policy.weights.double()
-    checkpointed = Trainable(policy, options(full_finetune=False, lora_rank=2, lora_alpha=8.0, gradient_checkpointing=True))
+    checkpointed = Trainable(policy, options(full_finetune=False, lora_rank=2, lora_alpha=8, gradient_checkpointing=True))
     with torch.no_grad():
         for name, weight in checkpointed.parameters.items():
             weight.copy_(plain.parameters[name])
@@ -128,6 +128,23 @@ def test_recomputed_activations_have_the_same_gradient_and_no_dropout() -> None:
     found, _ = gradient_of((policy.weights, teacher), chosen, [given], None, vocabulary, training=True)
     assert len(begun) == 2 + 2  # twice to take the head off; on the way there and on the way back
     assert_gradients(found, expected)
+
+
+def test_autocast_takes_the_same_gradient_coarsely() -> None:
+    """Products in bfloat16, weights and their gradients in float32, in every weight of a model with tied embeddings."""
+    pair = tiny_llama(0, tie_word_embeddings=True), tiny_llama(1)
+    given, rows, found = rollouts(6), [], []
+    for autocast in ("off", "bfloat16"):
+        one, taken = gradient_of(pair, options(autocast=autocast, selector="prefix-mask", batch_tokens=40), [given], 3)
+        assert all(gradient.dtype == torch.float32 for gradient in one.values())
+        rows.append(record(taken.sums.values, options()))
+        found.append(one)
+    assert not equal(*found)
+    for name, exact in found[0].items():
+        cosine = torch.nn.functional.cosine_similarity(exact.flatten(), found[1][name].flatten(), dim=0)
+        assert cosine > 0.99, name
+    assert rows[1] == pytest.approx(rows[0], rel=0.05, nan_ok=True)
+    assert rows[1]["tokens_selected"] == rows[0]["tokens_selected"]
 
 
 # --- what must not change it --------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def byte_policy(seed: int = 0, name: str = "tiny", **changes: Any) -> Policy:
 
 def options(**changes: Any) -> TrainOptions:
     """Full fine-tuning with a `full` selector, unless something else is said; bins for short rollouts."""
-    given = {"selector": "full", "full_finetune": True, "bins": (0, 2, 5), "teacher": "t", "student": "s", "seed": 3}
+    given = {"selector": "full", "full_finetune": True, "bins": (0, 2, 5), "teacher": "t", "student": "s", "seed": 3, "batch_tokens": 4096}
     return TrainOptions(**{**given, **changes})
 
 

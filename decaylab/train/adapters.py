@@ -47,9 +47,11 @@ class Trainable:
     def merged(self) -> Iterator[None]:
         """Adapters are part of the weights for as long as the block lasts: sampling at the plain model's speed.
 
-        The weights come back bit by bit, since they are put aside and not computed back.
+        The weights come back bit by bit, since they are put aside and not computed back. Weights of 16 bits are left alone:
+        they would round small adapters away, and the rollouts would be those of another policy.
         """
         own = [(layer, layer.get_base_layer().weight.data) for layer in self.layers]
+        own = [(layer, weight) for layer, weight in own if weight.dtype in (torch.float32, torch.float64)]
         try:
             with torch.no_grad():
                 for layer, weight in own:
@@ -82,7 +84,9 @@ class Trainable:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
             for name, value in vars(module).items():
-                if "drop" in name and isinstance(value, float):  # attention and whole layers are dropped by plain numbers
+                if "drop" in name and isinstance(
+                    value, float
+                ):  # attention and whole layers are dropped by plain numbers
                     setattr(module, name, 0.0)
         model: Any = self.model
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -135,6 +139,8 @@ def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -
 
 def _leaves(student: Policy) -> str:
     """The names that targets can be chosen from."""
-    named = ((name.removesuffix(".base_layer"), one) for name, one in student.weights.named_modules() if ".lora_" not in name)
+    named = (
+        (name.removesuffix(".base_layer"), one) for name, one in student.weights.named_modules() if ".lora_" not in name
+    )
     linear = {name.split(".")[-1] for name, one in named if isinstance(one, torch.nn.Linear)}
     return f"its linear layers are {', '.join(sorted(linear)) or 'none'}"

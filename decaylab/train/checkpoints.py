@@ -13,7 +13,7 @@ from torch import Tensor
 from decaylab import store
 from decaylab.errors import UserError
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+KEPT = ("step", "exp_avg", "exp_avg_sq")  # a parameter's own count of updates is not the run's: steps without rollouts make none
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -29,9 +29,8 @@ class ResumeState:
     def write(self, step: int, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         tensors = {f"weights.{name}": weight.detach().contiguous() for name, weight in parameters.items()}
         for name, weight in parameters.items():
-            for moment in MOMENTS:
-                if moment in optimizer.state[weight]:
-                    tensors[f"{moment}.{name}"] = optimizer.state[weight][moment].contiguous()
+            for one, value in optimizer.state.get(weight, {}).items():  # none where it has never had a gradient
+                tensors[f"{one}.{name}"] = value.contiguous()
         store.write_atomically(self.path, save(tensors, metadata={"step": str(step)}))
 
     def read(self, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
@@ -47,8 +46,10 @@ class ResumeState:
                 step = int(file.metadata()["step"])
                 for name, weight in parameters.items():
                     weight.copy_(file.get_tensor(f"weights.{name}"))
-                    moments = {one: file.get_tensor(f"{one}.{name}").to(weight.device) for one in MOMENTS}
-                    optimizer.state[weight] = {"step": torch.tensor(float(step)), **moments}
+                    if f"exp_avg.{name}" in file.keys():  # noqa: SIM118  (a handle, not a dict)
+                        step_count, *moments = (file.get_tensor(f"{one}.{name}") for one in KEPT)
+                        moments = [one.to(weight.device) for one in moments]
+                        optimizer.state[weight] = dict(zip(KEPT, [step_count, *moments], strict=True))
         except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"{self.path} is damaged ({reason}); --overwrite begins the run anew") from error

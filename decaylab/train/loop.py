@@ -43,7 +43,7 @@ from decaylab.train.processes import Processes
 from decaylab.train.records import Table
 from decaylab.train.rollouts import Plan
 from decaylab.train.setup import TrainSetup, prepare_training
-from decaylab.train.step import Gradient, NotFinite, denominator, record
+from decaylab.train.step import Gradient, NotFinite, batch_tokens_of, denominator, record
 from decaylab.training_options import TrainOptions
 from decaylab.transformers_engine import TransformersEngine
 
@@ -137,7 +137,8 @@ class Run:
         self.metrics, self.held_out = Table(folder.path / "metrics.csv"), Table(folder.path / "validation.csv")
         self.validation = None
         if setup.validation:
-            scorer = Scorer(setup.student, setup.teacher, ScoringSettings(batch_tokens=options.batch_tokens))
+            batch_tokens = batch_tokens_of(options, self.meter.device)
+            scorer = Scorer(setup.student, setup.teacher, ScoringSettings(batch_tokens=batch_tokens))
             self.validation = validation.Validation(setup, self.engines["student"], scorer, grader, processes.share)
         self.alarms: list[dict[str, Any]] = []
         self.interrupted = threading.Event()

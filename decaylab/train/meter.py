@@ -17,7 +17,8 @@ GIB = 2**30
 class Meter:
     """Adds up seconds by phase, and keeps the most memory that was in use in any stretch of it.
 
-    On a GPU memory is what torch has allocated there; on Linux without one, what is resident; elsewhere NaN.
+    On a GPU memory is what torch has allocated there; on Linux without one, what is resident; elsewhere, and where the
+    kernel does not let a process begin its peak anew, NaN.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,13 +32,14 @@ class Meter:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """What happens in the block belongs to this phase; blocks do not nest."""
-        self._reset_peak()
+        fresh = self._reset_peak()
         started = time.perf_counter()
         yield
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds[name] += time.perf_counter() - started
-        self.peak_gib[name] = max(self._peak(), self.peak_gib[name])  # in this order: NaN gives way
+        peak = self._peak() if fresh else math.nan
+        self.peak_gib[name] = max(peak, self.peak_gib[name])  # in this order: NaN gives way
 
     def columns(self) -> dict[str, float]:
         """``generation_seconds``, ..., ``training_peak_gib``."""
@@ -45,12 +47,16 @@ class Meter:
             f"{name}_peak_gib": value for name, value in self.peak_gib.items()
         }
 
-    def _reset_peak(self) -> None:
+    def _reset_peak(self) -> bool:
+        """Whether it could be done: else a peak would be that of the whole process."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            with suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
+            return True
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return False
+        return True
 
     def _peak(self) -> float:
         if self.device.type == "cuda":

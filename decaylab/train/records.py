@@ -41,12 +41,14 @@ class Table:
             raise store.unwritable(self.path, error) from error
 
     def keep_until(self, step: int) -> None:
-        """Drops the rows of later steps, and one that was cut off as it was written."""
+        """Drops the rows of later steps, and one that was cut off as it was written; a file without a row is removed."""
         if not self.path.exists():
             return
         rows = self.path.read_text().splitlines(keepends=True)
         kept = rows[:1] + [row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step]
-        if kept != rows:
+        if len(kept) < 2:
+            self.path.unlink()  # the columns may be cut off too; who writes the next row names them
+        elif kept != rows:
             store.write_atomically(self.path, "".join(kept).encode())
 
     def read(self) -> pd.DataFrame:

@@ -90,8 +90,7 @@ class Plan:
         ]
         sampled, left_out = 0, 0
         if self.teacher_prefix:
-            prefixes = self._prefixes(wanted, teacher_prompts, engines["teacher"], vocabulary, on_progress)
-            sampled += sum(len(ids) for ids in prefixes)
+            prefixes, sampled = self._prefixes(wanted, teacher_prompts, engines["teacher"], vocabulary, on_progress)
             # A response that the teacher has ended, or that the student cannot read, has no later window.
             going_on = [place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix]
             left_out += len(wanted) - len(going_on)
@@ -120,15 +119,16 @@ class Plan:
         teacher: Engine,
         vocabulary: SharedVocabulary,
         on_progress: OnProgress | None,
-    ) -> list[tuple[int, ...]]:
-        """What the teacher writes ahead of each rollout; shorter than `teacher_prefix` where it ends or cannot be read."""
+    ) -> tuple[list[tuple[int, ...]], int]:
+        """What the teacher writes ahead of each rollout, shorter than `teacher_prefix` where it ends or cannot be read; and
+        the tokens that it wrote in all."""
         requests = [
             Request(prompt, (), self.teacher_prefix, f"{one.stage}-prefix", one.problem_id, one.sample)
             for one, prompt in zip(wanted, prompts, strict=True)
         ]
         responses = teacher.sample(requests, self.sampling, on_progress)
         open_ids = [one.ids[:-1] if one.stop_reason == "eos" else one.ids for one in responses]
-        return [ids[: vocabulary.readable(ids)] for ids in open_ids]
+        return [ids[: vocabulary.readable(ids)] for ids in open_ids], sum(len(one.ids) for one in responses)
 
 
 @cache

@@ -24,7 +24,7 @@ from decaylab.selection import SELECTORS, Signals, weigh
 from decaylab.train.loss import TokenLosses, chunked_loss
 from decaylab.train.meter import Meter
 from decaylab.train.rollouts import TrainingRollout, generator, micro_batches
-from decaylab.training_options import TrainOptions
+from decaylab.training_options import BATCH_TOKENS, TrainOptions
 from decaylab.vocabularies import SharedVocabulary
 
 Floats = NDArray[np.float64]
@@ -75,7 +75,7 @@ class Gradient:
         Raises:
             NotFinite: a loss that is no number; some micro-batches may have been taken already.
         """
-        for batch in micro_batches(rollouts, self.options.batch_tokens):
+        for batch in micro_batches(rollouts, batch_tokens_of(self.options, self.heads[0].model.device)):
             self._add_batch(batch)
 
     def _add_batch(self, batch: list[TrainingRollout]) -> None:
@@ -198,6 +198,11 @@ class Gradient:
         if self.options.autocast == "off":
             return nullcontext()
         return torch.autocast(self.heads[0].model.device.type, dtype=torch.bfloat16)
+
+
+def batch_tokens_of(options: TrainOptions, device: torch.device) -> int:
+    """Tokens of a micro-batch: what was said, or what suits the device."""
+    return options.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 
 def denominator(sums: dict[str, float], normalise: str) -> float:
