@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast check bench pair clean
+.PHONY: demo test test-fast check bench experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -32,6 +32,22 @@ bench: $(INSTALLED)  ## sampling, scoring, training and aggregation against what
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
+
+# What docs/embedded-pair.md says of training: 24 arms x 3 seeds, 800 test problems; an hour or two on two cores, resuming.
+TRAINED := runs/experiment/runs
+SWEEP := --seeds 3 --test-limit 800 --samples 1 --workers 2 --runs $(TRAINED)
+SELECTORS := prefix,prefix-mask,suffix,middle,random,after-teacher-prefix,progressive,full,importance,rising,$\
+top-reverse-kl,top-student-entropy,top-teacher-entropy,top-reverse-kl-x-student-entropy,$\
+top-teacher-entropy-x-student-entropy,top-all-three,top-reverse-kl-and-student-entropy,$\
+top-reverse-kl-or-student-entropy,top-teacher-entropy-and-student-entropy,top-teacher-entropy-or-student-entropy
+STUDENTS := $(TRAINED)/prefix-20-seed-0 $(TRAINED)/full-seed-0
+
+experiment: $(INSTALLED)  ## trains and measures the embedded pair's students: sweeps over N and selectors, and the diagnostics
+	$(BIN)/decaylab sweep rollout-length --values 5,10,20,40,60,full $(SWEEP) --out runs/experiment/rollout-length
+	$(BIN)/decaylab sweep selector --values $(SELECTORS) --budget 20 $(SWEEP) --out runs/experiment/selector
+	$(BIN)/decaylab evaluate $(STUDENTS) --limit 800 --samples 1 --out runs/experiment/evaluate
+	for command in position-kl submode behaviour; do \
+		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out runs/experiment/$$command || exit; done
 
 pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair (an hour on two cores)
 	$(BIN)/python -m decaylab.data.abacus.recipe all --out build/pair

@@ -13,8 +13,8 @@
 
 In ``peers`` both sides ask the same prompts (abacus training problems through the student's template), sample at temperature
 1 from the whole distribution, write exactly so many tokens a rollout (both are told that no token ends a turn), and train the
-same LoRA (r 32, alpha 64, all linear layers) by the reverse KL with AdamW at the same rate, in micro-batches of as many
-rollouts. TRL generates with transformers; its beta of 1 is the reverse KL. Gradients are not checkpointed, unless
+same LoRA (r 32, alpha 64, all linear layers) by the reverse KL with AdamW at the same rate, one update a step, decaylab in
+micro-batches of its own size. TRL generates with transformers; its beta of 1 is the reverse KL. Gradients are not checkpointed, unless
 --checkpointing asks it of both. Seconds are medians of the steps behind the first one. Every side is a process of its own.
 """
 
@@ -47,7 +47,7 @@ PAIRS = {
     "abacus": ("abacus-student", "abacus-teacher"),
 }
 PEERS = {("smollm2", 100): 16, ("smollm2", 512): 4, ("abacus", 100): 16, ("abacus", 320): 16}
-"""Pair and tokens a rollout -> rollouts a micro-batch."""
+"""Pair and tokens a rollout -> rollouts of a micro-batch of TRL's; decaylab's are those that it ships with."""
 LENGTHS = {"smollm2": (100, 512, False), "abacus": (20, 320, True)}
 """Pair -> tokens of a rollout under ESR, of a full one, and whether both end where they end."""
 SIDES = ("decaylab", "trl")
@@ -428,7 +428,8 @@ def measure_peers(works: Sequence[Work], sides: Sequence[str]) -> list[dict[str,
     """A row for each work, with what each side took; ratios: decaylab over TRL."""
     rows = []
     for work in works:
-        found = {side: in_own_process(__file__, _job("steps", side, work)) for side in sides}
+        shipped = replace(work, micro_batch=None)  # decaylab accumulates over micro-batches of its own size
+        found = {side: in_own_process(__file__, _job("steps", side, shipped if side == SIDES[0] else work)) for side in sides}
         row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": found}
         if all("seconds_a_step" in found.get(side, {}) for side in SIDES):
             own, other = (found[side] for side in SIDES)

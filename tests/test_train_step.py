@@ -374,6 +374,7 @@ def test_every_column_of_a_row_is_that_of_a_slow_loop_over_the_tokens(models: An
         *rollouts(6),
         training_rollout("again", ((5,), (6,)), (7, 8, 9) * 4),
         training_rollout("half", ((5,), (6,)), (7, 8, 9, 10, 7, 8, 9, 10)),  # 2 of its 6 3-grams come again
+        training_rollout("at the edge", ((5,), (6,)), (7, 7, 7, 7)),  # 1 of 2: half is not more than half
         training_rollout("cut", ((5,), (6,)), (7, 8, 63, 10, END), readable=2),
         training_rollout("short", ((5,), (6,)), (END,)),
     ]
@@ -387,7 +388,7 @@ def test_every_column_of_a_row_is_that_of_a_slow_loop_over_the_tokens(models: An
     assert row.keys() == expected.keys()
     assert row == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
     assert math.isnan(row["reverse_kl_40"]) and row["tokens_40"] == 0
-    assert row["repetition_share"] == 0.1 and row["natural_stop_share"] == 0.5
+    assert row["repetition_share"] == 1 / 11 and row["natural_stop_share"] == 5 / 11
     assert row["loss"] != pytest.approx(row["reverse_kl"], rel=1e-3)
 
 

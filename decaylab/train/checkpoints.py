@@ -13,7 +13,8 @@ from torch import Tensor
 from decaylab import store
 from decaylab.errors import UserError
 
-KEPT = ("step", "exp_avg", "exp_avg_sq")  # a parameter's own count of updates is not the run's: steps without rollouts make none
+KEPT = ("step", "exp_avg", "exp_avg_sq")
+"""Of each parameter. Its count of updates is its own and not the run's: a step that has left every rollout out makes none."""
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

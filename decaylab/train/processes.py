@@ -34,7 +34,7 @@ class Processes:
             cpu=options.device == "cpu", log_with=list(options.trackers) or None, project_dir=own
         )
         self.count, self.rank = int(self.accelerator.num_processes), int(self.accelerator.process_index)
-        set_seed(options.seed)
+        set_seed(options.seed % 2**32)  # numpy's takes no more; nothing here is drawn from it
 
     @property
     def is_main(self) -> bool:

@@ -28,7 +28,7 @@ class Table:
         """
         new = not self.path.exists() or self.path.stat().st_size == 0
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(row))
+        writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow({name: "" if value is None or value != value else value for name, value in row.items()})

@@ -1,0 +1,73 @@
+"""Stands in for ``python -m decaylab`` where a sweep is tested: train and evaluate leave the files of a run behind, at once.
+
+A run is right with a chance that its arm and seed decide. What was called stands in calls.txt beside the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+
+def option(words: list[str], name: str, default: str = "") -> str:
+    return words[words.index(name) + 1] if name in words else default
+
+
+def train(words: list[str]) -> None:
+    run = Path(option(words, "--out"))
+    if os.environ.get("STUB_STALL") == run.name:
+        (run.parent / "stalled").touch()
+        time.sleep(300)
+    if os.environ.get("STUB_FAIL") == run.name:
+        sys.exit("decaylab: the loss is not finite")
+    (run / "step-000002").mkdir(parents=True)
+    (run / "step-000002" / "adapter_config.json").write_text("{}")
+    from synthetic_runs import metrics, validation
+
+    metrics(30).to_csv(run / "metrics.csv", index=False)
+    validation({0: 0.5, 1: 0.6, 2: 0.55}).to_csv(run / "validation.csv", index=False)
+    (run / "run.json").write_text(json.dumps({"finished": True, "words": words}))
+
+
+def evaluate(words: list[str]) -> None:
+    from decaylab import outcomes
+
+    run = Path(words[0])
+    folder, problems = run / "evaluate", int(option(words, "--limit", "40"))
+    folder.mkdir(parents=True)
+    frames = []
+    for name, step, chance in (("base", 0.0, 0.3), ("teacher", np.nan, 0.9), ("step-000002", 2.0, chance_of(run.name))):
+        right = (
+            np.random.default_rng(0).random(problems) < chance
+        )  # the same draws: a higher chance is right where a lower is
+        rows = pd.DataFrame({"problem_id": [f"p{i:03}" for i in range(problems)], "sample": 0, "stop_reason": "eos"})
+        rows = rows.assign(checkpoint=name, step=step, response_tokens=10)
+        for field in outcomes.SCHEMA.names:
+            if field.startswith("grade_"):
+                rows[field] = np.where(right, "correct", "wrong")
+            elif field.startswith("vote_"):
+                rows[field] = np.where(right, 0, 1)
+        frames.append(rows)
+    outcomes.write(pd.concat(frames, ignore_index=True), folder / "outcomes.parquet")
+    (folder / "run.json").write_text(json.dumps({"identity": {"options": {"samples": 1, "limit": problems}}}))
+    (folder / "measurements.parquet").touch()
+
+
+def chance_of(name: str) -> float:
+    arm, _, seed = name.rpartition("-seed-")
+    return {"prefix-5": 0.4, "prefix-20": 0.6, "full": 0.7}.get(arm, 0.5) + 0.02 * int(seed)
+
+
+if __name__ == "__main__":
+    command, *given = sys.argv[1:]
+    place = Path(option(given, "--out") if command == "train" else given[0])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with (place.parent / "calls.txt").open("a") as handle:
+        handle.write(f"{command} {place.name}\n")
+    {"train": train, "evaluate": evaluate}[command](given)

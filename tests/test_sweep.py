@@ -1,0 +1,232 @@
+"""A sweep: which runs it makes, that it shares and resumes them, what it says of those that fail, and what it compares."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import DATA, ENVIRONMENT, decaylab
+from stub_decaylab import chance_of
+
+from decaylab import measurements, sweep
+from decaylab.errors import UserError
+from decaylab.figures import style
+from decaylab.sweep_options import SweepOptions
+from decaylab.training_options import TrainOptions
+
+STUB = (sys.executable, str(Path(__file__).parent / "stub_decaylab.py"))
+THESE, SEEDS, ONE = "mean over rollouts, over these seeds", "mean over training seeds", "one training run"
+
+
+@pytest.fixture(autouse=True)
+def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "DECAYLAB", STUB)
+    monkeypatch.setattr(style, "save", lambda *more, **others: None)
+
+
+def options(folder: Path, **changes: Any) -> SweepOptions:
+    given = {
+        "over": "rollout-length",
+        "values": "5,20,full",
+        "seeds": 2,
+        "test_limit": 40,
+        "runs": str(folder / "runs"),
+    }
+    return SweepOptions(**{**given, **changes})
+
+
+def calls(folder: Path) -> list[str]:
+    return (folder / "runs" / "calls.txt").read_text().splitlines()
+
+
+def pick(frame: pd.DataFrame, what: str, arm: str, estimand: str) -> pd.Series:
+    chosen = frame[(frame["what"] == what) & (frame["checkpoint"] == arm) & (frame["estimand"] == estimand)]
+    return chosen[(chosen["condition"] == "last_boxed") & (chosen["view"] == "last")].iloc[0]
+
+
+def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> None:
+    frame = sweep.sweep(options(tmp_path)).measurements
+    runs = [f"{arm}-seed-{seed}" for seed in (0, 1) for arm in ("prefix-5", "prefix-20", "full")]
+    assert calls(tmp_path) == [f"{what} {run}" for run in runs for what in ("train", "evaluate")]
+    draws = np.random.default_rng(0).random(40)
+    right = {run: (draws < chance_of(run)).mean() for run in runs}
+    for arm in ("prefix-5", "prefix-20", "full"):
+        seeds = [right[f"{arm}-seed-{seed}"] for seed in (0, 1)]
+        assert pick(frame, "avg_at_1", arm, SEEDS)["value"] == pytest.approx(np.mean(seeds))
+        assert pick(frame, "avg_at_1_minus_base", arm, THESE)["value"] == pytest.approx(
+            np.mean(seeds) - (draws < 0.3).mean()
+        )
+    stored = measurements.read(tmp_path / "runs" / "rollout-length" / "measurements.parquet")
+    assert {"peak_minus_lowest", "seconds_per_step", "selected_kl_share"} <= set(stored["what"])
+
+
+def test_a_second_sweep_shares_the_runs_it_has_in_common(tmp_path: Path) -> None:
+    sweep.sweep(options(tmp_path, values="20,full"))
+    before = len(calls(tmp_path))
+    sweep.sweep(options(tmp_path, over="selector", values="prefix,random,full", budget=20))
+    assert calls(tmp_path)[before:] == [
+        f"{what} random-20-seed-{seed}" for seed in (0, 1) for what in ("train", "evaluate")
+    ]
+    assert (tmp_path / "runs" / "selector" / "run.json").exists()
+
+
+def test_a_finished_sweep_starts_no_process(tmp_path: Path) -> None:
+    first = sweep.sweep(options(tmp_path)).measurements
+    before = calls(tmp_path)
+    pd.testing.assert_frame_equal(sweep.sweep(options(tmp_path)).measurements, first)
+    assert calls(tmp_path) == before
+
+
+def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUB_FAIL", "prefix-20-seed-0")
+    with pytest.raises(UserError, match="1 of 6 runs failed, prefix-20-seed-0 among them: the loss is not finite"):
+        sweep.sweep(options(tmp_path, workers=2))
+    assert len([line for line in calls(tmp_path) if line.startswith("evaluate")]) == 5
+    monkeypatch.delenv("STUB_FAIL")
+    before = len(calls(tmp_path))
+    sweep.sweep(options(tmp_path))
+    assert calls(tmp_path)[before:] == ["train prefix-20-seed-0", "evaluate prefix-20-seed-0"]
+
+
+def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: Path) -> None:
+    words = ["sweep", "rollout-length", "--values", "5,20", "--seeds", "1", "--test-limit", "40"]
+    words += ["--runs", str(tmp_path / "runs"), "--quiet"]
+    code = f"from decaylab import sweep, cli\nsweep.DECAYLAB = {STUB!r}\nsweep._draw = lambda *more: None\ncli.main()"
+    environment = ENVIRONMENT | {"STUB_STALL": "prefix-20-seed-0"}
+    process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, cwd=DATA.parent.parent)
+    end = time.monotonic() + 60
+    while not (tmp_path / "runs" / "stalled").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 10
+    while _children_of_the_stub(tmp_path):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    found = subprocess.run([sys.executable, "-c", code, *words], env=ENVIRONMENT, cwd=DATA.parent.parent)
+    assert found.returncode == 0
+    assert calls(tmp_path) == [
+        "train prefix-5-seed-0", "evaluate prefix-5-seed-0", "train prefix-20-seed-0", "train prefix-20-seed-0",
+        "evaluate prefix-20-seed-0",
+    ]  # fmt: skip
+
+
+def _children_of_the_stub(folder: Path) -> list[str]:
+    """Processes that still work for a sweep in this folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(folder) in line and "stub_decaylab" in line:
+            found.append(line)
+    return found
+
+
+def test_a_run_of_another_training_is_refused_with_what_differs(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "prefix-5-seed-0"
+    run.mkdir(parents=True)
+    training = dataclasses.asdict(TrainOptions(rollout_length="5", steps=7).resolved())
+    (run / "run.json").write_text(json.dumps({"identity": {"training": training}}))
+    with pytest.raises(
+        UserError, match=r"prefix-5-seed-0 holds a run of another configuration \(steps: 7 there, 100 now\)"
+    ):
+        sweep.sweep(options(tmp_path))
+
+
+def test_an_evaluation_of_other_problems_is_refused(tmp_path: Path) -> None:
+    sweep.sweep(options(tmp_path, values="5", seeds=1))
+    with pytest.raises(UserError, match=r"holds another evaluation \(limit: 40 there, 30 now\)"):
+        sweep.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        TrainOptions(rollout_length="10", learning_rate=1e-4, score_end=False, bins=(0, 4)),
+        TrainOptions(selector="random", budget=7, full_finetune=True, columns={"answer": ""}, problems="mine.jsonl"),
+        TrainOptions(selector="after-teacher-prefix", rollout_length="10", teacher_prefix=30, normalise="rollouts"),
+        TrainOptions(selector="importance", seed=4, gradient_checkpointing=True, top_k=5),
+        TrainOptions(rollout_length="full"),
+    ],
+)
+def test_the_words_handed_to_a_run_mean_the_same_training(
+    training: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from decaylab import cli
+    from decaylab.train import loop
+
+    said = []
+
+    def kept(options: TrainOptions, **more: Any) -> None:
+        said.append(options.resolved())
+        raise UserError("enough")
+
+    monkeypatch.setattr(loop, "train", kept)
+    resolved = training.resolved()
+    with pytest.raises(SystemExit):
+        cli.main(["train", *sweep._words(resolved)])
+    assert said == [resolved]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("rollouts", "--values", "5"), "what is swept must be rollout-length or selector, got rollouts"),
+        (("rollout-length",), "--values must name what is compared, with commas, such as 5,10,20,full"),
+        (("rollout-length", "--values", "5,0"), "--rollout-length must be at least 1 token, got 0"),
+        (("rollout-length", "--values", "5,five"), "--rollout-length must be a number of tokens or full, got five"),
+        (("rollout-length", "--values", "5,5"), "--values 5,5: prefix-5 stands there twice"),
+        (("selector", "--values", "prefix,best"), "--values must be among prefix, prefix-mask, "),
+        (
+            ("selector", "--values", "prefix", "--rollout-length", "9"),
+            "sweep selector compares selectors at one --budget",
+        ),
+        (("rollout-length", "--values", "5", "--seeds", "0"), "--seeds must be at least 1, got 0"),
+        (("rollout-length", "--values", "5", "--workers", "0"), "--workers must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    assert decaylab("sweep", *words, "--runs", tmp_path / "runs").complaint.startswith(told)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path: Path) -> None:
+    words = ("sweep", "selector", "--values", "prefix,random,full", "--seeds", "2", "--test-limit", "40")
+    outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet")
+    assert outcome.code == 0, outcome.err
+    assert "Sweep over selector: 2 seeds, 40 test problems x 1, answer rule last_boxed, last checkpoint" in outcome.out
+    (line,) = [line for line in outcome.out.splitlines() if "random-20" in line][:1]
+    draws = np.random.default_rng(0).random(40)
+    assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.52)) and line.count("[") == 2
+    assert "less full, over seeds" in outcome.out and "share of KL" in outcome.out
+
+
+@pytest.mark.slow
+def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "DECAYLAB", (sys.executable, "-m", "decaylab"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    small = {
+        "steps": 2,
+        "problems_per_step": 4,
+        "validation_problems": 4,
+        "test_limit": 6,
+        "seeds": 1,
+        "values": "5,full",
+    }
+    result = sweep.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
+    rows = result.measurements
+    arms = rows[(rows["what"] == "avg_at_1") & (rows["condition"] == "last_boxed")]
+    assert {"prefix-5", "full", "base", "teacher"} <= set(arms["checkpoint"]) and (arms["problems"] == 6).all()
+    assert os.environ["OMP_NUM_THREADS"] == "1"
