@@ -14,8 +14,8 @@
 In ``peers`` both sides ask the same prompts (abacus training problems through the student's template), sample at temperature
 1 from the whole distribution, write exactly so many tokens a rollout (both are told that no token ends a turn), and train the
 same LoRA (r 32, alpha 64, all linear layers) by the reverse KL with AdamW at the same rate, one update a step, decaylab in
-micro-batches of its own size. TRL generates with transformers; its beta of 1 is the reverse KL. Gradients are not checkpointed, unless
---checkpointing asks it of both. Seconds are medians of the steps behind the first one. Every side is a process of its own.
+micro-batches of its own size. TRL generates with transformers; its beta of 1 is the reverse KL. Gradients are not
+checkpointed, unless --checkpointing asks it of both. Seconds are medians of the steps behind the first one. Every side is a process of its own.
 """
 
 from __future__ import annotations
@@ -429,7 +429,9 @@ def measure_peers(works: Sequence[Work], sides: Sequence[str]) -> list[dict[str,
     rows = []
     for work in works:
         shipped = replace(work, micro_batch=None)  # decaylab accumulates over micro-batches of its own size
-        found = {side: in_own_process(__file__, _job("steps", side, shipped if side == SIDES[0] else work)) for side in sides}
+        found = {
+            side: in_own_process(__file__, _job("steps", side, shipped if side == SIDES[0] else work)) for side in sides
+        }
         row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": found}
         if all("seconds_a_step" in found.get(side, {}) for side in SIDES):
             own, other = (found[side] for side in SIDES)

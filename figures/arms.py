@@ -72,7 +72,10 @@ def arms_of(frame: pd.DataFrame) -> list[Arm]:
     for number, (key, selector) in enumerate(zip(rows.checkpoint, rows.selector, strict=True), start=1):
         ending = str(key).removeprefix(str(selector)).strip("-").replace("-", " ")
         several = counts[selector] > 1 or " of " in ending
-        found.append(Arm(str(key), str(selector), spoken(str(selector)) + (f", {ending}" if several else ""), number))
+        name = spoken(str(selector)) + (f", {ending}" if several else "")
+        if selector == "prefix" and several and " of " not in ending:
+            name = f"ESR, N = {ending}"
+        found.append(Arm(str(key), str(selector), name, number))
     return found
 
 
@@ -232,17 +235,21 @@ def reference(frame: pd.DataFrame, what: str, rule: str, name: str, view: str) -
 # Rows of arms
 
 
-def row_axes(figure: Figure, arms: Sequence[Arm], top: float, places: Sequence[tuple[float, float]]) -> list[Axes]:
+def row_axes(
+    figure: Figure, arms: Sequence[Arm], top: float, places: Sequence[tuple[float, float]], *,
+    row_inches: float = ROW_INCHES, numbered: bool = False,
+) -> list[Axes]:  # fmt: skip
     """Axes beside each other from ``top`` inches down, with a row for each arm; the first has the names.
 
-    places: left and right end of each, in inches.
+    places: left and right end of each, in inches. numbered: the number of the row stands behind the name.
     """
-    height = ROW_INCHES * len(arms)
+    height = row_inches * len(arms)
     found = []
     for place, (left, right) in enumerate(places):
         axes = style.add_axes(figure, left, top - height, right, top)
         axes.set_ylim(len(arms) - 0.5, -0.5)
-        names = [f"{arm.name}  {arm.number}" for arm in arms] if place == 0 else [""] * len(arms)
+        names = [f"{arm.name}  {arm.number}" if numbered else arm.name for arm in arms]
+        names = names if place == 0 else [""] * len(arms)
         axes.set_yticks(range(len(arms)), names)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", color="#ececec", linewidth=0.5)
@@ -271,14 +278,12 @@ def bar_handles() -> list[Artist]:
     ]
 
 
-def look_handle(look: Look, *, line: bool = False) -> Line2D:
-    if line:
-        return Line2D([], [], color=look.colour, ls=look.line, linewidth=0.9, label=look.name)
+def look_handle(look: Look, *, marker: bool = True, line: bool = False) -> Line2D:
     hollow = look.colour == style.PUBLISHED
     return Line2D(
-        [], [], color=look.colour, linestyle="", marker=look.marker, markersize=4.2, label=look.name,
-        markerfacecolor="white" if hollow else look.colour, markeredgecolor=look.colour if hollow else "white",
-        markeredgewidth=0.9 if hollow else 0.4,
+        [], [], color=look.colour, ls=look.line if line else "", linewidth=0.9, marker=look.marker if marker else "",
+        markersize=4.2, label=look.name, markerfacecolor="white" if hollow else look.colour,
+        markeredgecolor=look.colour if hollow else "white", markeredgewidth=0.9 if hollow else 0.4,
     )  # fmt: skip
 
 

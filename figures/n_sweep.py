@@ -162,10 +162,8 @@ def _numbers(measurements: pd.DataFrame, what: str, view: str) -> dict[float, tu
         & (measurements["view"] == view)
         & (measurements.selector == PREFIX)
     ]
-    return {
-        float(length): (str(own.checkpoint.iloc[0]), Number.of(own))
-        for length, own in rows.groupby("rollout_length", sort=True)
-    }
+    groups = (own for _, own in rows.groupby("rollout_length", sort=True))
+    return {float(own.rollout_length.iloc[0]): (str(own.checkpoint.iloc[0]), Number.of(own)) for own in groups}
 
 
 def _levels(axes: Axes, measurements: pd.DataFrame, view: str, letter: str, published: pd.DataFrame | None) -> None:

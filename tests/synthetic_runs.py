@@ -118,7 +118,8 @@ def grown(
             recorded = metrics(
                 steps, tokens_sampled=sampled, tokens_scored=sampled, tokens_selected=sampled / (1 + place),
                 mean_selected_position=rng.uniform(2, 4 + 10 * place, steps), reverse_kl_inside=inside,
-                reverse_kl_outside=0.0 if arm in ("prefix-5", "prefix-20", "full") else inside * 2, **seconds, **peaks,
+                reverse_kl_outside=0.0 if arm in ("prefix-5", "prefix-20", "full") else inside * (0.3 + place),
+                **seconds, **peaks,
             )  # fmt: skip
             held_out = {0: 0.3, **{step: float(rng.binomial(100, 0.5) / 100) for step in drawn}}
             best = max((step for step in drawn), key=lambda step: (held_out[step], -step))

@@ -255,9 +255,7 @@ def test_runs_that_were_asked_other_problems_are_refused() -> None:
 
 def test_the_order_of_rows_changes_nothing() -> None:
     runs = grown(arms=("prefix-5", "full"))
-    shuffled = [
-        TrainedRun(**{**run.__dict__, "outcomes": run.outcomes.sample(frac=1, random_state=9)}) for run in runs
-    ]
+    shuffled = [TrainedRun(**{**run.__dict__, "outcomes": run.outcomes.sample(frac=1, random_state=9)}) for run in runs]
     pd.testing.assert_frame_equal(measure(runs, SETTINGS), measure(shuffled, SETTINGS))
 
 

@@ -21,7 +21,9 @@ def run(arm: str, seed: int = 0, steps: int = 3, **columns: Any) -> TrainedRun:
     return trained(arm, seed, {50: ONE}, ONE, ONE, recorded=metrics(steps, **columns))
 
 
-def pick(frame: pd.DataFrame, what: str, condition: str = "total", arm: str = "prefix-20", seed: float = math.nan) -> Any:
+def pick(
+    frame: pd.DataFrame, what: str, condition: str = "total", arm: str = "prefix-20", seed: float = math.nan
+) -> Any:
     chosen = (frame.what == what) & (frame.condition == condition) & (frame.checkpoint == arm)
     (row,) = frame[
         chosen & (frame.training_seed.isna() if math.isnan(seed) else frame.training_seed == seed)
@@ -58,7 +60,8 @@ def test_ratios_are_taken_seed_by_seed_with_the_t_interval_of_their_logarithms()
     runs = grown()
     frame = measure(runs, Settings())
     total = {
-        (run.arm, run.seed): run.metrics[1:][[f"{phase}_seconds" for phase in PHASES]].sum(axis=1).mean() for run in runs
+        (run.arm, run.seed): run.metrics[1:][[f"{phase}_seconds" for phase in PHASES]].sum(axis=1).mean()
+        for run in runs
     }
     tokens = {(run.arm, run.seed): run.metrics[1:].tokens_sampled.mean() for run in runs}
     for what, condition, of in (("seconds_ratio", "total", total), ("tokens_ratio", "generation", tokens)):

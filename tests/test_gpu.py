@@ -96,3 +96,27 @@ def test_a_diagnostic_runs_on_the_gpu_with_its_noise_floor(tmp_path: Path) -> No
     frame = diagnose.diagnose("position-kl", options).measurements
     floor = frame[frame.what == "mean_reverse_kl"].noise_floor.iloc[0]
     assert 1e-7 < floor < 0.1
+
+
+def test_a_step_of_training_on_the_gpu_takes_the_gradient_of_the_cpu(tmp_path: Path) -> None:
+    from decaylab.train.loop import train
+    from decaylab.training_options import TrainOptions
+
+    runs = [
+        train(TrainOptions(steps=1, validation_problems=0, device=device, dtype="float32", out=str(tmp_path / device)))
+        for device in ("cpu", "cuda")
+    ]
+    (cpu, gpu) = (one.metrics.iloc[0] for one in runs)
+    assert gpu["loss"] == pytest.approx(cpu["loss"], rel=1e-2)  # near-ties may sample other tokens
+    assert gpu["gradient_norm"] == pytest.approx(cpu["gradient_norm"], rel=5e-2)
+    assert gpu["training_peak_gib"] < 2
+
+
+def test_training_in_16_bits_lowers_the_reverse_kl(tmp_path: Path) -> None:
+    from decaylab.train.loop import train
+    from decaylab.training_options import TrainOptions
+
+    found = train(
+        TrainOptions(steps=30, checkpoint_every=30, device="cuda", dtype="bfloat16", out=str(tmp_path / "run"))
+    ).validation
+    assert found["reverse_kl"].iloc[1] < 0.95 * found["reverse_kl"].iloc[0]

@@ -76,4 +76,6 @@ def test_few_seeds_need_more_than_the_normal_approximation_says_and_many_do_not(
     assert smallest_detectable_over_seeds(1.0, 3) > 2 * normal
     assert smallest_detectable_over_seeds(1.0, 400) == pytest.approx(normal, rel=0.01)
     assert smallest_detectable_over_seeds(2.0, 3) == pytest.approx(2 * smallest_detectable_over_seeds(1.0, 3))
-    assert math.isnan(smallest_detectable_over_seeds(1.0, 1)) and math.isnan(smallest_detectable_over_seeds(math.nan, 3))
+    assert math.isnan(smallest_detectable_over_seeds(1.0, 1)) and math.isnan(
+        smallest_detectable_over_seeds(math.nan, 3)
+    )

@@ -47,7 +47,9 @@ def test_peak_last_and_lowest_by_hand() -> None:
         "last_accuracy": (0.5, 150),
         "lowest_accuracy": (0.25, 100),
     }
-    assert pick(frame, "peak_minus_lowest", seed=0).value == 0.5 and pick(frame, "peak_minus_last", seed=0).value == 0.25
+    assert (
+        pick(frame, "peak_minus_lowest", seed=0).value == 0.5 and pick(frame, "peak_minus_last", seed=0).value == 0.25
+    )
     curve = frame[frame.what == "accuracy"]
     assert list(zip(curve.step, curve.value, strict=True)) == [(0, 0.25), (50, 0.75), (100, 0.25), (150, 0.5)]
     assert "the highest of 3 noisy numbers: biased upwards" in found["peak_accuracy"].note
@@ -74,7 +76,9 @@ def test_differences_on_the_test_problems_are_paired_by_problem() -> None:
     frame = measure(runs, SETTINGS)
     for run in runs[:3]:
         rows = run.outcomes[~run.outcomes.checkpoint.isin(["base", "teacher"])]
-        right = rows.assign(right=(rows.grade_last_boxed == "correct") * 1.0).groupby(["step", "problem_id"]).right.mean()
+        right = (
+            rows.assign(right=(rows.grade_last_boxed == "correct") * 1.0).groupby(["step", "problem_id"]).right.mean()
+        )
         table = right.unstack().to_numpy()
         values = table.mean(axis=1)
         expected = paired_difference(table[np.argmax(values)], table[np.argmin(values)], np.arange(40))
@@ -134,7 +138,9 @@ def test_held_out_problems_give_levels_with_intervals_and_no_paired_difference()
 def test_means_over_seeds_have_the_t_interval() -> None:
     runs = grown()
     frame = measure(runs, SETTINGS)
-    for view, what in itertools.product(("test", "validation"), ("peak_accuracy", "last_accuracy", "peak_minus_lowest")):
+    for view, what in itertools.product(
+        ("test", "validation"), ("peak_accuracy", "last_accuracy", "peak_minus_lowest")
+    ):
         singles = [pick(frame, what, view, seed=seed, arm="prefix-20").value for seed in range(3)]
         row = pick(frame, what, view, arm="prefix-20")
         low, high = stats.ttest_1samp(singles, 0.0).confidence_interval(0.95)

@@ -199,7 +199,9 @@ def test_a_saved_adapter_loads_as_what_was_trained(base: Path, tmp_path: Path) -
     trained = moved(Trainable(policies.load(str(base)), lora()))
     trained.save(tmp_path / "step-000050", "# a card\n")
     folder = tmp_path / "step-000050"
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= set(os.listdir(folder))
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= set(
+        os.listdir(folder)
+    )
     assert "model.safetensors" not in os.listdir(folder)
     assert (folder / "README.md").read_text() == "# a card\n"
     loaded = policies.load(str(folder))
@@ -230,7 +232,9 @@ def test_full_fine_tuning_saves_a_model_folder(base: Path, tmp_path: Path) -> No
     assert (logits(loaded.weights) - logits(policies.load(str(base)).weights)).abs().max() > 0.1
 
 
-def test_weights_of_16_bits_are_not_merged_since_rounding_would_take_small_adapters_away(base: Path, tmp_path: Path) -> None:
+def test_weights_of_16_bits_are_not_merged_since_rounding_would_take_small_adapters_away(
+    base: Path, tmp_path: Path
+) -> None:
     settings = policies.LoadSettings(dtype="bfloat16")
     plain = logits(policies.load(str(base), settings).weights)
     trained = moved(Trainable(policies.load(str(base), settings), lora()))

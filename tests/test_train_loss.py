@@ -60,9 +60,7 @@ def explicit(kind: str, model: Any, states: Tensor) -> Tensor:
     return logits / 8.0 if kind == "granite scaled" else logits * 0.1 if kind == "cohere scaled" else logits
 
 
-def naive(
-    form: str, s_logits: Tensor, t_logits: Tensor, tokens: Tensor, vocabulary: SharedVocabulary
-) -> Tensor:
+def naive(form: str, s_logits: Tensor, t_logits: Tensor, tokens: Tensor, vocabulary: SharedVocabulary) -> Tensor:
     s, places = shared_logprobs(s_logits, tokens, vocabulary)
     t, _ = shared_logprobs(t_logits, tokens, vocabulary)
     return NAIVE[form](s, t, places)
@@ -142,9 +140,11 @@ def test_the_gradient_passes_through_every_kind_of_head_to_states_and_parameters
     assert heads[0].shell is not None
     found, gradient = chunked_loss(heads, (states, theirs), tokens, vocabulary, weights, form)  # type: ignore[arg-type]
     own = states.clone().requires_grad_()
-    expected = naive(form, explicit(kind, student, own), explicit("llama", teacher, theirs), tokens, vocabulary).detach()
+    expected = naive(
+        form, explicit(kind, student, own), explicit("llama", teacher, theirs), tokens, vocabulary
+    ).detach()
     torch.testing.assert_close(found.loss, expected, rtol=1e-10, atol=1e-12)
-    trained = [one for one in student.get_output_embeddings().parameters()]
+    trained = list(student.get_output_embeddings().parameters())
     loss = naive(form, explicit(kind, student, own), explicit("llama", teacher, theirs), tokens, vocabulary)
     slope, *own_slopes = torch.autograd.grad((weights * loss).sum(), [own, *trained])
     assert gradient is not None and slope.abs().max() > 1e-3
@@ -200,7 +200,9 @@ def test_every_column_is_that_of_the_definition_whatever_is_trained_on(form: str
     }
     for name, column in expected.items():
         torch.testing.assert_close(getattr(found, name), column, rtol=1e-11, atol=1e-12, msg=name)
-        assert (column[:, None] - torch.stack([one for other, one in expected.items() if other != name], 1)).abs().max() > 0.1
+        assert (
+            column[:, None] - torch.stack([one for other, one in expected.items() if other != name], 1)
+        ).abs().max() > 0.1
     assert found.loss.equal(found.reverse_kl) == (form == "reverse-kl")
 
 
@@ -208,7 +210,8 @@ def test_a_position_by_hand() -> None:
     """s = (1/2, 1/4, 1/4), t = (1/4, 1/2, 1/4), token 0. Everything is a multiple of ln 2.
 
     KL(s || t) = 1/2 ln 2 - 1/4 ln 2 = 1/4 ln 2, and as much the other way; k1 = ln 2. m = (3/8, 3/8, 1/4).
-    Reverse: s (log s/t - KL) = ln 2 (1/2 x 3/4, 1/4 x -5/4, 1/4 x -1/4). Forward: s - t. k1 (1[y] - s) = ln 2 (1/2, -1/4, -1/4).
+    Reverse: s (log s/t - KL) = ln 2 (1/2 x 3/4, 1/4 x -5/4, 1/4 x -1/4). Forward: s - t.
+    k1 (1[y] - s) = ln 2 (1/2, -1/4, -1/4).
     """
     s, t = torch.tensor([[0.5, 0.25, 0.25]]).double().log(), torch.tensor([[0.25, 0.5, 0.25]]).double().log()
     token, two = torch.tensor([0]), math.log(2)
@@ -360,7 +363,9 @@ def test_a_student_equal_to_its_teacher_has_loss_and_gradient_zero_to_the_bit(
     model = family("gemma2 capped").to(dtype)
     head, states = Head(bare(model)), normal(POSITIONS, SIZE).to(dtype)
     at_once(monkeypatch, 3)
-    found, gradient = chunked_loss((head, head), (states, states.clone()), tokens_of(NARROW), NARROW, weights_of(), form)  # type: ignore[arg-type]
+    found, gradient = chunked_loss(
+        (head, head), (states, states.clone()), tokens_of(NARROW), NARROW, weights_of(), form
+    )  # type: ignore[arg-type]
     assert not found.loss.any() and not found.reverse_kl.any() and found.student_entropy.equal(found.teacher_entropy)
     assert gradient is not None and not gradient.any() and not model.get_output_embeddings().weight.grad.any()
 

@@ -160,7 +160,9 @@ def train(parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, steps
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one_bit_for_bit(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
     """Through steps without an update, after which the optimizer has counted fewer than the run."""
     undisturbed = weights(dtype=dtype)
     train(undisturbed, optimizer_of(undisturbed), range(1, 11))
@@ -221,7 +223,9 @@ def written(tmp_path: Path) -> ResumeState:
     return state
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "other names", "other shape", "no step", "no second moment"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "noise", "other names", "other shape", "no step", "no second moment"]
+)
 def test_a_damaged_state_is_told_in_one_line_that_says_what_to_do(tmp_path: Path, damage: str) -> None:
     from safetensors.torch import load, save
 
@@ -276,7 +280,11 @@ BEFORE = Behaviour(response_tokens=100.0, natural_stop_share=0.9, repetition_sha
 KINDS = {
     "response_tokens": ("responses run away in length: 151 tokens, 100 before training", 150.0, 151.0),
     "repetition_share": ("responses repeat themselves: 16% of them, 5% before training", 0.15, 0.16),
-    "natural_stop_share": ("the end-of-turn token is being lost: 79% of the responses end by themselves, 90%", 0.8, 0.79),
+    "natural_stop_share": (
+        "the end-of-turn token is being lost: 79% of the responses end by themselves, 90%",
+        0.8,
+        0.79,
+    ),
 }
 
 

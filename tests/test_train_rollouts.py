@@ -27,7 +27,9 @@ class Engine:
     def __init__(self, answer: Written) -> None:
         self.answer, self.asked, self.settings = answer, [], []  # type: ignore[var-annotated]
 
-    def sample(self, requests: Sequence[Request], settings: SamplingSettings, on_progress: Any = None) -> list[Response]:
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: Any = None
+    ) -> list[Response]:
         self.asked.append(list(requests))
         self.settings.append(settings)
         return [self.answer(request) for request in requests]
@@ -51,7 +53,9 @@ def plan(count: int = 7, **changes: Any) -> Plan:
     return Plan(problems, prompts, SamplingSettings(0.7, seed=given.pop("seed", 0)), **given)
 
 
-def drawn(one: Plan, answer: Written, step: int = 1, vocabulary: SharedVocabulary = WHOLE, **more: Any) -> tuple[Draw, Engine]:
+def drawn(
+    one: Plan, answer: Written, step: int = 1, vocabulary: SharedVocabulary = WHOLE, **more: Any
+) -> tuple[Draw, Engine]:
     engine = Engine(answer)
     return one.draw(step, 9, {"student": engine}, vocabulary, **more), engine
 
@@ -182,7 +186,9 @@ def test_a_draw_is_a_function_of_seed_step_problem_and_sample_alone() -> None:
     assert [r.ids for r in plan(3, teacher_prefix=2, seed=1).draw(7, 6, engines, WHOLE).rollouts] != [
         r.ids for r in fresh.rollouts
     ]
-    by_problem = Counter(r.scored.student_prompt for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts)
+    by_problem = Counter(
+        r.scored.student_prompt for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts
+    )
     assert list(by_problem.values()) == [12]
     assert len({r.ids for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts}) > 3
 
@@ -201,7 +207,9 @@ def test_a_window_after_the_teachers_prefix_stands_behind_what_the_teacher_wrote
     (asked,) = teacher.asked
     assert {(request.prefix_ids, request.max_new_tokens) for request in asked} == {((), 3)}
     assert {request.prompt_ids for request in asked} == set(one.prompts["teacher"].values())
-    assert not {request.stage for request in asked} & {request.stage for request in student.asked[0]}  # noise of its own
+    assert not {request.stage for request in asked} & {
+        request.stage for request in student.asked[0]
+    }  # noise of its own
     assert {(request.prompt_ids, request.prefix_ids, request.max_new_tokens) for request in student.asked[0]} == {
         ((5, 10), (40, 41, 42), 9), ((5, 13), (43, 44, 45), 9)
     }  # fmt: skip
@@ -249,7 +257,13 @@ def test_the_random_numbers_of_a_selection_depend_on_the_seed_and_the_rollout_al
         return float(generator(seed, name).random())
 
     assert first(0, "train-1/0/p3/0") == first(0, "train-1/0/p3/0")
-    others = [(1, "train-1/0/p3/0"), (0, "train-2/0/p3/0"), (0, "train-1/1/p3/0"), (0, "train-1/0/p4/0"), (0, "train-1/0/p3/1")]
+    others = [
+        (1, "train-1/0/p3/0"),
+        (0, "train-2/0/p3/0"),
+        (0, "train-1/1/p3/0"),
+        (0, "train-1/0/p4/0"),
+        (0, "train-1/0/p3/1"),
+    ]
     assert len({first(seed, name) for seed, name in [(0, "train-1/0/p3/0"), *others]}) == 6
     values = [first(0, f"train-{step}/0/p/0") for step in range(400)]
     assert 0.45 < np.mean(values) < 0.55

@@ -1,4 +1,4 @@
-"""A whole step's gradient against autograd on padded batches with full logits, in float64; what must not change it; its records."""
+"""A whole step's gradient against autograd on padded float64 batches with full logits; what must not change it; its records."""
 
 from __future__ import annotations
 
@@ -108,7 +108,9 @@ def test_adapters_have_the_naive_gradient_and_nothing_else_has_any(selector: str
     _, expected, _ = naive_step(pair, chosen, given, 3, vocabulary)
     assert found.keys() == trained.parameters.keys() and len(found) == 2 * 7 * 3
     assert_gradients(mean(found, taken), expected)
-    assert all(one.grad is None for one in (*trained.model.parameters(), *teacher.parameters()) if not one.requires_grad)
+    assert all(
+        one.grad is None for one in (*trained.model.parameters(), *teacher.parameters()) if not one.requires_grad
+    )
     assert all(one.grad is None for one in teacher.parameters())
 
 
@@ -119,7 +121,9 @@ def test_recomputed_activations_have_the_same_gradient_and_no_dropout() -> None:
     expected, _ = gradient_of((plain.model, teacher), chosen, [given], None, vocabulary)
     policy = byte_policy(attention_dropout=0.5)
     policy.weights.double()
-    checkpointed = Trainable(policy, options(full_finetune=False, lora_rank=2, lora_alpha=8, gradient_checkpointing=True))
+    checkpointed = Trainable(
+        policy, options(full_finetune=False, lora_rank=2, lora_alpha=8, gradient_checkpointing=True)
+    )
     with torch.no_grad():
         for name, weight in checkpointed.parameters.items():
             weight.copy_(plain.parameters[name])
@@ -186,7 +190,9 @@ def test_halves_that_are_added_up_are_the_whole(models: Any, normalise: str) -> 
 
 @pytest.mark.parametrize("selector", [name for name, one in SELECTORS.items() if not one.whole])
 @pytest.mark.parametrize("normalise", ["tokens", "rollouts"])
-def test_a_window_at_least_as_long_as_every_rollout_is_full_to_the_bit(models: Any, selector: str, normalise: str) -> None:
+def test_a_window_at_least_as_long_as_every_rollout_is_full_to_the_bit(
+    models: Any, selector: str, normalise: str
+) -> None:
     given = rollouts(5)
     longest = max(len(one.scored.response) for one in given)
     full, taken = gradient_of(models, options(selector="full", normalise=normalise), [given])
@@ -275,7 +281,11 @@ def test_position_0_depends_on_the_prompt_only(models: Any) -> None:
 def test_the_last_token_is_predicted_and_never_read(models: Any) -> None:
     with Slopes(models[0]) as slopes:
         gradient_of(models, options(), [[training_rollout("r", ((5, 6), (8,)), (10, 11, 12))]])
-    assert slopes.embeddings[0].shape[1] == 4 and slopes.states[0].abs().amax(-1)[0].nonzero().flatten().tolist() == [1, 2, 3]
+    assert slopes.embeddings[0].shape[1] == 4 and slopes.states[0].abs().amax(-1)[0].nonzero().flatten().tolist() == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_weights_stand_at_their_positions_whole(models: Any) -> None:
@@ -299,7 +309,9 @@ def test_a_rollout_without_a_chosen_token_counts_for_nothing(models: Any) -> Non
     """A selector may leave a rollout out whole: then it is in no denominator, but in every other record."""
     given = [training_rollout("a", ((5,), (8,)), (10, 11)), training_rollout("b", ((6,), (9,)), (12, 13, 14))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SELECTORS, "long", Selector(lambda s, b, rng: np.full(len(s.reverse_kl), float(len(s.reverse_kl) > 2))))
+        patch.setitem(
+            SELECTORS, "long", Selector(lambda s, b, rng: np.full(len(s.reverse_kl), float(len(s.reverse_kl) > 2)))
+        )
         both, taken = gradient_of(models, options(selector="long", normalise="rollouts"), [given])
         alone, single = gradient_of(models, options(selector="long", normalise="rollouts"), [given[1:]])
         none, empty = gradient_of(models, options(selector="long"), [given[:1]])
@@ -368,7 +380,9 @@ def slow_record(kept: list[dict[str, Any]], bins: tuple[int, ...], normalise: st
 
 @pytest.mark.parametrize("normalise", ["tokens", "rollouts"])
 @pytest.mark.parametrize("selector", SELECTED)
-def test_every_column_of_a_row_is_that_of_a_slow_loop_over_the_tokens(models: Any, selector: str, normalise: str) -> None:
+def test_every_column_of_a_row_is_that_of_a_slow_loop_over_the_tokens(
+    models: Any, selector: str, normalise: str
+) -> None:
     """One rollout stands behind a prefix of the teacher's, one repeats itself, one was cut at a token nobody can read."""
     given = [
         *rollouts(6),
@@ -379,7 +393,9 @@ def test_every_column_of_a_row_is_that_of_a_slow_loop_over_the_tokens(models: An
         training_rollout("short", ((5,), (6,)), (END,)),
     ]
     budget = None if SELECTORS[selector].whole else 3
-    chosen = options(selector=selector, normalise=normalise, batch_tokens=40, bins=(0, 2, 5, 40), divergence="forward-kl")
+    chosen = options(
+        selector=selector, normalise=normalise, batch_tokens=40, bins=(0, 2, 5, 40), divergence="forward-kl"
+    )
     _, taken = gradient_of(models, chosen, [given], budget)
     taken.sums.add(sampled=77, left_out=4)
     row = record(taken.sums.values, chosen)
@@ -397,7 +413,16 @@ def test_a_step_without_rollouts_has_counts_of_0_and_no_means(models: Any) -> No
     _, taken = gradient_of(models, chosen, [[]])
     taken.sums.add(sampled=5, left_out=2)
     row = record(taken.sums.values, chosen)
-    counts = {"tokens_0", "tokens_2", "tokens_5", "tokens_sampled", "tokens_scored", "tokens_selected", "rollouts", "left_out"}
+    counts = {
+        "tokens_0",
+        "tokens_2",
+        "tokens_5",
+        "tokens_sampled",
+        "tokens_scored",
+        "tokens_selected",
+        "rollouts",
+        "left_out",
+    }
     assert {name for name, value in row.items() if not math.isnan(value)} == {
         *counts, "reverse_kl_inside", "reverse_kl_outside"
     }  # fmt: skip
@@ -435,9 +460,7 @@ def good(name: str, length: int = 9) -> TrainingRollout:
 
 @pytest.mark.parametrize("selector", ["full", "prefix-mask", "suffix", "top-reverse-kl"])
 @pytest.mark.parametrize("batch_tokens", [1, 1000])
-def test_a_loss_that_is_no_number_names_rollout_and_position(
-    poisoned: Any, selector: str, batch_tokens: int
-) -> None:
+def test_a_loss_that_is_no_number_names_rollout_and_position(poisoned: Any, selector: str, batch_tokens: int) -> None:
     """The token at 3 is read before position 4 is predicted; the teacher wrote 7 tokens ahead of this rollout. In or out of
     the selection, first or last of the batch."""
     bad = training_rollout("bad", ((5, 6), (7,)), (10, 11, 12, POISON, 13, 14), offset=7)

@@ -41,7 +41,15 @@ def byte_policy(seed: int = 0, name: str = "tiny", **changes: Any) -> Policy:
 
 def options(**changes: Any) -> TrainOptions:
     """Full fine-tuning with a `full` selector, unless something else is said; bins for short rollouts."""
-    given = {"selector": "full", "full_finetune": True, "bins": (0, 2, 5), "teacher": "t", "student": "s", "seed": 3, "batch_tokens": 4096}
+    given = {
+        "selector": "full",
+        "full_finetune": True,
+        "bins": (0, 2, 5),
+        "teacher": "t",
+        "student": "s",
+        "seed": 3,
+        "batch_tokens": 4096,
+    }
     return TrainOptions(**{**given, **changes})
 
 
@@ -102,7 +110,9 @@ def assert_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
     scale = max(float(one.abs().max()) for one in expected.values())
     assert scale > 1e-6
     for name, one in expected.items():
-        torch.testing.assert_close(found[name], one, rtol=0, atol=rtol * scale, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            found[name], one, rtol=0, atol=rtol * scale, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def far(found: Mapping[str, Tensor], wrong: Mapping[str, Tensor], share: float = 1e-2) -> bool:
@@ -162,7 +172,9 @@ def naive_rows(model: Any, contexts: Sequence[tuple[Sequence[int], Sequence[int]
     return [logits[row, len(p) - 1 : len(p) + len(r) - 1] for row, (p, r) in enumerate(contexts)]
 
 
-def slow_weights(selector: str, time: int, budget: int, columns: dict[str, list[float]], seed: int, name: str) -> list[float]:
+def slow_weights(
+    selector: str, time: int, budget: int, columns: dict[str, list[float]], seed: int, name: str
+) -> list[float]:
     """The definitions again, in plain Python."""
     if selector == "full":
         return [1.0] * time
@@ -225,5 +237,3 @@ def naive_step(
     found = torch.autograd.grad(mean, list(named.values()), allow_unused=True)
     zeros = (torch.zeros_like(one) for one in named.values())
     return float(mean.detach()), {n: z if g is None else g for n, g, z in zip(named, found, zeros, strict=True)}, kept
-
-

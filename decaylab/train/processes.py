@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,8 +31,9 @@ class Processes:
             if importlib.util.find_spec(name) is None:
                 raise UserError(f"--track {name} needs a package that is not installed: pip install {name}")
         own = options.out or options.default_folder()
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # alone, a process is where its policies are loaded
         self.accelerator: Any = Accelerator(
-            cpu=options.device == "cpu", log_with=list(options.trackers) or None, project_dir=own
+            cpu=several and options.device == "cpu", log_with=list(options.trackers) or None, project_dir=own
         )
         self.count, self.rank = int(self.accelerator.num_processes), int(self.accelerator.process_index)
         set_seed(options.seed % 2**32)  # numpy's takes no more; nothing here is drawn from it
