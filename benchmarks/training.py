@@ -15,7 +15,8 @@ In ``peers`` both sides ask the same prompts (abacus training problems through t
 1 from the whole distribution, write exactly so many tokens a rollout (both are told that no token ends a turn), and train the
 same LoRA (r 32, alpha 64, all linear layers) by the reverse KL with AdamW at the same rate, one update a step, decaylab in
 micro-batches of its own size. TRL generates with transformers; its beta of 1 is the reverse KL. Gradients are not
-checkpointed, unless --checkpointing asks it of both. Seconds are medians of the steps behind the first one. Every side is a process of its own.
+checkpointed, unless --checkpointing asks it of both. Seconds are medians of the steps behind the first one. Every side is a
+process of its own.
 """
 
 from __future__ import annotations

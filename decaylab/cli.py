@@ -293,6 +293,8 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
         _print_json(result.folder, result.notes, result.measurements)
     else:
         sweep_tables.print_sweep(result)
+    if result.failed:
+        raise UserError(result.complaint)
 
 
 def _spoken() -> str:

@@ -277,6 +277,12 @@ OWN[SweepOptions] = OWN[TrainOptions] | {
     "answer_rule": _option(MEASURE, "The rule that is reported first, and that held-out answers are graded by."),
     "seed": _option(SAMPLING, "The first of the seeds.", kind=int),
     "checkpoint_rule": _option(MEASURE, "Which checkpoints are evaluated: last, best, last,best or every.", kind=str),
+    "overwrite": _option(
+        RUN,
+        "Evaluate and compare again, under other options if need be. No training run is thrown away.",
+        "--overwrite",
+        kind=bool,
+    ),
 }
 FLAGS: dict[str, Any] = {"as_json": False, "quiet": False, "config": None}
 

@@ -29,7 +29,8 @@ class StageProgress:
         self.tokens += tokens
         self.finished += finished
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=finished, rate=f"{self._told}{self.rate:,.0f} tokens/s")
+            rate = f"{self.rate:,.0f} tokens/s" if self.tokens else ""
+            self._bar.update(self._task, advance=finished, rate=f"{self._told}{rate}")
 
     def tell(self, message: str) -> None:
         """Stands beside the rate from now on."""
@@ -45,6 +46,8 @@ class StageProgress:
         """What this process did, and what it found done."""
         seconds = time.monotonic() - self.started
         made = f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s ({self.rate:,.0f} tokens/s)"
+        if not self.tokens:
+            made = f"{self.finished} {self.unit} in {seconds:.0f} s"
         read = f"{self.skipped} {self.unit} were there already"
         return made if not self.skipped else f"{made}; {read}" if self.finished else read
 

@@ -6,30 +6,24 @@ not done again, so that a sweep goes on where it was with the same command, and 
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from decaylab import checkpoint_rules, measurements, outcomes, paper, policies, store
+from decaylab import checkpoint_rules, children, measurements, outcomes, paper, policies, store
 from decaylab.analyses import efficiency, stability, token_selection
 from decaylab.analyses import sweep as analysis
 from decaylab.errors import UserError
 from decaylab.identity import versions
 from decaylab.options import ANSWER_RULES
-from decaylab.progress import Reporter, StageProgress
+from decaylab.progress import Reporter
 from decaylab.sweep_options import LENGTHS, SweepOptions
 from decaylab.train.records import Table
 from decaylab.trained import TrainedRun
@@ -38,8 +32,9 @@ from decaylab.training_options import TrainOptions
 # What is not handed on to a run: it has its own, or none.
 NOT_TRAINING = ("out", "overwrite", "paper", "level", "samples", "rollouts", "test_limit", "seed")
 FIGURES = {LENGTHS: "n_sweep"}
-DECAYLAB = (sys.executable, "-m", "decaylab")
-PR_SET_PDEATHSIG = 1
+NEEDED = {"stability": "peak_accuracy"}  # what a figure cannot be drawn without: runs of one checkpoint have none
+NAMED = 3  # runs that failed and are named in one line
+TIMED = "timed.json"  # in the folder of runs: beside how many others each was trained
 
 
 @dataclass(frozen=True)
@@ -56,36 +51,49 @@ class Job:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A finished sweep: its folder, record, measurements and what must be known."""
+    """A sweep: its folder, record, measurements and what must be known. failed: runs that are not in it, and why."""
 
     folder: Path
     record: dict[str, Any]
     measurements: pd.DataFrame
     notes: tuple[str, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def complaint(self) -> str:
+        """What is told of the runs that failed, in one line; nothing where none did."""
+        named = "; ".join(f"{name} ({told})" for name, told in [*self.failed.items()][:NAMED])
+        more = f" and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
+        several = len(self.failed) > 1
+        again = f"the same command tries {'them' if several else 'it'} again"
+        return f"{len(self.failed)} run{'s' * several} failed: {named}{more}; {again}" if self.failed else ""
 
 
 def sweep(options: SweepOptions, *, command: str = "", reporter: Reporter | None = None) -> SweepResult:
     """Trains and evaluates what is not there yet, compares, draws; returns the results.
 
+    A run that fails stops no other; the result names it and holds all others.
+
     Raises:
-        UserError: an option that cannot be used, a run of another configuration, or runs that failed (by name; all others
-            are finished first and kept).
+        UserError: an option that cannot be used, a run of another configuration, or no run that did not fail.
     """
     reporter = reporter or Reporter(quiet=True)
     jobs = _jobs(options)
     for job in jobs:
         _check(job, options)
     folder = store.RunFolder(options.folder())
-    with folder.lock():
+    with store.RunFolder(options.folder_of_runs()).lock(), folder.lock():
         folder.open(_record(options, jobs, command), overwrite=options.overwrite)
-        _work(jobs, options, reporter)
-        runs = [_trained(job, options) for job in jobs]
-        frame = _measure(runs, options, folder.path.name)
-        notes = _notes(options)
+        failed = _work(jobs, options, reporter)
+        finished = [job for job in jobs if job.name not in failed]
+        if not finished:
+            raise UserError(SweepResult(folder.path, {}, pd.DataFrame(), (), failed).complaint)
+        frame = _measure(finished, options, folder.path.name)
+        notes = _notes(jobs, finished, options)
         record = folder.update({"command": command, "versions": versions(), "notes": list(notes)})
         measurements.write(frame, folder.path / "measurements.parquet")
         _draw(frame, options, folder.path)
-    return SweepResult(folder.path, record, frame, notes)
+    return SweepResult(folder.path, record, frame, notes, failed)
 
 
 def _jobs(options: SweepOptions) -> list[Job]:
@@ -107,59 +115,87 @@ def _check(job: Job, options: SweepOptions) -> None:
                 f"{job.folder} holds a run of another configuration ({'; '.join(differences[:3])}); choose another --runs"
             )
     asked = (store.RunFolder(job.folder / "evaluate").record or {}).get("identity", {}).get("options")
-    if asked is not None:
+    if asked is not None and not options.overwrite:
         wanted = {"samples": options.samples, "limit": options.test_limit}
         if differences := store.differing({name: asked.get(name) for name in wanted}, wanted):
             raise UserError(
-                f"{job.folder / 'evaluate'} holds another evaluation ({'; '.join(differences)}); choose another --runs"
+                f"{job.folder / 'evaluate'} holds another evaluation ({'; '.join(differences)}); choose another --runs, or "
+                "--overwrite to evaluate again"
             )
 
 
 # Work
 
 
-def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> None:
-    """Trains and evaluates, several runs at a time; goes on past a run that fails, and names those at the end."""
+def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> dict[str, str]:
+    """Trains and evaluates what is not there, several runs at a time; returns what each run that failed said last."""
+    left = [job for job in jobs if not _done(job, options)]
+    started = time.monotonic()
     failed: dict[str, str] = {}
-    with (
-        reporter.stage(f"sweep {options.over}", len(jobs), "runs") as progress,
-        ThreadPoolExecutor(options.workers) as pool,
-    ):
-        open_jobs = [job for job in jobs if not _done(job)]
-        progress.skip(len(jobs) - len(open_jobs))
-        try:
-            for name, told in pool.map(lambda job: _run(job, options, progress), open_jobs):
-                if told:
-                    failed[name] = told
-                    reporter.note(f"{name} failed: {told}")
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)  # the children were interrupted with this process
-            raise
-    if failed:
-        name, told = next(iter(failed.items()))
-        raise UserError(f"{len(failed)} of {len(jobs)} runs failed, {name} among them: {told}")
+    timed = options.folder_of_runs() / TIMED
+    with reporter.stage(f"sweep {options.over}", len(jobs), "runs") as progress:
+        progress.skip(len(jobs) - len(left))
+        ended = 0
+
+        def on_end(one: children.Job, told: str, seconds: float) -> None:
+            nonlocal ended
+            ended += 1
+            progress.advance(0, 0 if told else 1)
+            rest = (time.monotonic() - started) / ended * (len(left) - ended)
+            more = f"; about {spoken_seconds(rest)} left" if rest else ""
+            what = f"failed: {told}" if told else f"in {spoken_seconds(seconds)}"
+            reporter.note(f"{len(jobs) - len(left) + ended} of {len(jobs)} runs: {one.name} {what}{more}")
+
+        devices = children.cuda_devices(options.workers) if options.device == "auto" else ()
+        work = [_commands(job, options) for job in left]
+        _remember(timed, {job.name: options.workers for job in left if not _trained(job)})
+        failed = children.run(work, workers=options.workers, on_end=on_end, devices=devices)
+    return failed
 
 
-def _done(job: Job) -> bool:
-    finished = (store.RunFolder(job.folder).record or {}).get("finished", False)
-    return bool(finished) and (job.folder / "evaluate" / "measurements.parquet").exists()
+def _remember(path: Path, workers: Mapping[str, int]) -> None:
+    """Beside how many others each run is trained, for whoever compares seconds later."""
+    store.write_atomically(path, (json.dumps(_timed(path) | dict(workers), indent=1, sort_keys=True) + "\n").encode())
 
 
-def _run(job: Job, options: SweepOptions, progress: StageProgress) -> tuple[str, str]:
-    """One run, trained and evaluated; what it said where it failed, else nothing."""
-    overwrite = ["--overwrite"] if options.overwrite else []
-    told = _call(["train", *_words(job.options), "--out", str(job.folder), "--quiet", *overwrite], options.workers)
-    if not told:
-        told = _call(["evaluate", str(job.folder), *_evaluation(options), *overwrite], options.workers)
-    if not told:
-        progress.advance(0, 1)
-    return job.name, told
+def _timed(path: Path) -> dict[str, int]:
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def _evaluation(options: SweepOptions) -> list[str]:
-    words = ["--checkpoint-rule", options.checkpoint_rule, "--samples", str(options.samples), "--cache", options.cache]
+def _trained(job: Job) -> bool:
+    return bool((store.RunFolder(job.folder).record or {}).get("finished", False))
+
+
+def _done(job: Job, options: SweepOptions) -> bool:
+    """Whether the run is trained, and the checkpoints that are asked for are evaluated."""
+    if not _trained(job) or not (job.folder / "evaluate" / "measurements.parquet").exists():
+        return False
+    if options.overwrite:
+        return False
+    plan = checkpoint_rules.plan([str(job.folder)], options.checkpoint_rule)
+    evaluated = set(outcomes.read(job.folder / "evaluate" / "outcomes.parquet")["step"])
+    return {one.step for one in plan.checkpoints} <= evaluated
+
+
+def _commands(job: Job, options: SweepOptions) -> children.Job:
+    """What a run still needs: training, and evaluation. One of other checkpoints gives way; its rollouts are in the cache."""
+    train = ("train", *_words(job.options), "--out", str(job.folder), "--quiet")
+    there = (job.folder / "evaluate" / "measurements.parquet").exists()
+    rule = options.checkpoint_rule
+    if there and not options.overwrite and rule in (checkpoint_rules.LAST, checkpoint_rules.BEST):
+        rule = f"{checkpoint_rules.LAST},{checkpoint_rules.BEST}"  # the other one is there, and stays
+    words = _evaluation(options, rule)
+    evaluate = ("evaluate", str(job.folder), *words, *(["--overwrite"] if there else []))
+    log = options.folder_of_runs() / "logs" / f"{job.name}.log"
+    return children.Job(job.name, (evaluate,) if _trained(job) else (train, evaluate), log)
+
+
+def _evaluation(options: SweepOptions, rule: str) -> list[str]:
+    words = ["--checkpoint-rule", rule, "--samples", str(options.samples), "--cache", options.cache]
     words += ["--limit", str(options.test_limit)] if options.test_limit else []
+    words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
     words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
+    words += ["--level", str(options.level)]
     return [*words, *(["--trust-remote-code"] if options.trust_remote_code else []), "--quiet"]
 
 
@@ -181,35 +217,10 @@ def _words(options: TrainOptions) -> list[str]:
     return words
 
 
-def _call(words: Sequence[str], workers: int) -> str:
-    """Runs a command of decaylab; the last line that it said where it failed, else nothing."""
-    threads = str(max(1, (os.cpu_count() or 1) // workers))
-    environment = {"OMP_NUM_THREADS": threads} | dict(os.environ)
-    process = subprocess.Popen(
-        [*DECAYLAB, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=environment, preexec_fn=_end_with_parent,
-    )  # fmt: skip
-    try:
-        _, said = process.communicate()
-    except BaseException:
-        process.kill()
-        raise
-    if process.returncode == 0:
-        return ""
-    lines = [line for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("decaylab: ") if lines else f"exit code {process.returncode}"
-
-
-def _end_with_parent() -> None:
-    """In a child on Linux: it is told to end when the sweep does, even by SIGKILL."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 # Results
 
 
-def _trained(job: Job, options: SweepOptions) -> TrainedRun:
+def _run(job: Job, options: SweepOptions) -> TrainedRun:
     """A finished run as analyses see it."""
     chosen = checkpoint_rules.plan([str(job.folder)], options.checkpoint_rule).chosen
     validation = job.folder / "validation.csv"
@@ -225,30 +236,38 @@ def _trained(job: Job, options: SweepOptions) -> TrainedRun:
     )
 
 
-def _measure(runs: Sequence[TrainedRun], options: SweepOptions, name: str) -> pd.DataFrame:
-    rule = options.answer_rule or "last_boxed"
+def _measure(jobs: Sequence[Job], options: SweepOptions, name: str) -> pd.DataFrame:
+    runs = [_run(job, options) for job in jobs]
+    reported = measurements.read(jobs[0].folder / "evaluate" / "measurements.parquet")["answer_rule"]
+    rule = options.answer_rule or str(reported.iloc[0])
     common: dict[str, Any] = {"level": options.level, "run": name}
     rules = (rule, *(other for other in ANSWER_RULES if other != rule))
     frames: list[pd.DataFrame] = [
         analysis.measure(runs, analysis.Settings(rules, **common)),
         token_selection.measure(runs, token_selection.Settings(**common)),
         stability.measure(runs, stability.Settings(rule, **common)),
-        efficiency.measure(runs, efficiency.Settings(note=_timed(options), **common)),
+        efficiency.measure(runs, efficiency.Settings(note=_beside(jobs, options), **common)),
     ]
     return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
 
 
-def _timed(options: SweepOptions) -> str:
-    return f"timed beside up to {options.workers - 1} other runs" if options.workers > 1 else ""
+def _beside(jobs: Sequence[Job], options: SweepOptions) -> str:
+    """Beside how many other runs any of these were timed; nothing where each had the machine to itself."""
+    timed = _timed(options.folder_of_runs() / TIMED)
+    others = max(timed.get(job.name, options.workers) for job in jobs) - 1
+    return f"timed beside up to {others} other run{'s' * (others > 1)}" if others else ""
 
 
-def _notes(options: SweepOptions) -> tuple[str, ...]:
-    told = _timed(options)
-    return (
-        (f"seconds and memory: {told}; a comparison of costs wants --workers 1 and a machine of its own",)
+def _notes(jobs: Sequence[Job], finished: Sequence[Job], options: SweepOptions) -> tuple[str, ...]:
+    told = _beside(finished, options)
+    notes = (
+        [f"seconds and memory: {told}; a comparison of costs wants --workers 1 and a machine of its own"]
         if told
-        else ()
+        else []
     )
+    if len(finished) < len(jobs):
+        notes.append(f"{len(jobs) - len(finished)} of {len(jobs)} runs failed, left out")
+    return tuple(notes)
 
 
 def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[str, Any]:
@@ -280,8 +299,18 @@ def _draw(frame: pd.DataFrame, options: SweepOptions, folder: Path) -> None:
     }
     compared: Any = n_sweep if options.over == LENGTHS else selectors
     name = FIGURES.get(options.over, "token_selection")
-    for which, figure in ((name, compared), ("stability", checkpoints), ("efficiency", costs)):
+    drawn = [(name, compared), ("stability", checkpoints), ("efficiency", costs)]
+    for which, figure in drawn:
+        if NEEDED.get(which, "") not in ("", *frame["what"]):
+            continue
         theirs = published[which]() if options.paper else None
         file = folder / which.replace("_", "-")
         style.save(figure.draw(frame, published=theirs), file)
         store.write_atomically(file.with_suffix(".txt"), (figure.caption(frame, theirs) + "\n").encode())
+
+
+def spoken_seconds(seconds: float) -> str:
+    """A span of time in the unit that fits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

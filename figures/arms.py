@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from . import style
 from .curves import PERCENT, Look
@@ -258,11 +259,12 @@ def row_axes(
     return found
 
 
-def value_ticks(axes: Axes, most: int = 4) -> None:
-    """Few numbers within the limits of the x axis."""
-    low, high = axes.get_xlim()
-    axes.locator_params(axis="x", nbins=most)
-    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+def value_ticks(axes: Axes, most: int = 4, *, upright: bool = False) -> None:
+    """Few numbers within the limits of the axis of values."""
+    axis = axes.yaxis if upright else axes.xaxis
+    low, high = axes.get_ylim() if upright else axes.get_xlim()
+    axis.set_major_locator(MaxNLocator(most))
+    axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
 
 
 # Words

@@ -116,7 +116,7 @@ def _layout(
     for key, (column, row) in spots.items():
         left = 0.55 + 3.5 * column
         top = total - head - title - sum(heights[above] + title + axis for above in range(row))
-        axes[key] = style.add_axes(figure, left, top - heights[row], left + 2.05, top)
+        axes[key] = style.add_axes(figure, left, top - heights[row], left + (2.05 if width == "page" else 1.95), top)
     return figure, axes
 
 
@@ -135,6 +135,7 @@ def _limits(
     ends = {"level": (max(low, -2.0), min(high, 102.0)), "change": arms.span(changes, [0.0], least=10.0)}
     for (_, kind), one in axes.items():
         one.set_ylim(*ends[kind])
+        arms.value_ticks(one, 6, upright=True)
 
 
 def _length_axis(axes: Axes, lengths: list[float], *, name: bool = True) -> None:
@@ -176,7 +177,7 @@ def _levels(axes: Axes, measurements: pd.DataFrame, view: str, letter: str, publ
     labels = []
     right = axes.get_xlim()[1]
     for name, line in lines.items():
-        across(axes, line, REFERENCES[name], f"{letter}.{name}")
+        across(axes, line, REFERENCES[name], f"{letter}.line.{name}")
         if not math.isnan(line[0]):
             labels.append(style.EndLabel(right, line[0], REFERENCES[name].name, REFERENCES[name].colour))
     if published is not None and theirs is not None:

@@ -1,7 +1,8 @@
 """Accuracy over the checkpoints of training runs: does a student fall after its best step? Per-step tables, measured.
 
     first      a small panel for each arm: accuracy by training step, a line a seed
-    then       a row for each arm: peak, last and lowest; and how far peak and lowest lie apart, beside what chance gives
+    then       a row for each arm: peak, last and lowest; how far peak and lowest lie apart, beside what chance gives; and how
+               far the last checkpoint lies below the peak
 
 On the test problems where every checkpoint was evaluated on them, else on held-out ones. Drawing reads rows of the
 measurements table and computes no statistics.
@@ -25,7 +26,7 @@ from .curves import PERCENT, Look
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
 MARKS = {"peak_accuracy": ("^", "peak"), "last_accuracy": ("s", "last"), "lowest_accuracy": ("v", "lowest")}
-APART, CHANCE = "peak_minus_lowest", "peak_minus_lowest_by_chance"
+APART, FALLEN, CHANCE = "peak_minus_lowest", "peak_minus_last", "peak_minus_lowest_by_chance"
 PUBLISHED = Look("published", style.PUBLISHED, "o", "--")
 SETTING = "math500_n16"  # of the published steps: the one in which full rollout collapsed
 PANEL_INCHES, TITLE_INCHES, AXIS_INCHES, NAME_INCHES, ROW_INCHES = 0.85, 0.24, 0.42, 1.6, 0.21
@@ -52,10 +53,11 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
     note = _note(rows)
     with style.context():
         head, foot = arms.key_inches(len(handles), width), arms.foot_inches(note, width)
-        figure, axes, (levels, apart) = _layout(found, len(theirs), width, head, foot)
+        figure, axes, (levels, apart, fallen) = _layout(found, len(theirs), width, head, foot)
         low, high = _span(rows, theirs)
         for place, one in enumerate(axes):
             one.set_ylim(low, high)
+            arms.value_ticks(one, upright=True)
             if place < len(found):
                 _curves(one, rows, found[place])
             else:
@@ -64,7 +66,8 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
             if place % A_ROW[width] == 0:
                 style.name_y_axis(one, "accuracy (%)")
         _levels(levels, rows, found)
-        _apart(apart, rows, found)
+        _apart(apart, rows, found, APART, "Peak less lowest")
+        _apart(fallen, rows, found, FALLEN, "Peak less last")
         arms.key(figure, handles, width)
         arms.foot(figure, note, width)
     return figure
@@ -81,9 +84,9 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         f"Accuracy over the checkpoints of each run on {rows.problems.max():,.0f} {VIEWS[view]}{rule}; {_seeds(rows)}.",
         f"Small panels: by training step, from the student before training at 0; a line a seed, bars: {level} intervals over "
         f"problems ({methods}).",
-        f"Below: means over seeds of peak, last and lowest accuracy and of peak less lowest, thin bars: {level} Student t over "
-        "the seeds (none with one seed); small marks: each seed.",
-        "A peak is the highest of several noisy numbers and a lowest the lowest: both are biased, apart.",
+        "Below: means over seeds of peak, last and lowest accuracy, of peak less lowest and of peak less last, thin bars: "
+        f"{level} Student t over the seeds (none with one seed, or where all agree); small marks: each seed.",
+        "A peak is the highest of several noisy numbers and a lowest the lowest: biased away from each other.",
     ]
     if (rows.what == CHANCE).any():
         text.append("Grey tick: how far apart they would be on average if all checkpoints were equally good.")
@@ -104,7 +107,7 @@ def _of_one_view(measurements: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("measurements hold no peak over checkpoints; measure the stability of runs with several")
     by_view = {view: set(peaks[peaks["view"] == view].checkpoint) for view in VIEWS}
     view = max(VIEWS, key=lambda one: (len(by_view[one]), one == "test"))
-    whats = ("accuracy", *MARKS, APART, CHANCE)
+    whats = ("accuracy", *MARKS, APART, FALLEN, CHANCE)
     return pd.DataFrame(measurements[(measurements["view"] == view) & measurements.what.isin(whats)])
 
 
@@ -118,7 +121,7 @@ def _note(rows: pd.DataFrame) -> str:
     view, level = str(rows["view"].iloc[0]), f"{rows.level.iloc[0] * PERCENT:g} %"
     return (
         f"Bars: {level} intervals, in the small panels over problems, below over seeds. {rows.problems.max():,.0f} "
-        f"{VIEWS[view]}, {_seeds(rows)}. Peak and lowest are biased, apart."
+        f"{VIEWS[view]}, {_seeds(rows)}. Peak and lowest are biased away from each other."
     )
 
 
@@ -154,13 +157,13 @@ def _span(rows: pd.DataFrame, theirs: Sequence[tuple[str, pd.DataFrame]]) -> tup
 
 def _layout(
     found: Sequence[Arm], published: int, width: style.Width, head: float, foot: float
-) -> tuple[Figure, list[Axes], tuple[Axes, Axes]]:
+) -> tuple[Figure, list[Axes], list[Axes]]:
     a_row = A_ROW[width]
     count = len(found) + published
     blocks = math.ceil(count / a_row)
     tall = ROW_INCHES * len(found)
     block, below = TITLE_INCHES + PANEL_INCHES + 0.26, TITLE_INCHES + tall + AXIS_INCHES
-    total = head + blocks * block + 0.16 + below * (1 if width == "page" else 2) + foot
+    total = head + blocks * block + 0.16 + below * (1 if width == "page" else 3) + foot
     figure = style.new_figure(width, total)
     right = style.WIDTH_INCHES[width] - 0.12
     each = (right - 0.55 - 0.16 * (a_row - 1)) / a_row
@@ -170,16 +173,14 @@ def _layout(
         axes.append(style.add_axes(figure, left, top - PANEL_INCHES, left + each, top))
     top = total - head - blocks * block - 0.16 - TITLE_INCHES
     if width == "column":
-        levels, apart = (
-            arms.row_axes(figure, found, top - below * place, [(NAME_INCHES, right)], row_inches=ROW_INCHES)[0]
-            for place in (0, 1)
-        )
-    else:
-        middle = NAME_INCHES + (right - NAME_INCHES) * 0.52
-        levels, apart = arms.row_axes(
-            figure, found, top, [(NAME_INCHES, middle - 0.1), (middle + 0.1, right)], row_inches=ROW_INCHES
-        )
-    return figure, axes, (levels, apart)
+        tops = [top - below * place for place in range(3)]
+        return figure, axes, [
+            arms.row_axes(figure, found, one, [(NAME_INCHES, right)], row_inches=ROW_INCHES)[0] for one in tops
+        ]  # fmt: skip
+    wide = right - NAME_INCHES - 0.36
+    places = [(NAME_INCHES, NAME_INCHES + 0.44 * wide), (NAME_INCHES + 0.44 * wide + 0.18, right - 0.28 * wide - 0.18),
+              (right - 0.28 * wide, right)]  # fmt: skip
+    return figure, axes, arms.row_axes(figure, found, top, places, row_inches=ROW_INCHES)
 
 
 # The panels
@@ -256,19 +257,19 @@ def _levels(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm]) -> None:
     axes.set_xlabel("accuracy (%)")
 
 
-def _apart(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm]) -> None:
-    """Peak less lowest, from 0; and what chance alone would give."""
-    numbers = {arm.key: _number(rows, APART, arm) for arm in found}
-    chance = {arm.key: _number(rows, CHANCE, arm).value for arm in found}
+def _apart(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], what: str, title: str) -> None:
+    """Peak less another, from 0; and, of the lowest, what chance alone would give."""
+    numbers = {arm.key: _number(rows, what, arm) for arm in found}
+    chance = {arm.key: _number(rows, CHANCE, arm).value if what == APART else math.nan for arm in found}
     _, high = arms.span(numbers.values(), [0.0, *chance.values()], least=5.0)
     axes.set_xlim(0.0, high)
-    arms.value_ticks(axes)
+    arms.value_ticks(axes, 3)
     for row, arm in enumerate(found):
-        draw_number(axes, row, numbers[arm.key], arm.look, f"{APART}.{arm.key}", aside=0.3)
+        draw_number(axes, row, numbers[arm.key], arm.look, f"{what}.{arm.key}", aside=0.3)
         if not math.isnan(chance[arm.key]):
             axes.plot(
                 [chance[arm.key]], [row], "|", color="#888888", markersize=6, markeredgewidth=1.6, clip_on=False,
                 gid=f"{CHANCE}.{arm.key}", zorder=1.5,
             )  # fmt: skip
-    axes.set_title("Peak less lowest", pad=4)
+    axes.set_title(title, pad=4)
     axes.set_xlabel("points")

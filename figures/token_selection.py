@@ -30,10 +30,7 @@ AGAINST = {
     SHARE: ("KL share", "share of the KL that they hold (%)"),
 }
 FAR, LEADER = 13.0, {"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
-BESIDE = sorted(  # where a number may stand, in points from its marker: the nearest first
-    [(right, up) for right in (4, -11, 14, -21) for up in (1, -7, 8, -14, 15, -21)],
-    key=lambda place: math.hypot(place[0] + 3.5, place[1] + 3),
-)
+TOUCH = 5.0  # points: markers closer than that have one name
 NAME_INCHES, TITLE_INCHES, AXIS_INCHES, PLOT_INCHES, GAP = 1.72, 0.26, 0.46, 1.55, 0.14
 A_ROW: dict[style.Width, int] = {"page": 5, "column": 2}
 
@@ -233,7 +230,7 @@ def _rows(
     axes.set_xlim(low, high)
     arms.value_ticks(axes, 3)
     for name, line in lines.items():
-        across(axes, line, REFERENCES[name], f"{letter}.{name}", upright=True)
+        across(axes, line, REFERENCES[name], f"{letter}.line.{name}", upright=True)
     if zero:
         other = REFERENCES[panel.what.rpartition("_")[2]]
         axes.axvline(0.0, color=other.colour, linewidth=0.9, linestyle="--", zorder=1, gid=f"{letter}.zero")
@@ -274,13 +271,21 @@ def _scatter(
     axes.set_ylim(low, high)
     most = max([taken[arm.key].value for arm in drawn], default=1.0)
     axes.set_xlim(0, 104.0 if name == SHARE else 1.08 * most or 1.0)
-    places = {arm: (taken[arm.key].value, number.value) for arm, number in zip(drawn, shown, strict=True)}
-    for arm, number in zip(drawn, shown, strict=True):
-        draw_number(axes, places[arm][0], number, arm.look, f"{letter}.{arm.key}", upright=True)
-    for arm, aside in zip(drawn, _beside(axes, [*places.values()]), strict=True):
+    arms.value_ticks(axes, 5)
+    arms.value_ticks(axes, 5, upright=True)
+    last = sorted(zip(drawn, shown, strict=True), key=lambda one: one[0].selector in ("full", "prefix"))  # on top
+    for arm, number in last:
+        draw_number(axes, taken[arm.key].value, number, arm.look, f"{letter}.{arm.key}", upright=True)
+    groups = _close(axes, [(taken[arm.key].value, number.value) for arm, number in zip(drawn, shown, strict=True)])
+    labels = [_numbered([drawn[place] for place in group]) for group in groups]
+    middles = [group[0] for group in groups]
+    spots = [(taken[drawn[place].key].value, shown[place].value) for place in middles]
+    bars = [(taken[arm.key].value, end) for arm, number in zip(drawn, shown) for end in number.problems[1:]]
+    for label, spot, group, aside in zip(labels, spots, groups, _beside(axes, spots, labels, bars), strict=True):
+        colour = style.darker(drawn[group[0]].look.colour) if len(group) == 1 else style.INK
         axes.annotate(
-            str(arm.number), places[arm], aside, textcoords="offset points", fontsize=style.SMALL,
-            color=style.darker(arm.look.colour), arrowprops=LEADER if math.hypot(*aside) > FAR else None,
+            label, spot, aside, textcoords="offset points", fontsize=style.SMALL, color=colour,
+            arrowprops=LEADER if math.hypot(*aside) > FAR else None, linespacing=1.0,
         )  # fmt: skip
     style.name_y_axis(axes, f"{arms.samples_of(panel.what)} (%)")
     short, long = AGAINST[name]
@@ -288,20 +293,69 @@ def _scatter(
     axes.set_xlabel(long)
 
 
-def _beside(axes: Axes, places: list[tuple[float, float]]) -> list[tuple[int, int]]:
-    """Where the number of each marker goes, in points from it: where it meets no marker and no other number, if it can."""
+def _points(axes: Axes, places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Places in points from the lower left corner of the axes."""
     across_points, up_points = style.size_points(axes)
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    spots = [((x - left) / (right - left) * across_points, (y - low) / (high - low) * up_points) for x, y in places]
+    return [((x - left) / (right - left) * across_points, (y - low) / (high - low) * up_points) for x, y in places]
+
+
+def _close(axes: Axes, places: Sequence[tuple[float, float]]) -> list[list[int]]:
+    """Markers that touch each other, directly or by others, as groups of their indices; each begins with its rightmost."""
+    spots = _points(axes, places)
+    groups: list[list[int]] = []
+    for one in range(len(spots)):
+        near = [group for group in groups if any(math.dist(spots[one], spots[other]) < TOUCH for other in group)]
+        groups = [group for group in groups if group not in near] + [
+            [*(place for group in near for place in group), one]
+        ]
+    return [sorted(group, key=lambda place: -spots[place][0]) for group in groups]
+
+
+def _numbered(group: Sequence[Arm]) -> str:
+    """The numbers of a group in few signs: 8, 9, 11-20; three ranges a line."""
+    numbers = sorted(arm.number for arm in group)
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    words = [f"{one[0]}\u2013{one[-1]}" if len(one) > 2 else ", ".join(map(str, one)) for one in ranges]
+    return "\n".join(", ".join(words[start : start + 3]) for start in range(0, len(words), 3))
+
+
+def _beside(
+    axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[str], bars: Sequence[tuple[float, float]]
+) -> list[tuple[int, int]]:
+    """Where the name of each marker goes, in points from it: where it meets no bar, else no marker and no other name.
+
+    bars: lower and upper ends of the intervals, one after the other.
+    """
+    across_points, up_points = style.size_points(axes)
+    spots = _points(axes, places)
     taken = [(x - 2.5, y - 2.5, x + 2.5, y + 2.5) for x, y in spots]
     found = []
-    for x, y in spots:
-        boxes = [(x + right_of, y + above, x + right_of + 9, y + above + 6) for right_of, above in BESIDE]
+    points = _points(axes, bars)
+    broad = [(low[0] - 1.6, low[1], high[0] + 1.6, high[1]) for low, high in zip(points[::2], points[1::2])]
+    for (x, y), name in zip(spots, names, strict=True):
+        wide, tall = 4.3 * max(map(len, name.split("\n"))), 7.5 * (name.count("\n") + 1)
+        asides = sorted(
+            [
+                (right, up)
+                for right in (5, -int(wide) - 4, 15, -int(wide) - 14, 25, -int(wide) - 24)
+                for up in (1, -7, 8, -14, 15, -21, -int(tall) - 4)
+            ],
+            key=lambda aside: math.hypot(max(aside[0], -aside[0] - wide), aside[1] + 3),
+        )
+        boxes = [(x + right, y + up, x + right + wide, y + up + tall) for right, up in asides]
         inside = [place for place, box in enumerate(boxes) if box[0] > 0 and box[1] > 0 and box[3] < up_points]
+        inside = [place for place in inside if boxes[place][2] < across_points + 6] or inside
         free = [place for place in inside if not any(_meet(boxes[place], other) for other in taken)]
-        chosen = free[0] if free else 0
+        clear = [place for place in free if not any(_meet(boxes[place], bar) for bar in broad if abs(bar[0] - x) > 3)]
+        chosen = (clear or free or [0])[0]
         taken.append(boxes[chosen])
-        found.append(BESIDE[chosen])
+        found.append(asides[chosen])
     return found
 
 

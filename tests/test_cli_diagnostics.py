@@ -178,7 +178,7 @@ def test_a_config_file_says_the_same_as_the_command_line(
         ("bins = 5", "bins must be a list, or text with commas, got 5"),
         ('checkpoints = "ckpt"', "checkpoints must be a list, got 'ckpt'"),
         ("share = true", "share must be a number, got True"),
-        ("rollout-length = 1.5", "rollout-length must be a whole number, got 1.5"),
+        ("rollout-length = 1.5", "rollout-length must be a whole number or 'full', got 1.5"),
         ('head = "float16"', "--head must be one of model, float32, got float16"),
         ("checkpoint = 1", "no option 'checkpoint'; there are"),
         ("said = 1", "no option 'said'; there are"),

@@ -68,6 +68,7 @@ ORDER = (
     "diagnose",
     "preflight",
     "train",
+    "children",
     "sweep",
     "tables",
     "training_tables",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import pytest
 from command_line import DATA, ENVIRONMENT, decaylab
 from stub_decaylab import chance_of
 
-from decaylab import measurements, sweep
+from decaylab import children, measurements, store, sweep
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.sweep_options import SweepOptions
@@ -27,10 +26,14 @@ STUB = (sys.executable, str(Path(__file__).parent / "stub_decaylab.py"))
 THESE, SEEDS, ONE = "mean over rollouts, over these seeds", "mean over training seeds", "one training run"
 
 
+DRAW = sweep._draw
+
+
 @pytest.fixture(autouse=True)
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "DECAYLAB", STUB)
-    monkeypatch.setattr(style, "save", lambda *more, **others: None)
+    monkeypatch.setattr(children, "PROGRAM", STUB)
+    monkeypatch.setattr(sweep, "_draw", lambda *more: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def options(folder: Path, **changes: Any) -> SweepOptions:
@@ -70,37 +73,155 @@ def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> N
 
 
 def test_a_second_sweep_shares_the_runs_it_has_in_common(tmp_path: Path) -> None:
-    sweep.sweep(options(tmp_path, values="20,full"))
+    sweep.sweep(options(tmp_path, values="20,full", seeds=1))
     before = len(calls(tmp_path))
-    sweep.sweep(options(tmp_path, over="selector", values="prefix,random,full", budget=20))
-    assert calls(tmp_path)[before:] == [
-        f"{what} random-20-seed-{seed}" for seed in (0, 1) for what in ("train", "evaluate")
-    ]
+    sweep.sweep(options(tmp_path, over="selector", values="prefix,random,full", budget=20, seeds=1))
+    assert calls(tmp_path)[before:] == ["train random-20-seed-0", "evaluate random-20-seed-0"]
     assert (tmp_path / "runs" / "selector" / "run.json").exists()
 
 
 def test_a_finished_sweep_starts_no_process(tmp_path: Path) -> None:
-    first = sweep.sweep(options(tmp_path)).measurements
+    first = sweep.sweep(options(tmp_path, values="5")).measurements
     before = calls(tmp_path)
-    pd.testing.assert_frame_equal(sweep.sweep(options(tmp_path)).measurements, first)
+    pd.testing.assert_frame_equal(sweep.sweep(options(tmp_path, values="5")).measurements, first)
     assert calls(tmp_path) == before
 
 
 def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_FAIL", "prefix-20-seed-0")
-    with pytest.raises(UserError, match="1 of 6 runs failed, prefix-20-seed-0 among them: the loss is not finite"):
-        sweep.sweep(options(tmp_path, workers=2))
-    assert len([line for line in calls(tmp_path) if line.startswith("evaluate")]) == 5
+    result = sweep.sweep(options(tmp_path, values="5,20", workers=2))
+    assert result.failed == {"prefix-20-seed-0": "the loss is not finite"}
+    assert result.complaint == (
+        "1 run failed: prefix-20-seed-0 (the loss is not finite); the same command tries it again"
+    )
+    assert len([line for line in calls(tmp_path) if line.startswith("evaluate")]) == 3
+    rows = result.measurements
+    assert set(rows[rows.checkpoint == "prefix-20"].training_seed.dropna()) == {1}, "the others are measured"
+    assert "1 of 4 runs failed, left out" in result.notes
+    log = (tmp_path / "runs" / "logs" / "prefix-20-seed-0.log").read_text().splitlines()
+    assert log[0].startswith("$ decaylab train ") and log[1:] == [
+        "something on the way",
+        "decaylab: the loss is not finite",
+    ]
     monkeypatch.delenv("STUB_FAIL")
     before = len(calls(tmp_path))
-    sweep.sweep(options(tmp_path))
+    assert sweep.sweep(options(tmp_path, values="5,20")).failed == {}
     assert calls(tmp_path)[before:] == ["train prefix-20-seed-0", "evaluate prefix-20-seed-0"]
+
+
+def test_a_failure_is_one_line_and_exit_code_2_behind_the_table_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_FAIL", "full-seed-0")
+    words = ("sweep", "rollout-length", "--values", "5,full", "--seeds", "1", "--test-limit", "40")
+    outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet")
+    assert outcome.code == 2 and "prefix-5" in outcome.out
+    assert outcome.err == (
+        "decaylab: 1 run failed: full-seed-0 (the loss is not finite); the same command tries it again\n"
+    )
+    monkeypatch.setenv("STUB_FAIL", "prefix-20-seed-0")
+    none = decaylab(
+        "sweep", "rollout-length", "--values", "20", "--seeds", "1", "--runs", tmp_path / "other", "--quiet"
+    )
+    assert none.complaint.startswith("1 run failed: prefix-20-seed-0 (the loss is not finite)")
+
+
+def test_each_run_is_told_with_an_estimate_of_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from decaylab.progress import Reporter
+
+    sweep.sweep(options(tmp_path, values="5", seeds=2), reporter=Reporter())
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("1 of 2 runs: prefix-5-seed-0 in ") and said[0].endswith(" s left")
+    assert said[1].startswith("2 of 2 runs: prefix-5-seed-1 in ") and "left" not in said[1]
+    assert said[2].startswith("sweep rollout-length: 2 runs in ") and "tokens" not in said[2]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(3.2, "3 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_spans_of_time_have_the_unit_that_fits(seconds: float, words: str) -> None:
+    assert sweep.spoken_seconds(seconds) == words
+
+
+def test_checkpoints_that_are_not_evaluated_yet_are_and_those_that_are_stay(tmp_path: Path) -> None:
+    sweep.sweep(options(tmp_path, values="5", seeds=1))
+    before = len(calls(tmp_path))
+    frame = sweep.sweep(
+        options(tmp_path, values="5", seeds=1, checkpoint_rule="best", out=str(tmp_path / "best"))
+    ).measurements
+    assert calls(tmp_path)[before:] == ["evaluate prefix-5-seed-0"]
+    draws = np.random.default_rng(0).random(40)
+    rows = frame[
+        (frame["what"] == "avg_at_1") & (frame["checkpoint"] == "prefix-5") & (frame["condition"] == "last_boxed")
+    ]
+    assert set(rows["view"]) == {"best"} and set(rows["step"]) == {1}
+    assert set(rows["value"]) == {(draws < chance_of("prefix-5-seed-0", 1)).mean()}
+    before = len(calls(tmp_path))
+    both = sweep.sweep(options(tmp_path, values="5", seeds=1, checkpoint_rule="last,best", out=str(tmp_path / "both")))
+    assert calls(tmp_path)[before:] == [], "the last one was kept"
+    assert {"last", "best"} <= set(both.measurements["view"])
+
+
+def test_overwrite_evaluates_and_compares_again_and_trains_nothing(tmp_path: Path) -> None:
+    sweep.sweep(options(tmp_path, values="5", seeds=1))
+    with pytest.raises(UserError, match="--overwrite to evaluate again"):
+        sweep.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
+    before = len(calls(tmp_path))
+    frame = sweep.sweep(options(tmp_path, values="5", seeds=1, test_limit=30, overwrite=True)).measurements
+    assert calls(tmp_path)[before:] == ["evaluate prefix-5-seed-0"]
+    assert set(frame[frame["what"] == "avg_at_1"]["problems"]) == {30}
+
+
+def test_two_sweeps_do_not_work_on_the_same_runs_at_once(tmp_path: Path) -> None:
+    with (
+        store.RunFolder(tmp_path / "runs").lock(),
+        pytest.raises(UserError, match="runs is in use by another process"),
+    ):
+        sweep.sweep(options(tmp_path))
+    assert not (tmp_path / "runs" / "calls.txt").exists()
+
+
+def test_seconds_that_were_taken_beside_others_say_so_for_good(tmp_path: Path) -> None:
+    """Also in a later sweep that finds the runs finished and has one worker."""
+    first = sweep.sweep(options(tmp_path, values="5", seeds=1, workers=2))
+    again = sweep.sweep(options(tmp_path, values="5", seeds=1, workers=1))
+    for result in (first, again):
+        rows = result.measurements
+        assert rows[rows["what"] == "seconds_per_step"]["note"].str.contains("timed beside up to 1 other run").all()
+        assert any("timed beside up to 1 other run;" in note for note in result.notes)
+    alone = sweep.sweep(options(tmp_path, values="5", seeds=1, runs=str(tmp_path / "alone")))
+    assert not alone.measurements["note"].str.contains("timed beside").any() and alone.notes == ()
+
+
+def test_the_answer_rule_that_is_reported_is_that_of_the_problems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STUB_RULE", "gsm8k")
+    frame = sweep.sweep(options(tmp_path, values="5", seeds=1)).measurements
+    assert frame[frame["what"] == "avg_at_1"]["condition"].iloc[0] == "gsm8k"
+    said = options(tmp_path, values="5", seeds=1, answer_rule="anywhere", overwrite=True, runs=str(tmp_path / "other"))
+    assert sweep.sweep(said).measurements["condition"].iloc[0] == "anywhere"
+
+
+def test_figures_are_drawn_as_far_as_there_are_rows_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[str] = []
+    monkeypatch.setattr(sweep, "_draw", DRAW)
+    monkeypatch.setattr(style, "save", lambda figure, path, **more: saved.append(path.name))
+    result = sweep.sweep(options(tmp_path, values="5,full", seeds=1, paper=True))
+    assert saved == ["n-sweep", "stability", "efficiency"]
+    assert "arXiv 2605.27028" in (result.folder / "n-sweep.txt").read_text()
+    saved.clear()
+    runs = options(tmp_path, over="selector", values="prefix,full", budget=5, seeds=1)
+    frame = sweep.sweep(runs).measurements
+    assert saved == ["token-selection", "stability", "efficiency"]
+    saved.clear()
+    DRAW(frame[~frame["what"].isin(["peak_accuracy", "accuracy"])], runs, result.folder)
+    assert saved == ["token-selection", "efficiency"], "runs of a single checkpoint have no stability"
 
 
 def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: Path) -> None:
     words = ["sweep", "rollout-length", "--values", "5,20", "--seeds", "1", "--test-limit", "40"]
     words += ["--runs", str(tmp_path / "runs"), "--quiet"]
-    code = f"from decaylab import sweep, cli\nsweep.DECAYLAB = {STUB!r}\nsweep._draw = lambda *more: None\ncli.main()"
+    code = f"from decaylab import children, sweep, cli\nchildren.PROGRAM = {STUB!r}\n"
+    code += "sweep._draw = lambda *more: None\ncli.main()"
     environment = ENVIRONMENT | {"STUB_STALL": "prefix-20-seed-0"}
     process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, cwd=DATA.parent.parent)
     end = time.monotonic() + 60
@@ -113,7 +234,9 @@ def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: P
     while _children_of_the_stub(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.05)
-    found = subprocess.run([sys.executable, "-c", code, *words], env=ENVIRONMENT, cwd=DATA.parent.parent)
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words], env=ENVIRONMENT, cwd=DATA.parent.parent, capture_output=True
+    )
     assert found.returncode == 0
     assert calls(tmp_path) == [
         "train prefix-5-seed-0", "evaluate prefix-5-seed-0", "train prefix-20-seed-0", "train prefix-20-seed-0",
@@ -203,20 +326,20 @@ def test_bad_input_is_refused_in_one_line(words: tuple[str, ...], told: str, tmp
 
 
 def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path: Path) -> None:
-    words = ("sweep", "selector", "--values", "prefix,random,full", "--seeds", "2", "--test-limit", "40")
+    words = ("sweep", "selector", "--values", "random,full", "--seeds", "2", "--test-limit", "40")
     outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet")
     assert outcome.code == 0, outcome.err
     assert "Sweep over selector: 2 seeds, 40 test problems x 1, answer rule last_boxed, last checkpoint" in outcome.out
     (line,) = [line for line in outcome.out.splitlines() if "random-20" in line][:1]
     draws = np.random.default_rng(0).random(40)
-    assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.52)) and line.count("[") == 2
+    assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.55)) and line.count("[") == 2
     assert "less full, over seeds" in outcome.out and "share of KL" in outcome.out
 
 
 @pytest.mark.slow
 def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "DECAYLAB", (sys.executable, "-m", "decaylab"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-m", "decaylab"))
+    monkeypatch.setattr(sweep, "_draw", DRAW)
     small = {
         "steps": 2,
         "problems_per_step": 4,
@@ -229,4 +352,8 @@ def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     rows = result.measurements
     arms = rows[(rows["what"] == "avg_at_1") & (rows["condition"] == "last_boxed")]
     assert {"prefix-5", "full", "base", "teacher"} <= set(arms["checkpoint"]) and (arms["problems"] == 6).all()
-    assert os.environ["OMP_NUM_THREADS"] == "1"
+    assert (result.folder / "n-sweep.png").exists() and not (result.folder / "stability.png").exists()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*-seed-0/**/*") if path.is_file()}
+    again = sweep.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
+    pd.testing.assert_frame_equal(again.measurements, rows)
+    assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing is done twice"

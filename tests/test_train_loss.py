@@ -15,8 +15,8 @@ from test_heads import family
 from tiny_training import NAIVE, bare, shared_logprobs
 from torch import Tensor
 
-from decaylab import scoring
 from decaylab.heads import Head
+from decaylab.train import loss as losses
 from decaylab.train.loss import FORMS, TokenLosses, chunked_loss
 from decaylab.vocabularies import SharedVocabulary
 
@@ -82,7 +82,7 @@ def of_logits(
 
 
 def at_once(monkeypatch: pytest.MonkeyPatch, positions: int, width: int = WIDTH) -> None:
-    monkeypatch.setitem(scoring.HEAD_ELEMENTS, "cpu", positions * width)
+    monkeypatch.setitem(losses.HEAD_ELEMENTS, "cpu", positions * width)
 
 
 # --- loss and gradient against autograd ---------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_a_chunk_is_as_small_as_the_wider_of_the_two_heads_asks(monkeypatch: pyt
 
 
 def test_a_head_wider_than_the_whole_allowance_goes_one_position_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(scoring.HEAD_ELEMENTS, "cpu", 10)
+    monkeypatch.setitem(losses.HEAD_ELEMENTS, "cpu", 10)
     s, t, tokens = logits_pair()
     found, _ = of_logits(s, t, tokens)
     torch.testing.assert_close(found.loss, naive("reverse-kl", s, t, tokens, WHOLE))

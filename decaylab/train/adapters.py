@@ -118,6 +118,8 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
             f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can be adapted: {_leaves(student)}"
         ) from error
     _check_adapted(student, options, targets if isinstance(targets, list) else [])
+    if isinstance(config.target_modules, set):  # whose order is another one in each process
+        config.target_modules = sorted(config.target_modules)
     config.base_model_name_or_path, config.revision = student.name, options.student_revision
     return adapted
 
