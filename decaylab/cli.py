@@ -20,7 +20,8 @@ from decaylab.errors import UserError
 from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
 from decaylab.sweep_options import SweepOptions
-from decaylab.training_options import DIVERGENCES, TrainOptions
+from decaylab.training_options import CHOICES as TRAINING_CHOICES
+from decaylab.training_options import TrainOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +33,7 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "estimand": ("tokens", "problems"),
     "head": ("model", "float32"),
-    "divergence": DIVERGENCES,
-    "normalise": ("tokens", "rollouts"),
-    "schedule": ("constant", "linear", "cosine"),
-    "autocast": ("off", "bfloat16"),
+    **TRAINING_CHOICES,
 }
 
 app = typer.Typer(

@@ -132,7 +132,6 @@ def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> dic
     left = [job for job in jobs if not _done(job, options)]
     started = time.monotonic()
     failed: dict[str, str] = {}
-    timed = options.folder_of_runs() / TIMED
     with reporter.stage(f"sweep {options.over}", len(jobs), "runs") as progress:
         progress.skip(len(jobs) - len(left))
         ended = 0
@@ -148,14 +147,17 @@ def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> dic
 
         devices = children.cuda_devices(options.workers) if options.device == "auto" else ()
         work = [_commands(job, options) for job in left]
-        _remember(timed, {job.name: options.workers for job in left if not _trained(job)})
+        if untrained := [job.name for job in left if not _trained(job)]:
+            _remember(options.folder_of_runs() / TIMED, dict.fromkeys(untrained, options.workers))
         failed = children.run(work, workers=options.workers, on_end=on_end, devices=devices)
     return failed
 
 
 def _remember(path: Path, workers: Mapping[str, int]) -> None:
-    """Beside how many others each run is trained, for whoever compares seconds later."""
-    store.write_atomically(path, (json.dumps(_timed(path) | dict(workers), indent=1, sort_keys=True) + "\n").encode())
+    """Of how many at a time each run was one, the most that there were, for whoever compares seconds later."""
+    before = _timed(path)
+    most = {name: max(count, before.get(name, 0)) for name, count in workers.items()}
+    store.write_atomically(path, (json.dumps(before | most, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _timed(path: Path) -> dict[str, int]:

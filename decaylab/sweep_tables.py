@@ -21,17 +21,19 @@ def print_sweep(result: SweepResult) -> None:
     console = tables.terminal()
     options, frame = result.record["identity"]["options"], result.measurements
     rule = str(frame.loc[frame["what"].str.startswith("avg_at_"), "answer_rule"].iloc[0])
-    view = "last" if "last" in set(frame["view"]) else "best"
-    what = f"avg_at_{options['samples']}"
-    rows = frame[(frame["condition"] == rule) & (frame["view"].isin([view, "fresh", ""]))]
-    problems = int(rows["problems"].max())
+    views = [view for view in ("last", "best") if (frame["view"] == view).any()]
+    what, seeds = f"avg_at_{options['samples']}", options["seeds"]
+    problems = int(frame.loc[frame["what"] == what, "problems"].max())
     console.print(
-        f"\n[bold]Sweep over {options['over']}[/bold]: {options['seeds']} seeds, {problems} test problems x "
-        f"{options['samples']}, answer rule {rule}, {view} checkpoint",
+        f"\n[bold]Sweep over {options['over']}[/bold]: {seeds} seed{'s' * (seeds > 1)}, {problems} test problems x "
+        f"{options['samples']}, answer rule {rule}, {' and '.join(views)} checkpoint",
         soft_wrap=not console.is_terminal,
     )
-    console.print(_arms(rows, what))
-    console.print(_differences(rows, what))
+    for view in views:
+        rows = frame[(frame["condition"] == rule) & (frame["view"].isin([view, "fresh"]))]
+        ending = f", {view} checkpoint" if len(views) > 1 else ""
+        console.print(_arms(rows, what, ending))
+        console.print(_differences(rows, what, ending))
     if options["over"] == SELECTOR:
         console.print(_selections(frame))
     for line in (*READING, *(f"note: {note}" for note in result.notes)):
@@ -53,7 +55,7 @@ def _cell(rows: pd.DataFrame, *, signed: bool = False) -> str:
     return tables.percent(rows, signed=signed) if len(rows) else ""
 
 
-def _arms(rows: pd.DataFrame, what: str) -> RenderableType:
+def _arms(rows: pd.DataFrame, what: str, ending: str) -> RenderableType:
     lines = []
     for arm in rows.loc[rows["what"] == what, "checkpoint"].unique():
         singly = _pick(rows, what, arm, ONE)
@@ -63,11 +65,11 @@ def _arms(rows: pd.DataFrame, what: str) -> RenderableType:
         lines.append([arm, _cell(one[:1]), _cell(_pick(rows, what, arm, SEEDS)), numbers])
     columns = ["arm", "over problems", "over seeds", "each seed"]
     return tables.titled(
-        f"Right, {what.replace('_at_', '@')}, %", tables.grid(columns, lines, False, left=("arm", "each seed"))
+        f"Right, {what.replace('_at_', '@')}, %{ending}", tables.grid(columns, lines, False, left=("arm", "each seed"))
     )
 
 
-def _differences(rows: pd.DataFrame, what: str) -> RenderableType:
+def _differences(rows: pd.DataFrame, what: str, ending: str) -> RenderableType:
     lines = []
     for arm in rows.loc[rows["what"] == f"{what}_minus_base", "checkpoint"].unique():
         cells = [arm]
@@ -83,7 +85,9 @@ def _differences(rows: pd.DataFrame, what: str) -> RenderableType:
                 cells += [_cell(least[:1]), _cell(_pick(rows, f"{what}_minus_full", arm, SEEDS), signed=True)]
         lines.append(cells)
     columns = ["arm", "less base", "p (Holm)", "less full", "p (Holm)", "detectable", "less full, over seeds"]
-    return tables.titled("Differences on the same problems, points", tables.grid(columns, lines, False, left=("arm",)))
+    return tables.titled(
+        f"Differences on the same problems, points{ending}", tables.grid(columns, lines, False, left=("arm",))
+    )
 
 
 def _selections(frame: pd.DataFrame) -> RenderableType:

@@ -15,6 +15,12 @@ FULL = "full"
 NO_PROBLEMS = "none"
 Divergence = Literal["reverse-kl", "forward-kl", "js", "policy-gradient"]
 DIVERGENCES = ("reverse-kl", "forward-kl", "js", "policy-gradient")
+CHOICES = {
+    "divergence": DIVERGENCES,
+    "normalise": ("tokens", "rollouts"),
+    "schedule": ("constant", "linear", "cosine"),
+    "autocast": ("off", "bfloat16"),
+}
 TRACKERS = ("tensorboard", "wandb", "trackio")
 # What is chosen where nothing is said. Paper: arXiv 2605.27028, its protocol; what it does not state is ours (docs/train.md).
 PAPER_PRESET: dict[str, Any] = {
@@ -163,6 +169,9 @@ class TrainOptions(PairOptions):
 
     def check(self) -> None:
         super().check()
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{_flag(name)} must be one of {', '.join(allowed)}, got {getattr(self, name)}")
         for name in ("steps", "problems_per_step", "rollouts_per_problem", "lora_rank", "lora_alpha", "batch_tokens",
                      "checkpoint_every", "teacher_prefix", "test_limit"):  # fmt: skip
             value = getattr(self, name)
@@ -196,7 +205,14 @@ class TrainOptions(PairOptions):
     def arm(self) -> str:
         """Selector and lengths in short, as they name a run's folder: prefix-20, full, random-20."""
         length = "" if self.stop_at is None or self.budget == self.stop_at else f"-of-{self.stop_at}"
-        return self.selector + (f"-{self.budget}" if self.budget else "") + length
+        ahead = f"-behind-{self.teacher_prefix}" if self.teacher_prefix else ""
+        usual = (EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET)["teacher_prefix"]
+        return (
+            self.selector
+            + (f"-{self.budget}" if self.budget else "")
+            + length
+            + (ahead if self.teacher_prefix != usual else "")
+        )
 
     def default_folder(self) -> str:
         return f"runs/{self.folder_name('train', self.arm(), f'seed-{self.seed}')}"

@@ -336,6 +336,28 @@ def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path
     assert "less full, over seeds" in outcome.out and "share of KL" in outcome.out
 
 
+def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:
+    words = (
+        "sweep",
+        "rollout-length",
+        "--values",
+        "5",
+        "--seeds",
+        "1",
+        "--test-limit",
+        "40",
+        "--checkpoint-rule",
+        "last,best",
+    )
+    out = decaylab(*words, "--runs", tmp_path / "runs", "--quiet").out
+    assert "1 seed, 40 test problems x 1, answer rule last_boxed, last and best checkpoint" in out
+    draws = np.random.default_rng(0).random(40)
+    for view, step in (("last", 2), ("best", 1)):
+        part = out.split(f"Right, avg@1, %, {view} checkpoint")[1].split("Differences")[0]
+        (line,) = [line for line in part.splitlines() if "prefix-5" in line]
+        assert f"{100 * (draws < chance_of('prefix-5-seed-0', step)).mean():.1f}" in line
+
+
 @pytest.mark.slow
 def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-m", "decaylab"))

@@ -215,6 +215,16 @@ def test_a_saved_adapter_loads_as_what_was_trained(base: Path, tmp_path: Path) -
     assert policies.load(str(tmp_path)).identity.contents == loaded.identity.contents  # the run's folder: its last one
 
 
+def test_a_saved_adapter_names_its_student_as_it_was_asked_for(base: Path, tmp_path: Path) -> None:
+    """Not by the folder that the name stood for, and with the revision that was trained."""
+    student = policies.load(str(base))
+    student.name = "owner/base"
+    Trainable(student, lora(student_revision="v1.2")).save(tmp_path / "step-000001", "")
+    config = json.loads((tmp_path / "step-000001" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("owner/base", "v1.2")
+    assert policies.adapter_base(tmp_path / "step-000001") == "owner/base"
+
+
 def test_a_saved_adapter_loads_by_peft_alone(base: Path, tmp_path: Path) -> None:
     trained = moved(Trainable(policies.load(str(base)), lora()))
     trained.save(tmp_path / "step-000001", "")

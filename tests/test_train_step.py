@@ -25,7 +25,9 @@ from tiny_training import (
 )
 
 from decaylab.selection import SELECTORS, Selector
+from decaylab.train import step
 from decaylab.train.adapters import Trainable
+from decaylab.train.loss import chunked_loss
 from decaylab.train.meter import Meter
 from decaylab.train.rollouts import TrainingRollout
 from decaylab.train.step import Gradient, NotFinite, Sums, denominator, record
@@ -322,6 +324,27 @@ def test_a_rollout_without_a_chosen_token_counts_for_nothing(models: Any) -> Non
     row = record(empty.sums.values, options())
     assert math.isnan(row["loss"]) and math.isnan(row["mean_selected_position"]) and row["reverse_kl"] > 0
     assert row["reverse_kl_inside"] == 0 and row["reverse_kl_outside"] == pytest.approx(2 * row["reverse_kl"])
+
+
+def test_gradients_are_computed_at_chosen_positions_alone(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are scored for the record, without a gradient; signals need all of them first."""
+    asked = []
+
+    def count(heads: Any, states: Any, tokens: Any, vocabulary: Any, weights: Any = None, *more: Any) -> Any:
+        asked.append((len(tokens), weights is not None))
+        return chunked_loss(heads, states, tokens, vocabulary, weights, *more)
+
+    monkeypatch.setattr(step, "chunked_loss", count)
+    given = [training_rollout("r", ((5, 6), (8,)), tuple(range(10, 18)))]
+    expected = {
+        "prefix-mask": [(3, True), (5, False)],
+        "full": [(8, True)],
+        "top-reverse-kl": [(8, False), (3, True)],
+    }
+    for selector, calls in expected.items():
+        asked.clear()
+        gradient_of(models, options(selector=selector), [given], None if selector == "full" else 3)
+        assert asked == calls
 
 
 # --- records ------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def alarms(before: Behaviour, now: Behaviour, thresholds: Thresholds = Threshold
     if now.natural_stop_share < before.natural_stop_share - thresholds.natural_stops:
         found.append(
             f"the end-of-turn token is being lost: {now.natural_stop_share:.0%} of the responses end by themselves, "
-            f"{before.natural_stop_share:.0%} before training (alarm below {thresholds.natural_stops:.0%} fewer)"
+            f"{before.natural_stop_share:.0%} before training (alarm at more than "
+            f"{100 * thresholds.natural_stops:.0f} points fewer)"
         )
     return found
