@@ -215,7 +215,6 @@ class Run:
 
     def _update(self, step: int, count: float) -> float:
         """Divides the summed gradient, clips it and moves the weights; returns its norm before clipping."""
-        weights = [one for one in self.trained.parameters.values() if one.grad is not None]
         self.processes.add_gradients(list(self.trained.parameters.values()))
         weights = [one for one in self.trained.parameters.values() if one.grad is not None]
         if not count or not weights:
