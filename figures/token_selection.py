@@ -344,7 +344,7 @@ def _beside(
             [
                 (right, up)
                 for right in (5, -int(wide) - 4, 15, -int(wide) - 14, 25, -int(wide) - 24)
-                for up in (1, -7, 8, -14, 15, -21, -int(tall) - 4)
+                for up in (1, -7, 8, -14, 15, -21, -28, -35, -45, -55, -int(tall) - 4)
             ],
             key=lambda aside: math.hypot(max(aside[0], -aside[0] - wide), aside[1] + 3),
         )

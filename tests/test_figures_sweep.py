@@ -22,6 +22,7 @@ from decaylab.analyses import stability as checkpoints
 from decaylab.analyses import sweep, token_selection
 from decaylab.figures import arms, efficiency, n_sweep, stability, style
 from decaylab.figures import token_selection as selectors
+from decaylab.selection import SELECTORS
 from decaylab.trained import TrainedRun
 
 LENGTHS = ("prefix-5", "prefix-10", "prefix-50", "full")
@@ -364,6 +365,23 @@ def test_every_figure_fits_its_page(
     apart_on_the_page(figure)
     text = MODULES[name].caption(frame, PUBLISHED[name]() if with_paper else None)  # type: ignore[attr-defined]
     assert ("arXiv 2605.27028" in text) == with_paper and "95 %" in text and "nan" not in text + texts(figure)
+
+
+@pytest.mark.parametrize("width", ["page", "column"])
+def test_every_selector_with_one_seed_fits_and_has_no_interval_over_seeds(width: style.Width, tmp_path: Path) -> None:
+    keys = [name if selector.whole else f"{name}-20" for name, selector in SELECTORS.items()]
+    frame = stored_frame(tmp_path, grown(keys, seeds=1, problems=20, samples=1))
+    drawn = {name: MODULES[name].draw(frame, width=width) for name in ("token_selection", "stability")}  # type: ignore[attr-defined]
+    for figure in drawn.values():
+        apart_on_the_page(figure)
+        assert not figure.findobj(lambda one: (one.get_gid() or "").endswith(".seeds"))
+    for place, arm in enumerate(keys):
+        one = row(frame, "avg_at_1", arm, arms.THESE, "last")
+        figure = drawn["token_selection"]
+        np.testing.assert_allclose(artist(figure, f"a.{arm}").get_xydata(), [[one.value * 100, place]])  # type: ignore[union-attr]
+        np.testing.assert_allclose(ends(figure, f"a.{arm}.problems", upright=False), [one.low * 100, one.high * 100])
+        (peak,) = singles(frame, "peak_accuracy", arm, "test")
+        np.testing.assert_allclose(at(drawn["stability"], f"peak_accuracy.{arm}", upright=False), [peak * 100])
 
 
 @pytest.mark.parametrize("name", MODULES)
