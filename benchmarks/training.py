@@ -121,10 +121,10 @@ def decaylab_steps(work: Work) -> dict[str, Any]:
     from decaylab.grading import Grader
     from decaylab.progress import Reporter
     from decaylab.store import RunFolder
-    from decaylab.train.adapters import Trainable
-    from decaylab.train.loop import Run
-    from decaylab.train.processes import Processes
-    from decaylab.train.setup import prepare_training
+    from decaylab.trainer.adapters import Trainable
+    from decaylab.trainer.loop import Run
+    from decaylab.trainer.processes import Processes
+    from decaylab.trainer.setup import prepare_training
 
     with tempfile.TemporaryDirectory() as folder, Grader(workers=1) as grader:
         options = train_options(work, folder)
@@ -350,7 +350,7 @@ Pair = tuple[Tensor, Tensor]
 
 
 def decaylab_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run:
-    from decaylab.train.loss import chunked_loss
+    from decaylab.trainer.loss import chunked_loss
     from decaylab.vocabularies import SharedVocabulary
 
     heads: Any = tuple(PlainHead(weight) for weight in weights)

@@ -119,7 +119,7 @@ def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
     Loads both policies, looks at what must agree, and runs a short probe of each. Samples nothing that is kept. Exits with 1
     where the verdict is no.
     """
-    from decaylab import preflight as checks
+    from decaylab import pair_checks as checks
     from decaylab import tables
 
     _hush(quiet)
@@ -255,7 +255,7 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
     `accelerate launch --num_processes 8 -m decaylab train ...` uses several GPUs.
     """
     from decaylab import training_tables
-    from decaylab.train import loop
+    from decaylab.trainer import loop
 
     _hush(quiet)
     result = loop.train(options, command=_spoken(), reporter=Reporter(quiet=quiet))
@@ -282,8 +282,7 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
 
     `decaylab sweep selector --values prefix,full,random,top-reverse-kl --budget 20 --workers 2`
     """
-    from decaylab import sweep as sweeps
-    from decaylab import sweep_tables
+    from decaylab import sweep_tables, sweeps
 
     _hush(quiet)
     result = sweeps.sweep(options, command=_spoken(), reporter=Reporter(quiet=quiet))

@@ -11,7 +11,7 @@ from decaylab import tables
 from decaylab.sweep_options import SELECTOR
 
 if TYPE_CHECKING:
-    from decaylab.sweep import SweepResult
+    from decaylab.sweeps import SweepResult
 
 THESE, SEEDS, ONE = "mean over rollouts, over these seeds", "mean over training seeds", "one training run"
 

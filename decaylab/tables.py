@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from decaylab.preflight import PreflightReport
+    from decaylab.pair_checks import PreflightReport
     from decaylab.run import PrefixDecayResult
 
 WIDTH = 118

@@ -12,7 +12,7 @@ from rich.table import Table
 from decaylab import tables
 
 if TYPE_CHECKING:
-    from decaylab.train.loop import TrainResult
+    from decaylab.trainer.loop import TrainResult
 
 WINDOW = 10
 NUMBERS = (

@@ -31,7 +31,7 @@ from decaylab.problems import Problem, ProblemSet
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Rollout
 from decaylab.statistics import ONE_PROBLEM
-from decaylab.train.callback import NO_TOKENS, DecayCallback, sample_probe
+from decaylab.trainer.callback import NO_TOKENS, DecayCallback, sample_probe
 
 VOCAB, TIME = 261, 12
 BINS = (0, 2, 5, 30)
@@ -391,7 +391,7 @@ def test_only_the_main_of_two_processes_scores_and_logs(tmp_path: Path) -> None:
     code = (
         "import sys, json, torch, test_callback as t\n"
         "from pathlib import Path\n"
-        "from decaylab.train.callback import DecayCallback\n"
+        "from decaylab.trainer.callback import DecayCallback\n"
         "folder, seen, teacher = Path(sys.argv[1]), t.Snapshots(), t.policy()\n"
         "trainer = t.trainer_of(folder, callbacks=[seen], max_steps=2, per_device_train_batch_size=2, ddp_backend='gloo')\n"
         "callback = DecayCallback(trainer, t.probe(), teacher, every=1, bins=t.BINS)\n"

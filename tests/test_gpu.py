@@ -99,7 +99,7 @@ def test_a_diagnostic_runs_on_the_gpu_with_its_noise_floor(tmp_path: Path) -> No
 
 
 def test_a_step_of_training_on_the_gpu_takes_the_gradient_of_the_cpu(tmp_path: Path) -> None:
-    from decaylab.train.loop import train
+    from decaylab.trainer.loop import train
     from decaylab.training_options import TrainOptions
 
     runs = [
@@ -113,7 +113,7 @@ def test_a_step_of_training_on_the_gpu_takes_the_gradient_of_the_cpu(tmp_path: P
 
 
 def test_training_in_16_bits_lowers_the_reverse_kl(tmp_path: Path) -> None:
-    from decaylab.train.loop import train
+    from decaylab.trainer.loop import train
     from decaylab.training_options import TrainOptions
 
     found = train(

@@ -66,10 +66,10 @@ ORDER = (
     "outcomes",
     "study",
     "diagnose",
-    "preflight",
-    "train",
+    "pair_checks",
+    "trainer",
     "children",
-    "sweep",
+    "sweeps",
     "tables",
     "training_tables",
     "sweep_tables",
@@ -114,20 +114,20 @@ TRAINER = (
 )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "train").glob("[a-z]*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "trainer").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_a_module_of_the_trainer_imports_only_what_lies_below_it(path: Path) -> None:
-    assert imported(path) - {"train"} <= set(ORDER[: ORDER.index("train")])
+    assert imported(path) - {"trainer"} <= set(ORDER[: ORDER.index("trainer")])
     own = {line.split(".")[2] for line in trainer_imports(path)}
     assert own <= set(TRAINER[: TRAINER.index(path.stem)])
 
 
 def trainer_imports(path: Path) -> set[str]:
-    """Modules of the trainer that a file imports, whole: decaylab.train.loss."""
+    """Modules of the trainer that a file imports, whole: decaylab.trainer.loss."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "decaylab.train":
-            found |= {f"decaylab.train.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("decaylab.train."):
+        if isinstance(node, ast.ImportFrom) and node.module == "decaylab.trainer":
+            found |= {f"decaylab.trainer.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("decaylab.trainer."):
             found.add(str(node.module))
     return found
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from command_line import DATA, decaylab
 
-from decaylab import policies, preflight
+from decaylab import pair_checks, policies
 from decaylab.policies import LoadSettings, Policy
 
 SMALL = ("--limit", "2", "--prefix-lengths", "0,8", "--max-tokens", "32")
@@ -112,7 +112,7 @@ def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Pat
 
 @pytest.mark.parametrize("free_gib", [0.04, 0.09])
 def test_small_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch, free_gib: float) -> None:
-    monkeypatch.setattr(preflight, "_host_memory", lambda: int(free_gib * 2**30))
+    monkeypatch.setattr(pair_checks, "_host_memory", lambda: int(free_gib * 2**30))
     found = checks("--batch-rows", 4000)["memory"]
     assert found["verdict"] == "warning"
     fitting = int(found["finding"].split("say --batch-rows ")[1].split(",")[0])
@@ -121,7 +121,7 @@ def test_small_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_weights_that_do_not_fit_are_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_host_memory", lambda: 1 << 20)
+    monkeypatch.setattr(pair_checks, "_host_memory", lambda: 1 << 20)
     outcome = decaylab("preflight", *SMALL)
     assert outcome.code == 1 and "the weights alone do not fit" in " ".join(outcome.out.split())
 
@@ -132,12 +132,12 @@ def test_the_cache_estimate_is_what_the_cache_takes() -> None:
     with torch.no_grad():
         cache = policy.weights(input_ids=ids, use_cache=True).past_key_values
     taken = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
-    assert preflight.cache_bytes_per_token(policy) * ids.numel() == taken
+    assert pair_checks.cache_bytes_per_token(policy) * ids.numel() == taken
 
 
 def test_the_time_estimate_counts_every_stage_at_the_probed_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     """2 problems x 4 samples, budget 32, lengths 0 and 8: 8 x 32 tokens plain and 8 x 24 continued."""
-    monkeypatch.setattr(preflight, "probe", lambda setup, role: 10.0)
+    monkeypatch.setattr(pair_checks, "probe", lambda setup, role: 10.0)
     finding = checks("--controls", "none")["time"]["finding"]
     assert finding.startswith(f"at most {8 * 32 + 8 * (32 + 24)} tokens, 70 s")
     every = checks("--controls", "all")["time"]["finding"]
@@ -146,12 +146,12 @@ def test_the_time_estimate_counts_every_stage_at_the_probed_rate(monkeypatch: py
 
 def test_the_probe_measures_a_positive_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: dict[str, float] = {}
-    probe = preflight.probe
+    probe = pair_checks.probe
 
     def kept(setup: Any, role: str) -> float:
         rates[role] = probe(setup, role)
         return rates[role]
 
-    monkeypatch.setattr(preflight, "probe", kept)
+    monkeypatch.setattr(pair_checks, "probe", kept)
     assert checks()["time"]["verdict"] == "ok"
     assert rates["teacher"] > 0 and rates["student"] > 0

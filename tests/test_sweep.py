@@ -16,7 +16,7 @@ import pytest
 from command_line import DATA, ENVIRONMENT, decaylab
 from stub_decaylab import chance_of
 
-from decaylab import children, measurements, store, sweep
+from decaylab import children, measurements, store, sweeps
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.sweep_options import SweepOptions
@@ -26,13 +26,13 @@ STUB = (sys.executable, str(Path(__file__).parent / "stub_decaylab.py"))
 THESE, SEEDS, ONE = "mean over rollouts, over these seeds", "mean over training seeds", "one training run"
 
 
-DRAW = sweep._draw
+DRAW = sweeps._draw
 
 
 @pytest.fixture(autouse=True)
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "PROGRAM", STUB)
-    monkeypatch.setattr(sweep, "_draw", lambda *more: None)
+    monkeypatch.setattr(sweeps, "_draw", lambda *more: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -57,7 +57,7 @@ def pick(frame: pd.DataFrame, what: str, arm: str, estimand: str) -> pd.Series:
 
 
 def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> None:
-    frame = sweep.sweep(options(tmp_path)).measurements
+    frame = sweeps.sweep(options(tmp_path)).measurements
     runs = [f"{arm}-seed-{seed}" for seed in (0, 1) for arm in ("prefix-5", "prefix-20", "full")]
     assert calls(tmp_path) == [f"{what} {run}" for run in runs for what in ("train", "evaluate")]
     draws = np.random.default_rng(0).random(40)
@@ -73,23 +73,23 @@ def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> N
 
 
 def test_a_second_sweep_shares_the_runs_it_has_in_common(tmp_path: Path) -> None:
-    sweep.sweep(options(tmp_path, values="20,full", seeds=1))
+    sweeps.sweep(options(tmp_path, values="20,full", seeds=1))
     before = len(calls(tmp_path))
-    sweep.sweep(options(tmp_path, over="selector", values="prefix,random,full", budget=20, seeds=1))
+    sweeps.sweep(options(tmp_path, over="selector", values="prefix,random,full", budget=20, seeds=1))
     assert calls(tmp_path)[before:] == ["train random-20-seed-0", "evaluate random-20-seed-0"]
     assert (tmp_path / "runs" / "selector" / "run.json").exists()
 
 
 def test_a_finished_sweep_starts_no_process(tmp_path: Path) -> None:
-    first = sweep.sweep(options(tmp_path, values="5")).measurements
+    first = sweeps.sweep(options(tmp_path, values="5")).measurements
     before = calls(tmp_path)
-    pd.testing.assert_frame_equal(sweep.sweep(options(tmp_path, values="5")).measurements, first)
+    pd.testing.assert_frame_equal(sweeps.sweep(options(tmp_path, values="5")).measurements, first)
     assert calls(tmp_path) == before
 
 
 def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUB_FAIL", "prefix-20-seed-0")
-    result = sweep.sweep(options(tmp_path, values="5,20", workers=2))
+    result = sweeps.sweep(options(tmp_path, values="5,20", workers=2))
     assert result.failed == {"prefix-20-seed-0": "the loss is not finite"}
     assert result.complaint == (
         "1 run failed: prefix-20-seed-0 (the loss is not finite); the same command tries it again"
@@ -105,7 +105,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path: Path, monkeypatc
     ]
     monkeypatch.delenv("STUB_FAIL")
     before = len(calls(tmp_path))
-    assert sweep.sweep(options(tmp_path, values="5,20")).failed == {}
+    assert sweeps.sweep(options(tmp_path, values="5,20")).failed == {}
     assert calls(tmp_path)[before:] == ["train prefix-20-seed-0", "evaluate prefix-20-seed-0"]
 
 
@@ -129,7 +129,7 @@ def test_a_failure_is_one_line_and_exit_code_2_behind_the_table_of_the_others(
 def test_each_run_is_told_with_an_estimate_of_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from decaylab.progress import Reporter
 
-    sweep.sweep(options(tmp_path, values="5", seeds=2), reporter=Reporter())
+    sweeps.sweep(options(tmp_path, values="5", seeds=2), reporter=Reporter())
     said = capsys.readouterr().err.splitlines()
     assert said[0].startswith("1 of 2 runs: prefix-5-seed-0 in ") and said[0].endswith(" s left")
     assert said[1].startswith("2 of 2 runs: prefix-5-seed-1 in ") and "left" not in said[1]
@@ -138,13 +138,13 @@ def test_each_run_is_told_with_an_estimate_of_what_is_left(tmp_path: Path, capsy
 
 @pytest.mark.parametrize(("seconds", "words"), [(3.2, "3 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_spans_of_time_have_the_unit_that_fits(seconds: float, words: str) -> None:
-    assert sweep.spoken_seconds(seconds) == words
+    assert sweeps.spoken_seconds(seconds) == words
 
 
 def test_checkpoints_that_are_not_evaluated_yet_are_and_those_that_are_stay(tmp_path: Path) -> None:
-    sweep.sweep(options(tmp_path, values="5", seeds=1))
+    sweeps.sweep(options(tmp_path, values="5", seeds=1))
     before = len(calls(tmp_path))
-    frame = sweep.sweep(
+    frame = sweeps.sweep(
         options(tmp_path, values="5", seeds=1, checkpoint_rule="best", out=str(tmp_path / "best"))
     ).measurements
     assert calls(tmp_path)[before:] == ["evaluate prefix-5-seed-0"]
@@ -155,17 +155,17 @@ def test_checkpoints_that_are_not_evaluated_yet_are_and_those_that_are_stay(tmp_
     assert set(rows["view"]) == {"best"} and set(rows["step"]) == {1}
     assert set(rows["value"]) == {(draws < chance_of("prefix-5-seed-0", 1)).mean()}
     before = len(calls(tmp_path))
-    both = sweep.sweep(options(tmp_path, values="5", seeds=1, checkpoint_rule="last,best", out=str(tmp_path / "both")))
+    both = sweeps.sweep(options(tmp_path, values="5", seeds=1, checkpoint_rule="last,best", out=str(tmp_path / "both")))
     assert calls(tmp_path)[before:] == [], "the last one was kept"
     assert {"last", "best"} <= set(both.measurements["view"])
 
 
 def test_overwrite_evaluates_and_compares_again_and_trains_nothing(tmp_path: Path) -> None:
-    sweep.sweep(options(tmp_path, values="5", seeds=1))
+    sweeps.sweep(options(tmp_path, values="5", seeds=1))
     with pytest.raises(UserError, match="--overwrite to evaluate again"):
-        sweep.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
+        sweeps.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
     before = len(calls(tmp_path))
-    frame = sweep.sweep(options(tmp_path, values="5", seeds=1, test_limit=30, overwrite=True)).measurements
+    frame = sweeps.sweep(options(tmp_path, values="5", seeds=1, test_limit=30, overwrite=True)).measurements
     assert calls(tmp_path)[before:] == ["evaluate prefix-5-seed-0"]
     assert set(frame[frame["what"] == "avg_at_1"]["problems"]) == {30}
 
@@ -175,19 +175,19 @@ def test_two_sweeps_do_not_work_on_the_same_runs_at_once(tmp_path: Path) -> None
         store.RunFolder(tmp_path / "runs").lock(),
         pytest.raises(UserError, match="runs is in use by another process"),
     ):
-        sweep.sweep(options(tmp_path))
+        sweeps.sweep(options(tmp_path))
     assert not (tmp_path / "runs" / "calls.txt").exists()
 
 
 def test_seconds_that_were_taken_beside_others_say_so_for_good(tmp_path: Path) -> None:
     """Also in a later sweep that finds the runs finished and has one worker."""
-    first = sweep.sweep(options(tmp_path, values="5", seeds=1, workers=2))
-    again = sweep.sweep(options(tmp_path, values="5", seeds=1, workers=1))
+    first = sweeps.sweep(options(tmp_path, values="5", seeds=1, workers=2))
+    again = sweeps.sweep(options(tmp_path, values="5", seeds=1, workers=1))
     for result in (first, again):
         rows = result.measurements
         assert rows[rows["what"] == "seconds_per_step"]["note"].str.contains("timed beside up to 1 other run").all()
         assert any("timed beside up to 1 other run;" in note for note in result.notes)
-    alone = sweep.sweep(options(tmp_path, values="5", seeds=1, runs=str(tmp_path / "alone")))
+    alone = sweeps.sweep(options(tmp_path, values="5", seeds=1, runs=str(tmp_path / "alone")))
     assert not alone.measurements["note"].str.contains("timed beside").any() and alone.notes == ()
 
 
@@ -195,22 +195,22 @@ def test_the_answer_rule_that_is_reported_is_that_of_the_problems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUB_RULE", "gsm8k")
-    frame = sweep.sweep(options(tmp_path, values="5", seeds=1)).measurements
+    frame = sweeps.sweep(options(tmp_path, values="5", seeds=1)).measurements
     assert frame[frame["what"] == "avg_at_1"]["condition"].iloc[0] == "gsm8k"
     said = options(tmp_path, values="5", seeds=1, answer_rule="anywhere", overwrite=True, runs=str(tmp_path / "other"))
-    assert sweep.sweep(said).measurements["condition"].iloc[0] == "anywhere"
+    assert sweeps.sweep(said).measurements["condition"].iloc[0] == "anywhere"
 
 
 def test_figures_are_drawn_as_far_as_there_are_rows_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[str] = []
-    monkeypatch.setattr(sweep, "_draw", DRAW)
+    monkeypatch.setattr(sweeps, "_draw", DRAW)
     monkeypatch.setattr(style, "save", lambda figure, path, **more: saved.append(path.name))
-    result = sweep.sweep(options(tmp_path, values="5,full", seeds=1, paper=True))
+    result = sweeps.sweep(options(tmp_path, values="5,full", seeds=1, paper=True))
     assert saved == ["n-sweep", "stability", "efficiency"]
     assert "arXiv 2605.27028" in (result.folder / "n-sweep.txt").read_text()
     saved.clear()
     runs = options(tmp_path, over="selector", values="prefix,full", budget=5, seeds=1)
-    frame = sweep.sweep(runs).measurements
+    frame = sweeps.sweep(runs).measurements
     assert saved == ["token-selection", "stability", "efficiency"]
     saved.clear()
     DRAW(frame[~frame["what"].isin(["peak_accuracy", "accuracy"])], runs, result.folder)
@@ -220,8 +220,8 @@ def test_figures_are_drawn_as_far_as_there_are_rows_for_them(tmp_path: Path, mon
 def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: Path) -> None:
     words = ["sweep", "rollout-length", "--values", "5,20", "--seeds", "1", "--test-limit", "40"]
     words += ["--runs", str(tmp_path / "runs"), "--quiet"]
-    code = f"from decaylab import children, sweep, cli\nchildren.PROGRAM = {STUB!r}\n"
-    code += "sweep._draw = lambda *more: None\ncli.main()"
+    code = f"from decaylab import children, sweeps, cli\nchildren.PROGRAM = {STUB!r}\n"
+    code += "sweeps._draw = lambda *more: None\ncli.main()"
     environment = ENVIRONMENT | {"STUB_STALL": "prefix-20-seed-0"}
     process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, cwd=DATA.parent.parent)
     end = time.monotonic() + 60
@@ -265,13 +265,13 @@ def test_a_run_of_another_training_is_refused_with_what_differs(tmp_path: Path) 
     with pytest.raises(
         UserError, match=r"prefix-5-seed-0 holds a run of another configuration \(steps: 7 there, 100 now\)"
     ):
-        sweep.sweep(options(tmp_path))
+        sweeps.sweep(options(tmp_path))
 
 
 def test_an_evaluation_of_other_problems_is_refused(tmp_path: Path) -> None:
-    sweep.sweep(options(tmp_path, values="5", seeds=1))
+    sweeps.sweep(options(tmp_path, values="5", seeds=1))
     with pytest.raises(UserError, match=r"holds another evaluation \(limit: 40 there, 30 now\)"):
-        sweep.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
+        sweeps.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
     training: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from decaylab import cli
-    from decaylab.train import loop
+    from decaylab.trainer import loop
 
     said = []
 
@@ -299,7 +299,7 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
     monkeypatch.setattr(loop, "train", kept)
     resolved = training.resolved()
     with pytest.raises(SystemExit):
-        cli.main(["train", *sweep._words(resolved)])
+        cli.main(["train", *sweeps._words(resolved)])
     assert said == [resolved]
 
 
@@ -361,7 +361,7 @@ def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-m", "decaylab"))
-    monkeypatch.setattr(sweep, "_draw", DRAW)
+    monkeypatch.setattr(sweeps, "_draw", DRAW)
     small = {
         "steps": 2,
         "problems_per_step": 4,
@@ -370,12 +370,12 @@ def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "seeds": 1,
         "values": "5,full",
     }
-    result = sweep.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
+    result = sweeps.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
     rows = result.measurements
     arms = rows[(rows["what"] == "avg_at_1") & (rows["condition"] == "last_boxed")]
     assert {"prefix-5", "full", "base", "teacher"} <= set(arms["checkpoint"]) and (arms["problems"] == 6).all()
     assert (result.folder / "n-sweep.png").exists() and not (result.folder / "stability.png").exists()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*-seed-0/**/*") if path.is_file()}
-    again = sweep.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
+    again = sweeps.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
     pd.testing.assert_frame_equal(again.measurements, rows)
     assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing is done twice"

@@ -21,7 +21,7 @@ from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity
 from decaylab.policies import Policy
 from decaylab.sampling import SamplingSettings
-from decaylab.train.adapters import Trainable
+from decaylab.trainer.adapters import Trainable
 from decaylab.training_options import TrainOptions
 from decaylab.transformers_engine import TransformersEngine
 

@@ -21,9 +21,9 @@ from tiny_models import byte_tokenizer, save_folder
 from decaylab import abacus, policies
 from decaylab.errors import UserError
 from decaylab.problems import TEST_SEED, load_problems
-from decaylab.train import loop, step
-from decaylab.train import loss as losses
-from decaylab.train.alarms import Thresholds, alarms
+from decaylab.trainer import loop, step
+from decaylab.trainer import loss as losses
+from decaylab.trainer.alarms import Thresholds, alarms
 from decaylab.training_options import TrainOptions
 
 SHORT: dict[str, Any] = {"steps": 4, "problems_per_step": 4, "checkpoint_every": 2, "validation_problems": 6}
@@ -160,7 +160,7 @@ def test_a_run_killed_twice_and_interrupted_once_ends_as_one_that_nothing_distur
 
 STALLED_AT_STEP_3 = """
 import time
-from decaylab.train import loop, records
+from decaylab.trainer import loop, records
 append = records.Table.append
 def stalled(self, row):
     append(self, row)
@@ -170,7 +170,7 @@ records.Table.append = stalled
 """
 INTERRUPTED_AT_STEP_3 = """
 import os, signal
-from decaylab.train import loop
+from decaylab.trainer import loop
 step = loop.Run.step
 def interrupted(self, number, *more):
     if number == 3:
@@ -180,7 +180,7 @@ loop.Run.step = interrupted
 """
 STALLED_AT_STATE_4 = """
 import time
-from decaylab.train import checkpoints
+from decaylab.trainer import checkpoints
 write = checkpoints.ResumeState.write
 checkpoints.ResumeState.write = lambda self, step, *more: time.sleep(300) if step == 4 else write(self, step, *more)
 """
@@ -238,7 +238,7 @@ def test_a_run_records_its_preset_what_was_held_out_and_a_card(whole: Path) -> N
 
 def test_held_out_problems_are_the_same_for_every_seed_and_never_trained_on(tmp_path: Path) -> None:
     from decaylab.grading import Grader
-    from decaylab.train.setup import prepare_training
+    from decaylab.trainer.setup import prepare_training
 
     with Grader() as grader:
         setups = [prepare_training(TrainOptions(limit=60, seed=seed, **SHORT).resolved(), grader) for seed in (0, 1)]

@@ -16,8 +16,8 @@ from tiny_training import NAIVE, bare, shared_logprobs
 from torch import Tensor
 
 from decaylab.heads import Head
-from decaylab.train import loss as losses
-from decaylab.train.loss import FORMS, TokenLosses, chunked_loss
+from decaylab.trainer import loss as losses
+from decaylab.trainer.loss import FORMS, TokenLosses, chunked_loss
 from decaylab.vocabularies import SharedVocabulary
 
 WIDTH, SIZE, POSITIONS = 97, 32, 7

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from decaylab.errors import UserError
-from decaylab.train.alarms import Behaviour, Thresholds, alarms
-from decaylab.train.checkpoints import ResumeState, checkpoint_folder
-from decaylab.train.meter import Meter
-from decaylab.train.processes import Processes
-from decaylab.train.records import Table
+from decaylab.trainer.alarms import Behaviour, Thresholds, alarms
+from decaylab.trainer.checkpoints import ResumeState, checkpoint_folder
+from decaylab.trainer.meter import Meter
+from decaylab.trainer.processes import Processes
+from decaylab.trainer.records import Table
 from decaylab.training_options import TrainOptions
 
 NAN = math.nan

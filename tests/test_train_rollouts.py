@@ -14,7 +14,7 @@ from tiny_training import WHOLE, gradient_of, options, rollouts, training_rollou
 
 from decaylab.problems import Problem
 from decaylab.sampling import Request, Response, SamplingSettings
-from decaylab.train.rollouts import Draw, Plan, generator, micro_batches, order
+from decaylab.trainer.rollouts import Draw, Plan, generator, micro_batches, order
 from decaylab.transformers_engine import TransformersEngine
 from decaylab.vocabularies import SharedVocabulary
 

@@ -25,12 +25,12 @@ from tiny_training import (
 )
 
 from decaylab.selection import SELECTORS, Selector
-from decaylab.train import step
-from decaylab.train.adapters import Trainable
-from decaylab.train.loss import chunked_loss
-from decaylab.train.meter import Meter
-from decaylab.train.rollouts import TrainingRollout
-from decaylab.train.step import Gradient, NotFinite, Sums, denominator, record
+from decaylab.trainer import step
+from decaylab.trainer.adapters import Trainable
+from decaylab.trainer.loss import chunked_loss
+from decaylab.trainer.meter import Meter
+from decaylab.trainer.rollouts import TrainingRollout
+from decaylab.trainer.step import Gradient, NotFinite, Sums, denominator, record
 from decaylab.vocabularies import SharedVocabulary
 
 NARROW = SharedVocabulary(VOCAB - 4, frozenset({2, 30}))

@@ -18,9 +18,9 @@ from decaylab.identity import PolicyIdentity
 from decaylab.policies import Policy
 from decaylab.scoring import Rollout
 from decaylab.selection import Signals, weigh
-from decaylab.train.meter import Meter
-from decaylab.train.rollouts import TrainingRollout, generator
-from decaylab.train.step import Gradient
+from decaylab.trainer.meter import Meter
+from decaylab.trainer.rollouts import TrainingRollout, generator
+from decaylab.trainer.step import Gradient
 from decaylab.training_options import TrainOptions
 from decaylab.vocabularies import SharedVocabulary
 

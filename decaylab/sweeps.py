@@ -25,8 +25,8 @@ from decaylab.identity import versions
 from decaylab.options import ANSWER_RULES
 from decaylab.progress import Reporter
 from decaylab.sweep_options import LENGTHS, SweepOptions
-from decaylab.train.records import Table
 from decaylab.trained import TrainedRun
+from decaylab.trainer.records import Table
 from decaylab.training_options import TrainOptions
 
 # What is not handed on to a run: it has its own, or none.

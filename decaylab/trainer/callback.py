@@ -36,7 +36,7 @@ from decaylab.sampling import Request, SamplingSettings
 from decaylab.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings
 from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_table import check_edges
-from decaylab.train.records import Table
+from decaylab.trainer.records import Table
 from decaylab.transformers_engine import TransformersEngine
 from decaylab.vocabularies import share_vocabulary
 

@@ -21,9 +21,9 @@ from decaylab.analyses.behaviour import repetition_3gram
 from decaylab.heads import Head
 from decaylab.scoring import states
 from decaylab.selection import SELECTORS, Signals, weigh
-from decaylab.train.loss import TokenLosses, chunked_loss
-from decaylab.train.meter import Meter
-from decaylab.train.rollouts import TrainingRollout, generator, micro_batches
+from decaylab.trainer.loss import TokenLosses, chunked_loss
+from decaylab.trainer.meter import Meter
+from decaylab.trainer.rollouts import TrainingRollout, generator, micro_batches
 from decaylab.training_options import BATCH_TOKENS, TrainOptions
 from decaylab.vocabularies import SharedVocabulary
 

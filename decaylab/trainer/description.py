@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from decaylab.identity import versions
-from decaylab.train.setup import TrainSetup
+from decaylab.trainer.setup import TrainSetup
 from decaylab.training_options import NO_PROBLEMS, TrainOptions
 
 # What a measurement of a checkpoint takes over from the run, where nothing else is said (see `targets`).

@@ -10,9 +10,9 @@ from decaylab.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.sampling import Engine, Request, SamplingSettings
 from decaylab.scoring import Rollout, Scorer
-from decaylab.train.alarms import Behaviour
-from decaylab.train.setup import TrainSetup
-from decaylab.train.step import REPETITIVE
+from decaylab.trainer.alarms import Behaviour
+from decaylab.trainer.setup import TrainSetup
+from decaylab.trainer.step import REPETITIVE
 
 
 class Validation:

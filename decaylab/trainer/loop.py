@@ -33,17 +33,17 @@ from decaylab.progress import Reporter, StageProgress
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Scorer, ScoringSettings
 from decaylab.selection import progressive_budget
-from decaylab.train import validation
-from decaylab.train.adapters import Trainable
-from decaylab.train.alarms import Behaviour, alarms
-from decaylab.train.checkpoints import ResumeState, checkpoint_folder
-from decaylab.train.description import card, run_record
-from decaylab.train.meter import Meter
-from decaylab.train.processes import Processes
-from decaylab.train.records import Table
-from decaylab.train.rollouts import Plan
-from decaylab.train.setup import TrainSetup, prepare_training
-from decaylab.train.step import Gradient, NotFinite, batch_tokens_of, denominator, record
+from decaylab.trainer import validation
+from decaylab.trainer.adapters import Trainable
+from decaylab.trainer.alarms import Behaviour, alarms
+from decaylab.trainer.checkpoints import ResumeState, checkpoint_folder
+from decaylab.trainer.description import card, run_record
+from decaylab.trainer.meter import Meter
+from decaylab.trainer.processes import Processes
+from decaylab.trainer.records import Table
+from decaylab.trainer.rollouts import Plan
+from decaylab.trainer.setup import TrainSetup, prepare_training
+from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of, denominator, record
 from decaylab.training_options import TrainOptions
 from decaylab.transformers_engine import TransformersEngine
 
