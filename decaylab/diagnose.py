@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper, store, targets
+from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper, store, targets, viewed
 from decaylab.advice import advise
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.categories import CategoryRules
@@ -76,7 +76,7 @@ def diagnose(
         decay = decay_runs.read(decay_run, setup)
         with folder.lock():
             folder.open(_record(command, setup, chosen, spoken), overwrite=options.overwrite)
-            material = Study(setup, chosen, grader, reporter).gather(
+            material = Study(setup, chosen, grader, reporter, rules).gather(
                 tokens=command not in ON_ROLLOUTS, rollouts=command in (*ON_ROLLOUTS, "submode")
             )
             notes = (*setup.notes, *plan.notes, *material.notes)
@@ -91,6 +91,8 @@ def diagnose(
             )
             frame = MEASURES[command](material, _Context(options, setup, rules, folder.path, chosen, plan, grader))
             measurements.write(frame, folder.path / "measurements.parquet")
+            if material.viewed:
+                viewed.write(material.viewed, folder.path)
             advice = _advice(frame, decay, folder) if command == "signals" and options.advise else ""
             _draw(command, frame, folder, options)
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))

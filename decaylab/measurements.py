@@ -101,3 +101,29 @@ def read(path: Path) -> pd.DataFrame:
     if missing:
         raise UserError(f"{path}: columns {', '.join(missing)} are missing; this file was not written by decaylab")
     return pd.DataFrame(table.to_pandas())
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Reads measurements from the CSV that `write` puts beside the parquet file; the same values.
+
+    Raises:
+        UserError: the file is missing or no CSV, or its columns are those of another schema.
+    """
+    kinds = {field.name: field.type for field in dataclasses.fields(Measurement)}
+    texts = {name: str for name, kind in kinds.items() if kind == "str"}
+    try:
+        frame = pd.read_csv(
+            path,
+            dtype=texts,
+            keep_default_na=False,
+            float_precision="round_trip",
+            na_values={n: [""] for n in kinds if n not in texts},
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no table of measurements ({str(error).splitlines()[0]})") from error
+    if tuple(frame.columns) != COLUMNS:
+        odd = sorted(set(COLUMNS) ^ set(frame.columns))
+        raise UserError(f"{path} is of another schema than {SCHEMA} (columns {', '.join(odd)}); measure again")
+    return frame.astype({name: float for name, kind in kinds.items() if kind == "float"})

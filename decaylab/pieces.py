@@ -7,6 +7,7 @@ of that text that is settled.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -37,6 +38,34 @@ def token_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
         return pieces
     settled = _settled(reader, ids, text)
     return [text[start:stop] for start, stop in zip([0, *settled], settled, strict=False)]
+
+
+def token_text(tokenizer: Any, token: int) -> str:
+    """The text of one token by itself, as it reads behind others; one that holds part of a character reads <0xE2><0x82>."""
+    text = _reader(tokenizer).inside((token,))
+    raw = token_bytes(tokenizer, token)
+    return "".join(f"<0x{byte}>" for byte in raw.split()) if raw else text
+
+
+def token_bytes(tokenizer: Any, token: int) -> str:
+    """The bytes of a token whose text does not show them, for it holds part of a character: E2 82; "" for any other."""
+    if NOT_A_CHARACTER not in _reader(tokenizer).inside((token,)):
+        return ""
+    entry = str(tokenizer.convert_ids_to_tokens(token))
+    if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", entry):
+        return entry[3:5].upper()
+    known = _byte_level()
+    if all(character in known for character in entry):
+        return " ".join(f"{known[character]:02X}" for character in entry)
+    return ""
+
+
+@lru_cache(maxsize=1)
+def _byte_level() -> dict[str, int]:
+    """The byte of each character that byte-level tokenizers write for it."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
 
 
 def visible(piece: str) -> str:

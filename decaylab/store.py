@@ -35,6 +35,8 @@ RESULTS = (
         "rollouts.parquet",
         "problems.parquet",
         "outcomes.parquet",
+        "viewed-rollouts.parquet",
+        "viewed-tokens.parquet",
         "advice.txt",
     ),
     *(f"{command}.{kind}" for command in COMMANDS for kind in ("png", "svg", "txt")),

@@ -18,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from decaylab import external, policies, score_store, store
+from decaylab import external, policies, score_store, store, viewed
+from decaylab.categories import CategoryRules
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.identity import versions
@@ -46,13 +47,23 @@ class Material:
     notes: list[str] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
     """Where the scored tokens stand."""
+    viewed: list[list[pa.Table]] = field(default_factory=list)
+    """Of each student the two tables of the rollouts that are kept to look at."""
 
 
 class Study:
     """Gathers the material of one setup. Policies other than the pair are loaded when they are needed, one at a time."""
 
-    def __init__(self, setup: Setup[DiagnosticOptions], targets: Targets, grader: Grader, reporter: Reporter) -> None:
-        self.setup, self.targets, self.grader, self.reporter = setup, targets, grader, reporter
+    def __init__(
+        self,
+        setup: Setup[DiagnosticOptions],
+        targets: Targets,
+        grader: Grader,
+        reporter: Reporter,
+        rules: CategoryRules,
+    ) -> None:
+        """rules: the categories that viewed tokens are told by."""
+        self.setup, self.targets, self.grader, self.reporter, self.rules = setup, targets, grader, reporter, rules
         self.options, self.cache = setup.options, Path(setup.options.cache).expanduser()
         problem_ids = [problem.problem_id for problem in setup.problems]
         self.codes = {problem_id: code for code, problem_id in enumerate(problem_ids)}
@@ -195,6 +206,9 @@ class Study:
         folder = self._scored(name, policy, readable, self.options.view_rollouts)
         tokens = score_store.table(folder, readable, problems, len(self.codes))
         self.material.folders.append(folder)
+        if "fresh" in views:
+            shown = [one.rollout_id for one in readable[: self.options.view_rollouts]]
+            self.material.viewed.append(viewed.collect(label, rollouts, folder, shown, self._scenery()))
         twice = np.array([problems[one.rollout_id] < self.options.floor_problems for one in readable])
         floor, rescored = None, None
         if twice.any():
@@ -202,6 +216,11 @@ class Study:
             again = self._scored(f"{name} again", policy, few, 0, second=True)
             floor, rescored = twice, score_store.table(again, few, problems, len(self.codes))
         self.material.scored += [Scored(label, view, tokens, floor, rescored) for view in views]
+
+    def _scenery(self) -> viewed.Scenery:
+        student, rule = self.setup.student, self.options.answer_rule or self.setup.problem_set.answer_rule
+        asked = {problem.problem_id: problem for problem in self.setup.problems}
+        return viewed.Scenery(student.tokenizer, student.end_ids, self.rules, asked, rule)
 
     def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
         """The rollouts up to the first token that the teacher cannot read; none of no token."""

@@ -90,7 +90,8 @@ def sweep(options: SweepOptions, *, command: str = "", reporter: Reporter | None
             raise UserError(SweepResult(folder.path, {}, pd.DataFrame(), (), failed).complaint)
         frame = _measure(finished, options, folder.path.name)
         notes = _notes(jobs, finished, options)
-        record = folder.update({"command": command, "versions": versions(), "notes": list(notes)})
+        changed = {"command": command, "versions": versions(), "notes": list(notes), "pair": _pair(finished[0])}
+        record = folder.update(changed)
         measurements.write(frame, folder.path / "measurements.parquet")
         _draw(frame, options, folder.path)
     return SweepResult(folder.path, record, frame, notes, failed)
@@ -285,6 +286,12 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
         "versions": versions(),
         "notes": [],
     }
+
+
+def _pair(job: Job) -> dict[str, Any]:
+    """Student and teacher, the same for every run, as its run.json identifies them."""
+    identity = (store.RunFolder(job.folder).record or {}).get("identity", {})
+    return {role: identity[role] for role in ("student", "teacher")}
 
 
 def _draw(frame: pd.DataFrame, options: SweepOptions, folder: Path) -> None:

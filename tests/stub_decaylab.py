@@ -34,7 +34,8 @@ def train(words: list[str]) -> None:
         (run / f"step-00000{step}" / "adapter_config.json").write_text("{}")
     metrics(30).to_csv(run / "metrics.csv", index=False)
     validation({0: 0.5, 1: 0.6, 2: 0.55}).to_csv(run / "validation.csv", index=False)
-    (run / "run.json").write_text(json.dumps({"finished": True, "words": words}))
+    pair = {role: {"name": f"abacus-{role}", "content_hash": role} for role in ("student", "teacher")}
+    (run / "run.json").write_text(json.dumps({"finished": True, "words": words, "identity": pair}))
 
 
 def evaluate(words: list[str]) -> None:

@@ -13,7 +13,7 @@ from tiny_models import SPECIAL, byte_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from decaylab.pieces import READ_EACH, token_pieces, visible
+from decaylab.pieces import READ_EACH, token_bytes, token_pieces, token_text, visible
 from decaylab.policies import load_tokenizer_only
 
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -191,3 +191,32 @@ def test_white_space_is_visible_and_no_two_pieces_look_alike() -> None:
     shown = [visible(piece) for piece in pieces]
     assert shown[:4] == ["\u2423First", "First", "\u21b5", "\u21b5\u21b5"] and shown[-1] == "\\("
     assert len(set(shown)) == len(pieces) and not any(one != one.strip() or not one for one in shown)
+
+
+@pytest.mark.parametrize("make", [merging, metaspace, byte_tokenizer])
+def test_the_bytes_of_a_token_that_holds_part_of_a_character_are_told(make: Any) -> None:
+    tokenizer = make()
+    ids = tokenizer.encode("€", add_special_tokens=False)
+    partial = [token for token in ids if token_bytes(tokenizer, token)]
+    told = "".join(token_bytes(tokenizer, token) for token in partial).replace(" ", "")
+    assert told in "20" + "€".encode().hex().upper()  # a token may hold a space and the first byte
+    assert told.endswith("€".encode().hex().upper())
+    for token in partial:
+        written = token_text(tokenizer, token)
+        assert written == "".join(f"<0x{byte}>" for byte in token_bytes(tokenizer, token).split())
+
+
+@pytest.mark.parametrize("make", [merging, metaspace, byte_tokenizer])
+def test_a_token_of_whole_characters_reads_as_its_text_and_has_no_bytes_to_tell(make: Any) -> None:
+    tokenizer = make()
+    token = tokenizer.encode("ax", add_special_tokens=False)[-1]
+    assert token_text(tokenizer, token) == "x"
+    assert token_bytes(tokenizer, token) == ""
+
+
+def test_every_byte_has_its_character_in_byte_level_vocabularies() -> None:
+    from decaylab.pieces import _byte_level
+
+    assert sorted(_byte_level().values()) == list(range(256))
+    assert set(_byte_level()) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert _byte_level()["Ġ"] == ord(" ")

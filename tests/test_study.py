@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from decaylab import policies, run, store, targets
 from decaylab.analyses import position_kl
+from decaylab.categories import CategoryRules
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.noise_floor import with_noise_floor
@@ -55,7 +56,7 @@ def gather(grader: Grader, cache: Path) -> Gather:
         asked = {**SMALL, "cache": str(cache), "checkpoints": tuple(map(str, checkpoints)), **options}
         chosen = targets.resolve(DiagnosticOptions(**asked))
         setup = prepare(chosen.options.resolved(), grader)
-        return Study(setup, chosen, grader, Reporter(quiet=True)).gather(tokens=tokens)
+        return Study(setup, chosen, grader, Reporter(quiet=True), CategoryRules.load(None)).gather(tokens=tokens)
 
     return gathered
 

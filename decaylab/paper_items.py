@@ -1,0 +1,139 @@
+"""Every figure and table of arXiv 2605.27028: what it shows, what it needs, and what draws it. `docs/paper.md` is this list in prose.
+
+A figure is drawn by ``figures/MODULE.py`` from the measurements of one run, a table by `paper_tables.build`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from decaylab import paper
+from decaylab.errors import UserError
+from decaylab.found_runs import FoundRun
+
+SWEEP = ("sweep rollout-length", "sweep selector")
+VIEWED = "viewed tokens"  # what stands in place of a command where no measurement is needed but rollouts to look at
+
+
+@dataclass(frozen=True)
+class PaperItem:
+    """A figure or table.
+
+    name: on the command line and of its files. place: in the paper. question: what one reads off it. commands: whose runs
+    can hold what it needs; none: it needs no run. needs: the quantities (``what``) that must all be there.
+    makes: the command line that measures it. published: the paper's numbers in the same shape.
+    """
+
+    name: str
+    kind: Literal["figure", "table"]
+    title: str
+    place: str
+    question: str
+    commands: tuple[str, ...]
+    needs: tuple[str, ...]
+    makes: str
+    published: Callable[[], pd.DataFrame] | None = None
+
+    @property
+    def module(self) -> str:
+        """Of a figure, under ``figures``."""
+        return self.name.replace("-", "_")
+
+    def within(self, run: FoundRun) -> bool:
+        """Whether the run holds what is needed."""
+        return run.command in self.commands and run.holds(self.needs)
+
+
+FIGURES = (
+    PaperItem(
+        "prefix-decay", "figure", "Teacher accuracy after k student tokens", "Fig. 1 left",
+        "How far into a rollout does the teacher still correct it?",
+        ("prefix-decay",), ("accuracy", "accuracy_difference"), "decaylab prefix-decay --controls all", paper.prefix_curve,
+    ),
+    PaperItem(
+        "n-sweep", "figure", "Accuracy against rollout length", "Fig. 1 right", "At which N should a rollout stop?",
+        ("sweep rollout-length",), ("mean_selected_position",),
+        "decaylab sweep rollout-length --values 5,10,20,40,60,full --seeds 3", paper.n_sweep,
+    ),
+    PaperItem(
+        "case-study", "figure", "One rollout, first and last 100 tokens", "Fig. 2 left",
+        "What do the tokens look like at which the two disagree?", (VIEWED,), (), "decaylab position-kl",
+    ),
+    PaperItem(
+        "token-selection", "figure", "Selectors at one budget of tokens", "Fig. 2 right, table of section 5.1",
+        "Which tokens are worth training on?", ("sweep selector",), ("mean_selected_position",),
+        "decaylab sweep selector --values prefix,full,random,top-reverse-kl --seeds 3", paper.token_selection,
+    ),
+    PaperItem(
+        "three-signals", "figure", "Entropies and reverse KL by position", "Fig. 3 left",
+        "What do the signals look like along a rollout?", ("signals",),
+        ("student_entropy", "teacher_entropy", "reverse_kl"), "decaylab signals", paper.three_signals,
+    ),
+    PaperItem(
+        "position-kl", "figure", "Reverse KL by position, before and after training", "Fig. 3 right",
+        "Does the KL fall at positions that were never trained?", ("position-kl",), ("reverse_kl",),
+        "decaylab position-kl runs/esr runs/full", paper.position_kl,
+    ),
+    PaperItem(
+        "mode-seeking", "figure", "Forward and reverse KL fits to a bimodal teacher", "Fig. 4",
+        "Why does reverse KL commit to a mode?", (), (), "",
+    ),
+    PaperItem(
+        "cumulative-kl", "figure", "Cumulative KL and N", "the rule for choosing N",
+        "Where does the KL of a rollout lie?", ("signals",), ("cumulative_kl_share",), "decaylab signals",
+    ),
+    PaperItem(
+        "category-map", "figure", "Reverse KL by token category and position", "category table",
+        "What kind of token holds the KL, and where?", ("category-kl",), ("reverse_kl",), "decaylab category-kl",
+        paper.kl_by_category,
+    ),
+    PaperItem(
+        "high-kl-tokens", "figure", "Tokens of the highest reverse KL", "table of high-KL tokens",
+        "At which tokens do the two disagree most?", ("category-kl",), ("token_mean_reverse_kl",), "decaylab category-kl",
+        paper.high_kl_tokens,
+    ),
+    PaperItem(
+        "submode", "figure", "Sub-mode shares", "behaviour table, right",
+        "Does training commit the student to the teacher's second choice?", ("submode",), ("in_teacher_top2to5",),
+        "decaylab submode runs/esr runs/full", paper.submode,
+    ),
+    PaperItem(
+        "response-length", "figure", "Response lengths", "behaviour table, left", "Do responses grow or shrink?",
+        ("behaviour",), ("response_tokens_p50",), "decaylab behaviour runs/esr runs/full", paper.response_length,
+    ),
+    PaperItem(
+        "stability", "figure", "Accuracy over checkpoints", "per-step tables", "Does a student fall after its best step?",
+        SWEEP, ("peak_accuracy",), "decaylab sweep rollout-length --values 20,full --seeds 3", paper.per_step,
+    ),
+    PaperItem(
+        "boxed-repetition", "figure", "Several boxes and repetition", "boxed repetition table",
+        "Is a collapse one of content, or of the answer rule?", ("behaviour",), ("several_boxes_share",),
+        "decaylab behaviour runs/full/step-*", paper.boxed_repetition,
+    ),
+    PaperItem(
+        "efficiency", "figure", "Seconds and memory of a training step", "efficiency table", "What does stopping early save?",
+        SWEEP, ("seconds_per_step",), "decaylab sweep rollout-length --values 20,full --seeds 3 --workers 1",
+        paper.efficiency,
+    ),
+    PaperItem(
+        "evaluation", "figure", "Accuracy of checkpoints beside base and teacher", "main table",
+        "Is the trained student better?", ("evaluate",), (), "decaylab evaluate runs/esr runs/full",
+    ),
+)  # fmt: skip
+
+
+def item(name: str, items: Sequence[PaperItem]) -> PaperItem:
+    """The item of that name.
+
+    Raises:
+        UserError: there is none; lists those that there are.
+    """
+    found = [one for one in items if one.name == name]
+    if not found:
+        kind = items[0].kind
+        raise UserError(f"no {kind} {name!r}; there are {', '.join(one.name for one in items)}")
+    return found[0]
