@@ -1,10 +1,10 @@
-# All there is to learn: make demo, make test, make check, make bench.
+# All there is to learn: make demo, make test, make check, make report, make docs, make bench.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast check bench experiment pair clean
+.PHONY: demo test test-fast check docs report bench experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -20,6 +20,27 @@ test: $(INSTALLED)  ## every test; those that need a GPU say so and are skipped 
 
 test-fast: $(INSTALLED)  ## without the simulations and the real model
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
+	$(BIN)/mkdocs build --quiet --strict
+
+# Decay, statistics, one ESR and one full-rollout student, measured here; the sweeps are those of docs/measurements.
+REPORT := runs/report
+PAIR_OF_STUDENTS := $(REPORT)/esr $(REPORT)/full
+LOOKED_AT := --limit 100 --view-rollouts 100
+report: $(INSTALLED)  ## everything on the pair that ships with the repository, on one page: runs/report/report.html; resumes
+	$(BIN)/decaylab prefix-decay --controls all --out $(REPORT)/prefix-decay
+	$(BIN)/decaylab train --selector prefix --rollout-length 20 --out $(REPORT)/esr
+	$(BIN)/decaylab train --selector full --out $(REPORT)/full
+	$(BIN)/decaylab signals $(PAIR_OF_STUDENTS) $(LOOKED_AT) --advise --decay $(REPORT)/prefix-decay --out $(REPORT)/signals
+	for command in position-kl category-kl submode; do \
+		$(BIN)/decaylab $$command $(PAIR_OF_STUDENTS) $(LOOKED_AT) --out $(REPORT)/$$command || exit; done
+	for command in behaviour evaluate; do \
+		$(BIN)/decaylab $$command $(PAIR_OF_STUDENTS) --limit 100 --out $(REPORT)/$$command || exit; done
+	$(BIN)/decaylab figures $(REPORT) docs/measurements/rollout-length docs/measurements/selector --all --paper --quiet \
+		--out $(REPORT)/figures
+	$(BIN)/decaylab report $(REPORT) docs/measurements/rollout-length docs/measurements/selector --paper \
+		--out $(REPORT)/report.html
 
 check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

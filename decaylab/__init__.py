@@ -1,0 +1,65 @@
+"""How far into a student's rollout can its teacher be trusted? Teacher decay in on-policy distillation, measured.
+
+    import decaylab as dl
+
+    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B")   # what the command of that name does, in the same folders
+    decay.measurements                                   # one number a row, a DataFrame
+    decay.figure()                                       # a matplotlib figure
+
+Everything here is explained in `decaylab.notebook`. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decaylab.notebook import (
+        behaviour,
+        category_kl,
+        evaluate,
+        figure,
+        figures,
+        open_run,
+        position_kl,
+        prefix_decay,
+        published,
+        report,
+        signals,
+        submode,
+        sweep,
+        table,
+        train,
+        view,
+    )
+
+__all__ = [
+    "behaviour",
+    "category_kl",
+    "evaluate",
+    "figure",
+    "figures",
+    "open_run",
+    "position_kl",
+    "prefix_decay",
+    "published",
+    "report",
+    "signals",
+    "submode",
+    "sweep",
+    "table",
+    "train",
+    "view",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'decaylab' has no attribute {name!r}")
+    from decaylab import notebook
+
+    return getattr(notebook, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

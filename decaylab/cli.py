@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from decaylab import cli_options as option
+from decaylab import cli_pages
 from decaylab.errors import UserError
 from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
@@ -292,6 +293,9 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
         sweep_tables.print_sweep(result)
     if result.failed:
         raise UserError(result.complaint)
+
+
+cli_pages.add(app)
 
 
 def _spoken() -> str:

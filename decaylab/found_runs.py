@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,27 +83,44 @@ class FoundRun:
 def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     """The runs with measurements at these paths and below them, in the order of the paths, each once.
 
+    The evaluation of a training run is left out where a sweep is there that compares it with others. Files among the paths,
+    as a shell's * gives them, are passed over.
+
     Raises:
         UserError: a path that does not exist, no run at all, or runs of different pairs.
     """
     folders: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
+        if not path.exists():
             raise UserError(f"{path}: no such run folder")
-        folders += [one for one in _below(path, DEPTH) if one not in folders]
-    runs = [_read(folder, name) for folder, name in zip(folders, _names(folders), strict=True)]
+        folders += [one for one in _below(path, DEPTH) if one not in folders] if path.is_dir() else []
+    runs = [_read(folder) for folder in folders]
+    compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
+    runs = [run for run in runs if run.folder.absolute().parent not in compared]
+    names = _names([run.folder for run in runs])
+    runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
     if not runs:
         raise UserError(
             f"{', '.join(map(str, paths))}: no measurements there or below; a command such as `decaylab prefix-decay` or "
             "`decaylab position-kl` makes them"
         )
+    check_one_pair(runs)
+    return runs
+
+
+def check_one_pair(runs: Sequence[FoundRun]) -> None:
+    """Raises UserError where runs are of different pairs."""
     for run in runs[1:]:
         if not run.pair.same(runs[0].pair):
             raise UserError(
                 f"runs of different pairs: {runs[0].folder} measured {runs[0].pair}, {run.folder} {run.pair}; give those of "
                 "one pair"
             )
-    return runs
+
+
+def _arms(run: FoundRun) -> list[str]:
+    """The training runs that a sweep compares, by the names of their folders; none of anything else."""
+    return list(run.record["identity"]["runs"]) if run.command.startswith("sweep ") and "runs" in run.record else []
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
@@ -125,7 +142,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(folder) for folder in folders]
 
 
-def _read(folder: Path, name: str) -> FoundRun:
+def _read(folder: Path) -> FoundRun:
     record = store.RunFolder(folder).record or {}
     identity = record.get("identity", {})
     over = identity.get("options", {}).get("over")
@@ -137,4 +154,4 @@ def _read(folder: Path, name: str) -> FoundRun:
         )
     student, teacher = policies["student"], policies["teacher"]
     pair = Pair(student["name"], teacher["name"], student.get("content_hash", ""), teacher.get("content_hash", ""))
-    return FoundRun(folder, name, command, record, pair)
+    return FoundRun(folder, folder.name, command, record, pair)

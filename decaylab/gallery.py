@@ -1,9 +1,9 @@
 """The paper's figures and tables out of finished runs: which of them can be drawn, and drawn. No model is at hand.
 
-    runs = found_runs.find(["runs/mine"])
-    for entry in entries(runs):
-        entry.item.name, entry.run            # a figure once for each run that holds what it needs
-    write(entries(runs), Path("figures"))
+runs = found_runs.find(["runs/mine"])
+for entry in entries(runs):
+    entry.item.name, entry.run            # a figure once for each run that holds what it needs
+write(entries(runs), Path("figures"))
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def table(entry: Entry, *, published: bool = False) -> PaperTable:
     theirs = entry.item.published() if (published or entry.run is None) and entry.item.published else None
     frame: pd.DataFrame | None = entry.run.measurements if entry.run else None
     try:
-        return paper_tables.build(entry.item.name, frame, theirs)
+        return paper_tables.build(entry.item.name, frame, theirs, pair=str(entry.run.pair) if entry.run else "")
     except ValueError as error:
         where = f" from {entry.run.folder}" if entry.run else ""
         raise UserError(f"table {entry.item.name} cannot be made{where}: {error}") from error
@@ -133,7 +133,7 @@ def write(
     kinds: Sequence[str] = KINDS,
     told: Callable[[Entry, list[Path]], None] = lambda entry, files: None,
 ) -> list[Path]:
-    """Figures as FOLDER/WIDTH/NAME.KIND with NAME.txt, their caption, beside them; tables as FOLDER/tables/NAME.md, .tex and .csv.
+    """Figures as FOLDER/WIDTH/NAME.KIND with their caption as NAME.txt; tables as FOLDER/tables/NAME.md, .tex and .csv.
 
     told: is called for each with its files.
 
@@ -167,3 +167,20 @@ def missing(runs: Sequence[FoundRun], items: Sequence[PaperItem] = paper_items.F
     """What cannot be drawn from these runs."""
     there = {entry.item.name for entry in entries(runs, items)}
     return [item for item in items if item.name not in there]
+
+
+def listing(runs: Sequence[FoundRun]) -> pd.DataFrame:
+    """Every figure and table, a row each: kind, name, title, place, question, makes (the command), run (those that have it)."""
+    rows = []
+    for item in (*paper_items.FIGURES, *paper_items.TABLES):
+        held = [run.name for run in sources(item, runs)]
+        here = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
+        rows.append(
+            {
+                **{name: getattr(item, name) for name in ("kind", "name", "title", "place", "question")},
+                "makes": item.makes or "nothing: it needs no run",
+                "run": here if item.commands else "always",
+                "runs_given": len(runs),
+            }
+        )
+    return pd.DataFrame(rows)

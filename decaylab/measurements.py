@@ -116,7 +116,6 @@ def read_csv(path: Path) -> pd.DataFrame:
             path,
             dtype=texts,
             keep_default_na=False,
-            float_precision="round_trip",
             na_values={n: [""] for n in kinds if n not in texts},
         )
     except FileNotFoundError as error:

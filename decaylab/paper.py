@@ -7,20 +7,20 @@ rollout that collapsed, and ``teacher`` where the teacher's own rollouts were me
 
 from __future__ import annotations
 
-import math
-from importlib import resources
-from typing import Any
-
 import pandas as pd
 
 from decaylab.measurements import Measurement, to_frame
+from decaylab.paper_rows import NO_INTERVAL, PERCENT, PROBLEMS, SAMPLES, row
+from decaylab.paper_rows import SOURCE as SOURCE
+from decaylab.paper_rows import published as published
+from decaylab.paper_training import efficiency as efficiency
+from decaylab.paper_training import main_results as main_results
+from decaylab.paper_training import n_sweep as n_sweep
+from decaylab.paper_training import per_step as per_step
+from decaylab.paper_training import scaling as scaling
+from decaylab.paper_training import token_selection as token_selection
 
-SOURCE = "arXiv 2605.27028"
-PERCENT = 100.0
-PROBLEMS, SAMPLES = 500, 4  # MATH-500, avg@4
 SETTING = "Qwen2.5-Math-1.5B and Qwen3-1.7B on MATH-500, avg@4 at T = 0.7, single seed"
-PAIR = "Qwen2.5-Math-1.5B and Qwen3-1.7B, single seed"
-NO_INTERVAL = "published, no interval"
 CHECKPOINTS = {"base_student": "base", "full_rollout": "full-rollout", "esr_100": "esr-100", "teacher": "teacher"}
 BIN_WIDTH = 10  # of three_signals.csv
 # statistic of boxed_repetition.csv -> what, unit, how many of its unit make one of ours, answer rule
@@ -32,42 +32,11 @@ BOXED = {
     "avg_at_4_percent": ("accuracy", "fraction", PERCENT, "official"),
     "relaxed_avg_at_4_percent": ("accuracy", "fraction", PERCENT, "relaxed"),
 }
-# selector of token_selection.csv -> ours
-SELECTORS = {
-    "esr_prefix": "prefix",
-    "full_sequence": "full",
-    "top_reverse_kl": "top-reverse-kl",
-    "top_teacher_entropy": "top-teacher-entropy",
-    "top_student_entropy": "top-student-entropy",
-    "reverse_kl_x_student_entropy": "top-reverse-kl-x-student-entropy",
-    "teacher_entropy_x_student_entropy": "top-teacher-entropy-x-student-entropy",
-    "reverse_kl_x_teacher_entropy_x_student_entropy": "top-all-three",
-    "random": "random",
-    "last": "suffix",
-    "middle": "middle",
-    "baseline": "",
-}
-ARMS = {"full_rollout": "full", "esr_50": "prefix-50", "esr_100": "prefix-100"}
 # direction of prefix_curve.csv -> condition of the curve, and condition at length 0: the continuing policy alone
 DIRECTIONS = {
     "student_prefix_teacher_continues": ("student-prefix", "teacher"),
     "teacher_prefix_student_continues": ("reverse", "student"),
 }
-
-
-def published(name: str) -> pd.DataFrame:
-    """A published table as it stands, such as ``prefix_curve`` or ``main_results``: per cent and nats as printed.
-
-    Raises:
-        ValueError: no table of that name.
-    """
-    folder = resources.files("decaylab.data.paper")
-    file = folder / f"{name}.csv"
-    if not file.is_file():
-        known = sorted(entry.name.removesuffix(".csv") for entry in folder.iterdir() if entry.name.endswith(".csv"))
-        raise ValueError(f"no published table {name!r}; there are {', '.join(known)}")
-    with file.open("rb") as handle:
-        return pd.read_csv(handle)
 
 
 def prefix_curve() -> pd.DataFrame:
@@ -107,7 +76,7 @@ def three_signals() -> pd.DataFrame:
     """
     table = published("three_signals")
     return to_frame(
-        _row(what, "all", nats, "nats", "Fig. 3 left, " + note, view="fresh", checkpoint="base",
+        row(what, "all", nats, "nats", "Fig. 3 left, " + note, view="fresh", checkpoint="base",
              position_low=centre - BIN_WIDTH / 2, position_high=centre + BIN_WIDTH / 2)
         for what in ("student_entropy", "teacher_entropy", "reverse_kl")
         for centre, nats, note in table[["position_bin_centre", f"{what}_nats", "note"]].itertuples(index=False)
@@ -126,7 +95,7 @@ def position_kl() -> pd.DataFrame:
     for centre in table["position_bin_centre"]:
         edges.append(2 * centre - edges[-1])
     return to_frame(
-        _row("reverse_kl", "all", nats, "nats", "Fig. 3 right, " + note, view="fresh", checkpoint=checkpoint,
+        row("reverse_kl", "all", nats, "nats", "Fig. 3 right, " + note, view="fresh", checkpoint=checkpoint,
              position_low=low, position_high=high)
         for checkpoint, column in (("base", "kl_before_nats"), ("esr-100", "kl_after_esr100_nats"))
         for low, high, nats, note in zip(edges, edges[1:], table[column], table["note"])
@@ -141,7 +110,7 @@ def kl_by_category() -> pd.DataFrame:
     rows = published("kl_by_category").melt("category", var_name="positions", value_name="nats")
     ends = rows["positions"].str.split("-", expand=True).astype(float)
     return to_frame(
-        _row("reverse_kl", "all", nats, "nats", "category table", view="fresh", checkpoint="base",
+        row("reverse_kl", "all", nats, "nats", "category table", view="fresh", checkpoint="base",
              category=category, position_low=low, position_high=last + 1)
         for category, nats, low, last in zip(rows["category"], rows["nats"], ends[0], ends[1])
     )  # fmt: skip
@@ -153,7 +122,7 @@ def high_kl_tokens() -> pd.DataFrame:
     Source: table of high-KL tokens, at least 50 occurrences.
     """
     return to_frame(
-        _row("token_mean_reverse_kl", "all", nats, "nats", f"high-KL tokens, rank {rank}", view="fresh",
+        row("token_mean_reverse_kl", "all", nats, "nats", f"high-KL tokens, rank {rank}", view="fresh",
              checkpoint="base", category=category, token=token, tokens=count)
         for rank, token, category, count, nats in published("high_kl_tokens").itertuples(index=False)
     )  # fmt: skip
@@ -175,7 +144,7 @@ def submode() -> pd.DataFrame:
     }
     table = published("submode")
     return to_frame(
-        _row(what, "own", number / whole, "fraction", "behaviour table", view="fresh", checkpoint=CHECKPOINTS[model])
+        row(what, "own", number / whole, "fraction", "behaviour table", view="fresh", checkpoint=CHECKPOINTS[model])
         for what, (column, whole) in columns.items()
         for model, number in zip(table["model"], table[column])
     )
@@ -190,7 +159,7 @@ def response_length() -> pd.DataFrame:
     """
     table = published("response_length")
     return to_frame(
-        _row(f"response_length_{column.removesuffix('_tokens')}", "", length, "characters / 3.5", "behaviour table",
+        row(f"response_length_{column.removesuffix('_tokens')}", "", length, "characters / 3.5", "behaviour table",
              view="fresh", checkpoint=CHECKPOINTS[model])
         for column in table.columns[1:]
         for model, length in zip(table["model"], table[column])
@@ -205,7 +174,7 @@ def boxed_repetition() -> pd.DataFrame:
     Source: boxed repetition table, 16 rollouts a problem in training.
     """
     return to_frame(
-        _row(what, rule, float(number) / whole, unit, "boxed repetition table", view="fresh",
+        row(what, rule, float(number) / whole, unit, "boxed repetition table", view="fresh",
              checkpoint=column.replace("_", "-"), answer_rule=rule)
         for statistic, *numbers in published("boxed_repetition").itertuples(index=False)
         for what, unit, whole, rule in [BOXED[statistic]]
@@ -213,78 +182,9 @@ def boxed_repetition() -> pd.DataFrame:
     )  # fmt: skip
 
 
-def n_sweep() -> pd.DataFrame:
-    """Published avg@4 against the rollout length N, as fractions of 1, in the rows that `analyses.sweep` gives.
+def contradictions() -> pd.DataFrame:
+    """Where the paper, its drafts or its figures disagree: topic (with the unit), first and second with their places, remark.
 
-    View ``best``: of each run the best step, chosen on the test problems. Arms ``prefix-N`` and ``full``, and ``base``.
-
-    Source: Fig. 1 right.
+    first and second are text as printed, most of them numbers.
     """
-    rows = []
-    for length, percent, _ in published("n_sweep").itertuples(index=False):
-        if length == "0":
-            rows.append(_accuracy(percent, "base", "Fig. 1 right"))
-            continue
-        arm, stop = ("full", math.inf) if length == "full" else (f"prefix-{length}", float(length))
-        rows.append(_accuracy(percent, arm, "Fig. 1 right", selector=arm.split("-")[0], rollout_length=stop))
-    return to_frame(rows)
-
-
-def token_selection() -> pd.DataFrame:
-    """Published avg@4 of each selector at its budget, in the rows that `analyses.sweep` gives; ``top-reverse-kl-100``.
-
-    View ``best``, as in `n_sweep`. What stands in an early draft alone says so in ``note``.
-
-    Source: Fig. 2 and table of section 5.1.
-    """
-    rows = []
-    for selector, budget, percent, place in published("token_selection").itertuples(index=False):
-        name = SELECTORS[selector]
-        arm = "base" if not name else name if math.isnan(budget) else f"{name}-{budget:.0f}"
-        how = {"selector": name, "rollout_length": float(budget) if name == "prefix" else math.inf} if name else {}
-        rows.append(_accuracy(percent, arm, place, **how))
-    return to_frame(rows)
-
-
-def per_step() -> pd.DataFrame:
-    """Published accuracy at each checkpoint, in the rows that `analyses.stability` gives; ``condition`` is the setting.
-
-    Settings ``math500_n1`` and ``_n16`` (avg@4, 1 and 16 rollouts a problem in training) and ``humaneval`` (pass@1).
-
-    Source: per-step tables.
-    """
-    return to_frame(
-        _row("accuracy", setting, percent / PERCENT, "fraction", f"per-step tables, {metric}", view="test",
-             checkpoint=ARMS[method], step=float(step))
-        for setting, method, metric, step, percent in published("per_step").itertuples(index=False)
-    )  # fmt: skip
-
-
-def efficiency() -> pd.DataFrame:
-    """Published seconds a step and peak memory of each phase, in the rows that `analyses.efficiency` gives.
-
-    Memory, ``peak_gb``, is in GB as printed. Its ``total`` is the sum of the phases, which no device needs at once; ours is
-    the largest of them.
-
-    Source: efficiency table.
-    """
-    phases = {"teacher_scoring": "scoring", "student_generation": "generation", "student_training": "training"}
-    rows = []
-    for phase, *numbers in published("efficiency").itertuples(index=False):
-        for place, value in enumerate(numbers):
-            what, unit = ("seconds_per_step", "seconds") if place < 2 else ("peak_gb", "GB as printed")
-            arm, condition = ("prefix-100", "full")[place % 2], phases.get(phase, "total")
-            rows.append(_row(what, condition, value, unit, "efficiency table", view="training", checkpoint=arm))
-    return to_frame(rows)
-
-
-def _accuracy(percent: float, arm: str, place: str, **how: Any) -> Measurement:
-    """avg@4 of the best step of one run."""
-    return _row(f"avg_at_{SAMPLES}", "", percent / PERCENT, "fraction", place, view="best", checkpoint=arm,
-                estimand="one training run", problems=PROBLEMS, rollouts=PROBLEMS * SAMPLES, **how)  # fmt: skip
-
-
-def _row(what: str, condition: str, value: float, unit: str, place: str, **more: Any) -> Measurement:
-    """A published number; ``place`` is where in the paper it stands. Counts that were not published stay 0."""
-    note = f"{SOURCE}, {place}; {PAIR}"
-    return Measurement(what, condition, float(value), unit, method=NO_INTERVAL, run=SOURCE, note=note, **more)
+    return published("contradictions", dtype=str)

@@ -185,7 +185,7 @@ def read(folder: Path) -> Viewed:
 def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame:
     """What the teacher wrote from prefixes of the base student's rollouts, in the columns of `CONTINUATIONS`.
 
-    A viewed rollout is found in the decay run by its problem and its tokens, so that nothing is attached to another text.
+    A viewed rollout is found in the decay run by its problem, sample and tokens: nothing is attached to another text.
 
     Args:
         decay: the folder of a prefix-decay run of the same pair.
@@ -194,7 +194,7 @@ def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame
     table = store.read_table(decay / "rollouts.parquet", store.ROLLOUTS).to_pandas()
     pieces, known = _base_texts(viewed)
     theirs = table[table["condition"] == "student"].to_dict("records")
-    keys = {row["rollout_id"]: (row["problem_id"], tuple(row["response_ids"])) for row in theirs}
+    keys = {row["rollout_id"]: (row["problem_id"], row["sample"], tuple(row["response_ids"])) for row in theirs}
     found = {rollout: known[key] for rollout, key in keys.items() if key in known}
     rows = []
     written = table[(table["condition"] == "student-prefix") & table["prefix_rollout_id"].isin(list(found))]
@@ -214,10 +214,13 @@ def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=CONTINUATIONS)
 
 
-def _base_texts(viewed: Viewed) -> tuple[dict[str, list[str]], dict[tuple[str, tuple[int, ...]], str]]:
-    """Of the base student's rollouts the texts of their tokens, and which one has a problem and token ids."""
+def _base_texts(viewed: Viewed) -> tuple[dict[str, list[str]], dict[tuple[str, int, tuple[int, ...]], str]]:
+    """Of the base student's rollouts the texts of their tokens, and which one has a problem, sample and token ids."""
     own = viewed.tokens[viewed.tokens["checkpoint"] == "base"]
-    groups = [(str(name), rows) for name, rows in own.groupby("rollout_id", sort=False)]
-    problems = viewed.rollouts[viewed.rollouts["checkpoint"] == "base"].set_index("rollout_id")["problem_id"]
-    known = {(str(problems[name]), tuple(rows["token_id"])): name for name, rows in groups}
-    return {name: list(rows["token"]) for name, rows in groups}, known
+    groups = {str(name): rows for name, rows in own.groupby("rollout_id", sort=False)}
+    base = viewed.rollouts[viewed.rollouts["checkpoint"] == "base"].to_dict("records")
+    known = {
+        (row["problem_id"], row["sample"], tuple(groups[row["rollout_id"]]["token_id"])): row["rollout_id"]
+        for row in base
+    }
+    return {name: list(rows["token"]) for name, rows in groups.items()}, known

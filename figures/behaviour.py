@@ -16,8 +16,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import style
+from .colours import looks
 from .curves import Look
-from .groups import Panel, counts, draw_panels, intervals, looks, published_sentence, published_series, series_of
+from .groups import Panel, counts, draw_panels, intervals, published_sentence, published_series, series_of
 
 LENGTHS = {"p10": "10th\npercentile", "p50": "median", "p90": "90th\npercentile", "mean": "mean"}
 SHARES = {
@@ -25,6 +26,11 @@ SHARES = {
     "several_boxes_share": "several\nboxes",
     "repetition_3gram": "repeated\n3-grams",
 }
+LENGTHS_SENTENCE = (
+    "(a) Response length in tokens, end-of-turn token left out: of a percentile the least length that so many of the "
+    "rollouts do not exceed."
+)
+BOUND_SENTENCE = "\u2265: rollouts were cut off, so that the number is a lower bound."
 
 
 def draw(
@@ -45,12 +51,12 @@ def draw(
     Raises:
         ValueError: the rows hold no response length.
     """
-    known = looks(measurements.checkpoint)
-    panels = [_lengths(measurements, known), _shares(measurements, known), _accuracy(measurements, known)]
+    known = looks(measurements)
+    panels = [lengths_panel(measurements, known), _shares(measurements, known), _accuracy(measurements, known)]
     if not panels[0].series:
         raise ValueError("measurements hold no response length; pass those of behaviour")
     if published is not None:
-        panels.append(_published(published))
+        panels.append(published_panel(published, "d"))
     return draw_panels([panel for panel in panels if panel.series], measurements, width, title)
 
 
@@ -60,20 +66,20 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     rules = ", ".join(dict.fromkeys(levels[levels.what == "accuracy"].condition))
     text = [
         f"Rollouts that each model wrote itself ({counts(levels)}).",
-        "(a) Response length in tokens, end-of-turn token left out: of a percentile the least length that so many of the "
-        "rollouts do not exceed.",
+        LENGTHS_SENTENCE,
         "(b) Shares of rollouts that ended by themselves and that hold more than one box; of the 3-grams of a response "
         "those that came before in it, mean over rollouts.",
         f"(c) Accuracy, mean over rollouts, under each answer rule ({rules}).",
     ]
     if levels.note.str.contains("at least:").any():
-        text.append("\u2265: rollouts were cut off, so that the number is a lower bound.")
+        text.append(BOUND_SENTENCE)
     if published is not None:
         text.append(f"(d) {published_sentence(published)} The unit is characters / 3.5, not tokens.")
     return " ".join([*text, intervals(levels)])
 
 
-def _lengths(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
+def lengths_panel(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
+    """Panel a: percentiles and mean of the response length, in tokens; without series where none was measured."""
     rows = measurements[measurements.what.isin([f"response_tokens_{name}" for name in LENGTHS])]
     rows = rows.assign(group=rows.what.str.removeprefix("response_tokens_"))
     return Panel("a", "Response length", "tokens", LENGTHS, series_of(rows, known), scale=1.0, numbers=".0f")
@@ -93,8 +99,12 @@ def _accuracy(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
     return Panel("c", "Accuracy under each answer rule", "accuracy (%)", rules, series)
 
 
-def _published(published: pd.DataFrame) -> Panel:
+def published_panel(published: pd.DataFrame, gid: str) -> Panel:
+    """The published lengths, grey and hollow, on an axis of their own: they are in another unit."""
     rows = published[published.what.str.startswith("response_length_")]
-    rows = rows.assign(group=rows.what.str.removeprefix("response_length_"))
+    order = {name: i for i, name in enumerate(looks(rows))}
+    rows = rows.assign(group=rows.what.str.removeprefix("response_length_")).sort_values(
+        "checkpoint", key=lambda names: names.map(order), kind="stable"
+    )
     series = published_series(rows)
-    return Panel("d", "Published length, other pair", "characters / 3.5", LENGTHS, series, scale=1.0, numbers=".0f")
+    return Panel(gid, "Published length, other pair", "characters / 3.5", LENGTHS, series, scale=1.0, numbers=".0f")

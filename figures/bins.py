@@ -241,20 +241,20 @@ def draw_dots(
 # Words
 
 
-def key_height(found: Iterable[Look], width: style.Width) -> float:
-    """Inches that the key takes."""
+def key_height(found: Iterable[object], width: style.Width) -> float:
+    """Inches that the key takes with so many entries."""
     return 0.16 * math.ceil(len([*found]) / KEY_COLUMNS[width])
 
 
-def key(figure: Figure, found: Iterable[Look]) -> None:
-    """What each colour and marker means, at the upper edge."""
+def key(figure: Figure, found: Iterable[Look], more: Sequence[Line2D] = ()) -> None:
+    """What each colour and marker means, and the lines of ``more`` by their labels, at the upper edge."""
     across, up = figure.get_size_inches()
-    handles = []
+    handles: list[Line2D] = []
     for look in found:
         drawn = {**_marker(look, look.colour == style.PUBLISHED), "linestyle": look.line}
         handles.append(Line2D([], [], label=look.name, color=look.colour, marker=look.marker, **drawn))
     figure.legend(
-        handles=handles,
+        handles=[*handles, *more],
         loc="upper left",
         bbox_to_anchor=(0.08 / across, 1 - 0.06 / up),
         ncols=KEY_COLUMNS["page" if across > WIDE else "column"],
@@ -320,6 +320,12 @@ def floor_text(rows: pd.DataFrame) -> str:
 # Published curves, and a panel for each signal
 
 
+def refuse_published(published: pd.DataFrame | None, reason: str) -> None:
+    """Raises ValueError where published rows are given to a figure for which there are none; all figures are called alike."""
+    if published is not None:
+        raise ValueError(f"published must be None here: {reason}")
+
+
 def published_within(published: pd.DataFrame | None, what: str, axes: Axes) -> dict[str, pd.DataFrame]:
     """The published curves of a quantity, by checkpoint, as far as the axis goes."""
     if published is None:
@@ -356,10 +362,16 @@ def signal_axes(figure: Figure, names: Mapping[str, str], top: float) -> dict[st
     return axes
 
 
-def draw_signals(axes: Mapping[str, Axes], frame: pd.DataFrame, view: str, published: pd.DataFrame | None) -> None:
-    """Each signal of every student, with what was published behind it."""
+def draw_signals(
+    axes: Mapping[str, Axes],
+    frame: pd.DataFrame,
+    view: str,
+    published: pd.DataFrame | None,
+    found: Mapping[str, Look] | None = None,
+) -> None:
+    """Each signal of every student, with what was published behind it. found: how each is drawn, by default `looks`."""
+    found = looks(frame) if found is None else found
     for what, panel in axes.items():
-        found = looks(frame)
         curves = {name: pick(frame, what, view, name) for name in found}
         every = pd.concat([*curves.values()])
         position_axis(panel, every)

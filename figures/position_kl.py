@@ -1,21 +1,27 @@
 """Reverse KL by position before and after training: Fig. 3 right of arXiv 2605.27028, measured in two views.
 
-    a, b    mean reverse KL in each bin, of each student on its own rollouts and of all on those of the base student
+    a, b    mean reverse KL in each bin, of each student on its own rollouts and of all on those of the base student: the
+            positions that training saw, and the gap to the base student that it closed, are shaded
     c, d    its change against the base student, in per cent
     e, f    the cascade ratio: reverse KL after / before over the positions from N on
 
-The base student alone: reverse KL and both entropies side by side. Drawing reads rows of the measurements table and computes
-no statistics. What the rows lack is not drawn.
+N is the ``rollout_length`` of each student's rows; where no row has one, that of the cascade ratio. The base student alone:
+reverse KL and both entropies side by side. Drawing reads rows of the measurements table and computes no statistics. What the
+rows lack is not drawn.
 """
 
 from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import bins, style
+from . import bins, closed_gap, colours, style
 from .bins import PUBLISHED_CAPTION, pick
 from .curves import PERCENT, Look
 
@@ -25,6 +31,7 @@ SIGNALS = {"reverse_kl": "Reverse KL", "student_entropy": "Student entropy", "te
 CHANGE, CASCADE, SURVIVORS = "reverse_kl_relative_change", "cascade_ratio", "survivors"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals may be of any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
+LABEL = 17  # characters a line of those names
 
 
 def draw(
@@ -64,15 +71,18 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         text.append("Above: level. Middle: change against the base student on the same view.")
         for row in _of(measurements, CASCADE).head(1).itertuples():
             text.append(
-                f"Below: cascade ratio, the mean from position N = {row.position_low:g} on, after / before (1: no change)."
+                f"Below: cascade ratio, the mean from position {row.position_low:g} on, after / before (1: no change)."
             )
+        text += [*_trained_sentences(measurements), _gap_sentence(measurements)]
     else:
         text.append("Beside it the entropies of student and teacher at the same positions.")
     text.append(
         f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval goes on beyond the frame."
     )
     text.append(
-        f"Shaded: {level} for all bins at once, of the base student{' and the last checkpoint' if compared else ''}."
+        f"Thin dotted lines: {level} for all bins at once, of the base student and the last checkpoint."
+        if compared
+        else f"Shaded: {level} for all bins at once, of the base student."
     )
     text += [f"{view.capitalize()}: {bins.counts_text(measurements, view)}." for view in views]
     text.append(bins.floor_text(measurements[measurements.what.isin([*SIGNALS, CHANGE, CASCADE])]))
@@ -82,8 +92,28 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return " ".join([*text, *([PUBLISHED_CAPTION] if published is not None else [])])
 
 
+def _trained_sentences(frame: pd.DataFrame) -> list[str]:
+    """Which positions the training of each student saw."""
+    known = {name: closed_gap.length_text(length) for name, length in closed_gap.trained_lengths(frame).items()}
+    if known:
+        told = "; ".join(f"{name} {text}" for name, text in known.items())
+        return [f"Cream: positions that training saw, rollouts of which stopped at N ({told})."]
+    lengths = _of(frame, CASCADE).position_low.head(1)
+    return [f"Cream: positions below N = {length:g}, the rollout length that was given." for length in lengths]
+
+
+def _gap_sentence(frame: pd.DataFrame) -> str:
+    names = closed_gap.closed(_looks(frame))
+    order = ", the first in front" if len(names) > 1 else ""
+    return f"Coloured area: how far the level of {' and of '.join(names)} lies below that of the base student{order}."
+
+
 def _of(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     return frame[(frame.what == what) & (frame.condition == "all")]
+
+
+def _looks(frame: pd.DataFrame) -> dict[str, Look]:
+    return colours.recoloured(bins.looks(frame), frame)
 
 
 # The base student alone
@@ -107,7 +137,7 @@ def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Wid
 
 def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
     views = [view for view in VIEWS if len(frame[(frame.what == CHANGE) & (frame["view"] == view)])]
-    found = bins.looks(frame)
+    found = _looks(frame)
     crowded = len(found) > MOST_LABELLED
     head = 0.36 + (bins.key_height(found.values(), width) if crowded else 0.0)
     figure, axes = (_page if width == "page" else _column)(views, 0.16 * (len(found) - 1) + 0.1, head)
@@ -121,7 +151,7 @@ def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.
         axes[change].set_title(f"{change}  Change, {TEXTS[view]}", pad=14)
         axes[cascade].set_title(f"{cascade}  Cascade ratio, {TEXTS[view]}")
     if crowded:
-        bins.key(figure, found.values())
+        bins.key(figure, [replace(look, name=_named(frame, name, look)) for name, look in found.items()])
     bins.note(figure, _note(frame), published)
     return figure
 
@@ -154,7 +184,7 @@ def _column(views: list[str], low: float, head: float) -> tuple[Figure, dict[str
 def _levels(
     axes: Axes, frame: pd.DataFrame, view: str, panel: str, published: pd.DataFrame | None
 ) -> list[style.EndLabel]:
-    found = bins.looks(frame)
+    found = _looks(frame)
     curves = {name: pick(frame, "reverse_kl", view, name) for name in found}
     everywhere = _of(frame, "reverse_kl")  # both views on one scale
     bins.position_axis(axes, everywhere, name=style.root(axes).get_size_inches()[0] < bins.WIDE)
@@ -162,16 +192,17 @@ def _levels(
     bins.value_axis(axes, [everywhere, *behind.values()])
     bins.draw_floor(axes, curves.values(), f"{panel}.floor")
     labels = bins.draw_published(axes, behind, panel)
+    closed_gap.draw_gaps(axes, curves, found, panel)
     for name in ("base", list(found)[-1]):
-        bins.draw_band(axes, curves[name], found[name], f"{panel}.{name}.band")
+        closed_gap.outline_band(axes, curves[name], found[name], f"{panel}.{name}.band")
     style.name_y_axis(axes, "reverse KL (nats)")
     _mark_rollout_length(axes, frame, panel)
     _survivors(axes, frame, view, panel)
-    return labels + _curves(axes, curves, found, panel)
+    return labels + _curves(axes, frame, curves, found, panel)
 
 
 def _changes(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> list[style.EndLabel]:
-    found = {name: look for name, look in bins.looks(frame).items() if name != "base"}
+    found = {name: look for name, look in _looks(frame).items() if name != "base"}
     curves = {name: pick(frame, CHANGE, view, name) for name in found}
     everywhere = _of(frame, CHANGE)
     bins.position_axis(axes, _of(frame, "reverse_kl"))
@@ -179,27 +210,42 @@ def _changes(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> list[sty
     bins.draw_floor(axes, curves.values(), f"{panel}.floor", PERCENT, change=True)
     axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
     last = list(found)[-1]
-    bins.draw_band(axes, curves[last], found[last], f"{panel}.{last}.band", PERCENT)
+    closed_gap.outline_band(axes, curves[last], found[last], f"{panel}.{last}.band", PERCENT)
     style.name_y_axis(axes, "change (%)")
     _mark_rollout_length(axes, frame, panel)
-    return _curves(axes, curves, found, panel, PERCENT)
+    return _curves(axes, frame, curves, found, panel, PERCENT)
 
 
 def _curves(
-    axes: Axes, curves: dict[str, pd.DataFrame], found: dict[str, Look], panel: str, scale: float = 1.0
+    axes: Axes,
+    frame: pd.DataFrame,
+    curves: dict[str, pd.DataFrame],
+    found: dict[str, Look],
+    panel: str,
+    scale: float = 1.0,
 ) -> list[style.EndLabel]:
     labels = []
     for shift, (name, rows) in zip(
         bins.shifts(axes, pd.concat([*curves.values()]), len(curves)), curves.items(), strict=True
     ):
-        labels += bins.draw_bins(axes, rows, found[name], f"{panel}.{name}", shift, scale)
+        drawn = bins.draw_bins(axes, rows, found[name], f"{panel}.{name}", shift, scale)
+        text = textwrap.fill(_named(frame, name, found[name]), LABEL)
+        labels += [replace(label, text=text) for label in drawn]
     return labels
+
+
+def _named(frame: pd.DataFrame, name: str, look: Look) -> str:
+    """The student's name, with the rollout length of its training where students differ by it."""
+    lengths = closed_gap.trained_lengths(frame)
+    if name not in lengths or len(set(lengths.values())) < 2:
+        return look.name
+    return f"{look.name} ({closed_gap.length_text(lengths[name])})"
 
 
 def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """Dashed beside each level: the same over the rollouts of a least length alone, where that was measured."""
     rows = frame[(frame.what == "reverse_kl") & (frame.condition == SURVIVORS) & (frame["view"] == view)]
-    for name, look in bins.looks(frame).items():
+    for name, look in _looks(frame).items():
         own = rows[(rows.checkpoint == name) & rows.value.notna()].sort_values("position_low")
         if len(own):
             axes.plot(
@@ -209,17 +255,16 @@ def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
 
 
 def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
-    """A dotted line at N, from where on the cascade ratio is taken: the rollout length of training."""
-    for place in _of(frame, CASCADE).position_low.head(1):
-        if 0 < place <= axes.get_xlim()[1]:
-            axes.axvline(place, color=style.INK, linewidth=0.8, linestyle=":", gid=f"{panel}.rollout-length", zorder=1)
-            label = (place, 1.0), (0, 2), axes.get_xaxis_transform(), "offset points"
-            axes.annotate(f"N = {place:g}", *label, ha="center", fontsize=style.SMALL)
+    """The positions that training saw: up to the N of each student, or up to where the cascade ratio begins."""
+    known = [length for length in closed_gap.trained_lengths(frame).values() if math.isfinite(length)]
+    closed_gap.draw_trained(axes, known, panel, said=True)
+    if not known:
+        closed_gap.draw_trained(axes, _of(frame, CASCADE).position_low.head(1).tolist(), panel, said=False)
 
 
 def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """A dot with its interval for each checkpoint, the number beside it."""
-    found = {name: look for name, look in bins.looks(frame).items() if name != "base"}
+    found = {name: look for name, look in _looks(frame).items() if name != "base"}
     rows = {name: pick(frame, CASCADE, view, name) for name in found}
     every = _of(frame, CASCADE)
     ceiling = max(CEILING, every.value.max()) if every.value.notna().any() else CEILING
@@ -240,13 +285,14 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
             text, (1.0, i), (9, 0), axes.get_yaxis_transform(), "offset points", va="center",
             fontsize=style.SMALL, color=style.darker(colour),
         )  # fmt: skip
-    axes.set_xlabel("reverse KL from N on, after / before")
+    axes.set_xlabel(f"reverse KL from {every.position_low.iloc[0]:g} on, after / before" if len(every) else "")
 
 
 def _note(frame: pd.DataFrame) -> str:
     row = _of(frame, "reverse_kl").iloc[0]
     level, (name, counts) = f"{row.level * PERCENT:g} %", next(iter(bins.counts(frame, row["view"]).items()))
+    more = "dotted: for all bins at once; areas: what training closed" if len(_of(frame, CHANGE)) else ""
     return (
-        f"Bars: {level} intervals, problem-clustered. Shaded: {level} for all bins at once. "
+        f"Bars: {level} intervals, problem-clustered; {more or 'shaded: for all bins at once'}. "
         f"{row.estimand.capitalize()}; {counts} of {bins.named(name)}."
     )

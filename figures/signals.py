@@ -16,11 +16,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import bins, style
+from . import bins, cumulative_kl, style
 from .bins import PUBLISHED_CAPTION, pick
+from .colours import recoloured
+from .cumulative_kl import VIEW
 from .curves import PERCENT, Look
 
-VIEW = "fresh"
 SIGNALS = {"student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy", "reverse_kl": "Reverse KL"}
 CURVES = {"d": ("survivors", "Cumulative KL, survivors"), "e": ("mass", "Cumulative KL, all tokens")}
 TEXTS = {"student-entropy": "student H", "teacher-entropy": "teacher H", "reverse-kl": "KL", "all-three": "all three"}
@@ -44,15 +45,14 @@ def draw(
     """
     if not (measurements.what == "reverse_kl").any():
         raise ValueError("measurements hold no reverse_kl; measure the signals first")
-    found = bins.looks(measurements)
+    found = recoloured(bins.looks(measurements), measurements)
     with style.context():
         known = [*found.values(), *bins.published_looks(published)]
         head = 0.3 + bins.key_height(known, width)
         figure, axes = (_page if width == "page" else _column)(head, len(found))
-        bins.draw_signals({name: axes[name] for name in SIGNALS}, measurements, VIEW, published)
+        bins.draw_signals({name: axes[name] for name in SIGNALS}, measurements, VIEW, published, found)
         for panel in CURVES:
-            _cumulative(axes[panel], measurements, found, panel)
-            _lengths(axes[f"{panel}.N"], measurements, found, panel)
+            _cumulative(axes, measurements, found, panel)
         _concentration(axes["f"], measurements, found)
         _selectors(axes["g"], measurements, found, "g", "selector_kl_share")
         _selectors(axes["h"], measurements, found, "h", "selector_mean_position")
@@ -100,12 +100,8 @@ def _notes(frame: pd.DataFrame, what: str) -> str:
 
 def _cumulative_text(frame: pd.DataFrame, panel: str) -> str:
     """How it is summed, and N of every student with its horizon."""
-    rows = frame[frame.condition == CURVES[panel][0]]
-    place = rows[rows.what == "cumulative_kl_position"]
-    share = rows[rows.what == "cumulative_kl_threshold"].value.iloc[0] * PERCENT
-    lengths = [f"{row.checkpoint} {bins.number(row, '.0f')} ({row.note})" for _, row in place.iterrows()]
-    how = str(place.estimand.iloc[0]).capitalize()
-    return f"({panel}) {how}; N, where {share:g} % is reached, in tokens: {'; '.join(lengths)}."
+    text = cumulative_kl.length_text(frame, CURVES[panel][0])
+    return f"({panel}) {text[0].upper()}{text[1:]}"
 
 
 def _budget(frame: pd.DataFrame) -> str:
@@ -126,7 +122,8 @@ def _page(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
     axes = bins.signal_axes(figure, SIGNALS, top)
     top -= 1.25 + gap
     for panel, left in (("d", 0.55), ("e", 2.82)):
-        axes |= _with_strip(figure, panel, (left, left + 1.8), top, tall, strip)
+        both = cumulative_kl.with_strip(figure, (left, left + 1.8), top, tall, strip)
+        axes |= dict(zip((panel, f"{panel}.N"), both, strict=True))
     axes["f"] = style.add_axes(figure, 5.35, top - tall - 0.06 - strip, 6.88, top)
     top -= tall + 0.06 + strip + gap
     for panel, left, right in (("g", 1.45, 2.75), ("h", 2.95, 4.2), ("i", 4.62, 6.88)):
@@ -144,7 +141,8 @@ def _column(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
     axes = bins.signal_axes(figure, SIGNALS, height - head)
     top = height - head - signals
     for panel in CURVES:
-        axes |= _with_strip(figure, panel, (0.55, 3.22), top, tall, strip)
+        both = cumulative_kl.with_strip(figure, (0.55, 3.22), top, tall, strip)
+        axes |= dict(zip((panel, f"{panel}.N"), both, strict=True))
         top -= tall + 0.06 + strip + gap
     for panel, (left, high) in panels.items():
         axes[panel] = style.add_axes(figure, left, top - high, 3.22, top)
@@ -152,76 +150,21 @@ def _column(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
     return figure, axes
 
 
-def _with_strip(
-    figure: Figure, panel: str, across: tuple[float, float], top: float, tall: float, strip: float
-) -> dict[str, Axes]:
-    """A panel and below it a strip of so many inches for N."""
-    left, right = across
-    bottom = top - tall - 0.06
-    return {
-        panel: style.add_axes(figure, left, top - tall, right, top),
-        f"{panel}.N": style.add_axes(figure, left, bottom - strip, right, bottom),
-    }
-
-
 # The panels
 
 
-def _cumulative(axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str) -> None:
-    """Shares at the bin ends, from none at 0 to all at the horizon, and the share at which N is taken."""
+def _cumulative(axes: dict[str, Axes], frame: pd.DataFrame, found: dict[str, Look], panel: str) -> None:
+    """The curve, with N in the strip below it."""
     condition, title = CURVES[panel]
-    _cumulative_axis(axes, frame, condition, name=False)
-    axes.set_ylim(0, 104)
-    axes.set_yticks(range(0, 101, 20))
-    for i, (name, look) in enumerate(found.items()):
-        share, horizon, threshold, place = (
-            pick(frame, f"cumulative_kl_{what}", VIEW, name, condition)
-            for what in ("share", "horizon", "threshold", "position")
-        )
-        start = horizon.assign(position_high=0.0, value=0.0)
-        end = horizon.assign(position_high=horizon.value, value=1.0)
-        rows = pd.concat([start, share, end] if place.value.notna().any() else [share], ignore_index=True)
-        at = rows.position_high.to_numpy(dtype=float)
-        bins.draw_bins(axes, rows, look, f"{panel}.{name}", (i - (len(found) - 1) / 2) * 1.2, PERCENT, at=at)
-        axes.vlines(place.value, 0, threshold.value * PERCENT, color=look.colour, linewidth=0.7, linestyle=":")
-    for share in frame[(frame.what == "cumulative_kl_threshold") & (frame.condition == condition)].value.head(1):
-        line = axes.axhline(share * PERCENT, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
-        line.set_gid(f"{panel}.threshold")
-        beside = (0, share * PERCENT), (3, 1.5), axes.get_yaxis_transform(), "offset points"
-        axes.annotate(f"{share * PERCENT:g} %", *beside, fontsize=style.SMALL)
-    axes.tick_params(labelbottom=False)
-    axes.set_title(f"{panel}  {title}")
-    style.name_y_axis(axes, "share of KL (%)")
-
-
-def _cumulative_axis(axes: Axes, frame: pd.DataFrame, condition: str, *, name: bool) -> None:
-    """The bin ends, up to the furthest horizon."""
-    rows = frame[(frame.condition == condition) & frame.value.notna()]
-    ends = {0.0, *rows[rows.what == "cumulative_kl_share"].position_high}
-    longest = max([1.0, *ends, *rows[rows.what == "cumulative_kl_horizon"].value])
-    narrowest = float(np.diff(sorted({*ends, longest})).min())
-    ticks = ends if len(ends) > 1 else {0.0, longest}
-    bins.token_axis(axes, {end: f"{end:g}" for end in ticks}, longest, narrowest, name=name)
-
-
-def _lengths(axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str) -> None:
-    """N of each student with its interval, the number on the side that has more room."""
-    condition, _ = CURVES[panel]
-    _cumulative_axis(axes, frame, condition, name=True)
-    axes.set_ylim(len(found) - 0.4, -0.6)
-    axes.set_yticks([])
-    axes.set_ylabel("N", rotation=0, ha="right", va="center")
-    for i, (name, look) in enumerate(found.items()):
-        place = pick(frame, "cumulative_kl_position", VIEW, name, condition)
-        bins.draw_dots(axes, place, [i] * len(place), look, f"{panel}.{name}.N")
-        for _, row in place[place.value.notna()].iterrows():
-            low, high = row[["value", "low", "high"]].min(), row[["value", "low", "high"]].max()
-            room = axes.transLimits.transform(axes.transScale.transform([(low, i), (high, i)]))[:, 0]
-            left = room[0] > 1 - room[1]
-            axes.annotate(
-                bins.number(row, ".0f"), (low if left else high, i), (-5 if left else 5, 0), textcoords="offset points",
-                ha="right" if left else "left", va="center", fontsize=style.SMALL, color=style.darker(look.colour),
-            )  # fmt: skip
+    above, below = axes[panel], axes[f"{panel}.N"]
+    cumulative_kl.place_axis(above, frame, [condition], name=False)
+    cumulative_kl.share_axis(above)
+    cumulative_kl.draw_shares(above, frame, found, condition, panel)
+    cumulative_kl.draw_threshold(above, frame, condition, panel)
+    above.set_title(f"{panel}  {title}")
+    style.name_y_axis(above, "share of KL (%)")
+    cumulative_kl.draw_lengths(below, frame, found, {condition: panel})
+    below.set_ylabel("N", rotation=0, ha="right", va="center")
 
 
 def _concentration(axes: Axes, frame: pd.DataFrame, found: dict[str, Look]) -> None:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from . import arms, style
+from . import arms, small_panels, style
 from .arms import SEEDS, Arm, Number, draw_number, look_handle
 from .curves import PERCENT, Look
 
@@ -29,8 +29,9 @@ MARKS = {"peak_accuracy": ("^", "peak"), "last_accuracy": ("s", "last"), "lowest
 APART, FALLEN, CHANCE = "peak_minus_lowest", "peak_minus_last", "peak_minus_lowest_by_chance"
 PUBLISHED = Look("published", style.PUBLISHED, "o", "--")
 SETTING = "math500_n16"  # of the published steps: the one in which full rollout collapsed
-PANEL_INCHES, TITLE_INCHES, AXIS_INCHES, NAME_INCHES, ROW_INCHES = 0.85, 0.24, 0.42, 1.6, 0.21
-A_ROW: dict[style.Width, int] = {"page": 4, "column": 2}
+TITLES = (("Peak, last, lowest", "Peak, last,\nlowest"), ("Peak less lowest", "Peak less\nlowest"),
+          ("Peak less last", "Peak\nless last"))  # fmt: skip
+MARKS_APART = 3.2  # points between peak, last and lowest of a row
 LINES = ("-", "--", ":")
 BRIDGE = 5.0  # points thick: from the lowest to the peak
 
@@ -53,21 +54,26 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
     note = _note(rows)
     with style.context():
         head, foot = arms.key_inches(len(handles), width), arms.foot_inches(note, width)
-        figure, axes, (levels, apart, fallen) = _layout(found, len(theirs), width, head, foot)
+        steps = [_steps(rows, arm) for arm in found] + [tuple(own.step) for _, own in theirs]
+        figure, axes, (levels, apart, fallen) = small_panels.layout(found, steps, width, head, foot)
         low, high = _span(rows, theirs)
         for place, one in enumerate(axes):
             one.set_ylim(low, high)
             arms.value_ticks(one, upright=True)
             if place < len(found):
                 _curves(one, rows, found[place])
+                small_panels.title(one, found[place].name, width)
             else:
-                _published(one, theirs[place - len(found)])
-            one.tick_params(labelleft=place % A_ROW[width] == 0)
-            if place % A_ROW[width] == 0:
-                style.name_y_axis(one, "accuracy (%)")
+                name = _published(one, theirs[place - len(found)])
+                small_panels.title(one, name, width, style.PUBLISHED)
+            first = place % small_panels.MEASURES[width].a_row == 0
+            one.tick_params(labelleft=first, labelbottom=small_panels.has_steps(steps, place, width))
+        small_panels.name_values(figure, axes, "accuracy (%), by training step")
         _levels(levels, rows, found)
-        _apart(apart, rows, found, APART, "Peak less lowest")
-        _apart(fallen, rows, found, FALLEN, "Peak less last")
+        _apart(apart, rows, found, APART)
+        _apart(fallen, rows, found, FALLEN)
+        for one, (wide, narrow) in zip((levels, apart, fallen), TITLES, strict=True):
+            one.set_title(wide if width == "page" else narrow, pad=4)
         arms.key(figure, handles, width)
         arms.foot(figure, note, width)
     return figure
@@ -155,32 +161,10 @@ def _span(rows: pd.DataFrame, theirs: Sequence[tuple[str, pd.DataFrame]]) -> tup
     return max(low, -2.0), min(high, 102.0)
 
 
-def _layout(
-    found: Sequence[Arm], published: int, width: style.Width, head: float, foot: float
-) -> tuple[Figure, list[Axes], list[Axes]]:
-    a_row = A_ROW[width]
-    count = len(found) + published
-    blocks = math.ceil(count / a_row)
-    tall = ROW_INCHES * len(found)
-    block, below = TITLE_INCHES + PANEL_INCHES + 0.26, TITLE_INCHES + tall + AXIS_INCHES
-    total = head + blocks * block + 0.16 + below * (1 if width == "page" else 3) + foot
-    figure = style.new_figure(width, total)
-    right = style.WIDTH_INCHES[width] - 0.12
-    each = (right - 0.55 - 0.16 * (a_row - 1)) / a_row
-    axes = []
-    for place in range(count):
-        left, top = 0.55 + (each + 0.16) * (place % a_row), total - head - TITLE_INCHES - block * (place // a_row)
-        axes.append(style.add_axes(figure, left, top - PANEL_INCHES, left + each, top))
-    top = total - head - blocks * block - 0.16 - TITLE_INCHES
-    if width == "column":
-        tops = [top - below * place for place in range(3)]
-        return figure, axes, [
-            arms.row_axes(figure, found, one, [(NAME_INCHES, right)], row_inches=ROW_INCHES)[0] for one in tops
-        ]  # fmt: skip
-    wide = right - NAME_INCHES - 0.36
-    places = [(NAME_INCHES, NAME_INCHES + 0.44 * wide), (NAME_INCHES + 0.44 * wide + 0.18, right - 0.28 * wide - 0.18),
-              (right - 0.28 * wide, right)]  # fmt: skip
-    return figure, axes, arms.row_axes(figure, found, top, places, row_inches=ROW_INCHES)
+def _steps(rows: pd.DataFrame, arm: Arm) -> tuple[float, ...]:
+    """Of the checkpoints of an arm."""
+    own = rows[(rows.checkpoint == arm.key) & (rows.what == "accuracy")]
+    return tuple(sorted(own.step.unique()))
 
 
 # The panels
@@ -218,10 +202,10 @@ def _curves(axes: Axes, rows: pd.DataFrame, arm: Arm) -> None:
             x, table[:, 0], color=colour, ls=_line(place), linewidth=1.0, marker=arm.look.marker, markersize=2.4,
             markeredgewidth=0, transform=moved, clip_on=False, gid=f"{arm.key}.{seed:g}",
         )  # fmt: skip
-    axes.set_title(arm.name, pad=3, fontweight="normal", fontsize=style.SMALL)
 
 
-def _published(axes: Axes, theirs: tuple[str, pd.DataFrame]) -> None:
+def _published(axes: Axes, theirs: tuple[str, pd.DataFrame]) -> str:
+    """A published arm; its name."""
     name, own = theirs
     x, y = own.step.to_numpy(float), own.value.to_numpy(float) * PERCENT
     _step_axis(axes, x.tolist())
@@ -229,8 +213,7 @@ def _published(axes: Axes, theirs: tuple[str, pd.DataFrame]) -> None:
         x, y, color=style.PUBLISHED, linestyle="--", linewidth=0.9, marker="o", markersize=4.0, markerfacecolor="white",
         markeredgecolor=style.PUBLISHED, clip_on=False, gid=f"published.{name}",
     )  # fmt: skip
-    words = "full rollout" if name == "full" else name.replace("prefix-", "ESR ")
-    axes.set_title(f"published, {words}", pad=3, fontweight="normal", fontsize=style.SMALL, color=style.PUBLISHED)
+    return "published, " + ("full rollout" if name == "full" else name.replace("prefix-", "ESR "))
 
 
 def _number(rows: pd.DataFrame, what: str, arm: Arm) -> Number:
@@ -246,18 +229,18 @@ def _levels(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm]) -> None:
     low, high = arms.span(numbers.values(), least=10.0)
     axes.set_xlim(max(low, -2.0), min(high, 102.0))
     arms.value_ticks(axes)
+    row_points = style.size_points(axes)[1] / len(found)
     for row, arm in enumerate(found):
         values = [numbers[arm.key, what].value for what in MARKS]
         axes.hlines(row, min(values), max(values), color=arm.look.colour, linewidth=BRIDGE, alpha=0.25, zorder=1)
         for place, (what, (marker, _)) in enumerate(MARKS.items()):
             look = replace(arm.look, marker=marker)
             number = replace(numbers[arm.key, what], singly=())
-            draw_number(axes, row + (place - 1) * 0.2, number, look, f"{what}.{arm.key}")
-    axes.set_title("Peak, last, lowest", pad=4)
+            draw_number(axes, row + (place - 1) * MARKS_APART / row_points, number, look, f"{what}.{arm.key}")
     axes.set_xlabel("accuracy (%)")
 
 
-def _apart(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], what: str, title: str) -> None:
+def _apart(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], what: str) -> None:
     """Peak less another, from 0; and, of the lowest, what chance alone would give."""
     numbers = {arm.key: _number(rows, what, arm) for arm in found}
     chance = {arm.key: _number(rows, CHANCE, arm).value if what == APART else math.nan for arm in found}
@@ -271,5 +254,4 @@ def _apart(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], what: str, titl
                 [chance[arm.key]], [row], "|", color="#888888", markersize=6, markeredgewidth=1.6, clip_on=False,
                 gid=f"{CHANCE}.{arm.key}", zorder=1.5,
             )  # fmt: skip
-    axes.set_title(title, pad=4)
     axes.set_xlabel("points")

@@ -63,6 +63,7 @@ _RC: dict[str, Any] = {
     "figure.dpi": 100.0,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "decaylab",
+    "pdf.fonttype": 42,  # TrueType: text can be searched, and journals refuse the other kind
 }
 
 
@@ -191,18 +192,39 @@ def far_apart(places: Sequence[float], gap: float) -> list[int]:
     return sorted(kept)
 
 
-def save(figure: Figure, path: Path, *, dots_per_inch: int = 300) -> tuple[Path, Path]:
-    """Writes PATH.png and PATH.svg, each whole or not at all; the same figure gives the same bytes.
+# What a file would say about when and by what it was written; None leaves it out.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def save(
+    figure: Figure, path: Path, *, kinds: Sequence[str] = ("png", "svg"), dots_per_inch: int = 300
+) -> tuple[Path, ...]:
+    """Writes PATH.png, PATH.svg or PATH.pdf, each whole or not at all, in the order of ``kinds``.
+
+    The same figure gives the same bytes. Text stays text: in SVG as it is, in PDF with its font inside the file.
 
     Raises:
+        ValueError: a kind that is none of these.
         UserError: the disk is full or the folder cannot be written.
     """
+    unknown = [kind for kind in kinds if kind not in _METADATA]
+    if unknown:
+        raise ValueError(f"kinds must be among {', '.join(_METADATA)}, got {unknown[0]!r}")
     written = []
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        content = io.BytesIO()
-        with context():
-            figure.savefig(content, format=kind, dpi=dots_per_inch, metadata=metadata)
+    for kind in kinds:
         target = path.with_name(f"{path.name}.{kind}")
-        write_atomically(target, content.getvalue())
+        write_atomically(target, encoded(figure, kind, dots_per_inch=dots_per_inch))
         written.append(target)
-    return written[0], written[1]
+    return tuple(written)
+
+
+def encoded(figure: Figure, kind: str, *, dots_per_inch: int = 300) -> bytes:
+    """A figure as the content of a file: png, svg or pdf. The same figure gives the same bytes."""
+    content = io.BytesIO()
+    with context():
+        figure.savefig(content, format=kind, dpi=dots_per_inch, metadata=_METADATA[kind])
+    return content.getvalue()

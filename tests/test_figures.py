@@ -269,6 +269,25 @@ def test_saving_twice_gives_the_same_bytes_and_text_stays_text(stored: pd.DataFr
     assert "still open</text>" in text and "<dc:date>" not in text
 
 
+def test_a_figure_can_be_saved_as_pdf_too_and_twice_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
+    figure = prefix_decay.draw(stored)
+    written = style.save(figure, tmp_path / "first", kinds=("png", "svg", "pdf"))
+    assert [path.name for path in written] == ["first.png", "first.svg", "first.pdf"]
+    assert all(path.is_file() for path in written)
+    (again,) = style.save(prefix_decay.draw(stored), tmp_path / "again", kinds=["pdf"])
+    content = again.read_bytes()
+    assert content == written[2].read_bytes() and content.startswith(b"%PDF")
+    assert not any(word in content for word in (b"CreationDate", b"Producer", b"Creator"))
+    assert b"/FontFile2" in content and b"/Type3" not in content, "TrueType inside the file"
+    assert not (tmp_path / "again.png").exists()
+
+
+def test_a_kind_of_file_that_is_not_known_is_refused(stored: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kinds must be among png, svg, pdf, got 'gif'"):
+        style.save(prefix_decay.draw(stored), tmp_path / "one", kinds=("png", "gif"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_figures_are_drawn_at_print_width_and_resolution(stored: pd.DataFrame, tmp_path: Path) -> None:
     for width, inches in (("column", 3.4), ("page", 7.0)):
         figure = prefix_decay.draw(stored, width=width)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from decaylab import measurements as table
 from decaylab import paper
 from decaylab.analyses.category_kl import Settings, measure
 from decaylab.categories import CategoryRules
-from decaylab.figures import category_kl, style
+from decaylab.figures import category_kl, category_map, high_kl_tokens, style
 from decaylab.token_table import Scored, TokenTable
 
 PIECES = ["To", " add", " 3", "\n", " +", " \\", "(", "$x$", "</s>", " \u4e2d\u6587", "7", "8", "e\u0301", "a" * 30]
@@ -62,14 +62,14 @@ def test_maps_hold_the_tables_numbers_in_colour_and_in_writing(tmp_path: Path) -
         written = [one for one in mesh.axes.texts if one.get_gid() is None]  # type: ignore[union-attr]
         at = {one.get_position(): one.get_text() for one in written}
         for i, value in enumerate(expected.value):
-            assert at[i % 3 + 0.5, i // 3 + 0.5] == category_kl.number_text(value)
+            assert at[i % 3 + 0.5, i // 3 + 0.5] == category_map.number_text(value)
     limits = [artist(figure, f"map.{name}").get_clim() for name in ("base", "late")]  # type: ignore[union-attr]
     both = pd.concat([cells(frame, "base"), cells(frame, "late")]).value.max()
     assert limits == [(0.0, both)] * 2, "one scale of colours for all that was measured"
 
 
 def test_numbers_in_cells_keep_their_size() -> None:
-    shown = [category_kl.number_text(value) for value in (12.34, 0.526, 0.01, 0.00321, 0.0, math.nan)]
+    shown = [category_map.number_text(value) for value in (12.34, 0.526, 0.01, 0.00321, 0.0, math.nan)]
     assert shown == ["12.3", "0.53", "0.01", "3e-3", "0.00", "\u2013"]
 
 
@@ -136,10 +136,10 @@ def test_tokens_are_shown_as_they_are_white_space_and_all(tmp_path: Path) -> Non
 
 
 def test_what_the_font_lacks_is_shown_by_its_code_and_long_tokens_are_cut() -> None:
-    assert category_kl.printable(" \t\n") == "\u2423\u21e5\u21b5"
-    assert category_kl.printable("\u4e2d") == "\\u4e2d" and category_kl.printable("\x07") == "\\u0007"
-    assert category_kl.printable("e\u0301") == "e\\u0301", "an accent of its own is no letter with an accent"
-    assert category_kl.printable("a" * 13) == "a" * 12 + "\u2026" and category_kl.printable("a" * 12) == "a" * 12
+    assert high_kl_tokens.printable(" \t\n") == "\u2423\u21e5\u21b5"
+    assert high_kl_tokens.printable("\u4e2d") == "\\u4e2d" and high_kl_tokens.printable("\x07") == "\\u0007"
+    assert high_kl_tokens.printable("e\u0301") == "e\\u0301", "an accent of its own is no letter with an accent"
+    assert high_kl_tokens.printable("a" * 13) == "a" * 12 + "\u2026" and high_kl_tokens.printable("a" * 12) == "a" * 12
 
 
 def test_checkpoints_without_frozen_tokens_are_shown_on_their_own(tmp_path: Path) -> None:

@@ -101,16 +101,63 @@ def test_changes_are_per_cent_of_what_was_there_before(stored: pd.DataFrame) -> 
         assert f"{panel}.base" not in gids(figure), "the base student has not changed against itself"
 
 
-def test_the_area_is_the_band_over_all_bins_of_the_base_student_and_the_last(stored: pd.DataFrame) -> None:
+def test_outlines_are_the_band_over_all_bins_of_the_base_student_and_the_last(stored: pd.DataFrame) -> None:
     figure = position_kl.draw(stored)
-    for name in ("base", "ckpt-60"):
-        curve = rows(stored, "reverse_kl", "fresh", name)
-        corners = artist(figure, f"a.{name}.band").get_paths()[0].vertices
-        for place, low, high in zip(CENTRES.values(), curve.band_low, curve.band_high, strict=True):
-            at = corners[corners[:, 0] == place, 1]
-            np.testing.assert_allclose((at.min(), at.max()), (low, high))
+    for panel, what, view, name, scale in (
+        ("a", "reverse_kl", "fresh", "base", 1),
+        ("a", "reverse_kl", "fresh", "ckpt-60", 1),
+        ("d", "reverse_kl_relative_change", "frozen", "ckpt-60", 100),
+    ):
+        curve = rows(stored, what, view, name)
+        for end in ("low", "high"):
+            line = artist(figure, f"{panel}.{name}.band.{end}")
+            np.testing.assert_allclose(line.get_xdata(), list(CENTRES.values()))
+            np.testing.assert_allclose(line.get_ydata(), curve[f"band_{end}"] * scale)
         assert (curve.band_low < curve.low).all(), "a case in which the two intervals differ"
-    assert "a.ckpt-20.band" not in gids(figure)
+    assert "a.ckpt-20.band.low" not in gids(figure)
+
+
+def corners(figure: Figure, gid: str) -> dict[float, tuple[float, float]]:
+    """Lower and upper end of an area at the centre of each bin that it reaches."""
+    vertices = np.concatenate([path.vertices for path in artist(figure, gid).get_paths()])
+    at = {place: vertices[np.isclose(vertices[:, 0], place), 1] for place in CENTRES.values()}
+    return {place: (heights.min(), heights.max()) for place, heights in at.items() if len(heights)}
+
+
+def test_what_training_closed_is_shaded_between_the_curves_before_and_after(stored: pd.DataFrame) -> None:
+    figure = position_kl.draw(stored)
+    for panel, (what, view) in PANELS.items():
+        old = rows(stored, what, view, "base").value
+        for name in FEW[1:]:
+            new = rows(stored, what, view, name).value
+            expected = {
+                place: (after, before)
+                for place, after, before in zip(CENTRES.values(), new, old, strict=True)
+                if after <= before
+            }
+            found = corners(figure, f"{panel}.{name}.gap")
+            assert expected and set(found) >= set(expected)
+            for place, ends in expected.items():
+                np.testing.assert_allclose(found[place], ends)
+    front, behind = (artist(figure, f"a.{name}.gap").get_zorder() for name in FEW[1:])
+    assert front > behind, "the first student's area covers that of the next"
+    assert "ckpt-20 and of ckpt-60 lies below that of the base student" in position_kl.caption(stored)
+
+
+def test_a_bin_in_which_the_kl_rose_is_no_closed_gap(stored: pd.DataFrame) -> None:
+    risen = stored.copy()
+    chosen = (risen.what == "reverse_kl") & (risen["view"] == "frozen") & (risen.checkpoint == "ckpt-20")
+    base = rows(risen, "reverse_kl", "frozen", "base").value
+    risen.loc[chosen, "value"] = [base.iloc[0] / 2, base.iloc[1] / 2, base.iloc[2] * 2, *(base.iloc[3:] / 2)]
+    found = corners(position_kl.draw(risen), "b.ckpt-20.gap")
+    assert set(found) == set(CENTRES.values()) - {15}
+
+
+def test_of_many_students_only_the_gap_of_the_last_is_shaded() -> None:
+    frame = frame_of(["base", "one", "two", "three"])
+    shaded = {gid for gid in gids(position_kl.draw(frame)) if gid.startswith("a.") and gid.endswith(".gap")}
+    assert shaded == {"a.three.gap"}
+    assert "level of three lies below" in position_kl.caption(frame)
 
 
 def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> None:
@@ -152,13 +199,47 @@ def test_a_ratio_is_on_the_page_however_large_it_or_its_interval_is(stored: pd.D
     assert axes.get_xlim()[0] < 1 and 9 < axes.get_xlim()[1] < 10
 
 
-def test_the_rollout_length_is_marked_where_the_cascade_begins(stored: pd.DataFrame) -> None:
+def spans(figure: Figure, panel: str) -> list[tuple[float, float]]:
+    """Ends of the cream areas of a panel."""
+    found = [one.get_bbox() for one in figure.findobj(lambda one: one.get_gid() == f"{panel}.trained")]
+    return sorted((box.x0, box.x1) for box in found)
+
+
+def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(stored: pd.DataFrame) -> None:
     figure = position_kl.draw(stored)
     for panel in "abcd":
         assert artist(figure, f"{panel}.rollout-length").get_xdata() == [20, 20]
-    assert "N = 20" in texts(figure) and "N = 20" in position_kl.caption(stored)
-    without = position_kl.draw(stored[stored.what != "cascade_ratio"])
-    assert not {gid for gid in gids(without) if "rollout-length" in gid} and "N = 20" not in texts(without)
+        assert spans(figure, panel) == [(0, 20)]
+    assert "below N = 20" in texts(figure) and "below N = 20" in position_kl.caption(stored)
+    assert "trained" not in " ".join(texts(figure)), "which positions were trained is not known"
+    without = stored[stored.what != "cascade_ratio"]
+    assert not {gid for gid in gids(position_kl.draw(without)) if "rollout-length" in gid or "trained" in gid}
+    assert "Cream" not in position_kl.caption(without)
+
+
+def trained_frame(stored: pd.DataFrame, **lengths: float) -> pd.DataFrame:
+    known = {name.replace("_", "-"): length for name, length in lengths.items()}
+    return stored.assign(rollout_length=stored.checkpoint.map(known).astype(float))
+
+
+def test_the_trained_positions_of_each_student_are_shaded_and_named(stored: pd.DataFrame) -> None:
+    frame = trained_frame(stored, ckpt_20=10, ckpt_60=40)
+    figure = position_kl.draw(frame)
+    for panel in "abcd":
+        assert spans(figure, panel) == [(0, 10), (0, 40)]
+    assert texts(figure).count("trained below N = 10, 40") == 4
+    assert "ckpt-20 (N = 10)" in [text.replace("\n", " ") for text in texts(figure)]
+    assert "ckpt-20 N = 10; ckpt-60 N = 40" in position_kl.caption(frame)
+
+
+def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(stored: pd.DataFrame) -> None:
+    frame = trained_frame(stored, ckpt_20=20, ckpt_60=math.inf)
+    figure = position_kl.draw(frame)
+    assert spans(figure, "a") == [(0, 20)] and texts(figure).count("trained below N = 20") == 4
+    assert "ckpt-60 (full rollouts)" in [text.replace("\n", " ") for text in texts(figure)]
+    assert "ckpt-60 full rollouts" in position_kl.caption(frame)
+    same = position_kl.draw(trained_frame(stored, ckpt_20=20, ckpt_60=20))
+    assert "ckpt-20" in texts(same), "a length that all share is not repeated at each name"
 
 
 def test_the_base_student_alone_stands_beside_both_entropies() -> None:

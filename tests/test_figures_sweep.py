@@ -20,7 +20,7 @@ from decaylab import paper
 from decaylab.analyses import efficiency as costs
 from decaylab.analyses import stability as checkpoints
 from decaylab.analyses import sweep, token_selection
-from decaylab.figures import arms, efficiency, n_sweep, stability, style
+from decaylab.figures import arms, efficiency, n_sweep, small_panels, stability, style
 from decaylab.figures import token_selection as selectors
 from decaylab.selection import SELECTORS
 from decaylab.trained import TrainedRun
@@ -288,6 +288,42 @@ def test_published_steps_have_panels_of_their_own(lengths: pd.DataFrame) -> None
     line = artist(figure, "published.full")
     np.testing.assert_allclose(line.get_ydata(), [65.6, 46.3, 49.7, 43.8])  # type: ignore[union-attr]
     assert line.get_color() == style.PUBLISHED and line.axes is not artist(figure, "full.0").axes  # type: ignore[union-attr]
+
+
+def test_stability_of_twenty_arms_stays_on_a_sheet(tmp_path: Path) -> None:
+    keys = [name if selector.whole else f"{name}-20" for name, selector in SELECTORS.items()]
+    frame = stored_frame(tmp_path, grown(keys, seeds=1, problems=20, samples=1))
+    assert len(keys) == 20
+    for width, tallest in (("page", 11.0), ("column", 14.4)):
+        figure = stability.draw(frame, published=paper.per_step(), width=width)  # type: ignore[arg-type]
+        apart_on_the_page(figure)
+        assert figure.get_size_inches()[1] < tallest
+    assert "top teacher H\nand student H" in texts(figure), "names in two lines where a column is narrow"
+
+
+def test_stability_writes_steps_where_the_panel_below_has_others(lengths: pd.DataFrame) -> None:
+    figure = stability.draw(
+        lengths, published=paper.per_step(), width="column"
+    )  # three a row: the last row is published's
+
+    def labelled(gid: str) -> bool:
+        axes = artist(figure, gid).axes  # type: ignore[union-attr]
+        return bool(axes.xaxis.get_tick_params()["labelbottom"])  # type: ignore[union-attr]
+
+    assert [labelled(f"{arm}.0") for arm in LENGTHS] == [False, True, True, True]
+    assert labelled("published.full") and labelled("published.prefix-100")
+    assert small_panels.has_steps([(0, 1), (0, 2), (0, 3), (0, 1)], 0, "column") is False
+    assert small_panels.has_steps([(0, 1), (0, 2), (0, 3), (0, 2)], 0, "column") is True
+
+
+def test_names_of_arms_that_are_too_long_are_cut() -> None:
+    page, column = (small_panels.MEASURES[width] for width in ("page", "column"))
+    assert small_panels.name_of("top KL", column) == "top KL"
+    assert small_panels.name_of("top teacher H and student H", column) == "top teacher H\nand student H"
+    assert small_panels.name_of("a selector of mine with a long name", page) == "a selector of mine with a\u2026"
+    assert len(small_panels.name_of("x" * 80, column).split("\n")) == 2 and small_panels.name_of(
+        "x" * 80, page
+    ).endswith("\u2026")
 
 
 # --- efficiency ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Callable
 from importlib import resources
 
 import pandas as pd
@@ -58,7 +60,7 @@ def test_readme_names_every_table_with_its_checksum() -> None:
     assert sums == {
         f"{name}.csv": hashlib.sha256(FOLDER.joinpath(f"{name}.csv").read_bytes()).hexdigest() for name in TABLES
     }
-    assert all(f"| `{name}.csv` |" in readme for name in TABLES) and len(TABLES) == 14
+    assert all(f"| `{name}.csv` |" in readme for name in TABLES) and len(TABLES) == 16
 
 
 def test_tables_agree_where_they_repeat_a_number() -> None:
@@ -80,25 +82,198 @@ def test_checkpoint_rule_is_the_best_step_not_the_last() -> None:
     assert sweep["50"] == steps.max()["math500_n1", "esr_50"] != steps.last()["math500_n1", "esr_50"]
 
 
-def test_known_contradictions_stand_in_the_data() -> None:
-    random = paper.published("token_selection").set_index("selector").loc["random"]
-    assert random.best_avg_at_4_percent == 63.05 and "61.25" in random.source and "early draft" in random.source
-    assert accuracy("reverse")[300] > accuracy("student")[0]
-    peaks = paper.published("efficiency").set_index("phase")[["esr100_peak_gb", "full_rollout_peak_gb"]]
-    assert peaks.drop("total_step").sum().tolist() == pytest.approx(peaks.loc["total_step"].tolist()), "a sum of peaks"
-    kl = paper.published("position_kl").set_index("position_bin_centre")
-    change = kl.kl_after_esr100_nats / kl.kl_before_nats - 1
-    assert change[450] == pytest.approx(-0.125) and change[550] > 0
-    tokens = paper.published("high_kl_tokens")
-    mass = tokens["count"] * tokens.mean_kl_nats
-    assert mass[tokens.token.isin(["\\[", "\\("])].sum() / mass.sum() == pytest.approx(0.62, abs=0.005)
-    fifty = paper.published("three_signals").query("position_bin_centre < 50").reverse_kl_nats.mean()
-    assert fifty == pytest.approx(1.94, abs=0.005) and kl.kl_before_nats[25] == 2.06
+def test_totals_and_parts_agree_where_the_paper_gives_both() -> None:
+    costs = paper.published("efficiency").set_index("phase")
+    assert costs.drop("total_step").sum().tolist() == pytest.approx(costs.loc["total_step"].tolist()), (
+        "peaks are summed too"
+    )
+    shares = paper.published("submode").filter(like="percent").sum(axis=1)
+    assert shares.between(99.85, 100.05).all(), "parts of a whole, up to rounding"
+    text = paper.published("in_text").set_index("quantity")["value"]
+    assert round(costs.full_rollout_seconds["total_step"] / costs.esr100_seconds["total_step"]) == text["speed_up"]
     boxed = paper.published("boxed_repetition").set_index("statistic")
     gap = boxed.loc["relaxed_avg_at_4_percent"] - boxed.loc["avg_at_4_percent"]
     assert (gap.min(), gap.max()) == pytest.approx((9.0, 26.5))
-    shares = paper.published("submode").filter(like="percent").sum(axis=1)
-    assert shares.between(99.85, 100.05).all(), "parts of a whole, up to rounding"
+    assert boxed.loc["multi_boxed_responses_percent"].tolist()[::3] == [2.9, 89.1]
+
+
+# --- contradictions -----------------------------------------------------------------------------------------------
+
+
+def table(name: str, *index: str) -> pd.DataFrame:
+    return paper.published(name).set_index([*index])
+
+
+def text(quantity: str) -> float:
+    return float(table("in_text", "quantity").value[quantity])
+
+
+def main_avg(method: str, column: str = "math500_avg4", student: str = "Qwen2.5-Math-1.5B") -> float:
+    return float(table("main_results", "student", "method").loc[(student, method), column])
+
+
+def scaling_avg(method: str, regime: str, teacher: str) -> float:
+    return float(
+        table("scaling", "method", "regime", "teacher").loc[(method, regime, teacher), "math500_avg4"].squeeze()
+    )
+
+
+def step_percent(setting: str, method: str, step: int) -> float:
+    return float(table("per_step", "setting", "method", "step").percent[setting, method, step])
+
+
+def fall(statistic: str) -> float:
+    row = table("boxed_repetition", "statistic").loc[statistic]
+    return float(row.step_200 - row.step_50)
+
+
+def kl_change(centre: int) -> float:
+    row = table("position_kl", "position_bin_centre").loc[centre]
+    return float(100 * (row.kl_after_esr100_nats / row.kl_before_nats - 1))
+
+
+def share_of_listed_kl(chosen: Callable[[pd.DataFrame], pd.Series]) -> float:
+    tokens = paper.published("high_kl_tokens")
+    held = tokens["count"] * tokens.mean_kl_nats
+    return float(100 * held[chosen(tokens)].sum() / held.sum())
+
+
+PLANNING = ("To", "Let", "First", "Step", "We", "Given", "Therefore", "Thus", "Since")  # of the paper's definition
+
+
+def labelled_planning_but_not_listed() -> str:
+    tokens = paper.published("high_kl_tokens")
+    return ", ".join(sorted({token.strip() for token in tokens.token[tokens.category == "planning"]} - set(PLANNING)))
+
+
+def curve(direction: str, tokens: int) -> float:
+    return float(table("prefix_curve", "direction", "prefix_tokens").avg_at_4_percent[direction, tokens])
+
+
+def n_sweep(length: str) -> float:
+    return float(table("n_sweep", "rollout_length").avg_at_4_percent[length])
+
+
+def peak(phase: str, arm: str = "full_rollout") -> float:
+    return float(table("efficiency", "phase")[f"{arm}_peak_gb"][phase])
+
+
+def largest(arm: str) -> float:
+    return float(table("efficiency", "phase")[f"{arm}_peak_gb"].drop("total_step").max())
+
+
+def random_selection() -> tuple[float, float]:
+    row = table("token_selection", "selector").loc["random"]
+    other = re.search(r"another draft says ([0-9.]+)", row.source)
+    assert other is not None and "early draft only" in row.source
+    return row.best_avg_at_4_percent, float(other[1])
+
+
+COMPUTED: dict[str, Callable[[], tuple[float | str, float | str]]] = {
+    "random selection": random_selection,
+    "student after 300 teacher tokens": lambda: (curve("teacher_prefix_student_continues", 300), main_avg("student")),
+    "ESR against the teacher": lambda: (main_avg("esr"), main_avg("teacher")),
+    "best full rollout": lambda: (main_avg("full_rollout"), step_percent("math500_n16", "full_rollout", 50)),
+    "collapse of full rollout by the relaxed rule": lambda: (fall("avg_at_4_percent"), fall("relaxed_avg_at_4_percent")),
+    "collapse of full rollout by the first box": lambda: (
+        fall("avg_at_4_percent"), text("first_box_avg_at_4_step_200") - text("first_box_avg_at_4_step_50"),
+    ),
+    "peak memory of full rollout": lambda: (peak("total_step"), largest("full_rollout")),
+    "memory saved by ESR": lambda: (
+        peak("total_step") / peak("total_step", "esr100"), largest("full_rollout") / largest("esr100"),
+    ),
+    "change of the KL at position 450": lambda: (-text("kl_fall_where_not_trained_least"), kl_change(450)),
+    "change of the KL at position 550": lambda: (-text("kl_fall_where_not_trained_least"), kl_change(550)),
+    "mean reverse KL of the first 50 positions": lambda: (
+        table("position_kl", "position_bin_centre").kl_before_nats[25],
+        paper.published("three_signals").query("position_bin_centre < 50").reverse_kl_nats.mean(),
+    ),
+    "share of the KL of the 20 listed tokens": lambda: (
+        share_of_listed_kl(lambda tokens: tokens.token.isin(["\\[", "\\("])),
+        share_of_listed_kl(lambda tokens: tokens.category == "planning"),
+    ),
+    "mean KL of planning tokens": lambda: tuple(table("kl_by_category", "category").loc["planning", ["5-19", "200-499"]]),
+    "words of the planning category": lambda: (
+        ", ".join(PLANNING), labelled_planning_but_not_listed(),
+    ),
+    "student's first choice among": lambda: tuple(
+        table("submode", "model").in_teacher_top2to5_percent[["esr_100", "base_student"]]
+    ),
+    "teacher of 8B against one of 4B": lambda: tuple(scaling_avg("teacher", "lora", f"Qwen3-{size}") for size in ("8B", "4B")),
+    "ESR against full rollout where every weight": lambda: tuple(
+        scaling_avg(method, "full_ft", "Qwen3-1.7B") for method in ("esr", "full_rollout")
+    ),
+    "N = 100 against the best N": lambda: (n_sweep("100"), max(n_sweep(length) for length in ("50", "150", "200"))),
+    "best against last step of ESR at 50": lambda: (n_sweep("50"), step_percent("math500_n1", "esr_50", 200)),
+    "best against last step of ESR on HumanEval": lambda: (
+        main_avg("esr", "humaneval_pass1"), step_percent("humaneval", "esr_100", 400),
+    ),
+    "Qwen3-1.7B by itself": lambda: (main_avg("teacher"), text("qwen3_1.7b_student_avg_at_4")),
+    "unit of the response length": lambda: ("tokens", f"characters / {text('characters_per_token'):g}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("topic", COMPUTED)
+def test_each_contradiction_is_computed_anew_from_the_files(topic: str) -> None:
+    rows = paper.contradictions()
+    (row,) = (one for one in rows.itertuples() if one.topic.startswith(topic))
+    for told, computed in zip((row.first, row.second), COMPUTED[topic](), strict=True):
+        decimals = len(told.partition(".")[2])
+        assert told == (computed if isinstance(computed, str) else f"{computed:.{decimals}f}")
+    assert row.first != row.second
+
+
+def test_every_contradiction_has_two_places_and_is_computed() -> None:
+    rows = paper.contradictions()
+    assert list(rows.columns) == ["topic", "first", "first_place", "second", "second_place", "remark"]
+    assert not rows.isna().any(axis=None) and rows.topic.is_unique and len(rows) == len(COMPUTED)
+    files = set(re.findall(r"[a-z_]+\.csv", " ".join(rows.first_place + " " + rows.second_place)))
+    assert {name.removesuffix(".csv") for name in files} <= set(TABLES)
+    readme = FOLDER.joinpath("README.md").read_text()
+    told = (
+        "63.05",
+        "61.25",
+        "52.65",
+        "50.95",
+        "65.85",
+        "65.30",
+        "62.35",
+        "65.60",
+        "2.06",
+        "1.94",
+        "77.70",
+        "47.4",
+        "69.20",
+    )
+    assert {number for number in told if number not in readme} == set(), "the README tells them too"
+    assert set(told) <= {*rows["first"], *rows["second"]}
+
+
+def test_every_number_of_the_text_has_a_unit_and_a_place() -> None:
+    rows = paper.published("in_text")
+    assert not rows.isna().any(axis=None) and rows.quantity.is_unique and (rows.value > 0).all()
+
+
+def test_the_gap_to_the_teacher_is_inside_one_standard_error() -> None:
+    """0.55 points; the error of a mean over 500 x 4 is sqrt(p (1 - p) / 2000) if samples are independent, / 500 if alike."""
+    p = main_avg("teacher") / 100
+    least, most = (100 * math.sqrt(p * (1 - p) / count) for count in (2000, 500))
+    (remark,) = paper.contradictions().query("topic.str.startswith('ESR against the teacher')").remark
+    assert f"{least:.2f}" in remark and f"{most:.2f}" in remark and main_avg("esr") - 100 * p < least
+    assert max(n_sweep(length) for length in ("50", "100", "150", "200")) - n_sweep("100") < least
+
+
+def test_remarks_repeat_numbers_of_the_files() -> None:
+    remarks = " ".join(paper.contradictions().remark)
+    full = table("submode", "model").in_teacher_top2to5_percent["full_rollout"]
+    students = [scaling_avg("esr", "lora", f"Qwen3-{size}") for size in ("8B", "4B")]
+    for number in (
+        f"({full})",
+        "({:.2f} against {:.2f})".format(*students),
+        f"falls to {curve('teacher_prefix_student_continues', 100):.2f}",
+    ):
+        assert number in remarks
+    assert f"({main_avg('esr'):.2f} against {main_avg('full_rollout'):.2f})" in remarks
 
 
 # --- token statistics and behaviour -------------------------------------------------------------------------------
@@ -197,6 +372,41 @@ def test_boxed_repetition_has_fractions_of_one_and_two_answer_rules() -> None:
 
 
 # --- training -----------------------------------------------------------------------------------------------------
+
+
+def test_main_results_are_rows_of_an_evaluation_by_pair_and_task() -> None:
+    rows, printed = paper.main_results(), paper.published("main_results")
+    assert tuple(rows.columns) == measurements.COLUMNS and len(rows) == 8 * 5 == printed.filter(like="_").size
+    assert not rows.duplicated(["run", "what", "condition", "checkpoint"]).any()
+    assert rows[["low", "high", "standard_error"]].isna().all(axis=None) and set(rows.method) == {
+        "published, no interval"
+    }
+    assert set(rows.run) == {
+        "arXiv 2605.27028: Qwen2.5-Math-1.5B under Qwen3-1.7B", "arXiv 2605.27028: Gemma-2-2B under Gemma-3-4B",
+    }  # fmt: skip
+    assert 100 * rows.value.sum() == pytest.approx(printed.filter(like="_").sum().sum())
+    value = rows[rows.run.str.contains("Gemma")].set_index(["what", "condition", "checkpoint"])["value"].sort_index()
+    assert value["avg_at_4", "math500", "prefix-100"] == pytest.approx(0.2720)
+    assert value["pass_at_4", "math500", "full"] == pytest.approx(0.314)
+    assert value["pass_at_1", "humaneval", "base"] == pytest.approx(0.2378)
+    assert value["pass_at_1", "humaneval_plus", "prefix-100"] == pytest.approx(0.244)
+    assert value["full_accuracy", "bfcl", "teacher"] == pytest.approx(0.7283)
+    assert rows[rows["view"] == "best"].checkpoint.unique().tolist() == ["full", "prefix-100"]
+    counts = rows.groupby("condition")[["problems", "rollouts"]].first()
+    assert counts.loc["math500"].tolist() == [500, 2000] and counts.loc["humaneval"].tolist() == [0, 0]
+
+
+def test_scaling_tells_regimes_and_pairs_apart() -> None:
+    rows, printed = paper.scaling(), paper.published("scaling")
+    assert len(rows) == 2 * len(printed) and not rows.duplicated(["run", "what", "condition", "checkpoint"]).any()
+    value = rows.set_index(["what", "condition", "run", "checkpoint"])["value"].sort_index()
+    pair = "arXiv 2605.27028: {} under {}".format
+    assert value["avg_at_4", "full_ft", pair("Gemma-2-2B", "Gemma-3-4B"), "prefix-100"] == pytest.approx(0.2665)
+    assert value["pass_at_4", "lora", pair("Qwen2.5-Math-7B", "Qwen3-14B"), "teacher"] == pytest.approx(0.832)
+    assert set(rows[rows.condition == "full_ft"].checkpoint) == {"full", "prefix-100"}, (
+        "no base, no teacher of their own"
+    )
+    assert 100 * rows.value.sum() == pytest.approx(printed[["math500_avg4", "math500_pass4"]].sum().sum())
 
 
 @pytest.mark.parametrize("name", ["n_sweep", "token_selection", "per_step", "efficiency"])

@@ -1,0 +1,248 @@
+"""decaylab in a notebook: what the commands do, with tables as DataFrames and figures as matplotlib figures.
+
+    import decaylab as dl
+
+    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B", prefix_lengths=[0, 100, 200, 300], controls="all")
+    kl = dl.position_kl("runs/esr", "runs/full")       # checkpoints first, then options under their command-line names
+    kl.measurements; kl.figure(paper=True); kl.view()
+    dl.figure("n-sweep", "runs/sweep-embedded/rollout-length")
+    dl.report("runs/esr", "runs/full", out="report.html")
+
+Runs stand in the same folders as those of the command line: what was measured there is not measured again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pandas as pd
+
+from decaylab import found_runs, gallery, paper_items, reporting
+from decaylab.errors import UserError
+from decaylab.gallery import Width
+from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
+from decaylab.paper import published
+from decaylab.progress import Reporter
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from decaylab.trainer.loop import TrainResult
+
+__all__ = ["published"]
+
+Kind = TypeVar("Kind", bound=PairOptions)
+LISTS = ("prefix_lengths", "bins")
+VIEW_HEIGHT = 720  # pixels of the token view in a notebook
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, measurements (columns of `measurements.Measurement`) and what must be known.
+
+    advice: the paragraph on N, where it was asked for.
+    """
+
+    folder: Path
+    measurements: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    advice: str = ""
+
+    def figure(self, name: str = "", *, paper: bool = False, width: Width = "page") -> Figure:
+        """A figure of the paper out of this run; without a name the first that it holds. paper: the published numbers too."""
+        runs = found_runs.find([self.folder])
+        own = [entry for entry in gallery.entries(runs) if entry.run and entry.run.folder == self.folder]
+        if not name and own:
+            return gallery.draw(own[0], published=paper, width=width)[0]
+        return figure(name or "prefix-decay", self.folder, paper=paper, width=width)
+
+    def view(self, *, decay: str | Path | None = None) -> TokenView:
+        """The token view of the rollouts that this run kept to look at."""
+        return view(self.folder, decay=decay)
+
+    def _repr_html_(self) -> str:
+        told = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        table: str = self.measurements.to_html(max_rows=20)
+        return f"<p><code>{html.escape(str(self.folder))}</code></p><ul>{told}</ul>{table}"
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """The token view as a page; a notebook shows it."""
+
+    page: str
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the page to a file."""
+        return reporting.write_page(self.page, Path(path))
+
+    def _repr_html_(self) -> str:
+        # A frame of its own: its styles and scripts touch nothing of the notebook, and the notebook's nothing of it.
+        page = html.escape(self.page, quote=True)
+        return (
+            f'<iframe title="Token view" sandbox="allow-scripts" srcdoc="{page}" '
+            f'style="width: 100%; height: {VIEW_HEIGHT}px; border: 0"></iframe>'
+        )
+
+
+def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
+    """Teacher accuracy after k tokens of the student's rollouts: ``decaylab prefix-decay``.
+
+    Args:
+        quiet: no progress.
+        options: those of `options.Options`, such as teacher, student, problems, limit, prefix_lengths, controls, out.
+
+    Raises:
+        UserError: an option that does not exist or cannot be used; anything that a user can mend.
+    """
+    from decaylab import run
+
+    result = run.prefix_decay(_options(Options, options), command="dl.prefix_decay", reporter=Reporter(quiet=quiet))
+    return Run(result.folder, result.measurements, result.notes)
+
+
+def position_kl(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+    """KL by position before and after training: ``decaylab position-kl``. Options: `options.DiagnosticOptions`."""
+    return _diagnose("position-kl", checkpoints, quiet, options)
+
+
+def category_kl(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+    """KL by kind of token: ``decaylab category-kl``. Options: `options.DiagnosticOptions`."""
+    return _diagnose("category-kl", checkpoints, quiet, options)
+
+
+def submode(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+    """Where the student's first choice ranks under the teacher: ``decaylab submode``. Options: `options.DiagnosticOptions`."""
+    return _diagnose("submode", checkpoints, quiet, options)
+
+
+def signals(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+    """Entropies, KL and N by position: ``decaylab signals``. Options: `options.DiagnosticOptions`, such as advise."""
+    return _diagnose("signals", checkpoints, quiet, options)
+
+
+def behaviour(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+    """What the rollouts are like: ``decaylab behaviour``. Options: `options.DiagnosticOptions`."""
+    return _diagnose("behaviour", checkpoints, quiet, options)
+
+
+def evaluate(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+    """avg@k, pass@k and maj@k of every checkpoint: ``decaylab evaluate``. Options: `options.DiagnosticOptions`."""
+    return _diagnose("evaluate", checkpoints, quiet, options)
+
+
+def train(*, quiet: bool = False, **options: Any) -> TrainResult:
+    """Trains a student on-policy: ``decaylab train``. Options: `training_options.TrainOptions`."""
+    from decaylab.trainer import loop
+    from decaylab.training_options import TrainOptions
+
+    return loop.train(_options(TrainOptions, options), command="dl.train", reporter=Reporter(quiet=quiet))
+
+
+def sweep(over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any) -> Run:
+    """Arms over seeds, compared: ``decaylab sweep``. Options: `sweep_options.SweepOptions`.
+
+    Raises:
+        UserError: an option that cannot be used, or runs that failed.
+    """
+    from decaylab import sweeps
+    from decaylab.sweep_options import SweepOptions
+
+    words = values if isinstance(values, str) else ",".join(map(str, values))
+    chosen = _options(SweepOptions, {**options, "over": over, "values": words})
+    result = sweeps.sweep(chosen, command="dl.sweep", reporter=Reporter(quiet=quiet))
+    if result.failed:
+        raise UserError(result.complaint)
+    return Run(result.folder, result.measurements, result.notes)
+
+
+def open_run(path: str | Path) -> Run:
+    """A finished run from its folder.
+
+    Raises:
+        UserError: no measurements there.
+    """
+    run = found_runs.find([path])[0]
+    advice = run.folder / "advice.txt"
+    told = advice.read_text() if advice.exists() else ""
+    return Run(run.folder, run.measurements, tuple(run.record.get("notes", ())), told.strip())
+
+
+def figures(*paths: str | Path) -> pd.DataFrame:
+    """Each figure and table of the paper: what it shows, what it needs, and the run among these that has it."""
+    runs = found_runs.find(paths) if paths else []
+    return gallery.listing(runs)
+
+
+def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "page") -> Figure:
+    """A figure of the paper out of the first of these runs that holds what it needs; `figures` lists them.
+
+    Raises:
+        UserError: an unknown figure, or none of the runs holds what it needs.
+    """
+    item = paper_items.item(name, paper_items.FIGURES)
+    entry = gallery.demand(item, found_runs.find(paths) if paths else [])[0]
+    return gallery.draw(entry, published=paper, width=width)[0]
+
+
+def table(name: str, *paths: str | Path, paper: bool = False) -> pd.DataFrame:
+    """A table of the paper as numbers, from the first of these runs that holds what it needs.
+
+    Raises:
+        UserError: an unknown table, or none of the runs holds what it needs.
+    """
+    item = paper_items.item(name, paper_items.TABLES)
+    entry = gallery.demand(item, found_runs.find(paths) if paths else [])[0]
+    return gallery.table(entry, published=paper).frame
+
+
+def view(path: str | Path, *, decay: str | Path | None = None) -> TokenView:
+    """The token view of a run: rollouts token by token, and what the teacher wrote from their prefixes.
+
+    decay: the prefix-decay run that the continuations are read from; by default one at or below ``path``.
+
+    Raises:
+        UserError: the run kept no rollouts to look at.
+    """
+    return TokenView(reporting.view_page(Path(path), Path(decay) if decay else None))
+
+
+def report(*paths: str | Path, out: str | Path = "report.html", paper: bool = False) -> Path:
+    """One self-contained page of everything that these runs measured: ``decaylab report``.
+
+    Raises:
+        UserError: no run, runs of different pairs, or a file that cannot be written.
+    """
+    return reporting.write_page(reporting.report_page(paths, published=paper), Path(out))
+
+
+def _diagnose(command: str, checkpoints: Sequence[str | Path], quiet: bool, options: dict[str, Any]) -> Run:
+    from decaylab import diagnose
+
+    chosen = _options(DiagnosticOptions, {**options, "checkpoints": [str(one) for one in checkpoints]})
+    chosen = dataclasses.replace(chosen, said=frozenset(options))
+    spoken = f"dl.{command.replace('-', '_')}"
+    result = diagnose.diagnose(command, chosen, spoken=spoken, reporter=Reporter(quiet=quiet))
+    return Run(result.folder, result.measurements, result.notes, result.advice)
+
+
+def _options(kind: type[Kind], given: dict[str, Any]) -> Kind:
+    """The options of a command from keyword arguments: lists for tuples, paths for texts, "all" for every control."""
+    known = {field.name for field in dataclasses.fields(kind)} - {"said"}
+    if unknown := sorted(set(given) - known):
+        raise UserError(f"no option {unknown[0]}; there are {', '.join(sorted(known))}")
+    values: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    for name in (*LISTS, "checkpoints", "controls"):
+        if isinstance(values.get(name), (list, tuple, range)):
+            values[name] = tuple(values[name])
+    if isinstance(values.get("controls"), str):
+        words = values["controls"]
+        values["controls"] = {"all": CONTROLS, "none": ()}.get(words, tuple(words.split(",")))
+    if isinstance(values.get("rollout_length"), int) and "rollout_length" in known and hasattr(kind, "selector"):
+        values["rollout_length"] = str(values["rollout_length"])
+    return kind(**values)

@@ -1,0 +1,1 @@
+"""Pages: one self-contained HTML file each, which opens from disk and asks the network for nothing."""

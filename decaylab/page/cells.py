@@ -1,0 +1,103 @@
+"""Data frames as cells of a page's tables: what a person reads of each number, and what its column is sorted by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+UNDEFINED = "n/a"
+DIGITS = 4  # that are shown of a number; all of them stand in its cell's key
+
+
+class Cell(NamedTuple):
+    """key: what a column of numbers is sorted by; "" sorts last in any column; None: by its text."""
+
+    text: str
+    key: str | None
+
+
+class Grid(NamedTuple):
+    """columns: names, and whether they are sorted as numbers. constant: what is the same in every row. empty: names."""
+
+    columns: list[tuple[str, bool]]
+    rows: list[list[Cell]]
+    constant: list[tuple[str, Cell]]
+    empty: list[str]
+
+
+def measured_grid(frame: pd.DataFrame) -> Grid:
+    """The numbers behind a figure: constant columns are told once, columns that hold nothing are only named."""
+    cells = {str(name): _cells(frame[name]) for name in frame.columns}
+    varies = {name for name, column in cells.items() if len(set(column)) > 1 or len(frame) < 2}
+    varies |= {*list(cells)[:1]}  # the first names the rows
+    same = {name: column[0] for name, column in cells.items() if name not in varies}
+    shown = {name: column for name, column in cells.items() if name in varies}
+    return Grid(
+        [(name, any(cell.key for cell in column)) for name, column in shown.items()],
+        [list(row) for row in zip(*shown.values(), strict=True)],
+        [(name, cell) for name, cell in same.items() if cell.key != ""],
+        [name for name, cell in same.items() if cell.key == ""],
+    )
+
+
+def read_grid(text: pd.DataFrame, keys: Mapping[str, Sequence[float]]) -> Grid:
+    """A table's text, sorted by keys in the columns that have them.
+
+    Raises:
+        ValueError: keys of a column that is not there, or more or fewer of them than rows.
+    """
+    for name, column in keys.items():
+        if name not in text.columns or len(column) != len(text):
+            raise ValueError(
+                f"keys must be of a column of the table, one a row; given {len(column)} of {name!r} for {len(text)} rows of "
+                f"{', '.join(map(repr, text.columns))}"
+            )
+    cells = [
+        [Cell(str(shown), _key(key)) for shown, key in zip(text[name], keys[name], strict=True)]
+        if name in keys
+        else _cells(text[name])
+        for name in text.columns
+    ]
+    columns = [
+        (str(name), name in keys or any(cell.key for cell in column))
+        for name, column in zip(text.columns, cells, strict=True)
+    ]
+    return Grid(columns, [list(row) for row in zip(*cells, strict=True)], [], [])
+
+
+def _cells(column: pd.Series) -> list[Cell]:
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return [Cell("yes" if value else "no", str(int(value))) for value in column]
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return [Cell(number_text(value), _key(value)) for value in column.astype(object)]
+    return [
+        Cell("", "") if pd.isna(value) or value == "" else Cell(str(value), None) for value in column.astype(object)
+    ]
+
+
+def _key(value: Any) -> str:
+    """The whole number as a script reads it; "" where it is undefined."""
+    if pd.isna(value):
+        return ""
+    number = float(value)
+    if math.isinf(number):
+        return "Infinity" if number > 0 else "-Infinity"
+    return str(value) if isinstance(value, int) else repr(number)
+
+
+def number_text(value: Any) -> str:
+    """A number with as many digits as a person wants: whole ones in full, others with four."""
+    if pd.isna(value):
+        return UNDEFINED
+    number = float(value)
+    if math.isinf(number):
+        return "\u221e" if number > 0 else "-\u221e"
+    if number.is_integer() and abs(number) < 1e15:
+        return str(int(number))
+    if float(f"{number:.{DIGITS}g}") == number:
+        return f"{number:.{DIGITS}g}"
+    size = math.floor(math.log10(abs(number)))
+    return f"{number:.{DIGITS - 1}e}" if size < -DIGITS or size >= 15 else f"{number:.{max(0, DIGITS - 1 - size)}f}"

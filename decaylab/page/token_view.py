@@ -1,0 +1,121 @@
+"""The token view: rollouts token by token with what both policies thought, as a page or as a section of one.
+
+    found = viewed.read(folder)
+    text = page(found.rollouts, found.tokens, title="Tokens of my run", pair="student and teacher")
+    section = fragment(found.rollouts, found.tokens, pair="student and teacher")     # for a report
+
+The section is <section id="token-view">. Every text of a model or a user lies in its packed blocks (decaylab.page.payload) and
+is put into the page as text, by the scripts beside this file; the page asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from decaylab.page.payload import pack
+from decaylab.page.report import visible
+
+ASSETS = Path(__file__).parent
+SCRIPTS = ("view_data.js", "view_state.js", "view.js", "view_details.js")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The view as a section of a page. html: its markup with the packed rollouts. css: to stand behind page.css.
+
+    script: to stand behind the markup.
+    """
+
+    html: str
+    css: str
+    script: str
+
+
+def fragment(
+    rollouts: pd.DataFrame,
+    tokens: pd.DataFrame,
+    continuations: pd.DataFrame | None = None,
+    *,
+    pair: str,
+    heading_level: int = 3,
+) -> Fragment:
+    """The token view as a section for a page that has page.css.
+
+    Args:
+        rollouts, tokens: as `decaylab.viewed.read` gives them.
+        continuations: what the teacher wrote from prefixes of the base student's rollouts, `decaylab.viewed.continuations`.
+        pair: student and teacher in words.
+        heading_level: of the headings in the section; one below the heading that it stands under.
+
+    Raises:
+        ValueError: the tables do not fit together, see `decaylab.page.payload.pack`.
+    """
+    payload = pack(rollouts, tokens, continuations)
+    html = _environment().get_template("view.html.jinja").render(payload=payload, pair=pair, level=heading_level)
+    # A block of its own: none of its names is seen by other scripts of the page.
+    script = "\n".join(['"use strict";', "{", *(_asset(name) for name in SCRIPTS), "}"])
+    return Fragment(html, _asset("view.css"), script)
+
+
+def page(
+    rollouts: pd.DataFrame,
+    tokens: pd.DataFrame,
+    continuations: pd.DataFrame | None = None,
+    *,
+    title: str,
+    pair: str,
+) -> str:
+    """The token view as the text of an HTML file, to be written in UTF-8.
+
+    Args:
+        rollouts, tokens, continuations, pair: as for `fragment`.
+        title: of the page.
+
+    Raises:
+        ValueError: the tables do not fit together, see `decaylab.page.payload.pack`.
+    """
+    view = fragment(rollouts, tokens, continuations, pair=pair, heading_level=2)
+    return (
+        _environment()
+        .get_template("view_page.html.jinja")
+        .render(
+            title=title,
+            view=Markup(view.html),
+            styles=[_inlined(_asset("page.css"), "style"), _inlined(view.css, "style")],
+            script=_inlined(view.script, "script"),
+            policy=_policy(view.script),
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, finalize=visible, trim_blocks=True
+    )
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _inlined(text: str, element: str) -> Markup:
+    """Style or script between its tags; both are ours, and neither may end its element."""
+    assert not re.search(rf"</{element}|<!--", text, re.IGNORECASE), f"a {element} holds the end of its element"
+    return Markup(text)
+
+
+def _policy(script: str) -> Markup:
+    """Content security policy: this script by its hash, the page's own styles, nothing else."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return Markup(
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )

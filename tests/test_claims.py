@@ -1,0 +1,638 @@
+"""A claim is decided by intervals alone, as its rule says; what they do not decide is undecided, and says its numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_runs import SEEDS, arm, made, row
+
+from decaylab import found_runs, paper_items
+from decaylab.claims import CLAIMS, RULE, Finding, judge
+from decaylab.found_runs import FoundRun
+from decaylab.measurements import Measurement
+
+NAN, INF = math.nan, math.inf
+MEASURED = Path(__file__).resolve().parents[1] / "docs" / "measurements"
+
+
+def found(name: str, *runs: FoundRun) -> Finding:
+    (one,) = [finding for finding in judge(runs) if finding.claim.name == name]
+    assert not re.search(r"\bnan\b|\binf\b|\bNone\b(?! of)|-0\.0\b", one.sentence), one.sentence
+    assert one.sentence[-1] in ".)" and "\n" not in one.sentence
+    return one
+
+
+def verdict(name: str, command: str, rows: Sequence[Measurement], **options: Any) -> str:
+    return found(name, made(command, rows, **options)).verdict
+
+
+# The list of claims
+
+
+def test_there_is_one_finding_a_claim_in_a_fixed_order_and_the_control_stands_first() -> None:
+    findings = judge([])
+    assert [one.claim for one in findings] == list(CLAIMS)
+    assert [one.claim.control for one in findings] == [True] + [False] * (len(CLAIMS) - 1)
+    assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_what_was_not_measured_names_the_command_that_measures_it() -> None:
+    for one in judge([]):
+        assert one.verdict == "not measured" and one.evidence.empty
+        assert one.sentence == f"`{one.claim.needs}` measures it."
+
+
+def test_every_claim_has_a_rule_a_place_a_command_and_a_figure_that_there_is() -> None:
+    figures = {item.name: item for item in paper_items.FIGURES}
+    for claim in CLAIMS:
+        assert claim.rule.startswith(tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")) and "olds where" in claim.rule
+        assert claim.text.endswith(".") and claim.place and claim.figure in figures
+        command = claim.needs.removeprefix("decaylab ")
+        assert any(command.startswith(of) for of in claim.commands), claim.name
+        assert set(figures[claim.figure].commands) & set(claim.commands), claim.name
+    assert "95 %" in RULE and "Holm" in RULE and "seeds" in RULE
+
+
+# Decay
+
+
+def changes(*values: float, condition: str = "student-prefix", reach: float = 0.03, **more: Any) -> list[Measurement]:
+    """Differences to the teacher alone at 10, 20, ... tokens, and a carry-forward curve that must not be read."""
+    at = [{"prefix_tokens": 10.0 * place, "view": "open", **more} for place, _ in enumerate(values, start=1)]
+    rows = [row("accuracy_difference", value, reach, condition, **one) for value, one in zip(values, at)]
+    return rows + [replace(one, view="carry-forward", value=0.9, low=0.8, high=1.0) for one in rows]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((-0.05, -0.2), "holds"), ((-0.02, -0.2), "holds"), ((-0.2, -0.18), "holds"),
+        ((0.05, 0.2), "contradicted"), ((0.01, 0.2), "contradicted"),
+        ((-0.02, 0.02), "undecided"), ((-0.03, 0.0), "undecided"), ((-0.2, 0.2), "undecided"),
+        ((-0.2, -0.05), "undecided"),  # falls, and has recovered where it is longer
+    ],
+)  # fmt: skip
+def test_decay_holds_where_accuracy_falls_and_does_not_come_back(values: tuple[float, ...], expected: str) -> None:
+    assert verdict("teacher-decay", "prefix-decay", changes(*values)) == expected
+
+
+def test_a_fall_that_holms_correction_takes_away_is_none() -> None:
+    assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.06)) == "undecided"
+    assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.04)) == "holds"
+
+
+def test_decay_is_told_with_the_first_length_the_largest_fall_and_the_half_decay_length() -> None:
+    half = row("half_decay_length", 33.4, 4, "student-prefix", view="open", unit="tokens")
+    one = found("teacher-decay", made("prefix-decay", [*changes(-0.01, -0.05, -0.2, p_value_holm=0.002), half]))
+    assert (
+        "A fall is shown from 20 tokens of the student on: -5.0 points [-8.0, -2.0], p = .002 by Holm" in one.sentence
+    )
+    assert "the largest is -20.0 points [-23.0, -17.0] at 30 tokens." in one.sentence
+    assert "gone after 33 tokens [29, 37]." in one.sentence and one.sentence.endswith(
+        "(made, 300 problems, 1,200 rollouts)"
+    )
+    assert set(one.evidence["what"]) == {"accuracy_difference", "half_decay_length"}
+    assert set(one.evidence["view"]) == {"open"}
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "said"),
+    [
+        (INF, 25.0, INF, "not gone within 20 tokens, the longest prefix (interval from 25 tokens)."),
+        (INF, INF, INF, "not gone within 20 tokens, the longest prefix."),
+        (15.0, 11.0, INF, "gone after 15 tokens [11, more than was measured]."),
+        (15.0, NAN, NAN, "gone after 15 tokens."), (NAN, NAN, NAN, "half-decay length is undefined (no advantage)."),
+    ],
+)  # fmt: skip
+def test_a_half_decay_length_without_an_end_is_told_in_words(value: float, low: float, high: float, said: str) -> None:
+    note = "no advantage" if math.isnan(value) else ""
+    half = row("half_decay_length", value, condition="student-prefix", low=low, high=high, note=note)
+    assert said in found("teacher-decay", made("prefix-decay", [*changes(-0.1, -0.2), half])).sentence
+
+
+def test_lengths_that_no_rollout_reached_are_no_evidence() -> None:
+    rows = changes(-0.1, -0.2)
+    empty = replace(rows[1], value=NAN, low=NAN, high=NAN, rollouts=0)
+    one = found("teacher-decay", made("prefix-decay", [rows[0], empty]))
+    assert one.verdict == "holds" and len(one.evidence) == 1
+    assert found("teacher-decay", made("prefix-decay", [empty])).verdict == "not measured"
+
+
+# The control
+
+
+def control(*values: float, reach: float = 0.02, **more: Any) -> list[Measurement]:
+    return changes(*values, condition="own-prefix", reach=reach, **more)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (control(0.01, -0.01), "holds"), (control(0.02, -0.02), "holds"),
+        (control(0.01, 0.03, p_value_holm=0.01), "contradicted"), (control(-0.03, 0.0), "contradicted"),
+        (control(0.01, 0.03, p_value_holm=0.3), "undecided"), (control(0.01, 0.0, reach=NAN), "undecided"),
+    ],
+)  # fmt: skip
+def test_the_control_passes_where_every_interval_holds_0(rows: list[Measurement], expected: str) -> None:
+    assert verdict("own-prefix", "prefix-decay", rows) == expected
+
+
+def test_a_control_that_could_not_have_seen_the_decay_passes_nothing() -> None:
+    decay = changes(-0.1, -0.2)
+    assert verdict("own-prefix", "prefix-decay", [*decay, *control(0.0, 0.0, reach=0.19)]) == "holds"
+    blunt = found("own-prefix", made("prefix-decay", [*decay, *control(0.0, 0.0, reach=0.2)]))
+    assert (
+        blunt.verdict == "undecided"
+        and "at 20 tokens, +0.0 points [-20.0, +20.0], holds the decay too" in blunt.sentence
+    )
+
+
+def test_nothing_is_decided_about_decay_where_the_control_fails() -> None:
+    rows = [*changes(-0.1, -0.2), *split((-0.02, 0.0), (-0.3, -0.4)), *control(-0.1, 0.0)]
+    run = made("prefix-decay", rows)
+    assert "is not sound" in found("own-prefix", run).sentence and "-10.0 points" in found("own-prefix", run).sentence
+    for name in ("teacher-decay", "content"):
+        one = found(name, run)
+        assert one.verdict == "undecided" and "But the control of this run fails." in one.sentence
+
+
+# Content
+
+
+def split(
+    right: tuple[float, ...], wrong: tuple[float, ...], names: str = "correct-so-far already-wrong"
+) -> list[Measurement]:
+    first, second = names.split()
+    return [*changes(*right, condition=first), *changes(*wrong, condition=second)]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [
+        ((0.0, 0.0), (-0.05, -0.4), "holds"), ((-0.1, -0.1), (-0.05, -0.4), "holds"),
+        ((-0.4, -0.4), (0.0, -0.1), "contradicted"), ((-0.1, -0.2), (-0.12, -0.22), "undecided"),
+        ((-0.4, 0.0), (0.0, -0.4), "undecided"), ((0.3, 0.3), (0.0, 0.0), "undecided"),
+    ],
+)  # fmt: skip
+def test_content_holds_where_prefixes_that_err_cost_more(
+    right: tuple[float, ...], wrong: tuple[float, ...], expected: str
+) -> None:
+    assert verdict("content", "prefix-decay", split(right, wrong)) == expected
+
+
+def test_prefixes_split_by_their_future_decide_nothing() -> None:
+    one = found("content", made("prefix-decay", split((0.0, 0.0), (-0.4, -0.4), "ended-right ended-wrong")))
+    assert one.verdict == "undecided" and "looks into the future" in one.sentence
+
+
+def test_content_tells_what_correct_prefixes_cost_and_needs_both_kinds() -> None:
+    one = found("content", made("prefix-decay", split((-0.05, 0.0), (-0.3, -0.4))))
+    assert "Correct ones are not free of cost: -5.0 points [-8.0, -2.0] at 10 tokens." in one.sentence
+    assert "apart at 2 of 2 lengths" in one.sentence
+    only = changes(-0.1, -0.2, condition="correct-so-far")
+    assert verdict("content", "prefix-decay", only) == "not measured"
+
+
+# Where the KL lies
+
+
+def bins(*values: float, problems: Sequence[int] = (), reach: float = 0.02, **more: Any) -> list[Measurement]:
+    """Reverse KL of the base student in bins of 10 positions; a trained one's and one category's must not be read."""
+    counts = problems or [300] * len(values)
+    given: dict[str, Any] = {"unit": "nats", "view": "fresh", "checkpoint": "base", "tokens": 1000, **more}
+    rows = [
+        row("reverse_kl", value, reach, given.get("condition", "all"), position_low=10.0 * place,
+            position_high=10.0 * place + 10, **{"problems": count, **{k: v for k, v in given.items() if k != "condition"}})
+        for place, (value, count) in enumerate(zip(values, counts))
+    ]  # fmt: skip
+    other = [replace(one, value=9.0, low=8.9, high=9.1) for one in rows[1:]]
+    return rows + [replace(one, checkpoint="full") for one in other] + [replace(one, category="digit") for one in other]
+
+
+@pytest.mark.parametrize("command", ["signals", "position-kl"])
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.5, 0.3, 0.1), "holds"), ((0.5, 0.1, 0.3), "holds"), ((0.2, 0.1, 0.3), "contradicted"),
+        ((0.5, 0.47, 0.1), "undecided"), ((0.3, 0.1, 0.32), "undecided"),
+    ],
+)  # fmt: skip
+def test_early_kl_holds_where_the_first_bin_lies_above_all_others(
+    command: str, values: tuple[float, ...], expected: str
+) -> None:
+    assert verdict("early-kl", command, bins(*values)) == expected
+
+
+def test_bins_that_few_problems_reach_decide_nothing_about_early_kl() -> None:
+    assert verdict("early-kl", "signals", bins(0.5, 0.3, 0.9, problems=(300, 300, 149))) == "holds"
+    assert verdict("early-kl", "signals", bins(0.5, 0.3, 0.9, problems=(300, 300, 150))) == "contradicted"
+    assert verdict("early-kl", "signals", bins(0.5, 0.3, problems=(300, 149))) == "not measured"
+
+
+def test_kl_under_its_noise_floor_decides_nothing_and_is_counted() -> None:
+    rows = [replace(one, under_floor=one.position_low == 10) for one in bins(0.5, 0.3, 0.1)]
+    one = found("early-kl", made("signals", rows))
+    assert one.verdict == "undecided" and "1 of 3 numbers lie under twice their noise floor" in one.sentence
+
+
+def test_rollouts_of_one_length_go_before_all_of_them() -> None:
+    survivors = bins(0.5, 0.3, condition="survivors")
+    assert verdict("early-kl", "position-kl", [*bins(0.1, 0.3), *survivors]) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.9, "holds"), (0.2, "contradicted"), (0.505, "undecided"), (NAN, "undecided")]
+)
+def test_kl_is_concentrated_where_a_tenth_of_the_tokens_holds_more_than_half(share: float, expected: str) -> None:
+    rows = [row("kl_concentration", share, condition="top-10-percent", checkpoint="base", view="fresh")]
+    assert verdict("concentrated-kl", "signals", rows) == expected
+
+
+# Trained students
+
+
+def ratios(label: str, fresh: float, frozen: float | None, low: float = 20.0, **more: Any) -> list[Measurement]:
+    views = {"fresh": fresh, **({} if frozen is None else {"frozen": frozen})}
+    return [
+        row("cascade_ratio", value, 0.05, "all", unit="ratio", view=view, checkpoint=label, position_low=low, **more)
+        for view, value in views.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fresh", "frozen", "expected"),
+    [
+        (0.8, 0.85, "holds"), (1.2, 1.1, "contradicted"), (0.8, 1.1, "undecided"), (0.8, 0.95, "undecided"),
+        (0.8, 0.96, "undecided"), (0.8, None, "undecided"), (NAN, 0.8, "undecided"),
+    ],
+)  # fmt: skip
+def test_the_cascade_holds_where_the_kl_falls_on_fresh_and_on_frozen_rollouts(
+    fresh: float, frozen: float | None, expected: str
+) -> None:
+    rows = [*ratios("prefix-20-seed-0", fresh, frozen), *ratios("full-seed-0", 0.3, 0.3)]
+    assert verdict("cascade", "position-kl", rows) == expected
+
+
+def test_the_cascade_tells_its_seeds_and_full_rollouts_beside_it() -> None:
+    rows = [*ratios("prefix-20-seed-0", 0.8, 0.85), *ratios("full-seed-0", 0.4, 0.6)]
+    one = found("cascade", made("position-kl", rows))
+    assert "from position 20 on" in one.sentence and "One training seed stands behind this" in one.sentence
+    assert "With full rollouts: full-seed-0 0.40 [0.35, 0.45] on its own rollouts" in one.sentence
+    both = [*ratios("prefix-20-seed-0", 0.8, 0.85), *ratios("prefix-20-seed-1", 0.8, 1.0)]
+    several = found("cascade", made("position-kl", both))
+    assert several.verdict == "undecided" and "2 students, each judged by itself." in several.sentence
+
+
+def test_the_cascade_is_asked_of_the_last_checkpoint_of_students_on_a_prefix_alone() -> None:
+    steps = [*ratios("prefix-20-seed-0/step-000025", 1.2, 1.2), *ratios("prefix-20-seed-0/step-000100", 0.8, 0.8)]
+    assert verdict("cascade", "position-kl", [*steps, *ratios("random-20-seed-0", 1.2, 1.2)]) == "holds"
+    unknown = found("cascade", made("position-kl", ratios("ckpt", 0.8, 0.8)))
+    assert unknown.verdict == "undecided" and "None of ckpt is known to be trained on a prefix" in unknown.sentence
+
+
+def test_positions_that_were_trained_are_no_cascade() -> None:
+    one = found("cascade", made("position-kl", ratios("prefix-40-seed-0", 0.8, 0.8, low=20.0)))
+    assert one.verdict == "undecided" and "within what was trained of prefix-40-seed-0 (N = 40)" in one.sentence
+    assert verdict("cascade", "position-kl", ratios("prefix-20-seed-0", 0.8, 0.8, low=20.0)) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"), [(0.05, "holds"), (-0.05, "contradicted"), (0.005, "undecided"), (0.01, "undecided")]
+)
+def test_sub_mode_is_decided_where_the_teacher_has_two_modes(change: float, expected: str) -> None:
+    what, place = "in_teacher_top2to5_change", {"view": "frozen", "checkpoint": "prefix-20-seed-0"}
+    rows = [row(what, change, 0.01, "common, two modes", **place), row(what, -0.2, 0.01, "common", **place)]
+    rows += [replace(one, checkpoint="full-seed-0", value=0.3, low=0.2, high=0.4) for one in rows]
+    one = found("sub-mode", made("submode", rows))
+    assert one.verdict == expected and "over all common tokens by -20.0 points" in one.sentence
+    assert "With full rollouts: +30.0 points [+20.0, +40.0] (full-seed-0)." in one.sentence
+
+
+def lengths(label: str, change: float, reach: float = 2.0, **more: Any) -> list[Measurement]:
+    common = {"view": "fresh", "unit": "tokens"}
+    before = row("response_tokens_mean", 100.0, 3.0, checkpoint="base", **common)
+    return [before, row("response_tokens_mean_change", change, reach, checkpoint=label, **common, **more)]
+
+
+@pytest.mark.parametrize(
+    ("change", "shorter", "longer"),
+    [
+        (-30.0, "holds", "contradicted"), (-0.5, "contradicted", "contradicted"), (30.0, "contradicted", "holds"),
+        (-10.0, "undecided", "contradicted"), (10.0, "contradicted", "undecided"), (NAN, "undecided", "undecided"),
+    ],
+)  # fmt: skip
+def test_less_than_a_tenth_of_a_response_is_no_change_of_length(change: float, shorter: str, longer: str) -> None:
+    assert verdict("shorter-responses", "behaviour", lengths("prefix-20-seed-0", change)) == shorter
+    assert verdict("longer-responses", "behaviour", lengths("full-seed-0", change)) == longer
+
+
+def test_each_claim_on_length_is_asked_of_its_own_students() -> None:
+    assert verdict("longer-responses", "behaviour", lengths("prefix-20-seed-0", 30.0)) == "not measured"
+    assert verdict("shorter-responses", "behaviour", lengths("full-seed-0", -30.0)) == "not measured"
+    cut = found("longer-responses", made("behaviour", lengths("full-seed-0", 30.0, note="3 rollouts were cut off")))
+    assert "(3 rollouts were cut off)" in cut.sentence and "a tenth would be 10.0" in cut.sentence
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, "holds"), (0.0, "contradicted"), (0.5, "undecided")])
+def test_several_boxes_are_those_of_most_responses(share: float, expected: str) -> None:
+    rows = [row("several_boxes_share", share, 0.02, view="fresh", checkpoint="full-seed-0")]
+    rows += [row("several_boxes_share", 0.03, 0.02, view="fresh", checkpoint="base")]
+    assert verdict("several-boxes", "behaviour", rows) == expected
+
+
+# Collapse
+
+
+def gains(*values: float, run: str = "full-seed-0", rule: str = "last_boxed", reach: float = 0.02) -> list[Measurement]:
+    """Of an evaluation: accuracy over the base student at steps 50, 100, ..."""
+    selector = run.split("-")[0]
+    said = {"condition": rule, "answer_rule": rule, "view": "fresh", "selector": selector, "training_seed": 0.0}
+    rows = [row("avg_at_4", 0.5, checkpoint="base", **{**said, "selector": "", "training_seed": NAN})]
+    for place, value in enumerate(values, start=1):
+        step = {"checkpoint": f"{run}/step-{50 * place:06}", "step": 50.0 * place}
+        rows.append(row("avg_at_4_minus_base", value, reach, **said, **step))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.15, 0.1, -0.07), "holds"), ((0.2, 0.04), "holds"), ((0.1, 0.2), "contradicted"), ((0.2, 0.15), "contradicted"),
+        ((0.2, 0.1), "undecided"), ((0.02, -0.2), "undecided"), ((0.2,), "not measured"),
+    ],
+)  # fmt: skip
+def test_a_collapse_loses_more_than_half_of_the_best_gain(values: tuple[float, ...], expected: str) -> None:
+    assert verdict("collapse", "evaluate", gains(*values)) == expected
+
+
+def test_a_collapse_is_asked_of_every_run_on_full_rollouts_and_of_no_other() -> None:
+    other = gains(0.2, -0.1, run="prefix-20-seed-0")
+    assert verdict("collapse", "evaluate", [*gains(0.1, 0.2), *other]) == "contradicted"
+    mixed = [*gains(0.2, 0.0), *gains(0.1, 0.2, run="full-seed-1")]
+    one = found("collapse", made("evaluate", mixed))
+    assert one.verdict == "undecided" and "2 runs, each judged by itself." in one.sentence
+
+
+def test_a_collapse_that_is_one_of_the_answer_rule_says_so() -> None:
+    rows = [*gains(0.2, 0.0), *gains(0.2, 0.19, rule="first_boxed")]
+    one = found("collapse", made("evaluate", rows))
+    assert one.verdict == "holds" and "By another answer rule: first_boxed contradicted." in one.sentence
+    same = [*gains(0.2, 0.0), *gains(0.2, 0.0, rule="first_boxed")]
+    assert "answer rule" not in found("collapse", made("evaluate", same)).sentence
+
+
+def accuracies(*values: float, seed: int = 0, view: str = "validation", arm_name: str = "full") -> list[Measurement]:
+    """Of a sweep: accuracy by step, step 0 first."""
+    place = {"checkpoint": arm_name, "selector": arm_name, "view": view, "training_seed": float(seed), "problems": 100}
+    return [row("accuracy", value, 0.03, step=50.0 * at, **place) for at, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [((0.5, 0.7, 0.5), "holds"), ((0.5, 0.6, 0.7), "contradicted"), ((0.5, 0.7, 0.6), "undecided"),
+     ((0.5, 0.54, 0.4), "undecided"), ((0.5, 0.7), "not measured")],
+)  # fmt: skip
+def test_a_sweep_tells_a_collapse_by_its_accuracies(values: tuple[float, ...], expected: str) -> None:
+    assert verdict("collapse", "sweep rollout-length", accuracies(*values)) == expected
+
+
+def test_every_seed_of_a_sweep_must_collapse_and_the_test_goes_before_the_validation() -> None:
+    fallen, risen = accuracies(0.5, 0.7, 0.5), accuracies(0.5, 0.6, 0.7, seed=1)
+    assert verdict("collapse", "sweep selector", [*fallen, *risen]) == "undecided"
+    assert verdict("collapse", "sweep selector", [*fallen, *accuracies(0.5, 0.7, 0.5, seed=1)]) == "holds"
+    on_test = accuracies(0.5, 0.6, 0.7, view="test")
+    assert verdict("collapse", "sweep selector", [*fallen, *on_test]) == "contradicted"
+
+
+# Sweeps
+
+
+@pytest.mark.parametrize(
+    ("arms", "expected"),
+    [
+        ([arm("prefix-5", 0.05, share=0.1), arm("prefix-20", -0.1, share=0.4)], "holds"),
+        ([arm("prefix-5", -0.05, share=0.1), arm("prefix-20", -0.1, share=0.4)], "contradicted"),
+        ([arm("prefix-5", -0.05, share=0.1), arm("prefix-20", 0.005, share=0.4)], "undecided"),
+        ([arm("prefix-5", 0.05, 0.01, over_seeds=0.06, share=0.1)], "undecided"),
+        ([arm("prefix-5", 0.05, 0.06, over_seeds=0.01, share=0.1)], "undecided"),
+        ([arm("prefix-5", 0.05, over_seeds=NAN, share=0.1)], "undecided"),
+        ([arm("prefix-5", 0.05, share=0.1, p=0.06)], "undecided"),
+        ([arm("prefix-5", 0.05, share=0.1, seeds=1)], "holds"),
+        ([arm("prefix-5", 0.01, share=0.1)], "undecided"),  # touches 0
+        ([arm("prefix-5", -0.05, share=0.1), arm("prefix-60", 0.05, share=0.9)], "contradicted"),
+        ([arm("prefix-60", -0.05, share=0.9)], "undecided"), ([arm("prefix-5", 0.05)], "undecided"),
+        ([arm("random-20", 0.05, share=0.1)], "not measured"),
+    ],
+)  # fmt: skip
+def test_early_stopping_beats_full_rollouts_where_both_intervals_say_so(
+    arms: list[list[Measurement]], expected: str
+) -> None:
+    rows = [one for rows in [*arms, arm("full", 0.0)[:1]] for one in rows]
+    assert verdict("early-stopping-beats-full", "sweep rollout-length", rows) == expected
+
+
+def test_the_best_length_is_told_with_both_intervals_and_what_it_may_reach() -> None:
+    rows = [*arm("prefix-5", -0.05, share=0.1), *arm("prefix-20", -0.005, share=0.4), *arm("prefix-60", 0.0, share=0.9)]
+    one = found("early-stopping-beats-full", made("sweep rollout-length", rows))
+    assert (
+        "Of N = 5 and 20 the best is 20: -0.5 points [-1.5, +0.5] over problems, [-1.5, +0.5] over 3 seeds"
+        in one.sentence
+    )
+    assert (
+        "such an N may reach them" in one.sentence and "more than half of the tokens, 60: +0.0 points" in one.sentence
+    )
+    assert "One training seed" not in one.sentence
+    lone = found("early-stopping-beats-full", made("sweep rollout-length", arm("prefix-5", 0.05, share=0.1, seeds=1)))
+    assert "One training seed stands behind this" in lone.sentence and "over problems" not in lone.sentence
+    assert "It beats them." in lone.sentence
+
+
+def test_of_several_lengths_one_that_is_shown_to_be_better_is_told() -> None:
+    rows = [*arm("prefix-5", 0.05, share=0.1), *arm("prefix-20", 0.06, 0.2, share=0.4)]
+    one = found("early-stopping-beats-full", made("sweep rollout-length", rows))
+    assert one.verdict == "holds" and "the best is 5: +5.0 points" in one.sentence
+
+
+def test_the_last_checkpoint_and_the_reported_answer_rule_count() -> None:
+    last = arm("prefix-5", -0.05, share=0.1)
+    best = [replace(one, view="best", value=0.3, low=0.2, high=0.4) for one in last if one.view == "last"]
+    other = [replace(one, condition="anywhere", value=0.3, low=0.2, high=0.4) for one in last if one.view == "last"]
+    rows = [*last, *other, *best]
+    assert verdict("early-stopping-beats-full", "sweep rollout-length", rows) == "contradicted"
+    only_best = [one for one in [*best, *last] if one.view != "last"]
+    assert verdict("early-stopping-beats-full", "sweep rollout-length", only_best) == "holds"
+
+
+def lengths_of(*full: float, base: float = 0.1) -> list[Measurement]:
+    rows = []
+    for tokens, difference in zip((5, 20, 60), full):
+        rows += arm(f"prefix-{tokens}", difference)
+        rows += [one for one in arm(f"prefix-{tokens}", base, ending="_minus_base") if one.what.endswith("base")]
+    return rows
+
+
+def test_accuracy_peaks_where_a_length_is_above_full_and_above_none() -> None:
+    assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1, 0.05, -0.05)) == "holds"
+    assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1, 0.05, -0.05, base=-0.1)) == "undecided"
+    assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1, -0.05, -0.02)) == "contradicted"
+    undecided = found("peak-between", made("sweep rollout-length", lengths_of(-0.1, -0.05, -0.005)))
+    assert (
+        undecided.verdict == "undecided"
+        and "2 of 3 lie below full rollouts; a peak at the others" in undecided.sentence
+    )
+    assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1)) == "not measured"
+
+
+def selected(
+    prefix: float, *tops: float, reach: float = 0.01, ending: str = "_minus_full", **more: Any
+) -> list[Measurement]:
+    names = ("top-reverse-kl-20", "top-all-three-20")
+    rows = arm("prefix-20", prefix, reach, ending=ending)
+    return rows + [one for name, top in zip(names, tops) for one in arm(name, top, reach, ending=ending, **more)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (selected(0.0, -0.1, -0.2), "holds"), (selected(0.0, 0.1, 0.2), "contradicted"),
+        (selected(0.0, 0.1, 0.005), "contradicted"), (selected(0.0, -0.1, 0.005), "undecided"),
+        (selected(0.0, 0.1, -0.1), "undecided"), (selected(0.0, 0.02), "undecided"), (selected(0.0, 0.03), "contradicted"),
+        (selected(0.0, 0.1, over_seeds=0.1), "undecided"), (selected(0.0, 0.1, seeds=1), "undecided"),
+        (selected(0.0, -0.1, ending="_minus_base"), "holds"), (selected(0.0), "not measured"),
+        ([*arm("top-reverse-kl-20", 0.1)], "not measured"),
+    ],
+)  # fmt: skip
+def test_selectors_are_worse_than_the_prefix_where_no_interval_touches(rows: list[Measurement], expected: str) -> None:
+    assert verdict("selectors-worse", "sweep selector", rows) == expected
+
+
+def test_the_comparison_of_selectors_counts_them_and_says_that_it_is_not_paired() -> None:
+    one = found("selectors-worse", made("sweep selector", selected(0.0, 0.1, 0.2)))
+    assert "Of 2 selectors by KL or entropy 2 lie above the prefix and 0 below." in one.sentence
+    assert "top-all-three-20: +20.0 points" in one.sentence and "prefix-20: +0.0 points" in one.sentence
+    assert "No paired difference of two arms is measured" in one.sentence
+
+
+@pytest.mark.parametrize(("suffix", "expected"), [(-0.1, "holds"), (0.1, "contradicted"), (-0.02, "undecided")])
+def test_the_first_tokens_are_held_against_the_last(suffix: float, expected: str) -> None:
+    assert verdict("first-beats-last", "sweep selector", [*selected(0.0), *arm("suffix-20", suffix)]) == expected
+
+
+@pytest.mark.parametrize(("claim", "selector"), [("falling-weights", "importance"), ("rising-weights", "rising")])
+@pytest.mark.parametrize(("difference", "expected"), [(0.1, "holds"), (-0.1, "contradicted"), (0.0, "undecided")])
+def test_weights_are_held_against_uniform_ones(claim: str, selector: str, difference: float, expected: str) -> None:
+    assert verdict(claim, "sweep selector", arm(selector, difference)) == expected
+    assert verdict(claim, "sweep selector", arm("random-20", difference)) == "not measured"
+
+
+def test_seeds_that_are_all_alike_have_no_interval_and_decide_nothing() -> None:
+    rows = arm("rising", 0.1, over_seeds=NAN)
+    rows = [replace(one, note="the same for every training seed") if one.estimand == SEEDS else one for one in rows]
+    one = found("rising-weights", made("sweep selector", rows))
+    assert one.verdict == "undecided" and "no interval over 3 seeds" in one.sentence
+    assert "The same for every training seed." in one.sentence
+
+
+@pytest.mark.parametrize(
+    ("arms", "expected"),
+    [
+        ([arm("prefix-5", 0.0, share=0.1, seconds=0.2), arm("prefix-20", 0.0, share=0.4, seconds=0.6)], "holds"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=0.2), arm("prefix-20", 0.0, share=0.4, seconds=0.97)], "undecided"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=1.2)], "contradicted"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=1.2), arm("prefix-20", 0.0, share=0.4, seconds=0.5)], "undecided"),
+        ([arm("prefix-60", 0.0, share=0.9, seconds=0.5)], "not measured"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=NAN)], "undecided"),
+    ],
+)  # fmt: skip
+def test_early_stopping_is_cheaper_where_every_step_takes_less_time(
+    arms: list[list[Measurement]], expected: str
+) -> None:
+    assert verdict("cheaper", "sweep rollout-length", [one for rows in arms for one in rows]) == expected
+
+
+def test_how_a_step_was_timed_is_told_with_its_time() -> None:
+    rows = arm("prefix-5", 0.0, share=0.1, seconds=0.2, seeds=1, note="timed beside up to 1 other run")
+    rows = [replace(one, note="timed beside up to 1 other run") if one.unit == "ratio" else one for one in rows]
+    one = found("cheaper", made("sweep rollout-length", rows))
+    assert "N = 5: 0.20 [0.15, 0.25] of the seconds, 0.10 of the sampled tokens" in one.sentence
+    assert "Timed beside up to 1 other run." in one.sentence and "One training seed" in one.sentence
+
+
+# Several runs
+
+
+def test_of_several_runs_the_one_with_the_most_problems_decides() -> None:
+    small = made("prefix-decay", changes(-0.01, -0.02, problems=50), name="small")
+    large = made("prefix-decay", changes(-0.1, -0.2), name="large")
+    for runs in ((small, large), (large, small)):
+        one = found("teacher-decay", *runs)
+        assert one.verdict == "holds" and "(large, 300 problems" in one.sentence and "small" not in one.sentence
+    assert found("teacher-decay", made("prefix-decay", changes(-0.01), name="few"), small).verdict == "undecided"
+
+
+def test_runs_that_say_the_contrary_leave_a_claim_undecided() -> None:
+    falls, rises = (
+        made("prefix-decay", changes(sign * 0.1), name=name) for sign, name in ((-1, "first"), (1, "second"))
+    )
+    one = found("teacher-decay", falls, rises)
+    assert one.verdict == "undecided" and "second by itself says otherwise (contradicted)" in one.sentence
+    assert len(one.evidence) == 2
+
+
+def test_a_run_that_lacks_what_a_claim_asks_is_passed_over() -> None:
+    base_only = made("position-kl", bins(0.5, 0.3), name="base-only")
+    trained = made("position-kl", ratios("prefix-20-seed-0", 0.8, 0.8), name="trained")
+    assert "(trained," in found("cascade", base_only, trained).sentence
+    assert "(base-only," in found("early-kl", trained, base_only).sentence
+    assert verdict("teacher-decay", "signals", changes(-0.1)) == "not measured", "rows of another command"
+
+
+def test_an_empty_table_measures_nothing() -> None:
+    runs = [made(command, []) for command in {command for claim in CLAIMS for command in claim.commands}]
+    assert {one.verdict for one in judge(runs)} == {"not measured"}
+
+
+# The embedded pair
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, Finding]:
+    return {one.claim.name: one for one in judge(found_runs.find([MEASURED]))}
+
+
+def test_the_verdicts_on_the_embedded_pair_are_those_of_its_page(measured: dict[str, Finding]) -> None:
+    assert {name: one.verdict for name, one in measured.items()} == {
+        "own-prefix": "holds", "teacher-decay": "holds", "content": "holds", "early-kl": "contradicted",
+        "concentrated-kl": "holds", "early-stopping-beats-full": "contradicted", "peak-between": "undecided",
+        "cascade": "holds", "selectors-worse": "contradicted", "first-beats-last": "undecided",
+        "falling-weights": "undecided", "rising-weights": "undecided", "sub-mode": "undecided",
+        "collapse": "contradicted", "several-boxes": "contradicted", "shorter-responses": "contradicted",
+        "longer-responses": "contradicted", "cheaper": "undecided",
+    }  # fmt: skip
+
+
+def test_the_numbers_of_its_page_stand_in_the_sentences(measured: dict[str, Finding]) -> None:
+    for name, said in (
+        ("teacher-decay", "-4.2 points [-6.8, -1.8]"), ("teacher-decay", "39 tokens [33, 44]"),
+        ("early-stopping-beats-full", "-11.9 points [-14.3, -9.5] over problems, [-12.4, -11.4] over 3 seeds"),
+        ("cascade", "0.80 [0.74, 0.86] on its own rollouts and 0.85 [0.82, 0.88]"),
+        ("selectors-worse", "Of 10 selectors by KL or entropy 10 lie above the prefix"),
+        ("early-kl", "rollouts of 217 of the 300 problems reach"), ("concentrated-kl", "87.5 % [86.6, 88.4]"),
+    ):  # fmt: skip
+        assert said in measured[name].sentence, measured[name].sentence
+
+
+def test_every_number_of_a_finding_stands_in_its_evidence(measured: dict[str, Finding]) -> None:
+    for name, one in measured.items():
+        numbers = pd.concat([one.evidence[column] for column in ("value", "low", "high")]).abs().dropna()
+        shown = {f"{scale * number:.{digits}f}" for number in numbers for scale in (1, 100) for digits in (0, 1, 2, 3)}
+        for interval in re.findall(r"\[([^\]]+)\]", one.sentence):
+            for end in interval.split(", "):
+                assert end.lstrip("+-") in shown, f"{name}: {end}"
