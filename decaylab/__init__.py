@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from decaylab.notebook import (
         behaviour,
+        catalogue,
         category_kl,
         evaluate,
         figure,
-        figures,
         open_run,
         position_kl,
         prefix_decay,
@@ -38,7 +38,7 @@ __all__ = [
     "category_kl",
     "evaluate",
     "figure",
-    "figures",
+    "catalogue",
     "open_run",
     "position_kl",
     "prefix_decay",

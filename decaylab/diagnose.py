@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper, store, targets, viewed
+from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper, store, students, targets, viewed
 from decaylab.advice import advise
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.categories import CategoryRules
@@ -90,6 +90,7 @@ def diagnose(
                 }
             )
             frame = MEASURES[command](material, _Context(options, setup, rules, folder.path, chosen, plan, grader))
+            frame = students.described(frame, [target.name for target in chosen.checkpoints])
             measurements.write(frame, folder.path / "measurements.parquet")
             if material.viewed:
                 viewed.write(material.viewed, folder.path)

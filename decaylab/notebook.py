@@ -173,14 +173,14 @@ def open_run(path: str | Path) -> Run:
     return Run(run.folder, run.measurements, tuple(run.record.get("notes", ())), told.strip())
 
 
-def figures(*paths: str | Path) -> pd.DataFrame:
+def catalogue(*paths: str | Path) -> pd.DataFrame:
     """Each figure and table of the paper: what it shows, what it needs, and the run among these that has it."""
     runs = found_runs.find(paths) if paths else []
     return gallery.listing(runs)
 
 
 def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "page") -> Figure:
-    """A figure of the paper out of the first of these runs that holds what it needs; `figures` lists them.
+    """A figure of the paper out of the first of these runs that holds what it needs; `catalogue` lists them.
 
     Raises:
         UserError: an unknown figure, or none of the runs holds what it needs.

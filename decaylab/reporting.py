@@ -54,7 +54,8 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             student=runs[0].pair.student,
             teacher=runs[0].pair.teacher,
             problems=_problems(runs),
-            summary=[*told.headline, *told.measured],
+            summary=[*(line for line in told.headline if not told.advice.startswith(line)), told.advice],
+            measured=told.measured,
             numbers=[report.KeyNumber(one.name, one.value, one.note) for one in told.numbers],
             warnings=told.warnings,
             claims=[_finding(one, shown) for one in told.claims],
@@ -65,7 +66,7 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             tokens=_tokens(runs),
             runs=[_run(run) for run in runs],
         )
-    )
+    ).lstrip()
 
 
 def view_page(path: Path, decay: Path | None = None) -> str:
@@ -201,12 +202,18 @@ def _run(run: FoundRun) -> report.RunInfo:
     return report.RunInfo(
         run.name,
         str(record.get("command", run.command)),
-        str(run.folder),
+        _relative(run.folder),
         run.options,
         record.get("versions", {}),
         tuple(record.get("notes", ())),
         models,
     )
+
+
+def _relative(folder: Path) -> str:
+    """A folder as seen from where the command was given; one from elsewhere by its name alone: a report travels."""
+    here, there = Path.cwd(), folder.absolute()
+    return str(there.relative_to(here)) if there.is_relative_to(here) else folder.name
 
 
 def _model(role: str, policy: dict[str, Any]) -> report.ReportModel:

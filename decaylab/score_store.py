@@ -30,7 +30,7 @@ from decaylab.progress import Reporter
 from decaylab.scoring import SHOWN, Rollout, ScoredRollout, Scorer
 from decaylab.token_table import COLUMNS, TokenTable
 
-TOKENS, TOP = "decaylab.tokens/1", "decaylab.top5/1"
+TOKENS, TOP = "decaylab.tokens/1", store.TOP
 PART_TOKENS = 16384
 WORDS = pa.dictionary(pa.int32(), pa.string())
 WHOLE = {

@@ -26,6 +26,7 @@ from decaylab.errors import UserError
 
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
+TOP = "decaylab.top5/1"  # beside scored tokens: the likeliest ids of both policies
 IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
 COMMANDS = ("prefix-decay", "position-kl", "category-kl", "submode", "signals", "behaviour", "evaluate")
 RESULTS = (

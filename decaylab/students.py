@@ -45,9 +45,26 @@ class Student:
 
 def students(run: FoundRun) -> list[Student]:
     """Every trained student of the run's table, in its order."""
-    frame = run.measurements
+    return _of(run.measurements, [str(path) for path in run.options.get("checkpoints") or ()])
+
+
+def described(frame: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
+    """Measurements with what is known of each student's training in the rows that do not say it themselves.
+
+    paths: the checkpoints as they were named.
+    """
+    filled = frame.copy()
+    for one in _of(frame, paths):
+        own = (frame["checkpoint"] == one.label) & (frame["selector"] == "")
+        if one.selector and own.any():
+            filled.loc[own, "selector"] = one.selector
+            filled.loc[own, "rollout_length"] = one.rollout_length
+            filled.loc[own, "training_seed"] = one.seed
+    return filled
+
+
+def _of(frame: pd.DataFrame, paths: Sequence[str]) -> list[Student]:
     rows = frame[~frame["checkpoint"].isin(["", BASE, TEACHER])].drop_duplicates("checkpoint")
-    paths = [str(path) for path in run.options.get("checkpoints") or ()]
     return [_student(str(row["checkpoint"]), row, paths) for _, row in rows.iterrows()]
 
 

@@ -141,7 +141,9 @@ def _headline(
         "measured. This speaks of this pair and these problems, not of the models that the claims were made of."
     )
     for verdict in VERDICTS:
-        names = [one.claim.name for one in findings if one.verdict == verdict and not one.claim.control]
+        names = [
+            one.claim.name.replace("-", " ") for one in findings if one.verdict == verdict and not one.claim.control
+        ]
         lines += [f"{verdict[0].upper()}{verdict[1:]}: {', '.join(names)}."] if names else []
     return tuple(lines)
 

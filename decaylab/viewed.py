@@ -26,7 +26,6 @@ from decaylab.categories import CategoryRules
 from decaylab.errors import UserError
 from decaylab.pieces import token_bytes, token_text
 from decaylab.problems import Problem
-from decaylab.score_store import TOP
 
 ROLLOUTS, TOKENS = "decaylab.viewed-rollouts/1", "decaylab.viewed-tokens/1"
 FILES = ("viewed-rollouts.parquet", "viewed-tokens.parquet")
@@ -141,7 +140,7 @@ def _rollout(checkpoint: str, row: Mapping[str, Any], tokens: int, scenery: Scen
 
 def _tops(path: Path, tokens: pd.DataFrame, tokenizer: Any) -> dict[str, Any]:
     """The likeliest tokens of both policies at each position, as texts with their probabilities."""
-    table = store.read_table(path, TOP).to_pandas()
+    table = store.read_table(path, store.TOP).to_pandas()
     texts: dict[int, str] = {}
     columns: dict[str, Any] = {}
     place = pd.MultiIndex.from_frame(tokens[["rollout_id", "position"]])

@@ -77,6 +77,13 @@ class EndLabel:
     colour: str
 
 
+class Drawn(Figure):
+    """A figure that a notebook shows as it will be printed, whichever backend it has."""
+
+    def _repr_png_(self) -> bytes:
+        return encoded(self, "png", dots_per_inch=150)
+
+
 def context() -> AbstractContextManager[None]:
     """The settings under which figures are drawn and saved, independent of the user's matplotlibrc."""
     settings: dict[Any, Any] = {**dict(mpl.rcParamsDefault), **_RC, "backend": "agg"}
@@ -85,7 +92,7 @@ def context() -> AbstractContextManager[None]:
 
 def new_figure(width: Width, height_inches: float) -> Figure:
     """An empty figure of a print width, on a canvas that needs no display."""
-    figure = Figure(figsize=(WIDTH_INCHES[width], height_inches))
+    figure = Drawn(figsize=(WIDTH_INCHES[width], height_inches))
     FigureCanvasAgg(figure)
     return figure
 

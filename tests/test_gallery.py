@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_the_list_names_each_item_with_its_place_and_what_measures_it() -> None:
 
 
 def test_the_list_says_which_runs_have_it() -> None:
-    listed = pd.read_json(decaylab("figures", MEASURED, "--json").out).set_index(["kind", "name"])
+    listed = pd.DataFrame(json.loads(decaylab("figures", MEASURED, "--json").out)).set_index(["kind", "name"])
     assert listed.run["figure", "n-sweep"] == "rollout-length" and listed.run["figure", "case-study"] == ""
     assert listed.run["table", "position-kl"] == "position-kl, trained-position-kl"
 

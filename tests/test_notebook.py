@@ -43,6 +43,10 @@ def test_importing_decaylab_imports_nothing_heavy_and_offers_every_name() -> Non
         "for name in decaylab.__all__: assert callable(getattr(decaylab, name)), name\n"
         "from decaylab import sweeps, trainer, pair_checks\n"
         "assert callable(decaylab.sweep) and callable(decaylab.train)\n"
+        "import pkgutil\n"
+        "clash = set(decaylab.__all__) & {one.name for one in pkgutil.iter_modules(decaylab.__path__)}\n"
+        "assert not clash, clash\n"
+        "assert 'figures' not in decaylab.__all__\n"  # a package of its own
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -67,7 +71,7 @@ def test_figures_are_matplotlib_figures_and_tables_are_data_frames(decay, kl) ->
 
 
 def test_the_list_of_figures_says_which_run_has_each(decay) -> None:  # type: ignore[no-untyped-def]
-    listed = dl.figures(decay.folder).set_index(["kind", "name"])
+    listed = dl.catalogue(decay.folder).set_index(["kind", "name"])
     assert listed.run["figure", "prefix-decay"] == "decay" and listed.run["figure", "submode"] == ""
     assert listed.run["figure", "mode-seeking"] == "always"
 
@@ -80,7 +84,7 @@ def test_the_token_view_is_shown_in_a_frame_of_its_own(decay, kl, tmp_path: Path
 
 def test_the_report_is_written_and_a_notebook_shows_a_run(decay, kl, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     page = dl.report(decay.folder, kl.folder, out=tmp_path / "report.html")
-    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().startswith("<!DOCTYPE html>")
     assert "<table" in decay._repr_html_()
 
 

@@ -6,10 +6,12 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_runs import made, row
 
-from decaylab.students import Student, last_of_each, students
+from decaylab.measurements import Measurement, to_frame
+from decaylab.students import Student, described, last_of_each, students
 
 
 def of(label: str, *paths: str, **more: float | str) -> Student:
@@ -103,3 +105,19 @@ def test_steps_of_one_run_belong_together_by_its_path() -> None:
     run = made("position-kl", rows, checkpoints=[f"runs/full-seed-0/step-{step:06}" for step in (25, 100, 50)])
     assert [one.label for one in last_of_each(students(run))] == ["step-000100"]
     assert {one.selector for one in students(run)} == {"full"}
+
+
+def test_rows_are_told_how_their_student_was_trained_and_nothing_that_they_say_is_changed(tmp_path: Path) -> None:
+    for name, training in (("esr", {"selector": "prefix", "rollout_length": "20", "seed": 3}), ("theirs", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(json.dumps({"identity": {"training": training}}))
+    own = Measurement("reverse_kl", "all", 0.5, "nats", checkpoint="mine", selector="full", rollout_length=math.inf)
+    rows = [Measurement("reverse_kl", "all", 0.5, "nats", checkpoint=name) for name in ("base", "esr", "theirs")]
+    frame = to_frame([*rows, own])
+    told = described(frame, [str(tmp_path / "esr"), str(tmp_path / "theirs"), "mine"]).set_index("checkpoint")
+    assert tuple(told.loc["esr", ["selector", "rollout_length", "training_seed"]]) == ("prefix", 20.0, 3.0)
+    assert tuple(told.loc["mine", ["selector", "rollout_length"]]) == ("full", math.inf)
+    untold = told.drop(index=["esr", "mine"])
+    assert (untold["selector"] == "").all() and untold["rollout_length"].isna().all()
+    rest = [name for name in frame.columns if name not in ("selector", "rollout_length", "training_seed")]
+    pd.testing.assert_frame_equal(told.reset_index()[rest], frame[rest])

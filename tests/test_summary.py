@@ -61,7 +61,7 @@ def test_the_headline_says_pair_advantage_half_decay_n_and_how_many_claims_hold(
         "ahead of the student by +44.9 points [+39.9, +49.9]. Half of its advantage over the student is gone after 39 tokens",
         "Recommended rollout length: 39 tokens (interval 34 to 44), by the half-decay: the smaller of two lengths.",
         f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 are contradicted",
-        "Holds: teacher-decay.", "Undecided: early-kl.", "Not measured: content, ",
+        "Holds: teacher decay.", "Undecided: early kl.", "Not measured: content, ",
     ):  # fmt: skip
         assert said in text, text
     assert "Contradicted:" not in text and "CONTROL" not in text
