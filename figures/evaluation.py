@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from . import style
+from .colours import looks
 from .curves import PERCENT, Look, accuracy_axis, draw_curve, length_axis
-from .groups import Panel, counts, draw_panels, intervals, looks, series_of
+from .groups import Panel, counts, draw_panels, intervals, series_of
 
 BASE, TEACHER = Look("base student", style.STUDENT, "o", "--"), Look("teacher", style.TEACHER, "p", "--")
 REFERENCES = {"base": BASE, "teacher": TEACHER}
@@ -162,7 +163,7 @@ class _Rows:
         return found | self.references
 
     def bars(self) -> list[Panel]:
-        known = looks(self.levels.checkpoint)
+        known = looks(self.levels)
         named = {what: _printed(what) for what in (self.average, self.majority, *self.passes[1:])}
         rows = self.levels[self.levels.what.isin(named) & self.levels.value.notna()]
         groups = {what: text for what, text in named.items() if what in set(rows.what)}

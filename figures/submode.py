@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from . import style
 from .bins import floor_text
+from .colours import looks
 from .curves import Look
 from .groups import (
     Panel,
@@ -26,7 +27,6 @@ from .groups import (
     counts,
     draw_panels,
     intervals,
-    looks,
     published_sentence,
     published_series,
     series_of,
@@ -92,7 +92,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def panels_of(measurements: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:
     """The panels that the rows allow, lettered."""
-    known = looks(measurements.checkpoint)
+    known = looks(measurements)
     behind = published_series(published.assign(group=published.what)) if published is not None else []
     chosen = ["common"] if len(measurements[measurements.condition == "common"]) else []
     if not chosen or len(known) > 1:
