@@ -1,4 +1,4 @@
-"""The token view in a browser: it shows what is chosen with the table's numbers, by mouse and keyboard, whatever was written."""
+"""The token view in a browser: it shows what is chosen with the table's numbers, by mouse and keyboard, whatever it holds."""
 
 from __future__ import annotations
 
