@@ -1,4 +1,4 @@
-"""The token view in a browser: it shows what is chosen with the table's numbers, by mouse and keyboard, whatever it holds."""
+"""The token view in a browser: it shows what is chosen with the table's numbers, by mouse and by keyboard, whatever is in it."""
 
 from __future__ import annotations
 
@@ -222,6 +222,7 @@ def test_the_verdict_that_filters_may_be_another_checkpoints(view: Page) -> None
     view.select_option("#tv-judged", "full")
     view.check("#tv-filter-right")
     assert view.inner_text("#tv-count") == "1 of 2" and chosen(view) == ("p0", "1")
+    assert "teacher recovered at 2 (2)" in view.inner_text("#tv-filter")  # base alone is continued
 
 
 def test_recovered_and_spoilt_are_those_of_the_chosen_prefix(view: Page) -> None:
@@ -284,6 +285,9 @@ def test_a_new_address_is_followed_and_one_that_names_nothing_says_so(view: Page
     assert "problem p9, sample any" in told and "colour mauve" in told and chosen(view) == ("p1", "1")
     view.click("#tv-next")
     assert view.locator("#tv-notice").text_content() == ""
+    view.evaluate("location.hash = '#problem=p0&sample=1&filter=right'")  # which is wrong: what was asked for is shown
+    view.wait_for_function("document.getElementById('tv-problem').value === 'p0'")
+    assert chosen(view) == ("p0", "1") and view.is_checked("#tv-filter-all")
 
 
 # Colours
@@ -508,6 +512,8 @@ def test_title_and_pair_are_escaped_and_the_page_asks_for_nothing(text: str, sho
         evil not in page_text
         and html.escape(evil, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page_text
     )
+    turned = token_view.page(*shown, title="a\u202eb", pair="c\u202ed")
+    assert "\u202e" not in turned and turned.count("U+202E") > text.count("U+202E") + 2
     assert not re.search(r"(?:src|href)=\"(?!data:,\"|#)", text)
     assert token_view.page(*shown, title="Tokens of a test", pair="student and teacher") == text
 
