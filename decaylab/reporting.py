@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab import found_runs, gallery, store, verdicts, viewed
+from decaylab.claims import RULE
 from decaylab.errors import UserError
 from decaylab.found_runs import FoundRun
 from decaylab.gallery import Entry
@@ -60,6 +61,7 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             warnings=told.warnings,
             claims=[_finding(one, shown) for one in told.claims],
             controls=[_finding(one, shown) for one in told.controls],
+            judging=RULE,
             figures=figures,
             tables=tables,
             missing=[report.Missing(item.title, item.place, item.makes) for item in gallery.missing(runs, FIGURES)],
@@ -187,8 +189,9 @@ def _finding(one: verdicts.Finding, shown: set[str]) -> report.Finding:
     where = (
         claim.figure if claim.figure in shown else next((n for n in sorted(shown) if n.startswith(claim.figure)), "")
     )
-    needs = claim.needs if one.verdict == verdicts.NOT_MEASURED else ""
-    return report.Finding(claim.text, one.verdict, one.sentence, claim.place, needs, where)
+    unknown = one.verdict == verdicts.NOT_MEASURED
+    needs, sentence = (claim.needs, "") if unknown else ("", one.sentence)
+    return report.Finding(claim.text, one.verdict, sentence, claim.place, needs, where, claim.rule)
 
 
 def _run(run: FoundRun) -> report.RunInfo:

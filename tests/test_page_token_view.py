@@ -1,4 +1,4 @@
-"""The token view in a browser: it shows what is chosen with the table's numbers, by mouse and by keyboard, whatever is in it."""
+"""The token view in a browser: it shows what is chosen with the numbers of the table, by mouse and by keyboard."""
 
 from __future__ import annotations
 

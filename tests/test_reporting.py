@@ -38,6 +38,7 @@ def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configurati
     printed = decaylab("report", runs / "decay", "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert printed.code == 0 and f"report: {tmp_path}/report.html" in printed.out
+    assert "How claims are judged" in page and "corrected by Holm" in page
     assert page.startswith("<!DOCTYPE html>") and 'id="token-view"' in page
     for said in ("Summary", "half-decay length", "not measured", "figure-prefix-decay", "figure-case-study"):
         assert said in page, said

@@ -57,7 +57,7 @@ class Finding:
     """What became of a claim, or of a control.
 
     verdict: one of `VERDICTS`. place: where in the paper. shown: the name of the figure or table in this report that shows
-    it. needs: the command that would measure it.
+    it. needs: the command that would measure it. rule: when it holds, when it is contradicted.
     """
 
     claim: str
@@ -66,6 +66,7 @@ class Finding:
     place: str = ""
     needs: str = ""
     shown: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,8 @@ class Embedded:
 class ReportContent:
     """All that a report says.
 
-    summary: paragraphs. measured: what each run measured, a line each. Names of figures and of tables are words of a-z and
-    0-9 joined by hyphens; a figure and a table may share one.
+    summary: paragraphs. measured: what each run measured, a line each. judging: how all claims are judged. Names of figures
+    and of tables are words of a-z and 0-9 joined by hyphens; a figure and a table may share one.
     """
 
     title: str
@@ -152,6 +153,7 @@ class ReportContent:
     warnings: Sequence[str] = ()
     claims: Sequence[Finding] = ()
     controls: Sequence[Finding] = ()
+    judging: str = ""
     figures: Sequence[ReportFigure] = ()
     tables: Sequence[ReportTable] = ()
     missing: Sequence[Missing] = ()
