@@ -131,14 +131,14 @@ def content(**changes: Any) -> ReportContent:
 def hostile() -> ReportContent:
     """A report in which every text that is not a name wants to run."""
     frame = pd.DataFrame({HOSTILE: [HOSTILE, "b"], "n": [1, 2]})
-    finding = Finding(HOSTILE, "holds", HOSTILE, HOSTILE, HOSTILE, "decay")
+    finding = Finding(HOSTILE, "holds", HOSTILE, HOSTILE, HOSTILE, "decay", HOSTILE)
     return ReportContent(
         HOSTILE, HOSTILE, HOSTILE, HOSTILE, [HOSTILE], [KeyNumber(HOSTILE, HOSTILE, HOSTILE)], [HOSTILE], [HOSTILE],
         [finding], [finding],
         [ReportFigure("decay", HOSTILE, svg("&lt;"), HOSTILE, HOSTILE, pd.concat([frame.assign(c=HOSTILE)] * 7))],
         [ReportTable("decay", HOSTILE, frame, {"n": [1, 2]}, HOSTILE)], [Missing(HOSTILE, HOSTILE, HOSTILE)], None,
         [RunInfo(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}, {"decaylab": HOSTILE}, [HOSTILE],
-                 [ReportModel(HOSTILE, HOSTILE, HOSTILE, HOSTILE)], HOSTILE)],
+                 [ReportModel(HOSTILE, HOSTILE, HOSTILE, HOSTILE)], HOSTILE)], HOSTILE,
     )  # fmt: skip
 
 

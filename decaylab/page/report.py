@@ -153,12 +153,12 @@ class ReportContent:
     warnings: Sequence[str] = ()
     claims: Sequence[Finding] = ()
     controls: Sequence[Finding] = ()
-    judging: str = ""
     figures: Sequence[ReportFigure] = ()
     tables: Sequence[ReportTable] = ()
     missing: Sequence[Missing] = ()
     tokens: Embedded | None = None
     runs: Sequence[RunInfo] = ()
+    judging: str = ""
 
 
 def render(content: ReportContent) -> str:
