@@ -47,12 +47,13 @@ check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## sampling, scoring, training and aggregation against what is usual; results go to benchmarks/results/
+bench: $(INSTALLED)  ## sampling, scoring, training, aggregation and pages; results go to benchmarks/results/
 	$(BIN)/python benchmarks/continuations.py --pair abacus
 	$(BIN)/python benchmarks/continuations.py --pair smollm2
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/pages.py
 
 # What docs/embedded-pair.md says of training: 24 arms x 3 seeds, 800 test problems; an hour or two on two cores, resuming.
 TRAINED := runs/experiment/runs

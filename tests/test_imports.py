@@ -157,6 +157,18 @@ def trainer_imports(path: Path) -> set[str]:
     return found
 
 
+PAGES = ("cells", "inlining", "report", "payload", "token_view")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "page").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_a_module_of_the_pages_imports_only_what_lies_below_it(path: Path) -> None:
+    assert imported(path) - {"page"} <= set(ORDER[: ORDER.index("page")])
+    tree = ast.parse(path.read_text())
+    whole = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    own = {name.split(".")[2] for name in whole if name.startswith("decaylab.page.")}
+    assert own <= set(PAGES[: PAGES.index(path.stem)])
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "analyses").glob("[a-z]*.py")), ids=lambda path: path.stem)
 def test_an_analysis_imports_the_library_and_no_other_analysis(path: Path) -> None:
     assert imported(path) <= set(ORDER[: ORDER.index("analyses")])

@@ -630,24 +630,6 @@ def test_what_a_filter_held_on_the_screen_does_not_hold_on_paper(page: Page, tmp
     assert page.evaluate(held, ".sortable th")[0] == "0px" and page.evaluate(held, ".scroll")[1] == "0px"
 
 
-def test_thousands_of_rows_are_sorted_while_a_reader_waits(page: Page, tmp_path: Path) -> None:
-    mixed = np.random.default_rng(0).permutation(4000)
-    frame = pd.DataFrame(
-        {"name": [f"row {i}" for i in mixed], "value": mixed / 7, **{f"c{i}": mixed for i in range(10)}}
-    )
-    page.set_default_timeout(60_000)
-    open_text(
-        page, render(content(tables=[ReportTable("big", "Big", frame)], figures=[], claims=[], controls=[])), tmp_path
-    )
-    page.get_by_role("button", name="value").click()
-    taken = page.evaluate(
-        "() => { const button = document.querySelectorAll('#rows-big thead button')[1];"
-        "const start = performance.now(); button.click(); return performance.now() - start; }"
-    )
-    assert column(page, 0, "rows-big")[:2] == ["row 3999", "row 3998"]
-    assert taken < 1500, taken  # moved one by one they take several seconds
-
-
 def test_numbers_and_configuration_open_and_close_by_keyboard(opened: Page) -> None:
     table, options = opened.locator("#numbers-decay"), opened.locator("dl.pairs").first
     assert not table.is_visible() and not options.is_visible()

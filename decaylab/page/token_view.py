@@ -10,20 +10,16 @@ is put into the page as text, by the scripts beside this file; the page asks the
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from decaylab.page.inlining import ASSETS, asset, inlined, policy
 from decaylab.page.payload import pack
 from decaylab.page.report import visible
 
-ASSETS = Path(__file__).parent
 SCRIPTS = ("view_data.js", "view_state.js", "view.js", "view_details.js")
 
 
@@ -61,8 +57,8 @@ def fragment(
     payload = pack(rollouts, tokens, continuations)
     html = _environment().get_template("view.html.jinja").render(payload=payload, pair=pair, level=heading_level)
     # A block of its own: none of its names is seen by other scripts of the page.
-    script = "\n".join(['"use strict";', "{", *(_asset(name) for name in SCRIPTS), "}"])
-    return Fragment(html, _asset("view.css"), script)
+    script = "\n".join(['"use strict";', "{", *(asset(name) for name in SCRIPTS), "}"])
+    return Fragment(html, asset("view.css"), script)
 
 
 def page(
@@ -89,9 +85,9 @@ def page(
         .render(
             title=title,
             view=Markup(view.html),
-            styles=[_inlined(_asset("page.css"), "style"), _inlined(view.css, "style")],
-            script=_inlined(view.script, "script"),
-            policy=_policy(view.script),
+            styles=[inlined(asset("page.css"), "style"), inlined(view.css, "style")],
+            script=inlined(view.script, "script"),
+            policy=policy([view.script]),
         )
     )
 
@@ -99,23 +95,4 @@ def page(
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, finalize=visible, trim_blocks=True
-    )
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _inlined(text: str, element: str) -> Markup:
-    """Style or script between its tags; both are ours, and neither may end its element."""
-    assert not re.search(rf"</{element}|<!--", text, re.IGNORECASE), f"a {element} holds the end of its element"
-    return Markup(text)
-
-
-def _policy(script: str) -> Markup:
-    """Content security policy: this script by its hash, the page's own styles, nothing else."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return Markup(
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
     )

@@ -62,7 +62,7 @@ function makeControls() {
   byId("filter").append(...filters.map((name) =>
     make("label", {}, make("input", { type: "radio", name: "tv-filter", id: `tv-filter-${name}`, value: name }), "")));
   byId("checkpoints").append(...checkpoints.map((name) =>
-    make("label", {}, make("input", { type: "checkbox", value: name }), " ", make("bdi", {}, shown(name)))));
+    make("label", {}, make("input", { type: "checkbox", value: name }), " ", named(name))));
   options(byId("judged"), checkpoints.map((name) => [name, flat(name)]), state.judged);
   options(byId("prefix"), [[null, "not shown"], ...prefixes.map((k) => [k, `${k} tokens`])], state.prefix);
   options(byId("colour"), Object.entries(COLOURS).map(([key, { name }]) => [key, name]), state.colour);
@@ -104,10 +104,11 @@ const categoryText = (code) => flat(data.categories[code]).replaceAll("_", " ");
 function drawLegend() {
   const scale = SCALES[state.colour];
   const entry = (paint, ...text) => make("li", {}, make("span", { className: `tv-token ${paint}` }, "text"), " ", ...text);
-  const entries = scale ? scale.ranges.map((range, level) => entry(`tv-level-${level}`, `${LEVELS[level]}: ${range}`)) : [];
-  if (scale) entries.push(entry("tv-undefined", "undefined"));
-  if (state.colour === "category") entries.push(...data.categories.map((_, code) => entry(kind(code), categoryText(code))));
-  byId("scale-name").textContent = scale ? `${scale.title}:` : state.colour === "category" ? "Category:" : "Tokens are not coloured.";
+  const paint = (step, level) => (step === "undefined" ? "tv-undefined" : `tv-level-${level}`);
+  const entries = scale ? scale.steps.map((step, level) => entry(paint(step, level), step)) : [];
+  if (state.colour === "category") data.categories.forEach((_, code) => entries.push(entry(kind(code), categoryText(code))));
+  const plain = state.colour === "category" ? "Category:" : "Tokens are not coloured.";
+  byId("scale-name").textContent = scale ? `${scale.title}:` : plain;
   byId("scale").replaceChildren(...entries);
   section.dataset.colour = state.colour;
 }
@@ -119,6 +120,7 @@ function verdictChip(verdict) {
   return make("strong", { className: `tv-verdict tv-${verdict === CORRECT ? "right" : "wrong"}` }, `${symbol} ${words}`);
 }
 
+const named = (text) => make("bdi", {}, shown(text));
 const stopText = (reason) => STOPS[reason] || flat(reason);
 
 function drawQuestion() {
@@ -126,8 +128,8 @@ function drawQuestion() {
   byId("question").replaceChildren(
     heading(0, {}, "Question"),
     make("p", { className: "tv-written", dir: "auto" }, shown(rollout.question, { lines: false })),
-    make("p", {}, "Gold answer: ", make("strong", {}, make("bdi", {}, shown(rollout.answer || "none"))),
-      make("span", { className: "tv-place" }, " · problem ", make("bdi", {}, shown(state.pair.problem)), `, sample ${state.pair.sample}`)),
+    make("p", {}, "Gold answer: ", make("strong", {}, named(rollout.answer || "none")),
+      make("span", { className: "tv-place" }, " · problem ", named(state.pair.problem), `, sample ${state.pair.sample}`)),
   );
 }
 
@@ -139,7 +141,7 @@ function drawColumns() {
 }
 
 function drawColumn(name, rollout) {
-  const title = heading(0, {}, make("bdi", {}, shown(name)));
+  const title = heading(0, {}, named(name));
   if (!rollout) {
     return make("article", {}, title, make("p", {}, "No rollout of this checkpoint was kept for this problem and sample."));
   }
@@ -154,8 +156,10 @@ function drawColumn(name, rollout) {
   columns.push(column);
   const kept = rollout.size < rollout.response_tokens ? `, of which the first ${rollout.size} are kept` : "";
   return make("article", {}, title,
-    make("p", {}, verdictChip(rollout.verdict), `, judged by ${flat(rollout.answer_rule)} · ${rollout.response_tokens} tokens${kept}, ${stopText(rollout.stop_reason)}`),
-    highest(column), rollout.size ? text : make("p", {}, "No token of it was kept."), column.summary, ...drawContinuations(rollout));
+    make("p", {}, verdictChip(rollout.verdict), `, judged by ${flat(rollout.answer_rule)} · `,
+      `${rollout.response_tokens} tokens${kept}, ${stopText(rollout.stop_reason)}`),
+    highest(column), rollout.size ? text : make("p", {}, "No token of it was kept."), column.summary,
+    ...drawContinuations(rollout));
 }
 
 function drawToken(place, at) {
@@ -183,8 +187,10 @@ function highest(column) {
   }
   if (best < 0) return make("p", {}, `No ${SCALES[name].name} is known.`);
   const value = data.read[name](start + best);
-  const number = name === "token_rank" ? String(value) : `${natsText(value)} nats`;
-  const button = make("button", { type: "button", className: "tv-highest" }, `Highest ${SCALES[name].name}: ${number} at token ${best + 1}`);
+  const number = name === "token_rank"
+    ? `Furthest from the teacher's first choice: rank ${value}`
+    : `Highest ${SCALES[name].name}: ${natsText(value)} nats`;
+  const button = make("button", { type: "button", className: "tv-highest" }, `${number} at token ${best + 1}`);
   button.addEventListener("click", () => enter(column, best));
   return make("p", {}, button);
 }
@@ -193,13 +199,17 @@ function drawContinuations(rollout) {
   if (state.prefix === null || rollout.checkpoint !== BASE) return [];
   const found = continued(state, rollout);
   if (!found.length) {
-    const why = rollout.response_tokens <= state.prefix ? "The rollout had ended by then." : "No continuation from there was kept.";
+    const ended = rollout.response_tokens <= state.prefix;
+    const why = ended ? "The rollout had ended by then." : "No continuation from there was kept.";
     return [make("p", { className: "tv-continuation" }, `Teacher after ${state.prefix} tokens: ${why}`)];
   }
-  const what = { recovered: "teacher recovered: the rollout itself is not right", spoilt: "teacher spoilt: the rollout itself is right" };
+  const what = {
+    recovered: " · teacher recovered: the rollout itself is not right",
+    spoilt: " · teacher spoilt: the rollout itself is right",
+  };
   return found.map((one) => make("div", { className: "tv-continuation" },
     heading(1, {}, `What the teacher writes after ${one.prefix_tokens} tokens`),
-    make("p", {}, verdictChip(one.verdict), [what[one.outcome] && ` · ${what[one.outcome]}`, ` · ${stopText(one.stop_reason)}`].filter(Boolean).join("")),
+    make("p", {}, verdictChip(one.verdict), what[one.outcome] || "", ` · ${stopText(one.stop_reason)}`),
     make("div", { className: "tv-text", dir: "auto" }, shown(one.text, { spaces: state.spaces }))));
 }
 

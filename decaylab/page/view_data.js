@@ -52,7 +52,8 @@ async function unpacked() {
   for (const name of statistics) read[name] = (place) => nats(name, place);
   content.rollouts.forEach((rollout) => { rollout.continuations = []; });
   content.continuations.forEach((one) => content.rollouts[one.rollout].continuations.push(one));
-  return { rollouts: content.rollouts, continuations: content.continuations, categories: content.categories, read, likeliest };
+  const { rollouts, continuations, categories } = content;
+  return { rollouts, continuations, categories, read, likeliest };
 }
 
 function fraction(parts) {
@@ -91,7 +92,8 @@ function shown(text, { spaces = false, lines = true } = {}) {
 
 /** A text in one line, for the entries of a list and for what is read aloud. */
 function flat(text) {
-  return Array.from(text.replace(/\s+/gu, " "), (one) => (one !== " " && UNSEEN.test(one) ? `⟨${sign(one)}⟩` : one)).join("");
+  const seen = (one) => (one !== " " && UNSEEN.test(one) ? `⟨${sign(one)}⟩` : one);
+  return Array.from(text.replace(/\s+/gu, " "), seen).join("");
 }
 
 /** A token's text: its bytes where it has none, and its spaces where it is nothing but space. */

@@ -6,17 +6,19 @@ function drawDetails({ rollout }, at) {
   byId("details").dataset.place = place;
   byId("details").replaceChildren(
     described(rollout, at, place),
-    make("div", { className: "tv-numbers" }, numbersOf(place), likeliestTable("Student", "student", place), likeliestTable("Teacher", "teacher", place)),
+    make("div", { className: "tv-numbers" }, numbersOf(place),
+      likeliestTable("Student", "student", place), likeliestTable("Teacher", "teacher", place)),
   );
 }
 
 function described(rollout, at, place) {
   const raw = data.read.raw(place);
-  const bytes = raw ? `bytes ${raw}` : "";
-  const words = [`token ${at + 1} of ${rollout.size} (position ${at})`, `id ${data.read.token_id(place)}`, categoryText(data.read.category(place)), bytes];
+  const text = data.read.text(place);
+  const words = [`token ${at + 1} of ${rollout.size} (position ${at})`, `id ${data.read.token_id(place)}`];
+  words.push(categoryText(data.read.category(place)), raw ? `bytes ${raw}` : "");
   return make("p", { className: "tv-head" },
-    make("bdi", { className: "tv-what" }, data.read.text(place) === "" ? tokenText("", raw) : shown(data.read.text(place), { spaces: true })),
-    ` ${words.filter(Boolean).join(" · ")} · `, make("bdi", {}, shown(rollout.checkpoint)));
+    make("bdi", { className: "tv-what" }, tokenText(text, raw, true)),
+    ` ${words.filter(Boolean).join(" · ")} · `, named(rollout.checkpoint));
 }
 
 function numbersOf(place) {
@@ -65,7 +67,8 @@ function summary(rollout, at) {
   const words = [
     `Token ${at + 1} of ${rollout.size}, ${categoryText(data.read.category(place))}`,
     `reverse KL ${withUnit(data.read.reverse_kl(place))}`,
-    `student ${probabilityOfTaken("student", place)}, teacher ${probabilityOfTaken("teacher", place)}, rank ${data.read.token_rank(place)} under the teacher`,
+    `student ${probabilityOfTaken("student", place)}, teacher ${probabilityOfTaken("teacher", place)}`,
+    `rank ${data.read.token_rank(place)} under the teacher`,
   ];
   if (first) words.push(`teacher's first choice ${flat(first.text)}, ${percentText(first.probability)}`);
   return `${words.join(". ")}.`;
@@ -108,7 +111,8 @@ function arrive() {
 
 async function begin() {
   if (typeof DecompressionStream === "undefined") {
-    byId("notice").textContent = "This browser cannot unpack the token view: it has no DecompressionStream. Any browser of 2023 or later has it.";
+    byId("notice").textContent =
+      "This browser cannot unpack the token view: it has no DecompressionStream. Any browser of 2023 or later has it.";
     return;
   }
   try {

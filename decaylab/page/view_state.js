@@ -10,17 +10,23 @@ const FILTERS = {
   spoilt: "teacher spoilt",
 };
 const EDGES = [0.01, 0.1, 0.5, 2];
-const RANGES = ["below 0.01 nats", "0.01 to 0.1 nats", "0.1 to 0.5 nats", "0.5 to 2 nats", "2 nats and more"];
-const LEVELS = ["next to none", "low", "middling", "high", "very high"];
+const STEPS = [
+  "next to none: below 0.01 nats",
+  "low: 0.01 to 0.1 nats",
+  "middling: 0.1 to 0.5 nats",
+  "high: 0.5 to 2 nats",
+  "very high: 2 nats and more",
+  "undefined",
+];
 const SCALES = {
-  reverse_kl: { name: "reverse KL", title: "Reverse KL of the student from the teacher, in nats", from: EDGES, ranges: RANGES },
-  student_entropy: { name: "student entropy", title: "Entropy of the student, in nats", from: EDGES, ranges: RANGES },
-  teacher_entropy: { name: "teacher entropy", title: "Entropy of the teacher, in nats", from: EDGES, ranges: RANGES },
+  reverse_kl: { name: "reverse KL", title: "Reverse KL of the student from the teacher, in nats", from: EDGES, steps: STEPS },
+  student_entropy: { name: "student entropy", title: "Entropy of the student, in nats", from: EDGES, steps: STEPS },
+  teacher_entropy: { name: "teacher entropy", title: "Entropy of the teacher, in nats", from: EDGES, steps: STEPS },
   token_rank: {
     name: "rank under the teacher",
     title: "Rank of the token under the teacher",
     from: [2, 3, 6, 21],
-    ranges: ["1, the teacher's first choice", "2", "3 to 5", "6 to 20", "21 and beyond"],
+    steps: ["1, the teacher's first choice", "2, its second", "3 to 5", "far: 6 to 20", "very far: 21 and beyond"],
   },
 };
 const COLOURS = { ...SCALES, category: { name: "category" }, nothing: { name: "nothing" } };
