@@ -155,18 +155,18 @@ def _print_list(listing: pd.DataFrame, as_json: bool) -> None:
     if as_json:
         print(json.dumps(listing.to_dict("records")))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    for kind in ("figure", "table"):
+        print(f"{kind}s")
+        for row in listing[listing["kind"] == kind].to_dict("records"):
+            print(f"  {row['name']:<18}{row['title']} ({row['place']})")
+            print(f"  {'':<18}{_source(row)}")
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "what", "in the paper", "here", "measured by"):
-        table.add_column(column, overflow="fold")
-    for row in listing.to_dict("records"):
-        name = f"{row['name']}" if row["kind"] == "figure" else f"{row['name']} (table)"
-        here = row["run"] or ("" if row["runs_given"] == 0 else "no")
-        table.add_row(*(Text(str(one)) for one in (name, row["title"], row["place"], here, row["makes"])))
-    Console().print(table)
+
+def _source(row: dict[str, Any]) -> str:
+    """Which run has it, or what measures it."""
+    if row["run"] == "always":
+        return "needs no run"
+    return f"in {row['run']}" if row["run"] else f"measured by: {row['makes']}"
 
 
 def add(app: typer.Typer) -> None:

@@ -180,7 +180,6 @@ def listing(runs: Sequence[FoundRun]) -> pd.DataFrame:
                 **{name: getattr(item, name) for name in ("kind", "name", "title", "place", "question")},
                 "makes": item.makes or "nothing: it needs no run",
                 "run": here if item.commands else "always",
-                "runs_given": len(runs),
             }
         )
     return pd.DataFrame(rows)

@@ -84,7 +84,8 @@ class _Layout:
         kind = "sidewaystable" if self.sideways else "table"
         notes = ["\\par\\smallskip", *self.notes()] if self.table.footnotes else []
         return [
-            f"\\begin{{{kind}}}{'' if self.sideways else '[t]'}", "\\centering", *_caption(self.table), "\\small", SHRINK,
+            f"\\begin{{{kind}}}{'' if self.sideways else '[t]'}", "\\centering", *_caption(self.table),
+            "\\par\\smallskip\\small", SHRINK,
             f"\\begin{{tabular}}{{{self.spec}}}", "\\toprule", self.header(), "\\midrule", *self.body(), "\\bottomrule",
             "\\end{tabular}}", *notes, f"\\end{{{kind}}}",
         ]  # fmt: skip

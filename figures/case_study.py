@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -22,16 +21,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
-from matplotlib.textpath import text_to_path
 
 from . import bins, style
-from .high_kl_tokens import printable
+from .running_text import PAD, Piece, filled, printed, readable, text_width, wrapped
 
 BLOCK = 100  # tokens at either end
-FONT = "DejaVu Sans"
-PITCH, BOX, PAD = 16.0, 10.5, 1.0  # points from line to line, of a box up, and beside its text
+PITCH, BOX = 16.0, 10.5  # points from line to line, and of a box up
 MARGIN = 24.0  # points left of the text, for positions
 HEADING = 0.26  # inches
 BOLDER = 1.35  # how much wider the title's letters are
@@ -175,71 +171,7 @@ def blocks(tokens: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {f"First {BLOCK} tokens": rows[:BLOCK], f"Last {BLOCK} of {len(rows):,} tokens": rows[-BLOCK:]}
 
 
-# How tokens are written
-
-
-def printed(row: pd.Series[Any]) -> str:
-    """A token's text as `readable`; of one that holds but part of a character the bytes, in angle brackets."""
-    return readable(str(row.token)) if row.token else f"<{row.raw}>"
-
-
-def readable(text: str) -> str:
-    """Spaces as they are, other white space as signs; as codes what the font lacks, and the signs themselves."""
-    signs = {" ": " ", **{sign: f"\\u{ord(sign):04x}" for sign in "\u21b5\u21e5"}}
-    return "".join(signs.get(one) or printable(one) for one in text)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Part of a token, or all of it, on one line; places in points from the left of the text."""
-
-    token: int
-    text: str
-    line: int
-    left: float
-    width: float
-
-
-def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Piece]:
-    """The tokens as running text in lines of so many points, a new one behind ``ends``; no token is cut that fits a line."""
-    pieces: list[Piece] = []
-    line, left = 0, 0.0
-    for token, text in enumerate(texts):
-        for part in re.findall(f"[^{ends}]*{ends}|[^{ends}]+", text) if ends else [text]:
-            for cut in _cut(part, room):
-                width = text_width(cut) + 2 * PAD
-                if left and left + width > room:
-                    line, left = line + 1, 0.0
-                pieces.append(Piece(token, cut, line, left, width))
-                left += width
-            if ends and part.endswith(ends):
-                line, left = line + 1, 0.0
-    return pieces
-
-
-def filled(text: str, room: float, most: int = 100) -> list[str]:
-    """The words of a text in lines of so many points; what goes beyond the most of them is left out, with an ellipsis."""
-    lines: dict[int, str] = {}
-    for piece in wrapped(re.findall(r"\S+ ?", text), room - text_width("\u2026"), ends=""):
-        lines[piece.line] = lines.get(piece.line, "") + piece.text
-    kept = [line.rstrip() for line in lines.values()]
-    return kept if len(kept) <= most else [*kept[: most - 1], f"{kept[most - 1]}\u2026"]
-
-
-def _cut(text: str, room: float) -> Iterator[str]:
-    """Parts that each fit a line."""
-    start = 0
-    for end in range(1, len(text) + 1):
-        if end == len(text) or text_width(text[start : end + 1]) + 2 * PAD > room:
-            yield text[start:end]
-            start = end
-
-
-@lru_cache(maxsize=4096)
-def text_width(text: str) -> float:
-    """Points that a text takes, spaces at its ends included."""
-    font = FontProperties(family=FONT, size=style.SMALL)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
+# How tokens are drawn
 
 
 def _draw_text(axes: Axes, rows: pd.DataFrame, pieces: Sequence[Piece], norm: PowerNorm) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from test_figures import artist, texts
 from test_figures_behaviour import apart_on_the_page
 
-from decaylab.figures import case_study, style
+from decaylab.figures import case_study, running_text, style
 from decaylab.figures.case_study import Case, choose
 
 TOKENS = [  # text, category, KL in nats
@@ -139,12 +139,12 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
     assert [written(figure, position) for position in range(len(TOKENS))] == expected
     assert not any(one.get_parse_math() for one in figure.findobj(lambda one: hasattr(one, "get_parse_math")))
     space, word = (boxes(figure)[position][0].get_width() for position in (1, 0))
-    assert space == pytest.approx(case_study.text_width(" solve") + 2 * case_study.PAD) and space > word
+    assert space == pytest.approx(running_text.text_width(" solve") + 2 * running_text.PAD) and space > word
     (text,) = figure.findobj(lambda one: one.get_gid() == "token.1.text")
     assert text.get_position()[0] == pytest.approx(
-        boxes(figure)[1][0].get_x() + case_study.PAD + case_study.text_width(" ")
+        boxes(figure)[1][0].get_x() + running_text.PAD + running_text.text_width(" ")
     ), "a file may drop a space at the beginning of a text"
-    assert case_study.readable("a\tb\u21b5") == "a\u21e5b\\u21b5", (
+    assert running_text.readable("a\tb\u21b5") == "a\u21e5b\\u21b5", (
         "the sign itself is told apart from what it stands for"
     )
     for said in (case_study.caption(SHORT), texts(figure).replace("\n", " ")):

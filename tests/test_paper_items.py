@@ -14,7 +14,6 @@ from decaylab.paper_items import FIGURES, TABLES, item
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "paper.md").read_text()
-SHARED = ("arms", "bins", "curves", "groups", "style", "students")  # what figures share, and the figures of commands
 OF_COMMANDS = ("behaviour", "category_kl", "signals")
 
 

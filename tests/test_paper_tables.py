@@ -350,6 +350,9 @@ def test_tokens_of_the_highest_kl_are_ranked_and_shown_as_they_are() -> None:
     frame = measured("high-kl-tokens")
     table = build("high-kl-tokens", frame, paper.high_kl_tokens())
     first = frame[frame.what == "token_mean_reverse_kl"].sort_values("value", ascending=False).iloc[0]
+    pd.testing.assert_frame_equal(
+        build("high-kl-tokens", frame.sample(frac=1, random_state=3)).frame, build("high-kl-tokens", frame).frame
+    )
     row = table.frame.iloc[0]
     same(row, "mean_reverse_kl_nats", first, 1.0)
     assert (row.token, row["count"], row["rank"]) == (first.token, first.tokens, 1)
@@ -429,6 +432,16 @@ def test_signs_stand_before_differences_and_not_before_zero() -> None:
     assert [rounded(value, 1, signed=True) for value in (1.25, -1.25, 0.04, -0.04)] == ["+1.3", "-1.3", "0.0", "0.0"]
 
 
+def test_the_dust_of_a_difference_does_not_turn_a_half_down() -> None:
+    assert repr(0.1 - 0.15) == "-0.04999999999999999" and rounded(0.1 - 0.15, 1) == "-0.1"
+
+
+def test_counts_that_never_change_stand_in_the_caption_alone() -> None:
+    alike, varied = (build(name, measured(name)) for name in ("main-results", "prefix-curve"))
+    assert "problems" not in alike.header and "800 problems" in alike.caption
+    assert "problems" in varied.header and "217 to 300 problems" in varied.caption
+
+
 def test_a_number_under_its_noise_floor_is_marked() -> None:
     frame = measured("position-kl").assign(under_floor=True)
     table = build("position-kl", frame)
@@ -485,6 +498,7 @@ def test_markdown_shows_every_token_as_text_and_nothing_else(hostile: PaperTable
             cells.append("".join(child.content for child in token.children or []))
     rows = [cells[start : start + 4] for start in range(0, len(cells), 4)]
     assert [row[1] for row in rows] == list(HOSTILE.values())
+    assert "<" not in to_markdown(hostile) and ">" not in to_markdown(hostile)
     words = [text.replace("\u2423", "").replace("\u21b5", "\\n") for text in HOSTILE.values()]
     assert [row[0] for row in rows] == words, "of words spaces stay spaces"
     assert {row[2] for row in rows} == {"1.50 [1.00, 2.00]"}
