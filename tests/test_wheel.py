@@ -42,6 +42,12 @@ def test_the_wheel_installs_one_import_package_with_the_pair_in_it(wheel: Path) 
         "decaylab/data/abacus/teacher/chat_template.jinja",
         "decaylab/data/abacus/student/tokenizer.json",
         "decaylab/data/abacus/README.md",
+        "decaylab/data/paper/contradictions.csv",
+        *(
+            f"decaylab/page/{name}"
+            for name in ("report.html.jinja", "page.css", "report.js", "view.html.jinja", "view.js")
+        ),
+        "decaylab/page/view_page.html.jinja",
     ):
         assert needed in names
 
@@ -68,3 +74,6 @@ def test_prefix_decay_runs_from_the_installed_wheel_outside_the_checkout(wheel: 
     assert done.returncode == 0, done.stderr
     frame = pd.read_csv(tmp_path / "run" / "measurements.csv")
     assert {"student", "teacher", "student-prefix"} <= set(frame.condition)
+    page = subprocess.run([python, "-m", "decaylab", "report", "run"], cwd=tmp_path, text=True, capture_output=True)
+    assert page.returncode == 0, page.stderr
+    assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
