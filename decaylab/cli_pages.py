@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,7 +163,7 @@ def _print_list(listing: pd.DataFrame, as_json: bool) -> None:
             print(f"  {'':<18}{_source(row)}")
 
 
-def _source(row: dict[str, Any]) -> str:
+def _source(row: Mapping[Hashable, Any]) -> str:
     """Which run has it, or what measures it."""
     if row["run"] == "always":
         return "needs no run"

@@ -54,12 +54,16 @@ class Run:
     advice: str = ""
 
     def figure(self, name: str = "", *, paper: bool = False, width: Width = "page") -> Figure:
-        """A figure of the paper out of this run; without a name the first that it holds. paper: the published numbers too."""
+        """A figure of the paper out of this run; without a name the first one that its command measures.
+
+        paper: the published numbers too.
+        """
         runs = found_runs.find([self.folder])
-        own = [entry for entry in gallery.entries(runs) if entry.run and entry.run.folder == self.folder]
-        if not name and own:
-            return gallery.draw(own[0], published=paper, width=width)[0]
-        return figure(name or "prefix-decay", self.folder, paper=paper, width=width)
+        own = next(run for run in runs if run.folder == self.folder)
+        items = [item for item in paper_items.FIGURES if item.within(own)]
+        item = paper_items.item(name, paper_items.FIGURES) if name else items[0]
+        entry = gallery.demand(item, [own])[0]
+        return gallery.draw(entry, published=paper, width=width)[0]
 
     def view(self, *, decay: str | Path | None = None) -> TokenView:
         """The token view of the rollouts that this run kept to look at."""

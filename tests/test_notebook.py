@@ -70,6 +70,15 @@ def test_figures_are_matplotlib_figures_and_tables_are_data_frames(decay, kl) ->
     assert (table.select_dtypes("number") - 100 * alone).abs().min().min() < 1e-9
 
 
+def test_a_run_draws_first_what_its_command_measures(decay, kl) -> None:  # type: ignore[no-untyped-def]
+    titles = {axes.get_title(loc="left") for axes in kl.figure().axes}
+    assert any("Reverse KL" in title or "entropy" in title for title in titles), titles
+    assert any("open at k" in axes.get_title(loc="left") for axes in decay.figure().axes)
+    assert kl.figure("case-study").get_size_inches()[0] == kl.figure("case-study", width="page").get_size_inches()[0]
+    with pytest.raises(UserError, match="figure submode needs"):
+        kl.figure("submode")
+
+
 def test_the_list_of_figures_says_which_run_has_each(decay) -> None:  # type: ignore[no-untyped-def]
     listed = dl.catalogue(decay.folder).set_index(["kind", "name"])
     assert listed.run["figure", "prefix-decay"] == "decay" and listed.run["figure", "submode"] == ""
