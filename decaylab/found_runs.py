@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,6 +107,17 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
         )
     check_one_pair(runs)
     return runs
+
+
+def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
+    """The runs of a command on the same pair at a folder and below; what cannot be read there is passed over."""
+    found = []
+    for folder in _below(root, DEPTH) if root.is_dir() else ():
+        with suppress(UserError):
+            other = _read(folder)
+            if other.command == command and other.pair.same(run.pair):
+                found.append(other)
+    return found
 
 
 def check_one_pair(runs: Sequence[FoundRun]) -> None:

@@ -90,7 +90,8 @@ def view_page(path: Path, decay: Path | None = None) -> str:
         raise UserError(f"--decay {decay} holds no prefix-decay run; `decaylab prefix-decay` makes one")
     if decay:
         found_runs.check_one_pair([holding[0], *known])
-    rollouts = _rollouts(holding[0], known)
+    near = [] if decay else found_runs.of_same_pair(holding[0], DECAY, Path("runs"))
+    rollouts = _rollouts(holding[0], [*known, *near])
     return token_view.page(
         rollouts.kept.rollouts,
         rollouts.kept.tokens,

@@ -11,7 +11,7 @@ import pytest
 
 from decaylab import measurements
 from decaylab.errors import UserError
-from decaylab.found_runs import Pair, find
+from decaylab.found_runs import Pair, find, of_same_pair
 from decaylab.measurements import Measurement, to_frame
 
 ROWS = to_frame(
@@ -134,3 +134,13 @@ def test_a_record_that_names_no_pair_is_refused(tmp_path: Path) -> None:
     (folder / "run.json").write_text("{}")
     with pytest.raises(UserError, match="does not say which student and teacher"):
         find([folder])
+
+
+def test_runs_of_the_same_pair_are_found_and_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    mine = find([run(tmp_path / "mine")])[0]
+    run(tmp_path / "runs" / "decay", "prefix-decay")
+    run(tmp_path / "runs" / "theirs", "prefix-decay", student="another")
+    run(tmp_path / "runs" / "kl")
+    (run(tmp_path / "runs" / "broken", "prefix-decay") / "run.json").write_text("{")
+    assert [one.folder.name for one in of_same_pair(mine, "prefix-decay", tmp_path / "runs")] == ["decay"]
+    assert of_same_pair(mine, "prefix-decay", tmp_path / "nothing") == []

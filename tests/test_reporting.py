@@ -70,7 +70,10 @@ def test_the_committed_measurements_make_a_report(tmp_path: Path) -> None:
     assert "39 tokens" in text and "contradicted" in text and 'id="token-view"' not in text
 
 
-def test_the_view_stands_alone_with_the_continuations_of_the_run_above_it(runs: Path) -> None:
+def test_the_view_stands_alone_with_the_continuations_of_the_run_above_it(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no other run of the pair stands under runs/
     printed = decaylab("view", runs / "decay")
     page = runs / "decay" / "view.html"
     assert printed.code == 0 and f"token view: {page}" in printed.out
@@ -79,6 +82,9 @@ def test_the_view_stands_alone_with_the_continuations_of_the_run_above_it(runs: 
     assert (runs / "alone.html").stat().st_size < with_continuations
     assert decaylab("view", runs / "decay" / "kl", "--decay", runs / "decay", "--out", runs / "both.html").code == 0
     assert (runs / "both.html").stat().st_size > (runs / "alone.html").stat().st_size
+    (tmp_path / "runs").symlink_to(runs)
+    assert decaylab("view", runs / "decay" / "kl", "--out", runs / "near.html").code == 0
+    assert (runs / "near.html").read_bytes() == (runs / "both.html").read_bytes()
 
 
 def test_what_cannot_be_shown_is_one_line(runs: Path, tmp_path: Path) -> None:
