@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -364,7 +365,10 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line(tmp_path: Path, options: dict[str, Any], told: str) -> None:
-    with mock.patch("importlib.util.find_spec", lambda name: None if name == "tensorboard" else mock.DEFAULT):
+    real = importlib.util.find_spec
+    with mock.patch(
+        "importlib.util.find_spec", lambda name, *more: None if name == "tensorboard" else real(name, *more)
+    ):
         assert refused(tmp_path / "run", **options).startswith(told)
     assert not (tmp_path / "run" / "run.json").exists()
 
