@@ -9,6 +9,7 @@ write(entries(runs), Path("figures"))
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,24 @@ def entries(runs: Sequence[FoundRun], items: Sequence[PaperItem] = FIGURES) -> l
         if not item.commands:
             found.append(Entry(item, None, item.name))
         holding = sources(item, runs)
-        for run in holding:
-            apart = f"-{run.name.replace('/', '-')}" if len(holding) > 1 else ""
-            found.append(Entry(item, run, item.name + apart))
+        found += [Entry(item, run, name) for run, name in zip(holding, _names(item, holding), strict=True)]
     return found
+
+
+def _names(item: PaperItem, runs: Sequence[FoundRun]) -> list[str]:
+    """Of files and of places in a page: the item's, with what the runs are called where there are several.
+
+    Words of a-z and 0-9 joined by hyphens; runs that come to the same words are numbered.
+    """
+    words = [re.sub(r"[^a-z0-9]+", "-", f"{item.name}-{run.name}".lower()).strip("-") for run in runs]
+    names = words if len(runs) > 1 else [item.name] * len(runs)
+    taken: set[str] = set()
+    for place, name in enumerate(names):
+        number = 2
+        while names[place] in taken:
+            names[place], number = f"{name}-{number}", number + 1
+        taken.add(names[place])
+    return names
 
 
 def demand(item: PaperItem, runs: Sequence[FoundRun]) -> list[Entry]:

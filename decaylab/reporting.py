@@ -162,7 +162,7 @@ def _figure(entry: Entry, published: bool) -> report.ReportFigure:
     )
     where = f" ({entry.run.name})" if entry.run else ""
     return report.ReportFigure(
-        _word(entry.name),
+        entry.name,
         entry.item.title + where,
         style.encoded(figure, "svg"),
         caption,
@@ -175,14 +175,7 @@ def _table(entry: Entry, published: bool) -> report.ReportTable:
     table: PaperTable = gallery.table(entry, published=published)
     where = f" ({entry.run.name})" if entry.run else ""
     caption = " ".join([table.caption, *table.footnotes])
-    return report.ReportTable(_word(entry.name), table.title + where, table.text, table.keys, caption)
-
-
-def _word(name: str) -> str:
-    """A name as part of an address."""
-    return "-".join(
-        filter(None, "".join(one if one.isalnum() and one.isascii() else "-" for one in name.lower()).split("-"))
-    )
+    return report.ReportTable(entry.name, table.title + where, table.text, table.keys, caption)
 
 
 def _finding(one: verdicts.Finding, shown: set[str]) -> report.Finding:

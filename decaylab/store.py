@@ -38,6 +38,7 @@ RESULTS = (
         "outcomes.parquet",
         "viewed-rollouts.parquet",
         "viewed-tokens.parquet",
+        "view.html",
         "advice.txt",
     ),
     *(f"{command}.{kind}" for command in COMMANDS for kind in ("png", "svg", "txt")),

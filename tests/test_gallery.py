@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from decaylab import found_runs, gallery, paper_items
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.found_runs import FoundRun
+from decaylab.page import report
 from decaylab.paper_items import FIGURES, TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +37,24 @@ def test_a_figure_is_drawn_from_each_run_that_holds_it_and_named_after_it(runs: 
     names = [one.name for one in gallery.entries(runs)]
     assert {"prefix-decay", "n-sweep", "position-kl-position-kl", "position-kl-trained-position-kl"} <= set(names)
     assert len(set(names)) == len(names)
+
+
+def test_runs_whose_names_come_to_the_same_words_are_numbered(runs: list[FoundRun]) -> None:
+    one = next(run for run in runs if run.command == "submode")
+    called = [replace(one, name=name) for name in ("A/b", "a-b", "\u5b9f\u9a13", "\u8a66\u9a13", "a-b-2")]
+    names = [found.name for found in gallery.entries(called, [paper_items.item("submode", FIGURES)])]
+    assert names == ["submode-a-b", "submode-a-b-2", "submode", "submode-2", "submode-a-b-2-2"]
+    page = reporting_page(called)
+    assert all(f'id="figure-{name}"' in page for name in names)
+
+
+def reporting_page(runs: list[FoundRun]) -> str:
+    """A report of just these figures."""
+    figures = [
+        report.ReportFigure(one.name, one.item.title, b"<svg></svg>", "", "", pd.DataFrame())
+        for one in gallery.entries(runs, [paper_items.item("submode", FIGURES)])
+    ]
+    return report.render(report.ReportContent(title="R", student="s", teacher="t", problems="p", figures=figures))
 
 
 def test_what_no_run_holds_is_missing_and_what_needs_no_run_is_not(runs: list[FoundRun]) -> None:
