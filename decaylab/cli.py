@@ -18,7 +18,7 @@ import typer
 from decaylab import cli_options as option
 from decaylab import cli_pages
 from decaylab.errors import UserError
-from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
+from decaylab.options import ADAPTERS, CONTROLS, ENGINES, MACHINERY, DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
 from decaylab.sweep_options import SweepOptions
 from decaylab.training_options import CHOICES as TRAINING_CHOICES
@@ -34,6 +34,8 @@ CHOICES = {
     "dtype": ("auto", "float32", "bfloat16", "float16"),
     "estimand": ("tokens", "problems"),
     "head": ("model", "float32"),
+    "engine": ENGINES,
+    "adapters": ADAPTERS,
     **TRAINING_CHOICES,
 }
 
@@ -112,6 +114,7 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
         "overwrite",
         "paper",
         "quiet",
+        *MACHINERY,
     ),
 )
 def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
@@ -137,7 +140,7 @@ POSITIONS = ("bins", "survivors", "estimand", "rollout_length")
 TOKENS = ("score_temperature", "head", "batch_tokens", "floor_problems", "view_rollouts")
 SPECIAL = (
     *("share", "second_mode", "cumulative_share", "horizon", "categories", "min_count", "advise", "decay"),
-    "checkpoint_rule",
+    *("checkpoint_rule", "top_ids"),
 )
 
 
@@ -215,6 +218,27 @@ def signals(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     _diagnose("signals", options, as_json=as_json, quiet=quiet)
 
 
+@_command("served-kl", DiagnosticOptions, without=(*_but("bins", "estimand", "top_ids"), "paper"))
+def served_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+    """How far student and teacher disagree, at least: for a teacher that only vLLM can hold. An approximation.
+
+    The student is scored exactly, the teacher by what vLLM tells of it: the probabilities of `--top-ids` ids at each position
+    and of the token that was written, all others being one. From those comes a lower bound of the reverse KL by position, with
+    both policies' masses on the ids behind it. position-kl measures the KL itself; take it wherever both policies fit.
+
+    `decaylab served-kl --teacher Qwen/Qwen3-32B --tensor-parallel 4 --problems math500`
+    """
+    from decaylab import served_kl as served
+    from decaylab import served_tables
+
+    _hush(quiet)
+    result = served.served_kl(options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
+    if as_json:
+        _print_json(result.folder, result.notes, result.measurements)
+    else:
+        served_tables.print_served(result)
+
+
 @_command("behaviour", DiagnosticOptions, without=_but())
 def behaviour(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """What the rollouts are like: length in tokens, natural stops, repetition, several boxes, accuracy by answer rule.
@@ -239,7 +263,7 @@ def evaluate(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     _diagnose("evaluate", options, as_json=as_json, quiet=quiet)
 
 
-@_command("train", TrainOptions, without=("rollouts", "samples", "level", "paper"))
+@_command("train", TrainOptions, without=("rollouts", "samples", "level", "paper", "workers", "ray"))
 def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
     """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector chooses.
 
@@ -271,7 +295,7 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
         training_tables.print_training(result)
 
 
-@_command("sweep", SweepOptions, without=("rollouts", "track"))
+@_command("sweep", SweepOptions, without=("rollouts", "track", "ray"))
 def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
     """Trains several arms over several seeds, evaluates them on the same problems, and compares: rollout-length or selector.
 

@@ -49,7 +49,7 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
 def _kinds() -> dict[str, Any]:
     """The type of every option that a file can hold."""
     kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions), **get_type_hints(SweepOptions)}
-    del kinds["columns"], kinds["said"]
+    del kinds["columns"], kinds["said"], kinds["scores"]
     return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
 
 
@@ -77,9 +77,9 @@ def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-PAIR, TASK, LOSS, TRAINING, MEASURE, SAMPLING, SCORING, RUN = (
-    *("The pair", "The problems", "Where the loss falls", "The training", "The measurement", "Sampling", "Scoring"),
-    "The run",
+PAIR, TASK, LOSS, TRAINING, MEASURE, SAMPLING, ENGINE, SCORING, RUN = (
+    *("The pair", "The problems", "Where the loss falls", "The training", "The measurement", "Sampling", "The engine"),
+    *("Scoring", "The run"),
 )
 
 
@@ -216,6 +216,27 @@ PARAMETERS: dict[str, Any] = {
     "top_k": _option(SAMPLING, "0 is off.", kind=int),
     "seed": _option(SAMPLING, "Of every sample, and of the resampling.", kind=int),
     "batch_rows": _option(SAMPLING, "Most sequences decoded together; also about one part on disk.", kind=int),
+    "engine": _option(
+        ENGINE,
+        "transformers, or vllm (an extra: pip install 'decaylab[vllm]') for models of billions of parameters.",
+        kind=str,
+    ),
+    "adapters": _option(
+        ENGINE, "vllm: an adapter is merged into its base first, or served beside it (up to rank 512).", kind=str
+    ),
+    "tensor_parallel": _option(ENGINE, "vllm: GPUs that share one model.", kind=int),
+    "gpu_memory_share": _option(
+        ENGINE,
+        "vllm: share of each GPU's memory for weights and cache; by default 0.9, in training 0.4.",
+        kind=float | None,
+    ),
+    "workers": _option(
+        ENGINE, "Processes that sample, each with an engine (an extra: pip install 'decaylab[ray]').", kind=int
+    ),
+    "ray": _option(
+        ENGINE,
+        "The workers run in a Ray cluster: auto (the one this machine is in), or HOST:PORT. By default on this machine.",
+    ),
     "score_temperature": _option(
         SCORING, "Of the distributions that are compared; rollouts have their own.", kind=float
     ),
@@ -228,8 +249,8 @@ PARAMETERS: dict[str, Any] = {
     ),
     "view_rollouts": _option(SCORING, "Rollouts whose tokens' top 5 of both policies are kept.", kind=int),
     "cache": _option(SCORING, "Where rollouts and scored tokens are kept for the next command.", kind=str),
+    "top_ids": _option(SCORING, "Ids at each position that the engine tells the teacher's probability of.", kind=int),
     "runs": _option(RUN, "The folder of the training runs, which several sweeps may share; by default under runs/."),
-    "workers": _option(RUN, "Runs at a time, each with its share of the cores.", kind=int),
     "out": _option(RUN, "The folder of results; by default under runs/, named after the pair, or in the run given."),
     "overwrite": _option(RUN, "Throw away what the folder's run holds.", "--overwrite", kind=bool),
     "paper": _option(RUN, "Draw the published numbers behind the measured ones.", "--paper", kind=bool),
@@ -276,6 +297,7 @@ OWN[SweepOptions] = OWN[TrainOptions] | {
     "test_limit": _option(TASK, "Test problems that are asked: the first so many.", kind=int | None),
     "answer_rule": _option(MEASURE, "The rule that is reported first, and that held-out answers are graded by."),
     "seed": _option(SAMPLING, "The first of the seeds.", kind=int),
+    "workers": _option(RUN, "Runs at a time, each with its share of the cores.", kind=int),
     "checkpoint_rule": _option(MEASURE, "Which checkpoints are evaluated: last, best, last,best or every.", kind=str),
     "overwrite": _option(
         RUN,

@@ -29,7 +29,7 @@ class DecayPlan:
     prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
     samples: rollouts for each problem and policy. max_tokens: the budget of prefix and continuation together.
     controls: a subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own.
-    part_rows: a part on disk holds whole problems and about this many sequences.
+    part_rows: a part on disk holds whole problems and about this many sequences. parallel: parts sampled at once.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -38,6 +38,7 @@ class DecayPlan:
     controls: tuple[str, ...]
     sampling: SamplingSettings
     part_rows: int = 256
+    parallel: int = 1
 
     def __post_init__(self) -> None:
         lengths = self.prefix_lengths
@@ -71,7 +72,7 @@ class Collector:
         self.engines = {"student": student, "teacher": teacher}
         self.problems, self.prompts, self.plan = problems, prompts, plan
         self.grade, self.folder, self.reporter = grade, folder, reporter
-        settings = StageSettings(plan.max_tokens, plan.sampling, plan.part_rows)
+        settings = StageSettings(plan.max_tokens, plan.sampling, plan.part_rows, plan.parallel)
         self.stages = Stages(self.engines, settings, grade, answer_rules, folder, reporter)
         self.hand_over = HandOver(student.policy, teacher.policy)
         self.tables: list[pa.Table] = []

@@ -20,11 +20,13 @@ from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper
 from decaylab.advice import advise
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.categories import CategoryRules
+from decaylab.engine_spec import engine_record
+from decaylab.engines import Engines
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.identity import versions
 from decaylab.noise_floor import with_noise_floor
-from decaylab.options import ANSWER_RULES, DiagnosticOptions
+from decaylab.options import ANSWER_RULES, MACHINERY, DiagnosticOptions
 from decaylab.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.progress import Reporter
 from decaylab.study import Material, Study
@@ -33,7 +35,7 @@ from decaylab.token_table import Scored
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
 COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts", "checkpoint_rule")
-NOT_IDENTITY = ("out", "overwrite", "paper", "said", *COMPUTED)
+NOT_IDENTITY = ("out", "overwrite", "paper", "said", "scores", "top_ids", "device", *COMPUTED, *MACHINERY)
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
 EVERY = 10**9
 NO_PLAN = checkpoint_rules.Plan((), {})
@@ -66,17 +68,17 @@ def diagnose(
     reporter = reporter or Reporter(quiet=True)
     plan = checkpoint_rules.plan(options.checkpoints, options.checkpoint_rule) if command == "evaluate" else NO_PLAN
     chosen = _targets(options, plan)
-    options = chosen.options.resolved()
+    options = replace(chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact")
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
     _check_rollouts(command, options)
     decay_run = decay_runs.find(options) if options.advise else None
     folder = store.RunFolder(_out(command, options, chosen))
-    with Grader(workers=GRADING_WORKERS) as grader:
-        setup = prepare(options, grader)
+    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+        setup = prepare(options, grader, engines.device)
         decay = decay_runs.read(decay_run, setup)
         with folder.lock():
             folder.open(_record(command, setup, chosen, spoken), overwrite=options.overwrite)
-            material = Study(setup, chosen, grader, reporter, rules).gather(
+            material = Study(setup, chosen, grader, reporter, rules, engines).gather(
                 tokens=command not in ON_ROLLOUTS, rollouts=command in (*ON_ROLLOUTS, "submode")
             )
             notes = (*setup.notes, *plan.notes, *material.notes)
@@ -143,6 +145,7 @@ def _record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targe
             "options": configuration,
             **{role: asdict(policy.identity) for role, policy in pair.items()},
             "precision": {role: policy.precision for role, policy in pair.items()},
+            "engine": engine_record(setup.options),
             "problems": {
                 "name": setup.problem_set.name,
                 "version": setup.problem_set.version,

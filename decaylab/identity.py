@@ -22,7 +22,19 @@ HASHED_FILES = (  # beside weights and templates
     "vocab.json",
     "merges.txt",
 )
-VERSIONED = ("decaylab", "torch", "transformers", "tokenizers", "numpy", "scipy", "pyarrow", "math-verify", "peft")
+VERSIONED = (
+    "decaylab",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "math-verify",
+    "peft",
+    "vllm",
+    "ray",
+)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
 LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
+ENGINES = ("transformers", "vllm")
+ADAPTERS = ("merged", "served")
+MACHINERY = ("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
+"""Options of how sampling is run. A record holds them apart from what is measured; see `engines.engine_record`."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class PairOptions:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
     batch_rows: int = 256
+    engine: Literal["transformers", "vllm"] = "transformers"
+    adapters: Literal["merged", "served"] = "merged"
+    tensor_parallel: int = 1
+    gpu_memory_share: float | None = None
+    workers: int = 1
+    ray: str | None = None
     trust_remote_code: bool = False
     out: str | None = None
     overwrite: bool = False
@@ -61,6 +71,15 @@ class PairOptions:
     def of_embedded_pair(self) -> bool:
         """Whether both policies are those that ship with decaylab."""
         return (self.teacher, self.student) == (EMBEDDED_TEACHER, EMBEDDED_STUDENT)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether Ray's workers sample, and not this process."""
+        return self.workers > 1 or self.ray is not None
+
+    def needs_weights(self, role: str) -> bool:
+        """Whether the weights of student or teacher are needed in this process: an engine elsewhere loads its own."""
+        return self.engine == "transformers" and not self.has_workers
 
     def with_pair(self) -> Self:
         """The same with both policies, the problems and the budget chosen."""
@@ -84,6 +103,12 @@ class PairOptions:
             raise UserError(f"--limit must be at least 1, got {self.limit}; leave it out to take every problem")
         if self.batch_rows < 1:
             raise UserError(f"--batch-rows must be at least 1, got {self.batch_rows}")
+        for name in ("workers", "tensor_parallel"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.gpu_memory_share is not None and not 0 < self.gpu_memory_share <= 1:
+            raise UserError(f"--gpu-memory-share must lie above 0 and not above 1, got {self.gpu_memory_share}")
+        self._check_engine()
         if not 0 < self.level < 1:
             raise UserError(f"--level must lie between 0 and 1, got {self.level}")
         if not 0 <= self.seed < 2**63:
@@ -97,6 +122,20 @@ class PairOptions:
         if self.top_k < 0:
             raise UserError(f"--top-k must be at least 0 (0 is off), got {self.top_k}")
         _check_device(self.device)
+
+    def _check_engine(self) -> None:
+        """Raises UserError where an option of an engine was given to another one."""
+        if self.engine not in ENGINES:
+            raise UserError(f"--engine must be one of {', '.join(ENGINES)}, got {self.engine}")
+        if self.adapters not in ADAPTERS:
+            raise UserError(f"--adapters must be one of {', '.join(ADAPTERS)}, got {self.adapters}")
+        if self.engine == "vllm":
+            return
+        for name, unset in (("tensor_parallel", 1), ("gpu_memory_share", None), ("adapters", "merged")):
+            if getattr(self, name) != unset:
+                raise UserError(
+                    f"--{name.replace('_', '-')} has no meaning for --engine transformers; say --engine vllm"
+                )
 
     def folder_name(self, command: str, *more: str) -> str:
         """COMMAND-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
@@ -166,6 +205,7 @@ class DiagnosticOptions(PairOptions):
     score_temperature: of the distributions that are compared. floor_problems: problems scored a second time.
     share: of the tokens that count as highest-KL. cumulative_share: of the KL, where N is read off.
     checkpoint_rule: of a run's checkpoints those that are evaluated: every, last, best or last,best.
+    scores: of tokens, as the command wants them: exact; of a teacher that an engine serves; or none. top_ids: of the second.
     said: options that were given, though they may say what is the default: no checkpoint knows better.
     """
 
@@ -189,10 +229,15 @@ class DiagnosticOptions(PairOptions):
     decay: str | None = None
     checkpoint_rule: str = "every"
     cache: str = "runs/cache"
+    scores: Literal["exact", "served", "none"] = "exact"
+    top_ids: int = 64
     said: frozenset[str] = frozenset()
 
     needs_student = True
     unshared = "a rollout that holds one is scored up to it and counted"
+
+    def needs_weights(self, role: str) -> bool:
+        return self.scores == "exact" or (self.scores == "served" and role == "student") or super().needs_weights(role)
 
     def resolved(self) -> DiagnosticOptions:
         """The same with every open choice made, the pair known.
@@ -213,7 +258,7 @@ class DiagnosticOptions(PairOptions):
         bins = self.bins or (0,)
         if bins[0] != 0 or any(a >= b for a, b in zip(bins, bins[1:])):
             raise UserError(f"--bins must begin with 0 and increase, got {','.join(map(str, bins))}")
-        for name in ("rollout_length", "survivors", "batch_tokens", "horizon", "min_count"):
+        for name in ("rollout_length", "survivors", "batch_tokens", "horizon", "min_count", "top_ids"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")

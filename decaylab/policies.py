@@ -44,6 +44,13 @@ class LoadSettings:
     prompt_format: PromptFormat = "chat"
     thinking: Thinking = "off"
 
+    @property
+    def place(self) -> str:
+        """The device, with auto decided: the GPU where there is one."""
+        import torch
+
+        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
 
 class Policy:
     """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only `prompt_ids` adds any."""
@@ -57,6 +64,7 @@ class Policy:
         settings: LoadSettings = LoadSettings(),
     ) -> None:
         self.name, self.model, self.tokenizer, self.identity, self.settings = name, model, tokenizer, identity, settings
+        self.config: Any = model.config if model is not None else None
         if settings.prompt_format == "chat" and not tokenizer.chat_template:
             raise UserError(
                 f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in plain text "
@@ -83,7 +91,7 @@ class Policy:
         LongRoPE chooses its frequencies by the longest row of a batch, so that a long rollout would change what is read in a
         short one beside it: such a model counts up to where the choice changes.
         """
-        config = self.model.config.get_text_config() if self.model is not None else None
+        config = self.config.get_text_config() if self.config is not None else None
         length = int(getattr(config, "max_position_embeddings", None) or 10**9)
         rope = getattr(config, "rope_parameters", None) or {}
         if rope.get("rope_type") != "longrope":
@@ -232,7 +240,7 @@ def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrain
 
     if isinstance(path, Path):
         _require_safetensors(name, path)
-    device = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    device = settings.place
     # A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and coarser.
     auto = "auto" if device.startswith("cuda") else torch.float32
     dtype = auto if settings.dtype == "auto" else getattr(torch, settings.dtype)

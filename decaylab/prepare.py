@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
-from decaylab import external, policies
+from decaylab import external, policies, served_policies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.options import DiagnosticOptions, Options
@@ -40,8 +40,11 @@ class Setup(Generic[Chosen]):
         return (*self.problem_notes, *self.pair_notes)
 
 
-def prepare(options: Chosen, grader: Grader) -> Setup[Chosen]:
-    """Loads problems and policies, and checks that they fit together."""
+def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup[Chosen]:
+    """Loads problems and policies, and checks that they fit together.
+
+    device: where the policies are, as `policies.LoadSettings` names it; by default the options' own.
+    """
     for name in (str(options.teacher), *(() if options.rollouts else (str(options.student),))):
         policies.resolve(name)  # a misspelt name is told before anything is fetched
     theirs = external.read(Path(options.rollouts)) if options.rollouts else None
@@ -55,20 +58,36 @@ def prepare(options: Chosen, grader: Grader) -> Setup[Chosen]:
         if len(known) < len(listed):
             notes += (f"{len(listed) - len(known)} problems of {options.rollouts} are not asked, left out",)
         asked = known
-    teacher = policies.load(str(options.teacher), load_settings(options, options.teacher_revision))
-    needs_student = theirs is None or options.needs_student
-    student_name = str(options.student)
-    load = policies.load if needs_student else policies.load_tokenizer_only
-    student = load(student_name, load_settings(options, options.student_revision))
+    teacher = _load(options, "teacher", device)
+    student = (
+        _load(options, "student", device)
+        if theirs is None or options.needs_student
+        else policies.load_tokenizer_only(
+            str(options.student), load_settings(options, options.student_revision, device)
+        )
+    )
     prompts = prompts_of(options, student, teacher, asked, problem_set.instruction)
     setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
     return dataclasses.replace(setup, pair_notes=fit(setup))
 
 
-def load_settings(options: Chosen, revision: str | None) -> LoadSettings:
+def _load(options: Chosen, role: Literal["student", "teacher"], device: str | None) -> Policy:
+    """A policy of the pair: with its weights where they are needed in this process."""
+    name, revision = getattr(options, role), getattr(options, f"{role}_revision")
+    load = policies.load if options.needs_weights(role) else served_policies.serve
+    return load(str(name), load_settings(options, revision, device))
+
+
+def load_settings(options: Chosen, revision: str | None, device: str | None = None) -> LoadSettings:
     return LoadSettings(
-        options.dtype, options.device, revision, options.trust_remote_code, options.prompt_format, options.thinking
+        *(options.dtype, device or options.device, revision, options.trust_remote_code),
+        *(options.prompt_format, options.thinking),
     )
+
+
+def longest_context(setup: Setup[Chosen], role: str) -> int:
+    """Positions of a policy's longest prompt and of the budget behind it, in tokens."""
+    return max(len(ids) for ids in setup.prompts[role].values()) + int(setup.options.max_tokens or 0)
 
 
 def _problem_set(options: Chosen, theirs: external.ExternalRollouts | None) -> ProblemSet:
@@ -130,8 +149,8 @@ def fit(setup: Setup[Chosen]) -> tuple[str, ...]:
     """Checks the budget against both contexts; says what the vocabularies do not share."""
     budget = int(setup.options.max_tokens or 0)
     for role, policy in (("student", setup.student), ("teacher", setup.teacher)):
-        longest = max(len(ids) for ids in setup.prompts[role].values())
-        if policy.model is not None and longest + budget > policy.context_length:
+        longest = longest_context(setup, role) - budget
+        if longest + budget > policy.context_length:
             raise UserError(
                 f"--max-tokens {budget} with a prompt of {longest} tokens goes beyond the context of the {role} "
                 f"{policy.name}, {policy.context_length} tokens; at most {policy.context_length - longest} fit"

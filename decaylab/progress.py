@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,16 +19,21 @@ from rich.progress import (
 
 
 class StageProgress:
-    """Counts tokens and finished sequences (or what else the unit is) of one stage; what was read from disk apart."""
+    """Counts tokens and finished sequences (or what else the unit is) of one stage; what was read from disk apart.
+
+    Several threads may count at once.
+    """
 
     def __init__(self, bar: Progress | None, name: str, total: int, unit: str = "sequences") -> None:
         self.tokens, self.finished, self.skipped, self.started = 0, 0, 0, time.monotonic()
         self._bar, self.unit, self._told = bar, unit, ""
+        self._counting = threading.Lock()
         self._task = bar.add_task(name, total=total, rate="") if bar else None
 
     def advance(self, tokens: int, finished: int) -> None:
-        self.tokens += tokens
-        self.finished += finished
+        with self._counting:
+            self.tokens += tokens
+            self.finished += finished
         if self._bar is not None and self._task is not None:
             rate = f"{self.rate:,.0f} tokens/s" if self.tokens else ""
             self._bar.update(self._task, advance=finished, rate=f"{self._told}{rate}")

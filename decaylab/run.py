@@ -12,15 +12,16 @@ import pyarrow as pa
 from decaylab import external, measurements, paper, store
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.collect import Collector, DecayPlan
+from decaylab.engine_spec import engine_record
+from decaylab.engines import Engines
 from decaylab.grading import Grader
 from decaylab.identity import versions
-from decaylab.options import ANSWER_RULES, Options
+from decaylab.options import ANSWER_RULES, MACHINERY, Options
 from decaylab.policies import Policy
-from decaylab.prepare import GRADING_WORKERS, Setup, prepare
+from decaylab.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
-from decaylab.transformers_engine import TransformersEngine
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def prefix_decay(
     reporter = reporter or Reporter(quiet=True)
     options = options.resolved()
     folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
-    with Grader(workers=GRADING_WORKERS) as grader:
-        setup = prepare(options, grader)
+    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+        setup = prepare(options, grader, engines.device)
         with folder.lock():
             folder.open(_record(setup, command), overwrite=options.overwrite)
             folder.write_problems([asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems])
@@ -57,7 +58,7 @@ def prefix_decay(
                 reporter.note(
                     f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)"
                 )
-            collector = _collector(setup, grader, folder, reporter)
+            collector = _collector(setup, engines, grader, folder, reporter)
             student_rollouts = _external_table(setup, collector) if setup.external else None
             rollouts = collector.collect(student_rollouts)
             notes = (*setup.notes, *_afterwards(rollouts, setup))
@@ -70,7 +71,7 @@ def prefix_decay(
 def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be resumed."""
     configuration = asdict(setup.options)
-    for name in ("out", "overwrite", "paper", "level", "answer_rule"):
+    for name in ("out", "overwrite", "paper", "level", "answer_rule", "device", *MACHINERY):
         configuration.pop(name)
     problem_set = setup.problem_set
     identity = {
@@ -89,6 +90,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
         "precision": {
             role: policy.precision for role, policy in (("student", setup.student), ("teacher", setup.teacher))
         },
+        "engine": engine_record(setup.options),
     }
     return {
         "command": command,
@@ -112,7 +114,9 @@ def _answer_rule(setup: Setup[Options]) -> str:
     return setup.options.answer_rule or setup.problem_set.answer_rule
 
 
-def _collector(setup: Setup[Options], grader: Grader, folder: store.RunFolder, reporter: Reporter) -> Collector:
+def _collector(
+    setup: Setup[Options], engines: Engines, grader: Grader, folder: store.RunFolder, reporter: Reporter
+) -> Collector:
     options = setup.options
     plan = DecayPlan(
         options.prefix_lengths or (0,),
@@ -121,13 +125,11 @@ def _collector(setup: Setup[Options], grader: Grader, folder: store.RunFolder, r
         options.controls,
         SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed),
         part_rows=options.batch_rows,
+        parallel=engines.parallel,
     )
-    teacher = TransformersEngine(setup.teacher, batch_rows=options.batch_rows, on_warning=reporter.note)
-    student = (
-        TransformersEngine(setup.student, batch_rows=options.batch_rows, on_warning=reporter.note)
-        if setup.student.model is not None
-        else _Reader(setup.student)
-    )
+    teacher = engines.of(setup.teacher, longest_context(setup, "teacher"))
+    samples = setup.external is None or options.needs_student
+    student = engines.of(setup.student, longest_context(setup, "student")) if samples else _Reader(setup.student)
 
     def grade(responses: Any, answers: Any) -> dict[str, list[str]]:
         return {

@@ -5,7 +5,8 @@ Engines sample, a grading function judges, a run folder keeps; none of them is k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -14,8 +15,8 @@ import pyarrow as pa
 
 from decaylab import store
 from decaylab.problems import Problem
-from decaylab.progress import Reporter
-from decaylab.sampling import Engine, Request, SamplingSettings
+from decaylab.progress import Reporter, StageProgress
+from decaylab.sampling import Engine, Request, Response, SamplingSettings
 
 Grade = Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]]
 """Responses and gold answers in; one verdict a response for each answer rule out."""
@@ -26,12 +27,13 @@ class StageSettings:
     """How every stage of a run is sampled.
 
     max_tokens: the budget of prefix and continuation together. part_rows: a part on disk holds whole problems and about
-    this many sequences.
+    this many sequences. parallel: parts that the engines sample at once.
     """
 
     max_tokens: int
     sampling: SamplingSettings
     part_rows: int = 256
+    parallel: int = 1
 
 
 @dataclass(frozen=True)
@@ -94,19 +96,36 @@ class Stages:
 
         One that holds other rollouts, since parts were cut at another size, is sampled again.
         """
-        tables = []
+        parts, tables = _parts(pending, self.settings.part_rows), dict[int, pa.Table]()
         with self.reporter.stage(title or name, len(pending)) as progress:
-            for number, part in enumerate(_parts(pending, self.settings.part_rows)):
+            for number, part in enumerate(parts):
                 table = self.folder.read_part(name, number)
-                if table is None or table["rollout_id"].to_pylist() != [one.rollout_id for one in part]:
-                    requests = [one.request for one in part]
-                    responses = self.engines[role].sample(requests, self.settings.sampling, progress.advance)
-                    table = self._table(part, role, responses)
-                    self.folder.write_part(name, number, table)
-                else:
+                if table is not None and table["rollout_id"].to_pylist() == [one.rollout_id for one in part]:
+                    tables[number] = table
                     progress.skip(len(part))
-                tables.append(table)
-        return pa.concat_tables(tables) if tables else self.schema.empty_table()
+            missing = [number for number in range(len(parts)) if number not in tables]
+            for number, responses in self._sampled(role, {number: parts[number] for number in missing}, progress):
+                tables[number] = self._table(parts[number], role, responses)
+                self.folder.write_part(name, number, tables[number])
+        return pa.concat_tables(tables[number] for number in range(len(parts))) if parts else self.schema.empty_table()
+
+    def _sampled(
+        self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress
+    ) -> Iterator[tuple[int, list[Response]]]:
+        """The responses of each part, in whatever order parts end; each is sampled by itself, so the order changes none."""
+        engine, sampling = self.engines[role], self.settings.sampling
+        requests = {number: [one.request for one in part] for number, part in parts.items()}
+        if self.settings.parallel == 1:
+            for number, asked in requests.items():
+                yield number, engine.sample(asked, sampling, progress.advance)
+            return
+        pool = ThreadPoolExecutor(self.settings.parallel)
+        try:
+            tasks = {pool.submit(engine.sample, asked, sampling, progress.advance): n for n, asked in requests.items()}
+            for task in as_completed(tasks):
+                yield tasks[task], task.result()
+        finally:  # without waiting: after Ctrl-C, threads at work end when their workers do
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _table(self, part: list[Pending], role: str, responses: Sequence[Any]) -> pa.Table:
         engine, sampling = self.engines[role], self.settings.sampling

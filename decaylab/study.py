@@ -18,21 +18,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from decaylab import external, policies, score_store, store, viewed
+from decaylab import external, policies, score_store, served_policies, store, viewed
 from decaylab.categories import CategoryRules
+from decaylab.engine_spec import engine_record
+from decaylab.engines import Engines
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.identity import versions
 from decaylab.options import ANSWER_RULES, DiagnosticOptions
 from decaylab.policies import Policy, wider_than
-from decaylab.prepare import Setup, load_settings
+from decaylab.prepare import Setup, load_settings, longest_context
 from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Rollout, Scorer, ScoringSettings
 from decaylab.stages import Stages, StageSettings
 from decaylab.targets import BASE, TEACHER, Target, Targets, check_same_base
 from decaylab.token_table import Scored
-from decaylab.transformers_engine import TransformersEngine
 from decaylab.vocabularies import share_vocabulary
 
 BATCHES_A_PART = 4  # at least, so that large batches are not cut short by the parts on disk
@@ -61,8 +62,10 @@ class Study:
         grader: Grader,
         reporter: Reporter,
         rules: CategoryRules,
+        engines: Engines,
     ) -> None:
         """rules: the categories that viewed tokens are told by."""
+        self.engines = engines
         self.setup, self.targets, self.grader, self.reporter, self.rules = setup, targets, grader, reporter, rules
         self.options, self.cache = setup.options, Path(setup.options.cache).expanduser()
         problem_ids = [problem.problem_id for problem in setup.problems]
@@ -107,7 +110,8 @@ class Study:
         # A hub revision is that of the student; a local adapter finds its base there.
         local = isinstance(policies.resolve(target.name), Path)
         revision = self.options.student_revision if local else None
-        policy = policies.load(target.name, load_settings(self.options, revision))
+        load = policies.load if self.options.needs_weights("student") else served_policies.serve
+        policy = load(target.name, load_settings(self.options, revision, self.engines.device))
         check_same_base(policy, self.setup.student)
         return policy
 
@@ -172,6 +176,7 @@ class Study:
             "samples": options.samples,
             "max_tokens": options.max_tokens,
             "end_ids": sorted(policy.end_ids),
+            "engine": engine_record(options),
             "graded": {"rules": list(ANSWER_RULES), "math-verify": versions()["math-verify"]},
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
@@ -184,11 +189,15 @@ class Study:
             folder.open({"identity": identity})
             if (finished := folder.read_rollouts()) is not None:
                 return finished
-            engine = TransformersEngine(policy, batch_rows=options.batch_rows, on_warning=self.reporter.note)
-            settings = StageSettings(int(options.max_tokens or 0), sampling, options.batch_rows)
+            engine = self.engines.of(policy, longest_context(self.setup, role))
+            settings = StageSettings(
+                int(options.max_tokens or 0), sampling, options.batch_rows, parallel=self.engines.parallel
+            )
             stages = Stages({role: engine}, settings, self._grade, ANSWER_RULES, folder, self.reporter)
             name = role if label in (BASE, TEACHER) else label
-            return folder.merge([stages.plain(role, self.setup.problems, prompts, options.samples, name=name)])
+            with self.engines.beside(self.setup.student, self.setup.teacher, policy):
+                written = stages.plain(role, self.setup.problems, prompts, options.samples, name=name)
+            return folder.merge([written])
 
     def _grade(self, responses: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
         found = self.grader.grade(responses, answers).verdicts

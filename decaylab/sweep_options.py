@@ -70,7 +70,7 @@ class SweepOptions(TrainOptions):
 
     def _arm(self, value: str) -> TrainOptions:
         given = {one.name: getattr(self, one.name) for one in dataclasses.fields(TrainOptions)}
-        given |= {"samples": TrainOptions.samples, "test_limit": None, "out": None}
+        given |= {"samples": TrainOptions.samples, "test_limit": None, "out": None, "workers": 1}
         if self.over == LENGTHS:
             if self.selector not in ("prefix", FULL):
                 raise UserError(

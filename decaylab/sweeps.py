@@ -30,7 +30,7 @@ from decaylab.trainer.records import Table
 from decaylab.training_options import TrainOptions
 
 # What is not handed on to a run: it has its own, or none.
-NOT_TRAINING = ("out", "overwrite", "paper", "level", "samples", "rollouts", "test_limit", "seed")
+NOT_TRAINING = ("out", "overwrite", "paper", "level", "samples", "rollouts", "test_limit", "seed", "workers", "ray")
 FIGURES = {LENGTHS: "n_sweep"}
 NEEDED = {"stability": "peak_accuracy"}  # what a figure cannot be drawn without: runs of one checkpoint have none
 NAMED = 3  # runs that failed and are named in one line
@@ -198,7 +198,9 @@ def _evaluation(options: SweepOptions, rule: str) -> list[str]:
     words += ["--limit", str(options.test_limit)] if options.test_limit else []
     words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
     words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
-    words += ["--level", str(options.level)]
+    words += ["--level", str(options.level), "--engine", options.engine]
+    if options.engine != "transformers":
+        words += ["--adapters", options.adapters, "--tensor-parallel", str(options.tensor_parallel)]
     return [*words, *(["--trust-remote-code"] if options.trust_remote_code else []), "--quiet"]
 
 

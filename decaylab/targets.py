@@ -208,7 +208,7 @@ SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"
 
 
 def _shape(policy: Policy, key: str) -> Any:
-    return getattr(policy.weights.config.get_text_config(), key, None)
+    return getattr(policy.config.get_text_config(), key, None)
 
 
 def _root(identity: PolicyIdentity) -> PolicyIdentity:

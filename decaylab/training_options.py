@@ -88,6 +88,9 @@ class TrainOptions(PairOptions):
     unshared = "a rollout that holds one is scored up to it and counted"
     needs_student = True
 
+    def needs_weights(self, role: str) -> bool:
+        return True
+
     @property
     def preset(self) -> str:
         """Which defaults hold."""
@@ -169,6 +172,10 @@ class TrainOptions(PairOptions):
 
     def check(self) -> None:
         super().check()
+        if self.has_workers:
+            raise UserError(
+                "training has no workers of its own: several GPUs train by accelerate launch -m decaylab train"
+            )
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"{_flag(name)} must be one of {', '.join(allowed)}, got {getattr(self, name)}")

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from decaylab import policies, run, store, targets
 from decaylab.analyses import position_kl
 from decaylab.categories import CategoryRules
+from decaylab.engines import Engines
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.noise_floor import with_noise_floor
@@ -56,7 +57,9 @@ def gather(grader: Grader, cache: Path) -> Gather:
         asked = {**SMALL, "cache": str(cache), "checkpoints": tuple(map(str, checkpoints)), **options}
         chosen = targets.resolve(DiagnosticOptions(**asked))
         setup = prepare(chosen.options.resolved(), grader)
-        return Study(setup, chosen, grader, Reporter(quiet=True), CategoryRules.load(None)).gather(tokens=tokens)
+        reporter = Reporter(quiet=True)
+        with Engines(setup.options, reporter) as engines:
+            return Study(setup, chosen, grader, reporter, CategoryRules.load(None), engines).gather(tokens=tokens)
 
     return gathered
 
