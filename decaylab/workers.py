@@ -103,7 +103,10 @@ class Crew:
         self._stopped.set()
 
     def close(self) -> None:
-        """Stops what is at work, waits until its threads are out of Ray (which a call would start anew), and ends the workers."""
+        """Stops what is at work, and ends the workers.
+
+        Threads are waited for, until they are out of Ray: a call of theirs afterwards would start it anew.
+        """
         self.stop()
         for _ in self._workers:
             self._free.get()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +122,22 @@ def test_training_in_16_bits_lowers_the_reverse_kl(tmp_path: Path) -> None:
         TrainOptions(steps=30, checkpoint_every=30, device="cuda", dtype="bfloat16", out=str(tmp_path / "run"))
     ).validation
     assert found["reverse_kl"].iloc[1] < 0.95 * found["reverse_kl"].iloc[0]
+
+
+@pytest.mark.parametrize("tuned", [(), ("--full-finetune", "--gradient-checkpointing")], ids=["lora", "full"])
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_two_gpus_train_as_one(tmp_path: Path, how: str, tuned: tuple[str, ...]) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs GPU: two of them")
+    words = ["train", "--steps", "3", "--checkpoint-every", "3", "--validation-problems", "6"]
+    words += ["--dtype", "float32", *tuned]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--main_process_port", "0"]
+    launch += ["--multi_gpu"] if how == "ddp" else ["--config_file", "docs/fsdp.yaml"]
+    for command, out in (([sys.executable], "one"), (launch, "two")):
+        subprocess.run(
+            [*command, "-m", "decaylab", *words, "--device", "cuda", "--out", str(tmp_path / out)],
+            check=True, cwd=Path(__file__).resolve().parents[1], timeout=300,
+        )  # fmt: skip
+    one, two = (pd.read_csv(tmp_path / out / "metrics.csv") for out in ("one", "two"))
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-2)  # near-ties may sample other tokens
+    np.testing.assert_allclose(two["gradient_norm"], one["gradient_norm"], rtol=5e-2)

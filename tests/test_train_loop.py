@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from command_line import DATA, ENVIRONMENT, _SharedGrader, contents, decaylab, start, write_lines
+from command_line import _SharedGrader, contents, decaylab, start, write_lines
 from tiny_models import byte_tokenizer, save_folder
 
 from decaylab import abacus, policies
@@ -199,25 +198,6 @@ def test_a_finished_run_is_read_and_not_redone_unless_it_is_asked_for(whole: Pat
 def test_a_run_of_another_configuration_is_refused_with_what_differs(whole: Path) -> None:
     told = refused(whole, learning_rate=1e-3, budget=10)
     assert "training.learning_rate: 0.0003 there, 0.001 now" in told and "training.budget: 20 there, 10 now" in told
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    words = [*SMALL, "--steps", "3", "--selector", "top-reverse-kl", "--normalise", "rollouts", "--device", "cpu"]
-    words += ["--validation-problems", "5", "--problems-per-step", "5"]  # shares of several sizes
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    environment = ENVIRONMENT | {"MASTER_ADDR": "127.0.0.1"}
-    found = subprocess.run(
-        [*launch, "--standalone", "-m", "decaylab", *words, "--out", str(tmp_path / "two")],
-        env=environment, cwd=DATA.parent.parent, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr[-2000:]
-    assert found.stdout.count("Training: ") == 1  # one of them speaks
-    with start(*words, "--out", tmp_path / "one") as process:
-        assert process.wait() == 0
-    assert json.loads((tmp_path / "two" / "run.json").read_text())["processes"] == 2
-    for name in ("metrics.csv", "validation.csv"):
-        pd.testing.assert_frame_equal(trace(tmp_path / "two", name), trace(tmp_path / "one", name), rtol=1e-3)
 
 
 # What is recorded

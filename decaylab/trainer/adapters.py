@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from decaylab.errors import UserError
 from decaylab.policies import Policy
+from decaylab.trainer.sharding import Shards, gather
 from decaylab.training_options import TrainOptions
 
 
@@ -21,7 +23,7 @@ class Trainable:
     """A student with the weights of it that are trained.
 
     parameters: those, by name, in the model's own order. model: what is run; adapters stand inside it, so that engines and
-    heads use it as any other.
+    heads use it as any other. shards: its layers where processes share them out; None where each has all of them.
 
     Raises:
         UserError: LoRA on a student that is an adapter itself, targets that match no layer, or one of tied weights.
@@ -32,11 +34,19 @@ class Trainable:
         self.adapter: Any = None if options.full_finetune else _adapted(student, options)
         if self.adapter is None:
             self.model.requires_grad_(True)
-        self.parameters: dict[str, Tensor] = {
-            name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
-        }
+        self.shards: Shards | None = None
+        self.parameters = self._trained()
         if options.gradient_checkpointing:
             self._checkpoint_gradients()
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shares the student's layers out over processes; the parameters are other tensors afterwards.
+
+        Raises:
+            UserError: the student has no layers to shard.
+        """
+        self.shards = Shards(self.model, self.student.name, mesh, self.adapter is not None)
+        self.parameters = self._trained()
 
     @property
     def layers(self) -> list[Any]:
@@ -47,9 +57,16 @@ class Trainable:
     def merged(self) -> Iterator[None]:
         """Adapters are part of the weights for as long as the block lasts: sampling at the plain model's speed.
 
+        Of a student that is sharded every process holds the whole for as long.
+
         The weights come back bit by bit, since they are put aside and not computed back. Weights of 16 bits are left alone:
         they would round small adapters away, and the rollouts would be those of another policy.
         """
+        with self.shards.gathered() if self.shards else nullcontext(), self._merged():
+            yield
+
+    @contextmanager
+    def _merged(self) -> Iterator[None]:
         own = [(layer, layer.get_base_layer().weight.data) for layer in self.layers]
         own = [(layer, weight) for layer, weight in own if weight.dtype in (torch.float32, torch.float64)]
         try:
@@ -64,19 +81,29 @@ class Trainable:
                 layer.get_base_layer().weight.data = weight
                 layer.merged_adapters.clear()
 
-    def save(self, folder: Path, card: str) -> None:
-        """Writes a PEFT adapter or a model folder with its tokenizer and card; the folder appears whole or not at all."""
+    def save(self, folder: Path, card: str, keep: bool = True) -> None:
+        """Writes a PEFT adapter or a model folder with its tokenizer and card; the folder appears whole or not at all.
+
+        keep: whether this process writes it; where weights are sharded, all take part in gathering them.
+        """
+        gathered = self.shards is not None and self.adapter is None
+        state = gather(self.model.state_dict().items(), keep) if gathered else None
+        if not keep:
+            return
         scratch = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         if self.adapter is None:
-            self.model.save_pretrained(scratch)
+            self.model.save_pretrained(scratch, state_dict=state)
         else:
             self.adapter.save_pretrained(scratch, save_embedding_layers=False)  # what decides on them asks the hub
         self.student.tokenizer.save_pretrained(scratch)
         (scratch / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
 
     def _checkpoint_gradients(self) -> None:
         """Activations are computed a second time instead of kept. Only a model in training mode does so: no dropout then."""

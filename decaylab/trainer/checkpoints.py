@@ -12,6 +12,7 @@ from torch import Tensor
 
 from decaylab import store
 from decaylab.errors import UserError
+from decaylab.trainer.sharding import gather, like
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
 """Of each parameter. Its count of updates is its own and not the run's: a step that has left every rollout out makes none."""
@@ -27,12 +28,16 @@ class ResumeState:
     def __init__(self, run: Path) -> None:
         self.path = run / "resume" / "state.safetensors"
 
-    def write(self, step: int, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
-        tensors = {f"weights.{name}": weight.detach().contiguous() for name, weight in parameters.items()}
-        for name, weight in parameters.items():
-            for one, value in optimizer.state.get(weight, {}).items():  # none where it has never had a gradient
-                tensors[f"{one}.{name}"] = value.contiguous()
-        store.write_atomically(self.path, save(tensors, metadata={"step": str(step)}))
+    def write(
+        self, step: int, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, keep: bool = True
+    ) -> None:
+        """keep: whether this process writes the file; where weights are sharded, all take part in gathering them."""
+        named = [(f"weights.{name}", weight) for name, weight in parameters.items()]
+        for name, weight in parameters.items():  # no moments where it has never had a gradient
+            named += [(f"{one}.{name}", value) for one, value in optimizer.state.get(weight, {}).items()]
+        tensors = gather(named, keep)
+        if keep:
+            store.write_atomically(self.path, save(tensors, metadata={"step": str(step)}))
 
     def read(self, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
         """Puts weights and moments back in place; returns the step they are of, 0 where there is none to read.
@@ -46,10 +51,10 @@ class ResumeState:
             with safe_open(self.path, framework="pt") as file, torch.no_grad():
                 step = int(file.metadata()["step"])
                 for name, weight in parameters.items():
-                    weight.copy_(file.get_tensor(f"weights.{name}"))
+                    weight.copy_(like(file.get_tensor(f"weights.{name}"), weight))
                     if f"exp_avg.{name}" in file.keys():  # noqa: SIM118  (a handle, not a dict)
                         step_count, *moments = (file.get_tensor(f"{one}.{name}") for one in KEPT)
-                        moments = [one.to(weight.device) for one in moments]
+                        moments = [like(one, weight) for one in moments]
                         optimizer.state[weight] = dict(zip(KEPT, [step_count, *moments], strict=True))
         except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -14,10 +14,11 @@ MEASURED_WITH = (
     *("teacher", "student", "max_tokens", "teacher_revision", "student_revision", "temperature", "top_p", "top_k"),
     *("teacher_prompt", "prompt_format", "thinking"),
 )
-NOT_IDENTITY = ("out", "overwrite", "paper", "track", "level", "samples", "rollouts", "test_limit")
+# A device is told by the precision, which has its kind: a run may go on with another number of GPUs.
+NOT_IDENTITY = ("out", "overwrite", "paper", "track", "device", "level", "samples", "rollouts", "test_limit")
 
 
-def run_record(setup: TrainSetup, command: str, processes: int) -> dict[str, Any]:
+def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be resumed."""
     options, pair = setup.options, setup.pair
     policies = {"student": pair.student, "teacher": pair.teacher}
@@ -25,7 +26,6 @@ def run_record(setup: TrainSetup, command: str, processes: int) -> dict[str, Any
     return {
         "command": command,
         "preset": options.preset,
-        "processes": processes,
         "identity": {
             "options": measured_with(options),
             "training": {name: value for name, value in asdict(options).items() if name not in NOT_IDENTITY},

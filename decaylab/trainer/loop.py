@@ -4,7 +4,7 @@
     result.folder / "metrics.csv", result.metrics, result.validation
 
 One process, or several under ``accelerate launch``: each samples and scores its share of a step's problems, the gradients
-and the counts of all are added up, and every process makes the same update.
+and the counts of all are added up, and every process makes the same update, of the whole student or of its part of it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from decaylab.trainer.alarms import Behaviour, alarms
 from decaylab.trainer.checkpoints import ResumeState, checkpoint_folder
 from decaylab.trainer.description import card, run_record
 from decaylab.trainer.meter import Meter
-from decaylab.trainer.processes import Processes
+from decaylab.trainer.processes import Processes, one_speaks
 from decaylab.trainer.records import Table
 from decaylab.trainer.rollouts import Plan
 from decaylab.trainer.setup import TrainSetup, prepare_training
+from decaylab.trainer.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of, denominator, record
 from decaylab.training_options import TrainOptions
 from decaylab.transformers_engine import TransformersEngine
@@ -73,19 +74,23 @@ def train(options: TrainOptions, *, command: str = "", reporter: Reporter | None
     Raises:
         UserError: anything that a user can mend, in one line.
     """
-    options = options.resolved()
-    processes = Processes(options)
-    reporter = reporter if reporter and processes.is_main else Reporter(quiet=True)
+    with one_speaks():
+        options = options.resolved()
+        processes = Processes(options)
+        return _train(options, processes, command, reporter if reporter and processes.is_main else Reporter(quiet=True))
+
+
+def _train(options: TrainOptions, processes: Processes, command: str, reporter: Reporter) -> TrainResult:
     folder = store.RunFolder(Path(options.out).expanduser() if options.out else Path(options.default_folder()))
     with Grader(workers=GRADING_WORKERS) as grader, ExitStack() as stack:
-        setup = prepare_training(processes.placed(options), grader)
-        trained = Trainable(setup.student, setup.options)  # what cannot be trained is told before a folder is made
-        if processes.is_main:
-            stack.enter_context(folder.lock())
-            if options.overwrite:
-                _remove_run(folder.path)
-            folder.open(run_record(setup, command, processes.count), overwrite=options.overwrite)
-        processes.wait()
+        with processes.agreeing():
+            setup = prepare_training(processes.placed(options), grader)
+            trained = Trainable(setup.student, setup.options)  # what cannot be trained is told before a folder is made
+            if processes.is_main:
+                stack.enter_context(folder.lock())
+                if options.overwrite:
+                    _remove_run(folder.path)
+                folder.open(run_record(setup, command), overwrite=options.overwrite)
         record = folder.record or {}
         if record.get("finished"):
             reporter.note(f"{folder.path} holds this run, finished: nothing is trained again (--overwrite redoes it)")
@@ -128,11 +133,6 @@ class Run:
             options.score_end, options.teacher_prefix or 0,
         )  # fmt: skip
         self.meter = Meter(self.heads[0].model.device)
-        self.optimizer = torch.optim.AdamW(
-            list(self.trained.parameters.values()),
-            lr=float(options.learning_rate or 0.0),
-            weight_decay=options.weight_decay,
-        )
         self.state = ResumeState(folder.path)
         self.metrics, self.held_out = Table(folder.path / "metrics.csv"), Table(folder.path / "validation.csv")
         self.validation = None
@@ -140,8 +140,23 @@ class Run:
             batch_tokens = batch_tokens_of(options, self.meter.device)
             scorer = Scorer(setup.student, setup.teacher, ScoringSettings(batch_tokens=batch_tokens))
             self.validation = validation.Validation(setup, self.engines["student"], scorer, grader, processes.share)
+        if processes.sharded:  # behind heads and scorer, which run the student to see whether its head comes apart
+            self._shard()
+        self.optimizer = torch.optim.AdamW(
+            [{"params": kind} for kind in by_kind(self.trained.parameters.values())],
+            lr=float(options.learning_rate or 0.0),
+            weight_decay=options.weight_decay,
+        )
         self.alarms: list[dict[str, Any]] = []
         self.interrupted = threading.Event()
+
+    def _shard(self) -> None:
+        if self.heads[0].shell is None:
+            raise UserError(
+                f"the output head of {self.setup.student.name} cannot be applied on its own, so its layers cannot be sharded; "
+                "train it without FSDP"
+            )
+        self.trained.shard(self.processes.mesh)
 
     def go(self) -> None:
         """Trains from where the run stands to its end."""
@@ -176,17 +191,19 @@ class Run:
         self.meter.clear()
         budget, longest = self._lengths(step)
         told = progress.advance if progress else None
-        with self.meter.phase("generation"), self.trained.merged():
+        with self.meter.phase("generation"), self.trained.merged(), self.processes.agreeing():
             draw = self.plan.draw(
                 step, longest, self.engines, self.setup.vocabulary, self.processes.share,
                 (lambda tokens, _: told(tokens, 0)) if told else None,
             )  # fmt: skip
-        gradient = Gradient(self.heads, self.setup.vocabulary, options, self.meter, step, budget)
+        most = self.processes.most if self.processes.sharded else None
+        gradient = Gradient(self.heads, self.setup.vocabulary, options, self.meter, step, budget, most)
         self.setup.student.weights.train(options.gradient_checkpointing)
-        try:
-            gradient.add(draw.rollouts)
-        except NotFinite as error:
-            raise self._broken(step, error) from error
+        with self.processes.agreeing():
+            try:
+                gradient.add(draw.rollouts)
+            except NotFinite as error:
+                raise self._broken(step, error) from error
         self.setup.student.weights.train(False)
         gradient.sums.add(sampled=draw.sampled, left_out=draw.left_out, interrupted=self.interrupted.is_set())
         sums = self.processes.add_up(gradient.sums.values)
@@ -222,9 +239,9 @@ class Run:
         with torch.no_grad():
             for weight in weights:
                 assert weight.grad is not None
-                weight.grad /= count
+                own_part(weight.grad).div_(count)
         with self.meter.phase("training"):
-            norm = float(torch.nn.utils.clip_grad_norm_(weights, self.options.clip))
+            norm = clip(weights, self.options.clip)
             if not math.isfinite(norm):
                 raise UserError(f"step {step}: the gradient is not finite ({norm}); {self._advice()}")
             for group in self.optimizer.param_groups:
@@ -245,10 +262,12 @@ class Run:
 
     def _resume(self) -> int:
         """Puts the run back to where it can go on from; returns the steps that are done."""
-        done = self.state.read(self.trained.parameters, self.optimizer)
+        with self.processes.agreeing():
+            done = self.state.read(self.trained.parameters, self.optimizer)
         if self.processes.is_main:
             self.metrics.keep_until(done)
             self.held_out.keep_until(done)
+            self._note_processes(done + 1)
         self.alarms = [one for one in (self.folder.record or {}).get("alarms", []) if one["step"] <= done]
         self.processes.wait()
         if done:
@@ -257,22 +276,30 @@ class Run:
             self._validate(0)
         return done
 
+    def _note_processes(self, first: int) -> None:
+        """Adds to run.json how many processes make the steps from the first of these on."""
+        now = {"from_step": first, "processes": self.processes.count, "sharded": self.processes.sharded}
+        kept = [one for one in (self.folder.record or {}).get("launches", []) if one["from_step"] < first]
+        self.folder.update({"processes": self.processes.count, "launches": [*kept, now]})
+
     def _checkpoint(self, step: int) -> dict[str, Any]:
         """The checkpoint's folder, its row of validation.csv, and the state to go on from, in this order."""
-        if self.processes.is_main:
-            self.trained.save(checkpoint_folder(self.folder.path, step), card(self.setup, step, self.folder.path.name))
+        self.trained.save(
+            checkpoint_folder(self.folder.path, step),
+            card(self.setup, step, self.folder.path.name),
+            self.processes.is_main,
+        )
         found = self._validate(step) if self.validation else {}
         self._keep(step)
         return found
 
     def _keep(self, step: int) -> None:
-        if self.processes.is_main:
-            self.state.write(step, self.trained.parameters, self.optimizer)
+        self.state.write(step, self.trained.parameters, self.optimizer, self.processes.is_main)
         self.processes.wait()
 
     def _validate(self, step: int) -> dict[str, Any]:
         assert self.validation is not None
-        with self.trained.merged():
+        with self.trained.merged(), self.processes.agreeing():
             sums = self.validation.sums(Reporter(quiet=True))
         row = validation.row(step, self.processes.add_up(sums))
         if self.processes.is_main:

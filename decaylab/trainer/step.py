@@ -1,13 +1,13 @@
 """One step's gradient: rollouts scored by both policies, weighted by the selector, taken back through the student.
 
-Gradients are sums over positions until the whole step is known; `Gradient.finish` divides by the one denominator that
+Gradients are sums over positions until the whole step is known; the loop then divides by the one denominator that
 holds for all micro-batches and all processes. So neither their number nor their sizes change what a position counts for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,10 +64,15 @@ class Gradient:
         meter: Meter,
         step: int,
         budget: int | None,
+        most: Callable[[int], int] | None = None,
     ) -> None:
-        """budget: of this step's selection; None where every token carries loss."""
+        """budget: of this step's selection; None where every token carries loss.
+
+        most: of a sharded student, the largest of a number over all processes. A pass through such a student is one of all
+        processes, so all make as many as the one with the most micro-batches, with nothing to add where they have none.
+        """
         self.heads, self.vocabulary, self.options, self.meter = heads, vocabulary, options, meter
-        self.step, self.budget, self.sums = step, budget, Sums()
+        self.step, self.budget, self.sums, self.most = step, budget, Sums(), most
 
     def add(self, rollouts: Sequence[TrainingRollout]) -> None:
         """Takes the gradient of all these rollouts, micro-batch by micro-batch.
@@ -75,8 +80,28 @@ class Gradient:
         Raises:
             NotFinite: a loss that is no number; some micro-batches may have been taken already.
         """
-        for batch in micro_batches(rollouts, batch_tokens_of(self.options, self.heads[0].model.device)):
-            self._add_batch(batch)
+        batches = micro_batches(rollouts, batch_tokens_of(self.options, self.heads[0].model.device))
+        passes = self.most(len(batches)) if self.most else len(batches)
+        broken = None
+        for number in range(passes):
+            if broken or number >= len(batches):
+                self._add_nothing()
+                continue
+            try:
+                self._add_batch(batches[number])
+            except NotFinite as error:
+                if self.most is None:
+                    raise
+                broken = error
+        if broken:
+            raise broken
+
+    def _add_nothing(self) -> None:
+        """A pass of the student, forward and back, whose gradient is 0."""
+        with self.meter.phase("training"):
+            with self._autocast():
+                student = states(self.heads[0], [((0,), (0,))])
+            torch.autograd.backward(student, torch.zeros_like(student))
 
     def _add_batch(self, batch: list[TrainingRollout]) -> None:
         scored = [one.scored for one in batch]
@@ -87,8 +112,13 @@ class Gradient:
                 student = states(self.heads[0], [(one.student_prompt, one.response) for one in scored])
             teacher = teacher.to(student.device)
             tokens = torch.tensor([token for one in scored for token in one.response], device=student.device)
-            losses, weights, gradient = self._gradient(student.detach(), teacher, tokens, batch)
-            if weights.any():
+            try:
+                losses, weights, gradient = self._gradient(student.detach(), teacher, tokens, batch)
+            except NotFinite:
+                if self.most:
+                    torch.autograd.backward(student, torch.zeros_like(student))
+                raise
+            if weights.any() or self.most:
                 torch.autograd.backward(student, gradient)
         self._record(batch, losses, weights)
 

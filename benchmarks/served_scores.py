@@ -1,0 +1,174 @@
+"""How much the approximate scores miss: the bound of `decaylab served-kl` against the exact reverse KL, by number of ids.
+
+    python benchmarks/served_scores.py                    # the embedded pair, float32, up to its whole vocabulary
+    python benchmarks/served_scores.py --pair smollm2     # tests/prepare_smollm2.py makes the model; or smollm2-far
+
+The student writes at temperature 0.7; every token is scored at temperature 1. Exact: `scoring.Scorer`, both policies in torch.
+Teacher's ids: the bound as vLLM gives it without its second model runner, that is on a CPU. Student's ids: the bound as it is
+given with that, on a GPU; here both policies' probabilities come from torch, so that only the choice of ids differs. The
+student of SmolLM2 is SmolLM2 with noise on every weight matrix, of .03 of its standard deviation (smollm2-far: a tenth, which
+makes both distributions flat); the teacher is SmolLM2 as it is. Both are in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decaylab import policies, served_policies
+from decaylab.heads import Head
+from decaylab.policies import LoadSettings, Policy
+from decaylab.problems import load_problems
+from decaylab.sampling import Request, SamplingSettings
+from decaylab.scoring import Rollout, Scorer, states, top
+from decaylab.served_scores import ServedScorer, partial_reverse_kl
+from decaylab.transformers_engine import TransformersEngine
+from decaylab.vllm_engine import VllmEngine
+from decaylab.vllm_setup import VllmSettings
+from decaylab.vocabularies import share_vocabulary
+
+RESULT = Path(__file__).resolve().parent / "results" / "served-scores.json"
+HOST = LoadSettings("float32", "cpu")
+SMOLLM2 = "models/smollm2-135m-instruct"
+NOISY: dict[str, Any] = {
+    "student": SMOLLM2,
+    "teacher": SMOLLM2,
+    "problems": 16,
+    "max_tokens": 96,
+    "ids": [1, 4, 16, 64, 256, 1024],
+}
+PAIRS: dict[str, dict[str, Any]] = {
+    "abacus": {
+        "student": "abacus-student",
+        "teacher": "abacus-teacher",
+        "noise": 0.0,
+        "problems": 100,
+        "max_tokens": 160,
+        "ids": [1, 4, 16, 64, 494],
+    },
+    "smollm2": {"noise": 0.03, **NOISY},
+    "smollm2-far": {"noise": 0.1, **NOISY},
+}
+Floats = NDArray[np.float64]
+
+
+def student_of(work: dict[str, Any]) -> Policy:
+    student = policies.load(work["student"], HOST)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in student.weights.parameters() if work["noise"] else ():
+            if weight.ndim > 1:
+                weight += work["noise"] * weight.std() * torch.randn(weight.shape, generator=generator)
+    return student
+
+
+def rollouts_of(student: Policy, work: dict[str, Any]) -> list[Rollout]:
+    asked = load_problems("abacus", limit=work["problems"])
+    requests = [
+        Request(tuple(student.prompt_ids(one, asked.instruction)), (), work["max_tokens"], "student", one.problem_id, 0)
+        for one in asked.problems
+    ]
+    made = TransformersEngine(student).sample(requests, SamplingSettings(0.7))
+    return [
+        Rollout(request.problem_id, request.prompt_ids, request.prompt_ids, response.ids)
+        for request, response in zip(requests, made, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def by_students_ids(student: Policy, teacher: Policy, rollouts: list[Rollout], counts: list[int]) -> dict[int, Floats]:
+    """The bound from the student's likeliest ids and the token that was taken, [tokens], by how many ids."""
+    vocabulary, heads = share_vocabulary(student, teacher), [Head(student), Head(teacher)]
+    found: dict[int, list[Floats]] = {count: [] for count in counts}
+    for one in rollouts:
+        given = [(one.student_prompt, one.response)]
+        both = [vocabulary.logprobs(head.logits(states(head, given)).float())[0] for head in heads]
+        taken = torch.tensor(one.response)[:, None]
+        for count in counts:
+            ids = top(both[0], count)[1]
+            again = ids == taken
+            chosen = (
+                torch.cat([of.gather(1, taken), of.gather(1, ids).masked_fill(again, -torch.inf)], 1) for of in both
+            )
+            found[count].append(partial_reverse_kl(*chosen).reverse_kl_bound.double().numpy())
+    return {count: np.concatenate(parts) for count, parts in found.items()}
+
+
+def compared(bound: Floats, exact: Floats) -> dict[str, float]:
+    """By how much the bound misses the exact KL, in nats a token; ``above``: how far it is ever above, which is rounding."""
+    gap = exact - bound
+    return {
+        "mean_bound": round(float(bound.mean()), 5),
+        "mean_missed": round(float(gap.mean()), 6),
+        "missed_percent": round(100 * float(gap.mean() / exact.mean()), 3),
+        "missed_p99": round(float(np.quantile(gap, 0.99)), 5),
+        "above": round(float(max(0.0, -gap.min())), 7),
+    }
+
+
+def measure(pair: str) -> dict[str, Any]:
+    work = PAIRS[pair]
+    student, teacher = student_of(work), policies.load(work["teacher"], HOST)
+    rollouts = rollouts_of(student, work)
+    started = time.perf_counter()
+    exact = np.concatenate([one.columns["reverse_kl"] for one in Scorer(student, teacher).score(rollouts)])
+    seconds = {"exact": round(time.perf_counter() - started, 2)}
+    of_student = by_students_ids(student, teacher, rollouts, work["ids"])
+    rows: dict[str, Any] = {}
+    settings = VllmSettings(max_model_len=512, max_logprobs=max(work["ids"]))
+    with VllmEngine(served_policies.serve(work["teacher"], HOST), settings) as engine:
+        ServedScorer(student, engine, 1).score(rollouts[:2])  # what is slow only once
+        for count in work["ids"]:
+            started = time.perf_counter()
+            found = ServedScorer(student, engine, count).score(rollouts)
+            seconds[str(count)] = round(time.perf_counter() - started, 2)
+            columns = {name: np.concatenate([one.columns[name] for one in found]) for name in found[0].columns}
+            rows[str(count)] = {
+                "teachers_ids": compared(columns["reverse_kl_bound"].astype(np.float64), exact),
+                "students_ids": compared(of_student[count], exact),
+                "student_mass": round(float(columns["student_mass"].mean()), 5),
+                "teacher_mass": round(float(columns["teacher_mass"].mean()), 5),
+            }
+    return {
+        "work": work,
+        "tokens": len(exact),
+        "mean_exact": round(float(exact.mean()), 5),
+        "seconds": seconds,
+        "ids": rows,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
+    pair = parser.parse_args().pair
+    found = measure(pair)
+    import vllm
+
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    result[pair] = {
+        "vllm": vllm.__version__,
+        "torch": torch.__version__,
+        "device": f"CPU, {os.cpu_count()} cores",
+        **found,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{found['tokens']} tokens, mean reverse KL {found['mean_exact']} nats; missed, per cent of it:")
+    print(f"{'ids':>6} {'teachers':>9} {'students':>9} {'student mass':>13} {'teacher mass':>13} {'seconds':>8}")
+    for count, row in found["ids"].items():
+        missed = [row[side]["missed_percent"] for side in ("teachers_ids", "students_ids")]
+        masses = f"{row['student_mass']:13.4f} {row['teacher_mass']:13.4f}"
+        print(f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {found['seconds'][count]:8.2f}")
+    print(f"exact: {found['seconds']['exact']} s; {RESULT}")
+
+
+if __name__ == "__main__":
+    main()

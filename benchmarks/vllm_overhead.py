@@ -1,0 +1,167 @@
+"""What decaylab adds to vLLM: the same continuations through `VllmEngine.sample` and through vLLM's own `generate`, in one run.
+
+    python benchmarks/vllm_overhead.py                    # the embedded pair: 100 problems x 4 lengths, float32
+    python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16; tests/prepare_smollm2.py makes the model
+
+Both sides use one engine and the same arguments, prompts, sampling parameters and per-request seeds; raw vLLM is handed the
+requests in the order in which they were made, decaylab sorts them by prompt and prefix as it always does. Each repetition runs
+the sides in turn, in changing order and with an empty prefix cache. The ratio is that of the medians of seconds, and the
+tokens of both sides are compared. transformers writes the same requests once more (--with-transformers), for scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from decaylab import policies, served_policies
+from decaylab.policies import LoadSettings, Policy
+from decaylab.problems import load_problems
+from decaylab.sampling import Request, SamplingSettings
+from decaylab.transformers_engine import TransformersEngine
+from decaylab.vllm_engine import VllmEngine, request_seed
+from decaylab.vllm_setup import PARAMETERS, VllmSettings
+
+RESULT = Path(__file__).resolve().parent / "results" / "vllm-cpu.json"
+SETTINGS = SamplingSettings(0.7)
+PAIRS: dict[str, dict[str, Any]] = {
+    "abacus": {
+        "teacher": "abacus-teacher",
+        "student": "abacus-student",
+        "problems": 100,
+        "lengths": (0, 20, 40, 60),
+        "max_tokens": 320,
+        "dtype": "float32",
+    },
+    "smollm2": {
+        "teacher": "models/smollm2-135m-instruct",
+        "student": "models/smollm2-135m-instruct",
+        "problems": 16,
+        "lengths": (0, 32, 64),
+        "max_tokens": 128,
+        "dtype": "bfloat16",
+    },
+}
+
+
+def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
+    """Continuations behind the student's own rollouts; those that ended before a length are left out there."""
+    problem_set = load_problems("abacus", limit=work["problems"])
+    plain = [
+        Request(
+            tuple(student.prompt_ids(one, problem_set.instruction)),
+            (),
+            max(work["lengths"]) + 1,
+            "student",
+            one.problem_id,
+            0,
+        )
+        for one in problem_set.problems
+    ]
+    written = [
+        response.ids[:-1] if response.stop_reason == "eos" else response.ids
+        for response in TransformersEngine(student).sample(plain, SETTINGS)
+    ]
+    return [
+        Request(one.prompt_ids, ids[:length], work["max_tokens"] - length, f"prefix/{length}", one.problem_id, 0)
+        for length in work["lengths"]
+        for one, ids in zip(plain, written, strict=True)
+        if len(ids) >= length
+    ]
+
+
+def raw(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
+    """What somebody would write who has only vLLM."""
+    from vllm import SamplingParams
+
+    ends = sorted(engine.policy.end_ids)
+    parameters = [
+        SamplingParams(
+            **{
+                **PARAMETERS,
+                "temperature": SETTINGS.temperature,
+                "stop_token_ids": ends,
+                "max_tokens": one.max_new_tokens,
+                "seed": request_seed(SETTINGS.seed, one),
+            }
+        )
+        for one in requests
+    ]
+    prompts = [{"prompt_token_ids": list(one.prompt_ids + one.prefix_ids)} for one in requests]
+    return [tuple(output.outputs[0].token_ids) for output in engine._llm.generate(prompts, parameters, use_tqdm=False)]
+
+
+def ours(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
+    progress: list[int] = []
+    return [one.ids for one in engine.sample(requests, SETTINGS, lambda tokens, finished: progress.append(tokens))]
+
+
+def measure(pair: str, repetitions: int, with_transformers: bool) -> dict[str, Any]:
+    work = PAIRS[pair]
+    host = LoadSettings(dtype=work["dtype"], device="cpu")
+    requests = requests_of(work, policies.load(work["student"], host))
+    sides = {"decaylab": ours, "vllm": raw}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    tokens: dict[str, list[tuple[int, ...]]] = {}
+    settings = VllmSettings(cache_gib=1, max_model_len=512)
+    with VllmEngine(served_policies.serve(work["teacher"], host), settings) as engine:
+        ours(engine, requests[:16])  # what is slow only once
+        for repetition in range(repetitions):
+            for name in sorted(sides, reverse=bool(repetition % 2)):
+                engine._llm.reset_prefix_cache()
+                started = time.perf_counter()
+                tokens[name] = sides[name](engine, requests)
+                seconds[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    written = {name: sum(map(len, ids)) for name, ids in tokens.items()}
+    found = {
+        "work": {**work, "sequences": len(requests), "repetitions": repetitions},
+        "seconds": {name: [round(one, 3) for one in values] for name, values in seconds.items()},
+        "tokens": written,
+        "tokens_per_second": {name: round(written[name] / medians[name], 1) for name in sides},
+        "identical_responses": sum(a == b for a, b in zip(*tokens.values(), strict=True)),
+        "decaylab_over_vllm": round(medians["decaylab"] / medians["vllm"], 3),
+    }
+    if with_transformers:
+        policy = policies.load(work["teacher"], host)
+        started = time.perf_counter()
+        made = sum(len(one.ids) for one in TransformersEngine(policy).sample(requests, SETTINGS))
+        rate = made / (time.perf_counter() - started)
+        found["tokens_per_second"]["transformers engine"] = round(rate, 1)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--with-transformers", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.pair, arguments.repetitions, arguments.with_transformers)
+    import vllm
+
+    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    result[arguments.pair] = {
+        "vllm": vllm.__version__,
+        "torch": torch.__version__,
+        "device": f"CPU, {os.cpu_count()} cores",
+        "load": round(os.getloadavg()[0], 2),
+        **found,
+    }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"{'side':22} {'seconds, median':>16} {'tokens/s':>10}")
+    for name, rate in found["tokens_per_second"].items():
+        own = found["seconds"].get(name)
+        print(f"{name:22} {statistics.median(own) if own else float('nan'):16.2f} {rate:10.0f}")
+    print(f"decaylab over vLLM: {found['decaylab_over_vllm']} of the seconds; {RESULT}")
+
+
+if __name__ == "__main__":
+    main()
