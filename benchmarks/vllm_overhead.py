@@ -29,7 +29,7 @@ from decaylab.transformers_engine import TransformersEngine
 from decaylab.vllm_engine import VllmEngine, request_seed
 from decaylab.vllm_setup import PARAMETERS, VllmSettings
 
-RESULT = Path(__file__).resolve().parent / "results" / "vllm-cpu.json"
+RESULTS = Path(__file__).resolve().parent / "results"
 SETTINGS = SamplingSettings(0.7)
 PAIRS: dict[str, dict[str, Any]] = {
     "abacus": {
@@ -103,9 +103,9 @@ def ours(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
     return [one.ids for one in engine.sample(requests, SETTINGS, lambda tokens, finished: progress.append(tokens))]
 
 
-def measure(pair: str, repetitions: int, with_transformers: bool) -> dict[str, Any]:
+def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -> dict[str, Any]:
     work = PAIRS[pair]
-    host = LoadSettings(dtype=work["dtype"], device="cpu")
+    host = LoadSettings(dtype=work["dtype"], device=device)
     requests = requests_of(work, policies.load(work["student"], host))
     sides = {"decaylab": ours, "vllm": raw}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -143,24 +143,27 @@ def main() -> None:
     parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--with-transformers", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
-    found = measure(arguments.pair, arguments.repetitions, arguments.with_transformers)
+    found = measure(arguments.pair, arguments.repetitions, arguments.with_transformers, arguments.device)
     import vllm
 
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    on_gpu = arguments.device == "cuda"
+    path = RESULTS / f"vllm-{arguments.device}.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
     result[arguments.pair] = {
         "vllm": vllm.__version__,
         "torch": torch.__version__,
-        "device": f"CPU, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name(0) if on_gpu else f"CPU, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 2),
         **found,
     }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{'side':22} {'seconds, median':>16} {'tokens/s':>10}")
     for name, rate in found["tokens_per_second"].items():
         own = found["seconds"].get(name)
         print(f"{name:22} {statistics.median(own) if own else float('nan'):16.2f} {rate:10.0f}")
-    print(f"decaylab over vLLM: {found['decaylab_over_vllm']} of the seconds; {RESULT}")
+    print(f"decaylab over vLLM: {found['decaylab_over_vllm']} of the seconds; {path}")
 
 
 if __name__ == "__main__":

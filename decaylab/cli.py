@@ -263,7 +263,7 @@ def evaluate(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     _diagnose("evaluate", options, as_json=as_json, quiet=quiet)
 
 
-@_command("train", TrainOptions, without=("rollouts", "samples", "level", "paper", *MACHINERY))
+@_command("train", TrainOptions, without=("rollouts", "samples", "level", "paper", "workers", "ray", "adapters"))
 def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
     """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector chooses.
 
@@ -295,7 +295,7 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
         training_tables.print_training(result)
 
 
-@_command("sweep", SweepOptions, without=("rollouts", "track", *(name for name in MACHINERY if name != "workers")))
+@_command("sweep", SweepOptions, without=("rollouts", "track", "ray", "adapters"))
 def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
     """Trains several arms over several seeds, evaluates them on the same problems, and compares: rollout-length or selector.
 

@@ -227,7 +227,7 @@ PARAMETERS: dict[str, Any] = {
     "tensor_parallel": _option(ENGINE, "vllm: GPUs that share one model.", kind=int),
     "gpu_memory_share": _option(
         ENGINE,
-        "vllm: share of each GPU's memory for weights and cache; by default 0.9, in served-kl 0.7.",
+        "vllm: share of each GPU's memory for weights and cache; by default 0.9, in served-kl 0.7, in training 0.4.",
         kind=float | None,
     ),
     "workers": _option(

@@ -199,6 +199,8 @@ def _evaluation(options: SweepOptions, rule: str) -> list[str]:
     words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
     words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
     words += ["--level", str(options.level)]
+    if options.engine != "transformers":
+        words += ["--engine", options.engine, "--tensor-parallel", str(options.tensor_parallel)]
     return [*words, *(["--trust-remote-code"] if options.trust_remote_code else []), "--quiet"]
 
 

@@ -172,8 +172,6 @@ class TrainOptions(PairOptions):
 
     def check(self) -> None:
         super().check()
-        if self.engine != "transformers":
-            raise UserError(f"training samples by the transformers engine, not --engine {self.engine}")
         if self.has_workers:
             raise UserError(
                 "training has no workers of its own: several GPUs train by accelerate launch -m decaylab train"

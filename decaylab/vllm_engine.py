@@ -79,10 +79,9 @@ class VllmEngine:
         tied = bool(self._llm.model_config.hf_text_config.tie_word_embeddings)
         self._names = stored_names(folder, tied) if folder.is_dir() else frozenset()
         self._lora: Any = None
+        self._adapters = 0
         if self.source.adapter:
-            from vllm.lora.request import LoRARequest
-
-            self._lora = LoRARequest("adapter", 1, self.source.adapter)
+            self.take_adapter(Path(self.source.adapter))
 
     @property
     def seeding(self) -> str:
@@ -155,6 +154,22 @@ class VllmEngine:
             raise
         return sorted(outputs, key=lambda output: int(output.request_id))
 
+    def take_adapter(self, folder: Path) -> None:
+        """Serves the adapter in a PEFT folder from now on, in place of the one before.
+
+        The folder is read when something is sampled, and must be there then. Nothing that is cached is shared with other
+        adapters.
+
+        Raises:
+            ValueError: the engine was made for none, or to merge them.
+        """
+        from vllm.lora.request import LoRARequest
+
+        if not (self.source.adapter or self.settings.room_for_rank):
+            raise ValueError("this engine takes no adapter; make it with VllmSettings(room_for_rank=...)")
+        self._adapters += 1
+        self._lora = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
+
     def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Takes the weights of a student that has been trained on, all of them, by their names in a checkpoint.
 
@@ -179,6 +194,8 @@ class VllmEngine:
             with tempfile.TemporaryDirectory(prefix="decaylab-weights-") as folder:
                 save_file({name: one.contiguous() for name, one in given.items()}, Path(folder) / "model.safetensors")
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        if self.on_cpu:
+            llm.apply_model(_repack_head)
         if not llm.reset_prefix_cache():
             raise RuntimeError("vLLM kept cached keys and values of the old weights")
 
@@ -252,6 +269,12 @@ class VllmEngine:
         if not ids or output.outputs[0].finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM ended a request of {self.policy.name}: {output.outputs[0].finish_reason}")
         return Response(ids, "eos" if ids[-1] in self.policy.end_ids else "length")
+
+
+def _repack_head(model: Any) -> None:
+    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a head which is tied to the embeddings."""
+    head = model.lm_head
+    head.quant_method.process_weights_after_loading(head)
 
 
 def request_seed(seed: int, request: Request) -> int:

@@ -57,6 +57,7 @@ class VllmSettings:
     cache_gib: the key-value cache; by default what the share leaves, and 1 GiB on a CPU.
     max_model_len: positions; by default the policy's. max_sequences: decoded together.
     adapters: merged into a temporary folder, or served beside the base's weights. max_lora_rank: by default the adapter's.
+    room_for_rank: of adapters that `VllmEngine.take_adapter` will be given; by default none are.
     max_logprobs: most log-probabilities a position that scoring may ask for.
     enforce_eager: no compilation and no CUDA graphs; by default on a CPU, where both take longer than a run.
     can_sleep: memory can be given back between two uses; GPUs only. seed: of whatever has no seed of its own.
@@ -70,6 +71,7 @@ class VllmSettings:
     max_sequences: int = 256
     adapters: Adapters = "merged"
     max_lora_rank: int | None = None
+    room_for_rank: int | None = None
     max_logprobs: int = 64
     enforce_eager: bool | None = None
     can_sleep: bool = False
@@ -119,8 +121,8 @@ def engine_arguments(
         # A prompt that is read in two parts has its generator set back, which a generator on the CPU cannot be.
         batched = max(4096, max_model_len)
         chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": batched, "block_size": CPU_BLOCK}
-    if loaded.adapter:
-        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": lora_rank(policy.name, loaded.rank, settings)}
+    if rank := loaded.rank or settings.room_for_rank:
+        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": lora_rank(policy.name, rank, settings)}
     return chosen
 
 

@@ -144,7 +144,7 @@ def test_a_library_module_imports_only_what_lies_below_it(path: Path) -> None:
 
 TRAINER = (
     *("loss", "meter", "rollouts", "records", "sharding", "checkpoints", "alarms", "adapters", "step", "setup"),
-    *("processes", "description", "validation", "loop", "callback"),
+    *("processes", "engines", "description", "validation", "loop", "callback"),
 )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from decaylab.engine_spec import engine_record
 from decaylab.identity import versions
+from decaylab.options import MACHINERY
 from decaylab.trainer.setup import TrainSetup
 from decaylab.training_options import NO_PROBLEMS, TrainOptions
 
@@ -15,7 +17,10 @@ MEASURED_WITH = (
     *("teacher_prompt", "prompt_format", "thinking"),
 )
 # A device is told by the precision, which has its kind: a run may go on with another number of GPUs.
-NOT_IDENTITY = ("out", "overwrite", "paper", "track", "device", "level", "samples", "rollouts", "test_limit")
+NOT_IDENTITY = (
+    *("out", "overwrite", "paper", "track", "device", "level", "samples", "rollouts", "test_limit"),
+    *MACHINERY,
+)
 
 
 def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
             "options": measured_with(options),
             "training": {name: value for name, value in asdict(options).items() if name not in NOT_IDENTITY},
             **{role: asdict(policy.identity) for role, policy in policies.items()},
+            "engine": engine_record(options),
             "precision": {role: policy.precision for role, policy in policies.items()},
             "problems": {
                 "name": pair.problem_set.name,

@@ -30,7 +30,7 @@ from decaylab.grading import Grader
 from decaylab.heads import Head
 from decaylab.prepare import GRADING_WORKERS
 from decaylab.progress import Reporter, StageProgress
-from decaylab.sampling import SamplingSettings
+from decaylab.sampling import Engine, SamplingSettings
 from decaylab.scoring import Scorer, ScoringSettings
 from decaylab.selection import progressive_budget
 from decaylab.trainer import validation
@@ -38,6 +38,7 @@ from decaylab.trainer.adapters import Trainable
 from decaylab.trainer.alarms import Behaviour, alarms
 from decaylab.trainer.checkpoints import ResumeState, checkpoint_folder
 from decaylab.trainer.description import card, run_record
+from decaylab.trainer.engines import training_engines
 from decaylab.trainer.meter import Meter
 from decaylab.trainer.processes import Processes, one_speaks
 from decaylab.trainer.records import Table
@@ -46,7 +47,6 @@ from decaylab.trainer.setup import TrainSetup, prepare_training
 from decaylab.trainer.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of, denominator, record
 from decaylab.training_options import TrainOptions
-from decaylab.transformers_engine import TransformersEngine
 
 WINDOW = 10
 """Steps whose mean behaviour is compared, where the training rollouts themselves are full ones."""
@@ -97,7 +97,9 @@ def _train(options: TrainOptions, processes: Processes, command: str, reporter: 
         else:
             if processes.is_main:
                 folder.update({"command": command, "notes": list(setup.pair.notes)})
-            Run(setup, trained, folder, processes, grader, reporter).go()
+            with processes.agreeing():
+                engines = training_engines(setup, trained, processes, reporter, stack)
+            Run(setup, trained, engines, folder, processes, grader, reporter).go()
             record = folder.record or {}
         processes.wait()
     path = folder.path
@@ -114,6 +116,7 @@ class Run:
         self,
         setup: TrainSetup,
         trained: Trainable,
+        engines: dict[str, Engine],
         folder: store.RunFolder,
         processes: Processes,
         grader: Grader,
@@ -123,10 +126,7 @@ class Run:
         self.setup, self.folder, self.processes, self.reporter = setup, folder, processes, reporter
         self.trained = trained
         self.heads = Head(setup.student), Head(setup.teacher)
-        self.engines = {
-            role: TransformersEngine(policy, batch_rows=options.batch_rows, on_warning=reporter.note)
-            for role, policy in (("student", setup.student), ("teacher", setup.teacher))
-        }
+        self.engines = engines
         sampling = SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
         self.plan = Plan(
             setup.pair.problems, setup.pair.prompts, sampling, options.problems_per_step, options.rollouts_per_problem,

@@ -1,0 +1,143 @@
+"""Throughput and memory of the whole commands on one GPU, by each engine that is installed; `make bench-gpu` runs all of it.
+
+    python benchmarks/gpu.py                                              # the embedded pair
+    python benchmarks/gpu.py --student FOLDER --teacher FOLDER --problems math500:FILE --train-problems FILE.jsonl
+    python benchmarks/gpu.py --device cpu --limit 40 --steps 5            # the same without a GPU
+
+Each command runs in a process of its own. Tokens a second are those that were written over the seconds of the whole command,
+loading and grading included. Memory is the most that was in use on the GPU (all that the driver counts; vLLM's cache takes what
+--gpu-memory-share gives it); on a CPU, what was resident. decaylab's part of vLLM's time: benchmarks/vllm_overhead.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+POLL_SECONDS = 0.05
+
+
+@contextmanager
+def peak_gib(on_gpu: bool) -> Iterator[dict[str, float]]:
+    """The most memory that was in use while the block ran, under ``gib``, filled in when it ends."""
+    found: dict[str, float] = {"gib": 0.0}
+    if not on_gpu:
+        yield found
+        found["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return
+    import torch
+
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            free, whole = torch.cuda.mem_get_info()
+            found["gib"] = max(found["gib"], (whole - free) / 2**30)
+            time.sleep(POLL_SECONDS)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        watcher.join()
+
+
+def decay(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
+    """`decaylab prefix-decay`, whole."""
+    from decaylab import store
+    from decaylab.options import Options
+    from decaylab.run import prefix_decay
+
+    pair = {name: asked[name] for name in ("teacher", "student", "problems", "device", "dtype", "limit")}
+    with tempfile.TemporaryDirectory() as folder, peak_gib(on_gpu) as peak:
+        started = time.perf_counter()
+        result = prefix_decay(Options(engine=engine, out=f"{folder}/run", **pair))
+        seconds = time.perf_counter() - started
+        rollouts = store.RunFolder(result.folder).read_rollouts()
+    written = sum(map(len, rollouts["response_ids"].to_pylist()))
+    curve = result.measurements.query("what == 'accuracy' and condition in ('teacher', 'student-prefix')")
+    return {
+        "seconds": round(seconds, 2),
+        "tokens": written,
+        "tokens_per_second": round(written / seconds, 1),
+        "peak_gib": round(peak["gib"], 3),
+        "accuracy": curve[["condition", "prefix_tokens", "value", "low", "high"]].round(4).to_dict("records"),
+    }
+
+
+def training(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
+    """`decaylab train`, ESR: medians over the steps behind the first."""
+    from decaylab.trainer.loop import train
+    from decaylab.training_options import TrainOptions
+
+    pair = {name: asked[name] for name in ("teacher", "student", "device", "dtype", "steps")}
+    problems = {"problems": asked["train_problems"], "test_problems": "none"} if asked["train_problems"] else {}
+    with tempfile.TemporaryDirectory() as folder, peak_gib(on_gpu) as peak:
+        result = train(TrainOptions(engine=engine, out=f"{folder}/run", validation_problems=0, **pair, **problems))
+    steps = result.metrics.iloc[1:]
+    seconds = {name: round(float(steps[name].median()), 4) for name in steps if "seconds" in name}
+    sampled = float(steps["tokens_sampled"].median())
+    return {"steps": len(steps), **seconds, "tokens_sampled": sampled, "peak_gib": round(peak["gib"], 3)}
+
+
+PARTS = {"decay": decay, "training": training}
+
+
+def child(asked: dict[str, Any], part: str, engine: str) -> dict[str, Any]:
+    """One command in a process of its own; what it said where it failed."""
+    words = [sys.executable, __file__, "--child", json.dumps([asked, part, engine])]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"}
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("teacher", "student", "problems", "train-problems"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        asked, part, engine = json.loads(arguments.child)
+        print(json.dumps(PARTS[part](asked, engine, asked["device"].startswith("cuda"))))
+        return
+    import torch
+
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("no CUDA device is here; --device cpu runs the same on the CPU")
+    on_gpu = arguments.device.startswith("cuda")
+    device = torch.cuda.get_device_name(0) if on_gpu else "CPU"
+    asked = {name: value for name, value in vars(arguments).items() if name != "child"}
+    engines = ["transformers", *(["vllm"] if importlib.util.find_spec("vllm") else [])]
+    found: dict[str, Any] = {"device": device, "torch": torch.__version__, "asked": asked}
+    for part in PARTS:
+        found[part] = {engine: child(asked, part, engine) for engine in engines}
+        for engine, told in found[part].items():
+            print(part, engine, {name: value for name, value in told.items() if name != "accuracy"}, flush=True)
+    name = Path(str(arguments.student or "abacus")).name
+    path = RESULTS / f"commands-{device.lower().replace(' ', '-')}-{name}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
