@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from decaylab import cli_options as option
-from decaylab import cli_pages
+from decaylab import cli_pages, cli_plan
 from decaylab.errors import UserError
 from decaylab.options import ADAPTERS, CONTROLS, ENGINES, MACHINERY, DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
@@ -320,6 +320,7 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
 
 
 cli_pages.add(app)
+cli_plan.add(app)
 
 
 def _spoken() -> str:

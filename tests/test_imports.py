@@ -98,6 +98,7 @@ ORDER = (
     "children",
     "sweeps",
     "tables",
+    "planner",
     "training_tables",
     "sweep_tables",
     "diagnostic_cells",
@@ -111,6 +112,7 @@ ORDER = (
     "diagnostic_tables",
     "served_tables",
     "cli_options",
+    "cli_plan",
     "cli",
     "__main__",
 )
@@ -164,6 +166,18 @@ def trainer_imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("decaylab.trainer."):
             found.add(str(node.module))
     return found
+
+
+PLANNER = ("tracing", "models", "options", "memory", "phases", "probe", "plan", "tables")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "planner").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_a_module_of_the_planner_imports_only_what_lies_below_it(path: Path) -> None:
+    assert imported(path) - {"planner"} <= set(ORDER[: ORDER.index("planner")])
+    tree = ast.parse(path.read_text())
+    whole = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    own = {name.split(".")[2] for name in whole if name.startswith("decaylab.planner.")}
+    assert own <= set(PLANNER[: PLANNER.index(path.stem)])
 
 
 PAGES = ("cells", "inlining", "report", "payload", "token_view")

@@ -1,0 +1,1 @@
+"""Memory and time of a pair's commands, before anything starts."""
