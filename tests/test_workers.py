@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
@@ -15,6 +16,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from command_line import DATA, ENVIRONMENT, decaylab, start
@@ -385,3 +390,26 @@ def test_ctrl_c_ends_workers_and_run_in_one_line(alone: dict[str, bytes], tmp_pa
     finished = start("prefix-decay", *WORK, "--out", folder, "--quiet")  # one process goes on with what two have left
     assert finished.communicate()[1] == ""
     assert results(folder) == alone
+
+
+@pytest.mark.engine
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs engine: vllm is not installed")
+def test_two_workers_with_vllm_give_the_rows_of_one(tmp_path: Path) -> None:
+    """The same rows in the same order; batches differ, so that a near-tie may turn and with it what follows."""
+    tables = []
+    for name, more in (("one", ()), ("two", ("--workers", 2))):
+        made = start("prefix-decay", *WORK, "--engine", "vllm", *more, "--out", tmp_path / name, "--quiet")
+        assert made.wait() == 0, made.communicate()
+        tables.append(pq.read_table(tmp_path / name / "rollouts.parquet"))
+    one, two = tables
+    assert one.schema == two.schema
+    first = one.filter(pc.equal(one["condition"], "student"))
+    second = two.filter(pc.equal(two["condition"], "student"))
+    assert first["rollout_id"].to_pylist() == second["rollout_id"].to_pylist()
+    pairs = zip(first["response_ids"].to_pylist(), second["response_ids"].to_pylist(), strict=True)
+    assert sum(a == b for a, b in pairs) >= 0.95 * len(first)
+    curves = [pd.read_csv(tmp_path / name / "measurements.csv") for name in ("one", "two")]
+    here, there = (frame[(frame.what == "accuracy") & (frame.condition == "student-prefix")] for frame in curves)
+    assert list(here.prefix_tokens) == list(there.prefix_tokens)
+    assert (np.maximum(here.low, there.low) <= np.minimum(here.high, there.high)).all(), "the intervals meet"
