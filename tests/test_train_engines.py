@@ -137,3 +137,4 @@ def test_a_missing_vllm_is_told_before_the_first_step(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match="the vllm engine needs vLLM"):
         loop.train(TrainOptions(engine="vllm", out=str(tmp_path / "run"), **SHORT))
+    assert not (tmp_path / "run").exists()

@@ -275,6 +275,14 @@ def test_a_missing_ray_is_told_with_what_installs_it(tmp_path: Path) -> None:
     assert complaint.endswith('pip install "decaylab[ray]"')
 
 
+@pytest.mark.parametrize("words", [("prefix-decay", "--engine", "vllm"), ("served-kl",)])
+def test_a_missing_vllm_is_told_before_anything_is_sampled(words: tuple[str, ...], tmp_path: Path) -> None:
+    with mock.patch.dict(sys.modules, {"vllm": None}):
+        complaint = decaylab(*words, "--limit", 2, "--out", tmp_path / "run", "--quiet").complaint
+    assert complaint.startswith("the vllm engine needs vLLM (it is not installed): pip install")
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_has_no_workers_of_its_own() -> None:
     from decaylab.training_options import TrainOptions
 

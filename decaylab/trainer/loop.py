@@ -47,6 +47,7 @@ from decaylab.trainer.setup import TrainSetup, prepare_training
 from decaylab.trainer.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of, denominator, record
 from decaylab.training_options import TrainOptions
+from decaylab.vllm_setup import require_installed
 
 WINDOW = 10
 """Steps whose mean behaviour is compared, where the training rollouts themselves are full ones."""
@@ -81,6 +82,8 @@ def train(options: TrainOptions, *, command: str = "", reporter: Reporter | None
 
 
 def _train(options: TrainOptions, processes: Processes, command: str, reporter: Reporter) -> TrainResult:
+    if options.needs_vllm:
+        require_installed()
     folder = store.RunFolder(Path(options.out).expanduser() if options.out else Path(options.default_folder()))
     with Grader(workers=GRADING_WORKERS) as grader, ExitStack() as stack:
         with processes.agreeing():
