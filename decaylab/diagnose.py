@@ -70,14 +70,14 @@ def diagnose(
     chosen = _targets(options, plan)
     options = replace(chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact")
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
-    _check_rollouts(command, options)
+    check_rollouts(command, options)
     decay_run = decay_runs.find(options) if options.advise else None
-    folder = store.RunFolder(_out(command, options, chosen))
+    folder = store.RunFolder(results_folder(command, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device)
         decay = decay_runs.read(decay_run, setup)
         with folder.lock():
-            folder.open(_record(command, setup, chosen, spoken), overwrite=options.overwrite)
+            folder.open(run_record(command, setup, chosen, spoken), overwrite=options.overwrite)
             material = Study(setup, chosen, grader, reporter, rules, engines).gather(
                 tokens=command not in ON_ROLLOUTS, rollouts=command in (*ON_ROLLOUTS, "submode")
             )
@@ -112,7 +112,7 @@ def _targets(options: DiagnosticOptions, plan: checkpoint_rules.Plan) -> targets
     return replace(chosen, checkpoints=targets.labelled(names, parts=2), run=None)
 
 
-def _check_rollouts(command: str, options: DiagnosticOptions) -> None:
+def check_rollouts(command: str, options: DiagnosticOptions) -> None:
     """Raises UserError where an option of sampling was given and nothing is sampled."""
     given = [name for name in ("samples", "temperature", "top_p", "top_k") if name in options.said]
     if options.rollouts and command == "evaluate":
@@ -125,7 +125,7 @@ def _check_rollouts(command: str, options: DiagnosticOptions) -> None:
         raise UserError(f"--{name} has no meaning here: the rollouts are those of {options.rollouts}")
 
 
-def _out(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> Path:
+def results_folder(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> Path:
     """In the run that was given; or under runs/, named after the pair and the checkpoints."""
     if options.out:
         return Path(options.out).expanduser()
@@ -134,7 +134,7 @@ def _out(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> P
     return Path("runs") / options.folder_name(command, *(target.label for target in chosen.checkpoints))
 
 
-def _record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targets, spoken: str) -> dict[str, Any]:
+def run_record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targets, spoken: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be measured again into the same folder."""
     configuration = {name: value for name, value in asdict(setup.options).items() if name not in NOT_IDENTITY}
     pair = {"student": setup.student, "teacher": setup.teacher}

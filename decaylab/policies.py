@@ -184,7 +184,7 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     if isinstance(path, Path) and (path / "adapter_config.json").exists():
         return _load_adapter(name, path, settings)
     model = _load_model(name, path, settings)
-    identity = _identity(name, path, settings)
+    identity = identity_of(name, path, settings)
     return Policy(name, model, load_tokenizer(name, path, settings), identity, settings)
 
 
@@ -285,7 +285,7 @@ def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
         base = _load_model(base_name, base_path, settings)
     except UserError as error:
         raise UserError(f"{name} is an adapter and its base is missing: {error}") from error
-    base_identity = _identity(base_name, base_path, settings)
+    base_identity = identity_of(base_name, base_path, settings)
     try:
         with warnings.catch_warnings():
             # peft would go on without the tensors that it cannot find: the base passed off as the adapter.
@@ -341,7 +341,7 @@ def _require_safetensors(name: str, path: Path) -> None:
     raise UserError(f"{name} has a config.json but no weights (*.safetensors)")
 
 
-def _identity(name: str, path: Path | str, settings: LoadSettings) -> PolicyIdentity:
+def identity_of(name: str, path: Path | str, settings: LoadSettings) -> PolicyIdentity:
     if isinstance(path, Path):
         source: Literal["embedded", "folder"] = "embedded" if name in EMBEDDED else "folder"
         return PolicyIdentity(name, source, "", hash_folder(path))

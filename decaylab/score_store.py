@@ -120,7 +120,7 @@ def scored(
         return folder
     with store.RunFolder(folder).lock(wait=reporter.note):
         _check_record(folder / "record.json", text)
-        parts = list(_parts(rollouts, max(part_tokens, PART_TOKENS)))
+        parts = list(parts_of(rollouts, max(part_tokens, PART_TOKENS)))
         shown_ids = frozenset(one.rollout_id for one in rollouts[:shown])
         if (folder / "tokens.parquet").exists():
             check_tokens(folder / "tokens.parquet")
@@ -209,7 +209,7 @@ def _lacking(folder: Path, shown: Sequence[Rollout]) -> list[Rollout]:
     return [one for one in shown if one.rollout_id not in known]
 
 
-def _parts(rollouts: Sequence[Rollout], part_tokens: int) -> Iterator[list[Rollout]]:
+def parts_of(rollouts: Sequence[Rollout], part_tokens: int) -> Iterator[list[Rollout]]:
     """Whole rollouts, in order, until a part holds at least so many tokens of prompts and responses."""
     part: list[Rollout] = []
     tokens = 0

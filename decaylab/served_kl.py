@@ -69,12 +69,12 @@ def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporte
     options = replace(chosen.options.resolved(), scores="served")
     if options.score_temperature != 1:
         raise UserError("served-kl scores at temperature 1: engines know no other for tokens that are given")
-    diagnose._check_rollouts(COMMAND, options)
-    folder = store.RunFolder(diagnose._out(COMMAND, options, chosen))
+    diagnose.check_rollouts(COMMAND, options)
+    folder = store.RunFolder(diagnose.results_folder(COMMAND, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device)
         with folder.lock():
-            record = diagnose._record(COMMAND, setup, chosen, spoken)
+            record = diagnose.run_record(COMMAND, setup, chosen, spoken)
             record["identity"]["scores"] = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
             folder.open(record, overwrite=options.overwrite)
             study = ServedStudy(setup, chosen, grader, reporter, CategoryRules.load(None), engines)
@@ -166,7 +166,7 @@ class ServedStudy(Study):
             scorer: ServedScorer | None = None
             parts = []
             with self.reporter.stage(name, len(rollouts)) as progress:
-                for number, part in enumerate(score_store._parts(rollouts, PART_TOKENS)):
+                for number, part in enumerate(score_store.parts_of(rollouts, PART_TOKENS)):
                     place = folder / f"part-{number:05d}.parquet"
                     if place.exists():
                         progress.skip(len(part))

@@ -57,7 +57,7 @@ def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
     base_name = _base_of(name, path) if adapter and isinstance(path, Path) else name
     base_path = policies.resolve(base_name)
     config, generation = _configurations(base_name, base_path, settings)
-    identity = policies._identity(base_name, base_path, settings)
+    identity = policies.identity_of(base_name, base_path, settings)
     own_tokenizer = base_path
     if adapter and isinstance(path, Path):
         identity = PolicyIdentity(name, "adapter", "", hash_folder(path), identity)
