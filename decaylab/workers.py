@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -110,7 +111,8 @@ class Crew:
         self.stop()
         for _ in self._workers:
             self._free.get()
-        self._ray.shutdown()
+        with _muted():  # Ray complains of tasks that it can no longer tell anybody of
+            self._ray.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -247,10 +249,24 @@ def _connected(count: int, address: str | None) -> Any:
         return ray
     _require_answer(_address_of_auto() if address == "auto" else address)
     try:
-        ray.init(address=address, **quiet)
+        with _muted():  # Ray tells of each of its attempts
+            ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"--ray {address}: cannot join the cluster ({_first_line(error)})") from error
     return ray
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing reaches standard error, not from Ray's own threads either, which pass Python by."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _address_of_auto() -> str:

@@ -69,7 +69,7 @@ def requests(policy: policies.Policy, count: int, stage: str = "student", tokens
     return [Request(prompt, (), tokens, stage, f"problem-{number}", 0) for number in range(count)]
 
 
-def wait_for(path: Path, seconds: float = 60) -> None:
+def wait_for(path: Path, seconds: float = 180) -> None:
     """Until something stands in a folder."""
     end = time.monotonic() + seconds
     while not (path.is_dir() and any(path.iterdir())):
@@ -387,7 +387,7 @@ def test_ctrl_c_ends_workers_and_run_in_one_line(alone: dict[str, bytes], tmp_pa
     wait_for(folder / "parts")
     assert ray_of(running.pid)
     running.send_signal(signal.SIGINT)
-    out, said = running.communicate(timeout=30)
+    out, said = running.communicate(timeout=90)
     assert (running.returncode, out) == (130, "")
     assert said == "decaylab: interrupted; finished parts are kept, and the same command goes on from there\n"
     assert not folder.joinpath("measurements.parquet").exists()
