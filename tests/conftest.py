@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
+
+sys.path.append(
+    str(Path(__file__).resolve().parents[1] / "benchmarks")
+)  # coverage_parts: simulations that slow tests share
 
 ALLOWED = ("needs GPU", "needs extra", "needs engine")
 _unexplained: list[str] = []
