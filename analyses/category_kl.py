@@ -128,7 +128,7 @@ class _One:
 
     def rows(self, codes: NDArray[np.int8]) -> Iterable[Measurement]:
         yield from self.by_category(codes)
-        yield from self.by_token(np.asarray(self.table["token"], dtype=object))
+        yield from self.by_token(np.asarray(self.table["token"], dtype=object), codes)
 
     def by_category(self, codes: NDArray[np.int8]) -> Iterable[Measurement]:
         names, edges = self.rules.names, self.settings.edges
@@ -142,23 +142,30 @@ class _One:
         yield from self.shares("kl_share", cells, cells.sums, self.whole.sums, labels)
         yield from self.shares("token_share", cells, cells.counts, self.whole.counts, labels)
 
-    def by_token(self, pieces: NDArray[Any]) -> Iterable[Measurement]:
+    def by_token(self, pieces: NDArray[Any], categories: NDArray[np.int8]) -> Iterable[Measurement]:
         """The highest-KL tokens. What reads the same is the same token, with its leading space or without.
 
-        Their category is that of the text read by itself, since in a response it may differ from place to place.
+        Their category is the one that most of their occurrences in the responses have; the note names any others.
         """
         codes, texts = pd.factorize(pieces)
         chosen = self.highest(codes, len(texts))
         cell_of = np.full(len(texts), -1)
         cell_of[chosen] = np.arange(chosen.size)
-        read = self.rules.classify(texts[chosen], np.ones(chosen.size, np.int64), np.isin(chosen, codes[self.ends]))
+        places = cell_of[codes]
         labels = [
-            {"token": visible(text), "category": self.rules.names[code], **EVERYWHERE}
-            for text, code in zip(texts[chosen], read, strict=True)
+            {"token": visible(texts[code]), **self.kinds(categories[places == cell]), **EVERYWHERE}
+            for cell, code in enumerate(chosen)
         ]
-        cells = self.cells(*self.by_rollout(cell_of[codes], chosen.size))
+        cells = self.cells(*self.by_rollout(places, chosen.size))
         yield from self.means("token_mean_reverse_kl", cells, labels)
         yield from self.shares("token_kl_share", cells, cells.sums, self.whole.sums, labels)
+
+    def kinds(self, codes: NDArray[np.int8]) -> dict[str, str]:
+        """The category of most occurrences of a token, and a note of how often it has which others."""
+        counts = np.bincount(codes, minlength=len(self.rules.names))
+        first, *others = np.argsort(-counts, kind="stable")
+        told = [f"{self.rules.names[code]} in {counts[code]} of {codes.size} places" for code in others if counts[code]]
+        return {"category": self.rules.names[first], "note": ", ".join(told)}
 
     def highest(self, codes: Ints, count: int) -> Ints:
         """Codes of the tokens to list: by mean KL, then those that only the share brings in. Ties: the first to occur."""
@@ -175,8 +182,8 @@ class _One:
         name = tm.ESTIMAND_NAMES[self.settings.estimand]
         for cell, label in enumerate(labels):
             note = NO_TOKENS if cells.tokens[cell] == 0 else _note(means, cell, NOT_FINITE)
-            counted = {"rollouts": int(cells.rollouts[cell]), "tokens": int(cells.tokens[cell]), "note": note}
-            yield self.row(what, "nats", means, cell, (low, high), estimand=name, **counted, **label)
+            counted = {"rollouts": int(cells.rollouts[cell]), "tokens": int(cells.tokens[cell])}
+            yield self.row(what, "nats", means, cell, (low, high), note, estimand=name, **counted, **label)
 
     def shares(
         self, what: str, cells: Cells, parts: Floats, whole: Floats, labels: Sequence[dict[str, Any]]
@@ -190,13 +197,15 @@ class _One:
         name = SHARE_NAMES[self.settings.estimand]
         for cell, label in enumerate(labels):
             note = _note(share, cell, NO_KL) or ("" if varies[cell] else ALIKE)
-            counted = {"rollouts": int(self.whole.rollouts[0]), "tokens": int(cells.tokens[cell]), "note": note}
-            yield self.row(what, "fraction", share, cell, (ends[0], ends[1]), estimand=name, **counted, **label)
+            counted = {"rollouts": int(self.whole.rollouts[0]), "tokens": int(cells.tokens[cell])}
+            yield self.row(what, "fraction", share, cell, (ends[0], ends[1]), note, estimand=name, **counted, **label)
 
     def row(
-        self, what: str, unit: str, means: tm.CellMeans, cell: int, ends: tuple[Floats, Floats], **more: Any
+        self, what: str, unit: str, means: tm.CellMeans, cell: int, ends: tuple[Floats, Floats], said: str, **more: Any
     ) -> Measurement:
+        note = "; ".join(filter(None, (said, more.pop("note", ""))))
         return Measurement(
+            note=note,
             what=what,
             unit=unit,
             value=float(means.value[cell]),

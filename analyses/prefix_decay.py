@@ -4,8 +4,8 @@ Rows of the rollouts table in, measurements out; no model, no file. Two views of
 
     open            rollouts that are still open at k, each beside its own student outcome and the teacher's unprefixed
                     accuracy on the same problem. The headline: what a prefix does.
-    carry-forward   every rollout; one that ended before k counts as it stands. The paper's curve, which falls to the
-                    student's accuracy as rollouts end, decay or not.
+    carry-forward   every rollout; one that ended before k counts as it stands. Falls to the student's accuracy as rollouts
+                    end, decay or not. The paper does not say how its curve counts them.
 
 Every accuracy is a mean over rollouts, and every interval resamples problems.
 """
@@ -96,10 +96,10 @@ class _Decay:
         for role in ("student", "teacher"):
             arm = self.arms.plain(role)
             estimate = st.proportion(arm.correct, arm.problems, level=self.settings.level)
-            yield self.row("accuracy", role, estimate, view="all", prefix_tokens=0.0, tokens=arm.tokens)
+            yield self.row("accuracy", role, estimate, view="all", prefix_tokens=0.0, tokens=int(arm.tokens.sum()))
 
     def student_prefix(self) -> Iterable[Measurement]:
-        """The headline curve, what it stands beside, and the paper's carry-forward curve."""
+        """The headline curve, what it stands beside, and the carry-forward curve."""
         arms = self.arms.continued("student-prefix", "teacher")
         yield from self.curve("student-prefix", arms)
         yield from self.beside(arms)
@@ -185,7 +185,9 @@ class _Decay:
             yield self.row("retained_advantage", "student-prefix", retained, **place)
         alone = self.arms.unprefixed("teacher", student.problems)
         gap = st.paired_difference(alone, student.correct, student.problems, level=level)
-        yield self.row("teacher_advantage", "student-prefix", gap, view="all", prefix_tokens=0.0, tokens=teacher.tokens)
+        yield self.row(
+            "teacher_advantage", "student-prefix", gap, view="all", prefix_tokens=0.0, tokens=int(teacher.tokens.sum())
+        )
         reached = [(length, arm) for length, arm in zip(arms, opened, strict=True) if len(arms[length].problems)]
         if reached:  # the curve ends where the last rollout does
             half = retention.half_decay(
@@ -199,13 +201,13 @@ class _Decay:
         The unprefixed samples of a problem belong to no particular rollout, so the second is weighted by their accuracy.
         """
         for length, arm in arms.items():
-            place = _place("open", length, arm)
             lost, won = 1 - arm.author, arm.author * arm.unprefixed
             level = self.settings.level
             recovery = st.proportion(arm.correct, arm.problems, weights=lost, level=level)
             spoil = st.proportion(1 - arm.correct, arm.problems, weights=won, level=level)
-            yield self.row("recovery_rate", "student-prefix", recovery, **place)
-            yield self.row("spoil_rate", "student-prefix", spoil, **place)
+            for what, estimate, weights in (("recovery_rate", recovery, lost), ("spoil_rate", spoil, won)):
+                place = {**_place("open", length, arm), "tokens": int(arm.tokens[weights > 0].sum())}
+                yield self.row(what, "student-prefix", estimate, **place)
 
     def carry_forward(self, condition: str, author: str) -> Iterable[Measurement]:
         """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone."""
@@ -248,4 +250,4 @@ class _Decay:
 
 def _place(view: str, length: int, arm: Arm) -> dict[str, Any]:
     """The coordinates that every row of one point of a curve has."""
-    return {"view": view, "prefix_tokens": float(length), "tokens": arm.tokens}
+    return {"view": view, "prefix_tokens": float(length), "tokens": int(arm.tokens.sum())}

@@ -19,14 +19,15 @@ class Arm:
     """Continuations of one length, one entry a rollout [rollouts].
 
     correct: the continuation's grade. author: the grade of the rollout that the prefix is cut from. unprefixed: the
-    continuing policy's accuracy on the same problem without a prefix. problems: integer codes. tokens: written, in all.
+    continuing policy's accuracy on the same problem without a prefix. problems: integer codes. tokens: written in each
+    continuation; 0 where a finished rollout stands for it.
     """
 
     correct: Floats
     author: Floats
     unprefixed: Floats
     problems: NDArray[np.int64]
-    tokens: int
+    tokens: NDArray[np.int64]
 
 
 class Arms:
@@ -78,7 +79,7 @@ class Arms:
                 at["prefix_rollout_id"].map(self.outcome).to_numpy(dtype=float),
                 at["code"].map(self.accuracy[role]).to_numpy(dtype=float),
                 at["code"].to_numpy(dtype=np.int64),
-                int(at["tokens"].sum()),
+                at["tokens"].to_numpy(dtype=np.int64),
             )
         return found
 
@@ -88,7 +89,7 @@ class Arms:
         codes = rows["code"].to_numpy(dtype=np.int64)
         unprefixed = rows["code"].map(self.accuracy[role]).to_numpy(dtype=float)
         correct = rows["correct"].to_numpy()
-        return Arm(correct, correct, unprefixed, codes, int(rows["tokens"].sum()))
+        return Arm(correct, correct, unprefixed, codes, rows["tokens"].to_numpy(dtype=np.int64))
 
     def carried_forward(self, condition: str, author: str) -> dict[int, Arm]:
         """All rollouts of an author by prefix length: a finished one keeps its grade, an open one has its continuation's.
@@ -99,10 +100,11 @@ class Arms:
         found = {}
         for length in self.lengths:
             at = rows[rows.prefix_tokens == length]
-            continued = at.set_index("prefix_rollout_id")["correct"]
+            continued = at.set_index("prefix_rollout_id")
             plain = authored[(authored.written < length) | authored["rollout_id"].isin(continued.index)]
-            kept = plain["rollout_id"].map(continued).fillna(plain["correct"]).to_numpy(dtype=float)
+            kept = plain["rollout_id"].map(continued["correct"]).fillna(plain["correct"]).to_numpy(dtype=float)
+            tokens = plain["rollout_id"].map(continued["tokens"]).fillna(0).to_numpy(dtype=np.int64)
             unprefixed = plain["code"].map(self.accuracy["teacher"]).to_numpy(dtype=float)
             codes = plain["code"].to_numpy(dtype=np.int64)
-            found[length] = Arm(kept, plain["correct"].to_numpy(), unprefixed, codes, int(at["tokens"].sum()))
+            found[length] = Arm(kept, plain["correct"].to_numpy(), unprefixed, codes, tokens)
         return found

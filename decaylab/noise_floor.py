@@ -35,13 +35,18 @@ def with_noise_floor(measure: Measure, scored: Sequence[Scored], again: Measure 
     if not routes[0]:
         return frame
     first, second = (_by_key((again or measure)(route)) for route in routes)
-    found = (first - second).abs().reindex(pd.MultiIndex.from_frame(frame[KEY])).to_numpy()
+    found = (first - second).abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()
     effect = (frame["value"] - np.where(frame["unit"] == "ratio", 1.0, 0.0)).abs()
     return frame.assign(noise_floor=found, under_floor=effect < 2 * found)
 
 
+def _keys(frame: pd.DataFrame) -> pd.DataFrame:
+    """`KEY`; a single token counts whatever category most of its places have among the rollouts at hand."""
+    return frame[KEY].assign(category=frame["category"].where(frame["token"] == "", ""))
+
+
 def _by_key(frame: pd.DataFrame) -> pd.Series[float]:
-    values = frame.set_index(KEY)["value"]
+    values = frame["value"].set_axis(pd.MultiIndex.from_frame(_keys(frame)))
     if not values.index.is_unique:
         raise ValueError(f"rows have a duplicate key: {values.index[values.index.duplicated()][0]}, of {KEY}")
     return values

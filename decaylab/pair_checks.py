@@ -130,7 +130,7 @@ def _memory(setup: Setup[Options]) -> Check:
     length = int(options.max_tokens or 0) + max(len(ids) for ids in setup.prompts["teacher"].values())
     cache = max(cache_bytes_per_token(policy) for policy in _roles(setup).values()) * length * options.batch_rows
     device = setup.teacher.weights.device
-    free = torch.cuda.mem_get_info(device)[0] + weights if device.type == "cuda" else _host_memory()
+    free = torch.cuda.mem_get_info(device)[0] + weights if device.type == "cuda" else host_memory()
     sizes = f"weights {weights / 2**30:.2f} GiB + cache of {options.batch_rows} sequences {cache / 2**30:.2f} GiB"
     finding = f"{sizes}, of {free / 2**30:.1f} GiB"
     if weights > free:
@@ -149,10 +149,11 @@ def cache_bytes_per_token(policy: Policy) -> int:
     return int(2 * config.num_hidden_layers * heads * features * policy.weights.dtype.itemsize)
 
 
-def _host_memory() -> int:
-    import os
-
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+def host_memory() -> int:
+    """Bytes of the host's memory that can be had; caches of files are given up for it."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return int(lines["MemAvailable"].split()[0]) * 1024
 
 
 def _time(setup: Setup[Options]) -> Check:

@@ -42,11 +42,11 @@ DIRECTIONS = {
 def prefix_curve() -> pd.DataFrame:
     """Published accuracy after a prefix, as fractions of 1, in the rows that `analyses.prefix_decay` gives.
 
-    Conditions ``student-prefix`` and ``reverse`` (carry-forward), with ``teacher`` and ``student`` alone at length 0.
-    No interval was published: low, high and band are NaN. The answer rule was not published either, and is empty.
+    Conditions ``student-prefix`` and ``reverse``, with ``teacher`` and ``student`` alone at length 0. View ``""``: whether
+    rollouts that had ended before the prefix are among them was not published. No interval was either: low, high and band
+    are NaN; nor the answer rule, which is empty.
 
-    Source: Fig. 1 left; the reverse direction and the student alone of that file are an early draft's (see ``note``),
-    but the student's 50.95 % is in the main table too.
+    Source: Fig. 1 left; the reverse direction is an early draft's (see ``note``), the student alone the main table's.
     """
     return to_frame(
         Measurement(
@@ -54,7 +54,7 @@ def prefix_curve() -> pd.DataFrame:
             condition=DIRECTIONS[direction][int(tokens == 0)],
             value=percent / PERCENT,
             unit="fraction",
-            view="all" if tokens == 0 else "carry-forward",
+            view="all" if tokens == 0 else "",
             prefix_tokens=float(tokens),
             method=NO_INTERVAL,
             estimand="mean over rollouts",

@@ -131,7 +131,8 @@ def _headline(
     lines = [f"{len(runs)} run{several} of the student {pair.student} and the teacher {pair.teacher}. {BRACKETS}"]
     gap = _row(decay, "teacher_advantage")
     if decay is not None and gap is not None:
-        lines.append(f"Alone, the teacher is ahead of the student by {points(gap)}. {_half_decay(decay)}")
+        over = f"{points(gap)} over {gap.problems:,} problems"
+        lines.append(f"Alone, the teacher is ahead of the student by {over}. {_half_decay(decay)}")
     if any(one.verdict == CONTRADICTED for one in findings if one.claim.control):
         lines.append("THE CONTROL FAILED: nothing that is said of decay here can be trusted before it is mended.")
     lines.append(advice.text.split(". ")[0].removesuffix(".") + ".")
@@ -170,7 +171,7 @@ def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
 def _interval(row: Measurement, text: Callable[[float], str]) -> str:
     if math.isnan(row.low) or math.isnan(row.high):
         return row.note or "no interval"
-    return f"{100 * row.level:g} % interval over problems {text(row.low)} to {text(row.high)}"
+    return f"{100 * row.level:g} % interval over {row.problems:,} problems {text(row.low)} to {text(row.high)}"
 
 
 def _tokens(end: float) -> str:

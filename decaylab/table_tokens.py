@@ -30,7 +30,7 @@ WRITERS = {
     "own-prefix": "teacher after itself",
     "reverse": "student after the teacher",
 }
-COUNTED = {"all": "all", "open": "still open", "carry-forward": "all, finished as they stand"}
+COUNTED = {"all": "all", "open": "still open", "carry-forward": "all, finished as they stand", "": "not stated"}
 
 
 def prefix_curve(source: Source) -> Iterator[Row]:

@@ -2,7 +2,7 @@
 
     a   the headline: rollouts still open at k, beside the teacher alone and the student's outcome on the same rollouts
     b   controls: change in accuracy against the continuing policy alone on the same problems
-    c   the carry-forward curve of the paper, both baselines, and the published curve where it is given
+    c   the carry-forward curve, both baselines, and the published curve where it is given
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
 """
@@ -103,9 +103,12 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     if told:
         text.append(f"(b) Change against the continuing policy alone on the same problems. {'. '.join(told)}.")
     if len(pick(measurements, "accuracy", "student-prefix", "carry-forward")):
-        text.append("(c) All rollouts: one that ended before k counts as it stands, as in the paper.")
+        text.append("(c) All rollouts: one that ended before k counts as it stands.")
     if published is not None:
-        text.append(f"Grey: published, {published.run.iloc[0]}, another pair and problem set, without intervals.")
+        text.append(
+            f"Grey: published, {published.run.iloc[0]}, another pair and problem set, without intervals; "
+            "it is not said how rollouts that ended before k are counted."
+        )
     methods = sorted(set(measurements[measurements.what.isin(["accuracy", "accuracy_difference"])].method) - {""})
     text.append(
         f"Bars: pointwise {level} intervals ({'; '.join(methods)}). Bands: {level} for all lengths of a curve at once."
@@ -309,7 +312,7 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
     known = [rows, *baselines.values()]
     labels = []
     if published is not None:
-        behind = _from_zero(published, "teacher", pick(published, "accuracy", "student-prefix", "carry-forward"))
+        behind = _from_zero(published, "teacher", pick(published, "accuracy", "student-prefix", ""))
         known.append(behind)
         look = Look("published (Qwen\npair, MATH-500,\nno interval)", style.PUBLISHED, "o", "--")
     length_axis(axes, lengths_of(known))

@@ -286,3 +286,27 @@ def test_a_token_that_is_rare_among_few_rollouts_has_its_noise_floor_too() -> No
     frame = with_noise_floor(partial(measure, settings=settings, rules=rules, end_ids=()), entries, every)
     floors = frame[frame.what == "token_mean_reverse_kl"].set_index("token").noise_floor
     assert floors.to_dict() == {"a": 0.5, "b": 0.0}
+
+
+def test_a_listed_token_has_the_category_of_its_places_in_the_text() -> None:
+    """By itself a star opens a list; between numbers it multiplies, as the table of categories on the same page counts it."""
+    by_itself = RULES.names[RULES.classify(["*"], np.array([1]))[0]]
+    product = [("3", 0.1), ("*", 2.0), ("4", 0.1)]
+    frame = measured([(0, product), (1, product)])
+    for what in ("token_mean_reverse_kl", "token_kl_share"):
+        row = rows(frame, what, "token").loc["*"]
+        assert row["category"] == "math_operator" and "places" not in row["note"] and by_itself == "structural"
+    assert rows(frame, "mean_reverse_kl", "category").loc["math_operator", "tokens"] == 2
+    mixed = rows(
+        measured([(0, product), (1, product), (2, [("*", 1.0), (" a", 1.0)])]), "token_mean_reverse_kl", "token"
+    )
+    assert tuple(mixed.loc["*", ["category", "note"]]) == ("math_operator", "structural in 1 of 3 places")
+
+
+def test_a_token_whose_places_among_the_rescored_are_of_another_category_has_its_noise_floor() -> None:
+    product, item = [("3", 0.1), ("*", 2.0), ("4", 0.1)], [("*", 1.0), (" a", 1.0)]
+    whole, again = table([(0, product), (1, product), (2, item)], 3), table([(2, [("*", 1.5), (" a", 1.0)])], 3)
+    entries = [Scored("base", "fresh", whole, np.array([False, False, True]), again)]
+    once = partial(measure, settings=Settings((0,), min_count=1), rules=RULES, end_ids=())
+    star = rows(with_noise_floor(once, entries), "token_mean_reverse_kl", "token").loc["*"]
+    assert star["category"] == "math_operator" and star["noise_floor"] == 0.5

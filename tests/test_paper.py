@@ -27,7 +27,7 @@ def test_prefix_curve_has_the_columns_and_conditions_of_measurements() -> None:
     rows = paper.prefix_curve()
     assert tuple(rows.columns) == measurements.COLUMNS
     assert set(rows.what) == {"accuracy"} and set(rows.unit) == {"fraction"}
-    assert set(rows[rows.prefix_tokens > 0]["view"]) == {"carry-forward"}
+    assert set(rows[rows.prefix_tokens > 0]["view"]) == {""}, "how finished rollouts are counted is not said"
     assert rows[["low", "high", "band_low", "band_high", "standard_error"]].isna().all(axis=None)
     assert set(rows.method) == {"published, no interval"} and set(rows.run) == {"arXiv 2605.27028"}
     assert set(rows.problems) == {500} and set(rows.rollouts) == {2000}
@@ -43,10 +43,11 @@ def test_prefix_curve_holds_the_published_numbers_as_fractions() -> None:
 def test_numbers_of_an_early_draft_say_so() -> None:
     rows = paper.prefix_curve()
     early = rows.note.str.contains("early draft only")
-    assert set(rows[early].condition) == {"reverse", "student"} and set(rows[~early].condition) == {
-        "student-prefix",
-        "teacher",
-    }
+    assert set(rows[early].condition) == {"reverse"}
+    assert set(rows[~early].condition) == {"student-prefix", "teacher", "student"}
+    (alone,) = rows[rows.condition == "student"].itertuples()
+    main = paper.published("main_results")
+    assert alone.note.startswith("arXiv 2605.27028, main table;") and 100 * alone.value in main.math500_avg4.tolist()
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones() -> None:

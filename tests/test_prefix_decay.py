@@ -155,7 +155,9 @@ def test_counts_stand_beside_each_value(by_hand: pd.DataFrame) -> None:
     at = by_hand.loc[("accuracy", "student-prefix", "open", 2)]
     assert (at.problems, at.rollouts, at.tokens) == (4, 5, 15)
     spoil = by_hand.loc[("spoil_rate", "student-prefix", "open", 2)]
-    assert (spoil.problems, spoil.rollouts) == (2, 2)
+    assert (spoil.problems, spoil.rollouts, spoil.tokens) == (2, 2, 6), "of the rollouts behind it alone"
+    recovery = by_hand.loc[("recovery_rate", "student-prefix", "open", 2)]
+    assert (recovery.problems, recovery.rollouts, recovery.tokens) == (3, 3, 9)
     carried = by_hand.loc[("accuracy", "student-prefix", "carry-forward", 4)]
     assert (carried.problems, carried.rollouts, carried.tokens) == (4, 8, 2)
     assert set(by_hand.run) == {"mine"} and set(by_hand.answer_rule) == {"last_boxed"}

@@ -112,7 +112,7 @@ def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Pat
 
 @pytest.mark.parametrize("free_gib", [0.04, 0.09])
 def test_small_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch, free_gib: float) -> None:
-    monkeypatch.setattr(pair_checks, "_host_memory", lambda: int(free_gib * 2**30))
+    monkeypatch.setattr(pair_checks, "host_memory", lambda: int(free_gib * 2**30))
     found = checks("--batch-rows", 4000)["memory"]
     assert found["verdict"] == "warning"
     fitting = int(found["finding"].split("say --batch-rows ")[1].split(",")[0])
@@ -121,7 +121,7 @@ def test_small_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_weights_that_do_not_fit_are_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_checks, "_host_memory", lambda: 1 << 20)
+    monkeypatch.setattr(pair_checks, "host_memory", lambda: 1 << 20)
     outcome = decaylab("preflight", *SMALL)
     assert outcome.code == 1 and "the weights alone do not fit" in " ".join(outcome.out.split())
 

@@ -58,7 +58,8 @@ def test_the_headline_says_pair_advantage_half_decay_n_and_how_many_claims_hold(
     text = " ".join(told.headline)
     for said in (
         "2 runs of the student small and the teacher large.",
-        "ahead of the student by +44.9 points [+39.9, +49.9]. Half of its advantage over the student is gone after 39 tokens",
+        "ahead of the student by +44.9 points [+39.9, +49.9] over 300 problems. "
+        "Half of its advantage over the student is gone after 39 tokens",
         "Recommended rollout length: 39 tokens (interval 34 to 44), by the half-decay: the smaller of two lengths.",
         f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 are contradicted",
         "Holds: teacher decay.", "Undecided: early kl.", "Not measured: content, ",
@@ -86,8 +87,8 @@ def numbers(*runs: FoundRun) -> dict[str, KeyNumber]:
 
 def test_numbers_have_their_intervals() -> None:
     found = numbers(decay_run(), made("signals", signal_rows()))
-    assert found["teacher's advantage"][1:] == ("44.9 points", "95 % interval over problems 39.9 to 49.9")
-    assert found["half-decay length"][1:] == ("39 tokens", "95 % interval over problems 34 to 44")
+    assert found["teacher's advantage"][1:] == ("44.9 points", "95 % interval over 300 problems 39.9 to 49.9")
+    assert found["half-decay length"][1:] == ("39 tokens", "95 % interval over 300 problems 34 to 44")
     assert found["advised rollout length N"].value == "39 tokens"
 
 
@@ -96,7 +97,7 @@ def test_numbers_have_their_intervals() -> None:
     [
         ({"value": INF, "low": 44.0, "high": INF, "note": "not reached by 60"}, "more than 60 tokens", "not reached by 60"),
         ({"value": NAN, "low": NAN, "high": NAN, "note": "no advantage"}, "undefined", "no advantage"),
-        ({"low": 30.0, "high": INF}, "39 tokens", "95 % interval over problems 30 to beyond the longest prefix"),
+        ({"low": 30.0, "high": INF}, "39 tokens", "95 % interval over 300 problems 30 to beyond the longest prefix"),
         ({"low": NAN, "high": NAN}, "39 tokens", "no interval"),
     ],
 )  # fmt: skip

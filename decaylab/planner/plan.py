@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from decaylab.pair_checks import host_memory
 from decaylab.planner.memory import LASTING, holes
 from decaylab.planner.models import Outline, is_quantised
 from decaylab.planner.options import Asked, Devices, PlanOptions, asked
@@ -116,14 +117,7 @@ def this_machine() -> Devices:
     """The GPUs that are here; without one, the memory of the host that is free."""
     if torch.cuda.is_available():
         return Devices("cuda", torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory)
-    return Devices("cpu", 1, _free())
-
-
-def _free() -> int:
-    """Bytes of the host's memory that can be had, caches of files among it."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        lines = dict(line.split(":", 1) for line in file)
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    return Devices("cpu", 1, host_memory())
 
 
 def _told(one: Outline) -> dict[str, Any]:
