@@ -151,6 +151,26 @@ def test_a_curve_that_was_not_halved_bounds_the_length_as_far_as_it_goes() -> No
     assert "interval from" not in advise(signals(), decay(replace(open_end, low=INF))).text
 
 
+def test_the_longest_prefix_is_that_of_the_students_own_prefixes_where_a_rollout_was_still_open() -> None:
+    """A control was measured at 512 tokens, the student's prefixes at 256 with no rollout left and at 512 on carried ones."""
+    own = Measurement(
+        "accuracy_difference", "student-prefix", -0.1, "fraction", view="open", prefix_tokens=256.0, rollouts=0
+    )
+    others = [
+        own,
+        replace(own, view="carry-forward", prefix_tokens=512.0, rollouts=40),
+        replace(own, condition="teacher-prefix", prefix_tokens=512.0, rollouts=40),
+        replace(own, what="retained_advantage", prefix_tokens=512.0, rollouts=40),
+    ]
+    open_end = replace(HALF, value=INF, low=110.0, high=INF)
+    curve = pd.concat([decay(open_end), to_frame(others)], ignore_index=True)
+    assert "not halved within 128 student tokens" in advise(signals(), curve).text
+    far = replace(POSITION, value=300.0, low=200.0, high=390.0)
+    refused(advise(signals(far), curve), "beyond the longest prefix of the decay curve, 128 tokens")
+    late = pd.concat([decay(open_end, lengths=(128,)), to_frame([replace(one, prefix_tokens=16.0) for one in others])])
+    assert "The shortest prefix measured, 128 tokens, is longer" in advise(signals(), late).text
+
+
 def test_kl_under_its_noise_floor_before_the_horizon_forbids_a_length() -> None:
     refused(advise(signals(under=(False, True, False)), decay()), "under twice its noise floor in 1 of 2 position bins")
     assert advise(signals(under=(False, False, True)), decay()).recommended == 86, "beyond the horizon it has no part"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ def test_crossing_by_hand_weighs_bins_by_their_width() -> None:
     assert crossing([0, 10, 30], [3, 1], 0.45) == pytest.approx(7.5)
     assert crossing([0, 10, 30], [3, 1], 0.8) == pytest.approx(20)
     assert crossing([0, 10, 30], [3, 1], 0.6) == pytest.approx(10), "exactly at an edge"
+    assert crossing([0, 10, 20, 30], [1, 0, 1], 0.5) == 10, "reached at the start of a stretch without KL"
 
 
 def test_the_same_code_gives_107_and_124_tokens_from_the_published_bins() -> None:
@@ -71,6 +73,18 @@ def test_the_same_code_gives_107_and_124_tokens_from_the_published_bins() -> Non
         found = crossing_of_bins(bins.position_low, bins.position_high, bins.value, 0.45)
         assert found == pytest.approx(tokens, abs=0.005)
         assert checkpoint != "base" or round(found) == 124
+
+
+def test_the_unit_of_the_kl_does_not_matter_however_small_the_total() -> None:
+    """.3, .06 and .03 nats, far below 1 in total; and a millionth of it, and a million times as much."""
+    kl = np.array([0.3, 0.06, 0.03])
+    sums = np.stack([kl, kl[::-1], 2 * kl])
+    stated = cumulative(sums, None, [1, 2], 0.45)
+    assert crossing([0, 1, 2, 3], kl, 0.45) == pytest.approx(0.45 * 0.39 / 0.3)
+    for unit in (1e-6, 1e6):
+        assert crossing([0, 1, 2, 3], unit * kl, 0.45) == pytest.approx(0.45 * 0.39 / 0.3)
+        scaled = cumulative(unit * sums, None, [1, 2], 0.45)
+        assert [one[:4] for one in scaled] == [pytest.approx(one[:4]) for one in stated]
 
 
 def test_crossing_keeps_leading_axes_and_is_nan_without_kl() -> None:
@@ -162,9 +176,36 @@ def test_replicates_without_a_survivor_are_left_out_and_counted() -> None:
     assert cumulative(sums, None, [], 0.45, draws=500)[0].note == "", "sums are defined in all"
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draws", [1, 2, 3])
+def test_the_error_is_the_deviation_of_the_replicates_and_needs_two_of_them(draws: int) -> None:
+    sums = np.array([[3.0, 1, 0], [1, 1, 2], [1, 3, 3]])
+    replicates = [
+        float(crossing([0, 1, 2, 3], weights @ sums, 0.45)) for weights in bootstrap_weights(3, draws=draws, seed=1)
+    ]
+    found = cumulative(sums, None, [], 0.45, seed=1, draws=draws)[0]
+    assert found.standard_error == pytest.approx(statistics.stdev(replicates) if draws > 1 else NAN, nan_ok=True)
+    assert (found.low, found.high) == pytest.approx((min(replicates), max(replicates))) and found.note == ""
+
+
+def test_unless_told_otherwise_1000_replicates_of_seed_0_give_95_percent_also_of_two_problems() -> None:
+    """In a quarter of the replicates both draws are the second problem, which does not reach position 1."""
+    sums, counts = np.array([[3.0, 1], [1, 0]]), np.array([[1.0, 1], [1, 0]])
+    stated = cumulative(sums, counts, [1], 0.45, level=0.95, seed=0, draws=1000)
+    assert cumulative(sums, counts, [1], 0.45) == stated
+    assert all(" of 1000 replicates undefined" in one.note and math.isfinite(one.low) for one in stated)
+
+
+@pytest.mark.parametrize("kl", [[0.0, 0, 0, 2], [0, 0, 3, 1], [3, 0, 0, 0]])
+def test_the_kl_may_begin_late_and_end_early(kl: list[float]) -> None:
+    found = cumulative(np.tile(kl, (3, 1)), None, [1, 2, 3, 4], 0.45)
+    assert [one.value for one in found[1:]] == pytest.approx(np.cumsum(kl) / sum(kl))
+    assert found[0].value == pytest.approx(slow_position([0.0, *np.cumsum(kl).tolist()], 0.45))
+
+
 def test_what_is_undefined_is_nan_and_says_why() -> None:
-    flat = cumulative(np.zeros((3, 4)), np.ones((3, 4)), [2, 9], 0.45)
-    assert [one.note for one in flat] == ["no KL up to the horizon"] * 2 + ["beyond the horizon"]
+    flat = cumulative(np.zeros((3, 4)), np.ones((3, 4)), [2, 4, 5], 0.45)
+    assert [one.note for one in flat] == ["no KL up to the horizon"] * 3 + ["beyond the horizon"]
     short = cumulative(np.array([[1.0, 0]] * 3), np.array([[1.0, 0]] * 3), [1], 0.45)
     assert [one.note for one in short] == ["no rollout reaches the horizon"] * 2
     assert np.isnan([one[:4] for one in (*flat, *short)]).all()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import reference
+from scipy.stats import sem
 from simulate import Ints, clustered, grades
 
+from decaylab.clusters import bootstrap_weights, percentile_interval
 from decaylab.retention import NO_ADVANTAGE, OpenRollouts, half_decay, half_decay_length, retained_advantage
+from decaylab.statistics import ONE_PROBLEM
 
 
 def arms(share: float, rng: np.random.Generator, problems: Ints) -> OpenRollouts:
@@ -72,6 +78,66 @@ def test_a_replicate_without_an_advantage_widens_the_interval_to_infinity() -> N
     assert estimate.high == math.inf and estimate.value == 1
 
 
+def slow_share(prefixed: list[float], student: list[float], unprefixed: list[float]) -> float:
+    """Of one replicate, in exact arithmetic: what a share without an advantage counts as is in the docstring of R."""
+    gain, room = (sum(Fraction(x).limit_denominator(100) for x in one) for one in (prefixed, unprefixed))
+    base = sum(Fraction(x).limit_denominator(100) for x in student)
+    gain, room = gain - base, room - base
+    return float(gain / room) if room > 0 else math.copysign(math.inf, gain) if gain else 0.0
+
+
+# Of five problems the teacher is ahead by .8 in four and behind by .2 in the last. A replicate that draws the last four times
+# has no advantage, and the prefixed teacher is ahead, level or behind in it by what the other problem is.
+LAST_AGAINST = OpenRollouts([0.6, 1.0, 0.4, 0.6, 0.4], [0.2, 0.2, 0.2, 0.2, 0.5], [1.0, 1.0, 1.0, 1.0, 0.3], range(5))
+
+
+def test_the_interval_is_that_of_problems_drawn_one_by_one() -> None:
+    replicates = []
+    for weights in bootstrap_weights(5, draws=4000, seed=7):
+        drawn = np.repeat(np.arange(5), weights.astype(int))
+        replicates.append(slow_share(*(np.asarray(one)[drawn].tolist() for one in LAST_AGAINST[:3])))
+    counts = {end: replicates.count(end) for end in (math.inf, -math.inf, 0.0)}
+    assert min(counts.values()) > 3
+    for level in (0.5, 0.95, 0.99, 0.995, 0.998, 0.999):
+        found = retained_advantage(*LAST_AGAINST, level=level, seed=7, draws=4000)
+        assert (found.low, found.high) == pytest.approx(percentile_interval(np.array(replicates), level))
+    assert (found.problems, found.rollouts, found.method) == (5, 5, "percentile bootstrap over problems")
+
+
+def test_the_standard_error_of_the_share_is_that_of_its_linear_part() -> None:
+    """(A - S - R (A0 - S)) / (A0 - S) by rollout: with one rollout a problem its standard error by scipy."""
+    open_ = arms(0.6, np.random.default_rng(1), np.arange(60))
+    prefixed, student, teacher = (np.asarray(one) for one in open_[:3])
+    found = retained_advantage(*open_)
+    room = (teacher - student).mean()
+    assert found.value == pytest.approx((prefixed - student).mean() / room)
+    assert found.standard_error == pytest.approx(sem(prefixed - student - found.value * (teacher - student)) / room)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.4, 1.0])
+def test_where_student_and_teacher_are_equal_nothing_is_left_or_lost(accuracy: float) -> None:
+    """Equal in every rollout, or in the mean alone; whatever the teacher gets right after a prefix."""
+    same = np.full(12, accuracy)
+    for prefixed in (same, np.zeros(12), np.ones(12)):
+        for unprefixed in (same, same + 1e-12):
+            found = retained_advantage(prefixed, same, unprefixed.clip(0, 1), np.arange(12))
+            assert math.isnan(found.value) and math.isnan(found.high) and found.note == NO_ADVANTAGE
+            assert half_decay([8], [OpenRollouts(prefixed, same, unprefixed.clip(0, 1), range(12))]).note.endswith(
+                NO_ADVANTAGE
+            )
+    even = np.arange(12) % 2
+    found = retained_advantage(even, even, 1 - even, np.arange(12))
+    assert math.isnan(found.value) and found.note == NO_ADVANTAGE
+
+
+def test_an_advantage_must_be_above_two_of_its_standard_errors() -> None:
+    """A0 - S of 3, 3, 3, -1 eighths: mean 1/4, deviation 1/4, error 1/8, exactly two of them; a little more is above."""
+    student = np.array([0.125, 0.125, 0.125, 0.25])
+    for last, shown in ((0.125, False), (0.13, True), (0.12, False)):
+        teacher = np.array([0.5, 0.5, 0.5, last])
+        assert math.isnan(retained_advantage(teacher, student, teacher, range(4)).value) is not shown, last
+
+
 def test_half_decay_length_by_hand() -> None:
     """Between .8 at 50 and .2 at 100, .5 lies half way: 75. Nearest wrong: the neighbours 50 and 100."""
     assert half_decay_length([0, 50, 100], [1, 0.8, 0.2]) == pytest.approx(75)
@@ -79,6 +145,9 @@ def test_half_decay_length_by_hand() -> None:
     assert half_decay_length([0, 50, 100], [1, 0.5, 0.2]) == 50
     assert half_decay_length([0, 50, 100], [1, 0.5, 0.9]) == 50
     assert half_decay_length([0, 50, 100], [0.4, 0.9, 0.2]) == 0
+    assert half_decay_length([1, 2], [0.75, 0.25]) == 1.5 and half_decay_length([1, 2], [0.25, 0.1]) == pytest.approx(
+        2 / 3
+    )
 
 
 def test_half_decay_length_takes_the_first_of_several_crossings() -> None:
@@ -139,6 +208,50 @@ def test_half_decay_draws_the_same_problems_at_every_length() -> None:
     assert estimate.low <= 50 and estimate.high == math.inf
 
 
+def slow_crossing(lengths: Sequence[float], curve: Sequence[float]) -> float:
+    """The first point at most .5, joined to the one before it by a straight line; (0, 1) stands before the first."""
+    before = (0.0, 1.0)
+    for length, share in zip(lengths, curve):
+        if share <= 0.5:
+            return before[0] + (length - before[0]) * (before[1] - 0.5) / (before[1] - share) if length else 0.0
+        before = (length, share)
+    return math.inf
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draws", [1, 2, 3, 80])
+def test_half_decay_replicates_are_those_of_problems_drawn_one_by_one(draws: int) -> None:
+    """Ever fewer rollouts open at each length; the error needs two replicates."""
+    lengths, opened = (1, 50, 100), curve_arms((1, 0.9, 0.1), count=40)
+    expected = []
+    for weights in bootstrap_weights(40, draws=draws, seed=3):
+        curve = []
+        for one in opened:
+            drawn = np.repeat(np.arange(len(one.problems)), weights[one.problems].astype(int))
+            curve.append(slow_share(*(np.asarray(column)[drawn].tolist() for column in one[:3])))
+        expected.append(slow_crossing(lengths, curve))
+    assert np.isfinite(expected).all()
+    found = half_decay(lengths, opened, seed=3, draws=draws, level=0.8)
+    assert (found.low, found.high) == pytest.approx(percentile_interval(np.array(expected), 0.8))
+    error = statistics.stdev(expected) if draws > 1 else math.nan
+    assert found.standard_error == pytest.approx(error, nan_ok=True)
+    assert found.method == "percentile bootstrap over problems" and found.note == ""
+
+
+def test_unless_told_otherwise_2000_replicates_of_seed_0_give_95_percent() -> None:
+    stated = {"level": 0.95, "seed": 0, "draws": 2000}
+    opened = curve_arms((1, 0.9, 0.1), count=40)
+    assert half_decay((0, 50, 100), opened) == half_decay((0, 50, 100), opened, **stated)
+    parts = np.random.default_rng(0).random((3, 30)) / 2
+    shares = OpenRollouts(parts[0] + 0.25, parts[1], parts[2] + 0.5, range(30))  # no two replicates are the same
+    assert retained_advantage(*shares) == retained_advantage(*shares, **stated)
+    assert retained_advantage(*shares) != retained_advantage(*shares, draws=2001)
+    last = OpenRollouts(
+        [0, 0], [0, 0], [1, 1], range(2)
+    )  # some replicates lack both: how many, and of how many, is counted
+    assert half_decay((0, 100), [opened[0], last]) == half_decay((0, 100), [opened[0], last], **stated)
+
+
 def test_half_decay_is_censored_at_the_longest_length() -> None:
     estimate = half_decay((0, 50, 100), curve_arms((1, 0.95, 0.9)))
     assert (estimate.value, estimate.high) == (math.inf, math.inf)
@@ -156,11 +269,31 @@ def test_half_decay_says_at_which_length_it_is_undefined() -> None:
         half_decay((50, 100), [good])
 
 
-def test_half_decay_counts_the_replicates_it_leaves_out() -> None:
+def test_a_length_at_which_one_problem_is_open_has_no_share() -> None:
+    lone = OpenRollouts([0, 0], [0, 0], [1, 1], [5, 5])
+    estimate = half_decay((50, 100), [curve_arms((0.9,))[0], lone])
+    assert estimate.note == f"at prefix length 100: {ONE_PROBLEM}" and estimate.problems == 150
+
+
+def test_problems_without_an_open_rollout_do_not_count_towards_the_error_of_an_advantage() -> None:
+    """A0 - S of .3, .3, .3, -.1 is 2 standard errors over 4 problems; G/(G-1) over 40 would make them 1.76."""
+    few = OpenRollouts([0.5, 0.5, 0.5, 0.2], [0.2, 0.2, 0.2, 0.31], [0.5, 0.5, 0.5, 0.2], range(4))
+    estimate = half_decay((50, 100), [curve_arms((0.9,), count=40)[0], few])
+    assert estimate.note == f"at prefix length 100: {NO_ADVANTAGE}"
+
+
+def test_no_length_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="prefix_tokens and retained must pair up"):
+        half_decay((), [])
+
+
+@pytest.mark.parametrize("rollouts", [1, 4])
+def test_half_decay_counts_the_replicates_it_leaves_out(rollouts: int) -> None:
     """Two of 40 problems are open at 100 tokens: (38/40)^40 = .13 of the replicates draw neither."""
     problems = np.repeat(np.arange(40), 4)
     first = arms(0.9, np.random.default_rng(0), problems)
-    last = OpenRollouts(np.zeros(8), np.zeros(8), np.ones(8), np.repeat([0, 1], 4))
+    size = 2 * rollouts
+    last = OpenRollouts(np.zeros(size), np.zeros(size), np.ones(size), np.repeat([0, 1], rollouts))
     estimate = half_decay((50, 100), [first, last], draws=2000)
     assert estimate.value > 50
     assert int(estimate.note.split()[0]) / 2000 == pytest.approx(0.129, abs=0.03)

@@ -375,6 +375,22 @@ def test_random_patterns_approach_the_enumeration() -> None:
     assert p == sign_flip_p(differences, np.arange(19), draws=40_000) != sign_flip_p(differences, np.arange(19), seed=1)
 
 
+@pytest.mark.parametrize("problems", [15, 200, 201, 202, 500])
+def test_random_patterns_are_counted_once_each_however_many_problems_there_are(problems: int) -> None:
+    """Half the sums +1 and half -1 add up to 0, or to 1 at an odd number, the least there can be: every pattern is as extreme.
+
+    From 201 problems on, 10,000 patterns are drawn in more than one piece.
+    """
+    assert sign_flip_p((-1.0) ** np.arange(problems), np.arange(problems)) == 1.0
+
+
+def test_the_sign_flip_p_over_as_many_problems_as_math_500_has_is_the_exact_one() -> None:
+    """275 sums of +1 and 225 of -1: |sum| >= 50 where at most 225 signs, or at least 275, are minus; p = .028."""
+    exact = 2 * sum(math.comb(500, wrong) for wrong in range(226)) / 2**500
+    p = sign_flip_p([1.0] * 275 + [-1.0] * 225, np.arange(500))
+    assert p == pytest.approx(exact, abs=4 * math.sqrt(exact / 10_000)) and 0.02 < exact < 0.03
+
+
 def test_a_monte_carlo_p_is_never_zero() -> None:
     assert sign_flip_p(np.ones(100), np.arange(100), draws=999) == 0.001
 

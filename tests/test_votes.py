@@ -120,6 +120,8 @@ def test_equal_strings_are_never_asked_about_and_a_round_asks_for_all_ballots() 
         ("last_boxed", "no box", None),
         ("gsm8k", "so 3, hence\n#### 1,250.50", "2501/2"),
         ("gsm8k", "nothing", None),
+        ("gsm8k", "It costs $12,345,678.", "12345678"),
+        ("gsm8k", "#### -4001", "-4001"),
     ],
 )
 def test_named_answers(rule: str, response: str, answer: str | None) -> None:
@@ -132,6 +134,15 @@ def test_numbers_beyond_all_sense_are_one_answer_only_as_the_same_response() -> 
     assert first is not None and second is not None
     assert first != second and not same_answer("gsm8k", first, second)
     assert not same_answer("gsm8k", first, "5")
+
+
+def test_large_numbers_are_one_answer_however_they_are_written_and_wherever_they_stand() -> None:
+    """Also with 291 digits: a number is read with at most 300."""
+    for number in (4001, 25_000, 10**290 + 1):
+        written = [f"so {number}", f"#### {number:,}", f"{number}.0, the answer", f"{number:,}.00"]
+        named = [named_answer("gsm8k", response) for response in written]
+        assert named == [str(number)] * 4 and same_answer("gsm8k", str(number), str(number))
+        assert not same_answer("gsm8k", str(number), str(number + 1))
 
 
 def test_a_rule_that_may_find_several_answers_names_none(grader: Grader) -> None:
