@@ -6,7 +6,8 @@ arXiv 2605.27028), so all rules are applied and the reported one is named:
     last_boxed    the content of the last \boxed{}; a malformed or empty last box is no answer, never an earlier box
     first_boxed   the same with the first box
     anywhere      some parsed expression of the response equals gold; never a substring, "12" is not in "3125"
-    gsm8k         the number after the last ####; without one, the last number of the text
+    gsm8k         the number after the last ####; without one, the last number of the text. Not applicable where the gold
+                  answer is no number that digits can write: a perfect answer would be wrong there
 
     with Grader() as grader:
         grades = grader.grade(["so \\boxed{0.75}"], ["\\frac{3}{4}"])
@@ -38,6 +39,7 @@ from typing import Self
 from decaylab.answers import (
     box_equals,
     boxed_answers,
+    boxed_lists,
     comparable,
     equal,
     expressions,
@@ -58,12 +60,16 @@ _WORKER_MEMORY_BYTES = 4 << 30  # a power tower must not take the machine down b
 
 
 class Verdict(StrEnum):
-    """What one rule says of one response. A time-out (or a grader out of memory) is not correct, and counted apart."""
+    """What one rule says of one response. A time-out (or a grader out of memory) is not correct, and counted apart.
+
+    Not applicable: the rule has no meaning for the gold answer, whatever the response.
+    """
 
     CORRECT = "correct"
     WRONG = "wrong"
     NO_ANSWER = "no_answer"
     TIMEOUT = "timeout"
+    NOT_APPLICABLE = "not_applicable"
 
     @property
     def is_correct(self) -> bool:
@@ -80,7 +86,7 @@ class Grades:
         return [verdict.is_correct for verdict in self.verdicts[rule]]
 
     def counts(self, rule: str) -> dict[Verdict, int]:
-        """Number of responses with each verdict, all four of them named."""
+        """Number of responses with each verdict, all five of them named."""
         found = Counter(self.verdicts[rule])
         return {verdict: found[verdict] for verdict in Verdict}
 
@@ -93,13 +99,13 @@ def _judge(rule: str, response: str, answer: str) -> Verdict:
     if rule == _GOLD_CHECK:
         return _verdict(is_readable(gold))
     if rule == "gsm8k":
-        if (number := final_number(response)) is None:
-            return Verdict.NO_ANSWER
-        expected = gold_number(answer)
-        return _verdict(expected is not None and same_rounded(expected, number))
-    boxed = boxed_answers(response)
+        if (expected := gold_number(answer)) is None:
+            return Verdict.NOT_APPLICABLE
+        number = final_number(response)
+        return Verdict.NO_ANSWER if number is None else _verdict(same_rounded(expected, number))
+    boxed, lists = boxed_answers(response), boxed_lists(response)
     if rule == "anywhere":
-        contents = [content for content in boxed if content]
+        contents = [content for content in dict.fromkeys((*boxed, *lists)) if content]
         found = [tidy(expression) for expression in expressions(response, answer)]
         if not contents + found:
             return Verdict.NO_ANSWER
@@ -107,8 +113,10 @@ def _judge(rule: str, response: str, answer: str) -> Verdict:
             any(box_equals(gold, content) for content in contents)
             or any(equal(gold, expression) for expression in comparable(gold, found))
         )
-    content = boxed[0 if rule == "first_boxed" else -1] if boxed else None
-    return Verdict.NO_ANSWER if content is None else _verdict(box_equals(gold, content))
+    place = 0 if rule == "first_boxed" else -1
+    if not boxed or (content := boxed[place]) is None:
+        return Verdict.NO_ANSWER
+    return _verdict(box_equals(gold, content) or lists[place] != content and box_equals(gold, str(lists[place])))
 
 
 def _verdict(is_equal: bool) -> Verdict:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from decaylab.answers import box_equals, boxed_answers, final_number, same_rounded, tidy
+from decaylab.answers import box_equals, boxed_lists, final_number, same_rounded, tidy
 
 VOTING_RULES = ("last_boxed", "first_boxed", "gsm8k")
 RIGHT, NO_VOTE = 0, -1
@@ -32,7 +32,7 @@ def named_answer(rule: str, response: str) -> str | None:
     if rule not in VOTING_RULES:
         raise ValueError(f"rules that name one answer are {', '.join(VOTING_RULES)}, got {rule}")
     if rule != "gsm8k":
-        boxed = boxed_answers(response)
+        boxed = boxed_lists(response)
         return boxed[0 if rule == "first_boxed" else -1] if boxed else None
     number = final_number(response)
     if number is None:

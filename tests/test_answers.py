@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from fractions import Fraction
+from pathlib import Path
 
+import pytest
+
+from decaylab import forms
 from decaylab.answers import (
+    box_equals,
     boxed_answers,
+    boxed_lists,
     boxes,
     count_boxes,
     equal,
@@ -51,6 +58,29 @@ def test_small_gold_answers_need_their_significant_digits() -> None:
     assert equal("0.15", "0.15000001") and not equal("0.15", "0.1501")
 
 
+CASES = [json.loads(line) for line in (Path(__file__).parent / "equal_cases.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case['gold']} ~ {case['answer']}" for case in CASES])
+def test_pair_is_equal_or_not_as_its_reader_says(case: dict[str, str]) -> None:
+    assert box_equals(tidy(case["gold"]), case["answer"]) is case["equal"]
+
+
+def test_the_form_of_gold_decides_what_a_percent_sign_means() -> None:
+    answers = ("15", "0.15", r"15\%", r"0.15\%")
+    accepted = {gold: [one for one in answers if equal(gold, tidy(one))] for gold in ("15", "0.15", r"15\%")}
+    assert accepted == {"15": ["15", r"15\%"], "0.15": ["0.15", r"15\%"], r"15\%": ["15", "0.15", r"15\%"]}
+
+
+def test_inequalities_become_the_intervals_of_their_solutions() -> None:
+    assert forms.interval("0 <= x < 1") == ("x", "[0,1)")
+    assert forms.interval("3 > x") == forms.interval("x < 3") == ("x", r"(-\infty,3)")
+    assert forms.interval("x<=a") == ("x", r"(-\infty,a]")
+    assert forms.interval("x>2 and x<5") == forms.interval("x<5, x>2") == ("x", "(2,5)")
+    for other in ("x = 3", "(2,3)", "x<y<z<w", "x<2 or y>3", "2<x>3", "<3", "x>2 and x>5"):
+        assert forms.interval(other) is None, other
+
+
 # --- Boxes ----------------------------------------------------------------------------------------------------------
 
 
@@ -69,6 +99,14 @@ def test_a_box_without_content_is_no_answer_and_keeps_its_place() -> None:
     assert boxed_answers(r"\boxed{} \boxed{ \text{ } } \boxed 5 \boxed{7} \boxed{8") == [None, None, None, "7", None]
 
 
+def test_boxes_side_by_side_are_one_list_and_boxes_apart_are_not() -> None:
+    for text in (r"\boxed{2}, \boxed{3}", r"$\boxed{2}$ and $\boxed{3}$", r"x = \boxed{2} or x = \boxed{3}"):
+        assert boxed_lists(text) == ["2, 3", "2, 3"], text
+    assert boxed_lists(r"\boxed{2}\text{ and }\boxed{3}, \boxed{4}") == ["2, 3, 4"] * 3
+    assert boxed_lists(r"\boxed{2}. Hence \boxed{3}") == ["2", "3"]
+    assert boxed_lists(r"\boxed{a \boxed{b}} \boxed{} \boxed{2}, \boxed{c") == [r"a \boxed{b}", "b", None, "2", None]
+
+
 # --- Gold answers ---------------------------------------------------------------------------------------------------
 
 
@@ -76,6 +114,24 @@ def test_the_number_of_a_gold_answer_is_read_without_its_unit() -> None:
     assert gold_number(r"15\%") == gold_number(r"15^\circ") == gold_number(r"15 \text{ cm}") == 15
     assert gold_number("3 apples, 4 pears\n#### -1,200") == -1200
     assert gold_number("x + 1") is None
+
+
+def test_a_gold_answer_that_no_reader_of_digits_can_find_is_no_number() -> None:
+    golds = (
+        r"\frac{14}{3}",
+        "3 1/2",
+        "3 + 4",
+        "2516_8",
+        r"(3,4]",
+        r"\sqrt{51}",
+        r"\text{Evelyn}",
+        r"x=5",
+        r"2 \times 3",
+    )
+    assert not [gold for gold in golds if gold_number(gold) is not None]
+    assert (
+        gold_number(r"10,\!080") == 10080 and gold_number(r"\$18.90") == Fraction("18.9") and gold_number("-.5") == -0.5
+    )
 
 
 def test_numbers_agree_to_six_decimals_and_small_ones_to_their_digits() -> None:

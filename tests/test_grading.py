@@ -56,7 +56,7 @@ def test_only_the_hanging_response_times_out() -> None:
     assert [index for index, verdict in enumerate(verdicts) if verdict is Verdict.TIMEOUT] == [40]
     assert [index for index, verdict in enumerate(verdicts) if verdict.is_correct] == [7]
     assert grades.counts("last_boxed") == {
-        Verdict.CORRECT: 1, Verdict.WRONG: 98, Verdict.NO_ANSWER: 0, Verdict.TIMEOUT: 1
+        Verdict.CORRECT: 1, Verdict.WRONG: 98, Verdict.NO_ANSWER: 0, Verdict.TIMEOUT: 1, Verdict.NOT_APPLICABLE: 0
     }  # fmt: skip
     assert all(again.correct(rule) == [True] for rule in ANSWER_RULES)
 
