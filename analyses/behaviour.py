@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decaylab import applicable, token_means
 from decaylab import statistics as st
-from decaylab import token_means
 from decaylab.answers import count_boxes
 from decaylab.clusters import Floats, Ints, bootstrap_weights, percentile_interval
+from decaylab.grading import Verdict
 from decaylab.measurements import Measurement, to_frame
 from decaylab.token_means import CellMeans
 
@@ -52,9 +53,11 @@ def measure(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.Data
 def _rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[Measurement]:
     names = sorted({name for rows in rollouts.values() for name in rows["problem_id"]})
     codes = {name: code for code, name in enumerate(names)}
-    behaviour = {name: _per_rollout(rows, codes, settings.answer_rules) for name, rows in rollouts.items()}
+    shown = [rule for rule in settings.answer_rules if all(applicable.is_shown(one, rule) for one in rollouts.values())]
+    behaviour = {name: _per_rollout(rows, codes, shown) for name, rows in rollouts.items()}
     for checkpoint, rows in behaviour.items():
-        one = _Checkpoint(checkpoint, rows, settings)
+        left_out = {rule: applicable.note(rollouts[checkpoint], rule) for rule in shown}
+        one = _Checkpoint(checkpoint, rows, left_out, settings)
         yield from one.lengths()
         yield from one.means()
         yield from one.shares()
@@ -63,7 +66,10 @@ def _rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[
 
 
 def _per_rollout(rows: pd.DataFrame, codes: Mapping[str, int], answer_rules: Sequence[str]) -> pd.DataFrame:
-    """What is counted of each rollout: a column each, of grades one for each rule, ``accuracy last_boxed``."""
+    """What is counted of each rollout: a column each, of grades one for each rule, ``accuracy last_boxed``.
+
+    NaN where the rule does not apply to the gold answer.
+    """
     ended = (rows["stop_reason"] == "eos").to_numpy()
     written = rows["response_ids"].map(len).to_numpy(dtype=np.int64) - ended
     boxes = rows["text"].map(count_boxes).to_numpy(dtype=np.float64)
@@ -78,8 +84,8 @@ def _per_rollout(rows: pd.DataFrame, codes: Mapping[str, int], answer_rules: Seq
     }
     for rule in answer_rules:
         grades = rows[f"grade_{rule}"].to_numpy()
-        columns[f"accuracy {rule}"] = (grades == "correct").astype(np.float64)
-        columns[f"no_answer_share {rule}"] = (grades == "no_answer").astype(np.float64)
+        for what, verdict in (("accuracy", Verdict.CORRECT), ("no_answer_share", Verdict.NO_ANSWER)):
+            columns[f"{what} {rule}"] = np.where(grades == Verdict.NOT_APPLICABLE, np.nan, grades == verdict)
     return pd.DataFrame(columns)
 
 
@@ -110,14 +116,15 @@ def _bootstrapped(ordered: Floats, problems: Ints, seed: int) -> Floats:
 
 
 class _Checkpoint:
-    """The behaviour of one checkpoint. rows: one a rollout, as `_per_rollout` makes them."""
+    """The behaviour of one checkpoint.
 
-    def __init__(self, checkpoint: str, rows: pd.DataFrame, settings: Settings) -> None:
-        self.checkpoint, self.rows, self.settings = checkpoint, rows, settings
+    rows: one a rollout, as `_per_rollout` makes them. left_out: by answer rule, what must be said of where it does not apply.
+    """
+
+    def __init__(self, checkpoint: str, rows: pd.DataFrame, left_out: Mapping[str, str], settings: Settings) -> None:
+        self.checkpoint, self.rows, self.left_out, self.settings = checkpoint, rows, left_out, settings
         self.shares_of = ["natural_stop_share", "several_boxes_share"]
-        self.shares_of += [
-            f"{what} {rule}" for rule in settings.answer_rules for what in ("accuracy", "no_answer_share")
-        ]
+        self.shares_of += [f"{what} {rule}" for rule in left_out for what in ("accuracy", "no_answer_share")]
 
     def row(self, what: str, unit: str, rollouts: pd.DataFrame, **more: Any) -> Measurement:
         values: dict[str, Any] = {
@@ -189,8 +196,9 @@ class _Checkpoint:
     def shares(self) -> Iterator[Measurement]:
         """Shares of rollouts; those of grades under every answer rule."""
         for name in self.shares_of:
-            share = st.proportion(self.rows[name], self.rows["code"], level=self.settings.level)
-            yield self.share(name, share, self.rows)
+            rows = self.rows[self.rows[name].notna()]
+            share = st.proportion(rows[name], rows["code"], level=self.settings.level)
+            yield self.share(name, share, rows)
 
     def share(
         self, name: str, estimate: st.Estimate, rows: pd.DataFrame, ending: str = "", note: str = ""
@@ -207,7 +215,7 @@ class _Checkpoint:
             high=estimate.high,
             standard_error=estimate.standard_error,
             method=estimate.method,
-            note="; ".join(filter(None, (estimate.note, note))),
+            note="; ".join(filter(None, (estimate.note, note, self.left_out.get(rule, "")))),
         )
 
     def changes(self, base: pd.DataFrame) -> Iterator[Measurement]:
@@ -218,8 +226,10 @@ class _Checkpoint:
         left_out = asked - both["code"].nunique()
         note = f"{left_out} of {asked} problems were not asked of base, left out" if left_out else ""
         for name in self.shares_of:
-            difference = st.paired_difference(both[name], alone[name], both["code"], level=self.settings.level)
-            yield self.share(name, difference, both, "_change", note)
+            judged = both[both[name].notna()]
+            before = alone[name].loc[judged.index]
+            difference = st.paired_difference(judged[name], before, judged["code"], level=self.settings.level)
+            yield self.share(name, difference, judged, "_change", note)
         cut = min(both["natural_stop_share"].min(), base["natural_stop_share"].min()) == 0
         notes = "; ".join(filter(None, (note, "rollouts were cut off: their lengths are lower bounds" if cut else "")))
         change = token_means.difference(_mean(both["written"], both["code"]), _mean(alone["written"], both["code"]))

@@ -6,8 +6,9 @@ Outcomes of rollouts in, measurements out; no model, no file. k samples of each 
     pass_at_j   chance that one of j samples is right, unbiased, for j = 1, 2, 4, ... and k
     maj_at_k    whether the answer that most of the k samples give is right; ties and missing answers as in decaylab.votes
 
-under every answer rule (``condition``), the reported one first. ``..._minus_base`` and ``..._minus_teacher`` are paired over
-the problems that both were asked. What a checkpoint rule takes stands once more under its name: view ``last`` and ``best``.
+under every answer rule (``condition``), the reported one first, over the problems to whose gold answer it applies; a rule that
+applies to fewer than 95 % of them has no rows. ``..._minus_base`` and ``..._minus_teacher`` are paired over the problems that
+both were asked. What a checkpoint rule takes stands once more under its name: view ``last`` and ``best``.
 
 Every interval resamples problems. Holm's correction is over the checkpoints of one comparison, quantity, rule and view.
 """
@@ -22,8 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decaylab import applicable, votes
 from decaylab import statistics as st
-from decaylab import votes
 from decaylab.clusters import Floats, Ints
 from decaylab.measurements import Measurement, to_frame
 
@@ -82,8 +83,8 @@ def measure(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     Raises:
         ValueError: problems of one model with different numbers of samples, or models with different numbers.
     """
-    models = _models(outcomes)
-    rows = [row for rule in settings.answer_rules for row in _Rule(rule, models, settings).rows()]
+    shown = [rule for rule in settings.answer_rules if applicable.is_shown(outcomes, rule)]
+    rows = [row for rule in shown for row in _Rule(rule, outcomes, settings).rows()]
     return to_frame(_with_holm([*rows, *_taken(rows, settings.chosen)]))
 
 
@@ -126,9 +127,10 @@ def scores(model: Model, rule: str) -> list[Score]:
 class _Rule:
     """The measurements under one answer rule."""
 
-    def __init__(self, rule: str, models: list[Model], settings: Settings) -> None:
-        self.rule, self.models, self.settings = rule, models, settings
-        self.scores = {model.checkpoint: scores(model, rule) for model in models}
+    def __init__(self, rule: str, outcomes: pd.DataFrame, settings: Settings) -> None:
+        self.rule, self.settings = rule, settings
+        self.models, self.left_out = _models(applicable.rows(outcomes, rule)), applicable.note(outcomes, rule)
+        self.scores = {model.checkpoint: scores(model, rule) for model in self.models}
 
     def rows(self) -> Iterator[Measurement]:
         against = [model for model in self.models if model.checkpoint in (BASE, TEACHER)]
@@ -198,7 +200,7 @@ class _Rule:
             answer_rule=self.rule,
             seed=self.settings.seed,
             run=self.settings.run,
-            note="; ".join(filter(None, (estimate.note, note))),
+            note="; ".join(filter(None, (estimate.note, note, self.left_out))),
             **dict(self.settings.training.get(model.checkpoint, {})),
         )
 

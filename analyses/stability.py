@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decaylab import applicable
 from decaylab import seeds as over
 from decaylab import statistics as st
 from decaylab.clusters import Floats
@@ -82,7 +83,9 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
 
     A run of a single checkpoint, or without a validation, has no rows of that view.
     """
-    return to_frame(row for arm in by_arm(runs).values() for row in _arm_rows(arm, settings))
+    rule = settings.answer_rule
+    judged = [replace(run, outcomes=applicable.rows(run.outcomes, rule)) for run in runs]
+    return to_frame(row for arm in by_arm(judged).values() for row in _arm_rows(arm, settings))
 
 
 def _arm_rows(arm: Sequence[TrainedRun], settings: Settings) -> Iterator[Measurement]:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decaylab import applicable
 from decaylab import seeds as over
 from decaylab import statistics as st
 from decaylab.clusters import Floats, Ints
@@ -51,9 +52,13 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
     """
     if not runs:
         raise ValueError("a sweep needs a run")
-    arms = by_arm(runs)
-    asked = _Asked.of(runs[0])
-    rows = [row for rule in settings.answer_rules for row in _Accuracy(arms, asked, rule, settings).rows()]
+    shown = [rule for rule in settings.answer_rules if all(applicable.is_shown(run.outcomes, rule) for run in runs)]
+    rows: list[Measurement] = []
+    for rule in shown:
+        judged = [replace(run, outcomes=applicable.rows(run.outcomes, rule)) for run in runs]
+        left_out = applicable.note(runs[0].outcomes, rule)
+        found = _Accuracy(by_arm(judged), _Asked.of(judged[0]), rule, settings).rows()
+        rows += [replace(row, note="; ".join(filter(None, (row.note, left_out)))) for row in found]
     return to_frame(_with_holm(rows))
 
 

@@ -160,6 +160,11 @@ def gold_number(answer: str) -> Fraction | None:
     return number if number is not None and final_number(bare) == number else None
 
 
+def applies(rule: str, answer: str) -> bool:
+    """Whether an answer rule can judge responses to a problem with this gold answer: gsm8k wants a number."""
+    return rule != "gsm8k" or gold_number(answer) is not None
+
+
 def _decimal(text: str) -> Fraction:
     # An exponent or a digit run of thousands of places is babble, not an answer: as an infinity it equals no gold.
     mantissa, _, exponent = text.lower().partition("e")

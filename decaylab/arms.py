@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decaylab import applicable
+
 Floats = NDArray[np.float64]
 
 
@@ -31,13 +33,13 @@ class Arm:
 
 
 class Arms:
-    """The arms of one table of rollouts, graded by one rule.
+    """The arms of one table of rollouts, graded by one rule; without the problems to which that does not apply.
 
     codes: the problems' integer codes, sorted. outcome: correct or not by rollout. accuracy: of each policy alone, by problem.
     """
 
     def __init__(self, rollouts: pd.DataFrame, answer_rule: str, prefix_lengths: tuple[int, ...]) -> None:
-        self.lengths = prefix_lengths[1:]
+        self.lengths, rollouts = prefix_lengths[1:], applicable.rows(rollouts, answer_rule)
         self.data = rollouts.assign(
             correct=(rollouts[f"grade_{answer_rule}"] == "correct").astype(float),
             code=rollouts["problem_id"].map({name: i for i, name in enumerate(sorted(set(rollouts["problem_id"])))}),

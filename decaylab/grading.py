@@ -99,9 +99,9 @@ def _judge(rule: str, response: str, answer: str) -> Verdict:
     if rule == _GOLD_CHECK:
         return _verdict(is_readable(gold))
     if rule == "gsm8k":
-        if (expected := gold_number(answer)) is None:
+        expected, number = gold_number(answer), final_number(response)
+        if expected is None:
             return Verdict.NOT_APPLICABLE
-        number = final_number(response)
         return Verdict.NO_ANSWER if number is None else _verdict(same_rounded(expected, number))
     boxed, lists = boxed_answers(response), boxed_lists(response)
     if rule == "anywhere":

@@ -5,7 +5,7 @@ step             of training: 0 for base, NaN for the teacher and where a checkp
 problem_id, sample
 stop_reason      eos or length
 response_tokens  that the policy wrote, the end-of-turn token not counted
-grade_RULE       correct, wrong, no_answer or timeout, for each answer rule
+grade_RULE       correct, wrong, no_answer, timeout or not_applicable, for each answer rule
 vote_RULE        for each rule that names one answer: 0 the right class, 1, 2, ... other classes of the problem, -1 no vote
 """
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from decaylab import external, policies, served_policies
+from decaylab import applicable, external, policies, served_policies
+from decaylab.answers import applies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
-from decaylab.options import DiagnosticOptions, Options
+from decaylab.options import ANSWER_RULES, DiagnosticOptions, Options
 from decaylab.policies import LoadSettings, Policy
 from decaylab.problems import Problem, ProblemSet, load_problems
 from decaylab.training_options import TrainOptions
@@ -50,6 +52,7 @@ def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup
     theirs = external.read(Path(options.rollouts)) if options.rollouts else None
     problem_set = _problem_set(options, theirs)
     asked, notes = gradable(problem_set, grader)
+    notes += rule_notes(options.answer_rule or problem_set.answer_rule, problem_set.name, asked)
     if theirs:
         listed = {rollout.problem_id for rollout in theirs.rollouts}
         known = tuple(problem for problem in asked if problem.problem_id in listed)
@@ -126,6 +129,24 @@ def gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ..
     if not asked:
         raise UserError(f"{problem_set.name}: no problem with a gold answer that can be graded")
     return asked, tuple(notes)
+
+
+def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str, ...]:
+    """Which answer rules do not apply to every gold answer.
+
+    Raises:
+        UserError: the reported rule applies to too few of them to be shown.
+    """
+    notes = []
+    for rule in ANSWER_RULES:
+        judged = sum(applies(rule, problem.answer or "") for problem in asked)
+        shown = judged >= applicable.LEAST * len(asked)
+        told = f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, those that are plain numbers"
+        if rule == reported and not shown:
+            raise UserError(f"--answer-rule {told}; choose another rule, such as {ANSWER_RULES[0]}")
+        if judged < len(asked):
+            notes.append(f"{told}: {'its accuracy is over those' if shown else 'not shown'}")
+    return tuple(notes)
 
 
 def prompts_of(

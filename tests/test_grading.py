@@ -69,6 +69,14 @@ def test_a_timeout_of_one_rule_leaves_the_others_their_verdicts() -> None:
     }  # fmt: skip
 
 
+def test_boxes_side_by_side_answer_a_list(grader: Grader) -> None:
+    responses = [r"So \boxed{2} and \boxed{3}.", r"$x = \boxed{3}$, $\boxed{2}$", r"\boxed{2} is one, then \boxed{3}"]
+    grades = grader.grade(responses, ["2,3"] * 3)
+    assert grades.correct("last_boxed") == grades.correct("first_boxed") == [True, True, False]
+    alone = grader.grade(responses, ["3"] * 3).verdicts  # the last box alone still counts
+    assert [verdict.is_correct for verdict in alone["last_boxed"]] == [True, False, True]
+
+
 def test_grading_works_outside_the_main_thread(grader: Grader) -> None:
     found: list[Grades] = []
     thread = threading.Thread(target=lambda: found.append(grader.grade([r"\boxed{\sqrt{8}}"], [r"2\sqrt{2}"])))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from decaylab import policies
+from decaylab.answers import applies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.policies import Policy
@@ -62,7 +63,7 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         seed=options.seed,
     )
     kept, overlap, notes = _without_test(problem_set, options)
-    validation, training = _held_out(kept, options, grader)
+    validation, training = _held_out(kept, options, options.answer_rule or problem_set.answer_rule, grader)
     if options.validation_problems and len(validation) < options.validation_problems:
         notes.append(f"{len(validation)} problems are held out: no others have a gold answer that can be compared with")
     if not training:
@@ -122,16 +123,17 @@ def one_form(question: str) -> str:
 
 
 def _held_out(
-    problems: Sequence[Problem], options: TrainOptions, grader: Grader
+    problems: Sequence[Problem], options: TrainOptions, rule: str, grader: Grader
 ) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """The validation problems, all with a gold answer that can be compared with, and the rest, in its own order."""
+    """The validation problems, all with a gold answer that the rule can compare with, and the rest, in its own order."""
     wanted = min(options.validation_problems, len(problems) // 2)
     order = np.random.default_rng(HELD_OUT_SEED).permutation(len(problems)) if wanted else ()
     found: list[int] = []
     for start in range(0, len(order), 4 * max(wanted, 1)):
         if len(found) >= wanted:
             break
-        some = [int(place) for place in order[start : start + 4 * wanted] if problems[int(place)].answer]
+        some = [int(place) for place in order[start : start + 4 * wanted]]
+        some = [place for place in some if problems[place].answer and applies(rule, str(problems[place].answer))]
         bad = set(grader.unparsable([str(problems[place].answer) for place in some]))
         found += [place for index, place in enumerate(some) if index not in bad]
     held = set(found[:wanted])
