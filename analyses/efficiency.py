@@ -10,8 +10,8 @@ Records of runs in (metrics.csv), measurements out; no model, no file. ``checkpo
     seconds_ratio_over_tokens_ratio              1: time goes as the tokens that are sampled
 
 Ratios are taken seed by seed; their mean over seeds has Student's t on the log scale. Of a single seed those of seconds and
-tokens have one over blocks of consecutive steps instead, since steps in a row are alike. Runs that shared a machine with
-others are not comparable with runs that had it alone.
+tokens have one over blocks of consecutive steps instead, as wide as the correlation of neighbouring blocks demands
+(``over_steps``). Runs that shared a machine with others are not comparable with runs that had it alone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from decaylab import seeds as over
 from decaylab.clusters import Floats
@@ -32,10 +33,11 @@ from decaylab.trained import FULL, TrainedRun, by_arm
 ONE_RUN, SEEDS = "one training run", "mean over training seeds"
 PHASES = ("generation", "scoring", "training")
 TOTAL = "total"
-WARM_UP, BLOCKS = 1, 10
-BLOCK_METHOD = f"Student t over {BLOCKS} blocks of consecutive steps, on the log scale"
+WARM_UP, BLOCKS, FEWEST_INDEPENDENT = 1, 30, 5
+BLOCK_METHOD = "Student t over blocks of consecutive steps as correlated as they are, on the log scale"
 NO_MEMORY = "this machine does not tell its peak memory"
-FEW_STEPS = f"fewer than {2 * BLOCKS} steps and one training seed: no interval"
+FEW_STEPS = f"fewer than {BLOCKS} steps and one training seed: no interval"
+ALIKE = "the same ratio in every block of steps: no interval"
 ONE_RUN_MEMORY = "one training seed: a peak has no interval"
 
 
@@ -77,6 +79,42 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
     """Seconds, memory and tokens of every run and arm, and the ratios to full rollout where there is one."""
     arms = {name: [_Cost.of(run) for run in arm if len(run.metrics)] for name, arm in by_arm(runs).items()}
     return to_frame(row for arm in arms.values() if arm for row in _Arm(arm, settings).rows(arms.get(FULL, [])))
+
+
+def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
+    """Ratio of one run's mean a step to another's, with an interval that knows that steps in a row are alike.
+
+    columns: two of a number above 0 by step, or four (see `_quotient`); compared up to the end of the shorter. The steps
+    are cut into 30 to 59 equal blocks. The autocorrelation r of the blocks' log ratios at lag 1 is raised by its bias,
+    (1 + 4r) / blocks, and by a standard error, sqrt((1 - r^2) / blocks). Then blocks (1 - r) / (1 + r) of them count as
+    independent, and Student's t is taken over that number. NaN with a note below 30 steps or 5 independent blocks.
+
+    Source: Kendall 1954 (bias), Bartlett 1946 (error), Student's t at an effective size; limits chosen by simulation
+    (benchmarks/coverage.py --part seconds).
+    """
+    value = float(_quotient(np.array([column.mean() for column in columns])))
+    steps = min(len(column) for column in columns)
+    nothing = OverSeeds(value, *(math.nan,) * 4, 1, "")
+    if steps < BLOCKS:
+        return replace(nothing, note=FEW_STEPS)
+    count = steps // (steps // BLOCKS)
+    blocks = [[part.mean() for part in np.array_split(column[:steps], count)] for column in columns]
+    logs = np.log(_quotient(np.array(blocks)))
+    around = logs - logs.mean()
+    squares = float(around @ around)
+    if squares < 1e-20:
+        return replace(nothing, note=ALIKE)
+    plain = float(around[1:] @ around[:-1]) / squares
+    raised = plain + (1 + 4 * max(plain, 0.0)) / count + math.sqrt((1 - plain**2) / count)
+    correlation = min(max(raised, 0.0), 1.0)
+    independent = count * (1 - correlation) / (1 + correlation)
+    if independent < FEWEST_INDEPENDENT:
+        alike = f"steps in a row are alike: {count} blocks of them count as {independent:.1f} independent ones"
+        return replace(nothing, note=f"{alike}, fewer than {FEWEST_INDEPENDENT}: no interval; run more steps or seeds")
+    error = math.sqrt(squares / (count - 1) / (independent - 1))  # sum of squares about the mean lacks 1 / independent
+    reach = float(stdtrit(independent - 1, 0.5 + level / 2)) * error
+    low, high = value * math.exp(-reach), value * math.exp(reach)
+    return OverSeeds(value, low, high, value * error, math.nan, 1, BLOCK_METHOD)
 
 
 class _Arm:
@@ -136,13 +174,7 @@ class _Arm:
             return _undefined(len(pairs), "nothing was sampled, or no time was taken")
         if len(pairs) > 1:
             return over.ratios_over_seeds(_quotient(means.T), np.ones(len(pairs)), level=self.settings.level)
-        value = float(_quotient(means.T)[0])
-        steps = min(len(column) for column in pairs[0])
-        if steps < 2 * BLOCKS:
-            return OverSeeds(value, *(math.nan,) * 4, 1, "", FEW_STEPS)
-        blocks = [[part.mean() for part in np.array_split(column[:steps], BLOCKS)] for column in pairs[0]]
-        found = over.ratios_over_seeds(_quotient(np.array(blocks)), np.ones(BLOCKS), level=self.settings.level)
-        return replace(found, value=value, seeds=1, method=BLOCK_METHOD, note="")
+        return over_steps(pairs[0], level=self.settings.level)
 
     def ratio(self, what: str, phase: str, pairs: Sequence[tuple[_Cost, _Cost]], found: OverSeeds) -> Measurement:
         left_out = len(self.costs) - len(pairs)

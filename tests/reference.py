@@ -34,45 +34,45 @@ def wilson(value: float, size: float, multiplier: float) -> tuple[float, float]:
     return end(0.0), end(1.0)
 
 
-def paired_interval(
-    first: Sequence[float], second: Sequence[float], problems: Sequence[int], multiplier: float
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Intervals of the first mean and of the difference, from rows (multiplicity, mass, first sum, second sum).
+def proportion_interval(values: Sequence[float], problems: Sequence[int], multiplier: float) -> tuple[float, float]:
+    """Interval of a mean from rows (mass, sum), one a problem, and two more, counted half each: all right and all wrong.
 
-    A row is a problem; two more, counted half each, are the problem only the first gets right and the one only the
-    second does. Plain problems carry G/(G-1).
+    Plain problems carry G/(G-1).
     """
     names = sorted(set(problems))
-    member = {name: [i for i, problem in enumerate(problems) if problem == name] for name in names}
-    rows = [(len(member[g]), sum(first[i] for i in member[g]), sum(second[i] for i in member[g])) for g in names]
-    total, count = len(problems), len(names)
-    pseudo = sum(m * m for m, _, _ in rows) / total
-    more = [(pseudo, pseudo, 0.0), (pseudo, 0.0, pseudo)]
-    means, centres, intervals = [], [], []
-    for column in (1, 2):
-        hits = sum(row[column] for row in rows)
-        means.append(hits / total)
-        centres.append((hits + pseudo / 2) / (total + pseudo))
-        about = [(row[column] - centres[-1] * row[0]) ** 2 for row in [*rows, *more]]
-        spread = count / (count - 1) * sum(about[:-2]) + sum(about[-2:]) / 2
-        size = min(total * (total + pseudo) * centres[-1] * (1 - centres[-1]) / spread, total)
-        if all(abs(row[column] - means[-1] * row[0]) < 1e-12 for row in rows):
-            size = total / pseudo
-        intervals.append(wilson(means[-1], size, multiplier))
-    gram = [[0.0, 0.0], [0.0, 0.0]]
-    for i, j in itertools.product((0, 1), repeat=2):
-        plain = sum((row[i + 1] - means[i] * row[0]) * (row[j + 1] - means[j] * row[0]) for row in rows)
-        extra = sum((row[i + 1] - centres[i] * row[0]) * (row[j + 1] - centres[j] * row[0]) for row in more)
-        gram[i][j] = count / (count - 1) * plain + extra / 2
-    correlation = gram[0][1] / math.sqrt(gram[0][0] * gram[1][1])
-    (l1, u1), (l2, u2) = intervals
-    d = means[0] - means[1]
+    rows = [(problems.count(g), sum(x for x, own in zip(values, problems, strict=True) if own == g)) for g in names]
+    total, count, hits = len(problems), len(names), sum(values)
+    pseudo = sum(mass * mass for mass, _ in rows) / total
+    centre = (hits + pseudo / 2) / (total + pseudo)
+    about = [(own - centre * mass) ** 2 for mass, own in [*rows, (pseudo, pseudo), (pseudo, 0.0)]]
+    spread = count / (count - 1) * sum(about[:-2]) + sum(about[-2:]) / 2
+    return wilson(hits / total, min(total * (total + pseudo) * centre * (1 - centre) / spread, total), multiplier)
 
-    def arm(a: float, b: float) -> float:
-        return math.sqrt(a * a + b * b - 2 * correlation * a * b)
 
-    low, high = d - arm(means[0] - l1, u2 - means[1]), d + arm(u1 - means[0], means[1] - l2)
-    return intervals[0], (max(low, -1.0), min(high, 1.0))
+def paired_interval(
+    first: Sequence[float], second: Sequence[float], problems: Sequence[int], weights: Sequence[float],
+    multiplier: float,
+) -> tuple[float, float]:  # fmt: skip
+    """Student's t over the problems' deviations, as shares of an average problem, with the pseudo-problems of differences.
+
+    K problems that differ by d, and n - K that do not, have sums of powers of the deviations whose ratio gives d and K back;
+    half a problem of d either way is added, and as many as .1 problems of a whole difference either way.
+    """
+    rows = [
+        (sum(w for w, own in zip(weights, problems, strict=True) if own == g),
+         sum(w * (x - y) for w, x, y, own in zip(weights, first, second, problems, strict=True) if own == g))
+        for g in sorted(set(problems))
+    ]  # fmt: skip
+    total, count = sum(mass for mass, _ in rows), len(rows)
+    value, average = sum(own for _, own in rows) / total, sum(mass * mass for mass, _ in rows) / total
+    apart = [(own - value * mass) / average for mass, own in rows]
+    second_power, third, fourth = (sum(e**power for e in apart) for power in (2, 3, 4))
+    known = second_power > 1e-9
+    problems_that_differ = second_power * second_power / fourth if known else 0.0
+    added = (second_power + 0.1 * (1 + 1)) / (problems_that_differ + 0.1)
+    error = math.sqrt(count / (count - 1) * second_power + added) / (total / average)
+    middle = value + (third / second_power / 2 / (total / average) if known else 0.0)
+    return max(-1.0, middle - multiplier * error), min(1.0, middle + multiplier * error)
 
 
 def sign_flip_p(sums: Sequence[float]) -> float:

@@ -356,7 +356,11 @@ def test_efficiency_ratios_stand_beside_those_of_the_tokens(lengths: pd.DataFram
 
 
 def test_a_single_seed_has_ratios_with_their_intervals_over_blocks(tmp_path: Path) -> None:
-    frame = stored_frame(tmp_path, grown(("prefix-5", "full"), seeds=1))
+    runs = grown(("prefix-5", "full"), seeds=1)
+    longer = [pd.concat([run.metrics, run.metrics]).assign(step=range(1, 61)) for run in runs]
+    frame = stored_frame(
+        tmp_path, [TrainedRun(**{**run.__dict__, "metrics": rows}) for run, rows in zip(runs, longer, strict=True)]
+    )
     one = row(frame, "seconds_ratio", "prefix-5", arms.ONE_RUN, "training", "total")
     figure = efficiency.draw(frame)
     np.testing.assert_allclose(ends(figure, "c.seconds_ratio.prefix-5.seeds", upright=False), [one.low, one.high])

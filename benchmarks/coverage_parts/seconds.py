@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from coverage_parts import error
-from decaylab.analyses import efficiency
+from decaylab.analyses.efficiency import over_steps
 
 Floats = NDArray[np.float64]
 CORRELATIONS, STEPS, SPREAD, RATIO = (0.0, 0.5, 0.9, 0.98), (20, 60, 200, 1000), 0.2, 0.4
@@ -28,20 +28,22 @@ def series(steps: int, correlation: float, draws: int, rng: np.random.Generator)
 
 
 def measured(steps: int, correlation: float, draws: int, seed: int = 0) -> dict[str, Any]:
-    """Coverage of the intervals that are printed, and the share of runs that get one."""
+    """Coverage of the intervals that are printed; of all runs, how many get one, and how many get one that misses."""
     rng = np.random.default_rng([seed, steps, int(100 * correlation)])
     ours, full = (series(steps, correlation, draws, rng) for _ in range(2))
-    arm = efficiency._Arm([], efficiency.Settings())
-    found = [arm.of_series([(RATIO * mine, other)]) for mine, other in zip(ours, full)]
+    found = [over_steps([RATIO * mine, other]) for mine, other in zip(ours, full)]
     low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
     has = np.isfinite(low)
-    covered = float(((low <= RATIO) & (high >= RATIO))[has].mean()) if has.any() else None
+    held = (low <= RATIO) & (high >= RATIO)
+    covered, missed = float(held[has].mean()) if has.any() else None, float((has & ~held).mean())
     return {
         "steps": steps,
         "correlation": correlation,
         "printed": float(has.mean()),
         "coverage": covered,
         "error": error(covered, int(has.sum())) if covered is not None else None,
+        "missed": missed,
+        "missed_error": error(missed, draws),
         "width": float(np.median((high - low)[has])) if has.any() else None,
     }
 
