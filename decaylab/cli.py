@@ -275,7 +275,7 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
 
     `decaylab train` trains the embedded student by ESR, in a minute on two CPU cores.
 
-    `decaylab train --teacher Qwen/Qwen3-1.7B --student Qwen/Qwen2.5-Math-1.5B --problems numina.jsonl`
+    `decaylab train --teacher Qwen/Qwen3-1.7B --student Qwen/Qwen2.5-Math-1.5B --problems numina.jsonl --instruction boxed`
 
     `accelerate launch --num_processes 8 -m decaylab train ...` uses several GPUs.
     """
@@ -368,6 +368,8 @@ def _options(kind: type[PairOptions], values: dict[str, Any]) -> PairOptions:
         chosen["checkpoints"] = tuple(chosen["checkpoints"] or ())
     if "column" in values:
         chosen["columns"] = dict(_column(pair) for pair in values["column"] or [])
+    if "template_kwargs" in values:
+        chosen["template_kwargs"] = dict(option.key_value(pair) for pair in values["template_kwargs"] or [])
     for name, allowed in CHOICES.items():
         if name in chosen and chosen[name] not in allowed:
             raise UserError(f"--{name.replace('_', '-')} must be one of {', '.join(allowed)}, got {chosen[name]}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,6 +59,10 @@ def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
     if name == "column":
         value = [f"{role}={own}" for role, own in value.items()] if isinstance(value, dict) else value
         kind, words = list, "a table, such as question = 'NAME'"
+    elif name == "template_kwargs":
+        if isinstance(value, dict):
+            value = [f"{key}={one if isinstance(one, str) else json.dumps(one)}" for key, one in value.items()]
+        kind, words = list, "a table, such as reasoning_effort = 'low'"
     elif name in ("prefix_lengths", "controls", "bins"):
         value = ",".join(map(str, value)) if isinstance(value, list) else value
         kind, words = str, "a list, or text with commas"
@@ -115,7 +120,14 @@ PARAMETERS: dict[str, Any] = {
     "prompt_format": _option(
         PAIR, "chat: each policy's template. plain: 'Question: ... Answer:', for base models.", kind=str
     ),
-    "thinking": _option(PAIR, "off, on, or template (say nothing to the template).", kind=str),
+    "thinking": _option(PAIR, "off, on, or template (leave it to the chat template).", kind=str),
+    "system": _option(PAIR, "System message of the prompts; none by default."),
+    "teacher_system": _option(PAIR, "System message of the teacher's; by default that of --system. '' is none."),
+    "template_kwargs": _option(
+        PAIR,
+        "KEY=VALUE, a variable of the chat templates (repeatable); true, 3 and the like are read as JSON.",
+        kind=list[str] | None,
+    ),
     "dtype": _option(
         PAIR, "auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.", kind=str
     ),
@@ -129,6 +141,17 @@ PARAMETERS: dict[str, Any] = {
     "split": _option(TASK, "Hub split; test by default."),
     "column": _option(
         TASK, "question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", kind=list[str] | None
+    ),
+    "instruction": _option(
+        TASK,
+        "What follows each question: a text, boxed (reason step by step, answer in \\boxed{}) or none. By default boxed for "
+        "math500, gsm8k and gym tasks, none for abacus and problems of your own.",
+    ),
+    "leave_out_long": _option(
+        TASK,
+        "Leave out problems whose prompt and --max-tokens are beyond a context, and count them.",
+        "--leave-out-long",
+        kind=bool,
     ),
     "test_problems": _option(
         TASK,
@@ -306,13 +329,23 @@ OWN[SweepOptions] = OWN[TrainOptions] | {
         kind=bool,
     ),
 }
+
+
+def key_value(pair: str) -> tuple[str, str]:
+    """A ``--template-kwargs`` word."""
+    key, separator, value = pair.partition("=")
+    if not separator or not key.isidentifier():
+        raise UserError(f"--template-kwargs must be KEY=VALUE, got {pair!r}")
+    return key, value
+
+
 FLAGS: dict[str, Any] = {"as_json": False, "quiet": False, "config": None}
 
 
 def signature(options: type[PairOptions], without: Iterable[str] = ()) -> inspect.Signature:
     """The parameters of a command with these options, in the order of `PARAMETERS`; lists are text here."""
     defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    defaults = {**defaults, **FLAGS, "column": None}
+    defaults = {**defaults, **FLAGS, "column": None, "template_kwargs": None}
     defaults |= {name: value for name, value in TEXT_DEFAULTS.items() if name in defaults}
     parameters = PARAMETERS | OWN.get(options, {})
     return inspect.Signature(

@@ -61,11 +61,11 @@ OWN: dict[str, Any] = {
 }
 WITHOUT = (
     *("revision", "split", "device", "adapters", "answer_rule", "level", "out", "overwrite", "paper", "top_k", "seed"),
-    "lora_alpha",
+    *("lora_alpha", "leave_out_long"),
 )
 FLAGS: dict[str, Any] = {
     **{"controls": "correct-so-far", "only": ",".join(COMMANDS), "column": None},
-    **{"as_json": False, "config": None},
+    **{"as_json": False, "config": None, "template_kwargs": None},
 }
 
 
@@ -112,6 +112,7 @@ def signature() -> inspect.Signature:
 def _options(values: dict[str, Any]) -> PlanOptions:
     chosen = dict(values)
     chosen["columns"] = dict(_column(pair) for pair in chosen.pop("column") or [])
+    chosen["template_kwargs"] = dict(option.key_value(pair) for pair in chosen["template_kwargs"] or [])
     chosen["controls"] = (
         CONTROLS if chosen["controls"] == "all" else () if chosen["controls"] == "none" else _words(chosen["controls"])
     )

@@ -16,7 +16,18 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab import checkpoint_rules, decay_runs, measurements, outcomes, paper, store, students, targets, viewed
+from decaylab import (
+    checkpoint_rules,
+    decay_runs,
+    kept_prompts,
+    measurements,
+    outcomes,
+    paper,
+    store,
+    students,
+    targets,
+    viewed,
+)
 from decaylab.advice import advise
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.categories import CategoryRules
@@ -77,7 +88,12 @@ def diagnose(
         setup = prepare(options, grader, engines.device)
         decay = decay_runs.read(decay_run, setup)
         with folder.lock():
+            shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
+            own = [] if options.overwrite else [folder.path]
+            setup = kept_prompts.settled(setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared])
             folder.open(run_record(command, setup, chosen, spoken), overwrite=options.overwrite)
+            kept_prompts.write(setup, folder.path)
+            kept_prompts.write(setup, shared)
             material = Study(setup, chosen, grader, reporter, rules, engines).gather(
                 tokens=command not in ON_ROLLOUTS, rollouts=command in (*ON_ROLLOUTS, "submode")
             )
@@ -150,14 +166,17 @@ def run_record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Ta
                 "name": setup.problem_set.name,
                 "version": setup.problem_set.version,
                 "content_hash": setup.problem_set.content_hash,
+                "instruction": setup.problem_set.instruction,
                 "asked": len(setup.problems),
             },
+            "prompts": kept_prompts.digest(setup.prompts),
             "rollouts_hash": _rollouts_hash(setup, chosen),
             "checkpoints": {target.label: target.contents for target in chosen.checkpoints},
             "categories": _categories(setup.options),
         },
         "versions": versions(),
         "notes": list(setup.notes),
+        "prompt_notes": list(setup.prompt_notes),
     }
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 from decaylab import store
 from decaylab.errors import UserError
 from decaylab.policies import Policy
+from decaylab.problem_files import MENDED, mended_row
 from decaylab.problems import Problem
 
 RESPONSE_COLUMNS = ("response", "text", "completion", "output")
@@ -40,11 +41,15 @@ class ExternalRollout:
 
 @dataclass(frozen=True)
 class ExternalRollouts:
-    """The lines of a file, the problems it brings itself (empty where it names those of a set), and its hash."""
+    """The lines of a file, the problems it brings itself (empty where it names those of a set), and its hash.
+
+    notes: what a reader of the results must know about the lines.
+    """
 
     rollouts: tuple[ExternalRollout, ...]
     problems: tuple[Problem, ...]
     content_hash: str
+    notes: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -63,11 +68,14 @@ def read(path: Path) -> ExternalRollouts:
     problems: dict[str, Problem] = {}
     seen: dict[str, int] = defaultdict(int)
     places: dict[tuple[str, int], int] = {}
+    broken = 0
     for number, line in enumerate(text.split("\n"), start=1):  # a line may hold other separators inside its text
         if not line.strip():
             continue
         place = f"{path}:{number}"
-        row = _row(line, place)
+        found = _row(line, place)
+        row = mended_row(found)
+        broken += row != found
         response = _first(row, RESPONSE_COLUMNS)
         if not isinstance(response, str):
             raise UserError(f"{place}: no text under {' or '.join(RESPONSE_COLUMNS)} (found {', '.join(row)})")
@@ -81,7 +89,8 @@ def read(path: Path) -> ExternalRollouts:
         rollouts.append(ExternalRollout(problem_id, sample, response, cut_off))
     if not rollouts:
         raise UserError(f"{path} holds no rollouts")
-    return ExternalRollouts(tuple(rollouts), tuple(problems.values()), hashlib.sha256(raw).hexdigest())
+    notes = (f"{path.name}: {MENDED.format(broken, len(rollouts), 'lines')}",) if broken else ()
+    return ExternalRollouts(tuple(rollouts), tuple(problems.values()), hashlib.sha256(raw).hexdigest(), notes)
 
 
 def _text(path: Path) -> tuple[bytes, str]:
@@ -140,16 +149,18 @@ def to_table(
     grade: Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]],
     answer_rules: tuple[str, ...],
     prompts: dict[str, tuple[int, ...]],
-) -> pa.Table:
-    """Rows of the rollouts table, in the order of the problems; rollouts of other problems are not in it.
+) -> tuple[pa.Table, tuple[str, ...]]:
+    """Rows of the rollouts table, in the order of the problems, and notes; rollouts of other problems are not in it.
 
-    The responses are encoded by the author's tokenizer, since only their text is known.
+    The responses are encoded by the author's tokenizer, since only their text is known. One that goes on behind its first
+    end of turn is cut there, and graded so.
     """
     by_problem: dict[str, list[ExternalRollout]] = defaultdict(list)
     for rollout in external.rollouts:
         by_problem[rollout.problem_id].append(rollout)
     chosen = [(problem, rollout) for problem in problems for rollout in by_problem[problem.problem_id]]
-    graded = grade([rollout.response for _, rollout in chosen], [problem.answer or "" for problem, _ in chosen])
+    read = [_response(rollout, author) for _, rollout in chosen]
+    graded = grade([one.text for one in read], [problem.answer or "" for problem, _ in chosen])
     rows = [
         {
             "rollout_id": f"student/{problem.problem_id}/{rollout.sample}",
@@ -163,20 +174,36 @@ def to_table(
             "prefix_author": "",
             "prefix_tokens": 0,
             "prefix_rollout_id": "",
-            "response_ids": _response_ids(rollout, author),
-            "text": rollout.response,
-            "stop_reason": "length" if rollout.cut_off else "eos",
+            "response_ids": read[index].ids,
+            "text": read[index].text,
+            "stop_reason": "eos" if read[index].ended else "length",
             "engine": "external",
             **{f"grade_{rule}": verdicts[index] for rule, verdicts in graded.items()},
         }
         for index, (problem, rollout) in enumerate(chosen)
     ]
-    return pa.Table.from_pylist(rows, schema=store.rollout_schema(answer_rules))
+    cut = sum(one.cut for one in read)
+    notes = (f"{cut} of {len(read)} responses go on behind an end of turn: cut there",) if cut else ()
+    return pa.Table.from_pylist(rows, schema=store.rollout_schema(answer_rules)), notes
 
 
-def _response_ids(rollout: ExternalRollout, author: Policy) -> list[int]:
+@dataclass(frozen=True)
+class _Response:
+    """A response as the author's ids. cut: it went on behind its end of turn."""
+
+    ids: list[int]
+    text: str
+    ended: bool
+    cut: bool = False
+
+
+def _response(rollout: ExternalRollout, author: Policy) -> _Response:
     """The ids of a response; one that ended is closed by one end-of-turn token, whether its text shows it or not."""
     ids = author.encode(rollout.response)
-    if rollout.cut_off or (ids and ids[-1] in author.end_ids):
-        return ids
-    return [*ids, min(author.end_ids)]
+    end = next((place for place, token in enumerate(ids) if token in author.end_ids), None)
+    if end is None:
+        return _Response(ids if rollout.cut_off else [*ids, author.end_id], rollout.response, not rollout.cut_off)
+    rest = [token for token in ids[end:] if token not in (*author.end_ids, author.pad_id)]
+    if author.decode(rest).strip():
+        return _Response(ids[: end + 1], author.decode(ids[: end + 1]), True, cut=True)
+    return _Response(ids[: end + 1], rollout.response, True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +242,9 @@ def _options(kind: type[Kind], given: dict[str, Any]) -> Kind:
     if unknown := sorted(set(given) - known):
         raise UserError(f"no option {unknown[0]}; there are {', '.join(sorted(known))}")
     values: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    if isinstance(values.get("template_kwargs"), dict):
+        table = values["template_kwargs"].items()
+        values["template_kwargs"] = {key: one if isinstance(one, str) else json.dumps(one) for key, one in table}
     for name in (*LISTS, "checkpoints", "controls"):
         if isinstance(values.get(name), (list, tuple, range)):
             values[name] = tuple(values[name])

@@ -19,6 +19,12 @@ LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
 ENGINES = ("transformers", "vllm")
 ADAPTERS = ("merged", "served")
+NOT_OF_TEMPLATES = {
+    *("enable_thinking", "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt"),
+    *("continue_final_message", "tokenize", "sanitize_control_tokens", "padding", "truncation", "max_length"),
+    *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "strftime_now"),
+}
+"""Names that mean something else to a template, or to what renders it."""
 MACHINERY = ("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
 """Options of how sampling is run. A record holds them apart from what is measured; see `engines.engine_record`."""
 
@@ -46,6 +52,11 @@ class PairOptions:
     teacher_prompt: Literal["own", "student"] = "own"
     prompt_format: Literal["chat", "plain"] = "chat"
     thinking: Literal["off", "on", "template"] = "off"
+    system: str | None = None
+    teacher_system: str | None = None
+    instruction: str | None = None
+    template_kwargs: dict[str, str] = field(default_factory=dict)
+    leave_out_long: bool = False
     answer_rule: str | None = None
     level: float = 0.95
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -125,7 +136,22 @@ class PairOptions:
             raise UserError(f"--top-p must lie above 0 and not above 1, got {self.top_p}")
         if self.top_k < 0:
             raise UserError(f"--top-k must be at least 0 (0 is off), got {self.top_k}")
+        self._check_prompts()
         _check_device(self.device)
+
+    def _check_prompts(self) -> None:
+        """Raises UserError where what is said of prompts has no place in them."""
+        if self.teacher_system is not None and self.teacher_prompt == "student":
+            raise UserError("--teacher-system has no place in --teacher-prompt student: leave one of them out")
+        if self.prompt_format == "plain":
+            for name in ("system", "teacher_system", "template_kwargs"):
+                if getattr(self, name):
+                    raise UserError(
+                        f"--{name.replace('_', '-')} is of chat templates, and --prompt-format plain uses none: leave it out"
+                    )
+        if taken := sorted(NOT_OF_TEMPLATES & set(self.template_kwargs)):
+            instead = "--thinking sets it" if taken[0] == "enable_thinking" else "it is no variable of a template's own"
+            raise UserError(f"--template-kwargs {taken[0]}: {instead}; leave it out")
 
     def _check_engine(self) -> None:
         """Raises UserError where an option of an engine was given to another one."""

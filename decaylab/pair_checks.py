@@ -98,6 +98,7 @@ def _templates(setup: Setup[Options]) -> list[Check]:
             ", which is also the padding" if shared else ""
         )
         checks.append(Check(f"{role} template", "ok", finding))
+    checks += [Check("prompts", "warning", note) for note in setup.prompt_notes]
     own = {role: sorted(p.tokenizer.convert_ids_to_tokens(i) for i in p.end_ids) for role, p in _roles(setup).items()}
     if own["student"] != own["teacher"]:
         checks.append(

@@ -18,9 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab import hub
+from decaylab.control_tokens import ControlTokens
 from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity, hash_folder
+from decaylab.options import PairOptions
+from decaylab.problem_files import mended
 from decaylab.problems import Problem
+from decaylab.templates import ChatTemplate, Thinking, variables_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +33,16 @@ if TYPE_CHECKING:
 EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "tekken.json")
 PLAIN_FORMAT = "Question: {question}\nAnswer:"
-Thinking = Literal["off", "on", "template"]
 PromptFormat = Literal["chat", "plain"]
+Role = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """How a policy is loaded and addressed."""
+    """How a policy is loaded and addressed.
+
+    system: the system message; "" for none. template_kwargs: more variables of the template, with their values as texts.
+    """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -43,6 +50,8 @@ class LoadSettings:
     trust_remote_code: bool = False
     prompt_format: PromptFormat = "chat"
     thinking: Thinking = "off"
+    system: str = ""
+    template_kwargs: tuple[tuple[str, str], ...] = ()
 
     @property
     def place(self) -> str:
@@ -50,6 +59,17 @@ class LoadSettings:
         import torch
 
         return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_settings(options: PairOptions, role: Role, device: str | None = None) -> LoadSettings:
+    """How student or teacher is loaded and addressed. The teacher's system message is the student's unless it has its own."""
+    own = options.teacher_system if role == "teacher" else None
+    return LoadSettings(
+        *(options.dtype, device or options.device, getattr(options, f"{role}_revision"), options.trust_remote_code),
+        *(options.prompt_format, options.thinking),
+        system=mended((own if own is not None else options.system) or ""),
+        template_kwargs=tuple(sorted(options.template_kwargs.items())),
+    )
 
 
 class Policy:
@@ -70,8 +90,28 @@ class Policy:
                 f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in plain text "
                 f"({PLAIN_FORMAT!r})"
             )
-        self.end_ids = end_ids(model, tokenizer)
-        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_ids))
+        self.control = ControlTokens(tokenizer)
+        self.template = self._template() if settings.prompt_format == "chat" else None
+        self._take_ends(model)
+
+    def _template(self) -> ChatTemplate:
+        settings = self.settings
+        variables = variables_of(dict(settings.template_kwargs))
+        return ChatTemplate(
+            self.name, self.tokenizer, system=bool(settings.system), thinking=settings.thinking, variables=variables
+        )
+
+    def _take_ends(self, model: Any) -> None:
+        """What ends a turn: the end-of-sequence ids, and what the template writes behind an answer, asked by it or not."""
+        known = end_ids(model, self.tokenizer)
+        self.turn_end = turn_end(self.template or self.name, self.tokenizer, self.control)
+        own = self.turn_end.token
+        self.end_ids = known if own is None else known | {own}
+        self.adds_end = own is not None and own not in known
+        eos = self.tokenizer.eos_token_id
+        self.end_id = own if own is not None else int(eos) if eos is not None else min(known)
+        pad = self.tokenizer.pad_token_id
+        self.pad_id = int(pad if pad is not None else min(self.end_ids))
 
     @property
     def weights(self) -> PreTrainedModel:
@@ -126,20 +166,26 @@ class Policy:
         model: Any = self.weights
         return int(model.get_output_embeddings().weight.shape[0])
 
-    def prompt_ids(self, problem: Problem, instruction: str) -> list[int]:
-        """The prompt up to where the response begins, through the policy's own template or in the plain format."""
-        question = f"{problem.question}\n{instruction}" if instruction else problem.question
-        if self.settings.prompt_format == "plain":
-            ids = list(self.tokenizer(PLAIN_FORMAT.format(question=question))["input_ids"])
-            while ids and ids[-1] in self.end_ids:  # some tokenizers close every text
-                ids.pop()
-            return ids
-        how = self.settings.thinking
-        thinking: dict[str, Any] = {} if how == "template" else {"enable_thinking": how == "on"}
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True, **thinking
+    def prompt_ids(self, problem: Problem, instruction: str, reader: Policy | None = None) -> list[int]:
+        """The prompt up to where the response begins, through the policy's own template or in the plain format.
+
+        A control token that question, instruction or system message spell is encoded as text. reader: whose ids; by default
+        the policy's own.
+
+        Raises:
+            UserError: the template refuses it, or a control token cannot be encoded as text.
+        """
+        reader, hidden = reader or self, dict[str, str]()
+        question = reader.control.hide(
+            f"{problem.question}\n{instruction}" if instruction else problem.question, hidden
         )
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if self.template is not None:
+            text = self.template.prompt(question, reader.control.hide(self.settings.system, hidden))
+            return reader.control.encode(text, hidden)
+        ids = reader.control.encode(PLAIN_FORMAT.format(question=question), hidden, begin=True)
+        while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
+            ids.pop()
+        return ids
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in the middle of a response: nothing is added in front or behind."""
@@ -174,6 +220,31 @@ def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -
     return ids
 
 
+@dataclass(frozen=True)
+class TurnEnd:
+    """What a template writes behind an answer, and the first control token in it; "" and None where there is none."""
+
+    text: str = ""
+    token: int | None = None
+
+
+def turn_end(template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, control: ControlTokens) -> TurnEnd:
+    """How the template of a tokenizer ends a turn. template: or the name of a policy that is not addressed by its own."""
+    if isinstance(template, str):
+        if not tokenizer.chat_template:
+            return TurnEnd()
+        try:
+            template = ChatTemplate(template, tokenizer)
+        except UserError:
+            return TurnEnd()
+    text = template.turn_end
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id != tokenizer.eos_token_id else None
+    found = [
+        one for one in control.encode(text, {}) if one in control.texts and one not in (begin, tokenizer.unk_token_id)
+    ]
+    return TurnEnd(text, found[0] if found else None)
+
+
 def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """Loads a policy by name; see the module's first lines for what a name can be.
 
@@ -193,7 +264,8 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
     own = Path(name).expanduser()
     path = own if (own / "tokenizer_config.json").exists() else resolve(name)
     tokenizer = load_tokenizer(name, path, settings)
-    digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
+    reads = [tokenizer.get_vocab(), tokenizer.chat_template]
+    digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest)
     return Policy(name, None, tokenizer, identity, settings)
 

@@ -6,15 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-from decaylab import applicable, external, policies, served_policies
+from decaylab import applicable, external, policies, prompts, served_policies
 from decaylab.answers import applies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.options import ANSWER_RULES, DiagnosticOptions, Options
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import Problem, ProblemSet, load_problems
+from decaylab.policies import Policy, Role, load_settings
+from decaylab.problems import Problem, ProblemSet, instruction_of, load_problems
+from decaylab.prompts import Prompts
 from decaylab.training_options import TrainOptions
 from decaylab.vocabularies import compare_vocabularies
 
@@ -31,15 +32,16 @@ class Setup(Generic[Chosen]):
     teacher: Policy
     problem_set: ProblemSet
     problems: tuple[Problem, ...]
-    prompts: dict[str, dict[str, tuple[int, ...]]]
+    prompts: Prompts
     external: external.ExternalRollouts | None
     problem_notes: tuple[str, ...]
     pair_notes: tuple[str, ...] = ()
+    prompt_notes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results must know, as sentences."""
-        return (*self.problem_notes, *self.pair_notes)
+        return (*self.problem_notes, *self.prompt_notes, *self.pair_notes)
 
 
 def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup[Chosen]:
@@ -54,6 +56,7 @@ def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup
     asked, notes = gradable(problem_set, grader)
     notes += rule_notes(options.answer_rule or problem_set.answer_rule, problem_set.name, asked)
     if theirs:
+        notes += theirs.notes
         listed = {rollout.problem_id for rollout in theirs.rollouts}
         known = tuple(problem for problem in asked if problem.problem_id in listed)
         if not known:
@@ -65,27 +68,18 @@ def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup
     student = (
         _load(options, "student", device)
         if theirs is None or options.needs_student
-        else policies.load_tokenizer_only(
-            str(options.student), load_settings(options, options.student_revision, device)
-        )
+        else policies.load_tokenizer_only(str(options.student), load_settings(options, "student", device))
     )
-    prompts = prompts_of(options, student, teacher, asked, problem_set.instruction)
-    setup = Setup(options, student, teacher, problem_set, asked, prompts, theirs, notes)
-    return dataclasses.replace(setup, pair_notes=fit(setup))
+    rendered, told = prompts.of_problems(options, student, teacher, asked, problem_set)
+    asked = tuple(problem for problem in asked if problem.problem_id in rendered["student"])
+    setup = Setup(options, student, teacher, problem_set, asked, rendered, theirs, notes, prompt_notes=told)
+    return dataclasses.replace(setup, pair_notes=shared_ids(setup))
 
 
-def _load(options: Chosen, role: Literal["student", "teacher"], device: str | None) -> Policy:
+def _load(options: Chosen, role: Role, device: str | None) -> Policy:
     """A policy of the pair: with its weights where they are needed in this process."""
-    name, revision = getattr(options, role), getattr(options, f"{role}_revision")
     load = policies.load if options.needs_weights(role) else served_policies.serve
-    return load(str(name), load_settings(options, revision, device))
-
-
-def load_settings(options: Chosen, revision: str | None, device: str | None = None) -> LoadSettings:
-    return LoadSettings(
-        *(options.dtype, device or options.device, revision, options.trust_remote_code),
-        *(options.prompt_format, options.thinking),
-    )
+    return load(str(getattr(options, role)), load_settings(options, role, device))
 
 
 def longest_context(setup: Setup[Chosen], role: str) -> int:
@@ -94,6 +88,12 @@ def longest_context(setup: Setup[Chosen], role: str) -> int:
 
 
 def _problem_set(options: Chosen, theirs: external.ExternalRollouts | None) -> ProblemSet:
+    """The problems, with the instruction that they are asked with."""
+    found = _given_problems(options, theirs)
+    return dataclasses.replace(found, instruction=instruction_of(options.instruction, found))
+
+
+def _given_problems(options: Chosen, theirs: external.ExternalRollouts | None) -> ProblemSet:
     if options.problems == "rollouts":
         if theirs is None or not theirs.problems:
             raise UserError(f"{options.rollouts} names problem_ids but holds no questions; say --problems")
@@ -101,7 +101,8 @@ def _problem_set(options: Chosen, theirs: external.ExternalRollouts | None) -> P
         if given:
             raise UserError(f"{options.rollouts} brings its own questions, so --{given[0].rstrip('s')} has no meaning")
         own = theirs.problems[: options.limit]
-        return ProblemSet(Path(options.rollouts or "").name, "local file", theirs.content_hash, "", "last_boxed", own)
+        name = Path(options.rollouts or "").name
+        return ProblemSet(name, "local file", theirs.content_hash, "", "last_boxed", own, own=True)
     return load_problems(
         str(options.problems),
         limit=options.limit,
@@ -149,33 +150,8 @@ def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str,
     return tuple(notes)
 
 
-def prompts_of(
-    options: Chosen, student: Policy, teacher: Policy, problems: tuple[Problem, ...], instruction: str
-) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Prompt ids by role and problem. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt."""
-    own = {
-        role: {problem.problem_id: tuple(policy.prompt_ids(problem, instruction)) for problem in problems}
-        for role, policy in (("student", student), ("teacher", teacher))
-    }
-    if options.teacher_prompt == "student":
-        if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
-            texts = {name: str(student.tokenizer.decode(list(ids))) for name, ids in own["student"].items()}
-            own["teacher"] = {name: tuple(teacher.encode(text)) for name, text in texts.items()}
-        else:
-            own["teacher"] = own["student"]
-    return own
-
-
-def fit(setup: Setup[Chosen]) -> tuple[str, ...]:
-    """Checks the budget against both contexts; says what the vocabularies do not share."""
-    budget = int(setup.options.max_tokens or 0)
-    for role, policy in (("student", setup.student), ("teacher", setup.teacher)):
-        longest = longest_context(setup, role) - budget
-        if longest + budget > policy.context_length:
-            raise UserError(
-                f"--max-tokens {budget} with a prompt of {longest} tokens goes beyond the context of the {role} "
-                f"{policy.name}, {policy.context_length} tokens; at most {policy.context_length - longest} fit"
-            )
+def shared_ids(setup: Setup[Chosen]) -> tuple[str, ...]:
+    """What the vocabularies do not share, as a sentence."""
     agreement = compare_vocabularies(setup.student.tokenizer, setup.teacher.tokenizer)
     if agreement.kind == "different":
         return ("two tokenizers: prefixes pass as text, and prefix lengths count tokens of the prefix's author",)

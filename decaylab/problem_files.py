@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,20 @@ def one_line(error: BaseException) -> str:
     """The error's first line, of a readable length."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160]
+
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+MENDED = "{} of {} {} hold half a character (a lone surrogate, such as \\ud83d), replaced by U+FFFD"
+
+
+def mended(text: str) -> str:
+    """A text in which half a character (a lone surrogate), which no file and no tokenizer takes, is U+FFFD."""
+    return SURROGATES.sub("\ufffd", text)
+
+
+def mended_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its texts mended."""
+    return {name: mended(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 # Which columns hold what

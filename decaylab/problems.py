@@ -27,7 +27,18 @@ from typing import Any
 
 from decaylab import abacus, hub
 from decaylab.errors import UserError
-from decaylab.problem_files import FILE_SUFFIXES, Columns, Row, find_columns, gold_answer, one_line, read_rows
+from decaylab.problem_files import (
+    FILE_SUFFIXES,
+    MENDED,
+    Columns,
+    Row,
+    find_columns,
+    gold_answer,
+    mended,
+    mended_row,
+    one_line,
+    read_rows,
+)
 
 TEST_SEED, TEST_COUNT = 0, 2000
 """The abacus problems that are asked; the recipe of the embedded pair never trains on one of them."""
@@ -36,6 +47,8 @@ TRAIN_SEED, TRAIN_COUNT = 2, 5000
 GENERATED_COUNT = 100
 """Problems taken from a generated set (abacus, gym) when no limit is given."""
 BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
+INSTRUCTIONS = {"boxed": BOXED_INSTRUCTION, "none": ""}
+"""What can be said of an instruction in a word."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +73,10 @@ class ProblemSet:
     name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the file's name.
     version: of the generator, or the hub commit the rows were read from, or "local file".
     content_hash: SHA-256 over ids, questions and answers of the problems that are here, in order.
-    instruction: what a chat turn appends to each question; "" for none.
+    instruction: what a prompt appends to each question; "" for none.
     answer_rule: the answer rule the instruction calls for; the default, which a caller may override.
     notes: what a reader of the results must know about the rows, one sentence each.
+    own: problems of the user's, which may say themselves how they want to be answered.
     """
 
     name: str
@@ -72,6 +86,7 @@ class ProblemSet:
     answer_rule: str
     problems: tuple[Problem, ...]
     notes: tuple[str, ...] = ()
+    own: bool = False
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -113,6 +128,13 @@ class _Wanted:
             raise UserError(
                 f"{spec} {why}, so it has no {' or '.join(given)} to choose; leave {' and '.join(given)} out"
             )
+
+
+def instruction_of(given: str | None, problem_set: ProblemSet) -> str:
+    """What a question is followed by: what was given, or what the problem set asks for; "" for nothing."""
+    if given is None:
+        return problem_set.instruction
+    return mended(INSTRUCTIONS.get(given, given))
 
 
 def load_problems(
@@ -215,8 +237,9 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
 
 
 def _problem_set(
-    name: str, version: str, problems: list[Problem], notes: list[str], instruction: str = BOXED_INSTRUCTION
+    name: str, version: str, problems: list[Problem], notes: list[str], instruction: str | None = BOXED_INSTRUCTION
 ) -> ProblemSet:
+    """instruction: None for problems of the user's own."""
     digest = hashlib.sha256()
     for one in problems:
         row = json.dumps([one.problem_id, one.question, one.answer], ensure_ascii=True, separators=(",", ":"))
@@ -224,7 +247,8 @@ def _problem_set(
     missing = sum(one.answer is None for one in problems)
     if missing:
         notes = [*notes, f"{missing} of {len(problems)} problems have no gold answer"]
-    return ProblemSet(name, version, digest.hexdigest(), instruction, "last_boxed", tuple(problems), tuple(notes))
+    own, told = instruction is None, instruction or ""
+    return ProblemSet(name, version, digest.hexdigest(), told, "last_boxed", tuple(problems), tuple(notes), own)
 
 
 # From rows of a file or the hub to problems
@@ -237,7 +261,7 @@ def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
         raise UserError(f"{path} has suffix {path.suffix!r}; problems are read from {', '.join(FILE_SUFFIXES)}")
     rows = list(islice(read_rows(path, str(path)), wanted.limit))
     problems, notes = _parse(rows, known, wanted, str(path))
-    return _problem_set(known or path.name, "local file", problems, notes)
+    return _problem_set(known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None)
 
 
 def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted) -> ProblemSet:
@@ -245,7 +269,8 @@ def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted)
     local_copy = next((f"{spec}:FILE" for spec, one in _KNOWN.items() if one.repo == repo), "the path of its file")
     rows, commit, notes = hub.DataSet(repo, name, local_copy).rows(config, wanted.split, wanted.revision, wanted.limit)
     problems, more = _parse(rows, known, wanted, name)
-    return _problem_set(name, commit, problems, notes + more)
+    boxed = BOXED_INSTRUCTION if known or repo in {one.repo for one in _KNOWN.values()} else None
+    return _problem_set(name, commit, problems, notes + more, boxed)
 
 
 def _parse(rows: list[Row], known: str | None, wanted: _Wanted, source: str) -> tuple[list[Problem], list[str]]:
@@ -275,8 +300,10 @@ def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], lis
     problems: list[Problem] = []
     ids: set[str] = set()
     questions: set[str] = set()
-    repeated_ids = 0
-    for index, (where, row) in enumerate(rows):
+    repeated_ids, broken = 0, 0
+    for index, (where, found) in enumerate(rows):
+        row = mended_row(found)
+        broken += row != found
         question = row.get(columns.question)
         if not isinstance(question, str) or not question.strip():
             raise UserError(f"{where}: column {columns.question!r} must hold the question, got {question!r:.60}")
@@ -289,5 +316,7 @@ def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], lis
         questions.add(question)
         problems.append(Problem(problem_id, question, gold_answer(row, columns, where)))
     notes = [f"{repeated_ids} ids repeat an earlier one: their row number was added"] if repeated_ids else []
+    if broken:
+        notes.append(MENDED.format(broken, len(problems), "problems"))
     repeated = len(problems) - len(questions)
     return problems, notes + ([f"{repeated} problems repeat an earlier question"] if repeated else [])

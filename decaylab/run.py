@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from decaylab import external, measurements, paper, store
+from decaylab import external, kept_prompts, measurements, paper, store
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.collect import Collector, DecayPlan
 from decaylab.engine_spec import engine_record
@@ -52,16 +52,18 @@ def prefix_decay(
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device)
         with folder.lock():
+            setup = kept_prompts.settled(setup, [] if options.overwrite else [folder.path])
             folder.open(_record(setup, command), overwrite=options.overwrite)
+            kept_prompts.write(setup, folder.path)
             folder.write_problems([asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems])
             if folder.finished:
                 reporter.note(
                     f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)"
                 )
             collector = _collector(setup, engines, grader, folder, reporter)
-            student_rollouts = _external_table(setup, collector) if setup.external else None
+            student_rollouts, told = _external_table(setup, collector) if setup.external else (None, ())
             rollouts = collector.collect(student_rollouts)
-            notes = (*setup.notes, *_afterwards(rollouts, setup))
+            notes = (*setup.notes, *told, *_afterwards(rollouts, setup))
             record = folder.update({"answer_rule": _answer_rule(setup), "level": options.level, "notes": list(notes)})
             frame = _measure(setup, rollouts, folder)
             _draw(frame, folder, options)
@@ -85,6 +87,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
             "instruction": problem_set.instruction,
             "asked": len(setup.problems),
         },
+        "prompts": kept_prompts.digest(setup.prompts),
         "rollouts_hash": setup.external.content_hash if setup.external else None,
         "end_ids": {"student": sorted(setup.student.end_ids), "teacher": sorted(setup.teacher.end_ids)},
         "precision": {
@@ -103,6 +106,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
             "teacher": setup.teacher.tokenizer.decode(list(next(iter(setup.prompts["teacher"].values())))),
         },
         "notes": list(setup.notes),
+        "prompt_notes": list(setup.prompt_notes),
     }
 
 
@@ -151,7 +155,7 @@ class _Reader:
         raise AssertionError(f"{self.policy.name} was loaded without weights")
 
 
-def _external_table(setup: Setup[Options], collector: Collector) -> pa.Table:
+def _external_table(setup: Setup[Options], collector: Collector) -> tuple[pa.Table, tuple[str, ...]]:
     assert setup.external is not None
     return external.to_table(
         setup.external, setup.problems, setup.student, collector.grade, ANSWER_RULES, setup.prompts["student"]

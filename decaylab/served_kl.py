@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from decaylab import diagnose, measurements, score_store, store, students, targets
+from decaylab import diagnose, kept_prompts, measurements, score_store, store, students, targets
 from decaylab.analyses import served_kl as analysis
 from decaylab.categories import CategoryRules
 from decaylab.clusters import Ints
@@ -74,9 +74,14 @@ def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporte
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device)
         with folder.lock():
+            shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
+            own = [] if options.overwrite else [folder.path]
+            setup = kept_prompts.settled(setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared])
             record = diagnose.run_record(COMMAND, setup, chosen, spoken)
             record["identity"]["scores"] = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
             folder.open(record, overwrite=options.overwrite)
+            kept_prompts.write(setup, folder.path)
+            kept_prompts.write(setup, shared)
             study = ServedStudy(setup, chosen, grader, reporter, CategoryRules.load(None), engines)
             with closing(study):
                 material = study.gather(tokens=True, rollouts=False)

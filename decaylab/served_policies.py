@@ -34,8 +34,7 @@ class ServedPolicy(Policy):
         super().__init__(name, None, tokenizer, identity, settings)
         self.config = config
         model: Any = SimpleNamespace(config=config, generation_config=generation)
-        self.end_ids = policies.end_ids(model, tokenizer)
-        self.pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_ids))
+        self._take_ends(model)
 
     @property
     def precision(self) -> str:

@@ -35,6 +35,7 @@ RESULTS = (
         "measurements.csv",
         "rollouts.parquet",
         "problems.parquet",
+        "prompts.parquet",
         "outcomes.parquet",
         "viewed-rollouts.parquet",
         "viewed-tokens.parquet",

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.identity import versions
 from decaylab.options import ANSWER_RULES, DiagnosticOptions
-from decaylab.policies import Policy, wider_than
-from decaylab.prepare import Setup, load_settings, longest_context
+from decaylab.policies import Policy, load_settings, wider_than
+from decaylab.prepare import Setup, longest_context
 from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Rollout, Scorer, ScoringSettings
@@ -108,10 +108,11 @@ class Study:
 
     def _load(self, target: Target) -> Policy:
         # A hub revision is that of the student; a local adapter finds its base there.
-        local = isinstance(policies.resolve(target.name), Path)
-        revision = self.options.student_revision if local else None
+        settings = load_settings(self.options, "student", self.engines.device)
+        if not isinstance(policies.resolve(target.name), Path):
+            settings = replace(settings, revision=None)
         load = policies.load if self.options.needs_weights("student") else served_policies.serve
-        policy = load(target.name, load_settings(self.options, revision, self.engines.device))
+        policy = load(target.name, settings)
         check_same_base(policy, self.setup.student)
         return policy
 
@@ -129,9 +130,11 @@ class Study:
                 self.material.notes.append(
                     f"fresh: base's rollouts are those of {name}, others are sampled at T = {self.options.temperature:g}"
                 )
-            return external.to_table(
+            table, notes = external.to_table(
                 setup.external, setup.problems, setup.student, self._grade, ANSWER_RULES, setup.prompts["student"]
             )
+            self.material.notes += notes
+            return table
         if self.targets.rollouts is not None:
             return self._given(self.targets.rollouts)
         return self._sampled(setup.student, "student", BASE)
@@ -155,7 +158,7 @@ class Study:
         if not rows or any(tuple(row["prompt_ids"]) != prompts[row["problem_id"]] for row in rows):
             raise UserError(
                 f"the rollouts of {run} were written to other prompts than are asked now; leave out what makes them "
-                "others (--problems, --thinking, --prompt-format)"
+                "others (--problems, --thinking, --prompt-format, --system, --instruction, --template-kwargs)"
             )
         if len(asked) < len(own):
             told = f"{len(own) - len(asked)} rollouts of {run} are to problems that are not asked, left out"

@@ -198,7 +198,7 @@ def _evaluation(options: SweepOptions, rule: str) -> list[str]:
     words += ["--limit", str(options.test_limit)] if options.test_limit else []
     words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
     words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
-    words += ["--level", str(options.level)]
+    words += ["--level", str(options.level), *(["--leave-out-long"] if options.leave_out_long else [])]
     if options.engine != "transformers":
         words += ["--engine", options.engine, "--tensor-parallel", str(options.tensor_parallel)]
     return [*words, *(["--trust-remote-code"] if options.trust_remote_code else []), "--quiet"]
@@ -211,8 +211,9 @@ def _words(options: TrainOptions) -> list[str]:
         value, flag = getattr(options, one.name), f"--{one.name.replace('_', '-')}"
         if one.name in NOT_TRAINING or value == one.default or value is None:
             continue
-        if one.name == "columns":
-            words += [word for role, name in value.items() for word in ("--column", f"{role}={name}")]
+        if one.name in ("columns", "template_kwargs"):
+            flag = "--column" if one.name == "columns" else flag
+            words += [word for name, said in value.items() for word in (flag, f"{name}={said}")]
         elif one.name == "score_end":
             words.append("--no-score-end")
         elif value is True:
@@ -270,9 +271,17 @@ def _notes(jobs: Sequence[Job], finished: Sequence[Job], options: SweepOptions) 
         if told
         else []
     )
+    notes += _of_prompts(finished)
     if len(finished) < len(jobs):
         notes.append(f"{len(jobs) - len(finished)} of {len(jobs)} runs failed, left out")
     return tuple(notes)
+
+
+def _of_prompts(jobs: Sequence[Job]) -> list[str]:
+    """What the runs and their evaluations say of their prompts, each sentence once."""
+    folders = [folder for job in jobs for folder in (job.folder, job.folder / "evaluate")]
+    records = [store.RunFolder(folder).record or {} for folder in folders]
+    return list(dict.fromkeys(note for record in records for note in record.get("prompt_notes", [])))
 
 
 def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[str, Any]:

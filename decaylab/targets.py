@@ -117,7 +117,7 @@ def resolve(options: DiagnosticOptions) -> Targets:
         )
         raise UserError(f"{names[0]} does not say {words}: give {' and '.join(f'--{key}' for key in lacking)}")
     unsaid = {field.name for field in dataclasses.fields(options) if getattr(options, field.name) == field.default}
-    unsaid = unsaid - options.said | ({"columns"} if not options.columns else set())
+    unsaid = unsaid - options.said | {name for name in ("columns", "template_kwargs") if not getattr(options, name)}
     taken = {key: value for key, value in known.items() if key in unsaid and key not in OWN_OPTIONS}
     chosen = dataclasses.replace(options, **{**taken, **given})
     _check_sampling(chosen, sampled)

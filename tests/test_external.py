@@ -108,7 +108,7 @@ def test_a_rollout_that_was_cut_off_stays_open_and_an_ended_one_is_closed_once(t
     def grade(texts: object, answers: object) -> dict[str, list[str]]:
         return {rule: ["correct"] * len(lines) for rule in ANSWER_RULES}
 
-    table = external.to_table(read, problems, author(), grade, ANSWER_RULES, {"a": (5, 6)})
+    table, notes = external.to_table(read, problems, author(), grade, ANSWER_RULES, {"a": (5, 6)})
     rows = table.to_pylist()
     ids = author().encode("4+3=7")
     (end,) = author().end_ids

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeVar
 from decaylab import external, policies
 from decaylab.errors import UserError
 from decaylab.options import EMBEDDED_TEACHER, DiagnosticOptions, Options, PairOptions
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import Problem, load_problems
+from decaylab.policies import Policy, Role, load_settings
+from decaylab.problems import Problem, ProblemSet, instruction_of, load_problems
 from decaylab.training_options import DIVERGENCES, NO_PROBLEMS, Divergence, TrainOptions
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -254,11 +254,13 @@ def asked(options: PlanOptions) -> Asked:
     if options.prompt_tokens is not None:
         return Asked(count, options.prompt_tokens, options.prompt_tokens)
     found = []
-    for name in (options.student, options.teacher):
-        policy = _tokenizer(str(name), options) if problems else None
+    told: list[str] = []
+    for role in ("student", "teacher"):
+        policy = _tokenizer(role, options) if problems else None
         found.append(max(len(policy.prompt_ids(one, instruction)) for one in problems) if policy else None)
+        told += policy.template.notes() if policy and policy.template else []
     guess = f"the longest prompt is taken to have {PROMPT_TOKENS} tokens, which nobody said (--prompt-tokens)"
-    notes = (guess,) if None in found else ()
+    notes = (*dict.fromkeys(told), *([guess] if None in found else []))
     student, teacher = (PROMPT_TOKENS if one is None else one for one in found)
     return Asked(count, student, student if options.teacher_prompt == "student" else teacher, notes)
 
@@ -267,12 +269,13 @@ def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
     """Those that are here with their instruction; none where they are on the hub, or rollouts that hold no questions."""
     spec = str(options.problems)
     if spec == "rollouts":
-        return external.read(Path(str(options.rollouts)).expanduser()).problems[: options.limit], ""
+        theirs = external.read(Path(str(options.rollouts)).expanduser()).problems[: options.limit]
+        return theirs, instruction_of(options.instruction, ProblemSet("", "", "", "", "last_boxed", theirs, own=True))
     on_hub = spec.count("/") == 1 and not Path(spec).exists() and not spec.endswith((".jsonl", ".json", ".parquet"))
     if spec in KNOWN_SIZES or on_hub:
         return (), ""
     found = load_problems(spec, limit=options.limit, columns=options.columns or None, seed=options.seed)
-    return found.problems, found.instruction
+    return found.problems, instruction_of(options.instruction, found)
 
 
 def _hub_size(options: PlanOptions) -> int:
@@ -286,11 +289,11 @@ def _hub_size(options: PlanOptions) -> int:
     return options.limit
 
 
-def _tokenizer(name: str, options: PlanOptions) -> Policy | None:
+def _tokenizer(role: Role, options: PlanOptions) -> Policy | None:
     """The policy's tokenizer, where it is in a folder here."""
+    name = str(getattr(options, role))
     own = Path(name).expanduser()
     path = own if (own / "tokenizer_config.json").exists() else policies.resolve(name)
     if not isinstance(path, Path) or not any((path / file).exists() for file in policies.TOKENIZER_FILES):
         return None
-    settings = LoadSettings(prompt_format=options.prompt_format, thinking=options.thinking)
-    return policies.load_tokenizer_only(name, settings)
+    return policies.load_tokenizer_only(name, load_settings(options, role))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from decaylab import kept_prompts
 from decaylab.engine_spec import engine_record
 from decaylab.identity import versions
 from decaylab.options import MACHINERY
@@ -14,7 +15,7 @@ from decaylab.training_options import NO_PROBLEMS, TrainOptions
 # What a measurement of a checkpoint takes over from the run, where nothing else is said (see `targets`).
 MEASURED_WITH = (
     *("teacher", "student", "max_tokens", "teacher_revision", "student_revision", "temperature", "top_p", "top_k"),
-    *("teacher_prompt", "prompt_format", "thinking"),
+    *("teacher_prompt", "prompt_format", "thinking", "system", "teacher_system", "instruction", "template_kwargs"),
 )
 # A device is told by the precision, which has its kind: a run may go on with another number of GPUs.
 NOT_IDENTITY = (
@@ -37,6 +38,8 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
             **{role: asdict(policy.identity) for role, policy in policies.items()},
             "engine": engine_record(options),
             "precision": {role: policy.precision for role, policy in policies.items()},
+            "end_ids": {role: sorted(policy.end_ids) for role, policy in policies.items()},
+            "prompts": kept_prompts.digest(pair.prompts),
             "problems": {
                 "name": pair.problem_set.name,
                 "version": pair.problem_set.version,
@@ -52,6 +55,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
             role: policy.tokenizer.decode(list(pair.prompts[role][example])) for role, policy in policies.items()
         },
         "notes": list(pair.notes),
+        "prompt_notes": list(pair.prompt_notes),
     }
 
 

@@ -9,13 +9,14 @@ and the counts of all are added up, and every process makes the same update, of 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from decaylab import store
+from decaylab import kept_prompts, store
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.heads import Head
@@ -93,7 +94,10 @@ def _train(options: TrainOptions, processes: Processes, command: str, reporter: 
                 stack.enter_context(folder.lock())
                 if options.overwrite:
                     _remove_run(folder.path)
+                setup = _with_kept_prompts(setup, [] if options.overwrite else [folder.path])
                 folder.open(run_record(setup, command), overwrite=options.overwrite)
+                kept_prompts.write(setup.pair, folder.path)
+        setup = _with_kept_prompts(setup, [folder.path])  # the same in every process
         record = folder.record or {}
         if record.get("finished"):
             reporter.note(f"{folder.path} holds this run, finished: nothing is trained again (--overwrite redoes it)")
@@ -370,6 +374,11 @@ def _finishing_the_step(asked: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _with_kept_prompts(setup: TrainSetup, folders: Sequence[Path]) -> TrainSetup:
+    """The setup with the prompts that the run was begun with."""
+    return dataclasses.replace(setup, pair=kept_prompts.settled(setup.pair, folders))
 
 
 def _remove_run(path: Path) -> None:

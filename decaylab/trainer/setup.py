@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from decaylab import policies
+from decaylab import policies, prompts
 from decaylab.answers import applies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
-from decaylab.policies import Policy
-from decaylab.prepare import Setup, fit, load_settings, prompts_of
-from decaylab.problems import TEST_COUNT, Problem, ProblemSet, load_problems
+from decaylab.policies import Policy, load_settings
+from decaylab.prepare import Setup, shared_ids
+from decaylab.problems import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 from decaylab.training_options import NO_PROBLEMS, TrainOptions
 from decaylab.vocabularies import SharedVocabulary, share_vocabulary
 
@@ -62,6 +62,7 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         columns=options.columns or None,
         seed=options.seed,
     )
+    problem_set = dataclasses.replace(problem_set, instruction=instruction_of(options.instruction, problem_set))
     kept, overlap, notes = _without_test(problem_set, options)
     validation, training = _held_out(kept, options, options.answer_rule or problem_set.answer_rule, grader)
     if options.validation_problems and len(validation) < options.validation_problems:
@@ -74,12 +75,18 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     if len(training) > wanted:  # a set of a million is not read into prompts
         chosen = np.random.default_rng([options.seed, len(training)]).permutation(len(training))[:wanted]
         training = tuple(training[place] for place in chosen)
-    student = policies.load(str(options.student), load_settings(options, options.student_revision))
-    teacher = policies.load(str(options.teacher), load_settings(options, options.teacher_revision))
+    student = policies.load(str(options.student), load_settings(options, "student"))
+    teacher = policies.load(str(options.teacher), load_settings(options, "teacher"))
     vocabulary = share_vocabulary(student, teacher)
-    prompts = prompts_of(options, student, teacher, (*training, *validation), problem_set.instruction)
-    pair: Setup[TrainOptions] = Setup(options, student, teacher, problem_set, training, prompts, None, tuple(notes))
-    pair = dataclasses.replace(pair, pair_notes=fit(pair))
+    rendered, told = prompts.of_problems(options, student, teacher, (*training, *validation), problem_set)
+    fits = rendered["student"].keys()
+    training, validation = (tuple(one for one in some if one.problem_id in fits) for some in (training, validation))
+    if not training:
+        raise UserError(f"{problem_set.name}: no training problem is left ({told[-1]})")
+    pair: Setup[TrainOptions] = Setup(
+        options, student, teacher, problem_set, training, rendered, None, tuple(notes), prompt_notes=told
+    )
+    pair = dataclasses.replace(pair, pair_notes=shared_ids(pair))
     return TrainSetup(pair, validation, vocabulary, overlap)
 
 
