@@ -35,8 +35,8 @@ class ControlTokens:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        added = tokenizer.added_tokens_decoder.items()
-        control = {int(i): one for i, one in added if one.special or BRACKETED.fullmatch(one.content)}
+        added = {int(i): one for i, one in tokenizer.added_tokens_decoder.items() if one.content.strip()}
+        control = {i: one for i, one in added.items() if one.special or BRACKETED.fullmatch(one.content)}
         self.texts = {i: str(one.content) for i, one in control.items()}
         self.normalised = {i for i, one in control.items() if one.normalized}
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.problem_files import one_line
+from decaylab.problem_files import mended, one_line
 
 Thinking = Literal["off", "on", "template"]
 QUESTION, SYSTEM, ANSWER = "a question of a probe", "a system message of a probe", "an answer of a probe"
@@ -183,6 +183,7 @@ def variables_of(text: Mapping[str, str]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
+        value = json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
     except ValueError:
-        return text
+        value = text
+    return mended(value) if isinstance(value, str) else value

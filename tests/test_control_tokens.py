@@ -38,7 +38,7 @@ def qwen_like() -> Any:
     made.train_from_iterator(CORPUS, trainer)
     made.add_special_tokens(["<|im_start|>"])
     made.add_tokens(["answer", AddedToken("\n\n", normalized=False), AddedToken("<think>", normalized=False)])
-    made.add_special_tokens(["<|im_end|>"])
+    made.add_special_tokens(["<|im_end|>", "  "])  # white space is text, whatever its mark
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|endoftext|>")
 
 

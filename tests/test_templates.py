@@ -187,6 +187,7 @@ def test_variables_reach_the_template_with_their_types() -> None:
         "empty": "",
     }
     found = variables_of(told)
+    assert variables_of({"half": "\ud83d", "coded": '"\\ud83d"'}) == {"half": "\ufffd", "coded": "\ufffd"}
     assert found == {**told, "count": 3, "flag": False, "nothing": None, "text": "3"}
     template = "{{ level }}{{ count + 1 }}{{ 'yes' if flag is false }}|{{ messages[0].content }}"
     assert made(template, variables=found).prompt("Q") == "low4yes|Q"
