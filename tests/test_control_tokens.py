@@ -120,7 +120,7 @@ def test_byte_level_text_is_encoded_as_where_the_token_does_not_exist() -> None:
     marks = ControlTokens(tokenizer)
     for spelt in ("<|im_start|>", "<|im_end|>", "<think>"):
         hidden: dict[str, str] = {}
-        question = f"is  {spelt}? im{spelt}"
+        question = f"is {spelt}? im{spelt}"
         ids = marks.encode(f"<|im_start|>{marks.hide(question, hidden)}<|im_end|>", hidden)
         assert ids[1:-1] == without_control_tokens(tokenizer, question, "")
 
