@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import applicable, token_means
+from decaylab import applicable, thoughts, token_means
 from decaylab import statistics as st
 from decaylab.answers import count_boxes
 from decaylab.clusters import Floats, Ints, bootstrap_weights, percentile_interval
@@ -72,7 +72,8 @@ def _per_rollout(rows: pd.DataFrame, codes: Mapping[str, int], answer_rules: Seq
     """
     ended = (rows["stop_reason"] == "eos").to_numpy()
     written = rows["response_ids"].map(len).to_numpy(dtype=np.int64) - ended
-    boxes = rows["text"].map(count_boxes).to_numpy(dtype=np.float64)
+    said = thoughts.answers(rows["text"].tolist(), rows["answer_start"].tolist())
+    boxes = np.array([count_boxes(one) for one in said], dtype=np.float64)
     ids = zip(rows["response_ids"], written, strict=True)
     columns = {
         "code": rows["problem_id"].map(codes).to_numpy(dtype=np.int64),
@@ -81,6 +82,7 @@ def _per_rollout(rows: pd.DataFrame, codes: Mapping[str, int], answer_rules: Seq
         "repetition": np.array([repetition_3gram(found[:length]) for found, length in ids], dtype=np.float64),
         "boxes": boxes,
         "several_boxes_share": (boxes > 1).astype(np.float64),
+        "open_thought_share": rows["answer_start"].isna().to_numpy(dtype=np.float64),
     }
     for rule in answer_rules:
         grades = rows[f"grade_{rule}"].to_numpy()
@@ -123,7 +125,7 @@ class _Checkpoint:
 
     def __init__(self, checkpoint: str, rows: pd.DataFrame, left_out: Mapping[str, str], settings: Settings) -> None:
         self.checkpoint, self.rows, self.left_out, self.settings = checkpoint, rows, left_out, settings
-        self.shares_of = ["natural_stop_share", "several_boxes_share"]
+        self.shares_of = ["natural_stop_share", "several_boxes_share", "open_thought_share"]
         self.shares_of += [f"{what} {rule}" for rule in left_out for what in ("accuracy", "no_answer_share")]
 
     def row(self, what: str, unit: str, rollouts: pd.DataFrame, **more: Any) -> Measurement:

@@ -105,6 +105,7 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
     without=(
         "rollouts",
         "answer_rule",
+        "thought_marks",
         "level",
         "temperature",
         "top_p",

@@ -232,6 +232,11 @@ PARAMETERS: dict[str, Any] = {
     "answer_rule": _option(
         MEASURE, "last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored."
     ),
+    "thought_marks": _option(
+        MEASURE,
+        "'START END': marks of thoughts, which are no answers, beside those of the tokenizer and the usual ones. none: "
+        "grade thoughts too.",
+    ),
     "level": _option(MEASURE, "Level of intervals and bands.", kind=float),
     "rollouts": _option(MEASURE, "A JSONL file of student rollouts that exist already."),
     "temperature": _option(SAMPLING, "0 is greedy.", kind=float),

@@ -60,8 +60,8 @@ OWN: dict[str, Any] = {
     "as_json": _option(option.RUN, "Print the plan as JSON instead of tables.", "--json", kind=bool),
 }
 WITHOUT = (
-    *("revision", "split", "device", "adapters", "answer_rule", "level", "out", "overwrite", "paper", "top_k", "seed"),
-    *("lora_alpha", "leave_out_long"),
+    *("revision", "split", "device", "adapters", "answer_rule", "thought_marks", "level", "out", "overwrite", "paper"),
+    *("top_k", "seed", "lora_alpha", "leave_out_long"),
 )
 FLAGS: dict[str, Any] = {
     **{"controls": "correct-so-far", "only": ",".join(COMMANDS), "column": None},

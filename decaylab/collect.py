@@ -14,12 +14,13 @@ from typing import Any
 import pyarrow as pa
 
 from decaylab import abacus, store
+from decaylab.graded import Judge
 from decaylab.handover import HandOver
 from decaylab.options import CONTROLS
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import Engine, Request, SamplingSettings
-from decaylab.stages import Grade, Pending, Stages, StageSettings
+from decaylab.stages import Pending, Stages, StageSettings
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,16 @@ class Collector:
         problems: Sequence[Problem],
         prompts: dict[str, dict[str, tuple[int, ...]]],
         plan: DecayPlan,
-        grade: Grade,
-        answer_rules: tuple[str, ...],
+        judge: Judge,
         folder: store.RunFolder,
         reporter: Reporter,
     ) -> None:
         """prompts: role -> problem_id -> prompt ids."""
         self.engines = {"student": student, "teacher": teacher}
         self.problems, self.prompts, self.plan = problems, prompts, plan
-        self.grade, self.folder, self.reporter = grade, folder, reporter
+        self.judge, self.folder, self.reporter = judge, folder, reporter
         settings = StageSettings(plan.max_tokens, plan.sampling, plan.part_rows, plan.parallel)
-        self.stages = Stages(self.engines, settings, grade, answer_rules, folder, reporter)
+        self.stages = Stages(self.engines, settings, judge, folder, reporter)
         self.hand_over = HandOver(student.policy, teacher.policy)
         self.tables: list[pa.Table] = []
         self.left_out: dict[str, int] = {}
@@ -85,7 +85,13 @@ class Collector:
         """
         finished = self.folder.read_rollouts()
         if finished is not None:
-            return finished
+            current = self.judge.current(finished)
+            if current is not finished:
+                self.reporter.note(
+                    "the rollouts are graded again: the answer rules are others than when they were graded"
+                )
+                self.folder.merge([current])
+            return current
         self.tables, self.left_out = [], {}
         if student_rollouts is None:
             student_rollouts = self._plain("student")

@@ -46,7 +46,8 @@ from decaylab.token_table import Scored
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
 COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts", "checkpoint_rule")
-NOT_IDENTITY = ("out", "overwrite", "paper", "said", "scores", "top_ids", "device", *COMPUTED, *MACHINERY)
+GRADED = ("answer_rule", "thought_marks")  # rollouts are graded again, in the same run
+NOT_IDENTITY = ("out", "overwrite", "paper", "said", *GRADED, "scores", "top_ids", "device", *COMPUTED, *MACHINERY)
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
 EVERY = 10**9
 NO_PLAN = checkpoint_rules.Plan((), {})

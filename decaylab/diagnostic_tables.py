@@ -308,6 +308,12 @@ def _selectors(page: Page) -> Iterator[RenderableType]:
     yield page.table(title, ["selector", "and", "overlap, %"], page.by_model(strongest), words=2)
 
 
+def _thoughts(page: Page) -> dict[str, str]:
+    """The column of rollouts that end inside a thought; none where none does."""
+    rows = page.frame[page.frame["what"] == "open_thought_share"]
+    return {"open_thought_share": "open thought, %"} if (rows["value"] > 0).any() else {}
+
+
 def _behaviour(page: Page) -> Iterator[RenderableType]:
     def lines(whats: Sequence[str], condition: str = "") -> Lines:
         found = ((name, page.shown(whats, name, condition)) for name in page.checkpoints)
@@ -315,7 +321,7 @@ def _behaviour(page: Page) -> Iterator[RenderableType]:
 
     for title, whats in (
         ("Response length in tokens, and its change against base", LENGTHS),
-        ("Repetition and boxed answers, and their change against base", TEXTS),
+        ("Repetition and boxed answers, and their change against base", TEXTS | _thoughts(page)),
     ):
         levels, changes = lines([*whats]), lines([f"{what}_change" for what in whats])
         under = [None, *sections([("change", changes)])] if changes else []

@@ -11,15 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from decaylab import store
 from decaylab.errors import UserError
+from decaylab.graded import Judge
 from decaylab.policies import Policy
 from decaylab.problem_files import MENDED, mended_row
 from decaylab.problems import Problem
@@ -146,8 +146,7 @@ def to_table(
     external: ExternalRollouts,
     problems: Sequence[Problem],
     author: Policy,
-    grade: Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]],
-    answer_rules: tuple[str, ...],
+    judge: Judge,
     prompts: dict[str, tuple[int, ...]],
 ) -> tuple[pa.Table, tuple[str, ...]]:
     """Rows of the rollouts table, in the order of the problems, and notes; rollouts of other problems are not in it.
@@ -160,7 +159,6 @@ def to_table(
         by_problem[rollout.problem_id].append(rollout)
     chosen = [(problem, rollout) for problem in problems for rollout in by_problem[problem.problem_id]]
     read = [_response(rollout, author) for _, rollout in chosen]
-    graded = grade([one.text for one in read], [problem.answer or "" for problem, _ in chosen])
     rows = [
         {
             "rollout_id": f"student/{problem.problem_id}/{rollout.sample}",
@@ -178,13 +176,12 @@ def to_table(
             "text": read[index].text,
             "stop_reason": "eos" if read[index].ended else "length",
             "engine": "external",
-            **{f"grade_{rule}": verdicts[index] for rule, verdicts in graded.items()},
         }
         for index, (problem, rollout) in enumerate(chosen)
     ]
     cut = sum(one.cut for one in read)
     notes = (f"{cut} of {len(read)} responses go on behind an end of turn: cut there",) if cut else ()
-    return pa.Table.from_pylist(rows, schema=store.rollout_schema(answer_rules)), notes
+    return judge.table(rows), notes
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from decaylab import thoughts
 from decaylab.answers import (
     box_equals,
     boxed_answers,
@@ -232,8 +233,19 @@ class Grader:
             worker.stop()
         self._pool = []
 
-    def grade(self, responses: Sequence[str], answers: Sequence[str], *, rules: Sequence[str] = ANSWER_RULES) -> Grades:
+    def grade(
+        self,
+        responses: Sequence[str],
+        answers: Sequence[str],
+        *,
+        rules: Sequence[str] = ANSWER_RULES,
+        prompts: Sequence[str] | None = None,
+        marks: thoughts.Marks = thoughts.KNOWN,
+    ) -> Grades:
         """The verdict of each rule on each response, given the gold answer to its problem.
+
+        What a response holds in thoughts is no answer: it is looked for behind the last one, and there is none where one is
+        still open. prompts: what stands before each response, at least its end, which may open a thought.
 
         Raises:
             ValueError: the two sequences differ in length, or a rule is unknown.
@@ -244,7 +256,11 @@ class Grader:
             )
         if unknown := [rule for rule in rules if rule not in ANSWER_RULES]:
             raise ValueError(f"answer rules are {', '.join(ANSWER_RULES)}, got {', '.join(unknown)}")
-        pairs = list(zip(responses, answers, strict=True))
+        starts = [
+            thoughts.answer_start(response, prompt, marks)
+            for response, prompt in zip(responses, prompts or [""] * len(responses), strict=True)
+        ]
+        pairs = list(zip(thoughts.answers(responses, starts), answers, strict=True))
         known = self._ask((rule, response, answer) for response, answer in pairs for rule in rules)
         return Grades({rule: [known[rule, response, answer] for response, answer in pairs] for rule in rules})
 

@@ -31,6 +31,8 @@ VERSIONED = (
     "scipy",
     "pyarrow",
     "math-verify",
+    "latex2sympy2-extended",
+    "sympy",
     "peft",
     "vllm",
     "ray",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
+from decaylab import thoughts
 from decaylab.errors import UserError
 
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
@@ -58,6 +59,7 @@ class PairOptions:
     template_kwargs: dict[str, str] = field(default_factory=dict)
     leave_out_long: bool = False
     answer_rule: str | None = None
+    thought_marks: str | None = None
     level: float = 0.95
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
@@ -130,6 +132,7 @@ class PairOptions:
             raise UserError(f"--seed must be at least 0 and below 2^63, got {self.seed}")
         if self.answer_rule is not None and self.answer_rule not in ANSWER_RULES:
             raise UserError(f"--answer-rule must be one of {', '.join(ANSWER_RULES)}, got {self.answer_rule}")
+        thoughts.of_option(self.thought_marks)
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"--temperature must be at least 0 (0 is greedy), got {self.temperature}")
         if not 0 < self.top_p <= 1:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from decaylab import store, votes
+from decaylab import store, thoughts, votes
 from decaylab.grading import Verdict
 from decaylab.options import ANSWER_RULES
 
@@ -45,8 +45,9 @@ def collect(rollouts: Mapping[str, pd.DataFrame], steps: Mapping[str, float], sa
     tables = []
     for name, rows in rollouts.items():
         written = rows["response_ids"].map(len) - (rows["stop_reason"] == "eos")
-        kept = rows[["problem_id", "sample", "stop_reason", "text", *(f"grade_{rule}" for rule in ANSWER_RULES)]]
-        tables.append(kept.assign(checkpoint=name, step=steps.get(name, np.nan), response_tokens=written))
+        kept = rows[["problem_id", "sample", "stop_reason", *(f"grade_{rule}" for rule in ANSWER_RULES)]]
+        said = thoughts.answers(rows["text"].tolist(), rows["answer_start"].tolist())
+        tables.append(kept.assign(checkpoint=name, step=steps.get(name, np.nan), response_tokens=written, text=said))
     frame = pd.concat(tables, ignore_index=True)
     for rule in votes.VOTING_RULES:
         frame[f"vote_{rule}"] = _votes(frame, rule, same)

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from decaylab import hub
+from decaylab import hub, thoughts
 from decaylab.control_tokens import ControlTokens
 from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity, hash_folder
@@ -186,6 +186,11 @@ class Policy:
         while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
             ids.pop()
         return ids
+
+    @property
+    def thought_marks(self) -> thoughts.Marks:
+        """Marks of thoughts that its tokenizer or template has beside those known."""
+        return thoughts.of_tokenizer(self.tokenizer.get_added_vocab(), str(self.tokenizer.chat_template or ""))
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in the middle of a response: nothing is added in front or behind."""

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from decaylab import external, kept_prompts, measurements, paper, store
+from decaylab import external, graded, kept_prompts, measurements, paper, store
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.collect import Collector, DecayPlan
 from decaylab.engine_spec import engine_record
@@ -73,7 +73,7 @@ def prefix_decay(
 def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be resumed."""
     configuration = asdict(setup.options)
-    for name in ("out", "overwrite", "paper", "level", "answer_rule", "device", *MACHINERY):
+    for name in ("out", "overwrite", "paper", "level", "answer_rule", "thought_marks", "device", *MACHINERY):
         configuration.pop(name)
     problem_set = setup.problem_set
     identity = {
@@ -135,12 +135,9 @@ def _collector(
     samples = setup.external is None or options.needs_student
     student = engines.of(setup.student, longest_context(setup, "student")) if samples else _Reader(setup.student)
 
-    def grade(responses: Any, answers: Any) -> dict[str, list[str]]:
-        return {
-            rule: [str(v) for v in verdicts] for rule, verdicts in grader.grade(responses, answers).verdicts.items()
-        }
-
-    return Collector(student, teacher, setup.problems, setup.prompts, plan, grade, ANSWER_RULES, folder, reporter)
+    pair = {"student": setup.student, "teacher": setup.teacher}
+    judge = graded.judge(grader, setup.problems, pair, options.thought_marks)
+    return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 
 
 class _Reader:
@@ -157,9 +154,7 @@ class _Reader:
 
 def _external_table(setup: Setup[Options], collector: Collector) -> tuple[pa.Table, tuple[str, ...]]:
     assert setup.external is not None
-    return external.to_table(
-        setup.external, setup.problems, setup.student, collector.grade, ANSWER_RULES, setup.prompts["student"]
-    )
+    return external.to_table(setup.external, setup.problems, setup.student, collector.judge, setup.prompts["student"])
 
 
 def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
@@ -187,6 +182,9 @@ def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
         notes.append(
             f"{longer} student rollouts are longer than the budget of {options.max_tokens} tokens: graded whole"
         )
+    inside = graded.count_open(rollouts)
+    if inside:
+        notes.append(f"{inside} of {len(rollouts)} responses end inside a thought: no answer")
     for rule in ANSWER_RULES:
         late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
         if late:

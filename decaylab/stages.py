@@ -1,11 +1,11 @@
 """Stages: rollouts that are still to be written, sampled and graded part by part into a run folder.
 
-Engines sample, a grading function judges, a run folder keeps; none of them is known here beyond that.
+Engines sample, a judge grades, a run folder keeps; none of them is known here beyond that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,12 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from decaylab import store
+from decaylab.graded import Judge
 from decaylab.problems import Problem
 from decaylab.progress import Reporter, StageProgress
 from decaylab.sampling import Engine, Request, Response, SamplingSettings
-
-Grade = Callable[[Sequence[str], Sequence[str]], dict[str, list[str]]]
-"""Responses and gold answers in; one verdict a response for each answer rule out."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +58,13 @@ class Stages:
         self,
         engines: Mapping[str, Engine],
         settings: StageSettings,
-        grade: Grade,
-        answer_rules: tuple[str, ...],
+        judge: Judge,
         folder: store.RunFolder,
         reporter: Reporter,
     ) -> None:
         """engines: by the role of their policy."""
         self.engines, self.settings = engines, settings
-        self.grade, self.folder, self.reporter = grade, folder, reporter
-        self.schema = store.rollout_schema(answer_rules)
+        self.judge, self.folder, self.reporter = judge, folder, reporter
 
     def plain(
         self,
@@ -101,13 +97,13 @@ class Stages:
             for number, part in enumerate(parts):
                 table = self.folder.read_part(name, number)
                 if table is not None and table["rollout_id"].to_pylist() == [one.rollout_id for one in part]:
-                    tables[number] = table
+                    tables[number] = self.judge.current(table)
                     progress.skip(len(part))
             missing = [number for number in range(len(parts)) if number not in tables]
             for number, responses in self._sampled(role, {number: parts[number] for number in missing}, progress):
                 tables[number] = self._table(parts[number], role, responses)
                 self.folder.write_part(name, number, tables[number])
-        return pa.concat_tables(tables[number] for number in range(len(parts))) if parts else self.schema.empty_table()
+        return pa.concat_tables(tables[number] for number in range(len(parts))) if parts else self.judge.table([])
 
     def _sampled(
         self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress
@@ -133,7 +129,6 @@ class Stages:
             engine.policy.decode([*one.request.prefix_ids, *response.ids])
             for one, response in zip(part, responses, strict=True)
         ]
-        graded = self.grade(texts, [one.problem.answer or "" for one in part])
         rows = [
             {
                 "rollout_id": one.rollout_id,
@@ -157,11 +152,10 @@ class Stages:
                 "max_tokens": self.settings.max_tokens,
                 "engine": engine.name,
                 "seed": sampling.seed,
-                **{f"grade_{rule}": verdicts[index] for rule, verdicts in graded.items()},
             }
-            for index, (one, response, text) in enumerate(zip(part, responses, texts, strict=True))
+            for one, response, text in zip(part, responses, texts, strict=True)
         ]
-        return pa.Table.from_pylist(rows, schema=self.schema)
+        return self.judge.table(rows)
 
 
 def _parts(pending: list[Pending], part_rows: int) -> list[list[Pending]]:

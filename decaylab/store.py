@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
 
+SCHEMA = b"decaylab_schema"
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
 TOP = "decaylab.top5/1"  # beside scored tokens: the likeliest ids of both policies
@@ -70,8 +71,11 @@ ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
 
 
 def rollout_schema(answer_rules: tuple[str, ...]) -> pa.Schema:
-    """The rollouts table: one row a rollout or continuation, one ``grade_RULE`` column for each answer rule."""
-    graded = [(f"grade_{rule}", pa.string()) for rule in answer_rules]
+    """The rollouts table: one row a rollout or continuation, one ``grade_RULE`` column for each answer rule.
+
+    answer_start: place in the text behind the last thought, 0 without one; null where a thought is open at the end.
+    """
+    graded = [("answer_start", pa.int32()), *((f"grade_{rule}", pa.string()) for rule in answer_rules)]
     return pa.schema(ROLLOUT_FIELDS + graded)
 
 
@@ -97,7 +101,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_table(table: pa.Table, path: Path, schema_name: str) -> None:
     """Writes a table atomically, with the name and version of its schema in the file."""
-    metadata = {**(table.schema.metadata or {}), b"decaylab_schema": schema_name.encode()}
+    metadata = {**(table.schema.metadata or {}), SCHEMA: schema_name.encode()}
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
@@ -118,7 +122,7 @@ def read_table(path: Path, schema_name: str) -> pa.Table:
         raise UserError(
             f"{path} is truncated or damaged ({reason}); delete it and run the same command again"
         ) from error
-    found = (table.schema.metadata or {}).get(b"decaylab_schema", b"none").decode()
+    found = (table.schema.metadata or {}).get(SCHEMA, b"none").decode()
     if found != schema_name:
         raise UserError(f"{path} has schema {found}, expected {schema_name}; it was written by another version")
     return table
@@ -249,7 +253,8 @@ class RunFolder:
 
     def merge(self, tables: list[pa.Table]) -> pa.Table:
         """Writes rollouts.parquet from all parts and removes the parts."""
-        table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+        metadata = {name: value for name, value in (tables[0].schema.metadata or {}).items() if name != SCHEMA}
+        table = pa.concat_tables([table.replace_schema_metadata(metadata) for table in tables])
         write_table(table, self.path / "rollouts.parquet", ROLLOUTS)
         for part in (self.path / "parts").glob("*.parquet"):
             part.unlink()

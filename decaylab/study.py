@@ -18,14 +18,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from decaylab import external, policies, score_store, served_policies, store, viewed
+from decaylab import external, graded, policies, score_store, served_policies, store, viewed
 from decaylab.categories import CategoryRules
 from decaylab.engine_spec import engine_record
 from decaylab.engines import Engines
 from decaylab.errors import UserError
 from decaylab.grading import Grader
-from decaylab.identity import versions
-from decaylab.options import ANSWER_RULES, DiagnosticOptions
+from decaylab.options import DiagnosticOptions
 from decaylab.policies import Policy, load_settings, wider_than
 from decaylab.prepare import Setup, longest_context
 from decaylab.progress import Reporter
@@ -105,6 +104,8 @@ class Study:
         cut_off = pc.sum(pc.equal(rollouts["stop_reason"], "length")).as_py() or 0
         if cut_off:
             self.material.notes.append(f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget")
+        if inside := graded.count_open(rollouts):
+            self.material.notes.append(f"{label}: {inside} of {len(rollouts)} rollouts end inside a thought: no answer")
 
     def _load(self, target: Target) -> Policy:
         # A hub revision is that of the student; a local adapter finds its base there.
@@ -130,8 +131,9 @@ class Study:
                 self.material.notes.append(
                     f"fresh: base's rollouts are those of {name}, others are sampled at T = {self.options.temperature:g}"
                 )
+            judge = self._judge("student", setup.student)
             table, notes = external.to_table(
-                setup.external, setup.problems, setup.student, self._grade, ANSWER_RULES, setup.prompts["student"]
+                setup.external, setup.problems, setup.student, judge, setup.prompts["student"]
             )
             self.material.notes += notes
             return table
@@ -163,7 +165,7 @@ class Study:
         if len(asked) < len(own):
             told = f"{len(own) - len(asked)} rollouts of {run} are to problems that are not asked, left out"
             self.material.notes.append(told)
-        return asked
+        return self._judge("student", self.setup.student).current(asked)
 
     def _sampled(self, policy: Policy, role: str, label: str) -> pa.Table:
         """A policy's own rollouts, from the cache or sampled now, part by part."""
@@ -174,37 +176,37 @@ class Study:
             "precision": policy.precision,
             "role": role,
             "prompts": _digest([[name, *ids] for name, ids in prompts.items()]),
-            "answers": _digest([problem.answer for problem in self.setup.problems]),
             "sampling": sampling.__dict__,
             "samples": options.samples,
             "max_tokens": options.max_tokens,
             "end_ids": sorted(policy.end_ids),
             "engine": engine_record(options),
-            "graded": {"rules": list(ANSWER_RULES), "math-verify": versions()["math-verify"]},
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
+        judge = self._judge(role, policy)
         # A finished one is read while another process is in there; what is still being made is waited for.
         if (folder.path / "rollouts.parquet").exists():
             folder.open({"identity": identity})
-            if (finished := folder.read_rollouts()) is not None:
+            finished = folder.read_rollouts()
+            if finished is not None and judge.current(finished) is finished:
                 return finished
         with folder.lock(wait=self.reporter.note):
             folder.open({"identity": identity})
             if (finished := folder.read_rollouts()) is not None:
-                return finished
+                return folder.merge([judge.current(finished)])
             engine = self.engines.of(policy, longest_context(self.setup, role))
             settings = StageSettings(
                 int(options.max_tokens or 0), sampling, options.batch_rows, parallel=self.engines.parallel
             )
-            stages = Stages({role: engine}, settings, self._grade, ANSWER_RULES, folder, self.reporter)
+            stages = Stages({role: engine}, settings, judge, folder, self.reporter)
             name = role if label in (BASE, TEACHER) else label
             with self.engines.beside(self.setup.student, self.setup.teacher, policy):
                 written = stages.plain(role, self.setup.problems, prompts, options.samples, name=name)
             return folder.merge([written])
 
-    def _grade(self, responses: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
-        found = self.grader.grade(responses, answers).verdicts
-        return {rule: [str(verdict) for verdict in verdicts] for rule, verdicts in found.items()}
+    def _judge(self, role: str, policy: Policy) -> graded.Judge:
+        """What gives the verdicts on what a policy wrote."""
+        return graded.judge(self.grader, self.setup.problems, {role: policy}, self.options.thought_marks)
 
     # Tokens
 

@@ -197,6 +197,7 @@ def _evaluation(options: SweepOptions, rule: str) -> list[str]:
     words = ["--checkpoint-rule", rule, "--samples", str(options.samples), "--cache", options.cache]
     words += ["--limit", str(options.test_limit)] if options.test_limit else []
     words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
+    words += ["--thought-marks", options.thought_marks] if options.thought_marks else []
     words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
     words += ["--level", str(options.level), *(["--leave-out-long"] if options.leave_out_long else [])]
     if options.engine != "transformers":

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from decaylab.collect import Collector, DecayPlan
+from decaylab.graded import Judge
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import OnProgress, Request, Response, SamplingSettings, uniforms
@@ -75,7 +76,7 @@ class MarkovPolicy:
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
-        return "".join(self.tokenizer.letters[index] for index in kept)
+        return "".join(self.tokenizer.letters[index] for index in kept if index < FIRST_KIND)  # prompts have no text
 
 
 class MarkovEngine:
@@ -130,6 +131,10 @@ def grade(texts: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
             for text, answer in zip(texts, answers, strict=True)
         ]
     }
+
+
+def gold(problems: Sequence[Problem]) -> dict[str, str]:
+    return {problem.problem_id: problem.answer or "" for problem in problems}
 
 
 @dataclass(frozen=True)
@@ -227,8 +232,7 @@ def rollouts(world: World, plan: DecayPlan, problems: int) -> pd.DataFrame:
         asked,
         prompts,
         plan,
-        grade,
-        (RULE,),
+        Judge(grade, (RULE,), gold(asked), {"student": world.student, "teacher": world.teacher}),  # type: ignore[dict-item]
         MemoryFolder(),
         Reporter(quiet=True),  # type: ignore[arg-type]
     )

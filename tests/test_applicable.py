@@ -28,7 +28,7 @@ def graded(problems: int, without: int, checkpoint: str = "base") -> pd.DataFram
                 {
                     "rollout_id": f"student/p{number:03}/{sample}", "checkpoint": checkpoint, "step": 0.0,
                     "condition": "student", "problem_id": f"p{number:03}", "sample": sample, "stop_reason": "eos",
-                    "response_ids": np.array([1, 2, 3], dtype=np.int32), "response_tokens": 2, "text": "x",
+                    "response_ids": np.array([1, 2, 3], dtype=np.int32), "response_tokens": 2, "text": "x", "answer_start": 0,
                     "prefix_tokens": 0, "prefix_rollout_id": "", "prefix_correct_so_far": None,
                     "grade_last_boxed": "correct", "grade_gsm8k": by_number, "vote_last_boxed": 0, "vote_gsm8k": sample,
                 }

@@ -28,6 +28,7 @@ def rollout(problem: str, ids: Sequence[int], *, ended: bool = True, text: str =
         "response_ids": np.array([*ids, EOS] if ended else ids, dtype=np.int32),
         "stop_reason": "eos" if ended else "length",
         "text": text,
+        "answer_start": 0,
         "grade_last_boxed": last,
         "grade_first_boxed": first,
     }

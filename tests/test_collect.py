@@ -16,6 +16,7 @@ import pytest
 from decaylab import store
 from decaylab.abacus import Step
 from decaylab.collect import CONTROLS, Collector, DecayPlan
+from decaylab.graded import Judge
 from decaylab.handover import HandOver
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
@@ -45,6 +46,8 @@ def collector(path: Path, *, plan: DecayPlan = PLAN, problems: Sequence[Problem]
         markov.MarkovEngine(policy, fail_at_call=(fail or {}).get(role))
         for role, policy in (("student", world.student), ("teacher", world.teacher))
     )
+    policies = {"student": world.student, "teacher": world.teacher}
+    judge = Judge(markov.grade, (markov.RULE,), markov.gold(problems), policies)  # type: ignore[arg-type]
     folder = store.RunFolder(path)
     return Collector(
         student,
@@ -52,8 +55,7 @@ def collector(path: Path, *, plan: DecayPlan = PLAN, problems: Sequence[Problem]
         problems,
         PROMPTS,
         plan,
-        markov.grade,
-        (markov.RULE,),
+        judge,
         folder,
         Notes(),  # type: ignore[arg-type]
     )
@@ -422,7 +424,8 @@ def test_prefixes_are_split_by_the_steps_where_the_problem_has_them(tmp_path: Pa
         return {"rule": ["wrong"] * len(texts)}
 
     folder, reporter = store.RunFolder(tmp_path), Reporter(quiet=True)
-    table = Collector(engine, engine, [problem], prompts, plan, wrong, ("rule",), folder, reporter).collect()
+    judge = Judge(wrong, ("rule",), {"one": "120"}, {"student": engine.policy, "teacher": engine.policy})
+    table = Collector(engine, engine, [problem], prompts, plan, judge, folder, reporter).collect()
     found = {row["prefix_tokens"]: row["prefix_correct_so_far"] for row in table.to_pylist()}
     # 9: the first equation whole. 15: "132-1", still able to become 132-12. 16: "132-1=", no longer. 18: "132-1=13".
     assert found == {0: None, 9: True, 15: True, 16: False, 18: False}

@@ -13,6 +13,7 @@ from command_line import DATA, decaylab, write_lines
 
 from decaylab import external, measurements, policies
 from decaylab.errors import UserError
+from decaylab.graded import Judge
 from decaylab.options import ANSWER_RULES
 from decaylab.policies import Policy
 from decaylab.problems import Problem
@@ -108,7 +109,8 @@ def test_a_rollout_that_was_cut_off_stays_open_and_an_ended_one_is_closed_once(t
     def grade(texts: object, answers: object) -> dict[str, list[str]]:
         return {rule: ["correct"] * len(lines) for rule in ANSWER_RULES}
 
-    table, notes = external.to_table(read, problems, author(), grade, ANSWER_RULES, {"a": (5, 6)})
+    judge = Judge(grade, ANSWER_RULES, {"a": "7"}, {"student": author()})
+    table, notes = external.to_table(read, problems, author(), judge, {"a": (5, 6)})
     rows = table.to_pylist()
     ids = author().encode("4+3=7")
     (end,) = author().end_ids

@@ -34,6 +34,7 @@ def rollouts(seed: int, problems: int = 15, cut: float = 0.0) -> pd.DataFrame:
                 "response_ids": rng.integers(0, 6, length),
                 "stop_reason": "length" if rng.random() < cut else "eos",
                 "text": r"\boxed{1}" * int(rng.integers(1, 3)),
+                "answer_start": 0,
                 **{f"grade_{rule}": str(rng.choice(["correct", "wrong"])) for rule in RULES},
             }
         )

@@ -201,6 +201,7 @@ def rollouts(*responses: tuple[str, str], problem: str = "p", rule: str = "last_
                 "stop_reason": "eos" if sample else "length",
                 "response_ids": [5, 6, 7],
                 "text": text,
+                "answer_start": 0,
                 **{f"grade_{other}": verdict if other == rule else "no_answer" for other in ANSWER_RULES},
             }
             for sample, (text, verdict) in enumerate(responses)

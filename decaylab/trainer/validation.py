@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from decaylab import thoughts
 from decaylab.analyses.behaviour import repetition_3gram
 from decaylab.grading import Grader
 from decaylab.progress import Reporter
@@ -35,9 +36,16 @@ class Validation:
         with reporter.stage("validation", len(requests)) as progress:
             sampling = SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
             responses = self.engine.sample(requests, sampling, progress.advance)
-        texts = [self.setup.student.decode(list(one.ids)) for one in responses]
+        student = self.setup.student
+        texts = [student.decode(list(one.ids)) for one in responses]
+        ends = [student.decode(list(one.prompt_ids[-thoughts.PROMPT_TOKENS :])) for one in requests]
+        marks = thoughts.of_pair([student], options.thought_marks)
         rule = self.setup.options.answer_rule or self.setup.pair.problem_set.answer_rule
-        verdicts = self.grader.grade(texts, [str(one.answer) for one in self.problems], rules=[rule]).verdicts[rule]
+        gold = [str(one.answer) for one in self.problems]
+        verdicts = self.grader.grade(texts, gold, rules=[rule], prompts=ends, marks=marks).verdicts[rule]
+        inside = sum(thoughts.answer_start(*one, marks) is None for one in zip(texts, ends, strict=True))
+        if inside:
+            reporter.note(f"validation: {inside} of {len(texts)} rollouts end inside a thought: no answer")
         scored = []
         for problem, response in zip(self.problems, responses, strict=True):
             readable = response.ids[: self.setup.vocabulary.readable(response.ids)]
