@@ -42,6 +42,12 @@ class Page:
         """The row of one number, None where there is none. at: its span of positions, category and token, if it has."""
         return self.rows.get((what, condition, view, checkpoint, *({**NOWHERE, **at}[name] for name in NOWHERE)))
 
+    def judged(self, what: str, rule: str) -> str:
+        """An answer rule, with the number of problems that it judges where it does not apply to all."""
+        rows = self.frame[self.frame["what"] == what]
+        own, every = (int(some["problems"].max()) for some in (rows[rows["condition"] == rule], rows))
+        return rule if own == every else f"{rule} ({own} of {every} problems)"
+
     def shown(self, whats: Iterable[str], checkpoint: str, condition: str, view: str = "fresh", **at: Any) -> list[str]:
         """Several numbers of one place."""
         return [shown(self.find(what, checkpoint, condition, view, **at)) for what in whats]

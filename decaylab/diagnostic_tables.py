@@ -342,7 +342,8 @@ def _behaviour(page: Page) -> Iterator[RenderableType]:
         for what, words in named.items()
         for end, told in (("", ""), ("_change", ", change against base"))
     )
-    yield page.table("Accuracy under each answer rule, %", ["model", *rules], rows)
+    columns = ["model", *(page.judged("accuracy", rule) for rule in rules)]
+    yield page.table("Accuracy under each answer rule, %", columns, rows)
 
 
 PAGES: Mapping[str, tuple[str, Callable[[Page], Iterator[RenderableType]]]] = {

@@ -51,7 +51,9 @@ class _Evaluation:
 
     def levels(self) -> RenderableType:
         rows = [[self.label(name), *self.page.shown(self.named, name, self.rule)] for name in self.page.checkpoints]
-        return self.page.table(f"Right by the rule {self.rule}, %", ["model", *self.named.values()], rows)
+        return self.page.table(
+            f"Right by the rule {self.page.judged(self.average, self.rule)}, %", ["model", *self.named.values()], rows
+        )
 
     def against(self, what: str, other: str, name: str, view: str = "fresh") -> list[str]:
         """A difference and its corrected p-value; nothing where there is no such comparison."""
@@ -95,4 +97,4 @@ class _Evaluation:
         endings = {"": "right", **{f"_minus_{other}": f"less {words}" for other, words in OTHERS.items()}}
         rows = sections((words, lines(ending)) for ending, words in endings.items())
         title = f"{self.named[self.average]} under each answer rule, %"
-        return self.page.table(title, ["model", *self.rules], rows)
+        return self.page.table(title, ["model", *(self.page.judged(self.average, rule) for rule in self.rules)], rows)

@@ -134,7 +134,7 @@ def _pattern(opening: str, closing: str) -> re.Pattern[str]:
 
 
 _QUOTES = "`'\"“”‘’«»"
-_JOINED = re.compile(r"\W*(?:and|or|to)?\W*")  # between two marks that a text mentions together
+_JOINED = re.compile(r"\W{0,8}(?:and|or|to)?\W{0,8}")  # between two marks that a text mentions together
 _NAMED = re.compile(r"\s*(?:-?tags?|tokens?|blocks?|sections?|marks?|markers?)\b", re.IGNORECASE)
 
 

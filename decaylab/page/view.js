@@ -8,6 +8,7 @@ const VERDICTS = {
   wrong: ["✗", "wrong"],
   no_answer: ["✗", "no answer found"],
   timeout: ["?", "not judged: time-out"],
+  not_applicable: ["?", "not judged: the answer rule does not apply to this gold answer"],
 };
 const STOPS = { eos: "ended by itself", length: "cut off at the budget" };
 const QUESTION_START = 60; // characters
