@@ -8,6 +8,9 @@ resamples problems. Condition ``all`` throughout:
     mean_reverse_kl        of a category, over all positions
     kl_share, token_share  of a category in the whole: fractions
     token_mean_reverse_kl  of the tokens where it is highest or makes up most of the whole, nats; token_kl_share: that part
+
+A few problems may hold much of such a mean: it has no interval, and the winsorised mean beside it has one
+(`decaylab.skewed_cells`).
 """
 
 from __future__ import annotations
@@ -27,12 +30,13 @@ from decaylab.categories import CategoryRules
 from decaylab.clusters import Floats, Ints, per_problem_sums
 from decaylab.measurements import Measurement, to_frame
 from decaylab.pieces import visible
+from decaylab.skewed_cells import NEAR_AN_END, near_an_end
+from decaylab.skewed_cells import Cells as SkewedCells
 from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_table import Scored, check_edges
 
-NO_TOKENS = "no tokens"
 NO_KL = "no KL to share, or that of some token is not finite"
-NOT_FINITE = "the KL of some token is not finite"
+OF_TOKENS = "token_share"  # its interval holds for rare categories too
 EVERYWHERE = {"position_low": 0.0, "position_high": math.inf}
 SHARE_NAMES: dict[tm.Estimand, str] = {"tokens": "share of the total", "problems": "mean of problem shares"}
 
@@ -140,7 +144,7 @@ class _One:
         labels = [{"category": name, **EVERYWHERE} for name in names]
         yield from self.means("mean_reverse_kl", cells, labels)
         yield from self.shares("kl_share", cells, cells.sums, self.whole.sums, labels)
-        yield from self.shares("token_share", cells, cells.counts, self.whole.counts, labels)
+        yield from self.shares(OF_TOKENS, cells, cells.counts, self.whole.counts, labels)
 
     def by_token(self, pieces: NDArray[Any], categories: NDArray[np.int8]) -> Iterable[Measurement]:
         """The highest-KL tokens. What reads the same is the same token, with its leading space or without.
@@ -177,13 +181,11 @@ class _One:
 
     def means(self, what: str, cells: Cells, labels: Sequence[dict[str, Any]]) -> Iterable[Measurement]:
         """Mean reverse KL of each cell."""
-        means = tm.means(cells.sums, cells.counts, self.settings.estimand)
-        low, high = tm.interval(means, level=self.settings.level)
-        name = tm.ESTIMAND_NAMES[self.settings.estimand]
-        for cell, label in enumerate(labels):
-            note = NO_TOKENS if cells.tokens[cell] == 0 else _note(means, cell, NOT_FINITE)
-            counted = {"rollouts": int(cells.rollouts[cell]), "tokens": int(cells.tokens[cell])}
-            yield self.row(what, "nats", means, cell, (low, high), note, estimand=name, **counted, **label)
+        settings, common = self.settings, {**self.place, "run": self.settings.run}
+        places = [{**common, **label, "rollouts": int(n)} for label, n in zip(labels, cells.rollouts, strict=True)]
+        problems = int((self.whole.counts > 0).sum())
+        skewed = SkewedCells(places, problems, settings.estimand, settings.level, settings.seed, banded=False)
+        yield from skewed.levels(what, "nats", (cells.sums, cells.counts))
 
     def shares(
         self, what: str, cells: Cells, parts: Floats, whole: Floats, labels: Sequence[dict[str, Any]]
@@ -192,11 +194,14 @@ class _One:
         if not np.isfinite(whole).all():  # a problem must not drop out of the shares for want of a finite total
             parts, whole = np.zeros_like(parts), np.zeros_like(whole)
         share = tm.means(parts, np.broadcast_to(whole, parts.shape), self.settings.estimand)
-        varies = share.standard_error > 0
-        ends = [np.where(varies, end.clip(0, 1), np.nan) for end in tm.interval(share, level=self.settings.level)]
+        varies, small = share.standard_error > 0, np.array([near_an_end(value) for value in share.value], dtype=bool)
+        small &= what != OF_TOKENS
+        ends = [
+            np.where(varies & ~small, end.clip(0, 1), np.nan) for end in tm.interval(share, level=self.settings.level)
+        ]
         name = SHARE_NAMES[self.settings.estimand]
         for cell, label in enumerate(labels):
-            note = _note(share, cell, NO_KL) or ("" if varies[cell] else ALIKE)
+            note = _note(share, cell) or ("" if varies[cell] else ALIKE) or NEAR_AN_END * bool(small[cell])
             counted = {"rollouts": int(self.whole.rollouts[0]), "tokens": int(cells.tokens[cell])}
             yield self.row(what, "fraction", share, cell, (ends[0], ends[1]), note, estimand=name, **counted, **label)
 
@@ -222,7 +227,7 @@ class _One:
         )
 
 
-def _note(means: tm.CellMeans, cell: int, undefined: str) -> str:
+def _note(means: tm.CellMeans, cell: int) -> str:
     if not np.isfinite(means.value[cell]):
-        return undefined
+        return NO_KL
     return ONE_PROBLEM if means.problems[cell] < 2 else ""

@@ -7,7 +7,14 @@ student with that of its text:
     frozen    every checkpoint on the rollouts of the base student
 
 A bin holds the positions of the rollouts that reach it, which are ever fewer: condition ``survivors`` is the same over the
-rollouts of at least a given length alone. Every interval resamples problems.
+rollouts of at least a given length alone. In a bin a few problems may hold much of the mean, so that no interval of it
+holds; there the interval is that of the winsorised mean over problems:
+
+    reverse_kl                   mean in the bin, without an interval
+    winsorised_reverse_kl        the same without the extremes, with an interval and a band
+    reverse_kl_largest_problem   share of the bin's sum that one problem holds
+
+Likewise for every quantity, and for the changes against base. Every interval resamples problems.
 """
 
 from __future__ import annotations
@@ -21,16 +28,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from decaylab import skewed_cells
 from decaylab import token_means as tm
 from decaylab.clusters import Floats, Ints
 from decaylab.measurements import Measurement, to_frame
+from decaylab.skewed_cells import NO_RATIO, NO_TOKENS, NOT_FINITE
 from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_table import Scored, TokenTable, check_edges
+from decaylab.winsorised import SumsAndCounts
 
 QUANTITIES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy")
-NO_TOKENS = "no tokens"
-NOT_FINITE = "the value of some token is not finite"
-NO_RATIO = "no ratio: 0 before, or the value of some token is not finite"
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,24 @@ class Sums:
     values: dict[str, Floats]
     rollouts: Ints
 
-    def cells(self, quantity: str, lows: tuple[int, ...], estimand: tm.Estimand) -> Cells:
-        """Means between positions that are all among the cuts."""
+    @property
+    def problems(self) -> int:
+        """Problems with a token."""
+        return int(self.counts.any(axis=1).sum())
+
+    def between(self, quantity: str, lows: tuple[int, ...]) -> SumsAndCounts:
+        """Sums and counts between positions that are all among the cuts, [problems, cells]."""
         first = np.searchsorted(self.cuts, lows)
         sums, counts = (np.add.reduceat(pieces, first, axis=1) for pieces in (self.values[quantity], self.counts))
-        return Cells(lows, tm.means(sums, counts, estimand), self.rollouts[first])
+        return sums, counts
+
+    def reaching(self, lows: tuple[int, ...]) -> Ints:
+        """Rollouts that reach these positions, [cells]."""
+        return np.asarray(self.rollouts[np.searchsorted(self.cuts, lows)])
+
+    def cells(self, quantity: str, lows: tuple[int, ...], estimand: tm.Estimand) -> Cells:
+        """Means between positions that are all among the cuts."""
+        return Cells(lows, tm.means(*self.between(quantity, lows), estimand), self.reaching(lows))
 
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
@@ -144,53 +164,51 @@ def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
 
 def _curves(sums: Sums, settings: Settings, place: dict[str, Any]) -> Iterable[Measurement]:
     """Each quantity by bin, and over the whole response."""
+    bins = _bins(sums.reaching(settings.edges), sums.problems, settings, place)
     for quantity in QUANTITIES:
-        yield from _rows(quantity, "nats", sums.cells(quantity, settings.edges, settings.estimand), settings, place)
+        yield from bins.levels(quantity, "nats", sums.between(quantity, settings.edges))
         whole = sums.cells(quantity, (0,), settings.estimand)
         yield from _rows(f"mean_{quantity}", "nats", whole, settings, place)
 
 
 def _changes(after: Sums, before: Sums, settings: Settings, place: dict[str, Any]) -> Iterable[Measurement]:
     """The change of the reverse KL by bin, in nats and as a fraction of what it was, and the cascade ratio."""
-
-    def ends(lows: tuple[int, ...]) -> tuple[tm.CellMeans, tm.CellMeans, Ints]:
-        late, early = (sums.cells("reverse_kl", lows, settings.estimand) for sums in (after, before))
-        return late.means, early.means, np.minimum(late.rollouts, early.rollouts)
-
-    new, old, rollouts = ends(settings.edges)
-    change = Cells(settings.edges, tm.difference(new, old), rollouts)
-    yield from _rows("reverse_kl_change", "nats", change, settings, place)
-    relative = Cells(settings.edges, tm.ratio(new, old), rollouts, NO_RATIO)
-    yield from _rows("reverse_kl_relative_change", "fraction", relative, settings, place, origin=1.0)
-    new, old, rollouts = ends((settings.rollout_length,))
-    cascade = Cells((settings.rollout_length,), tm.ratio(new, old), rollouts, NO_RATIO)
+    edges, beyond = settings.edges, (settings.rollout_length,)
+    reaching = np.minimum(after.reaching(edges), before.reaching(edges))
+    bins = _bins(reaching, min(after.problems, before.problems), settings, place)
+    yield from bins.changes("reverse_kl", "nats", *(sums.between("reverse_kl", edges) for sums in (after, before)))
+    late, early = (sums.cells("reverse_kl", beyond, settings.estimand) for sums in (after, before))
+    cascade = Cells(beyond, tm.ratio(late.means, early.means), np.minimum(late.rollouts, early.rollouts), NO_RATIO)
     yield from _rows("cascade_ratio", "ratio", cascade, settings, place)
 
 
-def _rows(
-    what: str, unit: str, cells: Cells, settings: Settings, place: dict[str, Any], origin: float = 0.0
-) -> Iterable[Measurement]:
-    """A row for each cell, values counted from an origin; a band where there are several cells."""
+def _bins(reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]) -> skewed_cells.Cells:
+    """The position bins, with the rollouts that reach each."""
+    ends = pairwise((*settings.edges, math.inf))
+    places = [
+        {"position_low": float(low), "position_high": high, "rollouts": int(rollouts), "run": settings.run, **place}
+        for (low, high), rollouts in zip(ends, reaching, strict=True)
+    ]
+    among = _among(settings, place["condition"])
+    return skewed_cells.Cells(places, problems, settings.estimand, settings.level, settings.seed, among)
+
+
+def _rows(what: str, unit: str, cells: Cells, settings: Settings, place: dict[str, Any]) -> Iterable[Measurement]:
+    """A row for each cell."""
     means, level = cells.means, settings.level
     low, high = tm.interval(means, level=level)
-    band_low, band_high = np.full((2, len(cells.lows)), math.nan)
-    if len(cells.lows) > 1:
-        critical = tm.band_multiplier(means, level=level, seed=settings.seed)
-        band_low, band_high = tm.interval(means, level=level, critical=critical)
     for cell, (start, end) in enumerate(pairwise((*cells.lows, math.inf))):
         yield Measurement(
             what=what,
             unit=unit,
-            value=float(means.value[cell] - origin),
+            value=float(means.value[cell]),
             position_low=float(start),
             position_high=end,
-            low=float(low[cell] - origin),
-            high=float(high[cell] - origin),
-            band_low=float(band_low[cell] - origin),
-            band_high=float(band_high[cell] - origin),
+            low=float(low[cell]),
+            high=float(high[cell]),
             standard_error=float(means.standard_error[cell]),
             method=means.method,
-            estimand=_estimand(settings, place["condition"]),
+            estimand=tm.ESTIMAND_NAMES[settings.estimand] + _among(settings, place["condition"]),
             problems=int(means.problems[cell]),
             rollouts=int(cells.rollouts[cell]),
             tokens=int(means.tokens[cell]),
@@ -202,9 +220,8 @@ def _rows(
         )
 
 
-def _estimand(settings: Settings, condition: str) -> str:
-    name = tm.ESTIMAND_NAMES[settings.estimand]
-    return name if condition == "all" else f"{name}, of rollouts of at least {settings.survivors} tokens"
+def _among(settings: Settings, condition: str) -> str:
+    return "" if condition == "all" else f", of rollouts of at least {settings.survivors} tokens"
 
 
 def _note(cells: Cells, cell: int) -> str:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from decaylab import token_means as tm
-from decaylab.clusters import Ints
 from decaylab.measurements import Measurement, to_frame
+from decaylab.skewed_cells import NO_TOKENS, Cells
 from decaylab.statistics import ALIKE, ONE_PROBLEM
 from decaylab.token_table import Scored, TokenTable, check_edges
+from decaylab.winsorised import SumsAndCounts
 
 QUANTITIES = {
     "reverse_kl_bound": "nats",
@@ -29,8 +29,7 @@ QUANTITIES = {
     "log_ratio": "nats",  # log student - log teacher of the token that was taken
     "student_entropy": "nats",
 }
-SIGNED = "log_ratio"
-NO_TOKENS = "no tokens"
+BOUND, SIGNED = "reverse_kl_bound", "log_ratio"
 
 
 @dataclass(frozen=True)
@@ -59,58 +58,66 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
     rows: list[Measurement] = []
     for one in scored:
         for quantity in QUANTITIES:
-            rows += _rows(quantity, one, settings, settings.edges)
-            rows += _rows(quantity, one, settings, (0,), name=f"mean_{quantity}")
+            rows += _bins(quantity, one, settings)
+            rows.append(_whole(quantity, one, settings))
     return to_frame(rows)
 
 
-def _rows(
-    quantity: str, one: Scored, settings: Settings, edges: tuple[int, ...], name: str = ""
-) -> Iterable[Measurement]:
-    """A row for each bin; a band where there are several."""
-    means, rollouts = _means(one.tokens, quantity, edges, settings.estimand)
+def _bins(quantity: str, one: Scored, settings: Settings) -> Iterable[Measurement]:
+    """By position bin. The mean has no interval, the winsorised mean beside it has one."""
+    tokens = _tokens(one.tokens, quantity, settings.edges)
+    ends = pairwise((*settings.edges, math.inf))
+    common = {"condition": "all", "view": one.view, "checkpoint": one.checkpoint, "run": settings.run}
+    places = [
+        {**common, "position_low": float(low), "position_high": high, "rollouts": int((one.tokens.lengths > low).sum())}
+        for low, high in ends
+    ]
+    measured = int(tokens[1].any(axis=1).sum())
+    cells = Cells(places, measured, settings.estimand, settings.level, settings.seed)
+    for row in cells.levels(quantity, QUANTITIES[quantity], tokens, shared=quantity == BOUND):
+        yield replace(row, note=_approximation(settings, row.note))
+
+
+def _whole(quantity: str, one: Scored, settings: Settings) -> Measurement:
+    """Over the whole response."""
+    tokens = _tokens(one.tokens, quantity, (0,))
+    means = tm.means(*tokens, settings.estimand, signed=quantity == SIGNED)
     low, high = tm.interval(means, level=settings.level)
-    band_low, band_high = np.full((2, len(edges)), math.nan)
-    if len(edges) > 1:
-        critical = tm.band_multiplier(means, level=settings.level, seed=settings.seed)
-        band_low, band_high = tm.interval(means, level=settings.level, critical=critical)
-    for cell, (start, end) in enumerate(pairwise((*edges, math.inf))):
-        yield Measurement(
-            what=name or quantity,
-            condition="all",
-            view=one.view,
-            checkpoint=one.checkpoint,
-            unit=QUANTITIES[quantity],
-            value=float(means.value[cell]),
-            position_low=float(start),
-            position_high=end,
-            low=float(low[cell]),
-            high=float(high[cell]),
-            band_low=float(band_low[cell]),
-            band_high=float(band_high[cell]),
-            standard_error=float(means.standard_error[cell]),
-            method=means.method,
-            estimand=tm.ESTIMAND_NAMES[settings.estimand],
-            problems=int(means.problems[cell]),
-            rollouts=int(rollouts[cell]),
-            tokens=int(means.tokens[cell]),
-            level=settings.level,
-            seed=settings.seed,
-            run=settings.run,
-            note="; ".join(filter(None, (f"approximation: {settings.route}", _note(means, cell)))),
-        )
+    return Measurement(
+        what=f"mean_{quantity}",
+        condition="all",
+        view=one.view,
+        checkpoint=one.checkpoint,
+        unit=QUANTITIES[quantity],
+        value=float(means.value[0]),
+        position_low=0.0,
+        position_high=math.inf,
+        low=float(low[0]),
+        high=float(high[0]),
+        standard_error=float(means.standard_error[0]),
+        method=means.method,
+        estimand=tm.ESTIMAND_NAMES[settings.estimand],
+        problems=int(means.problems[0]),
+        rollouts=int((one.tokens.lengths > 0).sum()),
+        tokens=int(means.tokens[0]),
+        level=settings.level,
+        seed=settings.seed,
+        run=settings.run,
+        note=_approximation(settings, _note(means, 0)),
+    )
 
 
-def _means(
-    table: TokenTable, quantity: str, edges: tuple[int, ...], estimand: tm.Estimand
-) -> tuple[tm.CellMeans, Ints]:
-    """By bin, and how many rollouts reach each."""
+def _tokens(table: TokenTable, quantity: str, edges: tuple[int, ...]) -> SumsAndCounts:
+    """Sum of a quantity over each problem's tokens in each bin, and their number."""
     column: Callable[[str], Any] = table.__getitem__
     values = column("student_logprob") - column("teacher_logprob") if quantity == SIGNED else column(quantity)
     problems, bins, size = table.token_problems, table.bins(edges), (table.problem_count, len(edges))
-    sums, counts = (tm.sums_by_problem(one, problems, bins, *size) for one in (values, None))
-    reaching = (table.lengths[:, None] > np.array(edges)).sum(axis=0)
-    return tm.means(sums, counts, estimand, signed=quantity == SIGNED), reaching
+    sums, counts = (tm.sums_by_problem(column, problems, bins, *size) for column in (values, None))
+    return sums, counts
+
+
+def _approximation(settings: Settings, note: str) -> str:
+    return "; ".join(filter(None, (f"approximation: {settings.route}", note)))
 
 
 def _note(means: tm.CellMeans, cell: int) -> str:

@@ -25,8 +25,9 @@ from decaylab.clusters import Floats, per_problem_sums
 from decaylab.cumulative import METHOD, Bootstrapped, cumulative, horizon_of
 from decaylab.measurements import Measurement, to_frame
 from decaylab.selection import Signals, select
+from decaylab.skewed_cells import NEAR_AN_END, Cells, near_an_end
 from decaylab.statistics import ALIKE, ONE_PROBLEM
-from decaylab.token_means import ESTIMAND_NAMES, CellMeans, interval, means, sums_by_problem
+from decaylab.token_means import CellMeans, interval, means, sums_by_problem
 from decaylab.token_table import Scored, check_edges
 
 PER_BIN = {  # what: its unit, and what its column is divided by
@@ -109,38 +110,37 @@ class _Checkpoint:
         low, high = interval(found, level=self.settings.level)
         if unit == "fraction":
             low, high = low.clip(0, 1), high.clip(0, 1)
+        ends = np.array([near_an_end(value) for value in found.value], dtype=bool) & (what == "selector_kl_share")
+        low, high = np.where(ends, math.nan, low), np.where(ends, math.nan, high)
         kept = (found.value, low, high, found.standard_error, found.problems, found.alike)
-        columns = [column.tolist() for column in kept]
-        for condition, place, value, *ends, problems, alike in zip(conditions, places, *columns, strict=True):
-            several = ALIKE if alike else ""
+        columns = [column.tolist() for column in (*kept, ends)]
+        for condition, place, value, *numbers_, problems, alike, at_end in zip(
+            conditions, places, *columns, strict=True
+        ):
+            several = ALIKE if alike else NEAR_AN_END if at_end else ""
             lacking = several if problems > 1 else ONE_PROBLEM if problems else "nothing to average"
-            numbers = dict(zip(("low", "high", "standard_error"), ends), problems=problems, method=found.method)
+            numbers = dict(zip(("low", "high", "standard_error"), numbers_), problems=problems, method=found.method)
             note = _joined(lacking, place.get("note", ""))
             yield self.row(what, condition, value, unit, **{**place, **numbers, "note": note})
 
     def by_position(self) -> Iterable[Measurement]:
         """The signals and the overlap of the 16 most likely tokens, per position bin."""
-        edges, lengths = np.array(self.settings.edges), self.tokens.lengths
-        bins, problems = self.tokens.bins(self.settings.edges), self.tokens.token_problems
+        edges, settings = self.settings.edges, self.settings
+        bins, problems = self.tokens.bins(edges), self.tokens.token_problems
         shape = self.tokens.problem_count, len(edges)
         counts = sums_by_problem(None, problems, bins, *shape)
-        total = counts.sum(axis=0)
-        over = {"estimand": ESTIMAND_NAMES["tokens"]}
+        common = {"condition": "all", "view": self.one.view, "checkpoint": self.one.checkpoint, "run": settings.run}
         places = [
-            {
-                "position_low": low,
-                "position_high": high,
-                "tokens": tokens,
-                "rollouts": int((lengths > low).sum()),
-                **over,
-            }
-            for low, high, tokens in zip(edges.astype(float), [*edges[1:].astype(float), math.inf], total.astype(int))
+            {"position_low": float(low), "position_high": high, "rollouts": int((self.tokens.lengths > low).sum())}
+            for low, high in itertools.pairwise((*edges, math.inf))
         ]
+        measured = int(counts.any(axis=1).sum())
+        cells = Cells([{**common, **place} for place in places], measured, level=settings.level, seed=settings.seed)
         for what, (unit, column, whole) in PER_BIN.items():
             held = getattr(self.signals, column, None)
             values = self.tokens[column] if held is None else held
-            found = means(sums_by_problem(values, problems, bins, *shape) / whole, counts)
-            yield from self.cells(what, unit, ["all"] * len(edges), found, places)
+            sums = sums_by_problem(values, problems, bins, *shape) / whole
+            yield from cells.levels(what, unit, (sums, counts), shared=what == "reverse_kl")
 
     def cumulative(self) -> Iterable[Measurement]:
         """Both cumulative curves: N, the share at each bin edge, the horizon and the threshold."""
@@ -177,7 +177,7 @@ class _Checkpoint:
         remark = f"horizon {horizon} tokens, longest rollout {int(lengths.max(initial=0))}"
         yield self.row("cumulative_kl_position", condition, unit="tokens", **{**common, **_noted(position, remark)})
         for edge, share in zip(edges, shares, strict=True):
-            place = {**common, "position_high": float(edge), **_noted(share, remark)}
+            place = {**common, "position_high": float(edge), **_noted(_decided(share), remark)}
             yield self.row("cumulative_kl_share", condition, unit="fraction", **place)
 
     def concentration(self) -> Iterable[Measurement]:
@@ -237,6 +237,13 @@ class _Checkpoint:
             ("selector_mean_position", "tokens", names, position),
         ):
             yield from self.cells(what, unit, conditions, self.over_rollouts(values), [place] * len(conditions))
+
+
+def _decided(share: Bootstrapped) -> Bootstrapped:
+    """Without its interval where a few problems decide it."""
+    if math.isnan(share.value) or not near_an_end(share.value):
+        return share
+    return Bootstrapped(share.value, math.nan, math.nan, share.standard_error, _joined(share.note, NEAR_AN_END))
 
 
 def _noted(estimate: Bootstrapped, remark: str) -> dict[str, Any]:

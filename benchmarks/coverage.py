@@ -1,5 +1,6 @@
 """How often intervals hold the truth and verdicts are wrong, by simulation: one part a subject, 1,000 draws a case or more.
 
+    python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
     python benchmarks/coverage.py --part paired --draws 4000
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-PARTS = ("paired", "seconds")
+PARTS = ("bins", "paired", "seconds")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -29,6 +29,7 @@ from decaylab.diagnostic_cells import (
     spoken,
     with_floor,
 )
+from decaylab.skewed_cells import RARE_PROBLEMS
 
 if TYPE_CHECKING:
     from decaylab.diagnose import DiagnosticResult
@@ -43,6 +44,8 @@ QUANTITIES = {
     "student_entropy": "student entropy",
     "teacher_entropy": "teacher entropy",
 }
+ENTROPIES = {"student_entropy": "student entropy", "teacher_entropy": "teacher entropy"}
+PLAIN = {"reverse_kl": "plain mean", "reverse_kl_largest_problem": "largest problem, %"}
 RANKS = {
     "student_top1_probability": "its probability",
     "equals_teacher_top1": "is the teacher's 1st",
@@ -104,6 +107,11 @@ def _reading(result: DiagnosticResult) -> Iterator[str]:
     yield f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % intervals over problems"
     if result.command not in ON_ROLLOUTS:
         yield "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
+        if frame["what"].str.startswith("winsorised").any():
+            yield (
+                "winsorised: mean of the problems' means, the highest and the lowest tenth of the problems pulled in; no "
+                "interval holds for the plain mean of a bin, of which one problem may hold much (largest problem, %)"
+            )
         if frame["noise_floor"].isna().all():
             yield "floor: not measured, since nothing was scored twice (--floor-problems)"
         else:
@@ -113,7 +121,8 @@ def _reading(result: DiagnosticResult) -> Iterator[str]:
             )
         if under := int(frame["under_floor"].sum()):
             yield f"{MARK}: closer to no effect than twice its floor, so it says nothing ({under} of {len(frame)} numbers)"
-    noted = frame[(frame["note"] != "") & (frame["what"] != "cumulative_kl_share")]
+    notes = frame["note"].str.removeprefix(RARE_PROBLEMS).str.removeprefix("; ")
+    noted = frame.assign(note=notes)[(notes != "") & (frame["what"] != "cumulative_kl_share")]
     for note, rows in noted.groupby("note", sort=False):
         missing, whats = "n/a: " if rows["value"].isna().all() else "", list(rows["what"].unique())
         which = ", ".join(whats) if len(whats) < 3 else f"{len(rows)} numbers"
@@ -158,16 +167,18 @@ def _curve(page: Page, condition: str, title: str) -> RenderableType:
     def bins(checkpoint: str) -> Lines:
         lines = []
         for span in page.spans("reverse_kl"):
-            row = page.find("reverse_kl", checkpoint, condition, span=span)
+            row = page.find("winsorised_reverse_kl", checkpoint, condition, span=span)
             changes = (
-                page.find("reverse_kl_relative_change", checkpoint, condition, view, span=span)
+                page.find("winsorised_reverse_kl_relative_change", checkpoint, condition, view, span=span)
                 for view in changed.values()
             )
-            counts = [str(row.tokens), str(row.problems)]
-            lines.append([positions(span), *with_floor(row), *map(shown, changes), *counts])
+            plain = page.shown(PLAIN, checkpoint, condition, span=span)
+            lines.append(
+                [positions(span), *with_floor(row), *map(shown, changes), *plain, str(row.tokens), str(row.problems)]
+            )
         return lines
 
-    columns = ["position", "reverse KL", "floor", *changed, "tokens", "problems"]
+    columns = ["position", "winsorised", "floor", *changed, *PLAIN.values(), "tokens", "problems"]
     return page.table(f"{title}{' (fresh), and its change against base' * page.trained}", columns, page.by_model(bins))
 
 
@@ -190,10 +201,11 @@ def _category_kl(page: Page) -> Iterator[RenderableType]:
             at: dict[str, Any] = {"span": WHOLE, "category": kind}
             row = page.find("mean_reverse_kl", checkpoint, view=view, **at)
             held = page.shown(("token_share", "kl_share"), checkpoint, "all", view, **at)
-            lines.append([kind, str(row.tokens), *held, *with_floor(row)])
+            robust = page.shown(["winsorised_mean_reverse_kl"], checkpoint, "all", view, **at)
+            lines.append([kind, str(row.tokens), *held, *with_floor(row), *robust])
         return lines
 
-    columns = ["kind", "tokens", "% of tokens", "% of the KL", "mean KL", "floor"]
+    columns = ["kind", "tokens", "% of tokens", "% of the KL", "mean KL", "floor", "winsorised"]
     for view in page.views:
         title = f"What each kind of token holds of the reverse KL ({view}), and its mean, nats"
         yield page.table(title, columns, page.by_model(partial(shares, view)))
@@ -204,15 +216,15 @@ def _category_kl(page: Page) -> Iterator[RenderableType]:
         lines = []
         for row in rows.head(TOKENS_SHOWN).itertuples():
             at: dict[str, Any] = {"span": WHOLE, "category": row.category, "token": row.token}
-            share = page.find("token_kl_share", checkpoint, **at)
-            lines.append([str(row.token), str(row.category), str(row.tokens), *with_floor(row), shown(share)])
+            others = page.shown(("winsorised_token_mean_reverse_kl", "token_kl_share"), checkpoint, "all", **at)
+            lines.append([str(row.token), str(row.category), str(row.tokens), *with_floor(row), *others])
         return lines
 
     title = (
         f"The {TOKENS_SHOWN} tokens of the highest mean reverse KL (fresh, nats) that occur at least "
         f"{page.options['min_count']} times; \u2423 is a space, \u21b5 a line's end"
     )
-    columns = ["token", "kind", "count", "mean KL", "floor", "% of the KL"]
+    columns = ["token", "kind", "count", "mean KL", "floor", "winsorised", "% of the KL"]
     yield page.table(title, columns, page.by_model(highest), words=2)
 
 
@@ -258,20 +270,26 @@ def _signals(page: Page) -> Iterator[RenderableType]:
     def bins(checkpoint: str) -> Lines:
         lines = []
         for span in page.spans("reverse_kl"):
-            row = page.find("reverse_kl", checkpoint, span=span)
-            entropies = page.shown(("student_entropy", "teacher_entropy"), checkpoint, "all", span=span)
-            lines.append([positions(span), *entropies, *with_floor(row), str(row.tokens), str(row.problems)])
+            row = page.find("winsorised_reverse_kl", checkpoint, span=span)
+            entropies = page.shown(map("winsorised_{}".format, ENTROPIES), checkpoint, "all", span=span)
+            plain = page.shown(PLAIN, checkpoint, "all", span=span)
+            lines.append([positions(span), *entropies, *with_floor(row), *plain, str(row.tokens), str(row.problems)])
         return lines
 
-    columns = ["position", "student entropy", "teacher entropy", "reverse KL", "floor", "tokens", "problems"]
-    yield page.table("The three signals by response position, nats (fresh)", columns, page.by_model(bins))
+    columns = ["position", *ENTROPIES.values(), "reverse KL", "floor", *PLAIN.values(), "tokens", "problems"]
+    title = "The three signals by response position, winsorised means, nats (fresh)"
+    yield page.table(title, columns, page.by_model(bins))
 
     def top16(checkpoint: str) -> Lines:
         return [
-            [positions(span), *page.shown(OVERLAPS, checkpoint, "all", span=span)] for span in page.spans("reverse_kl")
+            [positions(span), *page.shown(map("winsorised_{}".format, OVERLAPS), checkpoint, "all", span=span)]
+            for span in page.spans("reverse_kl")
         ]
 
-    title = "The 16 most likely tokens of student and teacher: how many are in both, and the probability of those, %"
+    title = (
+        "The 16 most likely tokens of student and teacher: how many are in both, and the probability of those, "
+        "winsorised, %"
+    )
     yield page.table(title, ["position", *OVERLAPS.values()], page.by_model(top16))
 
     def lengths(checkpoint: str) -> Lines:

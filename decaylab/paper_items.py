@@ -82,14 +82,15 @@ FIGURES = (
     PaperItem(
         "three-signals", "figure", "Entropies and reverse KL by position", "Fig. 3 left",
         "What do the signals look like along a rollout?", ("signals",),
-        ("student_entropy", "teacher_entropy", "reverse_kl"), "decaylab signals", paper.three_signals,
-        "student_entropy|teacher_entropy|reverse_kl",
+        ("winsorised_student_entropy", "winsorised_teacher_entropy", "winsorised_reverse_kl"), "decaylab signals",
+        paper.three_signals,
+        "(winsorised_)?(student_entropy|teacher_entropy|reverse_kl)",
     ),
     PaperItem(
         "position-kl", "figure", "Reverse KL by position, before and after training", "Fig. 3 right",
-        "Does the KL fall at positions that were never trained?", ("position-kl",), ("reverse_kl",),
+        "Does the KL fall at positions that were never trained?", ("position-kl",), ("winsorised_reverse_kl",),
         "decaylab position-kl runs/esr runs/full", paper.position_kl,
-        "(mean_)?reverse_kl.*|(mean_)?(student|teacher)_entropy|cascade_ratio",
+        "(mean_|winsorised_)?reverse_kl.*|(mean_|winsorised_)?(student|teacher)_entropy|cascade_ratio",
     ),
     PaperItem(
         "mode-seeking", "figure", "Forward and reverse KL fits to a bimodal teacher", "Fig. 4",
@@ -104,7 +105,7 @@ FIGURES = (
         "category-map", "figure", "Reverse KL by token category and position", "category table",
         "What kind of token holds the KL, and where?", ("category-kl",), ("reverse_kl",), "decaylab category-kl",
         paper.kl_by_category,
-        "(mean_)?reverse_kl|kl_share|token_share",
+        "(winsorised_)?(mean_)?reverse_kl|kl_share|token_share",
     ),
     PaperItem(
         "high-kl-tokens", "figure", "Tokens of the highest reverse KL", "table of high-KL tokens",

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from decaylab import tables
 from decaylab.diagnostic_cells import WHOLE, Lines, Page, positions
+from decaylab.skewed_cells import RARE_PROBLEMS
 
 if TYPE_CHECKING:
     from decaylab.diagnose import DiagnosticResult
@@ -57,13 +58,16 @@ def _contents(page: Page) -> Iterator[RenderableType]:
             lines = []
             for span in page.spans("reverse_kl_bound"):
                 row = page.find("reverse_kl_bound", checkpoint, view=view, span=span)
-                cells = page.shown(COLUMNS, checkpoint, "all", view, span=span)
+                cells = page.shown(map("winsorised_{}".format, COLUMNS), checkpoint, "all", view, span=span)
                 lines.append([positions(span), *cells, str(row.tokens), str(row.problems)])
             whole = page.find("mean_reverse_kl_bound", checkpoint, view=view, span=WHOLE)
             means = page.shown([f"mean_{what}" for what in COLUMNS], checkpoint, "all", view, span=WHOLE)
             return [*lines, ["all", *means, str(whole.tokens), str(whole.problems)]]
 
-        title = f"Approximation: a lower bound of the reverse KL by response position, nats ({view})"
+        title = (
+            f"Approximation: a lower bound of the reverse KL by response position, nats ({view}); by bin the winsorised mean "
+            "over problems, for the whole response the plain mean"
+        )
         yield page.table(title, ["position", *COLUMNS.values(), "tokens", "problems"], page.by_model(bins))
 
 
@@ -79,7 +83,7 @@ def _reading(result: DiagnosticResult) -> Iterator[str]:
     )
     yield "log-ratio taken: mean of log student - log teacher of the tokens that were written, exact"
     for note, rows in frame.groupby("note", sort=False):
-        reason = str(note).rpartition("; ")[2]
-        if not reason.startswith("approximation"):
+        reason = str(note).partition("; ")[2]
+        if reason not in ("", RARE_PROBLEMS):
             missing = "n/a: " if rows["value"].isna().all() else ""
             yield f"{missing}{reason} ({len(rows)} numbers of {', '.join(rows['checkpoint'].unique())})"

@@ -66,9 +66,12 @@ def category_kl(source: Source) -> Iterator[Row]:
             MODEL: spoken(checkpoint),
             VIEW: VIEWS[view],
             words("category", "kind of token", 3): kind,
-            **{name: source.number("reverse_kl", **at, **span) for name, span in ranges.items()},
+            **{name: source.number("reverse_kl", quiet=True, **at, **span) for name, span in ranges.items()},
             column("mean_reverse_kl_nats", "all positions (nats)", "digits", 40): source.number(
-                "mean_reverse_kl", **at
+                "mean_reverse_kl", quiet=True, **at
+            ),
+            column("winsorised_nats", "winsorised (nats)", "digits", 40.5): source.number(
+                "winsorised_mean_reverse_kl", **at
             ),
             percent("token_share", "of tokens", 41): source.number("token_share", **at),
             percent("kl_share", "of the KL", 42): source.number("kl_share", **at),
@@ -97,7 +100,10 @@ def high_kl_tokens(source: Source) -> Iterator[Row]:
                 Column("token", "token", "token", (1, -2)): token,
                 Column("category", "kind", place=(1, -1)): kind,
                 column("count", "count", "whole", 0): source.field("tokens", what, **at),
-                column("mean_reverse_kl_nats", "mean KL (nats)", "digits", 1): source.number(what, **at),
+                column("mean_reverse_kl_nats", "mean KL (nats)", "digits", 1): source.number(what, quiet=True, **at),
+                column("winsorised_nats", "winsorised (nats)", "digits", 1.5): source.number(
+                    f"winsorised_{what}", **at
+                ),
                 percent("kl_share", "of the KL", 2): source.number("token_kl_share", **at),
             }
 
@@ -112,8 +118,11 @@ def position_kl(source: Source) -> Iterator[Row]:
             yield {
                 MODEL: spoken(checkpoint),
                 words("position", "position", 2): positions((low, high)),
-                **_views(source, "reverse_kl", "reverse_kl_{}_nats", "KL, {} (nats)", "digits", 0, **at),
+                **_views(
+                    source, "winsorised_reverse_kl", "winsorised_{}_nats", "winsorised KL, {} (nats)", "digits", 0, **at
+                ),
                 **_changes(source, **at),
+                **_views(source, "reverse_kl", "reverse_kl_{}_nats", "mean KL, {} (nats)", "digits", 15, **at),
                 **_views(source, "cascade_ratio", "cascade_ratio_{}", "after / before, {}", "digits", 20, **at),
                 TOKENS: source.field("tokens", "reverse_kl", view="fresh", **at),
                 PROBLEMS: source.field("problems", "reverse_kl", view="fresh", **at),
@@ -124,7 +133,7 @@ def _views(source: Source, what: str, key: str, name: str, form: str, place: flo
     """A number on each model's own rollouts, and on those of base."""
     return {
         column(key.format(view), name.format(f"rollouts {told}"), form, place + order): source.number(
-            what, view=view, **at
+            what, view=view, quiet=what == "reverse_kl", **at
         )
         for order, (view, told) in enumerate(VIEWS.items())
     }
@@ -134,7 +143,7 @@ def _changes(source: Source, **at: Any) -> Row:
     return {
         Column(
             f"change_{view}_percent", f"change, rollouts {told} (%)", "tenths", (1, 10, order), signed=True
-        ): source.number("reverse_kl_relative_change", view=view, **at)
+        ): source.number("winsorised_reverse_kl_relative_change", view=view, **at)
         for order, (view, told) in enumerate(VIEWS.items())
     }
 

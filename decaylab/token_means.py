@@ -5,8 +5,8 @@
     change = difference(after, before)       # paired by problem
     low, high = interval(change)
 
-Everything is linear in the problems' influences, [problems, cells], so that paired changes, ratios and bands are all made
-of the same columns.
+Everything is linear in the problems' influences, [problems, cells], so that paired changes and ratios are made of the same
+columns. For cells in which a few problems may hold much of the mean see ``winsorised``.
 
 KL is skewed, and some problems hold many more tokens than others. So the error is that of the jackknife over problems, the
 degrees of freedom are those of the effective number of problems, and the intervals of means and ratios are symmetric in
@@ -17,8 +17,7 @@ means in .88. Where it is 1.4 of it, 30 problems are too few for any recipe trie
 transformation): .88, .89 and .90 against .80. With 200 problems: .94 to .95 against .93, and .92 to .93 against .89.
 
 Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1); delete-one-cluster jackknife Bell and
-McCaffrey 2002 (CR3); effective size Kish 1965; ratios by the delta method on the log scale; bands by max-t as in
-``statistics.simultaneous_critical``.
+McCaffrey 2002 (CR3); effective size Kish 1965; ratios by the delta method on the log scale.
 """
 
 from __future__ import annotations
@@ -28,10 +27,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from decaylab.clusters import Floats, Ints, check_fraction
-from decaylab.statistics import simultaneous_critical
 
 Estimand = Literal["tokens", "problems"]
 ESTIMAND_NAMES: dict[Estimand, str] = {"tokens": "mean over tokens", "problems": "mean of problem means"}
@@ -144,17 +142,14 @@ def _paired(
     return CellMeans(value, np.where(np.isfinite(value), influence, 0.0), weights, tokens, log_scale)
 
 
-def interval(estimate: CellMeans, *, level: float = 0.95, critical: float | None = None) -> tuple[Floats, Floats]:
+def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Floats]:
     """Low and high, [cells]: Student's t with the effective number of problems less 1, at least 1, degrees of freedom.
 
     NaN with fewer than 2 problems, or where all say the same. On the log scale a value of 0 or less, which has no logarithm,
     is taken as it stands.
-
-    critical: multiplier of a simultaneous band (`band_multiplier`), turned into the level that each cell must hold alone.
     """
     check_fraction("level", level)
-    tail = 1 - level if critical is None else 2 * stdtr(_taking_part(estimate).sum() - 1, -critical)
-    multiplier = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 1 - tail / 2)
+    multiplier = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 0.5 + level / 2)
     reach = np.where(estimate.alike, np.nan, multiplier * estimate.standard_error)
     if not estimate.log_scale:
         return estimate.value - reach, estimate.value + reach
@@ -163,16 +158,3 @@ def interval(estimate: CellMeans, *, level: float = 0.95, critical: float | None
         factor = np.exp(reach / np.where(positive, estimate.value, 1.0))
         low = np.where(positive, estimate.value / factor, estimate.value - reach)
         return low, np.where(positive, estimate.value * factor, estimate.value + reach)
-
-
-def band_multiplier(estimate: CellMeans, *, level: float = 0.95, seed: int = 0) -> float:
-    """Multiplier of the band that holds at all cells at once, over the cells with at least 2 problems; NaN if none."""
-    usable = np.isfinite(estimate.standard_error)
-    if not usable.any():
-        return float("nan")
-    return simultaneous_critical(estimate.influence[_taking_part(estimate)][:, usable], level=level, seed=seed)
-
-
-def _taking_part(estimate: CellMeans) -> NDArray[np.bool_]:
-    """Problems behind any of the cells, [problems]."""
-    return np.asarray((estimate.present | (estimate.influence != 0)).any(axis=1))

@@ -57,6 +57,14 @@ def looks(frame: pd.DataFrame) -> dict[str, Look]:
     return found
 
 
+def robust(what: str) -> str:
+    """The quantity whose rows have an interval in a bin: the winsorised mean over problems."""
+    return f"winsorised_{what}"
+
+
+ROBUST_NOTE = "Lines: winsorised means; dots: plain means."
+
+
 # The position axis
 
 
@@ -188,6 +196,24 @@ def _marker(look: Look, hollow: bool) -> dict[str, Any]:
         "markeredgecolor": look.colour if hollow else "white",
         "markeredgewidth": 0.9 if hollow else 0.4,
     }
+
+
+def draw_plain(axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float = 0.0, scale: float = 1.0) -> None:
+    """The plain means as small dots at the centres of the bins; one beyond the frame is left out."""
+    values = rows.value.to_numpy(dtype=float) * scale
+    places, (low, high) = bin_places(rows)[2], axes.get_ylim()
+    kept = np.isfinite(values) & (places <= axes.get_xlim()[1]) & (values >= low) & (values <= high)
+    aside = axes.transData + ScaledTranslation(shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans)
+    axes.plot(
+        places[kept],
+        values[kept],
+        ".",
+        color=look.colour,
+        markersize=3,
+        transform=aside,
+        clip_on=False,
+        gid=f"{gid}.plain",
+    )
 
 
 def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str, scale: float = 1.0) -> None:
@@ -372,15 +398,17 @@ def draw_signals(
     """Each signal of every student, with what was published behind it. found: how each is drawn, by default `looks`."""
     found = looks(frame) if found is None else found
     for what, panel in axes.items():
-        curves = {name: pick(frame, what, view, name) for name in found}
+        curves = {name: pick(frame, robust(what), view, name) for name in found}
+        plain = {name: pick(frame, what, view, name) for name in found}
         every = pd.concat([*curves.values()])
         position_axis(panel, every)
         behind = published_within(published, what, panel)
-        value_axis(panel, [every, *behind.values()])
+        value_axis(panel, [every, *plain.values(), *behind.values()])
         draw_floor(panel, curves.values(), f"{what}.floor")
         draw_published(panel, behind, what)
         if "base" in curves:
             draw_band(panel, curves["base"], found["base"], f"{what}.base.band")
         for shift, (name, rows) in zip(shifts(panel, every, len(curves)), curves.items(), strict=True):
             draw_bins(panel, rows, found[name], f"{what}.{name}", shift)
+            draw_plain(panel, plain[name], found[name], f"{what}.{name}", shift)
         style.name_y_axis(panel, "nats")

@@ -65,10 +65,11 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     rows = shown(measurements)
     cells = rows[rows.what == "reverse_kl"]
     text = map_sentences(rows, published)
-    methods = "; ".join(sorted({*cells.method} - {""}))
-    levels = " / ".join(f"{level * PERCENT:g} %" for level in sorted(set(cells.level)))
+    robust = rows[rows.what == "winsorised_reverse_kl"]
+    methods = "; ".join(sorted({*robust.method} - {""}))
+    levels = " / ".join(f"{level * PERCENT:g} %" for level in sorted(set(robust.level)))
     text.append(f"{counts(cells, ('problems', 'rollouts'))}, {tokens_told(rows)} tokens.")
-    text.append(f"The intervals, pointwise {levels} ({methods}), resample problems and stand in the table.")
+    text.append(f"The intervals are of the winsorised means, pointwise {levels} ({methods}), and stand in the table.")
     return " ".join([*text, _floor_text(cells)])
 
 
@@ -91,10 +92,19 @@ def maps_of(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[tuple[st
     binned = rows[(rows.what == "reverse_kl") & (rows.category != "")]
     if not len(binned):
         raise ValueError("measurements hold no reverse_kl by category; pass those of category-kl")
+    binned = binned.assign(unsure=_unsure(binned, rows))
     found = [(name, binned[binned.checkpoint == name]) for name in looks(binned)]
     if published is not None:
         found.append((PUBLISHED, published[published.what == "reverse_kl"]))
     return found
+
+
+def _unsure(binned: pd.DataFrame, rows: pd.DataFrame) -> list[bool]:
+    """Of each cell, whether its winsorised mean has no interval, or one wider than itself."""
+    place = ["view", "checkpoint", "category", "position_low"]
+    robust = rows[(rows.what == "winsorised_reverse_kl") & (rows.category != "")].set_index(place)
+    sure = robust.high - robust.low <= robust.value
+    return [not sure.get(key, False) for key in binned[place].itertuples(index=False, name=None)]
 
 
 def map_sentences(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[str]:
@@ -105,7 +115,8 @@ def map_sentences(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[st
     text = [
         f"({lettered}) Mean reverse KL in nats ({estimand}) of the tokens of each category, by position in the response; a "
         "bin does not hold its upper edge. \u2013: no token, or undefined. "
-        "Italics: the interval is wider than the number, or there is none. Hatched: under twice the noise floor."
+        "Italics: the interval of the winsorised mean is wider than that mean, or there is none. Hatched: under twice the "
+        "noise floor."
     ]
     if len(looks(rows)) > 1:
         view = "the base student's rollouts, the same tokens for all" if set(rows["view"]) == {"frozen"} else "rollouts"
@@ -185,9 +196,9 @@ def _write_cell(
     axes: Axes, row: pd.Series, place: tuple[int, int], most: float, *, upright: bool, measured: bool
 ) -> None:
     """The number: white on dark, in italics where its interval is wider than itself, hatched under the noise floor."""
-    value, low, high = row.value, row.low, row.high
+    value = row.value
     dark = math.isfinite(value) and value > 0.55 * most
-    unsure = measured and math.isfinite(value) and not high - low <= value
+    unsure = measured and math.isfinite(value) and row.unsure
     if row.under_floor:
         axes.fill_between([place[0], place[0] + 1], place[1], place[1] + 1, facecolor="none", edgecolor="#999999",
                           hatch="/////", linewidth=0, gid="under-floor")  # fmt: skip
@@ -215,8 +226,8 @@ def _title(name: str, cells: pd.DataFrame) -> str:
 def _note(rows: pd.DataFrame) -> str:
     most = counts(rows[rows.what == "reverse_kl"], ("problems", "rollouts"))
     return (
-        "Italics: the interval is wider than the number, or there is none. Hatched: under twice the noise floor. "
-        f"\u2013: no token. {most} a model."
+        "Italics: the winsorised mean's interval is wider than that mean, or there is none. Hatched: under twice the noise "
+        f"floor. \u2013: no token. {most} a model."
     )
 
 

@@ -29,7 +29,6 @@ from .groups import (
     Series,
     counts,
     draw_panel,
-    intervals,
     new_page,
     published_sentence,
     published_series,
@@ -86,7 +85,10 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     if published is not None:
         text.append(f"(b) {published_sentence(published)} Shares of the KL were not published.")
     text.append(f"{counts(measured, ('problems', 'rollouts'))}.")
-    return " ".join([*text, intervals(measured), floor_text(measured)])
+    text.append(
+        "No intervals: a few problems may hold much of such a mean; the winsorised means in the table have them."
+    )
+    return " ".join([*text, floor_text(measured)])
 
 
 def _panels(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:

@@ -28,7 +28,8 @@ from .curves import PERCENT, Look
 VIEWS = {"fresh": "each on its own rollouts", "frozen": "all on the base student's rollouts"}
 TEXTS = {"fresh": "own rollouts", "frozen": "the base student's rollouts"}
 SIGNALS = {"reverse_kl": "Reverse KL", "student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy"}
-CHANGE, CASCADE, SURVIVORS = "reverse_kl_relative_change", "cascade_ratio", "survivors"
+LEVEL, CHANGE = bins.robust("reverse_kl"), bins.robust("reverse_kl_relative_change")
+CASCADE, SURVIVORS = "cascade_ratio", "survivors"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals may be of any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
 LABEL = 17  # characters a line of those names
@@ -50,8 +51,8 @@ def draw(
     Raises:
         ValueError: the rows hold no reverse KL by position.
     """
-    if not len(_of(measurements, "reverse_kl")):
-        raise ValueError("measurements hold no reverse_kl of condition 'all'; measure position KL first")
+    if not len(_of(measurements, LEVEL)):
+        raise ValueError("measurements hold no winsorised_reverse_kl of condition 'all'; measure position KL first")
     with style.context():
         if not len(_of(measurements, CHANGE)):
             return _alone(measurements, published, width)
@@ -60,7 +61,7 @@ def draw(
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """The figure's caption: what each panel shows, estimand, intervals, counts and noise floor."""
-    levels = _of(measurements, "reverse_kl")
+    levels = _of(measurements, LEVEL)
     level, methods = f"{levels.level.iloc[0] * PERCENT:g} %", sorted({*levels.method} - {""})
     views = [view for view in VIEWS if (levels["view"] == view).any()]
     text = [f"Reverse KL of the student from the teacher by response position ({levels.estimand.iloc[0]}), in nats."]
@@ -77,6 +78,9 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     else:
         text.append("Beside it the entropies of student and teacher at the same positions.")
     text.append(
+        "Dots: plain means over tokens, in which a few problems may weigh so much that no interval of them holds."
+    )
+    text.append(
         f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval goes on beyond the frame."
     )
     text.append(
@@ -85,8 +89,8 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         else f"Shaded: {level} for all bins at once, of the base student."
     )
     text += [f"{view.capitalize()}: {bins.counts_text(measurements, view)}." for view in views]
-    text.append(bins.floor_text(measurements[measurements.what.isin([*SIGNALS, CHANGE, CASCADE])]))
-    survivors = measurements[(measurements.condition == SURVIVORS) & (measurements.what == "reverse_kl")]
+    text.append(bins.floor_text(measurements[measurements.what.isin([*map(bins.robust, SIGNALS), CHANGE, CASCADE])]))
+    survivors = measurements[(measurements.condition == SURVIVORS) & (measurements.what == LEVEL)]
     if len(survivors):
         text.append(f"Dashed: {survivors.estimand.iloc[0]}; intervals stand in the table (survivors).")
     return " ".join([*text, *([PUBLISHED_CAPTION] if published is not None else [])])
@@ -120,7 +124,7 @@ def _looks(frame: pd.DataFrame) -> dict[str, Look]:
 
 
 def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
-    view = str(_of(frame, "reverse_kl")["view"].iloc[0])
+    view = str(_of(frame, LEVEL)["view"].iloc[0])
     known = [*bins.looks(frame).values(), *bins.published_looks(published)]
     head = 0.3 + bins.key_height(known, width)
     figure = style.new_figure(width, head + (2.1 if width == "page" else 0.37 + bins.SIGNAL_STEP * len(SIGNALS)))
@@ -173,7 +177,7 @@ def _column(views: list[str], low: float, head: float) -> tuple[Figure, dict[str
     """All panels below each other."""
     heights = {"a": 1.5, "b": 1.5, "c": 1.3, "d": 1.3, "e": low, "f": low}
     names, gap = ("abcdef" if len(views) > 1 else "ace"), 0.85
-    figure = style.new_figure("column", head + sum(heights[name] + gap for name in names) + 0.1)
+    figure = style.new_figure("column", head + sum(heights[name] + gap for name in names) + 0.2)
     axes, top = {}, figure.get_size_inches()[1] - head
     for name in names:
         axes[name] = style.add_axes(figure, 0.55, top - heights[name], 2.3, top)
@@ -185,11 +189,11 @@ def _levels(
     axes: Axes, frame: pd.DataFrame, view: str, panel: str, published: pd.DataFrame | None
 ) -> list[style.EndLabel]:
     found = _looks(frame)
-    curves = {name: pick(frame, "reverse_kl", view, name) for name in found}
-    everywhere = _of(frame, "reverse_kl")  # both views on one scale
+    curves = {name: pick(frame, LEVEL, view, name) for name in found}
+    everywhere = _of(frame, LEVEL)  # both views on one scale
     bins.position_axis(axes, everywhere, name=style.root(axes).get_size_inches()[0] < bins.WIDE)
     behind = bins.published_within(published, "reverse_kl", axes)
-    bins.value_axis(axes, [everywhere, *behind.values()])
+    bins.value_axis(axes, [everywhere, _of(frame, "reverse_kl"), *behind.values()])
     bins.draw_floor(axes, curves.values(), f"{panel}.floor")
     labels = bins.draw_published(axes, behind, panel)
     closed_gap.draw_gaps(axes, curves, found, panel)
@@ -198,22 +202,22 @@ def _levels(
     style.name_y_axis(axes, "reverse KL (nats)")
     _mark_rollout_length(axes, frame, panel)
     _survivors(axes, frame, view, panel)
-    return labels + _curves(axes, frame, curves, found, panel)
+    return labels + _curves(axes, frame, curves, found, panel, "reverse_kl", view)
 
 
 def _changes(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> list[style.EndLabel]:
     found = {name: look for name, look in _looks(frame).items() if name != "base"}
     curves = {name: pick(frame, CHANGE, view, name) for name in found}
     everywhere = _of(frame, CHANGE)
-    bins.position_axis(axes, _of(frame, "reverse_kl"))
-    bins.value_axis(axes, [everywhere], PERCENT, change=True)
+    bins.position_axis(axes, _of(frame, LEVEL))
+    bins.value_axis(axes, [everywhere, _of(frame, "reverse_kl_relative_change")], PERCENT, change=True)
     bins.draw_floor(axes, curves.values(), f"{panel}.floor", PERCENT, change=True)
     axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
     last = list(found)[-1]
     closed_gap.outline_band(axes, curves[last], found[last], f"{panel}.{last}.band", PERCENT)
     style.name_y_axis(axes, "change (%)")
     _mark_rollout_length(axes, frame, panel)
-    return _curves(axes, frame, curves, found, panel, PERCENT)
+    return _curves(axes, frame, curves, found, panel, "reverse_kl_relative_change", view, PERCENT)
 
 
 def _curves(
@@ -222,6 +226,8 @@ def _curves(
     curves: dict[str, pd.DataFrame],
     found: dict[str, Look],
     panel: str,
+    plain: str,
+    view: str,
     scale: float = 1.0,
 ) -> list[style.EndLabel]:
     labels = []
@@ -229,6 +235,7 @@ def _curves(
         bins.shifts(axes, pd.concat([*curves.values()]), len(curves)), curves.items(), strict=True
     ):
         drawn = bins.draw_bins(axes, rows, found[name], f"{panel}.{name}", shift, scale)
+        bins.draw_plain(axes, pick(frame, plain, view, name), found[name], f"{panel}.{name}", shift, scale)
         text = textwrap.fill(_named(frame, name, found[name]), LABEL)
         labels += [replace(label, text=text) for label in drawn]
     return labels
@@ -244,7 +251,7 @@ def _named(frame: pd.DataFrame, name: str, look: Look) -> str:
 
 def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """Dashed beside each level: the same over the rollouts of a least length alone, where that was measured."""
-    rows = frame[(frame.what == "reverse_kl") & (frame.condition == SURVIVORS) & (frame["view"] == view)]
+    rows = frame[(frame.what == LEVEL) & (frame.condition == SURVIVORS) & (frame["view"] == view)]
     for name, look in _looks(frame).items():
         own = rows[(rows.checkpoint == name) & rows.value.notna()].sort_values("position_low")
         if len(own):
@@ -289,10 +296,10 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
 
 
 def _note(frame: pd.DataFrame) -> str:
-    row = _of(frame, "reverse_kl").iloc[0]
+    row = _of(frame, LEVEL).iloc[0]
     level, (name, counts) = f"{row.level * PERCENT:g} %", next(iter(bins.counts(frame, row["view"]).items()))
     more = "dotted: for all bins at once; areas: what training closed" if len(_of(frame, CHANGE)) else ""
     return (
         f"Bars: {level} intervals, problem-clustered; {more or 'shaded: for all bins at once'}. "
-        f"{row.estimand.capitalize()}; {counts} of {bins.named(name)}."
+        f"{bins.ROBUST_NOTE} {counts} of {bins.named(name)}."
     )

@@ -43,8 +43,8 @@ def draw(
     Raises:
         ValueError: the rows hold no reverse KL by position.
     """
-    if not (measurements.what == "reverse_kl").any():
-        raise ValueError("measurements hold no reverse_kl; measure the signals first")
+    if not (measurements.what == bins.robust("reverse_kl")).any():
+        raise ValueError("measurements hold no winsorised_reverse_kl; measure the signals first")
     found = recoloured(bins.looks(measurements), measurements)
     with style.context():
         known = [*found.values(), *bins.published_looks(published)]
@@ -64,13 +64,14 @@ def draw(
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """The figure's caption: what each panel shows, estimands, intervals, counts, horizon and noise floor."""
-    signals = measurements[measurements.what.isin(SIGNALS)]
+    signals = measurements[measurements.what.isin([*map(bins.robust, SIGNALS)])]
     level = f"{signals.level.iloc[0] * PERCENT:g} %"
     methods = sorted({*measurements.method} - {""})
     text = [
         "Every student on its own rollouts.",
         "(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the teacher by response position "
         f"({signals.estimand.iloc[0]}), in nats.",
+        "Dots: plain means over tokens, in which a few problems may weigh so much that no interval of them holds.",
         "(d, e) Share of the reverse KL that lies before a position; below, N with its interval. Lines join "
         "the bin ends, N is read position by position.",
         *(_cumulative_text(measurements, panel) for panel in CURVES),

@@ -38,7 +38,9 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
         bins.draw_signals(bins.signal_axes(figure, SIGNALS, figure.get_size_inches()[1] - head), rows, VIEW, published)
         bins.key(figure, known)
         bins.note(
-            figure, f"Bars: {_level(rows)} intervals, problem-clustered; {bins.counts(rows, VIEW)['base']}.", published
+            figure,
+            f"Bars: {_level(rows)} intervals, problem-clustered; {bins.counts(rows, VIEW)['base']}. {bins.ROBUST_NOTE}",
+            published,
         )
     return figure
 
@@ -53,20 +55,26 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     methods = "; ".join(dict.fromkeys(rows[rows.method != ""].method))
     text = [
         f"(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the teacher by response position "
-        f"({rows.estimand.iloc[0]}), in nats, of the base student on its own rollouts: {bins.counts(rows, VIEW)['base']}. The "
-        "scales differ.",
+        f"({_robust(rows).estimand.iloc[0]}), in nats, of the base student on its own rollouts: "
+        f"{bins.counts(rows, VIEW)['base']}. The scales differ.",
         f"Bars: pointwise {_level(rows)} intervals ({methods}); an arrowhead: the interval goes on beyond the frame.",
-        bins.floor_text(rows),
+        "Dots: plain means over tokens, in which a few problems may weigh so much that no interval of them holds.",
+        bins.floor_text(_robust(rows)),
         *([PUBLISHED_CAPTION] if published is not None else []),
     ]
     return " ".join(text)
 
 
 def _base(measurements: pd.DataFrame) -> pd.DataFrame:
-    rows = measurements[measurements.what.isin(SIGNALS) & (measurements.checkpoint == "base")]
+    wanted = [*SIGNALS, *map(bins.robust, SIGNALS)]
+    rows = measurements[measurements.what.isin(wanted) & (measurements.checkpoint == "base")]
     if not len(bins.pick(rows, "reverse_kl", VIEW, "base")):
         raise ValueError("measurements hold no reverse_kl of the base student by position; pass those of signals")
     return rows
+
+
+def _robust(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows.what.isin([*map(bins.robust, SIGNALS)])]
 
 
 def _level(rows: pd.DataFrame) -> str:

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from decaylab import paper
-from decaylab.analyses.category_kl import ALIKE, NO_KL, NO_TOKENS, NOT_FINITE, Settings, measure
+from decaylab.analyses.category_kl import ALIKE, NO_KL, Settings, measure
 from decaylab.categories import CategoryRules
 from decaylab.measurements import COLUMNS
 from decaylab.noise_floor import KEY, with_noise_floor
-from decaylab.statistics import ONE_PROBLEM
+from decaylab.skewed_cells import NO_TOKENS, NOT_FINITE, RARE_PROBLEMS
 from decaylab.token_table import Scored, TokenTable
 
 END = 9
@@ -92,7 +92,7 @@ def test_by_hand() -> None:
     }
     assert whole["value"].dropna().to_dict() == values
     assert (whole["position_low"] == 0).all() and np.isinf(whole["position_high"]).all()
-    assert whole.loc["planning", ["problems", "rollouts", "tokens", "note"]].tolist() == [1, 2, 2, ONE_PROBLEM]
+    assert whole.loc["planning", ["problems", "rollouts", "tokens", "note"]].tolist() == [1, 2, 2, RARE_PROBLEMS]
     assert whole.loc["math_operator", ["problems", "rollouts", "tokens", "note"]].tolist() == [0, 0, 0, NO_TOKENS]
     share = rows(frame, "kl_share", "category")["value"]
     assert share["math_latex"] == 7 / 16 and share["math_number"] == 0.5 / 16 and share["math_operator"] == 0
@@ -125,7 +125,7 @@ def test_means_and_shares_agree_with_slow_loops(seed: int) -> None:
     rollouts = random_rollouts(seed)
     tokens, frame = flat(rollouts), measured(rollouts)
     total = sum(kl for *_, kl in tokens)
-    for row in frame.itertuples():
+    for row in frame[~frame["what"].str.contains("winsorised|largest")].itertuples():
         own = [one for one in tokens if row.position_low <= one[2] < row.position_high]
         if row.what.startswith("token_") and row.token:
             shown = {"": "(part of a character)", "\n": "↵"}
@@ -170,7 +170,8 @@ def test_errors_resample_the_problem() -> None:
     for what, statistic in (("kl_share", share), ("mean_reverse_kl", mean), ("token_share", tokens_share)):
         row = rows(frame, what, "category").loc["structural"]
         assert row["standard_error"] == pytest.approx(jackknife(tokens, statistic), rel=1e-6)
-        assert 0 < row["low"] < row["value"] < row["high"]
+        if what != "mean_reverse_kl":
+            assert 0 < row["low"] < row["value"] < row["high"]
         clustered_by_rollout = jackknife([(0, one[0], *one[2:]) for one in tokens], statistic)
         assert row["standard_error"] != pytest.approx(clustered_by_rollout, rel=0.02)
 
@@ -300,7 +301,8 @@ def test_a_listed_token_has_the_category_of_its_places_in_the_text() -> None:
     mixed = rows(
         measured([(0, product), (1, product), (2, [("*", 1.0), (" a", 1.0)])]), "token_mean_reverse_kl", "token"
     )
-    assert tuple(mixed.loc["*", ["category", "note"]]) == ("math_operator", "structural in 1 of 3 places")
+    note = f"{RARE_PROBLEMS}; structural in 1 of 3 places"
+    assert tuple(mixed.loc["*", ["category", "note"]]) == ("math_operator", note)
 
 
 def test_a_token_whose_places_among_the_rescored_are_of_another_category_has_its_noise_floor() -> None:

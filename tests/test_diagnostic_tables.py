@@ -18,6 +18,7 @@ from rich.console import Console
 from decaylab import diagnostic_cells, diagnostic_tables, tables
 from decaylab.diagnose import DiagnosticResult
 from decaylab.measurements import Measurement, to_frame
+from decaylab.skewed_cells import RARE_PROBLEMS
 
 NAMES = ("base", "ckpt-20", "ckpt-60")
 SPANS = ((0.0, 5.0), (5.0, 6.0), (6.0, math.inf))
@@ -70,6 +71,13 @@ class Rows:
         return to_frame(self.made)
 
 
+def plain(rows: Rows, condition: str, unit: str, view: str, name: str, **at: Any) -> None:
+    """The plain mean of a bin, without an interval, and the share of its largest problem."""
+    none = {"low": math.nan, "high": math.nan}
+    rows.add("reverse_kl", condition, unit, view, name, **none, note=RARE_PROBLEMS, **at)
+    rows.add("reverse_kl_largest_problem", condition, "fraction", view, name, value=0.125, **none, **at)
+
+
 def position_kl(names: Sequence[str], *conditions: str) -> pd.DataFrame:
     rows = Rows()
     for name in names:
@@ -77,14 +85,15 @@ def position_kl(names: Sequence[str], *conditions: str) -> pd.DataFrame:
             for condition in ("all", *conditions):
                 at = (condition, "nats", view, name)
                 for low, high in SPANS:
-                    rows.add("reverse_kl", *at, position_low=low, position_high=high)
+                    rows.add("winsorised_reverse_kl", *at, position_low=low, position_high=high)
+                    plain(rows, *at, position_low=low, position_high=high)
                 for quantity in diagnostic_tables.QUANTITIES:
                     rows.add(f"mean_{quantity}", *at, **WHOLE)
                 if name == "base":
                     continue
                 for low, high in SPANS:
                     span = {"position_low": low, "position_high": high}
-                    rows.add("reverse_kl_relative_change", condition, "fraction", view, name, **span)
+                    rows.add("winsorised_reverse_kl_relative_change", condition, "fraction", view, name, **span)
                 rows.add("cascade_ratio", condition, "ratio", view, name, position_low=20.0, position_high=math.inf)
     return rows.frame
 
@@ -97,12 +106,14 @@ def category_kl(names: Sequence[str], tokens: Sequence[str] = ("\u2423To", "="))
                 for low, high in SPANS:
                     span = {"position_low": low, "position_high": high}
                     rows.add("reverse_kl", "all", "nats", view, name, category=kind, **span)
-                rows.add("mean_reverse_kl", "all", "nats", view, name, category=kind, **WHOLE)
+                for what in ("mean_reverse_kl", "winsorised_mean_reverse_kl"):
+                    rows.add(what, "all", "nats", view, name, category=kind, **WHOLE)
                 for what in ("kl_share", "token_share"):
                     rows.add(what, "all", "fraction", view, name, category=kind, **WHOLE)
             for token in tokens:
                 at = {"category": "rest", "token": token, **WHOLE}
-                rows.add("token_mean_reverse_kl", "all", "nats", view, name, **at)
+                for what in ("token_mean_reverse_kl", "winsorised_token_mean_reverse_kl"):
+                    rows.add(what, "all", "nats", view, name, **at)
                 rows.add("token_kl_share", "all", "fraction", view, name, **at)
     return rows.frame
 
@@ -127,9 +138,10 @@ def signals(names: Sequence[str]) -> pd.DataFrame:
         for low, high in SPANS:
             span = {"position_low": low, "position_high": high}
             for what in ("student_entropy", "teacher_entropy", "reverse_kl"):
-                rows.add(what, "all", "nats", "fresh", name, **span)
+                rows.add(f"winsorised_{what}", "all", "nats", "fresh", name, **span)
+            plain(rows, "all", "nats", "fresh", name, **span)
             for what in diagnostic_tables.OVERLAPS:
-                rows.add(what, "all", "fraction", "fresh", name, **span)
+                rows.add(f"winsorised_{what}", "all", "fraction", "fresh", name, **span)
         for curve, horizon in (("survivors", 89.0), ("mass", 94.0)):
             rows.add("cumulative_kl_position", curve, "tokens", "fresh", name, **WHOLE)
             rows.add("cumulative_kl_horizon", curve, "tokens", "fresh", name, value=horizon, **WHOLE)
@@ -281,12 +293,14 @@ def test_position_kl_prints_each_bin_with_its_change_in_both_views(page: Any) ->
     at = {"checkpoint": "ckpt-20", "condition": "all", "position_low": 5.0}
     lines = lines_of(rows, "5")
     kl, fresh, frozen = (numbers([line[column] for line in lines]) for column in (1, 3, 4))
-    assert kl == pytest.approx(three(value(frame, what="reverse_kl", view="fresh", **at)), rel=6e-3)
+    assert kl == pytest.approx(three(value(frame, what="winsorised_reverse_kl", view="fresh", **at)), rel=6e-3)
     for shown, view in ((fresh, "fresh"), (frozen, "frozen")):
-        change = value(frame, what="reverse_kl_relative_change", view=view, **at)
+        change = value(frame, what="winsorised_reverse_kl_relative_change", view=view, **at)
         assert shown == pytest.approx(three(change, 100), abs=0.051)
     assert fresh != pytest.approx(frozen, abs=0.051)
-    assert (lines[0][2], lines[0][5], lines[0][6]) == ("2e-07", "900", "30")
+    mean = value(frame, what="reverse_kl", view="fresh", **at)
+    assert numbers([lines[0][5]]) == pytest.approx([mean.value], rel=6e-3)
+    assert (lines[0][2], *lines[0][6:9]) == ("2e-07", "12.5", "900", "30")
 
 
 def test_means_and_the_cascade_ratio_stand_in_both_views_with_their_floors(page: Any) -> None:
@@ -305,7 +319,7 @@ def test_survivors_have_a_curve_of_their_own(page: Any) -> None:
     frame = position_kl(("base",), "survivors")
     assert "at least" not in page("position-kl", frame)
     rows = section(table(page("position-kl", frame, survivors=60), "The same over the rollouts of at least 60"), "base")
-    one = value(frame, what="reverse_kl", condition="survivors", view="fresh", position_low=0.0)
+    one = value(frame, what="winsorised_reverse_kl", condition="survivors", view="fresh", position_low=0.0)
     assert numbers([rows[0][1]]) == pytest.approx(three(one), rel=6e-3)
 
 
@@ -466,17 +480,23 @@ def test_evaluate_prints_the_two_checkpoint_rules_side_by_side(page: Any) -> Non
 def test_what_is_undefined_is_shown_as_such_with_its_reason(page: Any) -> None:
     rows = [Measurement(**one) for one in position_kl(("base",)).to_dict("records")]
     empty = {"value": math.nan, "low": math.nan, "high": math.nan, "noise_floor": math.nan, "tokens": 0, "problems": 0}
-    rows[2] = dataclasses.replace(rows[2], **empty, note="no tokens")
+    bins = [i for i, row in enumerate(rows) if row.position_low == 6 and "reverse_kl" in row.what]
+    for i in bins[:3]:
+        rows[i] = dataclasses.replace(rows[i], **empty, note="no tokens")
     text = page("position-kl", to_frame(rows))
-    assert section(table(text, "Reverse KL of the student"), "base")[-1] == ["6+", "n/a", "n/a", "0", "0"]
-    assert "- n/a: no tokens (reverse_kl of base)" in text
+    assert section(table(text, "Reverse KL of the student"), "base")[-1] == ["6+", *["n/a"] * 4, "0", "0"]
+    assert "- n/a: no tokens (3 numbers of base)" in text
     assert "nan" not in text
 
 
 def test_numbers_under_twice_their_floor_are_marked_and_the_mark_explained(page: Any) -> None:
     frame = position_kl(NAMES)
     assert diagnostic_tables.MARK not in page("position-kl", frame)
-    weak = (frame["what"] == "reverse_kl_relative_change") & (frame["view"] == "frozen") & (frame["position_low"] == 5)
+    weak = (
+        (frame["what"] == "winsorised_reverse_kl_relative_change")
+        & (frame["view"] == "frozen")
+        & (frame["position_low"] == 5)
+    )
     frame.loc[weak & (frame["checkpoint"] == "ckpt-60"), "under_floor"] = True
     text = page("position-kl", frame)
     marked = [line for line in text.splitlines() if re.search(rf"\d{diagnostic_tables.MARK}", line)]

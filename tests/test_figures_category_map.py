@@ -78,7 +78,7 @@ def test_caption_holds_counts_estimand_level_and_floor(tmp_path: Path) -> None:
         "720 tokens",
         "mean over tokens",
         "90 %",
-        "jackknife",
+        "winsorised means",
         "(a to b)",
         "not measured",
     ):

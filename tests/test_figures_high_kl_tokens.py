@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from test_figures import artist, texts
-from test_figures_behaviour import apart_on_the_page, bars
+from test_figures_behaviour import apart_on_the_page
 from test_figures_category import stored_frame
 
 from decaylab import paper
@@ -35,7 +35,7 @@ def test_bars_hold_the_means_of_the_tokens_from_the_highest_down(width: style.Wi
     expected = of(frame, "token_mean_reverse_kl").sort_values("value", ascending=False)
     assert 10 < len(expected) <= high_kl_tokens.MOST
     np.testing.assert_allclose(artist(figure, "a.base").get_xdata(), expected.value)  # type: ignore[union-attr]
-    np.testing.assert_allclose(bars(figure, "a.base"), expected[["low", "high"]])
+    assert artist(figure, "a.base.bars") is None, "a plain mean has no interval"
     late = of(frame, "token_mean_reverse_kl", "late").value.reindex(expected.index)
     np.testing.assert_allclose(artist(figure, "a.late").get_xdata(), late)  # type: ignore[union-attr]
     names = [one.get_text() for one in artist(figure, "a.base").axes.get_yticklabels()]  # type: ignore[union-attr]
@@ -86,7 +86,14 @@ def test_the_panel_is_that_of_the_figure_of_categories(tmp_path: Path) -> None:
 
 def test_caption_holds_counts_level_and_method(tmp_path: Path) -> None:
     text = high_kl_tokens.caption(stored_frame(tmp_path, "late").assign(level=0.9))
-    for part in ("12 problems", "24 rollouts", "90 %", "jackknife", "those of the base student", "not measured"):
+    for part in (
+        "12 problems",
+        "24 rollouts",
+        "No intervals",
+        "winsorised",
+        "those of the base student",
+        "not measured",
+    ):
         assert part in text, part
 
 

@@ -24,16 +24,18 @@ from decaylab.token_table import Scored, TokenTable
 EDGES = (0, 5, 10, 20, 40, 60)
 CENTRES = {0: 2.5, 5: 7.5, 10: 15, 20: 30, 40: 50, 60: 70}  # the open bin from 60 on is drawn as wide as the one before
 NAMES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy")
-PANELS = {"a": ("reverse_kl", "fresh"), "b": ("reverse_kl", "frozen")}
+LEVEL, CHANGE = "winsorised_reverse_kl", "winsorised_reverse_kl_relative_change"
+PANELS = {"a": (LEVEL, "fresh"), "b": (LEVEL, "frozen")}
+PROBLEMS = 100  # a band needs as many
 CHANGES = {"c": "fresh", "d": "frozen"}
 FEW = ["base", "ckpt-20", "ckpt-60"]
 
 
 def tokens(seed: int, size: float = 1.0, longest: int = 80) -> TokenTable:
     rng = np.random.default_rng(seed)
-    lengths = np.tile([longest, 15, longest // 2], 10)
+    lengths = np.tile([longest, 15, longest // 2], PROBLEMS)
     columns = {name: size * rng.exponential(size=lengths.sum()) for name in NAMES}
-    return TokenTable(lengths, np.repeat(np.arange(10), 3), 10, columns)
+    return TokenTable(lengths, np.repeat(np.arange(PROBLEMS), 3), PROBLEMS, columns)
 
 
 def frame_of(checkpoints: list[str], edges: tuple[int, ...] = EDGES, longest: int = 80) -> Any:
@@ -86,16 +88,20 @@ def test_levels_stand_at_the_centres_of_their_bins_with_their_bars(stored: pd.Da
             np.testing.assert_allclose(line[:, 1], curve.value)
             bars = [segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()]
             np.testing.assert_allclose(bars, curve[["low", "high"]])
+            dots = artist(figure, f"{panel}.{name}.plain").get_xydata()
+            np.testing.assert_allclose(dots[:, 1], rows(stored, "reverse_kl", view, name).value)
 
 
 def test_changes_are_per_cent_of_what_was_there_before(stored: pd.DataFrame) -> None:
     figure = position_kl.draw(stored)
     for panel, view in CHANGES.items():
         for name in FEW[1:]:
-            new, old = (rows(stored, "reverse_kl", view, one).value.to_numpy() for one in (name, "base"))
+            curve = rows(stored, CHANGE, view, name)
             line = artist(figure, f"{panel}.{name}").get_xydata()
-            np.testing.assert_allclose(line[:, 1], 100 * (new / old - 1))
-            curve = rows(stored, "reverse_kl_relative_change", view, name)
+            np.testing.assert_allclose(line[:, 1], 100 * curve.value)
+            new, old = (rows(stored, "reverse_kl", view, one).value.to_numpy() for one in (name, "base"))
+            plain = artist(figure, f"{panel}.{name}.plain").get_xydata()
+            np.testing.assert_allclose(plain[:, 1], 100 * (new / old - 1))
             bars = [segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()]
             np.testing.assert_allclose(bars, curve[["low", "high"]] * 100)
         assert f"{panel}.base" not in gids(figure), "the base student has not changed against itself"
@@ -104,9 +110,9 @@ def test_changes_are_per_cent_of_what_was_there_before(stored: pd.DataFrame) -> 
 def test_outlines_are_the_band_over_all_bins_of_the_base_student_and_the_last(stored: pd.DataFrame) -> None:
     figure = position_kl.draw(stored)
     for panel, what, view, name, scale in (
-        ("a", "reverse_kl", "fresh", "base", 1),
-        ("a", "reverse_kl", "fresh", "ckpt-60", 1),
-        ("d", "reverse_kl_relative_change", "frozen", "ckpt-60", 100),
+        ("a", LEVEL, "fresh", "base", 1),
+        ("a", LEVEL, "fresh", "ckpt-60", 1),
+        ("d", CHANGE, "frozen", "ckpt-60", 100),
     ):
         curve = rows(stored, what, view, name)
         for end in ("low", "high"):
@@ -146,8 +152,8 @@ def test_what_training_closed_is_shaded_between_the_curves_before_and_after(stor
 
 def test_a_bin_in_which_the_kl_rose_is_no_closed_gap(stored: pd.DataFrame) -> None:
     risen = stored.copy()
-    chosen = (risen.what == "reverse_kl") & (risen["view"] == "frozen") & (risen.checkpoint == "ckpt-20")
-    base = rows(risen, "reverse_kl", "frozen", "base").value
+    chosen = (risen.what == LEVEL) & (risen["view"] == "frozen") & (risen.checkpoint == "ckpt-20")
+    base = rows(risen, LEVEL, "frozen", "base").value
     risen.loc[chosen, "value"] = [base.iloc[0] / 2, base.iloc[1] / 2, base.iloc[2] * 2, *(base.iloc[3:] / 2)]
     found = corners(position_kl.draw(risen), "b.ckpt-20.gap")
     assert set(found) == set(CENTRES.values()) - {15}
@@ -162,7 +168,7 @@ def test_of_many_students_only_the_gap_of_the_last_is_shaded() -> None:
 
 def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> None:
     changed = stored.copy()
-    changed.loc[(changed.what == "reverse_kl") & (changed.position_low == 5), "noise_floor"] = 0.02
+    changed.loc[(changed.what == LEVEL) & (changed.position_low == 5), "noise_floor"] = 0.02
     figure = position_kl.draw(changed)
     level = artist(figure, "a.floor").get_paths()[0].vertices
     assert level[:, 1].min() == 0 and level[:, 1].max() == 0.04
@@ -177,7 +183,7 @@ def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> Non
 def test_values_under_twice_the_floor_are_counted_in_the_caption(stored: pd.DataFrame) -> None:
     flagged = stored.assign(under_floor=False)
     assert "no value lies under it" in position_kl.caption(flagged)
-    flagged.loc[flagged[(flagged.what == "reverse_kl")].index[:2], "under_floor"] = True
+    flagged.loc[flagged[(flagged.what == LEVEL)].index[:2], "under_floor"] = True
     assert " 2 of " in position_kl.caption(flagged)
 
 
@@ -247,7 +253,9 @@ def test_the_base_student_alone_stands_beside_both_entropies() -> None:
     figure = position_kl.draw(frame)
     for what in ("reverse_kl", "student_entropy", "teacher_entropy"):
         line = artist(figure, f"{what}.base")
-        np.testing.assert_allclose(line.get_ydata(), rows(frame, what, "fresh", "base").value)
+        np.testing.assert_allclose(line.get_ydata(), rows(frame, f"winsorised_{what}", "fresh", "base").value)
+        dots = artist(figure, f"{what}.base.plain")
+        np.testing.assert_allclose(dots.get_ydata(), rows(frame, what, "fresh", "base").value)
         assert to_hex(line.get_color()).upper() == style.STUDENT
     assert len(figure.axes) == 3 and "cascade" not in position_kl.caption(frame).lower()
 
@@ -285,10 +293,10 @@ def test_published_numbers_are_drawn_only_when_given_and_cannot_be_taken_for_mea
 
 def test_an_interval_that_runs_away_ends_at_the_frame_with_an_arrowhead(stored: pd.DataFrame) -> None:
     wide = stored.copy()
-    wide.loc[(wide.what == "reverse_kl") & (wide.position_low == 10) & (wide.checkpoint == "base"), "high"] = 1e6
+    wide.loc[(wide.what == LEVEL) & (wide.position_low == 10) & (wide.checkpoint == "base"), "high"] = 1e6
     figure = position_kl.draw(wide)
     top = figure.axes[0].get_ylim()[1]
-    assert top < 3 * wide[wide.what == "reverse_kl"].value.max()
+    assert top < 3 * wide[wide.what == LEVEL].value.max()
     assert artist(figure, "a.base.cut").get_xydata().tolist() == [[15, top]]
     assert not {gid for gid in gids(position_kl.draw(stored)) if gid.endswith(".cut")}
 
@@ -336,13 +344,13 @@ def test_narrow_bins_are_told_apart_by_a_square_root_axis_that_says_so(stored: p
 
 def test_captions_hold_estimand_level_counts_and_views(stored: pd.DataFrame) -> None:
     text = position_kl.caption(stored.assign(level=0.9))
-    counted = 10 * (80 + 15 + 40)
+    counted = PROBLEMS * (80 + 15 + 40)
     for part in (
-        "mean over tokens",
+        "winsorised mean of problem means",
         "90 %",
-        f"base 10 problems, 30 rollouts, {counted:,} tokens",
+        f"base {PROBLEMS} problems, {3 * PROBLEMS} rollouts, {counted:,} tokens",
         "Frozen:",
-        "jackknife",
+        "percentile bootstrap",
     ):
         assert part in text, part
 
@@ -374,10 +382,10 @@ def test_survivors_are_dashed_beside_their_level_and_explained_in_the_caption() 
     entries = [Scored("base", "fresh", tokens(0))]
     frame = measure(entries, Settings(EDGES, 20, survivors=30))
     drawn = artist(position_kl.draw(frame), "reverse_kl.base.survivors")
-    wanted = frame[(frame.what == "reverse_kl") & (frame.condition == "survivors")].value.dropna()
+    wanted = frame[(frame.what == LEVEL) & (frame.condition == "survivors")].value.dropna()
     np.testing.assert_allclose(drawn.get_ydata(), wanted)
     assert drawn.get_linestyle() == "--"
-    assert "Dashed: mean over tokens, of rollouts of at least 30 tokens" in position_kl.caption(frame)
+    assert "on either side), of rollouts of at least 30 tokens" in position_kl.caption(frame)
     assert "Dashed" not in position_kl.caption(measure(entries, Settings(EDGES, 20)))
 
 
@@ -387,5 +395,5 @@ def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Pat
 
 
 def test_a_table_without_reverse_kl_is_refused(stored: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match="no reverse_kl"):
-        position_kl.draw(stored[stored.what != "reverse_kl"])
+    with pytest.raises(ValueError, match="no winsorised_reverse_kl"):
+        position_kl.draw(stored[stored.what != LEVEL])

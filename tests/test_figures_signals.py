@@ -23,6 +23,7 @@ from decaylab.token_table import Scored, TokenTable
 
 EDGES = (0, 5, 10, 20, 40)
 CENTRES = (2.5, 7.5, 15, 30, 50)
+PROBLEMS = 45  # an interval needs 40
 FEW = ("base", "ckpt-20", "ckpt-60")
 SIGNALS = ("student_entropy", "teacher_entropy", "reverse_kl")
 
@@ -32,11 +33,11 @@ def frame_of(checkpoints: tuple[str, ...], edges: tuple[int, ...] = EDGES) -> An
     scored = []
     for i, name in enumerate(checkpoints):
         rng = np.random.default_rng(i)
-        lengths = np.array([60, 8, 30] + 9 * [50, 8, 30])  # ten reach 50, one 60
+        lengths = np.array([60, 8, 30] + (PROBLEMS - 1) * [50, 8, 30])  # all problems reach 50, one 60
         columns = {what: 0.8**i * rng.exponential(size=lengths.sum()) for what in SIGNALS}
         columns |= {what: rng.random(lengths.sum()) for what in ("student_overlap_mass", "teacher_overlap_mass")}
         columns["top16_overlap"] = rng.integers(0, 17, lengths.sum())
-        scored.append(Scored(name, "fresh", TokenTable(lengths, np.repeat(np.arange(10), 3), 10, columns)))
+        scored.append(Scored(name, "fresh", TokenTable(lengths, np.repeat(np.arange(PROBLEMS), 3), PROBLEMS, columns)))
     return measure(scored, Settings(edges, budget=10, run="synthetic")).assign(noise_floor=0.01)
 
 
@@ -71,7 +72,7 @@ def texts(figure: Figure) -> list[str]:
 def test_signals_stand_at_the_centres_of_their_bins_with_their_bars(stored: pd.DataFrame, width: style.Width) -> None:
     figure = signals.draw(stored, width=width)
     for what, name in itertools.product(SIGNALS, FEW):
-        curve = rows(stored, what, "all", name)
+        curve = rows(stored, f"winsorised_{what}", "all", name)
         np.testing.assert_allclose(artist(figure, f"{what}.{name}").get_xydata(), np.array([CENTRES, curve.value]).T)
         bars = [segment[:, 1] for segment in artist(figure, f"{what}.{name}.bars").get_segments()]
         np.testing.assert_allclose(bars, curve[["low", "high"]])
@@ -192,10 +193,11 @@ def test_a_single_bin_has_no_shares_but_still_n() -> None:
 
 def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.DataFrame) -> None:
     text = signals.caption(stored.assign(level=0.9))
-    counted = 10 * (50 + 8 + 30) + 10
+    counted = PROBLEMS * (50 + 8 + 30) + 10
     parts = (
-        "mean over tokens", "90 %", f"base 10 problems, 30 rollouts, {counted:,} tokens", "selectors of 10 tokens",
-        "45 % is reached", "percentile bootstrap", "base 10 rollouts of at most 10 tokens left out", "1.0e-02 nats",
+        "winsorised mean of problem means", "90 %", "selectors of 10 tokens", "45 % is reached", "percentile bootstrap",
+        f"base {PROBLEMS} problems, {3 * PROBLEMS} rollouts, {counted:,} tokens", "1.0e-02 nats",
+        f"base {PROBLEMS} rollouts of at most 10 tokens left out",
     )  # fmt: skip
     for part in parts:
         assert part in text, part
@@ -225,5 +227,5 @@ def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Pat
 
 
 def test_a_table_without_reverse_kl_is_refused(stored: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match="no reverse_kl"):
-        signals.draw(stored[stored.what != "reverse_kl"])
+    with pytest.raises(ValueError, match="no winsorised_reverse_kl"):
+        signals.draw(stored[stored.what != "winsorised_reverse_kl"])

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.colors import to_hex
 from test_figures import artist, texts
 from test_figures_behaviour import apart_on_the_page
-from test_figures_signals import CENTRES, FEW, SIGNALS, frame_of, gids, rows
+from test_figures_signals import CENTRES, FEW, PROBLEMS, SIGNALS, frame_of, gids, rows
 
 from decaylab import measurements as table
 from decaylab import paper
@@ -34,7 +34,7 @@ def test_each_signal_of_the_base_student_stands_in_a_panel_of_its_own_over_the_s
     figure = three_signals.draw(stored, width=width)
     panels = []
     for what, title in zip(SIGNALS, ("a  Student entropy", "b  Teacher entropy", "c  Reverse KL"), strict=True):
-        curve = rows(stored, what, "all", "base")
+        curve = rows(stored, f"winsorised_{what}", "all", "base")
         line: Any = artist(figure, f"{what}.base")
         bars: Any = artist(figure, f"{what}.base.bars")
         np.testing.assert_allclose(line.get_xydata(), np.array([CENTRES, curve.value]).T)
@@ -68,10 +68,18 @@ def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(stor
 
 def test_caption_and_note_hold_counts_level_estimand_and_floor(stored: pd.DataFrame) -> None:
     frame = stored.assign(level=0.9)
-    counted = f"10 problems, 30 rollouts, {10 * (50 + 8 + 30) + 10} tokens"
-    for part in ("mean over tokens", "pointwise 90 % intervals", "jackknife over problems", counted, "1.0e-02 nats"):
+    counted = f"{PROBLEMS} problems, {3 * PROBLEMS} rollouts, {PROBLEMS * (50 + 8 + 30) + 10:,} tokens"
+    for part in (
+        "winsorised mean of problem means",
+        "pointwise 90 % intervals",
+        "percentile bootstrap over problems",
+        counted,
+        "1.0e-02 nats",
+    ):
         assert part in three_signals.caption(frame), part
-    assert f"Bars: 90 % intervals, problem-clustered; {counted}." in texts(three_signals.draw(frame)).replace("\n", " ")
+    assert f"Bars: 90 % intervals, problem-clustered; {counted}. Lines: winsorised" in texts(
+        three_signals.draw(frame)
+    ).replace("\n", " ")
 
 
 def test_what_is_undefined_is_not_drawn(stored: pd.DataFrame) -> None:

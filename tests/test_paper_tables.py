@@ -369,7 +369,7 @@ def test_position_kl_has_own_and_frozen_rollouts_and_the_cascade() -> None:
     at = {"checkpoint": "full-seed-0", "condition": "all", "position_low": 20.0, "position_high": 30.0}
     same(row, "reverse_kl_fresh_nats", pick(frame, what="reverse_kl", view="fresh", **at), 1.0)
     same(row, "reverse_kl_frozen_nats", pick(frame, what="reverse_kl", view="frozen", **at), 1.0)
-    same(row, "change_frozen_percent", pick(frame, what="reverse_kl_relative_change", view="frozen", **at))
+    same(row, "change_frozen_percent", pick(frame, what="winsorised_reverse_kl_relative_change", view="frozen", **at))
     cascade = row_of(table, model="full-seed-0", position="20+")
     same(cascade, "cascade_ratio_fresh", pick(frame, what="cascade_ratio", view="fresh", checkpoint="full-seed-0"), 1.0)
     assert row_of(table, model="esr-100", position="400-499").reverse_kl_fresh_nats == 0.28
@@ -445,7 +445,7 @@ def test_counts_that_never_change_stand_in_the_caption_alone() -> None:
 def test_a_number_under_its_noise_floor_is_marked() -> None:
     frame = measured("position-kl").assign(under_floor=True)
     table = build("position-kl", frame)
-    assert "\u2020 [" in table.text["KL, rollouts its own (nats)"][0]
+    assert "\u2020 [" in table.text["winsorised KL, rollouts its own (nats)"][0]
     assert any("twice its noise floor" in note for note in table.footnotes)
 
 

@@ -39,6 +39,7 @@ from decaylab.token_table import check_edges
 from decaylab.trainer.records import Table
 from decaylab.transformers_engine import TransformersEngine
 from decaylab.vocabularies import share_vocabulary
+from decaylab.winsorised import LEAST_PROBLEMS, interval, winsorised
 
 ALL = "all"
 NO_TOKENS = "no tokens"
@@ -89,8 +90,9 @@ class DecayCallback(TrainerCallback):
     at temperature 1, over the ids that they share, in the precision of their weights (mixed precision is switched off).
 
     The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low, position_high (not in
-    it; infinity where it is open), reverse_kl, low, high, tokens, rollouts, problems, probe, note. low and high are a 95 %
-    interval that resamples problems; rollouts behind the same prompt are of one problem. probe: a hash of rollouts and bins.
+    it; infinity where it is open), reverse_kl, low, high, winsorised_reverse_kl, winsorised_low, winsorised_high, tokens,
+    rollouts, problems, probe, note. Intervals are of 95 % and resample problems; rollouts behind the same prompt are of one
+    problem. Of a bin only the winsorised mean has one, see `decaylab.winsorised`. probe: a hash of rollouts and bins.
 
     Under several processes the main one scores and logs while the others wait at their next exchange of gradients.
 
@@ -218,8 +220,9 @@ class DecayCallback(TrainerCallback):
             token_means.sums_by_problem(own, problems, cells, *size) for own in (values, None)
         )  # cell 0 is empty so far: it is the place of all of them together
         sums[:, 0], counts[:, 0] = sums.sum(axis=1), counts.sum(axis=1)
-        found = token_means.means(sums, counts)
-        low, high = token_means.interval(found)
+        found, robust = token_means.means(sums, counts), winsorised((sums, counts))
+        low, high = (np.where(np.arange(size[1]) == 0, end, np.nan) for end in token_means.interval(found))
+        robust_low, robust_high = interval(robust)
         ends = [(0, np.inf), *pairwise((*self.bins, np.inf))]
         return [
             {
@@ -229,6 +232,9 @@ class DecayCallback(TrainerCallback):
                 "reverse_kl": float(found.value[cell]),
                 "low": float(low[cell]),
                 "high": float(high[cell]),
+                "winsorised_reverse_kl": float(robust.value[cell]),
+                "winsorised_low": float(robust_low[cell]),
+                "winsorised_high": float(robust_high[cell]),
                 "tokens": int(found.tokens[cell]),
                 "rollouts": sum(length > start for length in lengths),
                 "problems": int(found.problems[cell]),
@@ -260,6 +266,8 @@ def _label(start: float, end: float) -> str:
 def _note(found: token_means.CellMeans, cell: int) -> str:
     if not found.tokens[cell]:
         return NO_TOKENS
+    if cell > 0 and found.problems[cell] < LEAST_PROBLEMS:
+        return f"{found.problems[cell]} problems: an interval needs {LEAST_PROBLEMS}"
     if found.problems[cell] < 2:
         return ONE_PROBLEM
     return ALIKE if found.alike[cell] else ""

@@ -1,0 +1,163 @@
+"""Winsorised means against scipy's, bootstraps against resampling by hand, and how often the intervals hold."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats.mstats import winsorize
+
+from decaylab import winsorised as ws
+
+Floats = NDArray[np.float64]
+
+
+def reference(values: Floats) -> float:
+    """A tenth on either side pulled in, by scipy; NaN does not take part."""
+    return float(np.mean(winsorize(values[~np.isnan(values)], limits=(0.1, 0.1))))
+
+
+def of(means: Floats) -> ws.SumsAndCounts:
+    """Sums and counts, of 3 tokens a problem, with these means [problems, cells]; NaN is a problem without tokens."""
+    counts = np.where(np.isnan(means), 0.0, 3.0)
+    return np.where(np.isnan(means), 0.0, means) * 3, counts
+
+
+def skewed(problems: int, cells: int = 3, seed: int = 0) -> Floats:
+    means = np.random.default_rng(seed).lognormal(0, 1, (problems, cells))
+    means[::4, 1] = math.nan
+    return means
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def test_a_tenth_is_pulled_in_on_either_side_by_hand() -> None:
+    """1 to 10: 10 counts as 9 and 1 as 2: (2 + 2 + 3 + ... + 9 + 9) / 10 = 5.5; with 100 for the 10 it is the same."""
+    values = np.arange(1.0, 11)[:, None]
+    assert ws.winsorised(of(values)).value[0] == 5.5
+    assert ws.winsorised(of(np.where(values == 10, 100.0, values))).value[0] == 5.5
+
+
+@pytest.mark.parametrize("problems", [1, 5, 9, 10, 11, 19, 20, 47, 100])
+def test_the_value_is_scipys(problems: int) -> None:
+    means = skewed(problems)
+    found = ws.winsorised(of(means))
+    for cell in range(3):
+        if problems > 1 or cell != 1:
+            assert found.value[cell] == pytest.approx(reference(means[:, cell]))
+    assert found.problems.tolist() == (~np.isnan(means)).sum(axis=0).tolist()
+    assert found.tokens.tolist() == (3 * found.problems).tolist()
+
+
+def test_a_problem_counts_with_its_mean_whatever_its_tokens() -> None:
+    sums, counts = np.array([[1.0], [40.0], [3.0]]), np.array([[1.0], [20.0], [3.0]])
+    assert ws.winsorised((sums, counts)).value[0] == pytest.approx((1 + 2 + 1) / 3)
+
+
+def test_changes_are_paired_and_have_two_tails() -> None:
+    """The mean of the problems' differences, and the geometric mean of their ratios less 1, each with its own extremes."""
+    before, after = skewed(50), skewed(50, seed=1)
+    change, relative = ws.winsorised_change(of(after), of(before))
+    for cell in range(3):
+        assert change.value[cell] == pytest.approx(reference(after[:, cell] - before[:, cell]))
+        ratio = math.exp(reference(np.log(after[:, cell] / before[:, cell])))
+        assert relative.value[cell] == pytest.approx(ratio - 1)
+    assert change.value[0] != pytest.approx(reference(after[:, 0]) - reference(before[:, 0]), rel=0.01)
+
+
+def test_a_problem_without_tokens_on_one_side_or_with_a_kl_of_zero_has_no_change_or_no_ratio() -> None:
+    before, after = np.ones((3, 1)), np.full((3, 1), 2.0)
+    before[0], after[1] = math.nan, 0.0
+    change, relative = ws.winsorised_change(of(after), of(before))
+    assert (change.problems[0], relative.problems[0]) == (2, 1)
+    assert (change.value[0], relative.value[0]) == (0.0, pytest.approx(1.0))
+
+
+# --- the bootstrap ------------------------------------------------------------------------------------------------
+
+
+def test_replicates_are_the_statistic_of_resampled_problems() -> None:
+    means = skewed(60)
+    found = ws.winsorised(of(means), draws=25, seed=4)
+    drawn = np.random.default_rng(4).integers(0, 60, (25, 60))
+    for replicate, rows in enumerate(drawn):
+        expected = [reference(means[rows, cell]) for cell in range(3)]
+        assert found.replicates[replicate] == pytest.approx(np.array(expected))
+
+
+def test_a_change_is_bootstrapped_over_the_same_problems_on_both_sides() -> None:
+    before = skewed(60)
+    change, relative = ws.winsorised_change(of(1.1 * before), of(before), draws=50)
+    assert np.ptp(relative.replicates[:, 0]) < 1e-12 and relative.alike[0]
+    assert change.replicates[:, 0] == pytest.approx(0.1 * ws.winsorised(of(before), draws=50).replicates[:, 0])
+
+
+def test_intervals_are_percentiles_widened_for_few_problems() -> None:
+    """With 60 problems t = 2.001, times sqrt(60/59) 2.018: the normal tail .0218 in place of .025."""
+    found = ws.winsorised(of(skewed(60)))
+    low, high = ws.interval(found)
+    ordered = np.sort(found.replicates[:, 0])
+    assert low[0] == ordered[int(0.0218 * 1999)] and high[0] == ordered[math.ceil((1 - 0.0218) * 1999)]
+    assert np.quantile(found.replicates[:, 0], 0.025) > low[0]
+
+
+def test_a_band_is_bonferroni_over_the_cells_with_problems_enough() -> None:
+    means = skewed(140)  # of which 105 reach the second cell
+    means[:50, 2] = math.nan  # enough for an interval, too few for a band
+    found = ws.winsorised(of(means))
+    assert found.problems.tolist() == [140, 105, 90] and found.usable.all()
+    for ends, pointwise in zip(ws.band(found), ws.interval(found, level=0.975), strict=True):
+        np.testing.assert_array_equal(ends[:2], pointwise[:2])
+        assert math.isnan(ends[2])
+
+
+def test_too_few_problems_and_problems_that_are_alike_have_no_interval() -> None:
+    means = np.concatenate([skewed(ws.LEAST_PROBLEMS), np.ones((ws.LEAST_PROBLEMS, 1))], axis=1)
+    found = ws.winsorised(of(means))
+    assert found.usable.tolist() == [True, False, True, False]
+    assert found.alike.tolist() == [False, False, False, True]
+    low, high = ws.interval(found)
+    assert np.isnan([low[1], high[3], found.standard_error[1]]).all() and np.isfinite([low[0], high[2]]).all()
+    assert np.isnan(ws.band(ws.winsorised(of(means[:9])))[0]).all()
+
+
+def test_no_problem_and_a_value_that_is_not_finite_have_no_number() -> None:
+    nothing = ws.winsorised((np.zeros((0, 2)), np.zeros((0, 2))))
+    assert np.isnan(nothing.value).all() and nothing.problems.tolist() == [0, 0]
+    means = skewed(60)
+    means[5, 0] = math.inf
+    found = ws.winsorised(of(means))
+    assert math.isnan(found.value[0]) and not found.usable[0] and found.usable[1]
+
+
+def test_problems_needed_by_hand() -> None:
+    """15 of 60 reach the cell, a quarter: 40 need 160 problems. None of 30 does: more than any number can be said of."""
+    assert (ws.problems_needed(15, 60), ws.problems_needed(39, 60)) == (160, 62)
+
+
+def test_the_largest_share_by_hand() -> None:
+    assert ws.largest_share(np.array([[1.0, 0.0], [3.0, 0.0]]))[0] == 0.75
+    assert math.isnan(ws.largest_share(np.zeros((2, 1)))[0])
+
+
+# --- coverage -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("problems", [60, 200])
+@pytest.mark.parametrize("population", ["embedded pair", "log-normal"])
+def test_intervals_and_bands_hold(population: str, problems: int) -> None:
+    """.95 nominal, .93 asked; 200 draws here, so that a rate of .93 may be seen as low as .93 - 3 x .018 = .876 in a cell.
+
+    1,000 draws of each are in benchmarks/results/coverage-bins.json.
+    """
+    from coverage_parts import bins
+
+    found = bins.coverage(population, problems, draws=200)
+    rates = np.array([row["coverage"] for row in found])
+    assert rates.min() >= 0.876 and rates.mean() >= 0.935
+    bands = [row["band"] for row in found if "band" in row]
+    assert not bands if problems == 60 else min(bands) >= 0.876
