@@ -250,7 +250,9 @@ PARAMETERS: dict[str, Any] = {
         kind=str,
     ),
     "adapters": _option(
-        ENGINE, "vllm: an adapter is merged into its base first, or served beside it (up to rank 512).", kind=str
+        ENGINE,
+        "vllm: merged (into the base where that is exact, else served), or served (beside the base, up to rank 512).",
+        kind=str,
     ),
     "tensor_parallel": _option(ENGINE, "vllm: GPUs that share one model.", kind=int),
     "gpu_memory_share": _option(

@@ -64,7 +64,10 @@ class EngineSpec:
             adapters=self.adapters,
             seed=self.seed % 2**32,
         )
-        return VllmEngine(policy, settings)
+        engine = VllmEngine(policy, settings)
+        if engine.source.note:
+            on_warning(engine.source.note)
+        return engine
 
 
 def spec_of(policy: Policy, options: PairOptions, longest: int) -> EngineSpec:

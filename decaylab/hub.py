@@ -22,6 +22,7 @@ from decaylab.problem_files import FILE_SUFFIXES, Row, one_line, read_rows
 
 DEFAULT_SPLITS = ("test", "train")
 CONVERTED = "refs/convert/parquet"
+ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _ABOUT = re.compile(r"(^|/)(\.|(dataset_infos?|config|package)\.json$)")  # hidden files, and JSON that holds no rows
 
 
@@ -35,6 +36,28 @@ def model_commit(repo: str, revision: str | None) -> str | None:
         if isinstance(path, str):
             return Path(path).parent.name
     return None
+
+
+def snapshot_of(repo: str, revision: str | None) -> Path | None:
+    """The folder in the cache that a model was loaded from; None where there is none."""
+    path = try_to_load_from_cache(repo, "config.json", revision=revision)
+    return Path(path).parent if isinstance(path, str) else None
+
+
+def adapter_folder(repo: str, revision: str | None) -> Path | None:
+    """The folder in the cache of a PEFT adapter on the hub, fetched where need be; None where the repository holds none.
+
+    Raises:
+        UserError: its files can't be fetched.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        if find_adapter_config_file(repo, revision=revision) is None:
+            return None
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(ADAPTER_FILES)))
+    except OSError as error:
+        raise UserError(f"cannot load {repo}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,29 @@
 """Policies: a causal language model with its tokenizer and template.
 
-A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from it), a folder of
-checkpoints (the last one is taken), or ``abacus-teacher`` and ``abacus-student``, the pair that ships with decaylab.
+A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from it, and may be an adapter
+itself), a folder of checkpoints (the last one is taken), or ``abacus-teacher`` and ``abacus-student``, the pair that ships
+with decaylab.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from decaylab import hub, thoughts
+from decaylab import adapter_loading, hub, thoughts
 from decaylab.control_tokens import ControlTokens
 from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity, hash_folder
+from decaylab.model_loading import first_line, load_model
 from decaylab.options import PairOptions
 from decaylab.problem_files import mended
 from decaylab.problems import Problem
@@ -73,7 +76,10 @@ def load_settings(options: PairOptions, role: Role, device: str | None = None) -
 
 
 class Policy:
-    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only `prompt_ids` adds any."""
+    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only `prompt_ids` adds any.
+
+    notes: what a reader of the results must know of how it was loaded, as sentences.
+    """
 
     def __init__(
         self,
@@ -84,6 +90,7 @@ class Policy:
         settings: LoadSettings = LoadSettings(),
     ) -> None:
         self.name, self.model, self.tokenizer, self.identity, self.settings = name, model, tokenizer, identity, settings
+        self.notes: tuple[str, ...] = ()
         self.config: Any = model.config if model is not None else None
         if settings.prompt_format == "chat" and not tokenizer.chat_template:
             raise UserError(
@@ -110,8 +117,8 @@ class Policy:
         self.adds_end = own is not None and own not in known
         eos = self.tokenizer.eos_token_id
         self.end_id = own if own is not None else int(eos) if eos is not None else min(known)
-        pad = self.tokenizer.pad_token_id
-        self.pad_id = int(pad if pad is not None else min(self.end_ids))
+        pad = self.tokenizer.pad_token_id  # some tokenizers got one that the model has no embedding of
+        self.pad_id = int(pad if pad is not None and pad < self.rows else min(self.end_ids))
 
     @property
     def weights(self) -> PreTrainedModel:
@@ -123,6 +130,12 @@ class Policy:
         if self.model is None:
             raise ValueError(f"{self.name} was loaded without weights and cannot generate or score")
         return self.model
+
+    @property
+    def rows(self) -> float:
+        """Ids that the model has an embedding of; infinity without its weights."""
+        model: Any = self.model
+        return int(model.get_input_embeddings().weight.shape[0]) if model is not None else float("inf")
 
     @property
     def context_length(self) -> int:
@@ -181,11 +194,11 @@ class Policy:
         )
         if self.template is not None:
             text = self.template.prompt(question, reader.control.hide(self.settings.system, hidden))
-            return reader.control.encode(text, hidden)
+            return reader._embedded(reader.control.encode(text, hidden))
         ids = reader.control.encode(PLAIN_FORMAT.format(question=question), hidden, begin=True)
         while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
             ids.pop()
-        return ids
+        return reader._embedded(ids)
 
     @property
     def thought_marks(self) -> thoughts.Marks:
@@ -194,7 +207,22 @@ class Policy:
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in the middle of a response: nothing is added in front or behind."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _embedded(self, ids: Iterable[int]) -> list[int]:
+        """The ids, each of which the model has an embedding of.
+
+        Raises:
+            UserError: one that it has not.
+        """
+        found = list(ids)
+        if beyond := [one for one in found if one >= self.rows]:
+            raise UserError(
+                f"{self.name}: its tokenizer writes {self.tokenizer.convert_ids_to_tokens(beyond[0])} as id {beyond[0]}, and "
+                f"the model has {self.rows} rows of embeddings: save the resized embeddings with it (PEFT: "
+                "save_embedding_layers=True), or use the tokenizer that belongs to these weights"
+            )
+        return found
 
     def decode(self, ids: list[int]) -> str:
         """The text of response ids, without the end-of-turn token if it closes them."""
@@ -253,22 +281,104 @@ def turn_end(template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, c
 def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """Loads a policy by name; see the module's first lines for what a name can be.
 
+    Adapters are applied in the order in which they were trained. Each is merged where that changes no log-probability by more
+    than `adapter_loading.MERGE_TOLERANCE`, and stays beside the weights elsewhere.
+
     Raises:
-        UserError: nothing there, no weights, pickle-only weights, an adapter without its base, no chat template.
+        UserError: nothing there, no weights, pickle-only weights, tensors that are missing or not taken, an adapter without its
+            base or of a kind that changes no weights, no chat template.
     """
-    path = resolve(name)
-    if isinstance(path, Path) and (path / "adapter_config.json").exists():
-        return _load_adapter(name, path, settings)
-    model = _load_model(name, path, settings)
-    identity = identity_of(name, path, settings)
-    return Policy(name, model, load_tokenizer(name, path, settings), identity, settings)
+    links = chain(name, settings.revision)
+    for link in links[:-1]:
+        adapter_loading.check(link.name, link.folder)
+    dtype = _dtype(settings)
+    plain = links[-1]
+    try:
+        model, notes = load_model(
+            plain.name, plain.path, dtype=dtype, revision=plain.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except UserError as error:
+        raise error if len(links) == 1 else missing_base(links[-2].name, error) from error
+    for above, link in zip(reversed(links[1:]), reversed(links[:-1]), strict=True):
+        model, more = adapter_loading.attach(model, link.name, link.folder, on=above.name)
+        notes += more
+    place: Any = settings.place
+    policy = Policy(name, model.to(place), tokenizer_of(links, settings), identity_of(links), settings)
+    policy.notes = notes
+    return policy
+
+
+def _dtype(settings: LoadSettings) -> torch.dtype | str:
+    """A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and coarser."""
+    import torch
+
+    auto: torch.dtype | str = "auto" if settings.place.startswith("cuda") else torch.float32
+    return auto if settings.dtype == "auto" else getattr(torch, settings.dtype)
+
+
+def missing_base(adapter: str, error: UserError) -> UserError:
+    return UserError(f"{adapter} is an adapter and its base is missing: {error}")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One of the folders or hub ids that make up a policy.
+
+    path: the folder, or the hub id with its revision. folder: where its files lie, for an adapter of the hub in the cache; of a
+    plain model on the hub the cache knows.
+    """
+
+    name: str
+    path: Path | str
+    revision: str | None = None
+    fetched: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.fetched or Path(self.path)
+
+
+def chain(name: str, revision: str | None = None) -> list[Link]:
+    """The adapters that a name stands for, the last trained first, and behind them the plain model.
+
+    revision: of the first of them that is on the hub; below an adapter the one that its configuration names.
+
+    Raises:
+        UserError: a name that means nothing, an adapter without its base, or bases that run in a circle.
+    """
+    links: list[Link] = []
+    while True:
+        try:
+            path = resolve(name)
+        except UserError as error:
+            raise missing_base(links[-1].name, error) if links else error from error
+        on_hub = isinstance(path, str)
+        fetched = hub.adapter_folder(path, revision) if isinstance(path, str) else None
+        links.append(Link(name, path, revision if on_hub else None, fetched))
+        if any(_place(one.path) == _place(path) for one in links[:-1]):
+            raise UserError(f"adapters whose bases run in a circle: {' on '.join(link.name for link in links)}")
+        if fetched is None and (on_hub or not (links[-1].folder / "adapter_config.json").exists()):
+            return links
+        base = adapter_base(links[-1].folder)
+        if not base:
+            raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
+        own = adapter_loading.read_config(links[-1].folder).get("revision")
+        name, revision = base, (own if on_hub else revision or own)
+
+
+def _place(path: Path | str) -> Path | str:
+    return path.resolve() if isinstance(path, Path) else path
 
 
 def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """A policy that can read and write ids but not generate: enough where its rollouts are already there."""
     own = Path(name).expanduser()
-    path = own if (own / "tokenizer_config.json").exists() else resolve(name)
-    tokenizer = load_tokenizer(name, path, settings)
+    if (own / "tokenizer_config.json").exists():
+        path: Path | str = own
+        tokenizer = load_tokenizer(name, path, settings)
+    else:
+        path = resolve(name)
+        tokenizer = tokenizer_of(chain(name, settings.revision), settings)
     reads = [tokenizer.get_vocab(), tokenizer.chat_template]
     digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest)
@@ -310,86 +420,35 @@ def step_of(checkpoint: Path) -> int | None:
     return int(numbered[1]) if numbered else None
 
 
-def _load_model(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedModel:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
-
-    if isinstance(path, Path):
-        _require_safetensors(name, path)
-    device = settings.place
-    # A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and coarser.
-    auto = "auto" if device.startswith("cuda") else torch.float32
-    dtype = auto if settings.dtype == "auto" else getattr(torch, settings.dtype)
-    revision = settings.revision if isinstance(path, str) else None
-    from_pretrained: Any = AutoModelForCausalLM.from_pretrained
-    try:
-        model, report = from_pretrained(
-            path,
-            dtype=dtype,
-            revision=revision,
-            use_safetensors=True,
-            trust_remote_code=settings.trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # told below, with the tensor's name
-        )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"cannot load {name}: {_first_line(error)}") from error
-    # transformers would go on with random numbers in the place of either.
-    if absent := sorted(report["missing_keys"]):
-        raise UserError(f"the weights of {name} lack {len(absent)} of its model's tensors, {absent[0]} among them")
-    if misfits := sorted(report["mismatched_keys"]):
-        tensor, found, wanted = misfits[0]
-        raise UserError(
-            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(found)}, not {tuple(wanted)}"
-        )
-    loaded: PreTrainedModel = model.to(device).eval()
-    return loaded
-
-
-def _load_adapter(name: str, path: Path, settings: LoadSettings) -> Policy:
-    """An adapter on its base, merged: the same logits as the unmerged model up to rounding, at the base's speed."""
-    from peft import PeftModel
-    from safetensors import SafetensorError
-
-    base_name = adapter_base(path)
-    if not base_name:
-        raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
-    if not (path / "adapter_model.safetensors").exists():
-        raise UserError(f"{name}: adapter_model.safetensors is missing (pickle files are not read)")
-    try:
-        base_path = resolve(base_name)
-        base = _load_model(base_name, base_path, settings)
-    except UserError as error:
-        raise UserError(f"{name} is an adapter and its base is missing: {error}") from error
-    base_identity = identity_of(base_name, base_path, settings)
-    try:
-        with warnings.catch_warnings():
-            # peft would go on without the tensors that it cannot find: the base passed off as the adapter.
-            warnings.filterwarnings("error", message=".*missing adapter keys")
-            model = PeftModel.from_pretrained(base, str(path)).merge_and_unload()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, UserWarning) as error:
-        raise UserError(f"cannot load the adapter {name} on {base_name}: {_first_line(error)}") from error
-    own_tokenizer = (path / "tokenizer_config.json").exists()
-    tokenizer = load_tokenizer(name, path if own_tokenizer else base_path, settings)
-    identity = PolicyIdentity(name, "adapter", "", hash_folder(path), base_identity)
-    return Policy(name, model.eval(), tokenizer, identity, settings)
-
-
 def adapter_base(path: Path) -> str | None:
-    """The base that an adapter folder names; None where it names none.
+    """The base that an adapter folder names, as it can be loaded from here; None where it names none.
+
+    A relative path is looked for from the working directory, as PEFT does, and from the adapter's folder.
 
     Raises:
-        UserError: its configuration is damaged.
+        UserError: the configuration is damaged, or both places hold a folder of that name.
     """
-    config = path / "adapter_config.json"
-    try:
-        base = json.loads(config.read_text()).get("base_model_name_or_path")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{config} is damaged ({error})") from error
+    base = adapter_loading.read_config(path).get("base_model_name_or_path")
     if base is not None and not isinstance(base, str):
-        raise UserError(f"{config} is damaged (base_model_name_or_path is {base!r}, not a name)")
-    return base
+        raise UserError(f"{path / 'adapter_config.json'} is damaged (base_model_name_or_path is {base!r}, not a name)")
+    if not base or base in EMBEDDED or Path(base).is_absolute():
+        return base
+    beside = Path(os.path.normpath(path / base))
+    if not beside.is_dir():
+        return base
+    here = Path(base).expanduser()
+    if here.is_dir() and here.resolve() != beside.resolve():
+        raise UserError(
+            f"{path}: its base {base} is a folder here ({here.resolve()}) and beside the adapter ({beside.resolve()}); write "
+            "the one that is meant into its adapter_config.json (base_model_name_or_path)"
+        )
+    return str(beside)
+
+
+def tokenizer_of(links: list[Link], settings: LoadSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer of the last trained that has one."""
+    own = next((link for link in links[:-1] if (link.folder / "tokenizer_config.json").exists()), links[-1])
+    return load_tokenizer(links[0].name, own.fetched or own.path, dataclasses.replace(settings, revision=own.revision))
 
 
 def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedTokenizerBase:
@@ -403,31 +462,19 @@ def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTr
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot load the tokenizer of {name}: {_first_line(error)}") from error
+        raise UserError(f"cannot load the tokenizer of {name}: {first_line(error)}") from error
     return tokenizer
 
 
-def _require_safetensors(name: str, path: Path) -> None:
-    if any(path.glob("*.safetensors")):
-        return
-    pickled = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-    if pickled:
-        raise UserError(
-            f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to safetensors"
-        )
-    raise UserError(f"{name} has a config.json but no weights (*.safetensors)")
-
-
-def identity_of(name: str, path: Path | str, settings: LoadSettings) -> PolicyIdentity:
-    if isinstance(path, Path):
-        source: Literal["embedded", "folder"] = "embedded" if name in EMBEDDED else "folder"
-        return PolicyIdentity(name, source, "", hash_folder(path))
-    commit = hub.model_commit(path, settings.revision) or settings.revision or "unknown"
-    return PolicyIdentity(name, "hub", commit, hashlib.sha256(f"{path}@{commit}".encode()).hexdigest())
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and lines[0].endswith(":"):
-        return f"{lines[0]} {lines[1]}"
-    return lines[0] if lines else type(error).__name__
+def identity_of(links: list[Link]) -> PolicyIdentity:
+    """What a run records of a policy, each adapter with what it was trained on."""
+    link, below = links[0], links[1:]
+    if below:
+        revision = (hub.model_commit(str(link.path), link.revision) or "") if link.fetched else ""
+        return PolicyIdentity(link.name, "adapter", revision, hash_folder(link.folder), identity_of(below))
+    if isinstance(link.path, Path):
+        source: Literal["embedded", "folder"] = "embedded" if link.name in EMBEDDED else "folder"
+        return PolicyIdentity(link.name, source, "", hash_folder(link.path))
+    commit = hub.model_commit(link.path, link.revision) or link.revision or "unknown"
+    digest = hashlib.sha256(f"{link.path}@{commit}".encode()).hexdigest()
+    return PolicyIdentity(link.name, "hub", commit, digest)

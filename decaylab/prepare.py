@@ -73,13 +73,18 @@ def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup
     rendered, told = prompts.of_problems(options, student, teacher, asked, problem_set)
     asked = tuple(problem for problem in asked if problem.problem_id in rendered["student"])
     setup = Setup(options, student, teacher, problem_set, asked, rendered, theirs, notes, prompt_notes=told)
-    return dataclasses.replace(setup, pair_notes=shared_ids(setup))
+    return dataclasses.replace(setup, pair_notes=notes_of(student, teacher) + shared_ids(setup))
 
 
 def _load(options: Chosen, role: Role, device: str | None) -> Policy:
     """A policy of the pair: with its weights where they are needed in this process."""
     load = policies.load if options.needs_weights(role) else served_policies.serve
     return load(str(getattr(options, role)), load_settings(options, role, device))
+
+
+def notes_of(student: Policy, teacher: Policy) -> tuple[str, ...]:
+    """What there is to say of how the two were loaded, each sentence once."""
+    return tuple(dict.fromkeys((*student.notes, *teacher.notes)))
 
 
 def longest_context(setup: Setup[Chosen], role: str) -> int:

@@ -5,7 +5,7 @@ Here stay the tokenizer and template, the identity, the ids that end a turn, and
 
 from __future__ import annotations
 
-import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,14 +15,18 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from decaylab import policies
+from decaylab import adapter_loading, policies
 from decaylab.errors import UserError
-from decaylab.identity import PolicyIdentity, hash_folder
-from decaylab.policies import LoadSettings, Policy
+from decaylab.identity import PolicyIdentity
+from decaylab.model_loading import refuse_quantised, stored_tensors
+from decaylab.policies import Link, LoadSettings, Policy
 
 Adapters = Literal["merged", "served"]
-SERVABLE_ADAPTER = {"use_dora": False, "modules_to_save": None, "bias": "none"}
-"""What an adapter's configuration must say for an engine to apply it to the base by itself."""
+NOT_SERVED = (
+    *("use_dora", "modules_to_save", "bias", "lora_bias", "trainable_token_indices", "target_parameters"),
+    *("rank_pattern", "alpha_pattern"),  # vLLM scales every layer by alpha / r
+)
+"""Settings of an adapter that vLLM refuses or leaves out."""
 
 
 class ServedPolicy(Policy):
@@ -51,18 +55,16 @@ def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
     Raises:
         UserError: nothing there, a damaged configuration, an adapter without its base, no chat template.
     """
-    path = policies.resolve(name)
-    adapter = isinstance(path, Path) and (path / "adapter_config.json").exists()
-    base_name = _base_of(name, path) if adapter and isinstance(path, Path) else name
-    base_path = policies.resolve(base_name)
-    config, generation = _configurations(base_name, base_path, settings)
-    identity = policies.identity_of(base_name, base_path, settings)
-    own_tokenizer = base_path
-    if adapter and isinstance(path, Path):
-        identity = PolicyIdentity(name, "adapter", "", hash_folder(path), identity)
-        own_tokenizer = path if (path / "tokenizer_config.json").exists() else base_path
-    tokenizer = policies.load_tokenizer(name, own_tokenizer, settings)
-    return ServedPolicy(name, tokenizer, identity, settings, config, generation)
+    links = policies.chain(name, settings.revision)
+    for link in links[:-1]:
+        adapter_loading.check(link.name, link.folder)
+    plain = links[-1]
+    try:
+        config, generation = _configurations(plain, settings)
+    except UserError as error:
+        raise error if len(links) == 1 else policies.missing_base(links[-2].name, error) from error
+    tokenizer = policies.tokenizer_of(links, settings)
+    return ServedPolicy(name, tokenizer, policies.identity_of(links), settings, config, generation)
 
 
 def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
@@ -85,7 +87,7 @@ def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
 class Source:
     """What an engine loads: a folder or hub id, with its commit; and the adapter that it applies itself, with its rank.
 
-    scratch: the folder lies in a place of its own, which goes when this is let go.
+    scratch: the folder lies in a place of its own, which goes when this is let go. note: what a reader must know, or "".
     """
 
     model: str
@@ -93,32 +95,65 @@ class Source:
     adapter: str | None = None
     rank: int = 0
     scratch: tempfile.TemporaryDirectory[str] | None = None
+    note: str = ""
 
 
 def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
-    """What to load for a policy; an adapter is merged into a temporary folder unless the engine is to apply it.
+    """What to load for a policy: adapters are merged into a temporary folder where that is exact (`adapter_loading`).
+
+    Where it is not, or the engine is to apply the uppermost adapter, that is served on what lies below it.
 
     Raises:
-        UserError: an adapter that an engine cannot apply (DoRA, whole modules, biases).
+        UserError: an adapter that can neither be merged nor applied by an engine (DoRA, whole modules, biases, the head), or
+            one on another that cannot be merged.
     """
-    path = policies.resolve(policy.name)
-    if policy.identity.source != "adapter" or not isinstance(path, Path):
-        return Source(str(path), _commit(policy.identity, policy.settings))
+    links = policies.chain(policy.name, policy.settings.revision)
+    if len(links) == 1:
+        return Source(str(links[0].path), _commit(policy.identity, policy.settings))
+    note = ""
     if adapters == "merged":
-        merged = policy
-        if policy.model is None:
-            merged = policies.load(policy.name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
-        scratch = tempfile.TemporaryDirectory(prefix="decaylab-merged-")
-        merged.weights.save_pretrained(scratch.name)
-        return Source(scratch.name, scratch=scratch)
-    told = json.loads((path / "adapter_config.json").read_text())
-    for key, needed in SERVABLE_ADAPTER.items():
-        if told.get(key, needed) not in (needed, []):
-            raise UserError(f"{policy.name}: vLLM cannot apply an adapter with {key}={told[key]!r}; have it merged")
-    base = policies.resolve(_base_of(policy.name, path))
-    revision = _commit(policy.identity.base, policy.settings) if policy.identity.base else None
-    rank = max([int(told.get("r", 8)), *(int(one) for one in (told.get("rank_pattern") or {}).values())])
-    return Source(str(base), revision, str(path), rank)
+        here = policy.model
+        if (
+            here is None or str(here.dtype) != f"torch.{dtype}" or adapter_loading.tuner_layers(here)
+        ):  # one that is in training
+            policy = policies.load(policy.name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+        if not adapter_loading.tuner_layers(policy.weights):
+            scratch = _written(policy)
+            return Source(scratch.name, scratch=scratch)
+        note = f"{policy.notes[-1]}: vLLM serves it"
+    _check_servable(links[0].name, links[0].folder, note)
+    base = policy.identity.base
+    told = adapter_loading.read_config(links[0].folder)
+    served = Source(str(links[1].path), None, str(links[0].folder), int(told.get("r", 8)), note=note)
+    if len(links) == 2 and base is not None:
+        return replace(served, revision=_commit(base, policy.settings))
+    below = policies.load(links[1].name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+    if adapter_loading.tuner_layers(below.weights):
+        raise UserError(
+            f"vLLM applies one adapter, and {policy.name} is one on another: {below.notes[-1]}; say --dtype float32"
+        )
+    scratch = _written(below)
+    return replace(served, model=scratch.name, scratch=scratch)
+
+
+def _written(policy: Policy) -> tempfile.TemporaryDirectory[str]:
+    scratch = tempfile.TemporaryDirectory(prefix="decaylab-merged-")
+    policy.weights.save_pretrained(scratch.name)
+    return scratch
+
+
+def _check_servable(name: str, folder: Path, why: str) -> None:
+    """Raises UserError where vLLM would refuse an adapter, or apply it in another way than PEFT."""
+    told = adapter_loading.read_config(folder)
+    remedy = "say --dtype float32, or --engine transformers" if why else "say --adapters merged"
+    bad = [key for key in NOT_SERVED if told.get(key) not in (None, False, [], {}, "none")]
+    if told.get("peft_type") != "LORA" or bad:
+        what = f"with {bad[0]}={told[bad[0]]!r}" if bad else f"of type {told.get('peft_type')}"
+        raise UserError(f"{name}: vLLM cannot apply an adapter {what}{f' ({why})' if why else ''}; {remedy}")
+    if found := sorted(key for key in stored_tensors(folder) if re.search(r"\.(lm_head|embed\w*|wte)\.", key)):
+        raise UserError(
+            f"{name}: vLLM cannot apply an adapter to head or embeddings ({found[0]}){f' ({why})' if why else ''}; {remedy}"
+        )
 
 
 def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -148,6 +183,28 @@ def stored_names(folder: Path, tied: bool) -> frozenset[str]:
     return frozenset(found - {"lm_head.weight"} if tied else found)
 
 
+def _check_stored(name: str, folder: Path, config: Any) -> None:
+    """Raises UserError where an engine would read other weights than are meant, without a word.
+
+    Quantised ones whose configuration does not say so; a head that is stored and, by the configuration, tied.
+    """
+    from safetensors import safe_open
+
+    stored = stored_tensors(folder)
+    refuse_quantised(name, config, stored)
+    head, embeddings = "lm_head.weight", "model.embed_tokens.weight"
+    if config.get_text_config().tie_word_embeddings and {head, embeddings} <= stored.keys():
+        found: dict[str, Tensor] = {}
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, framework="pt") as weights:
+                found |= {key: weights.get_tensor(key) for key in {head, embeddings} & set(weights.keys())}
+        if not found[head].equal(found[embeddings]):
+            raise UserError(
+                f"{name}: its config.json ties the output head to the embeddings, and its files hold two that differ; vLLM "
+                "would leave the head out: write tie_word_embeddings: false into config.json"
+            )
+
+
 def _commit(identity: PolicyIdentity, settings: LoadSettings) -> str | None:
     """Of a hub model; None for a folder, and where nobody could be asked which commit it is."""
     if identity.source != "hub":
@@ -155,21 +212,17 @@ def _commit(identity: PolicyIdentity, settings: LoadSettings) -> str | None:
     return settings.revision if identity.revision in ("", "unknown") else identity.revision
 
 
-def _base_of(name: str, path: Path) -> str:
-    base = policies.adapter_base(path)
-    if not base:
-        raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
-    return base
-
-
-def _configurations(name: str, path: Path | str, settings: LoadSettings) -> tuple[Any, Any]:
+def _configurations(plain: Link, settings: LoadSettings) -> tuple[Any, Any]:
+    """Of a plain model, whose files, where they are here, hold no weights that are read without their scales."""
     from transformers import AutoConfig, GenerationConfig
 
-    revision = settings.revision if isinstance(path, str) else None
+    name, path, revision = plain.name, plain.path, plain.revision
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot read the configuration of {name}: {str(error).splitlines()[0]}") from error
+    if isinstance(path, Path):
+        _check_stored(name, path, config)
     try:
         read: Any = GenerationConfig.from_pretrained
         return config, read(path, revision=revision or "main")

@@ -114,7 +114,8 @@ class Study:
             settings = replace(settings, revision=None)
         load = policies.load if self.options.needs_weights("student") else served_policies.serve
         policy = load(target.name, settings)
-        check_same_base(policy, self.setup.student)
+        told = (*policy.notes, check_same_base(policy, self.setup.student))
+        self.material.notes += [note for note in told if note and note not in self.material.notes]
         return policy
 
     # Rollouts

@@ -1,6 +1,6 @@
 """What is measured: trained students, named by folders, and what those folders know about the pair they come from.
 
-adapter folder   knows its base, the student before training
+adapter folder   knows its base, the student before training; that may be an adapter folder too
 run folder       (run.json in it or above it) knows student, teacher, problems and how they were sampled
 model folder     knows nothing: --student and --teacher must be said
 """
@@ -48,9 +48,10 @@ class Target:
 
     @property
     def contents(self) -> str:
-        """A hash of what the folder holds; a hub id as it stands."""
-        path = policies.resolve(self.name)
-        return hash_folder(path) if isinstance(path, Path) else path
+        """A hash of what the folder holds, with those of the adapters below it; a hub id as it stands."""
+        first, *below = policies.chain(self.name)
+        adapters = [hash_folder(link.folder) for link in below[:-1]]
+        return "+".join([hash_folder(first.path) if isinstance(first.path, Path) else first.path, *adapters])
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,11 @@ def resolve(options: DiagnosticOptions) -> Targets:
                 f"{name} is a run folder with neither rollouts nor checkpoints; give the run or model that it measured"
             )
         mine = _knows(Path(name if holds_rollouts else policies.resolve(name)), folder)
-        clash = [key for key in ("student", "teacher") if key in known and key in mine and known[key] != mine[key]]
+        clash = [
+            key
+            for key in ("student", "teacher")
+            if not getattr(options, key) and key in known and key in mine and not _same(known[key], mine[key])
+        ]
         if clash:
             raise UserError(
                 f"checkpoints of two pairs: the {clash[0]} of {name} is {mine[clash[0]]}, of the others {known[clash[0]]}"
@@ -164,6 +169,11 @@ def _knows(path: Path, run: Path | None) -> dict[str, Any]:
     return {key: _embedded(value) if key in ("student", "teacher") else value for key, value in found.items()}
 
 
+def _same(one: str, other: str) -> bool:
+    """Whether two names mean the same policy: equal, or paths to one folder."""
+    return one == other or (Path(one).is_dir() and Path(other).is_dir() and Path(one).samefile(other))
+
+
 def _embedded(name: str | None) -> str | None:
     """The short name of a policy of the embedded pair, by whatever path it is named; any other name as it is."""
     for short in EMBEDDED:
@@ -184,14 +194,31 @@ def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
     raise UserError(f"the same checkpoint is named twice: {', '.join(sorted(names))}")
 
 
-def check_same_base(checkpoint: Policy, student: Policy) -> None:
-    """Raises UserError unless the checkpoint can have been trained from this student."""
+def check_same_base(checkpoint: Policy, student: Policy) -> str:
+    """A sentence where the checkpoint was not trained from this student itself; "" where it was, or where nobody knows.
+
+    An adapter belongs to what it was trained on, and to all that this was trained on in turn: the student may be the adapter
+    that came before, or the plain model below both. Two adapters on the same model also stand side by side, since one that was
+    trained on names the plain model as its base.
+
+    Raises:
+        UserError: the checkpoint cannot have been trained from this student.
+    """
+    told = ""
     base = checkpoint.identity.base
-    if base is not None and _root(base).contents != _root(student.identity).contents:
-        raise UserError(
-            f"{checkpoint.name} was trained from {_root(base).name}, which is not --student {student.name}: "
-            "measured side by side they would tell nothing"
-        )
+    if base is not None:
+        if _root(base).contents != _root(student.identity).contents:
+            raise UserError(
+                f"{checkpoint.name} was trained from {_root(base).name}, which is not --student {student.name}: "
+                "measured side by side they would tell nothing"
+            )
+        if student.identity.contents != base.contents:
+            between = any(one.contents == student.identity.contents for one in _below(base))
+            told = f"{checkpoint.name} was trained on {base.name}, which is " + (
+                f"itself an adapter on --student {student.name}: what both changed is measured"
+                if between
+                else f"not --student {student.name}: both are adapters on the same model"
+            )
     differing = [key for key in SHAPE if _shape(checkpoint, key) != _shape(student, key)]
     if differing:
         here, there = (_shape(policy, differing[0]) for policy in (checkpoint, student))
@@ -199,9 +226,15 @@ def check_same_base(checkpoint: Policy, student: Policy) -> None:
             f"{checkpoint.name} was not trained from --student {student.name}: its {differing[0]} is {here}, not {there}"
         )
     if compare_vocabularies(checkpoint.tokenizer, student.tokenizer).kind != "same":
-        raise UserError(
-            f"{checkpoint.name} was not trained from --student {student.name}: its tokenizer is another one"
-        )
+        new = sorted(checkpoint.tokenizer.get_vocab().keys() - student.tokenizer.get_vocab().keys())
+        refusal = f"{checkpoint.name} was not trained from --student {student.name}: its tokenizer is another one"
+        if new:
+            refusal += (
+                f", with {len(new)} tokens more, {new[0]!r} among them; give as --student the one it was trained from, "
+            )
+            refusal += "with those tokens added"
+        raise UserError(refusal)
+    return told
 
 
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -211,5 +244,10 @@ def _shape(policy: Policy, key: str) -> Any:
     return getattr(policy.config.get_text_config(), key, None)
 
 
+def _below(identity: PolicyIdentity) -> list[PolicyIdentity]:
+    """What an adapter was trained on, and what that was trained on, down to the plain model."""
+    return [identity.base, *_below(identity.base)] if identity.base else []
+
+
 def _root(identity: PolicyIdentity) -> PolicyIdentity:
-    return _root(identity.base) if identity.base else identity
+    return [identity, *_below(identity)][-1]

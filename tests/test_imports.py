@@ -41,6 +41,8 @@ ORDER = (
     "identity",
     "control_tokens",
     "templates",
+    "model_loading",
+    "adapter_loading",
     "policies",
     "served_policies",
     "pieces",

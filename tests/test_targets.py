@@ -361,5 +361,69 @@ def test_a_model_of_another_shape_or_tokenizer_did_not(folders: Path) -> None:
         UserError, match="deep was not trained from --student .*first: its num_hidden_layers is 2, not 3"
     ):
         check_same_base(load(folders / "deep"), student)
-    with pytest.raises(UserError, match="other-tokens was not trained .*: its tokenizer is another one"):
+    with pytest.raises(UserError, match="other-tokens was not trained .*: its tokenizer is another one$"):
         check_same_base(load(folders / "other-tokens"), student)
+
+
+def test_a_checkpoint_with_new_tokens_asks_for_a_student_that_has_them(folders: Path, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|think|>"]})
+    save_folder(tmp_path / "grown", tokenizer=tokenizer)
+    message = (
+        r"another one, with 1 tokens more, '<\|think\|>' among them; give as --student the one it was trained from"
+    )
+    with pytest.raises(UserError, match=message):
+        check_same_base(load(tmp_path / "grown"), load(folders / "first"))
+    save_folder(tmp_path / "start", tokenizer=tokenizer, seed=3)
+    assert check_same_base(load(tmp_path / "grown"), load(tmp_path / "start")) == ""
+
+
+# Adapters on adapters
+
+
+def test_a_checkpoint_belongs_to_the_adapter_it_was_trained_on_and_to_what_that_was_trained_on(
+    folders: Path, tmp_path: Path
+) -> None:
+    second = write_adapter(tmp_path / "again", folders / "first", named=str(folders / "on-first"))
+    third = write_adapter(tmp_path / "thrice", folders / "first", named=str(second))
+    found = named(third, teacher="mine")
+    assert found.options.student == str(second)  # what stands directly below
+    assert check_same_base(load(third), load(second)) == ""
+    for below in (folders / "on-first", folders / "first"):
+        told = check_same_base(load(third), load(below))
+        assert told.startswith(
+            f"{third} was trained on {second}, which is itself an adapter on --student {below}: what both"
+        )
+    with pytest.raises(UserError, match="thrice was trained from .*first, which is not --student .*second"):
+        check_same_base(load(third), load(folders / "second"))
+
+
+def test_an_adapter_that_was_trained_on_stands_beside_the_one_before(folders: Path, tmp_path: Path) -> None:
+    """Both name the plain model as their base."""
+    later = write_adapter(tmp_path / "later", folders / "first", scale=0.3)
+    told = check_same_base(load(later), load(folders / "on-first"))
+    assert told.endswith(f"which is not --student {folders / 'on-first'}: both are adapters on the same model")
+
+
+def test_checkpoints_of_two_steps_of_a_chain_stand_side_by_side_where_the_student_is_given(
+    folders: Path, tmp_path: Path
+) -> None:
+    second = write_adapter(tmp_path / "again", folders / "first", named=str(folders / "on-first"))
+    with pytest.raises(UserError, match="checkpoints of two pairs: the student of"):
+        named(folders / "on-first", second, teacher="mine")
+    found = named(folders / "on-first", second, student=str(folders / "first"), teacher="mine")
+    assert [target.name for target in found.checkpoints] == [str(folders / "on-first"), str(second)]
+
+
+def test_one_base_by_two_paths_is_one_base(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folders)
+    write_adapter(tmp_path / "relative", folders / "first", named="./first")
+    assert named(folders / "on-first", tmp_path / "relative", teacher="mine").options.student == str(folders / "first")
+
+
+def test_the_contents_of_a_checkpoint_change_with_the_adapter_below_it(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "on-first", tmp_path / "below")
+    above = write_adapter(tmp_path / "above", folders / "first", named=str(tmp_path / "below"))
+    before = Target("above", str(above)).contents
+    write_adapter(tmp_path / "below", folders / "first", scale=0.5)
+    assert Target("above", str(above)).contents != before

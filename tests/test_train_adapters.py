@@ -300,14 +300,53 @@ def refused(policy: Policy, **changes: Any) -> str:
     return message
 
 
-def test_an_adapter_cannot_be_adapted_again_but_can_be_trained_whole(base: Path, tmp_path: Path) -> None:
-    moved(Trainable(policies.load(str(base)), lora())).save(tmp_path / "step-000001", "")
-    student = policies.load(str(tmp_path / "step-000001"))
-    message = refused(student)
-    assert "is an adapter itself" in message and "--full-finetune" in message and str(tmp_path) in message
-    trained = moved(Trainable(student, options()))
-    trained.save(tmp_path / "step-000002", "")
-    assert logits(policies.load(str(tmp_path / "step-000002")).weights).equal(logits(trained.model))
+def test_an_adapter_is_trained_on_as_it_was_loaded(base: Path, tmp_path: Path) -> None:
+    """With adapters of its own, which name the first as their base, or whole."""
+    moved(Trainable(policies.load(str(base)), lora())).save(tmp_path / "first" / "step-000001", "")
+    run = tmp_path / "first"
+    trained = moved(Trainable(policies.load(str(run)), lora(seed=3)))
+    with trained.merged():
+        sampled = logits(trained.model)
+    torch.testing.assert_close(sampled, logits(trained.model), rtol=1e-4, atol=1e-4)
+    trained.save(tmp_path / "second", "")
+    assert policies.adapter_base(tmp_path / "second") == str(run / "step-000001")  # not a run that may go on
+    loaded = policies.load(str(tmp_path / "second"))
+    torch.testing.assert_close(logits(loaded.weights), logits(trained.model), rtol=1e-4, atol=1e-4)
+    assert [link.name for link in policies.chain(str(tmp_path / "second"))] == [
+        str(tmp_path / "second"), str(run / "step-000001"), str(base)]  # fmt: skip
+    whole = moved(Trainable(policies.load(str(run)), options()))
+    whole.save(tmp_path / "step-000002", "")
+    assert logits(policies.load(str(tmp_path / "step-000002")).weights).equal(logits(whole.model))
+
+
+def test_an_adapter_that_16_bits_keep_beside_the_weights_is_trained_on_and_stays_what_it_is(
+    base: Path, tmp_path: Path
+) -> None:
+    moved(Trainable(policies.load(str(base)), lora(lora_targets="q_proj,up_proj"))).save(tmp_path / "first", "")
+    settings = policies.LoadSettings(dtype="bfloat16")
+    student = policies.load(str(tmp_path / "first"), settings)
+    untrained = logits(student.weights)
+    trained = Trainable(student, lora(lora_targets="q_proj,v_proj"))
+    assert logits(trained.model).equal(untrained) and trained.kept == ("loaded0",)
+    assert (
+        all(".lora_" in name and ".default." in name for name in trained.parameters) and len(trained.parameters) == 12
+    )
+    kept = {name: one.clone() for name, one in student.weights.named_parameters() if ".loaded0." in name}
+    trained.model(input_ids=IDS).logits.square().mean().backward()
+    assert all(one.grad is not None for one in trained.parameters.values())
+    moved(trained)
+    assert (logits(trained.model) - untrained).abs().max() > 0.1
+    with trained.merged():
+        now = logits(trained.model)
+    assert now.equal(logits(trained.model))
+    trained.save(tmp_path / "second", "")
+    assert sorted(os.listdir(tmp_path / "second")) == sorted(os.listdir(tmp_path / "first"))
+    loaded = policies.load(str(tmp_path / "second"), settings)
+    assert logits(loaded.weights).equal(logits(trained.model))
+    after = dict(student.weights.named_parameters())
+    assert kept and all(one.equal(after[name]) for name, one in kept.items())
+    message = refused(policies.load(str(tmp_path / "first"), settings), full_finetune=True)
+    assert "cannot be merged into its torch.bfloat16 weights" in message and "--dtype float32" in message
 
 
 LEAVES = "its linear layers are down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"

@@ -39,18 +39,12 @@ class Source:
     @classmethod
     def of(cls, name: str, revision: str | None, trust_remote_code: bool) -> Source:
         """Raises UserError where a name means no model."""
-        path = policies.resolve(name)
-        while isinstance(path, Path) and (path / "adapter_config.json").exists():
-            base = policies.adapter_base(path)
-            if not base:
-                raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
-            path = policies.resolve(base)
-        return cls(name, path, revision if isinstance(path, str) else None, trust_remote_code)
+        plain = policies.chain(name, revision)[-1]
+        return cls(name, plain.path, plain.revision, trust_remote_code)
 
     @property
     def is_adapter(self) -> bool:
-        own = policies.resolve(self.name)
-        return isinstance(own, Path) and (own / "adapter_config.json").exists()
+        return len(policies.chain(self.name)) > 1
 
 
 def dtype_of(source: Source, name: str, kind: str) -> torch.dtype:

@@ -13,10 +13,14 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from decaylab.adapter_loading import activate, kept_adapters, only_lora, tuner_layers
 from decaylab.errors import UserError
-from decaylab.policies import Policy
+from decaylab.policies import EMBEDDED, Policy, resolve
 from decaylab.trainer.sharding import Shards, gather
 from decaylab.training_options import TrainOptions
+
+TRAINED = "default"
+"""What PEFT calls the adapter that is trained; those that a student keeps have other names."""
 
 
 class Trainable:
@@ -24,13 +28,20 @@ class Trainable:
 
     parameters: those, by name, in the model's own order. model: what is run; adapters stand inside it, so that engines and
     heads use it as any other. shards: its layers where processes share them out; None where each has all of them.
+    kept: labels of the adapters that the student itself keeps beside its weights (`adapter_loading`), which stay as they are.
 
     Raises:
-        UserError: LoRA on a student that is an adapter itself, targets that match no layer, or one of tied weights.
+        UserError: a student with kept adapters that cannot be trained, targets that match no layer, or one of tied weights.
     """
 
     def __init__(self, student: Policy, options: TrainOptions) -> None:
         self.student, self.model = student, student.weights
+        self.kept = kept_adapters(student.weights)
+        if tuner_layers(student.weights) and (options.full_finetune or not only_lora(student.weights)):
+            raise UserError(
+                f"--student {student.name} is an adapter that cannot be merged into its {student.weights.dtype} weights, and "
+                "on such a one only LoRA can be trained, where it is a plain LoRA itself: say --dtype float32"
+            )
         self.adapter: Any = None if options.full_finetune else _adapted(student, options)
         if self.adapter is None:
             self.model.requires_grad_(True)
@@ -50,7 +61,7 @@ class Trainable:
 
     @property
     def layers(self) -> list[Any]:
-        """The layers with an adapter."""
+        """The layers with an adapter, those that the student keeps among them."""
         return [module for module in self.model.modules() if hasattr(module, "merged_adapters")]
 
     @contextmanager
@@ -72,9 +83,9 @@ class Trainable:
         try:
             with torch.no_grad():
                 for layer, weight in own:
-                    (name,) = layer.active_adapters
-                    layer.get_base_layer().weight.data = weight + layer.get_delta_weight(name).to(weight.dtype)
-                    layer.merged_adapters.append(name)
+                    total = sum(layer.get_delta_weight(name) for name in layer.active_adapters)
+                    layer.get_base_layer().weight.data = weight + total.to(weight.dtype)
+                    layer.merged_adapters.extend(layer.active_adapters)
             yield
         finally:
             for layer, weight in own:
@@ -122,10 +133,7 @@ class Trainable:
 def _adapted(student: Policy, options: TrainOptions) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    if student.identity.source == "adapter":
-        raise UserError(
-            f"--student {student.name} is an adapter itself; merge it into a model folder first, or say --full-finetune"
-        )
+    kept = kept_adapters(student.weights)
     targets: str | list[str] = options.lora_targets
     if targets != "all-linear":
         targets = [name.strip() for name in options.lora_targets.split(",") if name.strip()]
@@ -147,13 +155,29 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
     _check_adapted(student, options, targets if isinstance(targets, list) else [])
     if isinstance(config.target_modules, set):  # whose order is another one in each process
         config.target_modules = sorted(config.target_modules)
-    config.base_model_name_or_path, config.revision = student.name, options.student_revision
+    config.base_model_name_or_path, config.revision = _name_of(student), options.student_revision
+    if kept:
+        activate(student.weights, (*kept, TRAINED))
+        for name, weight in student.weights.named_parameters():
+            weight.requires_grad_(f".{TRAINED}." in name)
     return adapted
+
+
+def _name_of(student: Policy) -> str:
+    """What the adapters name as their base: of a run's folder the checkpoint that was loaded, since later ones may follow."""
+    if student.name in EMBEDDED or not Path(student.name).expanduser().is_dir():
+        return student.name
+    resolved = resolve(student.name)
+    return student.name if Path(student.name).expanduser() == resolved else str(resolved)
 
 
 def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -> None:
     """Raises UserError where a target among several matches nothing, or a layer lends its weights to another one."""
-    layers = {name: one for name, one in student.weights.named_modules() if hasattr(one, "merged_adapters")}
+    layers = {
+        name: one
+        for name, one in student.weights.named_modules()
+        if hasattr(one, "merged_adapters") and TRAINED in one._all_available_adapter_names()
+    }
     if missed := [one for one in targets if not any(f".{name}".endswith(f".{one}") for name in layers)]:
         raise UserError(
             f"--lora-targets {options.lora_targets}: {', '.join(missed)} matches no layer of {student.name}: {_leaves(student)}"

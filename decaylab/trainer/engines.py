@@ -28,12 +28,20 @@ class VllmStudent:
 
     An adapter is served and not merged: added to weights of 16 bits it would be rounded away. Between two uses the engine
     sleeps, so that training has the GPU's memory.
+
+    Raises:
+        UserError: a student that is an adapter itself and not merged.
     """
 
     name = "vllm"
 
     def __init__(self, trained: Trainable, setup: TrainSetup) -> None:
         options, self.trained, self.policy = setup.options, trained, setup.student
+        if trained.kept:
+            raise UserError(
+                f"--student {self.policy.name} is an adapter that cannot be merged into its {self.policy.weights.dtype} "
+                "weights, and vLLM serves one adapter at a time: say --dtype float32, or leave --engine vllm out"
+            )
         self.settings = VllmSettings(
             tensor_parallel=options.tensor_parallel,
             gpu_memory_share=options.gpu_memory_share or MEMORY_SHARE,

@@ -15,7 +15,7 @@ from decaylab.answers import applies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.policies import Policy, load_settings
-from decaylab.prepare import Setup, shared_ids
+from decaylab.prepare import Setup, notes_of, shared_ids
 from decaylab.problems import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 from decaylab.training_options import NO_PROBLEMS, TrainOptions
 from decaylab.vocabularies import SharedVocabulary, share_vocabulary
@@ -86,7 +86,7 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     pair: Setup[TrainOptions] = Setup(
         options, student, teacher, problem_set, training, rendered, None, tuple(notes), prompt_notes=told
     )
-    pair = dataclasses.replace(pair, pair_notes=shared_ids(pair))
+    pair = dataclasses.replace(pair, pair_notes=notes_of(student, teacher) + shared_ids(pair))
     return TrainSetup(pair, validation, vocabulary, overlap)
 
 
