@@ -7,15 +7,15 @@ rounded. So every adapter is compared with the unmerged model, as PEFT runs it, 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decaylab.errors import UserError
-from decaylab.model_loading import first_line, stored_tensors, untie
+from decaylab.model_loading import first_line, untie
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,17 +69,18 @@ def check(name: str, folder: Path) -> None:
     kind = str(told.get("peft_type"))
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*[Uu]nexpected keyword")
-            config = PeftConfig.from_pretrained(str(folder))
-    except UserWarning as error:
-        raise UserError(
-            f"{name}: the installed PEFT does not know all of its settings, and would leave them out: upgrade peft "
-            f"({first_line(error)})"
-        ) from error
+            warnings.simplefilter("ignore")  # of settings that it does not know: below
+            config: Any = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{name} is an adapter of a type ({kind}) that the installed PEFT cannot read: upgrade peft"
         ) from error
+    known = {field.name for field in dataclasses.fields(config)} | {"peft_version"}
+    if unknown := sorted(key for key, value in told.items() if value and key not in known):
+        raise UserError(
+            f"{name}: the installed PEFT does not know the setting {unknown[0]}={told[unknown[0]]!r} and would leave it out: "
+            "upgrade peft"
+        )
     if config.is_prompt_learning or kind in UNSUPPORTED:
         what = UNSUPPORTED.get(kind, "learned prompts")
         raise UserError(
@@ -101,7 +102,7 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
             that is kept itself, where the two cannot stand beside each other.
     """
     import torch
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from safetensors import SafetensorError
 
     below = kept_adapters(model)
@@ -111,7 +112,8 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
             f"{name} is an adapter on another one, {on}, which rounding keeps from being merged into {model.dtype} weights, "
             "and only plain LoRAs can be kept one beside the other: say --dtype float32"
         )
-    _resize(model, name, folder, on)
+    own_rows = model.get_input_embeddings().weight.shape[0]
+    rows = _resize(model, folder, PeftConfig.from_pretrained(str(folder)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -130,11 +132,7 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         UserWarning,
     ) as error:
         raise UserError(f"cannot load the adapter {name} on {on}: {first_line(error)}") from error
-    own = {key for key in stored_tensors(folder) if ".modules_to_save." not in key}
-    # Of whole modules that were resized PEFT writes a second copy, which it does not read.
-    if lost := sorted(
-        one for one in result.unexpected_keys if one in own or one.replace(".modules_to_save.", ".") not in own
-    ):
+    if lost := _lost(folder, set(result.unexpected_keys)):
         raise UserError(
             f"the adapter {name} holds {len(lost)} tensors that have no place in {on}, {lost[0]} among them"
         )
@@ -146,6 +144,11 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         del inner.peft_config  # what is wrapped around it later is not a second adapter of this wrapper
     with torch.inference_mode():
         unmerged, bare = _logprobs(adapted, ids), _logprobs(inner, ids)
+    if rows > own_rows and not unmerged.isfinite().all():
+        raise UserError(
+            f"the adapter {name} was trained with {rows} rows of the vocabulary, and {on} has {own_rows}; it does not hold "
+            "all of the new ones: save it with save_embedding_layers=True, or merge it into a model folder where it was trained"
+        )
     if not _same(bare, unmerged):
         raise UserError(f"{name}: an adapter of type {read_config(folder)['peft_type']} works only inside PEFT")
     worst = float("nan")
@@ -166,10 +169,21 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     with torch.inference_mode():
         if not _same(_logprobs(inner, ids), unmerged):
             raise UserError(f"{name}: its adapter can neither be merged exactly nor kept unmerged")
+    if below:
+        return inner, (f"{name}: its adapter is kept beside the weights, as the one below it is",)
     why = (
         f"merged, log-probabilities would change by up to {worst:.2g} nats" if worst == worst else "it cannot be merged"
     )
     return inner, (f"{name}: its adapter is kept beside the {str(model.dtype).removeprefix('torch.')} weights ({why})",)
+
+
+def _lost(folder: Path, unexpected: set[str]) -> list[str]:
+    """Tensors that PEFT does not read, but for second copies of others: it writes some of tied and of resized modules."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+        read = [weights.get_tensor(key) for key in weights.keys() if key not in unexpected] if unexpected else []  # noqa: SIM118
+        return [key for key in sorted(unexpected) if not any(weights.get_tensor(key).equal(one) for one in read)]
 
 
 def kept_adapters(model: Any) -> tuple[str, ...]:
@@ -229,11 +243,16 @@ def _probes(model: Any, config: Any) -> Tensor:
     import torch
 
     rows = model.get_input_embeddings().weight.shape[0]
-    named = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    named = [one for group in named.values() for one in group] if isinstance(named, dict) else named
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None) or PROBES
     spread = torch.linspace(0, rows - 1, PROBES).long()
-    return torch.cat([torch.tensor(named[: PROBES // 2], dtype=torch.long), spread])[None, : min(PROBES, longest)]
+    ids = torch.cat([torch.tensor(_trained_rows(config)[: PROBES // 2], dtype=torch.long), spread])
+    return ids[None, -min(PROBES, longest) :].to(model.device)
+
+
+def _trained_rows(config: Any) -> list[int]:
+    """The ids whose embeddings an adapter trains by name."""
+    named = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+    return sorted({one for group in named.values() for one in group} if isinstance(named, dict) else named)
 
 
 def _merged(adapted: Any, loosen: bool) -> Any:
@@ -271,38 +290,30 @@ def _merged(adapted: Any, loosen: bool) -> Any:
     return merged.eval()
 
 
-def _resize(model: Any, name: str, folder: Path, on: str) -> None:
-    """Gives the model as many rows of its vocabulary as the adapter's own embeddings and head have.
+def _resize(model: Any, folder: Path, config: Any) -> int:
+    """Gives the model as many rows of its vocabulary as the adapter was trained with, as far as that can be read; returns them.
 
-    Raises:
-        UserError: one of the two has other rows, and the adapter does not hold it.
+    New rows are NaN until the adapter's own are loaded: those that it does not hold are seen in the logits.
     """
+    import torch
     from safetensors import safe_open
 
-    places = {place: _name_of(model, module) for place, module in _vocabulary(model)}
-    rows: dict[str, int] = {}
+    matrices = {_name_of(model, one): one for one in (model.get_input_embeddings(), model.get_output_embeddings())}
+    own = int(model.get_input_embeddings().weight.shape[0])
+    rows = {own, max(_trained_rows(config), default=0) + 1} - set(range(own))
+    width = int(model.get_input_embeddings().weight.shape[1])
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         for key in weights.keys():  # noqa: SIM118 (not a dictionary)
-            for place, module in places.items():
-                if key.endswith(tuple(f"{module}{infix}.weight" for infix in ("", ".base_layer", ".modules_to_save"))):
-                    rows[place] = int(weights.get_slice(key).get_shape()[0])
-    own = model.get_input_embeddings().weight.shape[0]
-    wanted = {count for count in rows.values() if count != own}
-    if not wanted:
-        return
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
-    if len(wanted) > 1 or (not tied and set(rows.values()) != wanted) or (not tied and len(rows) < len(places)):
-        raise UserError(
-            f"the adapter {name} was trained with {max(wanted)} rows of the vocabulary, and {on} has {own}; of these it "
-            f"holds only {' and '.join(places[place] for place in rows)}: save it with save_embedding_layers=True, or merge it "
-            "into a model folder where it was trained"
-        )
-    model.resize_token_embeddings(wanted.pop(), mean_resizing=False)  # new rows are the adapter's
-
-
-def _vocabulary(model: Any) -> Iterator[tuple[str, Any]]:
-    yield "embeddings", model.get_input_embeddings()
-    yield "head", model.get_output_embeddings()
+            shape = weights.get_slice(key).get_shape()
+            if any(f".{name}." in key for name in matrices) and key.endswith(".weight") and shape[1:] == [width]:
+                rows.add(int(shape[0]) if ".lora_" not in key else own)
+    wanted = max(rows - {own}, default=own)
+    if wanted != own:
+        model.resize_token_embeddings(wanted, mean_resizing=False)
+        with torch.no_grad():
+            for one in (model.get_input_embeddings(), model.get_output_embeddings()):
+                one.weight[own:] = float("nan")
+    return wanted
 
 
 def _name_of(model: Any, module: Any) -> str:

@@ -157,7 +157,10 @@ class Policy:
     @property
     def precision(self) -> str:
         """Of the weights, and where they are; numbers from another precision or device differ by rounding."""
-        return f"{self.model.dtype} on {self.model.device.type}" if self.model is not None else "tokenizer only"
+        if self.model is None:
+            return "tokenizer only"
+        kept = ", adapters beside them" if adapter_loading.tuner_layers(self.model) else ""
+        return f"{self.model.dtype} on {self.model.device.type}{kept}"
 
     @contextmanager
     def wider(self) -> Iterator[Policy]:

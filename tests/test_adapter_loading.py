@@ -472,7 +472,8 @@ def test_learned_prompts_are_refused_before_anything_is_loaded(kind: str, load: 
             r"type \(NEXT_YEARS_LORA\) that the installed PEFT cannot read: upgrade peft",
         ),
         ({"peft_type": None}, "upgrade peft"),
-        ({"use_next_years_trick": True}, "does not know all of its settings.*use_next_years_trick"),
+        ({"use_next_years_trick": True}, "does not know the setting use_next_years_trick=True.*upgrade peft"),
+        ({"use_next_years_trick": None, "peft_type": "NEXT"}, "upgrade peft"),
         ({"alora_invocation_tokens": [3, 4]}, "adapters with alora_invocation_tokens cannot be measured"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "adapters with layer_replication cannot be measured"),
     ],
@@ -484,6 +485,13 @@ def test_adapters_that_peft_would_read_as_others_are_refused(
     edit(folder, **changes)
     with pytest.raises(UserError, match=message):
         policies.load(str(folder), CPU)
+
+
+def test_a_setting_that_peft_does_not_know_and_that_is_off_changes_nothing(tmp_path: Path) -> None:
+    base = save_family(tmp_path / "base", "llama", False)
+    folder = adapter(tmp_path / "adapter", base, lora())
+    edit(folder, use_next_years_trick=False, next_years_config=None, peft_version="99.0")
+    assert distance(policies.load(str(folder), CPU).weights, unmerged(folder, base)) < 1e-4
 
 
 def change_tensors(file: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
@@ -540,16 +548,37 @@ def test_new_rows_come_with_the_adapter(tied: bool, whole: bool, rows: int, tmp_
     assert distance(policy.weights, trained) < 1e-4
 
 
-@pytest.mark.parametrize("saved", [["embed_tokens"], ["lm_head"]])
-def test_new_rows_of_one_matrix_alone_are_refused_with_the_remedy(saved: list[str], tmp_path: Path) -> None:
-    base = save_family(tmp_path / "base", "llama", False)
+@pytest.mark.parametrize(
+    ("tied", "more"),
+    [
+        (False, {"modules_to_save": ["embed_tokens"]}),
+        (False, {"modules_to_save": ["lm_head"]}),
+        (True, {"modules_to_save": ["embed_tokens"]}),  # the head keeps the base's own matrix
+        (False, {"trainable_token_indices": [261, 299]}),
+    ],
+)
+def test_new_rows_that_were_not_saved_are_refused_with_the_remedy(
+    tied: bool, more: dict[str, Any], tmp_path: Path
+) -> None:
+    base = save_family(tmp_path / "base", "llama", tied)
     model = AutoModelForCausalLM.from_pretrained(base)
     model.resize_token_embeddings(300, mean_resizing=False)
-    trained = moved(get_peft_model(model, lora(modules_to_save=saved)))
+    trained = moved(get_peft_model(model, lora(**more)))
     trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     edit(tmp_path / "adapter", base_model_name_or_path=str(base))
     message = refusal(tmp_path / "adapter")
     assert f"300 rows of the vocabulary, and {base} has 261" in message and "save_embedding_layers=True" in message
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_new_rows_that_were_trained_by_name_come_with_the_adapter(tied: bool, tmp_path: Path) -> None:
+    base = save_family(tmp_path / "base", "llama", tied)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(264, mean_resizing=False)
+    trained = moved(get_peft_model(model, lora(trainable_token_indices=[261, 262, 263])))
+    trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    edit(tmp_path / "adapter", base_model_name_or_path=str(base))
+    assert distance(policies.load(str(tmp_path / "adapter"), CPU).weights, trained) < 1e-4
 
 
 def test_an_adapter_that_left_its_new_rows_behind_is_refused_when_one_is_asked_for(tmp_path: Path) -> None:
