@@ -229,7 +229,8 @@ class _Run:
 
 def _over_seeds(rows: Sequence[Measurement], level: float) -> Measurement:
     """The mean of one quantity over the runs of an arm."""
-    mean = over.over_seeds([row.value for row in rows], level=level)
+    apart = over.apart_by([row.standard_error for row in rows])
+    mean = over.over_seeds([row.value for row in rows], level=level, apart=apart)
     low, high = max(mean.low, 0.0), min(mean.high, 1.0)  # none of these is negative
     steps: Mapping[str, Any] = {"step": math.nan, "training_seed": math.nan, "p_value": math.nan}
     noted = "; ".join(filter(None, (mean.note, rows[0].note.removeprefix(f"{NOT_KEPT}; "))))

@@ -175,7 +175,8 @@ class _Accuracy:
             one = model.of_seeds([seed])
             yield self.clustered(what, one, self.proportion(one), view, training_seed=float(seed))
         yield self.clustered(what, model, self.proportion(model), view)
-        mean = over.over_seeds(model.right.mean(axis=(1, 2)), level=self.settings.level)
+        apart = over.apart_by([self.proportion(model.of_seeds([seed])).standard_error for seed in model.seeds])
+        mean = over.over_seeds(model.right.mean(axis=(1, 2)), level=self.settings.level, apart=apart)
         yield self.by_seed(
             what, model, replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0), p_value=math.nan), view
         )
@@ -189,9 +190,11 @@ class _Accuracy:
         if not both:
             return
         mine, theirs = model.of_seeds(both), other.of_seeds(both) if other.seeds else other
+        errors = []
         for seed in both:
             one = mine.of_seeds([seed])
             change = self.paired(one, theirs.of_seeds([seed]) if theirs.seeds else theirs)
+            errors.append(change.standard_error)
             yield self.clustered(what, one, change, view, training_seed=float(seed), note=note)
         change = self.paired(mine, theirs)
         apart = mine.by_problem - theirs.by_problem
@@ -202,7 +205,7 @@ class _Accuracy:
         bare = st.Estimate(least, *st.UNDEFINED[:3], "", 0, 0, change.note)
         yield self.clustered(what + DETECTABLE, mine, bare, view, note=note)
         by_seed = mine.right.mean(axis=(1, 2)) - theirs.right.mean(axis=(1, 2))
-        mean = over.over_seeds(by_seed, level=level)
+        mean = over.over_seeds(by_seed, level=level, apart=over.apart_by(errors))
         yield self.by_seed(what, mine, replace(mean, low=max(mean.low, -1.0), high=min(mean.high, 1.0)), view, note)
         least = over.smallest_detectable_over_seeds(mean.standard_error, mean.seeds, level=level)
         nothing = over.OverSeeds(least, *(math.nan,) * 4, mean.seeds, "", mean.note)

@@ -5,39 +5,43 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pandas as pd
 
 from decaylab.found_runs import FoundRun
 from decaylab.measurements import Measurement
+from decaylab.seeds import over_seeds
 from decaylab.students import students
-from decaylab.token_claims import HALF, of_selector, seeds_words, stopped_early
+from decaylab.token_claims import judged, of_selector, over_words, stopped_early, trained_alike
 from decaylab.verdicts import (
-    ONE_SEED,
+    NOT_TESTABLE,
     PAPER,
     Claim,
+    Effect,
     Judged,
+    Number,
     Rule,
-    agreed,
+    every,
     listed,
     percent,
     pick,
     plain,
     points,
-    side,
     usable,
-    verdict,
 )
 
-TENTH = 0.1
+TENTH, HALF = 0.1, 0.5
+DISAGREE = 0.25
+"""Shares of responses of two seeds that lie further apart disagree."""
 SHORTER = Claim(
     "shorter-responses",
     "Early stopping shortens the student's responses.",
     f"{PAPER}, behaviour table, left: median 860 to 380",
     "Paired change of the mean length in tokens, of each student trained on a prefix, at its last checkpoint. Holds where it "
-    "lies below minus a tenth of the untrained student's length, contradicted where it lies above: less than a tenth is not "
-    "what is claimed.",
+    "lies below minus a tenth of the untrained student's length, not supported where above: less than a tenth is not what is "
+    "claimed. Contradicted where the responses are longer by what may be a tenth.",
     "decaylab behaviour runs/esr runs/full",
     ("behaviour",),
     "response-length",
@@ -47,7 +51,8 @@ LONGER = Claim(
     "Full rollouts lengthen the student's responses.",
     f"{PAPER}, behaviour table, left: median 860 to 1,530",
     "Paired change of the mean length in tokens, of each student trained on full rollouts, at its last checkpoint. Holds "
-    "where it lies above a tenth of the untrained student's length, contradicted where it lies below.",
+    "where it lies above a tenth of the untrained student's length, not supported where below; contradicted where the "
+    "responses are shorter by what may be a tenth.",
     "decaylab behaviour runs/esr runs/full",
     ("behaviour",),
     "response-length",
@@ -57,7 +62,7 @@ BOXES = Claim(
     "Trained on full rollouts, the student comes to box several answers in most of its responses.",
     f"{PAPER}, boxed repetition table: 2.9 to 89.1 %",
     "Share of responses with several boxes, of each student trained on full rollouts, at its last checkpoint. Holds where it "
-    "lies above a half, contradicted where it lies below.",
+    "lies above a half, not supported where it lies below.",
     "decaylab behaviour runs/full",
     ("behaviour",),
     "boxed-repetition",
@@ -66,9 +71,9 @@ COLLAPSE = Claim(
     "collapse",
     "Trained on full rollouts, the student loses most of what it had gained by the end of training.",
     f"{PAPER}, per-step tables: 65.60 to 43.80 %",
-    "Accuracy over the checkpoints of each run on full rollouts. Holds where the interval of the last one lies wholly below "
-    "half of the gain that the best one has over the untrained student, contradicted where it lies wholly above; undecided "
-    "where the best one shows no gain.",
+    "Accuracy over the checkpoints of each run on full rollouts. What the last one lies above half of the gain that the best "
+    "one has over the untrained student, by the ends of their intervals. Holds where it lies below 0; not supported where "
+    "above; not testable where the best one shows no gain.",
     "decaylab evaluate runs/full",
     ("evaluate", "sweep rollout-length", "sweep selector"),
     "stability",
@@ -91,15 +96,18 @@ def _length(run: FoundRun, sign: int) -> Judged | None:
     rows = {one: row for one in trained for row in _rows_of(run, "response_tokens_mean_change", one.label)}
     if not rows or not base:
         return None
-    margin = sign * TENTH * base[0].value
+    before = base[0].value
+    effect = Effect(0.0, sign * TENTH * before, reached=True)
     said = [
         f"{one.label} {plain(row, 'tokens', '+.1f')}" + (f" ({row.note})" if row.note else "")
         for one, row in rows.items()
     ]
-    lead = f"The mean length of {base[0].value:.1f} tokens changes by: {'; '.join(said)}; a tenth would be {abs(margin):.1f}."
-    shown = sign * agreed(side(row, at=margin) for row in rows.values())
-    words = " ".join([lead, *seeds_words([*rows])])
-    return Judged(verdict(shown), words, (*rows.values(), base[0]))
+    lead = (
+        f"The mean length of {before:.1f} tokens changes by: {'; '.join(said)}; a tenth would be {TENTH * before:.1f}."
+    )
+    numbers = trained_alike(rows, apart=HALF * before)
+    words = [lead, *(over_words(number, 1, "+.1f", " change") for number in numbers)]
+    return _judged(effect, words, numbers, base)
 
 
 def boxes(run: FoundRun) -> Judged | None:
@@ -111,8 +119,18 @@ def boxes(run: FoundRun) -> Judged | None:
     said = [f"{percent(row)} of its responses ({one.label})" for one, row in rows.items()]
     text = f"Several boxes stand in {listed(said)}"
     text += f", where the untrained student has {percent(before[0])}." if before else "."
-    shown = agreed(side(row, at=HALF) for row in rows.values())
-    return Judged(verdict(shown), " ".join([text, *seeds_words([*rows])]), (*rows.values(), *before))
+    numbers = trained_alike(rows, apart=DISAGREE)
+    start = before[0].value if before else 0.0
+    words = [text, *(over_words(number, 100, ".1f") for number in numbers)]
+    if start >= HALF:
+        return Judged(NOT_TESTABLE, f"{text} Most did before training.", (*rows.values(), *before))
+    return _judged(Effect(start, HALF, reached=True), words, numbers, before)
+
+
+def _judged(effect: Effect, said: Sequence[str], numbers: Sequence[Number], beside: Sequence[Measurement]) -> Judged:
+    """The verdict of all ways of training that a claim is on."""
+    found = [number.decided(effect, len(numbers), each=True) for number in numbers]
+    return judged(every(found), said, effect, numbers, (*(row for number in numbers for row in number.rows), *beside))
 
 
 # Collapse
@@ -134,12 +152,15 @@ class _Trace(NamedTuple):
         return self.rows[-1]
 
     @property
-    def side(self) -> int:
-        """1 where most of the gain is lost, -1 where it is kept."""
-        if not (usable(self.best) and usable(self.last)) or not self.best.low > self.before[1]:
-            return 0
-        low, high = ((start + end) / 2 for start, end in zip(self.before, (self.best.low, self.best.high)))
-        return int(self.last.high < low) - int(self.last.low > high)
+    def kept(self) -> Measurement:
+        """What the last lies above half of the best gain; without an interval where the best one shows no gain."""
+        half = [(start + end) / 2 for start, end in zip(self.before, (self.best.low, self.best.high))]
+        gained = usable(self.best) and usable(self.last) and self.best.low > self.before[1]
+        low, high = (self.last.low - half[1], self.last.high - half[0]) if gained else (math.nan, math.nan)
+        value = self.last.value - (sum(self.before) / 2 + self.best.value) / 2
+        return replace(
+            self.last, what="kept_above_half_of_the_gain", value=value, low=low, high=high, p_value_holm=math.nan
+        )
 
 
 def collapse(run: FoundRun) -> Judged | None:
@@ -150,13 +171,32 @@ def collapse(run: FoundRun) -> Judged | None:
     if not traces:
         return None
     told = "; ".join(_told(one, points if evaluated else percent) for one in traces)
-    shown = agreed(one.side for one in traces)
-    words = f"{'Over the untrained student' if evaluated else 'Right answers'}: {told}."
-    others = {other: agreed(one.side for one in _evaluated(run, other)) for other in _rules(run) if other != rule}
-    odd = [f"{other} {verdict(its)}" for other, its in others.items() if evaluated and its != shown]
-    words += f" By another answer rule: {', '.join(odd)}." if odd else ""
-    words += f" {ONE_SEED}" if len(traces) == 1 else f" {len(traces)} runs, each judged by itself."
-    return Judged(verdict(shown), words, tuple(row for one in traces for row in one.rows))
+    words = [f"{'Over the untrained student' if evaluated else 'Right answers'}: {told}."]
+    number, lost = _of_traces(traces), _lost(traces)
+    shown = number.decided(lost)
+    words += [over_words(number, 100, "+.1f", " of what the last lies above half of the best gain, points")]
+    others = {
+        other: _of_traces(found).decided(_lost(found)) for other in _rules(run) if (found := _evaluated(run, other))
+    }
+    odd = [f"{other} {its}" for other, its in others.items() if evaluated and other != rule and its != shown]
+    words += [f"By another answer rule: {', '.join(odd)}."] if odd else []
+    evidence = (*(row for one in traces for row in one.rows), *number.rows)
+    return judged(shown, words, lost, [number], evidence)
+
+
+def _lost(traces: Sequence[_Trace]) -> Effect:
+    """Half of the gain and less is left; where nothing is lost, as much stands above half of it as below."""
+    gains = [one.best.value - sum(one.before) / 2 for one in traces]
+    return Effect(max(sum(gains) / len(gains) / 2, TENTH / 10), 0.0, reached=True)
+
+
+def _of_traces(traces: Sequence[_Trace]) -> Number:
+    """One run a seed."""
+    rows = tuple(one.kept for one in traces)
+    values = tuple(row.value for row in rows)
+    mean = over_seeds(values, apart=DISAGREE)
+    over = replace(rows[0], value=mean.value, low=mean.low, high=mean.high, note=mean.note, problems=0)
+    return Number(rows, over if len(rows) > 1 else None, values, max(one.last.step for one in traces))
 
 
 def _told(one: _Trace, text: Callable[[Measurement], str]) -> str:

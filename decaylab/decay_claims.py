@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 
 from decaylab.found_runs import FoundRun
 from decaylab.measurements import Measurement
 from decaylab.verdicts import (
     CONTRADICTED,
     HOLDS,
+    LEAST_PROBLEMS,
+    NOT_SUPPORTED,
+    NOT_TESTABLE,
     PAPER,
     UNDECIDED,
     Claim,
+    Effect,
     Judged,
     Rule,
     Verdict,
     apart,
+    decided,
     listed,
     p_words,
     pick,
     points,
+    remedy,
     rounded,
     side,
     usable,
+    widened,
 )
+
+FALL = Effect(0.0, -0.05)
 
 COMMANDS, NEEDS, FIGURE = ("prefix-decay",), "decaylab prefix-decay --controls all", "prefix-decay"
 DECAY = Claim(
@@ -32,7 +43,8 @@ DECAY = Claim(
     f"{PAPER}, Fig. 1 left",
     "Paired difference to the teacher alone on the same problems, over rollouts still open. Holds where it lies below 0 at "
     "some length, above 0 at none, and at no longer length wholly above a fall at a shorter one; contradicted where it lies "
-    "above 0 at some length and below at none. Undecided where the control of the same run fails.",
+    "above 0 at some length and below at none; not supported where every length excludes a fall of 5 points, which is what "
+    "counts. Undecided where the control of the same run fails.",
     NEEDS,
     COMMANDS,
     FIGURE,
@@ -43,7 +55,7 @@ MACHINERY = Claim(
     "control of the measurement",
     "Paired difference to the rollout that the prefix was cut from. Holds where every interval holds 0, and that at the "
     "largest fall after the student's prefixes does not reach as far down as the fall; contradicted where a difference is "
-    "shown.",
+    "shown; not testable where an interval holds the fall too.",
     NEEDS,
     COMMANDS,
     FIGURE,
@@ -54,8 +66,9 @@ CONTENT = Claim(
     "The decay comes from what the prefix says: while it is correct so far the teacher loses less than once it errs.",
     "arXiv 2605.30833, as drift; not separated in arXiv 2605.27028",
     "The difference to the teacher alone, after prefixes that already err against those correct so far, at the same length. "
-    "Holds where at some length it lies below 0 and wholly below that of the correct ones, and at none wholly above; "
-    "contradicted the other way round. Prefixes split by how their rollout ended decide nothing: that looks into the "
+    "Holds where at some length it lies below 0 and wholly below that of the correct ones, corrected for the lengths, and at "
+    "none wholly above; contradicted the other way round; not supported where every length excludes that they cost 5 points "
+    "more, which is what counts. Prefixes split by how their rollout ended decide nothing: that looks into the "
     "future. Undecided where the control of the same run fails.",
     NEEDS,
     COMMANDS,
@@ -77,7 +90,9 @@ def decay(run: FoundRun) -> Judged | None:
     said += [f"At {_at(recovered)} the fall is smaller than before."] if recovered else []
     half = pick(run.measurements, "half_decay_length", condition="student-prefix")
     said += [half_decay_words(half[0], rows[-1].prefix_tokens)] if half else []
-    return _guarded(run, Judged(_one_way(bool(falls), bool(rises), bool(recovered)), " ".join(said), (*rows, *half)))
+    shown = _one_way(bool(falls), bool(rises), bool(recovered)) or _absent(decided(FALL, row) for row in rows)
+    said += filter(None, [remedy(FALL, rows)]) if shown == NOT_TESTABLE else []
+    return _guarded(run, Judged(shown, " ".join(said), (*rows, *half)))
 
 
 def machinery(run: FoundRun) -> Judged | None:
@@ -94,11 +109,11 @@ def machinery(run: FoundRun) -> Judged | None:
         return Judged(CONTRADICTED, f"{told}nothing that this run says of decay can be trusted.", evidence)
     if missing:
         told = f"{said}; the interval at {_at(missing)} does not hold 0, as one in twenty does by chance, or there is none."
-        return Judged(UNDECIDED, told, evidence)
+        return Judged(NOT_TESTABLE if any(math.isnan(row.low) for row in missing) else UNDECIDED, told, evidence)
     blunt = _blunt(rows, differences(run, "student-prefix"))
     if blunt is not None:
         where = f"that at {blunt.prefix_tokens:g} tokens, {points(blunt)}"
-        return Judged(UNDECIDED, f"{said}; every interval holds 0, but {where}, holds the decay too.", evidence)
+        return Judged(NOT_TESTABLE, f"{said}; every interval holds 0, but {where}, holds the decay too.", evidence)
     widest = max(rows, key=lambda row: row.high - row.low)
     return Judged(HOLDS, f"{said}; every interval holds 0, the widest is {points(widest)}.", evidence)
 
@@ -111,8 +126,9 @@ def content(run: FoundRun) -> Judged | None:
     both = [(right[length], wrong[length]) for length in right if length in wrong]
     if not both:
         return None
-    less = [pair for pair in both if side(pair[1]) < 0 and apart(pair[1], pair[0]) < 0]
-    more = [pair for pair in both if side(pair[0]) < 0 and apart(pair[1], pair[0]) > 0]
+    wide = {id(pair): tuple(widened(row, len(both)) for row in pair) for pair in both}
+    less = [pair for pair in both if side(pair[1]) < 0 and apart(*wide[id(pair)]) > 0]
+    more = [pair for pair in both if side(pair[0]) < 0 and apart(*wide[id(pair)]) < 0]
     sound, erring = max(less or more or both, key=lambda pair: min(row.problems for row in pair))
     words = (
         ("that are correct so far", "that already err")
@@ -123,7 +139,9 @@ def content(run: FoundRun) -> Judged | None:
         f"At {sound.prefix_tokens:g} tokens the teacher differs by {points(sound)} after prefixes {words[0]}, by "
         f"{points(erring)} after those {words[1]}"
     )
-    said += f"; apart at {len(less or more)} of {len(both)} lengths."
+    said += f"; apart at {len(less or more)} of {len(both)} lengths"
+    shorter = len({row.prefix_tokens for name in names for row in differences(run, name)}) - len(both)
+    said += f" ({shorter} more stand on fewer than {LEAST_PROBLEMS} problems or lack one kind)." if shorter else "."
     style = [pair[0] for pair in both if side(pair[0]) < 0]
     if style and verified:
         worst = min(style, key=lambda row: row.value)
@@ -131,8 +149,17 @@ def content(run: FoundRun) -> Judged | None:
     evidence = tuple(row for pair in both for row in pair)
     if not verified:
         told = f"{said} Nothing tells which prefixes err; how their rollout ended looks into the future and decides nothing."
-        return Judged(UNDECIDED, told, evidence)
-    return _guarded(run, Judged(_one_way(bool(less), bool(more)), said, evidence))
+        return Judged(NOT_TESTABLE, told, evidence)
+    costs = [
+        replace(erring, value=erring.value - sound.value, low=erring.low - sound.high, high=erring.high - sound.low)
+        for sound, erring in both
+    ]
+    shown = _one_way(bool(less), bool(more)) or _absent(
+        decided(FALL, replace(row, p_value_holm=math.nan)) for row in costs
+    )
+    if shown == NOT_TESTABLE and (told := remedy(FALL, costs)):
+        said += f" {told}"
+    return _guarded(run, Judged(shown, said, evidence))
 
 
 RULES: tuple[tuple[Claim, Rule], ...] = ((MACHINERY, machinery), (DECAY, decay), (CONTENT, content))
@@ -169,11 +196,18 @@ def half_decay_words(half: Measurement, longest: float) -> str:
     return f"Half of its advantage over the student is gone after {half.value:.0f} tokens{shown}."
 
 
-def _one_way(towards: bool, against: bool, spoilt: bool = False) -> Verdict:
-    """Holds where all that is shown speaks for the claim, contradicted where all speaks against it."""
-    if towards == against:
+def _one_way(towards: bool, against: bool, recovered: bool = False) -> Verdict | None:
+    """Holds where all that is shown speaks for the claim, contradicted where all speaks against it; None: nothing is shown."""
+    if not (towards or against):
+        return None
+    if towards and (against or recovered):
         return UNDECIDED
-    return CONTRADICTED if against else UNDECIDED if spoilt else HOLDS
+    return CONTRADICTED if against else HOLDS
+
+
+def _absent(found: Iterable[Verdict]) -> Verdict:
+    """Where nothing is shown: not supported if every length excludes what counts."""
+    return NOT_SUPPORTED if set(found) <= {NOT_SUPPORTED, CONTRADICTED} else NOT_TESTABLE
 
 
 def _falls(falls: list[Measurement]) -> str:

@@ -32,7 +32,8 @@ class Student:
     """A trained student. label: its ``checkpoint`` in the table. run: names those of one training.
 
     selector: "" where it is not known. rollout_length: tokens at which its training rollouts stopped, infinity where they
-    did not. seed, step, rollout_length: NaN where not known.
+    did not. step: of a checkpoint that is not its run's last by name. steps: after how many it was measured. seed, step,
+    steps, rollout_length: NaN where not known.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Student:
     rollout_length: float = math.nan
     seed: float = math.nan
     step: float = math.nan
+    steps: float = math.nan
 
 
 def students(run: FoundRun) -> list[Student]:
@@ -84,7 +86,9 @@ def _student(label: str, row: pd.Series, paths: Sequence[str]) -> Student:
     matched = _STEP.fullmatch(path or label)
     run, step = (matched[1] or "", float(matched[2])) if matched else (path or label, math.nan)
     known = _by_row(row) or (_by_record(Path(path), Path(run)) if path else {}) or _by_name(path or label)
-    return Student(label, run, step=step, **known)
+    planned = _record(Path(path), Path(run)).get("steps") if path else None
+    steps = step if not math.isnan(step) else math.nan if planned is None else float(planned)
+    return Student(label, run, step=step, steps=steps, **known)
 
 
 def _by_row(row: pd.Series) -> dict[str, Any]:
@@ -95,6 +99,19 @@ def _by_row(row: pd.Series) -> dict[str, Any]:
 
 def _by_record(*folders: Path) -> dict[str, Any]:
     """What run.json says of a training; nothing where there is none, or it is no training's."""
+    options = _record(*folders)
+    if "selector" not in options:
+        return {}
+    length, seed = options.get("rollout_length"), options.get("seed")
+    return {
+        "selector": str(options["selector"]),
+        "rollout_length": math.inf if length in (None, "full") else float(length),
+        "seed": math.nan if seed is None else float(seed),
+    }
+
+
+def _record(*folders: Path) -> dict[str, Any]:
+    """The options of a training by the first run.json that is one's."""
     for folder in folders:
         try:
             record = store.RunFolder(folder).record or {}
@@ -102,12 +119,7 @@ def _by_record(*folders: Path) -> dict[str, Any]:
             continue
         options = (record.get("identity") or {}).get("training") or {}
         if "selector" in options:
-            length, seed = options.get("rollout_length"), options.get("seed")
-            return {
-                "selector": str(options["selector"]),
-                "rollout_length": math.inf if length in (None, "full") else float(length),
-                "seed": math.nan if seed is None else float(seed),
-            }
+            return dict(options)
     return {}
 
 

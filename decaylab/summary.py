@@ -22,6 +22,8 @@ from decaylab.verdicts import (
     HOLDS,
     LEAST_LEVEL,
     NOT_MEASURED,
+    NOT_SUPPORTED,
+    NOT_TESTABLE,
     UNDECIDED,
     VERDICTS,
     Finding,
@@ -138,7 +140,8 @@ def _headline(
     lines.append(advice.text.split(". ")[0].removesuffix(".") + ".")
     lines.append(
         f"Of {counted.total()} claims of the paper and of the literature {counted[HOLDS]} hold on this pair, "
-        f"{counted[CONTRADICTED]} are contradicted, {counted[UNDECIDED]} are undecided and {counted[NOT_MEASURED]} were not "
+        f"{counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not supported, {counted[UNDECIDED]} are "
+        f"undecided, {counted[NOT_TESTABLE]} are not testable with these runs and {counted[NOT_MEASURED]} were not "
         "measured. This speaks of this pair and these problems, not of the models that the claims were made of."
     )
     for verdict in VERDICTS:
@@ -278,7 +281,7 @@ def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Itera
     for one in findings:
         if one.claim.control and one.verdict == CONTRADICTED:
             yield f"THE CONTROL FAILED: {one.sentence}"
-        elif one.claim.control and one.verdict == UNDECIDED:
+        elif one.claim.control and one.verdict in (UNDECIDED, NOT_TESTABLE):
             yield f"the control decides nothing: {one.sentence}"
         elif one.claim.control and one.verdict == NOT_MEASURED and any(run.command == "prefix-decay" for run in runs):
             yield f"the control was not measured: {one.sentence}"

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy import stats
+
 from decaylab.found_runs import FoundRun, Pair
 from decaylab.measurements import Measurement, to_frame
 
@@ -36,7 +39,7 @@ def arm(
 ) -> list[Measurement]:  # fmt: skip
     """An arm of a sweep: accuracy, its difference over problems and over seeds, its share of the tokens, its seconds.
 
-    over_seeds: how far the interval over the seeds reaches; NaN where there is none.
+    over_seeds: how far the interval over the seeds reaches; NaN where all seeds are alike. Full rollouts take a second.
     """
     selector, _, number = name.rpartition("-")
     if not number.isdigit():
@@ -46,15 +49,29 @@ def arm(
     said = {"condition": "last_boxed", "answer_rule": "last_boxed", "view": "last", **place, **more}
     rows = [row("avg_at_1", 0.5 + difference, reach, estimand=THESE, **said)]
     rows += [row(f"avg_at_1{ending}", difference, reach, estimand=THESE, p_value_holm=p, **said)]
+    wide = reach if over_seeds is None else over_seeds
     rows += [
-        row(f"avg_at_1{ending}", difference, reach, estimand=ONE_RUN, training_seed=float(seed), **said)
-        for seed in range(seeds)
-    ]
-    wide = float("nan") if seeds < 2 else reach if over_seeds is None else over_seeds
+        row(f"avg_at_1{ending}", difference + offset, reach, estimand=ONE_RUN, training_seed=float(seed), **said)
+        for seed, offset in enumerate(spread(seeds, wide if selector != "prefix" else -wide))
+    ]  # seeds of the prefix go the other way, so that its difference to another arm varies too
+    wide = float("nan") if seeds < 3 else wide
     rows += [row(f"avg_at_1{ending}", difference, wide, estimand=SEEDS, p_value_holm=p, **said)]
     cost = {"view": "training", "estimand": SEEDS if seeds > 1 else ONE_RUN, "problems": 0, **place}
     if share is not None:
         rows += [row("tokens_ratio", share, 0.01, "generation", unit="ratio", **cost)]
     if seconds is not None:
         rows += [row("seconds_ratio", seconds, 0.05, "total", unit="ratio", **cost)]
+        for seed, offset in enumerate(spread(seeds, 0.05)):
+            timed = {**cost, "estimand": ONE_RUN, "training_seed": float(seed), "unit": "seconds"}
+            rows += [row("seconds_per_step", seconds + offset, 0.0, "total", **timed)]
+            rows += [row("seconds_per_step", 1.0, 0.0, "total", **{**timed, "checkpoint": "full", "selector": "full"})]
     return rows
+
+
+def spread(seeds: int, reach: float) -> list[float]:
+    """What seeds differ from their mean, so that Student's interval reaches so far; nothing for one seed or NaN."""
+    places = np.arange(seeds) - (seeds - 1) / 2
+    if seeds < 2 or np.isnan(reach):
+        return [0.0] * seeds
+    unit = stats.t.ppf(0.975, seeds - 1) * places.std(ddof=1) / np.sqrt(seeds)
+    return [float(place) for place in places * reach / unit]

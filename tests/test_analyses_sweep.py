@@ -80,22 +80,51 @@ def test_accuracies_and_differences_by_hand() -> None:
     assert pick(frame, "avg_at_1", "full").rollout_length == math.inf
 
 
+def three_seeds(third: np.ndarray) -> pd.DataFrame:
+    """As `by_hand`, with a third seed whose full rollouts are those of the first."""
+    runs = [
+        trained(arm, seed, {50: grades}, BASE, TEACHER)
+        for seed, (mine, full) in enumerate(((FIRST, FULL_FIRST), (SECOND, FULL_SECOND), (third, FULL_FIRST)))
+        for arm, grades in (("prefix-20", mine), ("full", full))
+    ]
+    return measure(runs, SETTINGS)
+
+
 def test_the_interval_over_seeds_knows_the_pairing_of_seeds() -> None:
-    """Less full by seed: .5 and .25. Then runs of a seed that move together: apart by .25 each, though the seeds differ."""
-    frame = by_hand()
-    row = pick(frame, "avg_at_1_minus_full", "prefix-20", SEEDS)
-    reference = stats.ttest_1samp([0.5, 0.25], 0.0)
+    """Less full by seed: .5, .25 and .25; each of four problems tells a seed's number to .25, so that they do not disagree."""
+    row = pick(three_seeds(np.array([[1.0], [0.0], [1.0], [0.0]])), "avg_at_1_minus_full", "prefix-20", SEEDS)
+    reference = stats.ttest_1samp([0.5, 0.25, 0.25], 0.0)
     low, high = reference.confidence_interval(0.95)
     assert (row.low, row.high) == (pytest.approx(max(low, -1)), pytest.approx(min(high, 1)))
     assert row.p_value == pytest.approx(reference.pvalue) and row.method == "Student t over training seeds"
+
+
+def test_two_seeds_and_seeds_that_are_alike_have_no_interval() -> None:
+    two = pick(by_hand(), "avg_at_1_minus_full", "prefix-20", SEEDS)
+    assert two.value == 0.375 and math.isnan(two.low) and math.isnan(two.p_value) and "which takes three" in two.note
     runs = [
         trained("random-20", 0, {50: FIRST}, BASE, TEACHER),
         trained("random-20", 1, {50: FULL_FIRST}, BASE, TEACHER),
+        trained("random-20", 2, {50: FULL_FIRST}, BASE, TEACHER),
         trained("full", 0, {50: np.array([[0.0], [1.0], [1.0], [0.0]])}, BASE, TEACHER),
         trained("full", 1, {50: np.array([[0.0], [0.0], [0.0], [0.0]])}, BASE, TEACHER),
+        trained("full", 2, {50: np.array([[0.0], [0.0], [0.0], [0.0]])}, BASE, TEACHER),
     ]
     same = pick(measure(runs, SETTINGS), "avg_at_1_minus_full", "random-20", SEEDS)
     assert same.value == 0.25 and math.isnan(same.low) and "the same for every training seed" in same.note
+
+
+def test_seeds_that_disagree_have_no_interval() -> None:
+    """Of 400 problems full rollouts get half in each seed; the arm all but one half in two seeds, and nothing in the third."""
+    none, place = np.zeros((400, 1)), np.arange(400)[:, None]
+    mine = [(place < right).astype(float) for right in (210, 211, 0)]
+    runs = [
+        trained(arm, seed, {50: grades}, none, none + 1)
+        for seed in range(3)
+        for arm, grades in (("prefix-20", mine[seed]), ("full", (place < 200).astype(float)))
+    ]
+    row = pick(measure(runs, SETTINGS), "avg_at_1_minus_full", "prefix-20", SEEDS)
+    assert math.isnan(row.low) and "the training seeds disagree" in row.note
 
 
 # --- against a slow loop, scipy and the library's estimators -----------------------------------------------------

@@ -75,7 +75,8 @@ def changes(*values: float, condition: str = "student-prefix", reach: float = 0.
     [
         ((-0.05, -0.2), "holds"), ((-0.02, -0.2), "holds"), ((-0.2, -0.18), "holds"),
         ((0.05, 0.2), "contradicted"), ((0.01, 0.2), "contradicted"),
-        ((-0.02, 0.02), "undecided"), ((-0.03, 0.0), "undecided"), ((-0.2, 0.2), "undecided"),
+        ((-0.01, 0.01), "not supported"), ((-0.02, 0.02), "not testable here"), ((-0.03, 0.0), "not testable here"),
+        ((-0.2, 0.2), "undecided"),
         ((-0.2, -0.05), "undecided"),  # falls, and has recovered where it is longer
     ],
 )  # fmt: skip
@@ -84,7 +85,7 @@ def test_decay_holds_where_accuracy_falls_and_does_not_come_back(values: tuple[f
 
 
 def test_a_fall_that_holms_correction_takes_away_is_none() -> None:
-    assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.06)) == "undecided"
+    assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.06)) == "not testable here"
     assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.04)) == "holds"
 
 
@@ -137,7 +138,7 @@ def control(*values: float, reach: float = 0.02, **more: Any) -> list[Measuremen
     [
         (control(0.01, -0.01), "holds"), (control(0.02, -0.02), "holds"),
         (control(0.01, 0.03, p_value_holm=0.01), "contradicted"), (control(-0.03, 0.0), "contradicted"),
-        (control(0.01, 0.03, p_value_holm=0.3), "undecided"), (control(0.01, 0.0, reach=NAN), "undecided"),
+        (control(0.01, 0.03, p_value_holm=0.3), "undecided"), (control(0.01, 0.0, reach=NAN), "not testable here"),
     ],
 )  # fmt: skip
 def test_the_control_passes_where_every_interval_holds_0(rows: list[Measurement], expected: str) -> None:
@@ -149,7 +150,7 @@ def test_a_control_that_could_not_have_seen_the_decay_passes_nothing() -> None:
     assert verdict("own-prefix", "prefix-decay", [*decay, *control(0.0, 0.0, reach=0.19)]) == "holds"
     blunt = found("own-prefix", made("prefix-decay", [*decay, *control(0.0, 0.0, reach=0.2)]))
     assert (
-        blunt.verdict == "undecided"
+        blunt.verdict == "not testable here"
         and "at 20 tokens, +0.0 points [-20.0, +20.0], holds the decay too" in blunt.sentence
     )
 
@@ -177,8 +178,9 @@ def split(
     ("right", "wrong", "expected"),
     [
         ((0.0, 0.0), (-0.05, -0.4), "holds"), ((-0.1, -0.1), (-0.05, -0.4), "holds"),
-        ((-0.4, -0.4), (0.0, -0.1), "contradicted"), ((-0.1, -0.2), (-0.12, -0.22), "undecided"),
-        ((-0.4, 0.0), (0.0, -0.4), "undecided"), ((0.3, 0.3), (0.0, 0.0), "undecided"),
+        ((-0.4, -0.4), (0.0, -0.1), "contradicted"), ((-0.1, -0.2), (-0.12, -0.22), "not testable here"),
+        ((-0.4, 0.0), (0.0, -0.4), "undecided"), ((0.3, 0.3), (0.0, 0.0), "not testable here"),
+        ((-0.3, -0.3), (-0.25, -0.24), "not supported"), ((-0.1, 0.0), (-0.165, 0.0), "not testable here"),
     ],
 )  # fmt: skip
 def test_content_holds_where_prefixes_that_err_cost_more(
@@ -189,7 +191,7 @@ def test_content_holds_where_prefixes_that_err_cost_more(
 
 def test_prefixes_split_by_their_future_decide_nothing() -> None:
     one = found("content", made("prefix-decay", split((0.0, 0.0), (-0.4, -0.4), "ended-right ended-wrong")))
-    assert one.verdict == "undecided" and "looks into the future" in one.sentence
+    assert one.verdict == "not testable here" and "looks into the future" in one.sentence
 
 
 def test_content_tells_what_correct_prefixes_cost_and_needs_both_kinds() -> None:
@@ -221,7 +223,8 @@ def bins(*values: float, problems: Sequence[int] = (), reach: float = 0.02, **mo
     ("values", "expected"),
     [
         ((0.5, 0.3, 0.1), "holds"), ((0.5, 0.1, 0.3), "holds"), ((0.2, 0.1, 0.3), "contradicted"),
-        ((0.5, 0.47, 0.1), "undecided"), ((0.3, 0.1, 0.32), "undecided"),
+        ((0.5, 0.47, 0.1), "not testable here"), ((0.3, 0.1, 0.29), "not testable here"), ((5.0, 4.9, 0.1), "not supported"),
+        ((0.3, 0.1, 0.32), "not supported"), ((0.2, 0.25, 0.1), "contradicted"),
     ],
 )  # fmt: skip
 def test_early_kl_holds_where_the_first_bin_lies_above_all_others(
@@ -239,7 +242,7 @@ def test_bins_that_few_problems_reach_decide_nothing_about_early_kl() -> None:
 def test_kl_under_its_noise_floor_decides_nothing_and_is_counted() -> None:
     rows = [replace(one, under_floor=one.position_low == 10) for one in bins(0.5, 0.3, 0.1)]
     one = found("early-kl", made("signals", rows))
-    assert one.verdict == "undecided" and "1 of 3 numbers lie under twice their noise floor" in one.sentence
+    assert one.verdict == "not testable here" and "1 of 3 numbers lie under twice their noise floor" in one.sentence
 
 
 def test_rollouts_of_one_length_go_before_all_of_them() -> None:
@@ -248,14 +251,29 @@ def test_rollouts_of_one_length_go_before_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "expected"), [(0.9, "holds"), (0.2, "contradicted"), (0.505, "undecided"), (NAN, "undecided")]
-)
+    ("share", "expected"),
+    [
+        (0.9, "holds"), (0.2, "not supported"), (0.05, "not supported"), (0.505, "not testable here"),
+        (NAN, "not testable here"),
+    ],
+)  # fmt: skip
 def test_kl_is_concentrated_where_a_tenth_of_the_tokens_holds_more_than_half(share: float, expected: str) -> None:
     rows = [row("kl_concentration", share, condition="top-10-percent", checkpoint="base", view="fresh")]
     assert verdict("concentrated-kl", "signals", rows) == expected
 
 
 # Trained students
+
+
+def seeded(rows: Sequence[Measurement], *, apart: float = 0.0) -> list[Measurement]:
+    """The rows of seed 0, and those of two more seeds whose numbers lie so far to either side of it."""
+    own = [one for one in rows if one.checkpoint.endswith("seed-0") or "seed-0/" in one.checkpoint]
+    more = [
+        replace(one, checkpoint=one.checkpoint.replace("seed-0", f"seed-{seed}"), value=one.value + by, low=one.low + by,
+                high=one.high + by, training_seed=float(seed) if one.selector else one.training_seed)
+        for seed, by in ((1, apart), (2, -apart)) for one in own
+    ]  # fmt: skip
+    return [*rows, *more]
 
 
 def ratios(label: str, fresh: float, frozen: float | None, low: float = 20.0, **more: Any) -> list[Measurement]:
@@ -269,48 +287,80 @@ def ratios(label: str, fresh: float, frozen: float | None, low: float = 20.0, **
 @pytest.mark.parametrize(
     ("fresh", "frozen", "expected"),
     [
-        (0.8, 0.85, "holds"), (1.2, 1.1, "contradicted"), (0.8, 1.1, "undecided"), (0.8, 0.95, "undecided"),
-        (0.8, 0.96, "undecided"), (0.8, None, "undecided"), (NAN, 0.8, "undecided"),
+        (0.8, 0.85, "holds"), (1.2, 1.1, "contradicted"), (0.8, 1.1, "undecided"), (0.8, 0.98, "undecided"),
+        (0.8, 0.96, "not testable here"), (0.8, None, "not testable here"), (NAN, 0.8, "not testable here"),
+        (1.0, 0.98, "not supported"),
     ],
 )  # fmt: skip
 def test_the_cascade_holds_where_the_kl_falls_on_fresh_and_on_frozen_rollouts(
     fresh: float, frozen: float | None, expected: str
 ) -> None:
     rows = [*ratios("prefix-20-seed-0", fresh, frozen), *ratios("full-seed-0", 0.3, 0.3)]
-    assert verdict("cascade", "position-kl", rows) == expected
+    assert verdict("cascade", "position-kl", seeded(rows, apart=0.01)) == expected
+    one = found("cascade", made("position-kl", rows))
+    assert (
+        one.verdict in ("undecided", "not testable here")
+        and "One training seed decides nothing: 4 would" in one.sentence
+    )
+
+
+def test_a_cascade_that_seeds_disagree_about_is_undecided_and_tells_each() -> None:
+    rows = ratios("prefix-20-seed-0", 0.5, 0.5)
+    told = found("cascade", made("position-kl", seeded(rows, apart=0.3)))
+    assert told.verdict == "undecided" and "no interval (0.50, 0.80 and 0.20) over 3 seeds" in told.sentence
+    assert verdict("cascade", "position-kl", seeded(rows, apart=0.03)) == "holds"
 
 
 def test_the_cascade_tells_its_seeds_and_full_rollouts_beside_it() -> None:
     rows = [*ratios("prefix-20-seed-0", 0.8, 0.85), *ratios("full-seed-0", 0.4, 0.6)]
     one = found("cascade", made("position-kl", rows))
-    assert "from position 20 on" in one.sentence and "One training seed stands behind this" in one.sentence
+    assert "from position 20 on" in one.sentence and "One training seed decides nothing" in one.sentence
     assert "With full rollouts: full-seed-0 0.40 [0.35, 0.45] on its own rollouts" in one.sentence
     both = [*ratios("prefix-20-seed-0", 0.8, 0.85), *ratios("prefix-20-seed-1", 0.8, 1.0)]
     several = found("cascade", made("position-kl", both))
-    assert several.verdict == "undecided" and "2 students, each judged by itself." in several.sentence
+    assert several.verdict == "undecided" and "Two training seeds decide nothing" in several.sentence
+    three = found("cascade", made("position-kl", seeded(rows, apart=0.01)))
+    assert "Mean on its own rollouts 0.80, [0." in three.sentence and "decide" not in three.sentence
 
 
 def test_the_cascade_is_asked_of_the_last_checkpoint_of_students_on_a_prefix_alone() -> None:
     steps = [*ratios("prefix-20-seed-0/step-000025", 1.2, 1.2), *ratios("prefix-20-seed-0/step-000100", 0.8, 0.8)]
-    assert verdict("cascade", "position-kl", [*steps, *ratios("random-20-seed-0", 1.2, 1.2)]) == "holds"
+    rows = [*seeded(steps, apart=0.01), *ratios("random-20-seed-0", 1.2, 1.2)]
+    assert verdict("cascade", "position-kl", rows) == "holds"
+    early = [replace(one, checkpoint=one.checkpoint.replace("000100", "000049")) for one in rows]
+    short = found("cascade", made("position-kl", early))
+    assert (
+        short.verdict == "not testable here" and "Trained for 49 steps; below 50 nothing is judged." in short.sentence
+    )
     unknown = found("cascade", made("position-kl", ratios("ckpt", 0.8, 0.8)))
-    assert unknown.verdict == "undecided" and "None of ckpt is known to be trained on a prefix" in unknown.sentence
+    assert (
+        unknown.verdict == "not testable here" and "None of ckpt is known to be trained on a prefix" in unknown.sentence
+    )
 
 
 def test_positions_that_were_trained_are_no_cascade() -> None:
     one = found("cascade", made("position-kl", ratios("prefix-40-seed-0", 0.8, 0.8, low=20.0)))
-    assert one.verdict == "undecided" and "within what was trained of prefix-40-seed-0 (N = 40)" in one.sentence
-    assert verdict("cascade", "position-kl", ratios("prefix-20-seed-0", 0.8, 0.8, low=20.0)) == "holds"
+    assert one.verdict == "not testable here" and "within what was trained of prefix-40-seed-0 (N = 40)" in one.sentence
+    rows = seeded(ratios("prefix-20-seed-0", 0.8, 0.8, low=20.0), apart=0.01)
+    assert verdict("cascade", "position-kl", rows) == "holds"
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"), [(0.05, "holds"), (-0.05, "contradicted"), (0.005, "undecided"), (0.01, "undecided")]
+    ("change", "expected"),
+    [
+        (0.05, "holds"),
+        (-0.05, "contradicted"),
+        (0.0, "not supported"),
+        (0.005, "not supported"),
+    ],
 )
 def test_sub_mode_is_decided_where_the_teacher_has_two_modes(change: float, expected: str) -> None:
     what, place = "in_teacher_top2to5_change", {"view": "frozen", "checkpoint": "prefix-20-seed-0"}
     rows = [row(what, change, 0.01, "common, two modes", **place), row(what, -0.2, 0.01, "common", **place)]
     rows += [replace(one, checkpoint="full-seed-0", value=0.3, low=0.2, high=0.4) for one in rows]
-    one = found("sub-mode", made("submode", rows))
+    lone = found("sub-mode", made("submode", rows))
+    assert lone.verdict == "undecided" and "One training seed decides nothing" in lone.sentence
+    one = found("sub-mode", made("submode", seeded(rows, apart=0.001)))
     assert one.verdict == expected and "over all common tokens by -20.0 points" in one.sentence
     assert "With full rollouts: +30.0 points [+20.0, +40.0] (full-seed-0)." in one.sentence
 
@@ -324,13 +374,19 @@ def lengths(label: str, change: float, reach: float = 2.0, **more: Any) -> list[
 @pytest.mark.parametrize(
     ("change", "shorter", "longer"),
     [
-        (-30.0, "holds", "contradicted"), (-0.5, "contradicted", "contradicted"), (30.0, "contradicted", "holds"),
-        (-10.0, "undecided", "contradicted"), (10.0, "contradicted", "undecided"), (NAN, "undecided", "undecided"),
+        (-30.0, "holds", "contradicted"), (-0.5, "not supported", "not supported"), (30.0, "contradicted", "holds"),
+        (-4.0, "not supported", "not supported"),  # shorter, and by less than counts
+        (-10.0, "not testable here", "contradicted"), (10.0, "contradicted", "not testable here"),
+        (NAN, "not testable here", "not testable here"),
     ],
 )  # fmt: skip
 def test_less_than_a_tenth_of_a_response_is_no_change_of_length(change: float, shorter: str, longer: str) -> None:
-    assert verdict("shorter-responses", "behaviour", lengths("prefix-20-seed-0", change)) == shorter
-    assert verdict("longer-responses", "behaviour", lengths("full-seed-0", change)) == longer
+    for claim, label, expected in (
+        ("shorter-responses", "prefix-20-seed-0", shorter), ("longer-responses", "full-seed-0", longer)
+    ):  # fmt: skip
+        rows = lengths(label, change)
+        assert verdict(claim, "behaviour", seeded(rows, apart=0.1)) == expected
+        assert verdict(claim, "behaviour", rows) == ("not testable here" if math.isnan(change) else "undecided")
 
 
 def test_each_claim_on_length_is_asked_of_its_own_students() -> None:
@@ -340,11 +396,20 @@ def test_each_claim_on_length_is_asked_of_its_own_students() -> None:
     assert "(3 rollouts were cut off)" in cut.sentence and "a tenth would be 10.0" in cut.sentence
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.9, "holds"), (0.0, "contradicted"), (0.5, "undecided")])
+@pytest.mark.parametrize(("share", "expected"), [(0.9, "holds"), (0.02, "not supported"), (0.5, "not testable here")])
 def test_several_boxes_are_those_of_most_responses(share: float, expected: str) -> None:
     rows = [row("several_boxes_share", share, 0.02, view="fresh", checkpoint="full-seed-0")]
     rows += [row("several_boxes_share", 0.03, 0.02, view="fresh", checkpoint="base")]
-    assert verdict("several-boxes", "behaviour", rows) == expected
+    assert verdict("several-boxes", "behaviour", seeded(rows, apart=0.001)) == expected
+    assert verdict("several-boxes", "behaviour", rows) == "undecided"
+    assert verdict("several-boxes", "behaviour", seeded(rows, apart=0.3)) == "undecided", "seeds that disagree"
+
+
+def test_several_boxes_are_not_testable_where_most_responses_had_them_before() -> None:
+    rows = [row("several_boxes_share", 0.9, 0.02, view="fresh", checkpoint="full-seed-0")]
+    rows += [row("several_boxes_share", 0.6, 0.02, view="fresh", checkpoint="base")]
+    one = found("several-boxes", made("behaviour", seeded(rows, apart=0.001)))
+    assert one.verdict == "not testable here" and "Most did before training." in one.sentence
 
 
 # Collapse
@@ -364,26 +429,30 @@ def gains(*values: float, run: str = "full-seed-0", rule: str = "last_boxed", re
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ((0.15, 0.1, -0.07), "holds"), ((0.2, 0.04), "holds"), ((0.1, 0.2), "contradicted"), ((0.2, 0.15), "contradicted"),
-        ((0.2, 0.1), "undecided"), ((0.02, -0.2), "undecided"), ((0.2,), "not measured"),
+        ((0.15, 0.1, -0.07), "holds"), ((0.2, 0.04), "holds"), ((0.1, 0.2), "not supported"), ((0.2, 0.15), "not supported"),
+        ((0.2, 0.1), "not testable here"), ((0.02, -0.2), "not testable here"), ((0.2,), "not measured"),
     ],
 )  # fmt: skip
 def test_a_collapse_loses_more_than_half_of_the_best_gain(values: tuple[float, ...], expected: str) -> None:
-    assert verdict("collapse", "evaluate", gains(*values)) == expected
+    assert verdict("collapse", "evaluate", seeded(gains(*values), apart=0.002)) == expected
+    alone = verdict("collapse", "evaluate", gains(*values))
+    assert alone == (
+        expected if expected in ("not measured", "not testable here") and values != (0.2, 0.1) else "undecided"
+    )
 
 
 def test_a_collapse_is_asked_of_every_run_on_full_rollouts_and_of_no_other() -> None:
     other = gains(0.2, -0.1, run="prefix-20-seed-0")
-    assert verdict("collapse", "evaluate", [*gains(0.1, 0.2), *other]) == "contradicted"
-    mixed = [*gains(0.2, 0.0), *gains(0.1, 0.2, run="full-seed-1")]
+    assert verdict("collapse", "evaluate", [*seeded(gains(0.1, 0.2), apart=0.002), *other]) == "not supported"
+    mixed = [*gains(0.2, 0.0), *gains(0.1, 0.2, run="full-seed-1"), *gains(0.1, 0.21, run="full-seed-2")]
     one = found("collapse", made("evaluate", mixed))
-    assert one.verdict == "undecided" and "2 runs, each judged by itself." in one.sentence
+    assert one.verdict == "undecided" and "over 3 seeds" in one.sentence
 
 
 def test_a_collapse_that_is_one_of_the_answer_rule_says_so() -> None:
     rows = [*gains(0.2, 0.0), *gains(0.2, 0.19, rule="first_boxed")]
-    one = found("collapse", made("evaluate", rows))
-    assert one.verdict == "holds" and "By another answer rule: first_boxed contradicted." in one.sentence
+    one = found("collapse", made("evaluate", seeded(rows, apart=0.002)))
+    assert one.verdict == "holds" and "By another answer rule: first_boxed not supported." in one.sentence
     same = [*gains(0.2, 0.0), *gains(0.2, 0.0, rule="first_boxed")]
     assert "answer rule" not in found("collapse", made("evaluate", same)).sentence
 
@@ -396,19 +465,25 @@ def accuracies(*values: float, seed: int = 0, view: str = "validation", arm_name
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [((0.5, 0.7, 0.5), "holds"), ((0.5, 0.6, 0.7), "contradicted"), ((0.5, 0.7, 0.6), "undecided"),
-     ((0.5, 0.54, 0.4), "undecided"), ((0.5, 0.7), "not measured")],
+    [((0.5, 0.7, 0.5), "holds"), ((0.5, 0.6, 0.7), "not supported"), ((0.5, 0.7, 0.6), "not testable here"),
+     ((0.5, 0.54, 0.4), "not testable here"), ((0.5, 0.7), "not measured")],
 )  # fmt: skip
 def test_a_sweep_tells_a_collapse_by_its_accuracies(values: tuple[float, ...], expected: str) -> None:
-    assert verdict("collapse", "sweep rollout-length", accuracies(*values)) == expected
+    several = [
+        one
+        for seed in range(3)
+        for one in accuracies(*(value + 0.001 * seed * at for at, value in enumerate(values)), seed=seed)
+    ]
+    assert verdict("collapse", "sweep rollout-length", several) == expected
 
 
 def test_every_seed_of_a_sweep_must_collapse_and_the_test_goes_before_the_validation() -> None:
-    fallen, risen = accuracies(0.5, 0.7, 0.5), accuracies(0.5, 0.6, 0.7, seed=1)
-    assert verdict("collapse", "sweep selector", [*fallen, *risen]) == "undecided"
-    assert verdict("collapse", "sweep selector", [*fallen, *accuracies(0.5, 0.7, 0.5, seed=1)]) == "holds"
-    on_test = accuracies(0.5, 0.6, 0.7, view="test")
-    assert verdict("collapse", "sweep selector", [*fallen, *on_test]) == "contradicted"
+    fallen = [*accuracies(0.5, 0.7, 0.5), *accuracies(0.5, 0.71, 0.5, seed=1)]
+    assert verdict("collapse", "sweep selector", [*fallen, *accuracies(0.5, 0.6, 0.7, seed=2)]) == "undecided"
+    fallen += accuracies(0.5, 0.72, 0.5, seed=2)
+    assert verdict("collapse", "sweep selector", fallen) == "holds"
+    on_test = [one for seed in range(3) for one in accuracies(0.5, 0.6, 0.7 + 0.002 * seed, view="test", seed=seed)]
+    assert verdict("collapse", "sweep selector", [*fallen, *on_test]) == "not supported"
 
 
 # Sweeps
@@ -419,15 +494,23 @@ def test_every_seed_of_a_sweep_must_collapse_and_the_test_goes_before_the_valida
     [
         ([arm("prefix-5", 0.05, share=0.1), arm("prefix-20", -0.1, share=0.4)], "holds"),
         ([arm("prefix-5", -0.05, share=0.1), arm("prefix-20", -0.1, share=0.4)], "contradicted"),
-        ([arm("prefix-5", -0.05, share=0.1), arm("prefix-20", 0.005, share=0.4)], "undecided"),
-        ([arm("prefix-5", 0.05, 0.01, over_seeds=0.06, share=0.1)], "undecided"),
-        ([arm("prefix-5", 0.05, 0.06, over_seeds=0.01, share=0.1)], "undecided"),
+        ([arm("prefix-5", -0.05, share=0.1), arm("prefix-20", 0.005, share=0.4)], "not supported"),
+        ([arm("prefix-5", -0.05, share=0.1), arm("prefix-20", 0.015, 0.016, share=0.4)], "not testable here"),
+        ([arm("prefix-5", 0.05, 0.01, over_seeds=0.06, share=0.1)], "not testable here"),
+        ([arm("prefix-5", 0.05, 0.06, over_seeds=0.01, share=0.1)], "not testable here"),
         ([arm("prefix-5", 0.05, over_seeds=NAN, share=0.1)], "undecided"),
-        ([arm("prefix-5", 0.05, share=0.1, p=0.06)], "undecided"),
-        ([arm("prefix-5", 0.05, share=0.1, seeds=1)], "holds"),
-        ([arm("prefix-5", 0.01, share=0.1)], "undecided"),  # touches 0
+        ([arm("prefix-5", 0.05, share=0.1, p=0.06)], "not testable here"),
+        ([arm("prefix-5", 0.05, share=0.1, seeds=1)], "undecided"), ([arm("prefix-5", 0.05, share=0.1, seeds=2)], "undecided"),
+        ([arm("prefix-5", -0.05, share=0.1, seeds=1)], "undecided"),
+        ([arm("prefix-5", 0.15, 0.05, over_seeds=0.3, share=0.1)], "undecided"),  # seeds 12 points apart
+        ([arm("prefix-5", 0.05, share=0.1, step=49.0)], "not testable here"),
+        ([arm("prefix-5", 0.05, share=0.1, step=50.0)], "holds"),
+        ([arm("prefix-5", 0.05, share=0.1, problems=29)], "not testable here"),
+        ([arm("prefix-5", 0.01, share=0.1)], "not testable here"),  # touches 0
+        ([arm("prefix-5", 0.009, 0.008, share=0.1)], "not supported"),  # above 0, and by less than counts
+        ([arm("prefix-5", -0.009, 0.008, share=0.1)], "not supported"),
         ([arm("prefix-5", -0.05, share=0.1), arm("prefix-60", 0.05, share=0.9)], "contradicted"),
-        ([arm("prefix-60", -0.05, share=0.9)], "undecided"), ([arm("prefix-5", 0.05)], "undecided"),
+        ([arm("prefix-60", -0.05, share=0.9)], "not testable here"), ([arm("prefix-5", 0.05)], "not testable here"),
         ([arm("random-20", 0.05, share=0.1)], "not measured"),
     ],
 )  # fmt: skip
@@ -445,13 +528,31 @@ def test_the_best_length_is_told_with_both_intervals_and_what_it_may_reach() -> 
         "Of N = 5 and 20 the best is 20: -0.5 points [-1.5, +0.5] over problems, [-1.5, +0.5] over 3 seeds"
         in one.sentence
     )
-    assert (
-        "such an N may reach them" in one.sentence and "more than half of the tokens, 60: +0.0 points" in one.sentence
-    )
-    assert "One training seed" not in one.sentence
+    assert "None of them is ahead by what counts." in one.sentence
+    assert "more than half of the tokens, 60: +0.0 points" in one.sentence and "One training seed" not in one.sentence
     lone = found("early-stopping-beats-full", made("sweep rollout-length", arm("prefix-5", 0.05, share=0.1, seeds=1)))
-    assert "One training seed stands behind this" in lone.sentence and "over problems" not in lone.sentence
-    assert "It beats them." in lone.sentence
+    assert "One training seed decides nothing: 4 would find an effect of 3 standard deviations" in lone.sentence
+    assert "over problems" not in lone.sentence and "It beats them." not in lone.sentence
+    rows = [one for n in (5, 10, 20, 30, 35, 40) for one in arm(f"prefix-{n}", 0.05, share=0.1, seeds=1)]
+    six = found("early-stopping-beats-full", made("sweep rollout-length", rows))
+    assert "5 would find" in six.sentence and "in 86 % of cases over 6 numbers (3 seeds: 21 %)" in six.sentence
+
+
+def test_seeds_that_disagree_are_told_one_by_one() -> None:
+    one = found(
+        "early-stopping-beats-full",
+        made("sweep rollout-length", arm("prefix-5", 0.15, 0.05, over_seeds=0.3, share=0.1)),
+    )
+    assert one.verdict == "undecided" and "no interval (+27.1, +15.0 and +2.9) over 3 seeds" in one.sentence
+
+
+def test_what_is_not_testable_names_the_problems_or_the_seeds_that_would_test_it() -> None:
+    """Reach 6 points: standard error 3.06 where 2 / 2.8 = 0.71 is needed, 18 times the problems."""
+    wide = found("falling-weights", made("sweep selector", arm("importance", 0.0, 0.06)))
+    assert wide.verdict == "not testable here"
+    assert "About 5,500 problems would tell the smallest effect that counts from none." in wide.sentence
+    seeds = found("falling-weights", made("sweep selector", arm("importance", 0.0, over_seeds=0.04)))
+    assert seeds.verdict == "not testable here" and "8 seeds would, where they differ as these do." in seeds.sentence
 
 
 def test_of_several_lengths_one_that_is_shown_to_be_better_is_told() -> None:
@@ -462,10 +563,16 @@ def test_of_several_lengths_one_that_is_shown_to_be_better_is_told() -> None:
 
 def test_the_last_checkpoint_and_the_reported_answer_rule_count() -> None:
     last = arm("prefix-5", -0.05, share=0.1)
-    best = [replace(one, view="best", value=0.3, low=0.2, high=0.4) for one in last if one.view == "last"]
+    best = [
+        replace(one, view="best", value=one.value + 0.35, low=one.low + 0.35, high=one.high + 0.35)
+        for one in last
+        if one.view == "last"
+    ]
     other = [replace(one, condition="anywhere", value=0.3, low=0.2, high=0.4) for one in last if one.view == "last"]
     rows = [*last, *other, *best]
-    assert verdict("early-stopping-beats-full", "sweep rollout-length", rows) == "contradicted"
+    assert verdict("early-stopping-beats-full", "sweep rollout-length", rows) == "contradicted", (
+        "of last and best the last"
+    )
     only_best = [one for one in [*best, *last] if one.view != "last"]
     assert verdict("early-stopping-beats-full", "sweep rollout-length", only_best) == "holds"
 
@@ -482,11 +589,8 @@ def test_accuracy_peaks_where_a_length_is_above_full_and_above_none() -> None:
     assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1, 0.05, -0.05)) == "holds"
     assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1, 0.05, -0.05, base=-0.1)) == "undecided"
     assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1, -0.05, -0.02)) == "contradicted"
-    undecided = found("peak-between", made("sweep rollout-length", lengths_of(-0.1, -0.05, -0.005)))
-    assert (
-        undecided.verdict == "undecided"
-        and "2 of 3 lie below full rollouts; a peak at the others" in undecided.sentence
-    )
+    level = found("peak-between", made("sweep rollout-length", lengths_of(-0.1, -0.05, -0.005)))
+    assert level.verdict == "not supported" and "2 of 3 are shown to lie below full rollouts." in level.sentence
     assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1)) == "not measured"
 
 
@@ -502,9 +606,10 @@ def selected(
     ("rows", "expected"),
     [
         (selected(0.0, -0.1, -0.2), "holds"), (selected(0.0, 0.1, 0.2), "contradicted"),
-        (selected(0.0, 0.1, 0.005), "contradicted"), (selected(0.0, -0.1, 0.005), "undecided"),
-        (selected(0.0, 0.1, -0.1), "undecided"), (selected(0.0, 0.02), "undecided"), (selected(0.0, 0.03), "contradicted"),
-        (selected(0.0, 0.1, over_seeds=0.1), "undecided"), (selected(0.0, 0.1, seeds=1), "undecided"),
+        (selected(0.0, 0.1, 0.005), "contradicted"), (selected(0.0, -0.1, 0.005), "not testable here"),
+        (selected(0.0, 0.1, -0.1), "undecided"), (selected(0.0, 0.02), "not supported"), (selected(0.0, 0.03), "contradicted"),
+        (selected(0.0, -0.02), "not testable here"), (selected(0.0, 0.1, over_seeds=0.12), "not testable here"),
+        (selected(0.0, 0.1, seeds=1), "undecided"),
         (selected(0.0, -0.1, ending="_minus_base"), "holds"), (selected(0.0), "not measured"),
         ([*arm("top-reverse-kl-20", 0.1)], "not measured"),
     ],
@@ -517,16 +622,17 @@ def test_the_comparison_of_selectors_counts_them_and_says_that_it_is_not_paired(
     one = found("selectors-worse", made("sweep selector", selected(0.0, 0.1, 0.2)))
     assert "Of 2 selectors by KL or entropy 2 lie above the prefix and 0 below." in one.sentence
     assert "top-all-three-20: +20.0 points" in one.sentence and "prefix-20: +0.0 points" in one.sentence
-    assert "No paired difference of two arms is measured" in one.sentence
+    assert "Less the prefix, top-all-three-20 is +20.0 points [+18.0, +22.0] over problems" in one.sentence
+    assert "no paired difference of two arms is measured" in one.sentence
 
 
-@pytest.mark.parametrize(("suffix", "expected"), [(-0.1, "holds"), (0.1, "contradicted"), (-0.02, "undecided")])
+@pytest.mark.parametrize(("suffix", "expected"), [(-0.1, "holds"), (0.1, "contradicted"), (-0.02, "not testable here")])
 def test_the_first_tokens_are_held_against_the_last(suffix: float, expected: str) -> None:
     assert verdict("first-beats-last", "sweep selector", [*selected(0.0), *arm("suffix-20", suffix)]) == expected
 
 
 @pytest.mark.parametrize(("claim", "selector"), [("falling-weights", "importance"), ("rising-weights", "rising")])
-@pytest.mark.parametrize(("difference", "expected"), [(0.1, "holds"), (-0.1, "contradicted"), (0.0, "undecided")])
+@pytest.mark.parametrize(("difference", "expected"), [(0.1, "holds"), (-0.1, "contradicted"), (0.0, "not supported")])
 def test_weights_are_held_against_uniform_ones(claim: str, selector: str, difference: float, expected: str) -> None:
     assert verdict(claim, "sweep selector", arm(selector, difference)) == expected
     assert verdict(claim, "sweep selector", arm("random-20", difference)) == "not measured"
@@ -536,19 +642,21 @@ def test_seeds_that_are_all_alike_have_no_interval_and_decide_nothing() -> None:
     rows = arm("rising", 0.1, over_seeds=NAN)
     rows = [replace(one, note="the same for every training seed") if one.estimand == SEEDS else one for one in rows]
     one = found("rising-weights", made("sweep selector", rows))
-    assert one.verdict == "undecided" and "no interval over 3 seeds" in one.sentence
-    assert "The same for every training seed." in one.sentence
+    assert one.verdict == "undecided" and "no interval (+10.0, +10.0 and +10.0) over 3 seeds" in one.sentence
+    assert "The same for every training seed" in one.sentence
 
 
 @pytest.mark.parametrize(
     ("arms", "expected"),
     [
         ([arm("prefix-5", 0.0, share=0.1, seconds=0.2), arm("prefix-20", 0.0, share=0.4, seconds=0.6)], "holds"),
-        ([arm("prefix-5", 0.0, share=0.1, seconds=0.2), arm("prefix-20", 0.0, share=0.4, seconds=0.97)], "undecided"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=0.2), arm("prefix-20", 0.0, share=0.4, seconds=0.95)], "not testable here"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=1.0)], "not supported"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=0.2, seeds=1)], "undecided"),
         ([arm("prefix-5", 0.0, share=0.1, seconds=1.2)], "contradicted"),
         ([arm("prefix-5", 0.0, share=0.1, seconds=1.2), arm("prefix-20", 0.0, share=0.4, seconds=0.5)], "undecided"),
         ([arm("prefix-60", 0.0, share=0.9, seconds=0.5)], "not measured"),
-        ([arm("prefix-5", 0.0, share=0.1, seconds=NAN)], "undecided"),
+        ([arm("prefix-5", 0.0, share=0.1, seconds=NAN)], "not measured"),
     ],
 )  # fmt: skip
 def test_early_stopping_is_cheaper_where_every_step_takes_less_time(
@@ -574,7 +682,7 @@ def test_of_several_runs_the_one_with_the_most_problems_decides() -> None:
     for runs in ((small, large), (large, small)):
         one = found("teacher-decay", *runs)
         assert one.verdict == "holds" and "(large, 300 problems" in one.sentence and "small" not in one.sentence
-    assert found("teacher-decay", made("prefix-decay", changes(-0.01), name="few"), small).verdict == "undecided"
+    assert found("teacher-decay", made("prefix-decay", changes(-0.01), name="few"), small).verdict == "not supported"
 
 
 def test_runs_that_say_the_contrary_leave_a_claim_undecided() -> None:
@@ -609,12 +717,12 @@ def measured() -> dict[str, Finding]:
 
 def test_the_verdicts_on_the_embedded_pair_are_those_of_its_page(measured: dict[str, Finding]) -> None:
     assert {name: one.verdict for name, one in measured.items()} == {
-        "own-prefix": "holds", "teacher-decay": "holds", "content": "holds", "early-kl": "undecided",
-        "concentrated-kl": "holds", "early-stopping-beats-full": "contradicted", "peak-between": "undecided",
-        "cascade": "holds", "selectors-worse": "contradicted", "first-beats-last": "undecided",
-        "falling-weights": "undecided", "rising-weights": "undecided", "sub-mode": "undecided",
-        "collapse": "contradicted", "several-boxes": "contradicted", "shorter-responses": "contradicted",
-        "longer-responses": "contradicted", "cheaper": "undecided",
+        "own-prefix": "holds", "teacher-decay": "holds", "content": "holds", "early-kl": "not testable here",
+        "concentrated-kl": "holds", "early-stopping-beats-full": "contradicted", "peak-between": "not supported",
+        "cascade": "undecided", "selectors-worse": "contradicted", "first-beats-last": "not testable here",
+        "falling-weights": "not supported", "rising-weights": "undecided", "sub-mode": "undecided",
+        "collapse": "undecided", "several-boxes": "undecided", "shorter-responses": "undecided",
+        "longer-responses": "undecided", "cheaper": "undecided",
     }  # fmt: skip
 
 

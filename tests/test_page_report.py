@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from browser import PHONE, axe_faults, open_text, sideways
 
+from decaylab import verdicts
 from decaylab.figures import style
 from decaylab.page import cells, inlining, report
 from decaylab.page.report import (
@@ -306,9 +307,15 @@ def test_a_figure_of_unknown_size_is_shown_without_one() -> None:
     assert "width" not in page.of("img")[0]
 
 
+def test_every_verdict_has_a_sign_of_its_own_and_a_colour() -> None:
+    assert tuple(report.VERDICTS) == verdicts.VERDICTS and len(set(report.VERDICTS.values())) == len(verdicts.VERDICTS)
+    style = (Path(report.__file__).parent / "page.css").read_text()
+    assert all(f".{name.replace(' ', '-')}" in style for name in verdicts.VERDICTS)
+
+
 def test_a_verdict_is_a_word_with_a_sign_and_leads_to_its_figure_or_command(read: Read) -> None:
-    verdicts = read.text_of("td", **{"class": "judged"})
-    assert verdicts == ["\u2713holds", "\u2717contradicted", "?undecided", "\u2013not measured", "\u2713holds"]
+    judged = read.text_of("td", **{"class": "judged"})
+    assert judged == ["\u2713holds", "\u2717contradicted", "?undecided", "\u2013not measured", "\u2713holds"]
     see = read.text_of("td", **{"class": "see"})
     assert see == ["Decay by prefix", "Main results", "", "decaylab category-kl --limit 300", "Decay by prefix"]
     links = {found["href"] for found in read.of("a")}
@@ -318,7 +325,7 @@ def test_a_verdict_is_a_word_with_a_sign_and_leads_to_its_figure_or_command(read
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"claims": [Finding("c", "true", "s")]}, "verdict must be one of holds, contradicted, undecided, not measured"),
+        ({"claims": [Finding("c", "true", "s")]}, "verdict must be one of holds, contradicted, not supported,"),
         ({"controls": [Finding("c", "holds", "s", shown="nowhere")]}, "'c' points at 'nowhere', which the report does"),
         ({"tables": [ReportTable("a b", "t", long_frame())]}, "name of a table must be words .* given 'a b'"),
         ({"tables": [ReportTable("long", "t", long_frame())] * 2, "claims": []}, "two tables are named 'long'"),

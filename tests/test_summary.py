@@ -16,6 +16,7 @@ from decaylab.claims import CLAIMS, RULE, judge
 from decaylab.found_runs import FoundRun
 from decaylab.measurements import Measurement
 from decaylab.summary import KeyNumber, Summary, summary, to_lines, to_markdown
+from decaylab.verdicts import VERDICTS
 
 NAN, INF = math.nan, math.inf
 MEASURED = Path(__file__).resolve().parents[1] / "docs" / "measurements"
@@ -62,7 +63,7 @@ def test_the_headline_says_pair_advantage_half_decay_n_and_how_many_claims_hold(
         "Half of its advantage over the student is gone after 39 tokens",
         "Recommended rollout length: 39 tokens (interval 34 to 44), by the half-decay: the smaller of two lengths.",
         f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 are contradicted",
-        "Holds: teacher decay.", "Undecided: early kl.", "Not measured: content, ",
+        "Holds: teacher decay.", "Not testable here: early kl.", "Not measured: content, ",
     ):  # fmt: skip
         assert said in text, text
     assert "Contradicted:" not in text and "CONTROL" not in text
@@ -268,7 +269,5 @@ def test_names_are_text_in_markdown_and_never_markup() -> None:
 def test_lines_for_a_terminal_say_the_verdict_first(embedded: Summary) -> None:
     lines = to_lines(embedded)
     assert lines[: len(embedded.headline)] == list(embedded.headline)
-    assert sum(
-        line.startswith(("holds: ", "contradicted: ", "undecided: ", "not measured: ")) for line in lines
-    ) == len(CLAIMS)
+    assert sum(line.startswith(tuple(f"{one}: " for one in VERDICTS)) for line in lines) == len(CLAIMS)
     assert any(line.startswith("warning: ") for line in lines) and all("\n" not in line for line in lines)

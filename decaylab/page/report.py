@@ -22,7 +22,14 @@ from markupsafe import Markup, escape
 from decaylab.page.cells import measured_grid, read_grid
 from decaylab.page.inlining import ASSETS, asset, image, inlined, policy
 
-VERDICTS = {"holds": "\u2713", "contradicted": "\u2717", "undecided": "?", "not measured": "\u2013"}
+VERDICTS = {
+    "holds": "\u2713",
+    "contradicted": "\u2717",
+    "not supported": "\u2205",
+    "undecided": "?",
+    "not testable here": "\u2026",
+    "not measured": "\u2013",
+}
 LONG = 12  # rows; above that a table has a filter
 WIDE = 8  # columns; above that a table is printed across
 ARXIV = "https://arxiv.org/abs/2605.27028"
