@@ -170,6 +170,9 @@ def test_a_rule_that_may_find_several_answers_names_none(grader: Grader) -> None
         ("gsm8k", "1/3", "0.3333333", True),
         ("gsm8k", "0.3333333", "1/3", True),
         ("gsm8k", "1/3", "0.33", False),
+        # Six decimals of the first, seven of the second: equal with the one as gold and not with the other.
+        ("gsm8k", "0.1", "0.09999993", True),
+        ("last_boxed", "0.1", "0.09999993", True),
     ],
 )
 def test_answers_are_one_by_the_verifier_and_not_by_their_strings(
