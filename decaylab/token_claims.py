@@ -44,9 +44,9 @@ EARLY = Claim(
     "early-kl",
     "The reverse KL of the untrained student is highest at the first tokens and falls with position.",
     f"{PAPER}, Fig. 3 left",
-    "Ratio of the first position bin to every later one that rollouts of at least half of its problems reach, by the ends of "
-    "both intervals, corrected for how many they are. Holds where each ratio lies above 1; contradicted where one lies below; "
-    "not supported where one excludes a tenth more, which is what counts.",
+    "Ratio of the first position bin, a winsorised mean over problems, to every later one that rollouts of at least half of "
+    "its problems reach, by the ends of both intervals, corrected for how many they are. Holds where each ratio lies above 1; "
+    "contradicted where one lies below; not supported where one excludes a tenth more, which is what counts.",
     "decaylab signals",
     ("signals", "position-kl"),
     "three-signals",
@@ -97,7 +97,7 @@ def early(run: FoundRun) -> Judged | None:
     above, below = ([row for row, one in zip(later, found) if one == shown] for shown in (CONTRADICTED, HOLDS))
     shown = CONTRADICTED if above else every(found)
     last = max(above or later, key=lambda row: row.value)
-    said = f"The mean reverse KL is {_at(first)} and {_at(last)}"
+    said = f"The winsorised mean reverse KL is {_at(first)} and {_at(last)}"
     if last.problems < first.problems:
         said += f", which rollouts of {last.problems} of the {first.problems} problems reach"
     said += f". Of {len(later)} later bins {len(below)} are shown to lie below the first and {len(above)} above."
@@ -276,8 +276,11 @@ VIEWS = {"fresh": "on its own rollouts", "frozen": "on those of the untrained st
 
 
 def _bins(run: FoundRun) -> list[Measurement]:
-    """The reverse KL of the untrained student by position; over rollouts of one length where that was asked for."""
-    found = pick(run.measurements, "reverse_kl", checkpoint="base", view="fresh", category="")
+    """The reverse KL of the untrained student by position, winsorised: the plain mean of a bin has no interval that holds.
+
+    Over rollouts of one length where that was asked for.
+    """
+    found = pick(run.measurements, "winsorised_reverse_kl", checkpoint="base", view="fresh", category="")
     kept = [row for row in found if row.condition == "survivors"] or [row for row in found if row.condition == "all"]
     return sorted((row for row in kept if not math.isnan(row.value)), key=lambda row: row.position_low)
 

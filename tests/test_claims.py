@@ -210,7 +210,7 @@ def bins(*values: float, problems: Sequence[int] = (), reach: float = 0.02, **mo
     counts = problems or [300] * len(values)
     given: dict[str, Any] = {"unit": "nats", "view": "fresh", "checkpoint": "base", "tokens": 1000, **more}
     rows = [
-        row("reverse_kl", value, reach, given.get("condition", "all"), position_low=10.0 * place,
+        row("winsorised_reverse_kl", value, reach, given.get("condition", "all"), position_low=10.0 * place,
             position_high=10.0 * place + 10, **{"problems": count, **{k: v for k, v in given.items() if k != "condition"}})
         for place, (value, count) in enumerate(zip(values, counts))
     ]  # fmt: skip

@@ -47,9 +47,9 @@ def signal_rows(floor: float = 1e-6, under: bool = False) -> list[Measurement]:
     stated = [row("cumulative_kl_horizon", 88.0, NAN, "survivors", **place),
               row("cumulative_kl_threshold", 0.45, NAN, "survivors", **place)]  # fmt: skip
     bins = [
-        row("reverse_kl", 0.5, 0.1, "all", **{**place, "unit": "nats"}, position_low=low, position_high=low + 10, tokens=9,
+        row(what, 0.5, 0.1, "all", **{**place, "unit": "nats"}, position_low=low, position_high=low + 10, tokens=9,
             noise_floor=floor, under_floor=under and low > 0)
-        for low in (0.0, 10.0, 100.0)
+        for what in ("reverse_kl", "winsorised_reverse_kl") for low in (0.0, 10.0, 100.0)
     ]  # fmt: skip
     return [position, *stated, *bins]
 

@@ -4,7 +4,7 @@ Sweeps: every run is a student whose accuracy differs from its arm's by a normal
 and each run in what it finds hard. Equal arms are all of one accuracy, so that whatever is shown of them is wrong. The rows are
 those of `analyses.sweep`, with the normal limit of the sign-flip test for its p-value.
 
-Reverse KL by position: problem means are log-normal with sigma 1, tokens exponential around them, alike at every position, and
+Reverse KL by position: problem means are log-normal with sigma 1, half of their variance their own in each bin, and
 a third of the rollouts end before the last bin. Seeds: a fifth of the runs collapse by 30 points.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,10 +25,11 @@ from scipy.stats import norm, t
 
 from coverage_parts import error
 from decaylab import seeds as over
-from decaylab import sweep_claims, token_claims, token_means, verdicts
+from decaylab import sweep_claims, token_claims, verdicts
 from decaylab.analyses.sweep import ONE_RUN, SEEDS, THESE
 from decaylab.found_runs import FoundRun, Pair
 from decaylab.measurements import Measurement, to_frame
+from decaylab.skewed_cells import Cells
 from decaylab.statistics import holm
 from decaylab.sweep_arms import Arms
 
@@ -145,7 +147,7 @@ EDGES = (0, 5, 10, 20, 30, 40, 60, 80)
 def early(problems: int, draws: int, falls: float = 1.0, seed: int = 0) -> Counter[str]:
     """Verdicts on early-kl where the KL of the first five positions is so many times that of all others.
 
-    Sums of exponential tokens are drawn as such; means and intervals are those of the position bins.
+    Problem means are log-normal of sigma 1, in part their own in each bin; two problems in three reach the last bin.
     """
     rng = np.random.default_rng([seed, problems, int(100 * falls)])
     found: Counter[str] = Counter()
@@ -154,10 +156,9 @@ def early(problems: int, draws: int, falls: float = 1.0, seed: int = 0) -> Count
         whole = rng.random((problems, ROLLOUTS)) >= 1 / 3
         counts = np.stack([whole.sum(axis=1) * 20 if low == 60 else np.full(problems, ROLLOUTS * size)
                            for low, size in zip(EDGES, width)], axis=1).astype(np.float64)  # fmt: skip
-        counts = counts[:, : len(width)]
-        level = rng.lognormal(0, 1, (problems, 1)) * np.where(np.arange(len(width)) == 0, falls, 1.0)
-        sums = np.where(counts > 0, rng.gamma(np.maximum(counts, 1)), 0.0) * level
-        judged = token_claims.early(by_bin(counts, sums))
+        shared, own = rng.standard_normal((problems, 1)), rng.standard_normal((problems, len(width)))
+        level = np.exp((shared + own) / math.sqrt(2)) * np.where(np.arange(len(width)) == 0, falls, 1.0)
+        judged = token_claims.early(by_bin(counts, counts * level))
         assert judged is not None
         found[judged.verdict] += 1
     return found
@@ -165,20 +166,17 @@ def early(problems: int, draws: int, falls: float = 1.0, seed: int = 0) -> Count
 
 def by_bin(counts: Floats, sums: Floats) -> FoundRun:
     """Rows of the reverse KL by position, from tokens and their KL by problem, [problems, bins]."""
-    means = token_means.means(sums, counts, "tokens")
-    low, high = token_means.interval(means, level=0.95)
-    place: dict[str, Any] = {"view": "fresh", "checkpoint": "base"}
-    return found_run(
-        "position-kl",
-        [
-            Measurement(
-                "reverse_kl", "all", float(means.value[at]), "nats", position_low=float(EDGES[at]),
-                position_high=float(EDGES[at + 1]), low=float(low[at]), high=float(high[at]),
-                problems=int(means.problems[at]), tokens=int(counts[:, at].sum()), **place,
-            )
-            for at in range(counts.shape[1])
-        ],
-    )  # fmt: skip
+    places = [
+        {
+            "condition": "all",
+            "view": "fresh",
+            "checkpoint": "base",
+            "position_low": float(low),
+            "position_high": float(high),
+        }
+        for low, high in pairwise(EDGES)
+    ]
+    return found_run("position-kl", [*Cells(places, len(counts)).levels("reverse_kl", "nats", (sums, counts))])
 
 
 # Seeds of which some collapse
