@@ -202,7 +202,7 @@ def test_a_control_that_is_undecided_or_missing_is_told() -> None:
 
 
 def test_numbers_under_the_noise_floor_and_floors_that_are_missing_are_counted() -> None:
-    assert "signals: 2 of 3 numbers lie under twice their noise floor" in warnings(
+    assert "signals: 4 of 6 numbers lie under twice their noise floor" in warnings(
         made("signals", signal_rows(under=True), "signals")
     )
     assert "signals: the noise floor was not measured" in warnings(made("signals", signal_rows(floor=NAN), "signals"))
