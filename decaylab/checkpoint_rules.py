@@ -3,7 +3,8 @@
     last   the highest step
     best   the step of the highest accuracy in the run's validation.csv, of equals the earliest; never by the test problems
 
-Both are told side by side wherever the run has a validation.csv. Step 0, before training, is no checkpoint.
+Both are told side by side wherever the run has a validation.csv. Step 0, before training, is no checkpoint. A model in the
+run's folder itself is its final one.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from decaylab import policies, targets
+from decaylab import checkpoint_folders, policies, targets
+from decaylab.checkpoint_folders import step_of
 from decaylab.errors import UserError
+from decaylab.identity import hash_folder
+from decaylab.options import BEST, CHECKPOINT_RULE, EVERY, LAST
 from decaylab.store import RunFolder
 
-EVERY, LAST, BEST = "every", "last", "best"
 VALIDATION = "validation.csv"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that is measured. name: as it is loaded. step: NaN where its folder does not tell. training: of its run."""
+    """One that is measured. name: as it is loaded. step: NaN where its folder does not tell. training, run: of its run."""
 
     name: str
     step: float
     training: dict[str, Any] = field(default_factory=dict)
+    run: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,15 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
     rules = _rules(rule)
     found: list[Checkpoint] = []
     chosen: dict[str, list[str]] = {LAST: [], BEST: []}
-    notes = []
+    notes: list[str] = []
     for name in names:
-        folders = _checkpoints_of(name)
+        run = Path(name).expanduser()
+        folders, told = _checkpoints_of(name)
+        notes += told
         if not folders:
-            found.append(_checkpoint(Path(name), name))
+            found.append(_checkpoint(run, name, run.absolute().parent))
             continue
-        best, note = (None, "") if rules == (LAST,) else _best(Path(name).expanduser(), folders)
+        best, note = (None, "") if rules == (LAST,) else _best(run, folders)
         if best is None and BEST in rules:
             raise UserError(f"--checkpoint-rule {rule}: {note}; say --checkpoint-rule {LAST}")
         notes += [note] if note else []
@@ -72,29 +78,68 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
         for of in wanted:
             chosen[of] += [str(taken[of])] if taken[of] else []
         kept = folders if EVERY in rules else [one for one in folders if one in {taken[of] for of in rules}]
-        found += [_checkpoint(folder, str(folder)) for folder in kept]
+        found += [_checkpoint(folder, str(folder), run.absolute()) for folder in kept]
     return Plan(tuple(found), {of: tuple(kept) for of, kept in chosen.items() if kept}, tuple(notes))
 
 
+def not_measured(names: Sequence[str]) -> tuple[str, ...]:
+    """Of each run's folder that stands for its last checkpoint, a sentence on those that it holds besides."""
+    told = []
+    for name in names:
+        folders, notes = _checkpoints_of(name)
+        if len(folders) > 1:
+            told += notes
+            told.append(
+                f"{name}: of its {len(folders)} checkpoints ({_spoken(Path(name).expanduser(), folders)}) the last one is "
+                f"measured; --checkpoint-rule {EVERY} measures all"
+            )
+    return tuple(told)
+
+
 def _rules(rule: str) -> tuple[str, ...]:
-    rules = tuple(part.strip() for part in rule.split(","))
-    if rules != (EVERY,) and (not set(rules) <= {LAST, BEST} or len(set(rules)) < len(rules)):
-        raise UserError(f"--checkpoint-rule must be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}, got {rule}")
-    return rules
+    if not CHECKPOINT_RULE.holds(rule):
+        raise UserError(f"--checkpoint-rule must {CHECKPOINT_RULE.words}, got {rule}")
+    return tuple(part.strip() for part in rule.split(","))
 
 
-def _checkpoints_of(name: str) -> list[Path]:
-    """The checkpoints in a run's folder, by step; none where a single policy is meant, or a run of something else."""
-    folder = Path(name).expanduser()
-    if name in policies.EMBEDDED or not folder.is_dir() or targets.is_model(folder):
-        return []
-    found = [] if (folder / "rollouts.parquet").exists() else policies.checkpoints(folder)
-    return [one for one in found if policies.step_of(one) != 0]
+def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
+    """The checkpoints in a run's folder, by step, the final model in the folder itself behind them; and what must be known.
+
+    None where a single policy is meant, or a run of something else.
+    """
+    run = Path(name).expanduser()
+    if name in policies.EMBEDDED or not run.is_dir() or (run / "rollouts.parquet").exists():
+        return [], []
+    if (
+        checkpoint_folders.is_model(run) and step_of(run) is not None
+    ):  # DeepSpeed keeps its states in global_stepN there
+        return [], []
+    found, note = checkpoint_folders.checkpoints(run)
+    found = [one for one in found if step_of(one) != 0]
+    notes = [note] if note else []
+    if not found or not checkpoint_folders.is_model(run):
+        return found, notes
+    if hash_folder(run) == hash_folder(found[-1]):
+        return found, [
+            *notes,
+            f"{run}: the model in the folder itself is {found[-1].name}, byte for byte: measured once",
+        ]
+    notes.append(
+        f"{run}: {_spoken(run, [*found, run])} are measured; the last of these is the model in the folder itself"
+    )
+    return [*found, run], notes
 
 
-def _checkpoint(folder: Path, name: str) -> Checkpoint:
-    step, run = policies.step_of(folder), targets.run_folder(folder)
-    return Checkpoint(name, math.nan if step is None else float(step), _training(run) if run else {})
+def _spoken(run: Path, folders: Sequence[Path]) -> str:
+    """The checkpoints of a run in words."""
+    return ", ".join("final" if one == run else checkpoint_folders.step_folder(one).name for one in folders)
+
+
+def _checkpoint(folder: Path, name: str, run: Path) -> Checkpoint:
+    step = step_of(folder)
+    step = checkpoint_folders.recorded_step(folder) if step is None else step
+    own = targets.run_folder(folder)
+    return Checkpoint(name, math.nan if step is None else float(step), _training(own) if own else {}, run)
 
 
 def _training(run: Path) -> dict[str, Any]:
@@ -116,7 +161,7 @@ def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
     if not path.exists():
         return None, f"{run} holds no {VALIDATION}, by which the best checkpoint would be chosen"
     accuracies = _accuracies(path)
-    steps = {policies.step_of(folder): folder for folder in folders}
+    steps = {step: folder for folder in folders if (step := step_of(folder)) is not None}
     known = [step for step in steps if step in accuracies]
     if not known:
         return None, f"{path} holds no accuracy of a checkpoint that is there, by which the best one would be chosen"

@@ -17,27 +17,15 @@ import typer
 
 from decaylab import cli_options as option
 from decaylab import cli_pages, cli_plan
+from decaylab.command_options import COMMANDS
 from decaylab.errors import UserError
-from decaylab.options import ADAPTERS, CONTROLS, ENGINES, MACHINERY, DiagnosticOptions, Options, PairOptions
+from decaylab.options import DiagnosticOptions, Options, PairOptions
 from decaylab.progress import Reporter
 from decaylab.sweep_options import SweepOptions
-from decaylab.training_options import CHOICES as TRAINING_CHOICES
 from decaylab.training_options import TrainOptions
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CHOICES = {
-    "teacher_prompt": ("own", "student"),
-    "prompt_format": ("chat", "plain"),
-    "thinking": ("off", "on", "template"),
-    "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "estimand": ("tokens", "problems"),
-    "head": ("model", "float32"),
-    "engine": ENGINES,
-    "adapters": ADAPTERS,
-    **TRAINING_CHOICES,
-}
 
 app = typer.Typer(
     name="decaylab",
@@ -54,10 +42,9 @@ def _decaylab() -> None:
     """Keeps sub-commands sub-commands, also while there are few."""
 
 
-def _command(
-    name: str, kind: type[PairOptions], without: Sequence[str] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Registers a function of (options, as_json, quiet) as a command with the fields of its options as parameters."""
+    kind, without = COMMANDS[name].kind, COMMANDS[name].without
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         def command(**values: Any) -> None:
@@ -65,7 +52,7 @@ def _command(
             values["said"] = frozenset(name for name in values if context.get_parameter_source(name).name != "DEFAULT")
             function(_options(kind, values), as_json=values["as_json"], quiet=values.get("quiet", values["as_json"]))
 
-        shape = option.signature(kind, without)
+        shape = option.signature(kind, (*without, "quiet") if name == "preflight" else without)
         command.__signature__ = shape  # type: ignore[attr-defined]
         command.__annotations__ = {name: one.annotation for name, one in shape.parameters.items()}
         command.__doc__ = function.__doc__
@@ -75,7 +62,7 @@ def _command(
     return register
 
 
-@_command("prefix-decay", Options)
+@_command("prefix-decay")
 def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
     """Teacher accuracy after k tokens of the student's own rollout: is the teacher still corrective there?
 
@@ -99,25 +86,7 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
         tables.print_prefix_decay(result)
 
 
-@_command(
-    "preflight",
-    Options,
-    without=(
-        "rollouts",
-        "answer_rule",
-        "thought_marks",
-        "level",
-        "temperature",
-        "top_p",
-        "top_k",
-        "seed",
-        "out",
-        "overwrite",
-        "paper",
-        "quiet",
-        *MACHINERY,
-    ),
-)
+@_command("preflight")
 def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
     """Is this pair measurable at all? Vocabularies, templates, context, memory and time, and a plain verdict.
 
@@ -137,19 +106,6 @@ def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
         raise typer.Exit(1)
 
 
-POSITIONS = ("bins", "survivors", "estimand", "rollout_length")
-TOKENS = ("score_temperature", "head", "batch_tokens", "floor_problems", "view_rollouts")
-SPECIAL = (
-    *("share", "second_mode", "cumulative_share", "horizon", "categories", "min_count", "advise", "decay"),
-    *("checkpoint_rule", "top_ids"),
-)
-
-
-def _but(*own: str) -> tuple[str, ...]:
-    """The options of diagnostics that a command does not have, all but its own."""
-    return tuple(name for name in (*POSITIONS, *TOKENS, *SPECIAL, "answer_rule") if name not in own)
-
-
 def _diagnose(name: str, options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     from decaylab import diagnose, diagnostic_tables
 
@@ -163,7 +119,7 @@ def _diagnose(name: str, options: DiagnosticOptions, *, as_json: bool, quiet: bo
         diagnostic_tables.print_diagnostic(result)
 
 
-@_command("position-kl", DiagnosticOptions, without=_but(*POSITIONS, *TOKENS))
+@_command("position-kl")
 def position_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """How far student and teacher disagree at each response position, before training and after.
 
@@ -179,7 +135,7 @@ def position_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> No
     _diagnose("position-kl", options, as_json=as_json, quiet=quiet)
 
 
-@_command("category-kl", DiagnosticOptions, without=_but("bins", "estimand", "categories", "min_count", *TOKENS))
+@_command("category-kl")
 def category_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """Which kinds of token hold the KL: by category and position, and the tokens with the highest KL.
 
@@ -191,7 +147,7 @@ def category_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> No
     _diagnose("category-kl", options, as_json=as_json, quiet=quiet)
 
 
-@_command("submode", DiagnosticOptions, without=_but("share", "second_mode", *TOKENS))
+@_command("submode")
 def submode(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """Does training commit the student to a mode that is the teacher's second choice?
 
@@ -203,11 +159,7 @@ def submode(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     _diagnose("submode", options, as_json=as_json, quiet=quiet)
 
 
-@_command(
-    "signals",
-    DiagnosticOptions,
-    without=_but("bins", "rollout_length", "cumulative_share", "horizon", "advise", "decay", *TOKENS),
-)
+@_command("signals")
 def signals(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """Student entropy, teacher entropy and reverse KL by position; where the KL lies, and at which N to stop.
 
@@ -219,7 +171,7 @@ def signals(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     _diagnose("signals", options, as_json=as_json, quiet=quiet)
 
 
-@_command("served-kl", DiagnosticOptions, without=(*_but("bins", "estimand", "top_ids"), "paper"))
+@_command("served-kl")
 def served_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """How far student and teacher disagree, at least: for a teacher that only vLLM can hold. An approximation.
 
@@ -240,7 +192,7 @@ def served_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None
         served_tables.print_served(result)
 
 
-@_command("behaviour", DiagnosticOptions, without=_but())
+@_command("behaviour")
 def behaviour(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """What the rollouts are like: length in tokens, natural stops, repetition, several boxes, accuracy by answer rule.
 
@@ -251,7 +203,7 @@ def behaviour(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None
     _diagnose("behaviour", options, as_json=as_json, quiet=quiet)
 
 
-@_command("evaluate", DiagnosticOptions, without=(*_but("answer_rule", "checkpoint_rule"), "rollouts", "paper"))
+@_command("evaluate")
 def evaluate(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     """How often each checkpoint of a training run is right, against base student and teacher on the same problems.
 
@@ -264,7 +216,7 @@ def evaluate(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
     _diagnose("evaluate", options, as_json=as_json, quiet=quiet)
 
 
-@_command("train", TrainOptions, without=("rollouts", "samples", "level", "paper", "workers", "ray", "adapters"))
+@_command("train")
 def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
     """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector chooses.
 
@@ -296,7 +248,7 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
         training_tables.print_training(result)
 
 
-@_command("sweep", SweepOptions, without=("rollouts", "track", "ray", "adapters"))
+@_command("sweep")
 def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
     """Trains several arms over several seeds, evaluates them on the same problems, and compares: rollout-length or selector.
 
@@ -357,48 +309,15 @@ def _hush(quiet: bool) -> None:
 
 
 def _options(kind: type[PairOptions], values: dict[str, Any]) -> PairOptions:
-    """The options of a run from a command's parameters."""
+    """The options of a run from a command's parameters; what was not said is left to the options."""
     fields = {field.name for field in dataclasses.fields(kind)}
     chosen = {name: value for name, value in values.items() if name in fields}
-    for name in ("prefix_lengths", "bins"):
-        if name in chosen:
-            chosen[name] = _numbers(name, chosen[name])
-    if "controls" in chosen:
-        chosen["controls"] = _controls(chosen["controls"])
-    if "checkpoints" in chosen:
-        chosen["checkpoints"] = tuple(chosen["checkpoints"] or ())
     if "column" in values:
-        chosen["columns"] = dict(_column(pair) for pair in values["column"] or [])
-    if "template_kwargs" in values:
-        chosen["template_kwargs"] = dict(option.key_value(pair) for pair in values["template_kwargs"] or [])
-    for name, allowed in CHOICES.items():
-        if name in chosen and chosen[name] not in allowed:
-            raise UserError(f"--{name.replace('_', '-')} must be one of {', '.join(allowed)}, got {chosen[name]}")
+        chosen["columns"] = values["column"]
+    for name in ("columns", "template_kwargs", "checkpoints"):
+        if name in chosen:
+            chosen[name] = chosen[name] or ()
     return kind(**chosen)
-
-
-def _numbers(name: str, text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(
-            f"--{name.replace('_', '-')} must be whole numbers with commas, such as 0,100,200, got {text!r}"
-        ) from error
-
-
-def _controls(text: str) -> tuple[str, ...]:
-    if text in ("all", "none"):
-        return CONTROLS if text == "all" else ()
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _column(pair: str) -> tuple[str, str]:
-    role, separator, name = pair.partition("=")
-    if not separator or role not in ("question", "answer", "id"):
-        raise UserError(f"--column must be question=NAME, answer=NAME or id=NAME, got {pair!r}")
-    return role, name
 
 
 INTERRUPTED = "interrupted; finished parts are kept, and the same command goes on from there"

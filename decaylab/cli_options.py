@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from decaylab import option_values
+from decaylab.command_options import INTERNAL
 from decaylab.errors import UserError
 from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
+from decaylab.planner.options import PlanOptions
 from decaylab.selection import SELECTORS
 from decaylab.sweep_options import SWEEPS, SweepOptions
 from decaylab.training_options import DIVERGENCES, FULL, NO_PROBLEMS, TRACKERS, TrainOptions
+
+KINDS: tuple[type[PairOptions], ...] = (Options, DiagnosticOptions, TrainOptions, SweepOptions, PlanOptions)
+"""Every kind of options that a file can hold values of."""
 
 
 def _read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -32,54 +37,51 @@ def _read_config(context: typer.Context, path: Path | None) -> Path | None:
         raise UserError(f"cannot read --config {path}: {error.strerror}") from error
     except ValueError as error:  # not TOML, or not UTF-8
         raise UserError(f"--config {path}: {error}") from error
-    kinds = _kinds()
     defaults = {}
     for key, value in values.items():
         name = {"json": "as_json"}.get(key, key.replace("-", "_"))
-        if name not in kinds:
-            known = ", ".join(sorted(one.replace("as_json", "json").replace("_", "-") for one in kinds))
-            raise UserError(f"--config {path}: no option {key!r}; there are {known}")
-        defaults[name] = _config_value(f"--config {path}: {key}", name, value, kinds[name])
-    # One file serves every command: what only another command knows is not used by this one.
+        kinds = _kinds(name)
+        if not kinds:
+            raise UserError(f"--config {path}: no option {key!r}; there are {', '.join(_known())}")
+        found = _config_value(f"--config {path}: {key}", value, kinds)
+        # Lists are text with commas on the command line, but for its arguments.
+        defaults[name] = ",".join(map(str, found)) if isinstance(found, tuple) and name != "checkpoints" else found
+    # One file serves every command: what only another command knows is checked, and not used by this one.
     own = {parameter.name for parameter in context.command.params}
     defaults = {name: value for name, value in defaults.items() if name in own}
     context.default_map = {**(context.default_map or {}), **defaults}
     return path
 
 
-def _kinds() -> dict[str, Any]:
-    """The type of every option that a file can hold."""
-    kinds = {**get_type_hints(Options), **get_type_hints(DiagnosticOptions), **get_type_hints(SweepOptions)}
-    del kinds["columns"], kinds["said"], kinds["scores"]
-    return {**kinds, "column": dict, "as_json": bool, "quiet": bool}
+def _kinds(name: str) -> list[Any]:
+    """The types that an option has in a file, one for each kind of command that has it; none where nobody has."""
+    if name in ("as_json", "quiet"):
+        return [bool]
+    if name in (*INTERNAL, "columns"):
+        return []
+    field = {"column": "columns"}.get(name, name)
+    return [option_values.kinds(one)[field] for one in KINDS if field in option_values.kinds(one)]
 
 
-def _config_value(place: str, name: str, value: Any, kind: Any) -> Any:
-    """A TOML value as the command line would give it; a value of another type is refused, never rounded."""
-    if name == "column":
-        value = [f"{role}={own}" for role, own in value.items()] if isinstance(value, dict) else value
-        kind, words = list, "a table, such as question = 'NAME'"
-    elif name == "template_kwargs":
-        if isinstance(value, dict):
-            value = [f"{key}={one if isinstance(one, str) else json.dumps(one)}" for key, one in value.items()]
-        kind, words = list, "a table, such as reasoning_effort = 'low'"
-    elif name in ("prefix_lengths", "controls", "bins"):
-        value = ",".join(map(str, value)) if isinstance(value, list) else value
-        kind, words = str, "a list, or text with commas"
-    elif name == "checkpoints":
-        kind, words = list, "a list"
-    elif name == "rollout_length":
-        value = str(value) if type(value) is int else value
-        kind, words = str, f"a whole number or {FULL!r}"
-    else:
-        kinds = [one for one in (get_args(kind) or (kind,)) if one is not type(None)]
-        kind = kinds[0] if isinstance(kinds[0], type) else str  # a choice is text
-        words = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        raise UserError(f"{place} must be {words}, got {value!r}")
-    return value
+def _known() -> list[str]:
+    """The options that a file can hold, as one writes them there."""
+    fields = {name for kind in KINDS for name in option_values.kinds(kind)} - {*INTERNAL, "columns"}
+    return sorted(name.replace("_", "-") for name in {*fields, "column", "json", "quiet"})
+
+
+def _config_value(place: str, value: Any, kinds: Sequence[Any]) -> Any:
+    """A TOML value as the command line would give it, where any command can have it."""
+    for last, kind in zip([*[False] * (len(kinds) - 1), True], kinds, strict=True):
+        try:
+            found = option_values.checked(place, kind, value)
+        except UserError:
+            if last:
+                raise
+            continue
+        if isinstance(found, dict):
+            return [f"{key}={text}" for key, text in found.items()]
+        return found
+    raise AssertionError(f"{place} has no type")
 
 
 PAIR, TASK, LOSS, TRAINING, MEASURE, SAMPLING, ENGINE, SCORING, RUN = (
@@ -224,7 +226,10 @@ PARAMETERS: dict[str, Any] = {
     "advise": _option(MEASURE, "Recommend an N from the decay curve and the cumulative KL.", "--advise", kind=bool),
     "decay": _option(MEASURE, "The prefix-decay run to advise from; by default that of the same pair under runs/."),
     "checkpoint_rule": _option(
-        MEASURE, "Of a run's checkpoints every one, last, best (by the run's validation.csv), or last,best.", kind=str
+        MEASURE,
+        "Of a run's checkpoints every one, last, best (by the run's validation.csv), or last,best. By default every one in "
+        "evaluate, the last one elsewhere.",
+        kind=str | None,
     ),
     "samples": _option(MEASURE, "Rollouts for each problem and policy.", kind=int),
     "max_tokens": _option(MEASURE, "Budget of a rollout, prefix and continuation together.", kind=int | None),
@@ -243,7 +248,11 @@ PARAMETERS: dict[str, Any] = {
     "top_p": _option(SAMPLING, "Nucleus; 1 is off.", kind=float),
     "top_k": _option(SAMPLING, "0 is off.", kind=int),
     "seed": _option(SAMPLING, "Of every sample, and of the resampling.", kind=int),
-    "batch_rows": _option(SAMPLING, "Most sequences decoded together; also about one part on disk.", kind=int),
+    "batch_rows": _option(
+        SAMPLING,
+        "Most sequences decoded together, and about one part on disk. A run goes on with another number.",
+        kind=int,
+    ),
     "engine": _option(
         ENGINE,
         "transformers, or vllm (an extra: pip install 'decaylab[vllm]') for models of billions of parameters.",
@@ -336,14 +345,6 @@ OWN[SweepOptions] = OWN[TrainOptions] | {
         kind=bool,
     ),
 }
-
-
-def key_value(pair: str) -> tuple[str, str]:
-    """A ``--template-kwargs`` word."""
-    key, separator, value = pair.partition("=")
-    if not separator or not key.isidentifier():
-        raise UserError(f"--template-kwargs must be KEY=VALUE, got {pair!r}")
-    return key, value
 
 
 FLAGS: dict[str, Any] = {"as_json": False, "quiet": False, "config": None}

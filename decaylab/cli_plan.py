@@ -10,9 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from decaylab import cli_options as option
-from decaylab.errors import UserError
-from decaylab.options import CONTROLS
-from decaylab.planner.options import COMMANDS, PlanOptions, parse_rates
+from decaylab.planner.options import COMMANDS, PlanOptions
 
 MACHINE, LENGTHS = "The machine", "Lengths and rates"
 
@@ -110,38 +108,9 @@ def signature() -> inspect.Signature:
 
 
 def _options(values: dict[str, Any]) -> PlanOptions:
-    chosen = dict(values)
-    chosen["columns"] = dict(_column(pair) for pair in chosen.pop("column") or [])
-    chosen["template_kwargs"] = dict(option.key_value(pair) for pair in chosen["template_kwargs"] or [])
-    chosen["controls"] = (
-        CONTROLS if chosen["controls"] == "all" else () if chosen["controls"] == "none" else _words(chosen["controls"])
-    )
-    chosen["only"] = _words(chosen["only"])
-    if chosen["tokens_per_second"] is not None:
-        chosen["tokens_per_second"] = parse_rates(chosen["tokens_per_second"])
-    if chosen["prefix_lengths"] is not None:
-        chosen["prefix_lengths"] = _numbers(chosen["prefix_lengths"])
+    chosen = {**values, "columns": values["column"] or (), "template_kwargs": values["template_kwargs"] or ()}
+    del chosen["column"]
     return PlanOptions(**chosen)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(
-            f"--prefix-lengths must be whole numbers with commas, such as 0,100,200, got {text!r}"
-        ) from error
-
-
-def _column(pair: str) -> tuple[str, str]:
-    role, separator, name = pair.partition("=")
-    if not separator or role not in ("question", "answer", "id"):
-        raise UserError(f"--column must be question=NAME, answer=NAME or id=NAME, got {pair!r}")
-    return role, name
 
 
 def _hush() -> None:

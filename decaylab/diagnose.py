@@ -31,13 +31,14 @@ from decaylab import (
 from decaylab.advice import advise
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.categories import CategoryRules
+from decaylab.command_options import INTERNAL
 from decaylab.engine_spec import engine_record
 from decaylab.engines import Engines
 from decaylab.errors import UserError
 from decaylab.grading import Grader
 from decaylab.identity import versions
 from decaylab.noise_floor import with_noise_floor
-from decaylab.options import ANSWER_RULES, MACHINERY, DiagnosticOptions
+from decaylab.options import ANSWER_RULES, COMPUTED_WITH, EVERY, DiagnosticOptions
 from decaylab.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.progress import Reporter
 from decaylab.study import Material, Study
@@ -47,10 +48,9 @@ Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
 COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts", "checkpoint_rule")
 GRADED = ("answer_rule", "thought_marks")  # rollouts are graded again, in the same run
-NOT_IDENTITY = ("out", "overwrite", "paper", "said", *GRADED, "scores", "top_ids", "device", *COMPUTED, *MACHINERY)
+NOT_IDENTITY = (*INTERNAL, *GRADED, "top_ids", *COMPUTED, *COMPUTED_WITH)
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
-EVERY = 10**9
-NO_PLAN = checkpoint_rules.Plan((), {})
+ALL_TOKENS = 10**9
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def diagnose(
         UserError: anything that a user can mend, in one line.
     """
     reporter = reporter or Reporter(quiet=True)
-    plan = checkpoint_rules.plan(options.checkpoints, options.checkpoint_rule) if command == "evaluate" else NO_PLAN
+    plan = _plan(command, options)
     chosen = _targets(options, plan)
     options = replace(chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact")
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
@@ -118,14 +118,21 @@ def diagnose(
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))
 
 
+def _plan(command: str, options: DiagnosticOptions) -> checkpoint_rules.Plan:
+    """The checkpoints of runs that are measured: of each run every one by evaluate, the last one by other commands."""
+    if command == "evaluate" or options.checkpoint_rule:
+        return checkpoint_rules.plan(options.checkpoints, options.checkpoint_rule or EVERY)
+    return checkpoint_rules.Plan((), {}, checkpoint_rules.not_measured(options.checkpoints))
+
+
 def _targets(options: DiagnosticOptions, plan: checkpoint_rules.Plan) -> targets.Targets:
     """What is measured. Of several runs each checkpoint is named with its run, and the results stand in none of them."""
     if not plan.checkpoints:
         return targets.resolve(options)
     chosen = targets.resolve(replace(options, checkpoints=plan.loaded))
-    names = [target.name for target in chosen.checkpoints]
-    if len({Path(name).expanduser().absolute().parent for name in names}) < 2:
+    if len({one.run for one in plan.checkpoints}) < 2:
         return chosen
+    names = [target.name for target in chosen.checkpoints]
     return replace(chosen, checkpoints=targets.labelled(names, parts=2), run=None)
 
 
@@ -238,7 +245,7 @@ def _category_kl(material: Material, context: _Context) -> pd.DataFrame:
 
     measure: Measure = partial(category_kl.measure, settings=settings, rules=context.rules, end_ids=end_ids)
     every = replace(
-        settings, min_count=1, top_tokens=EVERY
+        settings, min_count=1, top_tokens=ALL_TOKENS
     )  # what is listed on the whole may be rare among few rollouts
     again: Measure = partial(category_kl.measure, settings=every, rules=context.rules, end_ids=end_ids)
     return with_noise_floor(measure, material.scored, again)

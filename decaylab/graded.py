@@ -72,7 +72,9 @@ class Judge:
         """The same rollouts with the verdicts of this judge: as they stand where it gave them, else graded again."""
         if (table.schema.metadata or {}).get(RECORD) == self.record.encode():
             return table
-        return self.table(table.select([name for name, _ in store.ROLLOUT_FIELDS]).to_pylist())
+        return self.table(
+            table.select([name for name, _ in store.ROLLOUT_FIELDS if name in table.column_names]).to_pylist()
+        )
 
     def _prompt_end(self, role: str, ids: Sequence[int]) -> str:
         return self.policies[role].decode(list(ids[-thoughts.PROMPT_TOKENS :]))

@@ -18,10 +18,16 @@ class HandOver:
     def __init__(self, student: Policy, teacher: Policy) -> None:
         self.policies: dict[str, Any] = {"student": student, "teacher": teacher}
         self.agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
+        self.tokens = {role: set(policy.tokenizer.get_vocab().values()) for role, policy in self.policies.items()}
 
     def __call__(self, ids: list[int], author: str) -> list[int] | None:
-        """The prefix in the ids of the policy that is not its author; None where it holds an id the reader lacks."""
+        """The prefix in the ids of the policy that is not its author.
+
+        None where it holds an id that the reader lacks, or one that no token of its author has.
+        """
         agreement = self.agreement
+        if not self.tokens[author].issuperset(ids):
+            return None
         if agreement.kind == "different":
             reader = self.policies["teacher" if author == "student" else "student"]
             return reader.encode(self.expressible_text(ids, author)) or None

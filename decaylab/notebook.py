@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from decaylab import found_runs, gallery, paper_items, reporting
+from decaylab import found_runs, gallery, option_values, paper_items, reporting
+from decaylab.command_options import COMMANDS
 from decaylab.errors import UserError
 from decaylab.gallery import Width
-from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
 from decaylab.paper import published
 from decaylab.progress import Reporter
 
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["published"]
 
-Kind = TypeVar("Kind", bound=PairOptions)
-LISTS = ("prefix_lengths", "bins")
 VIEW_HEIGHT = 720  # pixels of the token view in a notebook
 
 
@@ -59,6 +56,7 @@ class Run:
 
         paper: the published numbers too.
         """
+        _check_drawing(paper, width)
         runs = found_runs.find([self.folder])
         own = next(run for run in runs if run.folder == self.folder)
         items = [item for item in paper_items.FIGURES if item.within(own)]
@@ -107,7 +105,9 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
     """
     from decaylab import run
 
-    result = run.prefix_decay(_options(Options, options), command="dl.prefix_decay", reporter=Reporter(quiet=quiet))
+    result = run.prefix_decay(
+        _options("prefix-decay", quiet, options), command="dl.prefix_decay", reporter=Reporter(quiet=quiet)
+    )
     return Run(result.folder, result.measurements, result.notes)
 
 
@@ -144,9 +144,8 @@ def evaluate(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> R
 def train(*, quiet: bool = False, **options: Any) -> TrainResult:
     """Trains a student on-policy: ``decaylab train``. Options: `training_options.TrainOptions`."""
     from decaylab.trainer import loop
-    from decaylab.training_options import TrainOptions
 
-    return loop.train(_options(TrainOptions, options), command="dl.train", reporter=Reporter(quiet=quiet))
+    return loop.train(_options("train", quiet, options), command="dl.train", reporter=Reporter(quiet=quiet))
 
 
 def sweep(over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any) -> Run:
@@ -156,10 +155,9 @@ def sweep(over: str, values: Sequence[str | int] | str, *, quiet: bool = False, 
         UserError: an option that cannot be used, or runs that failed.
     """
     from decaylab import sweeps
-    from decaylab.sweep_options import SweepOptions
 
     words = values if isinstance(values, str) else ",".join(map(str, values))
-    chosen = _options(SweepOptions, {**options, "over": over, "values": words})
+    chosen = _options("sweep", quiet, {**options, "over": over, "values": words})
     result = sweeps.sweep(chosen, command="dl.sweep", reporter=Reporter(quiet=quiet))
     if result.failed:
         raise UserError(result.complaint)
@@ -190,6 +188,7 @@ def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "p
     Raises:
         UserError: an unknown figure, or none of the runs holds what it needs.
     """
+    _check_drawing(paper, width)
     item = paper_items.item(name, paper_items.FIGURES)
     entry = gallery.demand(item, found_runs.find(paths) if paths else [])[0]
     return gallery.draw(entry, published=paper, width=width)[0]
@@ -201,6 +200,7 @@ def table(name: str, *paths: str | Path, paper: bool = False) -> pd.DataFrame:
     Raises:
         UserError: an unknown table, or none of the runs holds what it needs.
     """
+    _check_drawing(paper)
     item = paper_items.item(name, paper_items.TABLES)
     entry = gallery.demand(item, found_runs.find(paths) if paths else [])[0]
     return gallery.table(entry, published=paper).frame
@@ -223,34 +223,34 @@ def report(*paths: str | Path, out: str | Path = "report.html", paper: bool = Fa
     Raises:
         UserError: no run, runs of different pairs, or a file that cannot be written.
     """
+    _check_drawing(paper)
     return reporting.write_page(reporting.report_page(paths, published=paper), Path(out))
+
+
+def _check_drawing(paper: bool, width: Width = "page") -> None:
+    """Raises UserError where a figure, table or page is asked for in a way that there is not."""
+    option_values.checked("paper", bool, paper)
+    option_values.checked("width", Width, width)
 
 
 def _diagnose(command: str, checkpoints: Sequence[str | Path], quiet: bool, options: dict[str, Any]) -> Run:
     from decaylab import diagnose
 
-    chosen = _options(DiagnosticOptions, {**options, "checkpoints": [str(one) for one in checkpoints]})
+    chosen = _options(command, quiet, {**options, "checkpoints": checkpoints})
     chosen = dataclasses.replace(chosen, said=frozenset(options))
     spoken = f"dl.{command.replace('-', '_')}"
     result = diagnose.diagnose(command, chosen, spoken=spoken, reporter=Reporter(quiet=quiet))
     return Run(result.folder, result.measurements, result.notes, result.advice)
 
 
-def _options(kind: type[Kind], given: dict[str, Any]) -> Kind:
-    """The options of a command from keyword arguments: lists for tuples, paths for texts, "all" for every control."""
-    known = {field.name for field in dataclasses.fields(kind)} - {"said"}
-    if unknown := sorted(set(given) - known):
-        raise UserError(f"no option {unknown[0]}; there are {', '.join(sorted(known))}")
-    values: dict[str, Any] = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
-    if isinstance(values.get("template_kwargs"), dict):
-        table = values["template_kwargs"].items()
-        values["template_kwargs"] = {key: one if isinstance(one, str) else json.dumps(one) for key, one in table}
-    for name in (*LISTS, "checkpoints", "controls"):
-        if isinstance(values.get(name), (list, tuple, range)):
-            values[name] = tuple(values[name])
-    if isinstance(values.get("controls"), str):
-        words = values["controls"]
-        values["controls"] = {"all": CONTROLS, "none": ()}.get(words, tuple(words.split(",")))
-    if isinstance(values.get("rollout_length"), int) and "rollout_length" in known and hasattr(kind, "selector"):
-        values["rollout_length"] = str(values["rollout_length"])
-    return kind(**values)
+def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:
+    """The options of a command from keyword arguments.
+
+    Raises:
+        UserError: one that the command does not have, or a value that it cannot have.
+    """
+    known = COMMANDS[command].names
+    option_values.checked("quiet", bool, quiet)
+    if unknown := sorted(set(given) - set(known)):
+        raise UserError(f"no option {unknown[0]} of {command}; there are {', '.join(sorted(known))}")
+    return COMMANDS[command].kind(**given)

@@ -8,18 +8,27 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from decaylab import thoughts
+from decaylab import option_values, thoughts
 from decaylab.errors import UserError
+from decaylab.option_values import (
+    ABOVE_0,
+    BETWEEN_0_AND_1,
+    COUNT,
+    JSON_TOO,
+    NOT_NEGATIVE,
+    ONE_BY_ONE,
+    Must,
+    Names,
+    one_of,
+)
 
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
 CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
 LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
-ENGINES = ("transformers", "vllm")
-ADAPTERS = ("merged", "served")
 NOT_OF_TEMPLATES = {
     *("enable_thinking", "messages", "conversation", "tools", "documents", "chat_template", "add_generation_prompt"),
     *("continue_final_message", "tokenize", "sanitize_control_tokens", "padding", "truncation", "max_length"),
@@ -28,6 +37,49 @@ NOT_OF_TEMPLATES = {
 """Names that mean something else to a template, or to what renders it."""
 MACHINERY = ("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
 """Options of how sampling is run. A record holds them apart from what is measured; see `engines.engine_record`."""
+COMPUTED_WITH = ("device", "batch_rows", "out", "overwrite", "paper", *MACHINERY)
+"""What is no part of any run's identity: where and how fast it is computed, where results go and how they are drawn. A
+device is told by the precision, which has its kind. Batches of another size change rounding, as the engines say."""
+
+Count = Annotated[int, COUNT]
+CountOrOff = Annotated[int, NOT_NEGATIVE]
+Share = Annotated[float, BETWEEN_0_AND_1]
+Rate = Annotated[float, ABOVE_0]
+UpTo1 = Annotated[float, Must("lie above 0 and not above 1", lambda value: 0 < value <= 1)]
+Below1 = Annotated[float, Must("be at least 0 and below 1", lambda value: 0 <= value < 1)]
+Temperature = Annotated[float, Must("be at least 0 (0 is greedy)", lambda value: 0 <= value < math.inf)]
+Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= value < 2**63)]
+Paths = Annotated[tuple[str, ...], ONE_BY_ONE]
+Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
+AnswerRule = Annotated[str, one_of(ANSWER_RULES)]
+Bins = Annotated[
+    tuple[int, ...],
+    Must(
+        "begin with 0 and increase",
+        lambda bins: bins[:1] == (0,) and all(a < b for a, b in zip(bins, bins[1:])),
+    ),
+]
+Controls = Annotated[
+    tuple[str, ...],
+    Names({"all": CONTROLS, "none": ()}),
+    Must(f"be all, none or among {', '.join(CONTROLS)}", lambda names: set(names) <= set(CONTROLS)),
+]
+EVERY, LAST, BEST = "every", "last", "best"
+
+
+def _is_rule(text: str) -> bool:
+    rules = tuple(part.strip() for part in text.split(","))
+    return rules == (EVERY,) or (set(rules) <= {LAST, BEST} and len(set(rules)) == len(rules))
+
+
+CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule)
+CheckpointRule = Annotated[str, CHECKPOINT_RULE]
+Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
+Variables = Annotated[dict[str, str], JSON_TOO, Must("be KEY=VALUE", lambda table: all(map(str.isidentifier, table)))]
+Columns = Annotated[
+    dict[str, str],
+    Must("be question=NAME, answer=NAME or id=NAME", lambda names: set(names) <= {"question", "answer", "id"}),
+]
 
 
 @dataclass(frozen=True)
@@ -38,42 +90,45 @@ class PairOptions:
     student: str | None = None
     problems: str | None = None
     rollouts: str | None = None
-    samples: int = 4
-    max_tokens: int | None = None
-    limit: int | None = None
+    samples: Count = 4
+    max_tokens: Count | None = None
+    limit: Count | None = None
     split: str | None = None
-    columns: dict[str, str] = field(default_factory=dict)
+    columns: Columns = field(default_factory=dict)
     revision: str | None = None
     teacher_revision: str | None = None
     student_revision: str | None = None
-    temperature: float = 0.7
-    top_p: float = 1.0
-    top_k: int = 0
-    seed: int = 0
+    temperature: Temperature = 0.7
+    top_p: UpTo1 = 1.0
+    top_k: CountOrOff = 0
+    seed: Seed = 0
     teacher_prompt: Literal["own", "student"] = "own"
     prompt_format: Literal["chat", "plain"] = "chat"
     thinking: Literal["off", "on", "template"] = "off"
-    system: str | None = None
-    teacher_system: str | None = None
-    instruction: str | None = None
-    template_kwargs: dict[str, str] = field(default_factory=dict)
+    system: Text | None = None
+    teacher_system: Text | None = None
+    instruction: Text | None = None
+    template_kwargs: Variables = field(default_factory=dict)
     leave_out_long: bool = False
-    answer_rule: str | None = None
-    thought_marks: str | None = None
-    level: float = 0.95
+    answer_rule: AnswerRule | None = None
+    thought_marks: Text | None = None
+    level: Share = 0.95
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = "auto"
-    batch_rows: int = 256
+    batch_rows: Count = 256
     engine: Literal["transformers", "vllm"] = "transformers"
     adapters: Literal["merged", "served"] = "merged"
-    tensor_parallel: int = 1
-    gpu_memory_share: float | None = None
-    workers: int = 1
+    tensor_parallel: Count = 1
+    gpu_memory_share: UpTo1 | None = None
+    workers: Count = 1
     ray: str | None = None
     trust_remote_code: bool = False
     out: str | None = None
     overwrite: bool = False
     paper: bool = False
+
+    def __post_init__(self) -> None:
+        option_values.check(self)
 
     @property
     def embedded(self) -> bool:
@@ -111,34 +166,9 @@ class PairOptions:
         )
 
     def check(self) -> None:
-        """Raises UserError where an option cannot be used."""
-        if self.samples < 1:
-            raise UserError(f"--samples must be at least 1, got {self.samples}")
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise UserError(f"--max-tokens must be at least 1, got {self.max_tokens}")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit must be at least 1, got {self.limit}; leave it out to take every problem")
-        if self.batch_rows < 1:
-            raise UserError(f"--batch-rows must be at least 1, got {self.batch_rows}")
-        for name in ("workers", "tensor_parallel"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        if self.gpu_memory_share is not None and not 0 < self.gpu_memory_share <= 1:
-            raise UserError(f"--gpu-memory-share must lie above 0 and not above 1, got {self.gpu_memory_share}")
+        """Raises UserError where options do not go together, or cannot be used here."""
         self._check_engine()
-        if not 0 < self.level < 1:
-            raise UserError(f"--level must lie between 0 and 1, got {self.level}")
-        if not 0 <= self.seed < 2**63:
-            raise UserError(f"--seed must be at least 0 and below 2^63, got {self.seed}")
-        if self.answer_rule is not None and self.answer_rule not in ANSWER_RULES:
-            raise UserError(f"--answer-rule must be one of {', '.join(ANSWER_RULES)}, got {self.answer_rule}")
         thoughts.of_option(self.thought_marks)
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature must be at least 0 (0 is greedy), got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p must lie above 0 and not above 1, got {self.top_p}")
-        if self.top_k < 0:
-            raise UserError(f"--top-k must be at least 0 (0 is off), got {self.top_k}")
         self._check_prompts()
         _check_device(self.device)
 
@@ -158,16 +188,12 @@ class PairOptions:
 
     def _check_engine(self) -> None:
         """Raises UserError where an option of an engine was given to another one."""
-        if self.engine not in ENGINES:
-            raise UserError(f"--engine must be one of {', '.join(ENGINES)}, got {self.engine}")
-        if self.adapters not in ADAPTERS:
-            raise UserError(f"--adapters must be one of {', '.join(ADAPTERS)}, got {self.adapters}")
         if self.engine == "vllm":
             return
         for name, unset in (("tensor_parallel", 1), ("gpu_memory_share", None), ("adapters", "merged")):
             if getattr(self, name) != unset:
                 raise UserError(
-                    f"--{name.replace('_', '-')} has no meaning for --engine transformers; say --engine vllm"
+                    f"{option_values.flag(name)} has no meaning for --engine transformers; say --engine vllm"
                 )
 
     def folder_name(self, command: str, *more: str) -> str:
@@ -184,8 +210,8 @@ class PairOptions:
 class Options(PairOptions):
     """Every option of ``decaylab prefix-decay``; None means: chosen by `resolved` from the others."""
 
-    prefix_lengths: tuple[int, ...] | None = None
-    controls: tuple[str, ...] = ("correct-so-far",)
+    prefix_lengths: Lengths | None = None
+    controls: Controls = ("correct-so-far",)
 
     unshared = "a prefix that holds one is left out and counted"
     """What becomes of ids that the two vocabularies do not share."""
@@ -203,7 +229,7 @@ class Options(PairOptions):
         """
         chosen = self.with_pair()
         lengths = self.prefix_lengths or ((0, 10, 20, 40, 60) if chosen.embedded else (0, 100, 200, 300))
-        controls = tuple(sorted(set(self.controls), key=_control_order))
+        controls = tuple(sorted(set(self.controls), key=CONTROLS.index))
         chosen = dataclasses.replace(chosen, prefix_lengths=tuple(lengths), controls=controls)
         chosen.check()
         return chosen
@@ -220,9 +246,6 @@ class Options(PairOptions):
             )
         if self.max_tokens is not None and lengths[-1] >= self.max_tokens:
             raise UserError(f"--prefix-lengths reach {lengths[-1]}, beyond the budget --max-tokens {self.max_tokens}")
-        unknown = sorted(set(self.controls) - set(CONTROLS))
-        if unknown:
-            raise UserError(f"--controls must be all, none or among {', '.join(CONTROLS)}, got {', '.join(unknown)}")
         super().check()
 
     def default_folder(self) -> Path:
@@ -237,33 +260,34 @@ class DiagnosticOptions(PairOptions):
     bins: lower ends of position bins, from 0; the last one is open. rollout_length: the paper's N, where training stopped.
     score_temperature: of the distributions that are compared. floor_problems: problems scored a second time.
     share: of the tokens that count as highest-KL. cumulative_share: of the KL, where N is read off.
-    checkpoint_rule: of a run's checkpoints those that are evaluated: every, last, best or last,best.
+    checkpoint_rule: of a run's checkpoints those that are measured: every, last, best or last,best; None: every one by
+    evaluate, the last one by the others.
     scores: of tokens, as the command wants them: exact; of a teacher that an engine serves; or none. top_ids: of the second.
     said: options that were given, though they may say what is the default: no checkpoint knows better.
     """
 
-    checkpoints: tuple[str, ...] = ()
-    bins: tuple[int, ...] | None = None
-    rollout_length: int | None = None
-    survivors: int | None = None
+    checkpoints: Paths = ()
+    bins: Bins | None = None
+    rollout_length: Count | None = None
+    survivors: Count | None = None
     estimand: Literal["tokens", "problems"] = "tokens"
-    score_temperature: float = 1.0
+    score_temperature: Rate = 1.0
     head: Literal["model", "float32"] = "model"
-    batch_tokens: int = 4096
-    floor_problems: int = 32
-    view_rollouts: int = 50
-    share: float = 0.1
-    second_mode: float = 0.1
-    cumulative_share: float = 0.45
-    horizon: int | None = None
+    batch_tokens: Count = 4096
+    floor_problems: CountOrOff = 32
+    view_rollouts: CountOrOff = 50
+    share: Share = 0.1
+    second_mode: Below1 = 0.1
+    cumulative_share: Share = 0.45
+    horizon: Count | None = None
     categories: str | None = None
-    min_count: int = 50
+    min_count: Count = 50
     advise: bool = False
     decay: str | None = None
-    checkpoint_rule: str = "every"
+    checkpoint_rule: CheckpointRule | None = None
     cache: str = "runs/cache"
     scores: Literal["exact", "served", "none"] = "exact"
-    top_ids: int = 64
+    top_ids: Count = 64
     said: frozenset[str] = frozenset()
 
     needs_student = True
@@ -292,36 +316,14 @@ class DiagnosticOptions(PairOptions):
         return chosen
 
     def check(self) -> None:
-        bins = self.bins or (0,)
-        if bins[0] != 0 or any(a >= b for a, b in zip(bins, bins[1:])):
-            raise UserError(f"--bins must begin with 0 and increase, got {','.join(map(str, bins))}")
-        for name in ("rollout_length", "survivors", "batch_tokens", "horizon", "min_count", "top_ids"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        for name in ("floor_problems", "view_rollouts"):
-            if getattr(self, name) < 0:
-                raise UserError(f"--{name.replace('_', '-')} must be at least 0 (0 is off), got {getattr(self, name)}")
         if self.decay and not self.advise:
             raise UserError("--decay is what --advise reads, which was not asked for; say --advise too")
-        for name in ("share", "cumulative_share"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(f"--{name.replace('_', '-')} must lie between 0 and 1, got {getattr(self, name)}")
-        if not 0 <= self.second_mode < 1:
-            raise UserError(f"--second-mode must be at least 0 and below 1, got {self.second_mode}")
-        if not 0 < self.score_temperature < math.inf:
-            raise UserError(f"--score-temperature must be above 0, got {self.score_temperature}")
         super().check()
 
 
 def position_bins(embedded: bool) -> tuple[int, ...]:
     """Lower ends of position bins, for responses as long as those of the embedded pair or of models on the hub."""
     return (0, 5, 10, 20, 30, 40, 60, 80, 100) if embedded else (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
-
-
-def _control_order(name: str) -> int:
-    """Controls are kept in one order, so that a run is found again however they were listed."""
-    return CONTROLS.index(name) if name in CONTROLS else len(CONTROLS)
 
 
 def _check_device(name: str) -> None:

@@ -15,11 +15,13 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab import adapter_loading, hub, thoughts
+from decaylab.checkpoint_folders import last_model
 from decaylab.control_tokens import ControlTokens
 from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity, hash_folder
@@ -181,6 +183,12 @@ class Policy:
         """Logits at a position: often more than the tokenizer has ids."""
         model: Any = self.weights
         return int(model.get_output_embeddings().weight.shape[0])
+
+    @cached_property
+    def absent_ids(self) -> tuple[int, ...]:
+        """Ids that the head has and no token of the tokenizer: behind its last one, or in holes. None may be sampled."""
+        known = set(self.tokenizer.get_vocab().values())
+        return tuple(index for index in range(self.head_width) if index not in known)
 
     def prompt_ids(self, problem: Problem, instruction: str, reader: Policy | None = None) -> list[int]:
         """The prompt up to where the response begins, through the policy's own template or in the plain format.
@@ -403,24 +411,11 @@ def resolve(name: str) -> Path | str:
         raise UserError(f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub id")
     if (path / "adapter_config.json").exists() or (path / "config.json").exists():
         return path
-    if found := checkpoints(path):
-        return resolve(str(found[-1]))
+    if found := last_model(path):
+        return found
     raise UserError(
         f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a model folder"
     )
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The folders of checkpoints in a run's folder, step-50 or checkpoint-50, by their step."""
-    return sorted(
-        (entry for entry in run.iterdir() if step_of(entry) is not None), key=lambda entry: step_of(entry) or 0
-    )
-
-
-def step_of(checkpoint: Path) -> int | None:
-    """The training step in the name of a checkpoint's folder; None where there is none."""
-    numbered = re.fullmatch(r"(?:checkpoint|step)-(\d+)", checkpoint.name)
-    return int(numbered[1]) if numbered else None
 
 
 def adapter_base(path: Path) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from decaylab import external, graded, kept_prompts, measurements, paper, store
 from decaylab.analyses import prefix_decay as analysis
@@ -16,12 +17,13 @@ from decaylab.engine_spec import engine_record
 from decaylab.engines import Engines
 from decaylab.grading import Grader
 from decaylab.identity import versions
-from decaylab.options import ANSWER_RULES, MACHINERY, Options
+from decaylab.options import ANSWER_RULES, COMPUTED_WITH, Options
 from decaylab.policies import Policy
 from decaylab.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
+from decaylab.stages import absent_note
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def prefix_decay(
 def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be resumed."""
     configuration = asdict(setup.options)
-    for name in ("out", "overwrite", "paper", "level", "answer_rule", "thought_marks", "device", *MACHINERY):
+    for name in ("level", "answer_rule", "thought_marks", *COMPUTED_WITH):
         configuration.pop(name)
     problem_set = setup.problem_set
     identity = {
@@ -172,6 +174,8 @@ def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
         )
         if open_at > len(made):
             notes.append(f"{condition}: {open_at - len(made)} of {open_at} prefixes could not be handed over, left out")
+    for author in ("student", "teacher"):
+        notes.append(absent_note(author, rollouts.filter(pc.equal(rollouts["author"], author))))
     cut_off = frame[(frame.condition == "student") & (frame["stop_reason"] == "length")]
     if len(cut_off):
         notes.append(
@@ -189,7 +193,7 @@ def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
         late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
         if late:
             notes.append(f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as not correct")
-    return tuple(notes)
+    return tuple(note for note in notes if note)
 
 
 def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -61,10 +61,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What was written; the end-of-turn token is included where the policy wrote one."""
+    """What was written; the end-of-turn token is included where the policy wrote one.
+
+    absent_mass: the probability of ids that no token has, which are never drawn, on the mean over the positions written; at
+    the temperature of sampling (1 where that is greedy), before top-k and top-p. None where the engine does not tell it.
+    """
 
     ids: tuple[int, ...]
     stop_reason: Literal["eos", "length"]
+    absent_mass: float | None = field(default=None, compare=False)
 
 
 class Engine(Protocol):
@@ -113,6 +118,18 @@ def choose(
     target = uniform[:, None] * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
     return chosen.clamp(max=logits.shape[-1] - 1), broken
+
+
+def cut_absent(
+    logits: torch.Tensor, absent: torch.Tensor, settings: SamplingSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with no chance left for ids that no token has, and the probability those had [rows].
+
+    logits: [rows, vocab] in float32. absent: [ids], at least one. A row without a distribution has a mass of NaN.
+    """
+    scaled = logits / (settings.temperature or 1.0)
+    mass = (scaled[:, absent].logsumexp(dim=-1) - scaled.logsumexp(dim=-1)).exp()
+    return logits.index_fill(-1, absent, -torch.inf), mass
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:

@@ -19,6 +19,9 @@ from decaylab.problems import Problem
 from decaylab.progress import Reporter, StageProgress
 from decaylab.sampling import Engine, Request, Response, SamplingSettings
 
+ABSENT_MATTERS = 1e-4
+"""Probability on ids that no token has, in the rollout that has most, from which it is told."""
+
 
 @dataclass(frozen=True)
 class StageSettings:
@@ -88,22 +91,19 @@ class Stages:
         return self.run(f"{role} rollouts", role, pending, title=f"{name or role} rollouts")
 
     def run(self, name: str, role: str, pending: list[Pending], *, title: str | None = None) -> pa.Table:
-        """Runs a stage part by part; parts that are on disk already are read.
-
-        One that holds other rollouts, since parts were cut at another size, is sampled again.
-        """
-        parts, tables = _parts(pending, self.settings.part_rows), dict[int, pa.Table]()
+        """Runs a stage part by part; rollouts that are on disk already are read, whatever size their parts were cut at."""
+        numbers = self.folder.parts(name)
+        tables: list[Any] = [self.judge.current(self.folder.read_part(name, number)) for number in numbers]
+        there = {row for table in tables for row in table["rollout_id"].to_pylist()}
+        left = [one for one in pending if one.rollout_id not in there]
+        first = max(numbers, default=-1) + 1
+        parts = dict(enumerate(_parts(left, self.settings.part_rows), start=first))
         with self.reporter.stage(title or name, len(pending)) as progress:
-            for number, part in enumerate(parts):
-                table = self.folder.read_part(name, number)
-                if table is not None and table["rollout_id"].to_pylist() == [one.rollout_id for one in part]:
-                    tables[number] = self.judge.current(table)
-                    progress.skip(len(part))
-            missing = [number for number in range(len(parts)) if number not in tables]
-            for number, responses in self._sampled(role, {number: parts[number] for number in missing}, progress):
-                tables[number] = self._table(parts[number], role, responses)
-                self.folder.write_part(name, number, tables[number])
-        return pa.concat_tables(tables[number] for number in range(len(parts))) if parts else self.judge.table([])
+            progress.skip(len(pending) - len(left))
+            for number, responses in self._sampled(role, parts, progress):
+                tables.append(self._table(parts[number], role, responses))
+                self.folder.write_part(name, number, tables[-1])
+        return _in_order([self.judge.table([]), *tables], pending)
 
     def _sampled(
         self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress
@@ -146,6 +146,7 @@ class Stages:
                 "response_ids": response.ids,
                 "text": text,
                 "stop_reason": response.stop_reason,
+                "absent_mass": response.absent_mass,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
                 "top_k": sampling.top_k,
@@ -156,6 +157,28 @@ class Stages:
             for one, response, text in zip(part, responses, texts, strict=True)
         ]
         return self.judge.table(rows)
+
+
+def absent_note(name: str, rollouts: pa.Table) -> str:
+    """What must be known of probability on ids that no token has; "" where it is too small to matter."""
+    if "absent_mass" not in rollouts.column_names:  # of a run made before it was stored
+        return ""
+    known = [mass for mass in rollouts["absent_mass"].to_pylist() if mass is not None]
+    if not known or max(known) < ABSENT_MATTERS:
+        return ""
+    mean = sum(known) / len(known)
+    return (
+        f"{name}: {100 * mean:.2g} % of the probability lies on ids that no token has (in one rollout {100 * max(known):.2g} "
+        "%); none of them was drawn"
+    )
+
+
+def _in_order(tables: Sequence[pa.Table], pending: Sequence[Pending]) -> pa.Table:
+    """The row of each rollout, in the order in which they are wanted."""
+    rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    place = {rollout: number for number, rollout in enumerate(rows["rollout_id"].to_pylist())}
+    ordered = rows.take(pa.array([place[one.rollout_id] for one in pending], pa.int64())).combine_chunks()
+    return ordered.replace_schema_metadata(tables[0].schema.metadata)
 
 
 def _parts(pending: list[Pending], part_rows: int) -> list[list[Pending]]:

@@ -61,6 +61,7 @@ ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("response_ids", IDS),  # without the prefix; the end-of-turn token included
     ("text", pa.string()),  # what was graded: prefix and response
     ("stop_reason", pa.string()),
+    ("absent_mass", pa.float64()),  # probability at a position, on the mean, of ids that no token has: never drawn
     ("temperature", pa.float64()),
     ("top_p", pa.float64()),
     ("top_k", pa.int32()),
@@ -242,6 +243,12 @@ class RunFolder:
 
     def part_path(self, stage: str, number: int) -> Path:
         return self.path / "parts" / f"{re.sub('[^a-z0-9-]+', '_', stage)}-{number:05d}.parquet"
+
+    def parts(self, stage: str) -> list[int]:
+        """The numbers of a stage's parts that are there, ascending."""
+        here = self.part_path(stage, 0)
+        found = here.parent.glob(f"{here.stem.removesuffix('-00000')}-[0-9][0-9][0-9][0-9][0-9].parquet")
+        return sorted(int(path.stem[-5:]) for path in found)
 
     def read_part(self, stage: str, number: int) -> pa.Table | None:
         """A part that an earlier process finished, or None."""

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab import store
+from decaylab.checkpoint_folders import NAME, step_folder
 from decaylab.errors import UserError
 from decaylab.found_runs import FoundRun
 from decaylab.selection import SELECTORS
@@ -24,7 +25,7 @@ from decaylab.trained import BASE, TEACHER
 
 _NAMES = "|".join(sorted(SELECTORS, key=len, reverse=True))
 _ARM = re.compile(rf"({_NAMES})(?:-(\d+))?(?:-of-(\d+))?(?:-behind-\d+)?(?:-seed-(\d+))?")
-_STEP = re.compile(r"(?:(.*)/)?(?:step|checkpoint)-(\d+)")
+_STEP = re.compile(rf"(?:(.*)/)?{NAME.pattern}")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def last_of_each(found: Sequence[Student]) -> list[Student]:
 
 
 def _student(label: str, row: pd.Series, paths: Sequence[str]) -> Student:
-    ends = [os.path.abspath(os.path.expanduser(path)) for path in paths]
+    ends = [str(step_folder(Path(os.path.abspath(os.path.expanduser(path))))) for path in paths]
     path = next((end for end in ends if end.endswith(f"/{label}")), "")
     matched = _STEP.fullmatch(path or label)
     run, step = (matched[1] or "", float(matched[2])) if matched else (path or label, math.nan)

@@ -30,7 +30,7 @@ from decaylab.prepare import Setup, longest_context
 from decaylab.progress import Reporter
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Rollout, Scorer, ScoringSettings
-from decaylab.stages import Stages, StageSettings
+from decaylab.stages import Stages, StageSettings, absent_note
 from decaylab.targets import BASE, TEACHER, Target, Targets, check_same_base
 from decaylab.token_table import Scored
 from decaylab.vocabularies import share_vocabulary
@@ -106,6 +106,9 @@ class Study:
             self.material.notes.append(f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget")
         if inside := graded.count_open(rollouts):
             self.material.notes.append(f"{label}: {inside} of {len(rollouts)} rollouts end inside a thought: no answer")
+
+        if note := absent_note(label, rollouts):
+            self.material.notes.append(note)
 
     def _load(self, target: Target) -> Policy:
         # A hub revision is that of the student; a local adapter finds its base there.

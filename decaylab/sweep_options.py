@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from decaylab.errors import UserError
+from decaylab.option_values import Must
+from decaylab.options import LAST, CheckpointRule, Count
 from decaylab.selection import SELECTORS
 from decaylab.training_options import FULL, TrainOptions
 
 LENGTHS, SELECTOR = "rollout-length", "selector"
 SWEEPS = (LENGTHS, SELECTOR)
+Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__)]
+Values = Annotated[str, Must("be text with commas", lambda text: True)]  # `arms` says what is amiss with them
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,14 @@ class SweepOptions(TrainOptions):
     checkpoint_rule: which checkpoints are evaluated: last, best, last,best or every.
     """
 
-    over: str = LENGTHS
-    values: str = ""
-    seeds: int = 3
-    workers: int = 1
+    over: Swept = LENGTHS
+    values: Values = ""
+    seeds: Count = 3
+    workers: Count = 1
     runs: str | None = None
-    samples: int = 1
-    test_limit: int | None = None
-    checkpoint_rule: str = "last"
+    samples: Count = 1
+    test_limit: Count | None = None
+    checkpoint_rule: CheckpointRule = LAST
     cache: str = "runs/cache"
 
     def arms(self) -> list[TrainOptions]:
@@ -39,11 +44,6 @@ class SweepOptions(TrainOptions):
         Raises:
             UserError: an unknown sweep, no value, a value that cannot be trained with, or one that is named twice.
         """
-        if self.over not in SWEEPS:
-            raise UserError(f"what is swept must be {' or '.join(SWEEPS)}, got {self.over}")
-        for name in ("seeds", "workers", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
         values = [value.strip() for value in self.values.split(",") if value.strip()]
         if not values:
             example = "5,10,20,full" if self.over == LENGTHS else "prefix,full,random"

@@ -17,23 +17,30 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab import checkpoint_rules, children, measurements, outcomes, paper, policies, store
+from decaylab import checkpoint_rules, children, measurements, outcomes, paper, store
 from decaylab.analyses import efficiency, stability, token_selection
 from decaylab.analyses import sweep as analysis
+from decaylab.checkpoint_folders import step_of
+from decaylab.command_options import COMMANDS
+from decaylab.engine_spec import engine_record
 from decaylab.errors import UserError
 from decaylab.identity import versions
-from decaylab.options import ANSWER_RULES
+from decaylab.option_values import flag
+from decaylab.options import ANSWER_RULES, BEST, LAST, DiagnosticOptions, PairOptions
 from decaylab.progress import Reporter
 from decaylab.sweep_options import LENGTHS, SweepOptions
 from decaylab.trained import TrainedRun
 from decaylab.trainer.records import Table
-from decaylab.training_options import TrainOptions
+from decaylab.training_options import NOT_IDENTITY, TrainOptions
 
-# What is not handed on to a run: it has its own, or none.
-NOT_TRAINING = ("out", "overwrite", "paper", "level", "samples", "rollouts", "test_limit", "seed", "workers", "ray")
+# What is not handed on to a training, nor to its evaluation: it has its own, or none.
+OWN = ("out", "overwrite", "seed", "workers")
+# These are of the training problems; an evaluation knows the problems of the test from the run.
+TRAINING_PROBLEMS = ("problems", "limit", "split", "columns", "revision")
 FIGURES = {LENGTHS: "n_sweep"}
 NEEDED = {"stability": "peak_accuracy"}  # what a figure cannot be drawn without: runs of one checkpoint have none
 NAMED = 3  # runs that failed and are named in one line
+ENGINE = "sampling engine"  # beside the options of a run, of which none is called so
 TIMED = "timed.json"  # in the folder of runs: beside how many others each was trained
 
 
@@ -106,23 +113,31 @@ def _jobs(options: SweepOptions) -> list[Job]:
 
 def _check(job: Job, options: SweepOptions) -> None:
     """Raises UserError where a run's folder holds another training, or an evaluation of something else."""
-    there = (store.RunFolder(job.folder).record or {}).get("identity", {}).get("training")
+    there = _held(job.folder, "training")
     if there is not None:
-        here = json.loads(
-            json.dumps({name: value for name, value in dataclasses.asdict(job.options).items() if name in there})
-        )
+        mine = {**dataclasses.asdict(job.options), ENGINE: engine_record(job.options)}
+        here = json.loads(json.dumps({name: value for name, value in mine.items() if name in there}))
         if differences := store.differing(there, here):
             raise UserError(
                 f"{job.folder} holds a run of another configuration ({'; '.join(differences[:3])}); choose another --runs"
             )
-    asked = (store.RunFolder(job.folder / "evaluate").record or {}).get("identity", {}).get("options")
+    asked = _held(job.folder / "evaluate", "options")
     if asked is not None and not options.overwrite:
-        wanted = {"samples": options.samples, "limit": options.test_limit}
-        if differences := store.differing({name: asked.get(name) for name in wanted}, wanted):
+        wanted = {"samples": options.samples, "limit": options.test_limit, ENGINE: engine_record(options)}
+        wanted = {name: value for name, value in wanted.items() if name in asked}
+        if differences := store.differing({name: asked[name] for name in wanted}, wanted):
             raise UserError(
                 f"{job.folder / 'evaluate'} holds another evaluation ({'; '.join(differences)}); choose another --runs, or "
                 "--overwrite to evaluate again"
             )
+
+
+def _held(folder: Path, key: str) -> dict[str, Any] | None:
+    """Options that a run's record holds, and its engine; None where there is no record."""
+    identity = (store.RunFolder(folder).record or {}).get("identity", {})
+    if key not in identity:
+        return None
+    return {**identity[key], **({ENGINE: identity["engine"]} if "engine" in identity else {})}
 
 
 # Work
@@ -185,8 +200,8 @@ def _commands(job: Job, options: SweepOptions) -> children.Job:
     train = ("train", *_words(job.options), "--out", str(job.folder), "--quiet")
     there = (job.folder / "evaluate" / "measurements.parquet").exists()
     rule = options.checkpoint_rule
-    if there and not options.overwrite and rule in (checkpoint_rules.LAST, checkpoint_rules.BEST):
-        rule = f"{checkpoint_rules.LAST},{checkpoint_rules.BEST}"  # the other one is there, and stays
+    if there and not options.overwrite and rule in (LAST, BEST):
+        rule = f"{LAST},{BEST}"  # the other one is there, and stays
     words = _evaluation(options, rule)
     evaluate = ("evaluate", str(job.folder), *words, *(["--overwrite"] if there else []))
     log = options.folder_of_runs() / "logs" / f"{job.name}.log"
@@ -194,33 +209,36 @@ def _commands(job: Job, options: SweepOptions) -> children.Job:
 
 
 def _evaluation(options: SweepOptions, rule: str) -> list[str]:
-    words = ["--checkpoint-rule", rule, "--samples", str(options.samples), "--cache", options.cache]
-    words += ["--limit", str(options.test_limit)] if options.test_limit else []
-    words += ["--answer-rule", options.answer_rule] if options.answer_rule else []
-    words += ["--thought-marks", options.thought_marks] if options.thought_marks else []
-    words += ["--batch-rows", str(options.batch_rows), "--dtype", options.dtype, "--device", options.device]
-    words += ["--level", str(options.level), *(["--leave-out-long"] if options.leave_out_long else [])]
-    if options.engine != "transformers":
-        words += ["--engine", options.engine, "--tensor-parallel", str(options.tensor_parallel)]
-    return [*words, *(["--trust-remote-code"] if options.trust_remote_code else []), "--quiet"]
+    """The options of an evaluation: all that it shares with the sweep, and what the sweep has for it alone."""
+    shared = set(COMMANDS["evaluate"].names) - {*OWN, *TRAINING_PROBLEMS, "checkpoint_rule", "samples"}
+    given = {name: getattr(options, name) for name in fields_of(SweepOptions) if name in shared}
+    words = ["--checkpoint-rule", rule, "--samples", str(options.samples)]
+    return [*words, *_spoken(DiagnosticOptions, given | {"limit": options.test_limit}), "--quiet"]
 
 
 def _words(options: TrainOptions) -> list[str]:
     """A training's options as the command line takes them; those that have their default are left out."""
-    words = ["--seed", str(options.seed)]
-    for one in dataclasses.fields(TrainOptions):
-        value, flag = getattr(options, one.name), f"--{one.name.replace('_', '-')}"
-        if one.name in NOT_TRAINING or value == one.default or value is None:
+    names = [name for name in COMMANDS["train"].names if name not in OWN]
+    given = {name: getattr(options, name) for name in names}
+    return ["--seed", str(options.seed), *_spoken(TrainOptions, given)]
+
+
+def fields_of(kind: type[PairOptions]) -> list[str]:
+    return [one.name for one in dataclasses.fields(kind)]
+
+
+def _spoken(kind: type[PairOptions], values: Mapping[str, Any]) -> list[str]:
+    """Values of these options as words of a command; those that are the default there are left out."""
+    usual, words = kind(), list[str]()
+    for name, value in values.items():
+        if value == getattr(usual, name) or value is None:
             continue
-        if one.name in ("columns", "template_kwargs"):
-            flag = "--column" if one.name == "columns" else flag
-            words += [word for name, said in value.items() for word in (flag, f"{name}={said}")]
-        elif one.name == "score_end":
-            words.append("--no-score-end")
-        elif value is True:
-            words.append(flag)
+        if isinstance(value, dict):
+            words += [word for key, text in value.items() for word in (flag(name), f"{key}={text}")]
+        elif isinstance(value, bool):
+            words.append(flag(name) if value else flag(f"no_{name}"))
         else:
-            words += [flag, ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            words += [flag(name), ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
     return words
 
 
@@ -239,7 +257,7 @@ def _run(job: Job, options: SweepOptions) -> TrainedRun:
         outcomes.read(job.folder / "evaluate" / "outcomes.parquet"),
         Table(job.folder / "metrics.csv").read(),
         Table(validation).read() if validation.exists() else pd.DataFrame(columns=["step", "problems", "accuracy"]),
-        {rule: float(policies.step_of(Path(names[0])) or 0) for rule, names in chosen.items()},
+        {rule: float(step_of(Path(names[0])) or 0) for rule, names in chosen.items()},
     )
 
 
@@ -292,12 +310,20 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
         "command": command,
         "identity": {
             "options": {name: getattr(options, name) for name in kept},
-            "runs": {job.name: {"selector": job.options.selector, "training": _words(job.options)} for job in jobs},
+            "runs": {job.name: {"selector": job.options.selector, "training": _training(job.options)} for job in jobs},
+            "engine": engine_record(options),
         },
         "runs": str(options.folder_of_runs()),
         "versions": versions(),
         "notes": [],
     }
+
+
+def _training(options: TrainOptions) -> dict[str, Any]:
+    """The options that make a training what it is, but those that have their default."""
+    usual = TrainOptions()
+    given = {name: getattr(options, name) for name in fields_of(TrainOptions) if name not in NOT_IDENTITY}
+    return {name: value for name, value in given.items() if value != getattr(usual, name)}
 
 
 def _pair(job: Job) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from decaylab import policies
+from decaylab import checkpoint_folders, policies
 from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity, hash_folder
 from decaylab.options import DiagnosticOptions, PairOptions
@@ -86,8 +86,8 @@ def resolve(options: DiagnosticOptions) -> Targets:
         if (
             folder == Path(name)
             and not holds_rollouts
-            and not any(Path(name).glob("*-[0-9]*"))
-            and not is_model(Path(name))
+            and not checkpoint_folders.steps(Path(name))
+            and not checkpoint_folders.is_model(Path(name))
         ):
             raise UserError(
                 f"{name} is a run folder with neither rollouts nor checkpoints; give the run or model that it measured"
@@ -147,10 +147,6 @@ def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None
             raise UserError(f"{name} {here}: the rollouts of the run were sampled with {there}; say {name} {there}")
 
 
-def is_model(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("config.json", "adapter_config.json"))
-
-
 def run_folder(path: Path) -> Path | None:
     """The folder with the run.json that a checkpoint belongs to: its own, or that of the folder it stands in."""
     return next((folder for folder in (path, path.parent) if (folder / "run.json").is_file()), None)
@@ -188,7 +184,9 @@ def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
     parts: at least so many of each name.
     """
     for depth in range(parts, 20):
-        labels = ["/".join(Path(os.path.abspath(name)).parts[-depth:]) for name in names]
+        # Of a model that a trainer put into the folder of a step, the step is what tells it.
+        places = [checkpoint_folders.step_folder(Path(os.path.abspath(name))) for name in names]
+        labels = ["/".join(place.parts[-depth:]) for place in places]
         if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
     raise UserError(f"the same checkpoint is named twice: {', '.join(sorted(names))}")

@@ -5,22 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from decaylab.errors import UserError
-from decaylab.options import EMBEDDED_TEACHER, PairOptions, position_bins
+from decaylab.option_values import NUMBER_TOO, Must, among, one_of, words
+from decaylab.options import (
+    COMPUTED_WITH,
+    EMBEDDED_TEACHER,
+    Bins,
+    Count,
+    CountOrOff,
+    PairOptions,
+    Rate,
+    position_bins,
+)
 from decaylab.selection import SELECTORS, Selector
 
 FULL = "full"
 NO_PROBLEMS = "none"
 Divergence = Literal["reverse-kl", "forward-kl", "js", "policy-gradient"]
-DIVERGENCES = ("reverse-kl", "forward-kl", "js", "policy-gradient")
-CHOICES = {
-    "divergence": DIVERGENCES,
-    "normalise": ("tokens", "rollouts"),
-    "schedule": ("constant", "linear", "cosine"),
-    "autocast": ("off", "bfloat16"),
-}
+DIVERGENCES: tuple[str, ...] = get_args(Divergence)
 TRACKERS = ("tensorboard", "wandb", "trackio")
 # What is chosen where nothing is said. Paper: arXiv 2605.27028, its protocol; what it does not state is ours (docs/train.md).
 PAPER_PRESET: dict[str, Any] = {
@@ -42,6 +46,22 @@ EMBEDDED_PRESET: dict[str, Any] = {
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}  # on a CPU what its caches hold: more costs memory and gains no speed
 FULL_FINETUNE_RATE = 0.2
 """Learning rate of full fine-tuning as a share of that of LoRA, where none is given."""
+NOT_IDENTITY = (
+    *("track", "level", "samples", "rollouts", "test_limit", "batch_tokens", "gradient_checkpointing"),
+    *COMPUTED_WITH,
+)
+"""Options that a training goes on with whatever they are. Micro-batches, like processes, change the rounding of sums alone."""
+
+RolloutLength = Annotated[
+    str,
+    NUMBER_TOO,
+    Must(f"be a number of tokens or {FULL}", lambda text: text == FULL or text.removeprefix("-").isdecimal()),
+    Must("be at least 1 token", lambda text: text == FULL or int(text) >= 1),
+]
+Budget = Annotated[int, Must("be at least 1 token", lambda value: value >= 1)]
+WeightDecay = Annotated[float, Must("be at least 0", lambda value: 0 <= value < math.inf)]
+Trackers = Annotated[str, among(TRACKERS)]
+SelectorName = Annotated[str, one_of(tuple(SELECTORS))]
 
 
 @dataclass(frozen=True)
@@ -57,33 +77,33 @@ class TrainOptions(PairOptions):
     """
 
     test_problems: str | None = None
-    test_limit: int | None = None
-    validation_problems: int = 100
-    steps: int | None = None
-    problems_per_step: int = 16
-    rollouts_per_problem: int = 1
-    selector: str = "prefix"
-    rollout_length: str | None = None
-    budget: int | None = None
-    teacher_prefix: int | None = None
+    test_limit: Count | None = None
+    validation_problems: CountOrOff = 100
+    steps: Count | None = None
+    problems_per_step: Count = 16
+    rollouts_per_problem: Count = 1
+    selector: SelectorName = "prefix"
+    rollout_length: RolloutLength | None = None
+    budget: Budget | None = None
+    teacher_prefix: Count | None = None
     divergence: Divergence = "reverse-kl"
     normalise: Literal["tokens", "rollouts"] = "tokens"
     score_end: bool = True
     full_finetune: bool = False
-    lora_rank: int = 32
-    lora_alpha: int = 64
+    lora_rank: Count = 32
+    lora_alpha: Count = 64
     lora_targets: str = "all-linear"
-    learning_rate: float | None = None
-    warmup_steps: int = 0
+    learning_rate: Rate | None = None
+    warmup_steps: CountOrOff = 0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    weight_decay: float = 0.0
-    clip: float = 1.0
+    weight_decay: WeightDecay = 0.0
+    clip: Rate = 1.0
     autocast: Literal["off", "bfloat16"] = "off"
     gradient_checkpointing: bool = False
-    batch_tokens: int | None = None
-    checkpoint_every: int | None = None
-    bins: tuple[int, ...] | None = None
-    track: str = ""
+    batch_tokens: Count | None = None
+    checkpoint_every: Count | None = None
+    bins: Bins | None = None
+    track: Trackers = ""
 
     unshared = "a rollout that holds one is scored up to it and counted"
     needs_student = True
@@ -107,7 +127,7 @@ class TrainOptions(PairOptions):
 
     @property
     def trackers(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.track.split(",") if name.strip())
+        return words(self.track)
 
     def resolved(self) -> TrainOptions:
         """The same with every open choice made.
@@ -133,8 +153,6 @@ class TrainOptions(PairOptions):
             learning_rate=self.learning_rate if self.learning_rate is not None else rate,
         ).with_pair()
         chosen = dataclasses.replace(chosen, bins=chosen.bins or position_bins(chosen.embedded))
-        if chosen.selector not in SELECTORS:
-            raise UserError(f"--selector must be one of {', '.join(SELECTORS)}, got {chosen.selector}")
         chosen = chosen._with_lengths(preset)
         chosen.check()
         return chosen
@@ -142,9 +160,6 @@ class TrainOptions(PairOptions):
     def _with_lengths(self, preset: dict[str, Any]) -> TrainOptions:
         """Where rollouts stop, and how many of their positions carry loss."""
         given, budget = self.rollout_length, self.budget
-        _check_length(given)
-        if budget is not None and budget < 1:
-            raise UserError(f"--budget must be at least 1 token, got {budget}")
         stop = None if given in (None, FULL) else int(str(given))
         if budget is not None and stop is not None and budget > stop:
             raise UserError(f"--budget {budget} is above --rollout-length {stop}: no rollout has so many tokens")
@@ -176,29 +191,8 @@ class TrainOptions(PairOptions):
             raise UserError(
                 "training has no workers of its own: several GPUs train by accelerate launch -m decaylab train"
             )
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{_flag(name)} must be one of {', '.join(allowed)}, got {getattr(self, name)}")
-        for name in ("steps", "problems_per_step", "rollouts_per_problem", "lora_rank", "lora_alpha", "batch_tokens",
-                     "checkpoint_every", "teacher_prefix", "test_limit"):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{_flag(name)} must be at least 1, got {value}")
-        for name in ("validation_problems", "warmup_steps"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{_flag(name)} must be at least 0 (0 is off), got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{_flag(name)} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UserError(f"--weight-decay must be at least 0, got {self.weight_decay}")
         if self.temperature == 0:
             raise UserError("--temperature 0 is greedy: training rollouts are sampled, so give one above 0")
-        bins = self.bins or (0,)
-        if bins[0] != 0 or any(a >= b for a, b in zip(bins, bins[1:])):
-            raise UserError(f"--bins must begin with 0 and increase, got {','.join(map(str, bins))}")
-        if unknown := [name for name in self.trackers if name not in TRACKERS]:
-            raise UserError(f"--track must be among {', '.join(TRACKERS)}, got {', '.join(unknown)}")
         if self.teacher_prefix is not None and self.selector != "after-teacher-prefix":
             raise UserError(f"--teacher-prefix has no meaning for --selector {self.selector}")
         longest = (self.stop_at or 0) + (self.teacher_prefix or 0)
@@ -225,18 +219,5 @@ class TrainOptions(PairOptions):
         return f"runs/{self.folder_name('train', self.arm(), f'seed-{self.seed}')}"
 
 
-def _check_length(given: str | None) -> None:
-    if given in (None, FULL):
-        return
-    if not str(given).removeprefix("-").isdecimal():
-        raise UserError(f"--rollout-length must be a number of tokens or {FULL}, got {given}")
-    if int(str(given)) < 1:
-        raise UserError(f"--rollout-length must be at least 1 token, got {given}")
-
-
 def _smaller(stop: int | None, length: int) -> int:
     return length if stop is None else min(stop, length)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -11,7 +11,7 @@ import torch
 from decaylab.cache import GrowingCache
 from decaylab.errors import UserError
 from decaylab.policies import Policy
-from decaylab.sampling import OnProgress, Request, Response, SamplingSettings, choose, uniforms
+from decaylab.sampling import OnProgress, Request, Response, SamplingSettings, choose, cut_absent, uniforms
 
 
 class TransformersEngine:
@@ -39,6 +39,8 @@ class TransformersEngine:
         if getattr(self.model, "_is_stateful", False):
             raise self._unfit("it keeps a recurrent state")
         self._fits = False  # unknown until its first prefill
+        absent: tuple[int, ...] = getattr(policy, "absent_ids", ())  # a model without a tokenizer has none
+        self._absent = torch.tensor(absent, device=self.model.device) if absent else None
 
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
@@ -94,6 +96,7 @@ class TransformersEngine:
         ended = torch.zeros(len(requests), dtype=torch.bool, device=device)
         rows = torch.arange(len(requests), device=device)  # the requests that are still being written
         done = torch.zeros(len(requests), dtype=torch.bool, device=device)  # among those
+        masses = torch.zeros(len(requests), dtype=torch.float64, device=device)
         unfinished = len(requests)
         for step in range(uniform.shape[1]):
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
@@ -105,7 +108,13 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            tokens, broken = choose(output.logits[:, -1].float(), uniform[rows, step], settings)
+            logits = output.logits[:, -1].float()
+            if self._absent is not None:
+                logits, mass = cut_absent(logits, self._absent, settings)
+                masses[rows] += torch.where(done, 0.0, mass.double())
+            tokens, broken = choose(logits, uniform[rows, step], settings)
+            if self._absent is not None:
+                broken |= mass.isnan()  # also where the NaN was that of an absent id
             if broken.any() and (broken & ~done).any():
                 worst = requests[int(rows[(broken & ~done).nonzero()[0, 0]])]
                 raise UserError(
@@ -133,9 +142,9 @@ class TransformersEngine:
                 cache.close_up(holes, movers, remaining, first)
                 mask, rows, tokens, lengths = mask[order, first:], rows[order], tokens[order], lengths[order]
                 done = done[order]
-        table, stops = written.tolist(), ended.tolist()
+        table, stops, means = written.tolist(), ended.tolist(), (masses / counts).tolist()
         return [
-            Response(tuple(table[row][:count]), "eos" if stops[row] else "length")
+            Response(tuple(table[row][:count]), "eos" if stops[row] else "length", means[row])
             for row, count in enumerate(counts.tolist())
         ]
 

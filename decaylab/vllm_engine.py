@@ -27,6 +27,7 @@ from decaylab.sampling import OnProgress, Request, Response, SamplingSettings
 from decaylab.served_policies import serving_dtype, source, stored_names
 from decaylab.transformers_engine import out_of_memory
 from decaylab.vllm_setup import (
+    MOST_BIASED,
     NAN_LOGITS,
     PARAMETERS,
     TEMPERATURES,
@@ -110,6 +111,7 @@ class VllmEngine:
             "top_p": float(settings.top_p),
             "top_k": settings.top_k,
             "stop_token_ids": sorted(self.policy.end_ids),
+            "logit_bias": self._bias(),
         }
         parameters = [
             shared | {"max_tokens": one.max_new_tokens, "seed": request_seed(settings.seed, one)} for one in sent
@@ -263,6 +265,16 @@ class VllmEngine:
                     f"{one.stage} {one.problem_id}/{one.sample} may need {length} positions, beyond the {self.max_model_len} "
                     f"of {self.policy.name} in vLLM; lower --max-tokens or raise max_model_len"
                 )
+
+    def _bias(self) -> dict[int, float] | None:
+        """What keeps ids that no token has from being drawn: e^-100 of their probability, the least that vLLM takes."""
+        absent = self.policy.absent_ids
+        if len(absent) > MOST_BIASED and self.scores_given_ids:
+            raise UserError(
+                f"the head of {self.policy.name} has {len(absent)} ids that no token has, and vLLM can keep {MOST_BIASED} "
+                "from being drawn; say --engine transformers"
+            )
+        return dict.fromkeys(absent, -100.0) or None
 
     def _response(self, output: Any) -> Response:
         ids = tuple(output.outputs[0].token_ids)

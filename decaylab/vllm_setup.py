@@ -24,6 +24,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 """What holds while vLLM is in use, unless the user's environment says otherwise."""
+MOST_BIASED = 1024
+"""Ids with a bias of their own that vLLM's second model runner has room for in one request."""
 PARAMETERS: dict[str, Any] = {
     "n": 1,
     "temperature": 1.0,

@@ -213,8 +213,8 @@ class MemoryFolder:
     def read_rollouts(self) -> pa.Table | None:
         return None
 
-    def read_part(self, stage: str, number: int) -> pa.Table | None:
-        return None
+    def parts(self, stage: str) -> list[int]:
+        return []
 
     def write_part(self, stage: str, number: int, table: pa.Table) -> None:
         pass

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from decaylab.checkpoint_rules import Checkpoint, Plan, plan
+from decaylab import policies, targets
+from decaylab.checkpoint_folders import last_model, step_of
+from decaylab.checkpoint_rules import Checkpoint, Plan, not_measured, plan
 from decaylab.errors import UserError
 
 VALIDATED = {0: 0.9, 10: 0.5, 20: 0.7, 100: 0.6}
@@ -142,8 +144,8 @@ def test_of_several_runs_each_has_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_no_folder_of_checkpoints_is_left_to_be_resolved(tmp_path: Path) -> None:
-    """A model with checkpoints of its making in it is a model, a run of rollouts a run, an empty run none of either."""
-    model, decay, empty = (Path(training_run(tmp_path / name, *at)) for name, at in (("m", [5]), ("d", [5]), ("e", [])))
+    """A model without checkpoints is a model, a run of rollouts a run, an empty run none of either."""
+    model, decay, empty = (Path(training_run(tmp_path / name, *at)) for name, at in (("m", []), ("d", [5]), ("e", [])))
     (model / "config.json").write_text("{}")
     (decay / "rollouts.parquet").write_bytes(b"")
     names = tuple(map(str, (model, decay, empty, tmp_path / "nowhere")))
@@ -154,7 +156,8 @@ def test_checkpoints_of_other_trainers_are_found_too(tmp_path: Path) -> None:
     for step in (500, 1000):
         (tmp_path / f"checkpoint-{step}").mkdir()
     assert steps(plan([str(tmp_path)])) == [500, 1000]
-    assert plan([str(tmp_path)]).checkpoints[0] == Checkpoint(str(tmp_path / "checkpoint-500"), 500.0)
+    first = Checkpoint(str(tmp_path / "checkpoint-500"), 500.0, run=tmp_path)
+    assert plan([str(tmp_path)]).checkpoints[0] == first
 
 
 @pytest.mark.parametrize(
@@ -175,3 +178,138 @@ def test_how_a_run_was_trained_is_read_from_its_record(
 
 def test_a_run_that_does_not_say_how_it_was_trained_tells_nothing(tmp_path: Path) -> None:
     assert plan([training_run(tmp_path, 10)]).checkpoints[0].training == {}
+
+
+# The folders of other trainers
+
+
+def model(folder: Path, weights: str = "w", *, adapter: bool = False) -> Path:
+    """A folder that looks like a model, or like an adapter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ("adapter_config.json" if adapter else "config.json")).write_text("{}")
+    (folder / ("adapter_model.safetensors" if adapter else "model.safetensors")).write_text(weights)
+    return folder
+
+
+def test_the_final_model_in_a_runs_folder_is_measured_behind_its_checkpoints_and_said(tmp_path: Path) -> None:
+    """What TRL leaves: by number, 100 behind 20, and the root last."""
+    run = model(tmp_path / "trl", "final", adapter=True)
+    for step in (100, 20):
+        model(run / f"checkpoint-{step}", f"step {step}", adapter=True)
+    found = plan([str(run)])
+    assert found.loaded == (str(run / "checkpoint-20"), str(run / "checkpoint-100"), str(run))
+    assert steps(found)[:2] == [20, 100] and math.isnan(steps(found)[2])
+    assert found.chosen == {"last": (str(run),)}
+    assert found.notes[0] == (
+        f"{run}: checkpoint-20, checkpoint-100, final are measured; the last of these is the model in the folder itself"
+    )
+    (run / "trainer_state.json").write_text('{"global_step": 120}')
+    assert steps(plan([str(run)])) == [20, 100, 120]
+    assert plan([str(run)], "last").loaded == (str(run),)
+    assert plan([f"{run}/"]).loaded[:1] == found.loaded[:1]
+
+
+def test_a_final_model_that_is_the_last_checkpoint_is_measured_once_and_said(tmp_path: Path) -> None:
+    run = model(tmp_path / "trl", "same")
+    model(run / "checkpoint-9", "other")
+    model(run / "checkpoint-10", "same")
+    found = plan([str(run)])
+    assert steps(found) == [9, 10] and found.chosen == {"last": (str(run / "checkpoint-10"),)}
+    assert found.notes[0] == f"{run}: the model in the folder itself is checkpoint-10, byte for byte: measured once"
+    (run / "config.json").write_text('{"rope_theta": 1}')
+    assert len(plan([str(run)]).loaded) == 3, "the same weights under another configuration are another model"
+
+
+@pytest.mark.parametrize(
+    ("step", "inside"),
+    [
+        ("global_step_{}", "actor/huggingface"),
+        ("global_step_{}", "actor/lora_adapter"),
+        ("global_step_{}", "huggingface"),
+        ("step_{}", "policy/hf"),
+        ("step_{}", "policy/weights/model/consolidated"),
+        ("iter_{:07}", "hf"),
+        ("iter_{:07}", ""),
+        ("global_step{}", ""),
+        ("checkpoint-{}", ""),
+    ],
+)
+def test_models_inside_the_steps_of_other_trainers_are_found_by_number(step: str, inside: str, tmp_path: Path) -> None:
+    for number in (100, 20, 3):
+        place = model(tmp_path / step.format(number) / inside, str(number), adapter="lora" in inside)
+        assert step_of(place) == number and last_model(tmp_path / step.format(number)) == place
+        model(tmp_path / step.format(number) / "critic" / "huggingface", "of the critic") if inside else None
+    found = plan([str(tmp_path)])
+    assert steps(found) == [3, 20, 100]
+    assert found.loaded == tuple(str(tmp_path / step.format(number) / inside).rstrip("/") for number in (3, 20, 100))
+    assert policies.resolve(str(tmp_path)) == tmp_path / step.format(100) / inside
+    labels = [one.label for one in targets.labelled(found.loaded)]
+    assert labels == [step.format(number) for number in (3, 20, 100)]
+
+
+SHARDS = {
+    "actor/model_world_size_2_rank_0.pt": "verl.model_merger merge --backend fsdp",
+    "actor/dist_ckpt/.metadata": "verl.model_merger merge --backend megatron",
+    "policy/weights/model/.metadata": "convert_dcp_to_hf.py",
+    "policy/weights/iter_0000000/common.pt": "convert_megatron_to_hf.py",
+    "__0_0.distcp": "convert_torch_dist_to_hf.py",
+    "model/.metadata": "convert_fsdp_to_hf.py",
+    "mp_rank_00/model_optim_rng.pt": "Megatron-LM",
+}
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_weights_in_shards_are_one_line_with_what_converts_them(shard: str, tmp_path: Path) -> None:
+    for number in (9, 10):
+        path = tmp_path / f"step_{number}" / shard
+        path.parent.mkdir(parents=True)
+        path.touch()
+    config = tmp_path / "step_10" / "actor" / "huggingface"  # verl puts configuration and tokenizer there, always
+    config.mkdir(parents=True)
+    (config / "config.json").write_text("{}")
+    for read in (plan, lambda names: policies.resolve(names[0])):
+        with pytest.raises(
+            UserError, match="holds weights in shards and no Hugging Face folder; convert it by"
+        ) as error:
+            read([str(tmp_path)])
+        assert SHARDS[shard] in str(error.value) and "step_10" in str(error.value) and "\n" not in str(error.value)
+    model(tmp_path / "step_9-hf", "converted")
+    found = plan([str(tmp_path)])
+    assert steps(found) == [9] and found.loaded == (str(tmp_path / "step_9-hf"),)
+    assert found.notes[0].startswith(
+        f"{tmp_path}: 1 of 2 checkpoints are left out: {tmp_path / 'step_10'} holds weights"
+    )
+
+
+def test_two_models_in_one_step_are_not_guessed_between(tmp_path: Path) -> None:
+    model(tmp_path / "global_step_5" / "actor" / "huggingface")
+    model(tmp_path / "global_step_5" / "actor" / "lora_adapter", adapter=True)
+    with pytest.raises(UserError, match=r"holds 2 models \(actor/huggingface, actor/lora_adapter\): give the folder"):
+        plan([str(tmp_path)])
+
+
+def test_a_folder_that_only_looks_like_a_step_further_up_has_no_step(tmp_path: Path) -> None:
+    assert step_of(model(tmp_path / "step_2" / "mine")) is None
+    assert step_of(tmp_path / "checkpoint-best") is None and step_of(tmp_path / "steps" / "7") is None
+    assert step_of(Path("runs/step_100/policy/weights/iter_0000000")) == 100
+
+
+def test_other_commands_say_which_checkpoints_they_do_not_measure(tmp_path: Path) -> None:
+    run = model(tmp_path / "trl", "final")
+    model(run / "checkpoint-10", "ten")
+    assert not_measured([str(run), str(run / "checkpoint-10"), "abacus-student"])[-1] == (
+        f"{run}: of its 2 checkpoints (checkpoint-10, final) the last one is measured; --checkpoint-rule every measures all"
+    )
+    assert policies.resolve(str(run)) == run
+
+
+def test_a_checkpoint_with_the_states_of_deepspeed_in_it_is_one_and_a_stage_named_like_a_step_is_a_run(
+    tmp_path: Path,
+) -> None:
+    one = model(tmp_path / "run" / "checkpoint-10")
+    (one / "global_step10").mkdir()
+    assert plan([str(one)]).loaded == plan([str(tmp_path / "run")]).loaded == (str(one),)
+    for step in (5, 40):
+        model(tmp_path / "step_2" / f"checkpoint-{step}", str(step))
+    assert steps(plan([str(tmp_path / "step_2")])) == [5, 40]
+    assert policies.resolve(str(tmp_path / "step_2")) == tmp_path / "step_2" / "checkpoint-40"

@@ -99,7 +99,7 @@ def test_the_report_is_written_and_a_notebook_shows_a_run(decay, kl, tmp_path: P
 
 
 def test_options_that_do_not_exist_and_runs_that_lack_something_are_told_in_a_line(decay) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match="no option limits; there are .*limit"):
+    with pytest.raises(UserError, match="no option limits of prefix-decay; there are .*limit"):
         dl.prefix_decay(limits=3)
     with pytest.raises(UserError, match="figure submode needs what `decaylab submode .*` measures; it is not in"):
         dl.figure("submode", decay.folder)

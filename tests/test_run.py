@@ -17,7 +17,7 @@ from matplotlib import image
 
 from decaylab import measurements, prepare, run, store
 from decaylab.errors import UserError
-from decaylab.options import Options
+from decaylab.options import COMPUTED_WITH, Options
 from decaylab.transformers_engine import TransformersEngine
 
 COMMAND = [
@@ -144,6 +144,47 @@ def test_a_truncated_part_is_one_line_that_names_it(tmp_path: Path, monkeypatch:
     assert decaylab(*FEW, "--out", folder).code == 0
     total = len(store.read_table(folder / "rollouts.parquet", store.ROLLOUTS))
     assert sum(asked) == total - 4  # all but the second part
+
+
+@pytest.mark.parametrize("rows", ["1", "3", "100"])
+def test_a_run_goes_on_with_another_batch_size_and_ends_with_the_same_table(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Advice on low memory is to lower --batch-rows: what is on disk stays, is not sampled again, and merges."""
+    whole, folder, sample = tmp_path / "whole", tmp_path / "run", TransformersEngine.sample
+    assert decaylab(*FEW, "--out", whole).code == 0
+    calls: list[int] = []
+
+    def interrupted(self: TransformersEngine, requests: Any, *more: Any) -> Any:
+        calls.append(len(requests))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return sample(self, requests, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersEngine, "sample", interrupted)
+        assert decaylab(*FEW, "--out", folder).code == 130
+    asked = count_samples(monkeypatch)
+    assert decaylab(*FEW, "--out", folder, "--batch-rows", rows).code == 0
+    same_results(folder, whole)
+    assert sum(asked) + sum(calls[:5]) == len(pd.read_parquet(whole / "rollouts.parquet"))
+
+
+def test_how_a_run_is_computed_is_no_part_of_its_identity(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = count_samples(monkeypatch)
+    for words in (
+        ("--batch-rows", "1"),
+        ("--device", "cpu"),
+        ("--quiet",),
+        ("--json",),
+        ("--level", "0.9"),
+        ("--paper",),
+    ):
+        assert decaylab(*COMMAND, "--out", undisturbed, *words).code == 0
+    decaylab(*COMMAND, "--out", undisturbed)
+    assert asked == []
+    held = json.loads((undisturbed / "run.json").read_text())["identity"]["options"]
+    assert not set(held) & set(COMPUTED_WITH) and {"seed", "temperature", "dtype", "limit"} <= set(held)
 
 
 def test_a_second_process_in_the_folder_is_refused(undisturbed: Path) -> None:

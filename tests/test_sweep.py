@@ -17,8 +17,11 @@ from command_line import DATA, ENVIRONMENT, decaylab
 from stub_decaylab import chance_of
 
 from decaylab import children, measurements, store, sweeps
+from decaylab.command_options import COMMANDS
+from decaylab.engine_spec import engine_record
 from decaylab.errors import UserError
 from decaylab.figures import style
+from decaylab.options import DiagnosticOptions
 from decaylab.sweep_options import SweepOptions
 from decaylab.training_options import TrainOptions
 
@@ -356,6 +359,101 @@ def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:
         part = out.split(f"Right, avg@1, %, {view} checkpoint")[1].split("Differences")[0]
         (line,) = [line for line in part.splitlines() if "prefix-5" in line]
         assert f"{100 * (draws < chance_of('prefix-5-seed-0', step)).mean():.1f}" in line
+
+
+def handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> tuple[TrainOptions, DiagnosticOptions]:
+    """The options that train and evaluate make of the words that a sweep gives them."""
+    from decaylab import cli, diagnose
+    from decaylab.trainer import loop
+
+    words: list[tuple[str, ...]] = []
+    monkeypatch.setattr(children, "run", lambda jobs, **more: words.extend(jobs[0].commands) or {"all": "stopped"})
+    found: list[Any] = []
+    end = UserError("enough")
+
+    def kept(*options: Any, **more: Any) -> None:
+        found.append(options[-1])
+        raise end
+
+    monkeypatch.setattr(loop, "train", kept)
+    monkeypatch.setattr(diagnose, "diagnose", kept)
+    with pytest.raises((UserError, FileNotFoundError)):
+        sweeps.sweep(options(folder, **given))
+    for one in words:
+        with pytest.raises(SystemExit):
+            cli.main(list(one))
+    return found[0], found[1]
+
+
+CHANGED: dict[str, Any] = {
+    "teacher": "abacus-student", "student": "abacus-teacher", "problems": "mine.jsonl", "samples": 3, "max_tokens": 99,
+    "limit": 7, "split": "dev", "columns": {"answer": "gold"}, "revision": "r1", "teacher_revision": "r2",
+    "student_revision": "r3", "temperature": 0.5, "top_p": 0.9, "top_k": 5, "teacher_prompt": "student",
+    "prompt_format": "plain", "thinking": "on", "answer_rule": "anywhere", "level": 0.8, "dtype": "float32",
+    "device": "cpu", "batch_rows": 3, "engine": "vllm", "tensor_parallel": 2, "gpu_memory_share": 0.3,
+    "trust_remote_code": True, "cache": "elsewhere", "test_problems": "gsm8k", "test_limit": 11,
+    "validation_problems": 5, "steps": 3, "problems_per_step": 2, "rollouts_per_problem": 2, "divergence": "js",
+    "normalise": "rollouts", "score_end": False, "full_finetune": True, "lora_rank": 3, "lora_alpha": 5,
+    "lora_targets": "q_proj", "learning_rate": 0.1, "warmup_steps": 1, "schedule": "cosine", "weight_decay": 0.1,
+    "clip": 2.0, "autocast": "bfloat16", "gradient_checkpointing": True, "batch_tokens": 77, "checkpoint_every": 2,
+    "bins": (0, 3), "seed": 4, "checkpoint_rule": "best", "system": "Be brief.",
+    "teacher_system": "Be exact.", "instruction": "none", "template_kwargs": {"effort": "low"},
+    "thought_marks": "<a> <b>", "leave_out_long": True,
+}  # fmt: skip
+ARMS = (
+    "over",
+    "values",
+    "seeds",
+    "runs",
+    "workers",
+    "out",
+    "overwrite",
+    "paper",
+    "selector",
+    "rollout_length",
+    "budget",
+)
+"""What makes the arms, or is the sweep's own: the tests above."""
+ONLY_WITH = {"tensor_parallel": {"engine": "vllm"}, "gpu_memory_share": {"engine": "vllm"}}
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS["sweep"].names) - {*ARMS, "teacher_prefix"}))
+def test_every_option_of_a_sweep_arrives_where_it_concerns(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option without a value here, because it is new, fails: whoever adds it says where it goes."""
+    value = CHANGED[name]
+    given = {"values": "5", "seeds": 1, **ONLY_WITH.get(name, {}), name: value}
+    training, evaluation = handed_on(tmp_path, monkeypatch, **given)
+    if name in COMMANDS["train"].names:
+        assert getattr(training, name) == (None if name == "test_limit" else value)
+    of_the_test = {"test_limit": "limit", "samples": "samples", "cache": "cache", "checkpoint_rule": "checkpoint_rule"}
+    own = of_the_test.get(name, name)
+    if own in COMMANDS["evaluate"].names and name not in (*sweeps.TRAINING_PROBLEMS, "seed"):
+        assert getattr(evaluation, own) == value
+    if name in sweeps.TRAINING_PROBLEMS:
+        untouched = {"limit": 40, "columns": {}}.get(name)
+        assert getattr(evaluation, name) == untouched, "the problems of the test are told by the run"
+
+
+def test_runs_by_another_engine_are_not_taken_for_those_of_this_sweep(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "prefix-5-seed-0"
+    run.mkdir(parents=True)
+    training = dataclasses.asdict(TrainOptions(rollout_length="5").resolved())
+    identity = {"training": training, "engine": engine_record(TrainOptions(engine="vllm"))}
+    (run / "run.json").write_text(json.dumps({"identity": identity}))
+    with pytest.raises(UserError, match="prefix-5-seed-0 holds a run of another configuration .*engine.*vllm"):
+        sweeps.sweep(options(tmp_path))
+
+
+def test_how_a_sweep_is_computed_is_no_part_of_what_it_is(tmp_path: Path) -> None:
+    first = sweeps.sweep(options(tmp_path, values="5", seeds=1))
+    before = calls(tmp_path)
+    computed = {"batch_rows": 7, "batch_tokens": 99, "gradient_checkpointing": True, "device": "cpu", "workers": 2}
+    again = sweeps.sweep(options(tmp_path, values="5", seeds=1, **computed))
+    assert again.folder == first.folder and calls(tmp_path) == before
+    with pytest.raises(UserError, match="another configuration"):
+        sweeps.sweep(options(tmp_path, values="5", seeds=1, steps=7))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from decaylab import policies
+from decaylab.checkpoint_folders import steps
 from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity
 from decaylab.policies import Policy
@@ -276,7 +277,7 @@ def test_a_folder_appears_whole_or_not_at_all(
         patch.setattr(what, "save_pretrained", full_disk)
         with pytest.raises(OSError):
             trained.save(folder, "")
-    assert not folder.exists() and seen and policies.checkpoints(tmp_path) == []
+    assert not folder.exists() and seen and steps(tmp_path) == []
     trained.save(folder, "")  # what was left behind does not stand in the way
     assert os.listdir(tmp_path) == ["step-000050"]
     first = (folder / "adapter_model.safetensors").read_bytes()

@@ -154,7 +154,10 @@ def test_a_rollout_length_below_1_is_refused(given: str, selector: str) -> None:
 
 @pytest.mark.parametrize("given", ["ten", "1.5", "", "1e2", "Full", "--5", "10,20"])
 def test_a_rollout_length_that_is_no_number_is_refused(given: str) -> None:
-    assert refused(rollout_length=given) == f"--rollout-length must be a number of tokens or full, got {given}"
+    assert (
+        refused(rollout_length=given)
+        == f"--rollout-length must be a number of tokens or full, got {given or repr(given)}"
+    )
 
 
 def test_a_budget_that_no_rollout_has_is_refused() -> None:
@@ -229,7 +232,7 @@ def test_bins_begin_at_0_and_increase(bins: tuple[int, ...]) -> None:
 
 
 def test_trackers_are_among_those_that_there_are() -> None:
-    assert refused(track="wandb,comet") == "--track must be among tensorboard, wandb, trackio, got comet"
+    assert refused(track="wandb,comet") == "--track must be among tensorboard, wandb, trackio, got wandb,comet"
     assert resolved(track="wandb, tensorboard,").trackers == ("wandb", "tensorboard") and resolved().trackers == ()
 
 

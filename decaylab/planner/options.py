@@ -7,25 +7,38 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from decaylab import external, policies
 from decaylab.errors import UserError
-from decaylab.options import EMBEDDED_TEACHER, DiagnosticOptions, Options, PairOptions
+from decaylab.option_values import Must
+from decaylab.options import (
+    EMBEDDED_TEACHER,
+    Controls,
+    Count,
+    CountOrOff,
+    DiagnosticOptions,
+    Lengths,
+    Options,
+    PairOptions,
+)
 from decaylab.policies import Policy, Role, load_settings
 from decaylab.problems import Problem, ProblemSet, instruction_of, load_problems
-from decaylab.training_options import DIVERGENCES, NO_PROBLEMS, Divergence, TrainOptions
+from decaylab.training_options import NO_PROBLEMS, Budget, Divergence, RolloutLength, SelectorName, TrainOptions
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "teacher_prompt": ("own", "student"),
-    "prompt_format": ("chat", "plain"),
-    "thinking": ("off", "on", "template"),
-    "dtype": ("auto", "float32", "bfloat16", "float16"),
-    "head": ("model", "float32"),
-    "divergence": DIVERGENCES,
-    "autocast": ("off", "bfloat16"),
-}
 COMMANDS = ("prefix-decay", "diagnostics", "train")
+Planned = Annotated[
+    tuple[str, ...],
+    Must("name what is planned, with commas: " + ",".join(COMMANDS), bool),
+    Must(f"be among {', '.join(COMMANDS)}", lambda names: set(names) <= set(COMMANDS)),
+]
+Rates = Annotated[
+    tuple[float, ...],
+    Must(
+        "be one to three numbers above 0, of sampling, scoring and training",
+        lambda rates: 1 <= len(rates) <= 3 and all(0 < one < math.inf for one in rates),
+    ),
+]
 UNITS = {"gib": 2**30, "gb": 2**30, "mib": 2**20, "mb": 2**20}
 """Bytes of a unit. GB is what the maker of a card writes: an 80GB card has 80 GiB, or nearly so."""
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
@@ -61,35 +74,35 @@ class PlanOptions(PairOptions):
     tokens_per_second: of sampling, and if known of scoring and training. probe: measure rates and peaks here.
     """
 
-    only: tuple[str, ...] = COMMANDS
-    prefix_lengths: tuple[int, ...] | None = None
-    controls: tuple[str, ...] = ("correct-so-far",)
-    checkpoint_count: int = 0
-    floor_problems: int = 32
+    only: Planned = COMMANDS
+    prefix_lengths: Lengths | None = None
+    controls: Controls = ("correct-so-far",)
+    checkpoint_count: CountOrOff = 0
+    floor_problems: CountOrOff = 32
     head: Literal["model", "float32"] = "model"
-    batch_tokens: int | None = None
-    steps: int | None = None
-    problems_per_step: int = 16
-    rollouts_per_problem: int = 1
-    selector: str = "prefix"
-    rollout_length: str | None = None
-    budget: int | None = None
-    teacher_prefix: int | None = None
+    batch_tokens: Count | None = None
+    steps: Count | None = None
+    problems_per_step: Count = 16
+    rollouts_per_problem: Count = 1
+    selector: SelectorName = "prefix"
+    rollout_length: RolloutLength | None = None
+    budget: Budget | None = None
+    teacher_prefix: Count | None = None
     divergence: Divergence = "reverse-kl"
     full_finetune: bool = False
-    lora_rank: int = 32
+    lora_rank: Count = 32
     lora_targets: str = "all-linear"
     autocast: Literal["off", "bfloat16"] = "off"
     gradient_checkpointing: bool = False
-    checkpoint_every: int | None = None
-    validation_problems: int = 100
+    checkpoint_every: Count | None = None
+    validation_problems: CountOrOff = 100
     gpus: str | None = None
     memory: str | None = None
-    processes: int = 1
+    processes: Count = 1
     sharded: bool = False
-    mean_tokens: int | None = None
-    prompt_tokens: int | None = None
-    tokens_per_second: tuple[float, ...] | None = None
+    mean_tokens: Count | None = None
+    prompt_tokens: Count | None = None
+    tokens_per_second: Rates | None = None
     probe: bool = False
 
     def resolved(self) -> PlanOptions:
@@ -104,19 +117,6 @@ class PlanOptions(PairOptions):
 
     def check(self) -> None:
         super().check()
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{_flag(name)} must be one of {', '.join(allowed)}, got {getattr(self, name)}")
-        if unknown := [name for name in self.only if name not in COMMANDS]:
-            raise UserError(f"--only must be among {', '.join(COMMANDS)}, got {', '.join(unknown)}")
-        if not self.only:
-            raise UserError(f"--only must name what is planned, with commas: {','.join(COMMANDS)}")
-        for name in ("processes", "mean_tokens", "prompt_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{_flag(name)} must be at least 1, got {value}")
-        if self.checkpoint_count < 0:
-            raise UserError(f"--checkpoint-count must be at least 0, got {self.checkpoint_count}")
         if self.mean_tokens and self.max_tokens and self.mean_tokens > self.max_tokens:
             raise UserError(f"--mean-tokens {self.mean_tokens} is above the budget, --max-tokens {self.max_tokens}")
         self._check_rates()
@@ -125,13 +125,7 @@ class PlanOptions(PairOptions):
             self.of(name)
 
     def _check_rates(self) -> None:
-        rates = self.tokens_per_second
-        if rates is not None and not (1 <= len(rates) <= 3 and all(0 < one < math.inf for one in rates)):
-            told = ",".join(f"{one:g}" for one in rates)
-            raise UserError(
-                f"--tokens-per-second must be one to three numbers above 0, of sampling, scoring and training, got {told}"
-            )
-        if self.probe and rates is not None:
+        if self.probe and self.tokens_per_second is not None:
             raise UserError("--probe measures what --tokens-per-second gives; say one of the two")
         if self.probe and self.engine == "vllm":
             raise UserError("--probe measures the transformers engine; with --engine vllm say --tokens-per-second")
@@ -213,20 +207,6 @@ def parse_bytes(flag: str, text: str) -> int:
     if size < 1:
         raise UserError(f"{flag} must state more than no memory, got {text!r}")
     return size
-
-
-def parse_rates(text: str) -> tuple[float, ...]:
-    """``1500`` or ``1500,9000,3000``: tokens a second of sampling, scoring and training."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise UserError(
-            f"--tokens-per-second must be numbers with commas (sampling, scoring, training), got {text!r}"
-        ) from error
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,13 @@ from typing import Any
 from decaylab import kept_prompts
 from decaylab.engine_spec import engine_record
 from decaylab.identity import versions
-from decaylab.options import MACHINERY
 from decaylab.trainer.setup import TrainSetup
-from decaylab.training_options import NO_PROBLEMS, TrainOptions
+from decaylab.training_options import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
 
 # What a measurement of a checkpoint takes over from the run, where nothing else is said (see `targets`).
 MEASURED_WITH = (
     *("teacher", "student", "max_tokens", "teacher_revision", "student_revision", "temperature", "top_p", "top_k"),
     *("teacher_prompt", "prompt_format", "thinking", "system", "teacher_system", "instruction", "template_kwargs"),
-)
-# A device is told by the precision, which has its kind: a run may go on with another number of GPUs.
-NOT_IDENTITY = (
-    *("out", "overwrite", "paper", "track", "device", "level", "samples", "rollouts", "test_limit"),
-    *MACHINERY,
 )
 
 

@@ -1,0 +1,72 @@
+"""Which options each command has: of its kind of options all but those that mean nothing to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from decaylab.options import MACHINERY, DiagnosticOptions, Options, PairOptions
+from decaylab.sweep_options import SweepOptions
+from decaylab.training_options import TrainOptions
+
+INTERNAL = ("said", "scores")
+"""What no user sets: decaylab does."""
+POSITIONS = ("bins", "survivors", "estimand", "rollout_length")
+TOKENS = ("score_temperature", "head", "batch_tokens", "floor_problems", "view_rollouts")
+SPECIAL = (
+    *("share", "second_mode", "cumulative_share", "horizon", "categories", "min_count", "advise", "decay"),
+    "top_ids",
+)
+NOT_PREFLIGHT = (
+    *(
+        "rollouts",
+        "answer_rule",
+        "thought_marks",
+        "level",
+        "temperature",
+        "top_p",
+        "top_k",
+        "seed",
+        "out",
+        "overwrite",
+        "paper",
+    ),
+    *MACHINERY,
+)
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """The options of a command. without: those of its kind that it does not have."""
+
+    kind: type[PairOptions]
+    without: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its options, as fields of their kind."""
+        hidden = {*self.without, *INTERNAL}
+        return tuple(field.name for field in dataclasses.fields(self.kind) if field.name not in hidden)
+
+
+def _but(*own: str) -> tuple[str, ...]:
+    """The options of diagnostics that a command does not have, all but its own."""
+    return tuple(name for name in (*POSITIONS, *TOKENS, *SPECIAL, "answer_rule") if name not in own)
+
+
+COMMANDS: dict[str, CommandOptions] = {
+    "prefix-decay": CommandOptions(Options),
+    "preflight": CommandOptions(Options, NOT_PREFLIGHT),
+    "position-kl": CommandOptions(DiagnosticOptions, _but(*POSITIONS, *TOKENS)),
+    "category-kl": CommandOptions(DiagnosticOptions, _but("bins", "estimand", "categories", "min_count", *TOKENS)),
+    "submode": CommandOptions(DiagnosticOptions, _but("share", "second_mode", *TOKENS)),
+    "signals": CommandOptions(
+        DiagnosticOptions,
+        _but("bins", "rollout_length", "cumulative_share", "horizon", "advise", "decay", *TOKENS),
+    ),
+    "served-kl": CommandOptions(DiagnosticOptions, (*_but("bins", "estimand", "top_ids"), "checkpoint_rule", "paper")),
+    "behaviour": CommandOptions(DiagnosticOptions, _but()),
+    "evaluate": CommandOptions(DiagnosticOptions, (*_but("answer_rule"), "rollouts", "paper")),
+    "train": CommandOptions(TrainOptions, ("rollouts", "samples", "level", "paper", "workers", "ray", "adapters")),
+    "sweep": CommandOptions(SweepOptions, ("rollouts", "track", "ray", "adapters")),
+}

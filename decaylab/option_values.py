@@ -1,0 +1,202 @@
+"""What the value of an option may be: types, choices and ranges, declared on the fields of the options and checked as they
+are made, whichever way a value came.
+
+    @dataclass(frozen=True)
+    class Mine:
+        samples: Annotated[int, COUNT] = 4
+        dtype: Literal["auto", "float32"] = "auto"
+        bins: tuple[int, ...] | None = None      # a list, a range, or text with commas
+
+        def __post_init__(self) -> None:
+            check(self)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from decaylab.errors import UserError
+
+SHOWN = 60  # characters of a value that is refused
+FLAGS = {"columns": "--column", "over": "what is swept", "checkpoints": "a checkpoint"}
+WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+EXAMPLES: dict[Any, str] = {int: "whole numbers with commas, such as 0,100,200", float: "numbers with commas"}
+
+
+@dataclass(frozen=True)
+class Must:
+    """A condition on a value of the right type. words: what it must be or do, behind "must"."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Words that stand for a whole list."""
+
+    lists: Mapping[str, tuple[str, ...]]
+
+
+NUMBER_TOO = "a whole number is taken as its text"
+JSON_TOO = "a value of a table that is no text is taken as its JSON"
+ONE_BY_ONE = "a text is one thing: its commas part nothing"
+COUNT = Must("be at least 1", lambda value: value >= 1)
+NOT_NEGATIVE = Must("be at least 0 (0 is off)", lambda value: value >= 0)
+BETWEEN_0_AND_1 = Must("lie between 0 and 1", lambda value: 0 < value < 1)
+ABOVE_0 = Must("be above 0", lambda value: 0 < value < float("inf"))
+
+
+def one_of(choices: Sequence[str]) -> Must:
+    """One of these words."""
+    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
+
+
+def among(choices: Sequence[str]) -> Must:
+    """Some of these words, with commas, or none."""
+    return Must(f"be among {', '.join(choices)}", lambda value: set(words(value)) <= set(choices))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def flag(name: str) -> str:
+    """How an option is called where one is complained of."""
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _kinds(options: Any) -> dict[str, Any]:
+    hints = get_type_hints(options, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(options)}
+
+
+kinds: Callable[[Any], dict[str, Any]] = cache(_kinds)
+"""The declared type of each option of a class, with its conditions."""
+
+
+def check(options: Any) -> None:
+    """Checks every value of a frozen options object; lists become tuples, paths text, whole numbers fractions.
+
+    Raises:
+        UserError: a value that its option cannot have, in one line.
+    """
+    for name, kind in kinds(type(options)).items():
+        object.__setattr__(options, name, checked(flag(name), kind, getattr(options, name)))
+
+
+def checked(name: str, kind: Any, value: Any) -> Any:
+    """A value as its option keeps it. name: what it is called in the complaint.
+
+    Raises:
+        UserError: another type, or a condition that does not hold.
+    """
+    if get_origin(kind) in (Union, UnionType):
+        if value is None:
+            return None
+        (kind,) = (one for one in get_args(kind) if one is not NoneType)
+    marks: tuple[Any, ...] = ()
+    if get_origin(kind) is Annotated:
+        kind, *more = get_args(kind)
+        marks = tuple(more)
+    value = _typed(name, kind, value, marks)
+    conditions = [mark for mark in marks if isinstance(mark, Must)]
+    if kind is str and not conditions and not value.strip():
+        raise UserError(f"{name} must not be empty")
+    for condition in conditions:
+        if not condition.holds(value):
+            raise UserError(f"{name} must {condition.words}, got {_plain(value)}")
+    return value
+
+
+def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
+    """A value of the declared type. Nothing is rounded, and no text is read as a number but in a list with commas."""
+    if get_origin(kind) is Literal:
+        if not (isinstance(value, str) and value in get_args(kind)):
+            raise UserError(f"{name} must be one of {', '.join(get_args(kind))}, got {_plain(value)}")
+        return value
+    if get_origin(kind) is tuple:
+        return _list(name, get_args(kind)[0], value, marks)
+    if get_origin(kind) is dict:
+        return _table(name, value, marks)
+    if kind is str and NUMBER_TOO in marks and type(value) is int:
+        return str(value)
+    if kind is str and isinstance(value, Path):
+        return str(value)
+    is_bool = isinstance(value, bool)
+    if kind is int and isinstance(value, numbers.Integral) and not is_bool:
+        return int(value)
+    if kind is float and isinstance(value, numbers.Real) and not is_bool:
+        return float(value)
+    if kind in WORDS and not (kind in (bool, str) and isinstance(value, kind)):
+        told = next((mark.words for mark in marks if isinstance(mark, Must) and kind is str), f"be {WORDS[kind]}")
+        raise UserError(f"{name} must {told}, got {_quoted(value)}")
+    return value
+
+
+def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, ...]:
+    """A tuple out of a list, or out of text with commas."""
+    if ONE_BY_ONE in marks and not isinstance(value, (list, tuple)):
+        raise UserError(f"{name} must be a list, got {_quoted(value)}")
+    if isinstance(value, str):
+        for mark in marks:
+            if isinstance(mark, Names) and value in mark.lists:
+                return mark.lists[value]
+        if kind is str:
+            return words(value)
+        try:
+            value = [kind(part) for part in value.split(",")]
+        except ValueError as error:
+            raise UserError(f"{name} must be {EXAMPLES[kind]}, got {_quoted(value)}") from error
+    if not isinstance(value, (list, tuple, range, set)):
+        raise UserError(f"{name} must be a list, or text with commas, got {_quoted(value)}")
+    try:
+        return tuple(checked(name, kind, one) for one in value)
+    except UserError as error:
+        raise UserError(f"{name} must be {EXAMPLES.get(kind, 'a list of texts')}, got {_quoted(value)}") from error
+
+
+def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
+    """A table of texts out of one, or out of KEY=VALUE words."""
+    if isinstance(value, (list, tuple)):
+        wrong = [one for one in value if not (isinstance(one, str) and "=" in one)]
+        value = wrong[0] if wrong else dict(one.split("=", 1) for one in value)
+    if JSON_TOO in marks and isinstance(value, dict):
+        value = {key: one if isinstance(one, str) else _json(name, one) for key, one in value.items()}
+    if isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair):
+        return value
+    words = next((mark.words for mark in marks if isinstance(mark, Must)), "be KEY=VALUE")
+    raise UserError(f"{name} must {words}, got {_quoted(value)}")
+
+
+def _json(name: str, value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{name} must hold text, numbers, true or false, lists and tables, got {_quoted(value)}"
+        ) from error
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return _short(str(value)) if isinstance(value, (str, int, float)) and value != "" else _quoted(value)
+
+
+def _quoted(value: Any) -> str:
+    return _short(repr(value))
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
