@@ -217,6 +217,8 @@ def test_a_wrong_value_on_the_command_line_is_one_line(command: str, monkeypatch
         # Click reads the text: what its reading and the option's own check let pass is right.
         spoken = [text for text in map(on_the_command_line, CANDIDATES) if text is not None]
         wrong = [text for text in spoken if not _passes(kinds[name], kind, text)]
+        if not wrong:
+            continue  # any text will do, such as a system message
         text = wrong[tried % len(wrong)]
         tried += 1
         assert flag in decaylab(command, *given, f"{flag}={text}").complaint, (flag, text)
@@ -226,7 +228,9 @@ def test_a_wrong_value_on_the_command_line_is_one_line(command: str, monkeypatch
 def _passes(declared: Any, kind: Any, text: str) -> bool:
     """Whether the command line can read a text as a value that the option may have."""
     try:
-        value: Any = kind(text) if kind in (int, float) else text
+        value: Any = float(text) if kind in (int, float) else text
+        if kind is int:
+            value = int(value) if value.is_integer() else value  # the command line reads 2.0 as 2
         option_values.checked("--it", declared, value)
     except ValueError:
         return False

@@ -151,7 +151,7 @@ def test_a_run_goes_on_with_another_batch_size_and_ends_with_the_same_table(
     rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Advice on low memory is to lower --batch-rows: what is on disk stays, is not sampled again, and merges."""
-    whole, folder, sample = tmp_path / "whole", tmp_path / "run", TransformersEngine.sample
+    whole, folder, sample = tmp_path / "whole" / "run", tmp_path / "run", TransformersEngine.sample
     assert decaylab(*FEW, "--out", whole).code == 0
     calls: list[int] = []
 

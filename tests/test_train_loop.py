@@ -341,7 +341,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         ({"lora_targets": "wq"}, "--lora-targets wq matches no layer of abacus-student that can be adapted: its linear layers"),
         ({"test_problems": "no.jsonl"}, "--test-problems no.jsonl: no such file: no.jsonl; say none to train without"),
         ({"track": "tensorboard"}, "--track tensorboard needs a package that is not installed: pip install tensorboard"),
-        ({"max_tokens": 2000}, "--max-tokens 2000 with a prompt of "),
+        ({"max_tokens": 2000}, "--max-tokens 2000 behind the prompt of problem abacus-"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line(tmp_path: Path, options: dict[str, Any], told: str) -> None:
