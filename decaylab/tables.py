@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from decaylab.pair_checks import PreflightReport
     from decaylab.run import PrefixDecayResult
 
+NARROW_NAMES = {"unprefixed": "un-\nprefixed", "p (Holm)": "p\n(Holm)", "student itself": "student\nitself"}
 WIDTH = 118
 CONTROL_MEANING = {
     "own-prefix": "its own prefix (must stay flat)",
@@ -104,7 +105,7 @@ def grid(
     box = SIMPLE_HEAD if narrow else HEAVY_HEAD
     table = Table(box=box, header_style="", padding=(0, 0 if narrow else 1), show_edge=not narrow)
     for column in columns:
-        shown = {"unprefixed": "un-\nprefixed", "p (Holm)": "p\n(Holm)"}.get(column, column) if narrow else column
+        shown = NARROW_NAMES.get(column, column) if narrow else column
         table.add_column(shown, justify="left" if column in left else "right", overflow="fold")
     for row in rows:
         if row is None:

@@ -415,7 +415,10 @@ ARMS = (
     "budget",
 )
 """What makes the arms, or is the sweep's own: the tests above."""
-OTHERS = {"problems": "mine.jsonl", "test_problems": "gsm8k"}  # another pair than the embedded one has no problems of its own
+OTHERS = {
+    "problems": "mine.jsonl",
+    "test_problems": "gsm8k",
+}  # another pair than the embedded one has no problems of its own
 ONLY_WITH = {"teacher": OTHERS, "tensor_parallel": {"engine": "vllm"}, "gpu_memory_share": {"engine": "vllm"}}
 
 
