@@ -26,6 +26,7 @@ from decaylab.statistics import (
     sign_flip_p,
     simultaneous_critical,
     smallest_detectable_difference,
+    wilson,
 )
 
 # Three problems of two rollouts: all right, half right, all wrong.
@@ -150,6 +151,13 @@ def test_intervals_carry_the_name_of_their_method_and_a_band_says_that_it_is_one
     assert proportion([1, 0], [4, 4]).method == proportion([], []).method == "clustered Wilson"
 
 
+def test_wilsons_ends_stay_within_0_and_1_to_the_bit_and_hold_the_value() -> None:
+    """In floating point the formula itself leaves them by a rounding error."""
+    values, sizes = np.linspace(0, 1, 101)[:, None], np.arange(1, 400)[None]
+    low, high = wilson(values, sizes, 1.96)
+    assert low.min() == 0 and high.max() == 1 and (low <= values).all() and (values <= high).all()
+
+
 @pytest.mark.parametrize(
     ("values", "problems", "weights", "level"),
     [
@@ -252,11 +260,22 @@ def test_pairing_narrows_what_goes_together() -> None:
 def test_all_right_against_all_wrong_stays_within_one() -> None:
     estimate = paired_difference(np.ones(40), np.zeros(40), np.repeat(np.arange(10), 4))
     assert (estimate.value, estimate.high) == (1.0, 1.0) and 0 < estimate.low < 1
+    turned = paired_difference(np.zeros(40), np.ones(40), np.repeat(np.arange(10), 4))
+    assert (turned.value, turned.low) == (-1.0, -1.0) and -1 < turned.high < 0
+
+
+def test_two_problems_have_an_interval() -> None:
+    """At a level that leaves it within -1 and 1, since t of one degree of freedom is wide."""
+    x, y, problems = [1.0, 1, 0], [0.0, 1, 0], [0, 0, 1]
+    expected = reference.paired_interval(x, y, problems, [1.0] * 3, float(t.ppf(0.6, 1)))
+    estimate = paired_difference(x, y, problems, level=0.2)
+    assert (estimate.low, estimate.high) == pytest.approx(expected) and -1 < estimate.low < estimate.high < 1
 
 
 def test_a_difference_over_one_problem_has_no_interval() -> None:
     estimate = paired_difference([1, 1], [0, 1], [3, 3])
     assert estimate.value == 0.5 and math.isnan(estimate.low) and estimate.note
+    assert paired_difference([1, 0, 0, 0], [0, 0, 0, 0], [3] * 4).value == 0.25
     assert math.isnan(paired_difference([], [], []).value)
 
 
