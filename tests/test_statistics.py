@@ -148,7 +148,8 @@ def test_intervals_carry_the_name_of_their_method_and_a_band_says_that_it_is_one
     for interval, name in names.items():
         assert interval(HALF, THREE).method == name
         assert interval(HALF, THREE, critical=3.0).method == f"simultaneous {name}"
-    assert proportion([1, 0], [4, 4]).method == proportion([], []).method == "clustered Wilson"
+    lone, none = proportion([1, 0], [4, 4]), proportion([], [])
+    assert lone.method == none.method == "clustered Wilson" and (lone.problems, none.problems) == (1, 0)
 
 
 def test_wilsons_ends_stay_within_0_and_1_to_the_bit_and_hold_the_value() -> None:
@@ -418,6 +419,12 @@ def test_critical_of_one_length_or_of_copies_is_the_pointwise_quantile() -> None
         assert simultaneous_critical(columns) >= pointwise
 
 
+def test_the_unit_of_the_columns_does_not_matter_to_the_critical_value_and_two_problems_have_one() -> None:
+    columns = np.random.default_rng(0).standard_normal((40, 2)) @ np.array([[1.0, 0.8], [0, 0.6]])
+    assert simultaneous_critical(1e-3 * columns) == pytest.approx(simultaneous_critical(columns))
+    assert simultaneous_critical(columns[:2, :1], draws=2000) >= t.ppf(0.975, 1)
+
+
 def test_critical_of_independent_lengths_lies_under_bonferroni_and_near_sidak() -> None:
     columns = np.eye(200)[:, :4]
     critical = simultaneous_critical(columns, draws=100_000)
@@ -519,6 +526,7 @@ def test_holm_by_hand_and_nan_is_not_counted() -> None:
     assert holm([0.03, np.nan, 0.01, 0.04]) == pytest.approx([0.06, np.nan, 0.03, 0.06], nan_ok=True)
     assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
     assert holm([]).size == 0
+    assert holm([1.0, 0.0]).tolist() == [1.0, 0.0]
     with pytest.raises(ValueError):
         holm([1.2])
 
