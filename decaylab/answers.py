@@ -112,6 +112,9 @@ _MATH = re.compile(
 )
 _BARE_LATEX = re.compile(r"(?<!\d)(?:-?\d{1,9})?\\(?:[dt]?frac\{[^{}]*\}\{[^{}]*\}|sqrt\{[^{}]*\})")
 _LIST_MARKER = re.compile(r"^[ \t]*[*#]*\d+[.)](?=[ \t*]+\S)|\b(?:Step|Problem|Question|Case)\s+#?\d+", re.MULTILINE)
+_SEVERAL = re.compile(
+    r"[,;]|\b(?:or|and)\b|\\(?:lor|vee|land|wedge|quad|qquad)(?![A-Za-z])"
+)  # several statements, no chain
 _RELATION = re.compile(r"(?<![<>!\\:])=|\\(?:approx|implies|Rightarrow|Leftrightarrow|equiv|in)(?![A-Za-z])|≈|⇒")
 
 
@@ -386,6 +389,9 @@ def _same_inequality(gold: str, answer: str) -> bool | None:
     first, second = forms.interval(gold), forms.interval(answer)
     if first and second:
         return first[0].lower() == second[0].lower() and equal(first[1], second[1])
+    other = answer if first else gold
+    if (first or second) and "," in other and _bracket(other) not in ("(", "[", "]", "{"):
+        return False  # numbers side by side are no interval
     if first:
         return equal(first[1], forms.members(answer))
     if second:
@@ -481,9 +487,11 @@ def box_equals(gold: str, content: str) -> bool:
     answer = tidy(content)
     if equal(gold, answer):
         return True
-    # "3 \times 4 = 12" answers 12, but "x = 3, y = 4" does not answer 4.
+    # "3 \times 4 = 12" answers 12, but "x = 3, y = 4" and "x = 3 or x = 4" do not answer 4.
     chain = _RELATION.split(re.sub(_THOUSANDS, "", answer))
-    return len(chain) > 1 and "," not in "".join(chain) and not _RELATION.search(gold) and equal(gold, tidy(chain[-1]))
+    if len(chain) < 2 or _SEVERAL.search("".join(chain)) or _RELATION.search(gold):
+        return False
+    return equal(gold, tidy(chain[-1]))
 
 
 def is_readable(gold: str) -> bool:
