@@ -3,7 +3,7 @@
     python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
-    python benchmarks/coverage.py --part verdicts --draws 1000   # wrong verdicts, 40 minutes
+    python benchmarks/coverage.py --part verdicts --draws 1000   # wrong verdicts, 13 minutes
     python benchmarks/coverage.py --part paired --draws 4000
 
 Each part is a module of coverage_parts. Rows are printed and kept in results/coverage-PART.json, every rate with its Monte

@@ -390,7 +390,7 @@ def _same_inequality(gold: str, answer: str) -> bool | None:
     if first and second:
         return first[0].lower() == second[0].lower() and equal(first[1], second[1])
     other = answer if first else gold
-    if (first or second) and "," in other and _bracket(other) not in ("(", "[", "]", "{"):
+    if (first or second) and "," in other and not re.search(r"[(\[{]", other):
         return False  # numbers side by side are no interval
     if first:
         return equal(first[1], forms.members(answer))
