@@ -142,6 +142,8 @@ class _Arm:
             counted = OverSeeds(value, *(math.nan,) * 4, 1, "", note)
             yield self.row(what, phase, unit, counted, [cost], estimand=ONE_RUN, training_seed=float(cost.run.seed))
         mean = over.over_seeds(values, level=self.settings.level) if not note else _undefined(len(values), note)
+        if not note and min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
+            mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
         yield self.row(what, phase, unit, replace(mean, low=max(mean.low, 0.0)), self.costs)
 
     def ratios(self, full: Sequence[_Cost]) -> Iterator[Measurement]:

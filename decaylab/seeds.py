@@ -135,11 +135,11 @@ def smallest_detectable_over_seeds(
     """Smallest true mean that Student's t test over so many seeds finds with this power, in the unit of the error.
 
     Found is: significant at the level, two-sided, and of the right sign. By the noncentral t: with 3 seeds the normal
-    approximation would promise less than half of it. NaN with fewer than 2 seeds or without an error.
+    approximation would promise less than half of it. NaN with fewer than 2 seeds, or where they do not differ at all.
     """
     check_fraction("level", level)
     check_fraction("power", power)
-    if seeds < 2 or math.isnan(standard_error):
+    if seeds < 2 or not standard_error > 0:
         return math.nan
     degrees = seeds - 1
     critical = float(stdtrit(degrees, 0.5 + level / 2))

@@ -17,7 +17,6 @@ from typing import Any
 from decaylab import token_means as tm
 from decaylab import winsorised as ws
 from decaylab.measurements import Measurement
-from decaylab.statistics import ALIKE
 from decaylab.winsorised import SumsAndCounts, Winsorised
 
 NO_TOKENS = "no tokens"
@@ -25,6 +24,7 @@ NOT_FINITE = "the value of some token is not finite"
 NO_RATIO = "no ratio: 0 before, or the value of some token is not finite"
 RARE_PROBLEMS = "sensitive to rare problems: no interval of the plain mean holds; see the winsorised mean"
 
+MOSTLY_ALIKE = "the same in nearly all problems: no interval"
 NEAR_AN_END = "a share below 5 % or above 95 %: a few problems decide it, so it has no interval"
 
 
@@ -70,7 +70,9 @@ class Cells:
         yield from self._plain(f"{what}_change", unit, tm.difference(new, old), NOT_FINITE)
         yield from self._winsorised(f"{what}_change", unit, change)
         yield from self._plain(f"{what}_relative_change", "fraction", tm.ratio(new, old), NO_RATIO, origin=1.0)
-        yield from self._winsorised(f"{what}_relative_change", "fraction", relative)
+        yield from self._winsorised(
+            f"{what}_relative_change", "fraction", relative, "reach it with more than 0 on both sides"
+        )
 
     def _plain(
         self, what: str, unit: str, means: tm.CellMeans, undefined: str, origin: float = 0.0
@@ -91,29 +93,29 @@ class Cells:
                 f"{what}_largest_problem", "fraction", share, place, note, "share of the total", counted, cell
             )
 
-    def _winsorised(self, what: str, unit: str, found: Winsorised) -> Iterator[Measurement]:
+    def _winsorised(self, what: str, unit: str, found: Winsorised, counted: str = "reach it") -> Iterator[Measurement]:
         low, high = ws.interval(found, level=self.level)
         band_low, band_high = ws.band(found, level=self.level) if self.banded else (low * math.nan,) * 2
         errors = found.standard_error
         for cell, place in enumerate(self.places):
             ends = {"low": low, "high": high, "band_low": band_low, "band_high": band_high, "standard_error": errors}
             numbers = {name: float(column[cell]) for name, column in ends.items()}
-            value, note = float(found.value[cell]), self._lacking(found, cell)
+            value, note = float(found.value[cell]), self._lacking(found, cell, counted)
             yield self._row(
                 f"winsorised_{what}", unit, value, place, note, ws.ESTIMAND, found, cell, method=ws.METHOD, **numbers
             )
 
-    def _lacking(self, found: Winsorised, cell: int) -> str:
+    def _lacking(self, found: Winsorised, cell: int, counted: str) -> str:
         """Why there is no interval; nothing where there is one."""
         present = int(found.problems[cell])
         if not present:
             return NO_TOKENS
         if present < ws.LEAST_PROBLEMS:
             needed = ws.problems_needed(present, self.problems)
-            return f"{present} of {self.problems} problems reach it: too few for an interval, about {needed} would do"
+            return f"{present} of {self.problems} problems {counted}: too few for an interval, about {needed} would do"
         if not math.isfinite(found.value[cell]):
             return NOT_FINITE
-        return ALIKE if found.alike[cell] else ""
+        return MOSTLY_ALIKE if found.alike[cell] else ""
 
     def _row(
         self, what: str, unit: str, value: float, place: dict[str, Any], note: str, estimand: str,

@@ -31,7 +31,7 @@ from decaylab.clusters import Floats, Ints, bootstrap_weights, check_fraction
 
 PULLED_IN = 0.1
 LEAST_PROBLEMS, LEAST_IN_BAND = 40, 100  # a band lies further out, where the bootstrap of few problems falls short
-DRAWS = 2000
+DRAWS, LEAST_BEYOND = 2000, 2  # and how many replicates must lie beyond each end of a band
 DRAWS_AT_ONCE = 200  # bounds the memory of the replicates
 ESTIMAND = "winsorised mean of problem means (a tenth pulled in on either side)"
 METHOD = "percentile bootstrap over problems"
@@ -54,8 +54,8 @@ class Winsorised:
 
     @property
     def alike(self) -> NDArray[np.bool_]:
-        """Whether the problems have one value, up to those pulled in, [cells]: that shows nothing of other problems."""
-        spread = np.ptp(self.replicates, axis=0)
+        """Whether nine problems in ten have one value, [cells]: the bootstrap hardly varies and shows nothing of others."""
+        spread = np.ptp(np.quantile(self.replicates, (0.01, 0.99), axis=0), axis=0)
         return np.asarray(spread <= 1e-12 * np.abs(self.value))
 
     @property
@@ -92,6 +92,8 @@ def winsorised_change(
     """
     both = (after[1] > 0) & (before[1] > 0)
     late, early = _problem_means(after, both), _problem_means(before, both)
+    lost = both & ~(np.isfinite(late) & np.isfinite(early))  # infinity over infinity must not drop out: no value at all
+    late, early = np.where(lost, np.inf, late), np.where(lost, 1.0, early)
     positive = (late > 0) & (early > 0)
     ratios = np.divide(late, early, out=np.full(both.shape, np.nan), where=positive)
     logs = np.log(ratios, out=np.full(both.shape, np.nan), where=ratios > 0)
@@ -107,10 +109,15 @@ def interval(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floa
 
 
 def band(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high that hold at all cells of `LEAST_IN_BAND` problems at once, by Bonferroni, [cells]; else NaN."""
+    """Low and high that hold at all cells of `LEAST_IN_BAND` problems at once, by Bonferroni, [cells]; else NaN.
+
+    None where so many cells ask for percentiles that the bootstrap has too few draws for: 25 cells at 2,000 draws.
+    """
     check_fraction("level", level)
     banded = estimate.usable & (estimate.problems >= LEAST_IN_BAND)
-    low, high = _percentiles(estimate, (1 - level) / 2 / max(int(banded.sum()), 1))
+    tail = (1 - level) / 2 / max(int(banded.sum()), 1)
+    banded &= tail * len(estimate.replicates) >= LEAST_BEYOND
+    low, high = _percentiles(estimate, tail)
     return np.where(banded, low, np.nan), np.where(banded, high, np.nan)
 
 

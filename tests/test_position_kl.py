@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from decaylab.analyses.position_kl import NO_RATIO, NO_TOKENS, NOT_FINITE, QUANTITIES, Settings, measure
 from decaylab.measurements import COLUMNS
 from decaylab.noise_floor import KEY, with_noise_floor
-from decaylab.skewed_cells import RARE_PROBLEMS
-from decaylab.statistics import ALIKE, ONE_PROBLEM
+from decaylab.skewed_cells import MOSTLY_ALIKE, RARE_PROBLEMS
+from decaylab.statistics import ONE_PROBLEM
 from decaylab.token_table import Scored, TokenTable
 
 Floats = NDArray[np.float64]
@@ -210,7 +210,7 @@ def test_an_unchanged_checkpoint_has_changed_by_exactly_nothing() -> None:
         assert (rows["value"] == expected).all() and rows[["low", "high"]].isna().all().all()
     for what in (f"winsorised_{change}", f"winsorised_{relative}"):
         rows = frame[frame["what"] == what]
-        assert (rows["value"] == 0).all() and rows["low"].isna().all() and set(rows.note) == {ALIKE}
+        assert (rows["value"] == 0).all() and rows["low"].isna().all() and set(rows.note) == {MOSTLY_ALIKE}
 
 
 def test_the_seed_moves_bootstraps_alone_and_the_level_moves_intervals() -> None:

@@ -133,6 +133,28 @@ def test_no_problem_and_a_value_that_is_not_finite_have_no_number() -> None:
     assert math.isnan(found.value[0]) and not found.usable[0] and found.usable[1]
 
 
+def test_where_nine_problems_in_ten_are_alike_there_is_no_interval_of_width_zero() -> None:
+    means = np.zeros((200, 2))
+    means[:10, 0], means[:50, 1] = 1.0, 1.0
+    found = ws.winsorised(of(means))
+    assert found.alike.tolist() == [True, False] and found.usable.tolist() == [False, True]
+    assert np.isnan(ws.interval(found)[0][0]) and np.isnan(ws.band(found)[0][0])
+
+
+def test_what_is_infinite_on_one_side_or_both_leaves_no_change_instead_of_dropping_out() -> None:
+    for before, after in ((math.inf, 1.0), (1.0, math.inf), (math.inf, math.inf)):
+        early, late = skewed(60), skewed(60, seed=1)
+        early[7, 0], late[7, 0] = before, after
+        for found in ws.winsorised_change(of(late), of(early)):
+            assert math.isnan(found.value[0]) and not found.usable[0] and found.usable[2]
+
+
+def test_of_more_cells_than_the_draws_reach_for_there_is_no_band() -> None:
+    few, many = (ws.winsorised(of(np.random.default_rng(0).lognormal(0, 1, (120, cells)))) for cells in (25, 26))
+    assert np.isfinite(ws.band(few)[0]).all() and np.isnan(ws.band(many)[0]).all()
+    assert np.isfinite(ws.interval(many)[0]).all()
+
+
 def test_problems_needed_by_hand() -> None:
     """15 of 60 reach the cell, a quarter: 40 need 160 problems. None of 30 does: more than any number can be said of."""
     assert (ws.problems_needed(15, 60), ws.problems_needed(39, 60)) == (160, 62)
