@@ -81,6 +81,11 @@ def check(name: str, folder: Path) -> None:
             f"{name}: the installed PEFT does not know the setting {unknown[0]}={told[unknown[0]]!r} and would leave it out: "
             "upgrade peft"
         )
+    if str(told.get("init_lora_weights")).startswith("pissa_niter"):
+        raise UserError(
+            f"{name}: init_lora_weights={told['init_lora_weights']!r} takes a part drawn at random out of the base at every "
+            "load, so that no load gives the trained model: save it with path_initial_model_for_weight_conversion, or merged"
+        )
     if config.is_prompt_learning or kind in UNSUPPORTED:
         what = UNSUPPORTED.get(kind, "learned prompts")
         raise UserError(
@@ -128,6 +133,7 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         TypeError,
         RuntimeError,
         AttributeError,
+        ImportError,
         SafetensorError,
         UserWarning,
     ) as error:
@@ -182,8 +188,13 @@ def _lost(folder: Path, unexpected: set[str]) -> list[str]:
     from safetensors import safe_open
 
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
+        stored = set(weights.keys())  # PEFT reports some under names of its own
         read = [weights.get_tensor(key) for key in weights.keys() if key not in unexpected] if unexpected else []  # noqa: SIM118
-        return [key for key in sorted(unexpected) if not any(weights.get_tensor(key).equal(one) for one in read)]
+        return [
+            key
+            for key in sorted(unexpected)
+            if key not in stored or not any(weights.get_tensor(key).equal(one) for one in read)
+        ]
 
 
 def kept_adapters(model: Any) -> tuple[str, ...]:
@@ -213,6 +224,8 @@ def additive(folder: Path) -> bool:
     beyond = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias", "target_parameters")
     return (
         told.get("peft_type") == "LORA"
+        and told.get("init_lora_weights")
+        in (None, True, False, "gaussian", "eva", "orthogonal")  # others change the base
         and told.get("bias", "none") == "none"
         and not any(told.get(key) for key in beyond)
     )

@@ -112,6 +112,7 @@ _MATH = re.compile(
 )
 _BARE_LATEX = re.compile(r"(?<!\d)(?:-?\d{1,9})?\\(?:[dt]?frac\{[^{}]*\}\{[^{}]*\}|sqrt\{[^{}]*\})")
 _LIST_MARKER = re.compile(r"^[ \t]*[*#]*\d+[.)](?=[ \t*]+\S)|\b(?:Step|Problem|Question|Case)\s+#?\d+", re.MULTILINE)
+_HALF_OF_THE_DAY = re.compile(r"\b([ap])\.?\s*m\b", re.IGNORECASE)
 _SEVERAL = re.compile(
     r"[,;]|\b(?:or|and)\b|\\(?:lor|vee|land|wedge|quad|qquad)(?![A-Za-z])"
 )  # several statements, no chain
@@ -190,6 +191,13 @@ _TIDY: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"^(-?)\s*\\?\$\s*(?=[-\d.])|(?<=\d)\s*\\?\$$", r"\1"),
         (r"\s*(?:\\?%|percent|\\text\s*\{\s*(?:\\?%|percent)\s*\})$", r"\\%"),
         (rf"^(-?{_PLAIN})[eE]([-+]?\d+)$", r"\1 \\times 10^{\2}"),
+        *(
+            (
+                rf"^(-?{_PLAIN})\s*(?:\\text\s*\{{\s*)?{word}\b(?:\s*[A-Za-z. ]+)?\s*\}}?(?:\s*[A-Za-z. ]+)?$",
+                rf"\1 \\times 10^{{{power}}}",
+            )
+            for word, power in (("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12))
+        ),
         # A bare unit: "18.90 dollars", "15 cm^2". Words that belong to an expression or a list stay.
         (
             rf"^(-?{_PLAIN})\s+(?!(?:pi|and|or|sqrt|sin|cos|tan|log|ln|mod|of|(?i:{'|'.join(forms.MONTHS)})[a-z]*)\b)"
@@ -330,6 +338,9 @@ def equal(gold: str, answer: str) -> bool:
         return decided
     if (decided := _same_choice(gold, answer)) is not None:
         return decided
+    halves = [_HALF_OF_THE_DAY.search(forms.unwrapped(one)) for one in (gold, answer)]
+    if all(halves) and halves[0][1].lower() != halves[1][1].lower():  # type: ignore[index]
+        return False  # 12 AM, 12 PM
     words = forms.key(answer)
     if forms.is_text(gold):
         return words == forms.key(gold)
@@ -431,6 +442,8 @@ def _apart(expected: Any, given: Any) -> bool:
     expected, given = (one.rhs if isinstance(one, sympy.Eq) and one.lhs.is_Symbol else one for one in (expected, given))
     members = [_members(one) for one in (expected, given)]
     if all(members) and len(members[0]) == len(members[1]):
+        if not any(isinstance(one, sympy.FiniteSet) for one in (expected, given)):
+            return any(_apart(*pair) for pair in zip(*members, strict=True))  # order counts
         return any(all(_apart(one, other) for other in members[1]) for one in members[0])
     try:
         first, second = (_value(one) for one in (expected, given))

@@ -92,6 +92,7 @@ def mathematics(answer: str) -> str:
 
 _CALLED = r"(?i:(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
 _LETTER = re.compile(rf"{_CALLED}(?:[(\[]\s*([A-Ja-j])\s*[)\]]|([A-J])\s*\)?)\s*[.:]?")
+_ANOTHER = re.compile(r"[,;]\s*[(\[]?[A-J]\s*[)\].:]")
 _LABELLED = re.compile(
     rf"{_CALLED}(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:]?|([A-J])\s*[).:])(?:\s+|(?=[\d$\\-]))(\S.*)", re.DOTALL
 )
@@ -108,6 +109,8 @@ def choice(answer: str) -> Choice | None:
     r"""The option that an answer names: "A", "(A)", "\textbf{(A) } 73", "A. 73", "Option A". None for anything else."""
     bare = unwrapped(answer).strip().strip("$").strip()
     match = _LETTER.fullmatch(bare) or _LABELLED.fullmatch(bare)
+    if match and match.re is _LABELLED and (_LETTER.fullmatch(match[3].strip()) or _ANOTHER.search(match[3])):
+        return None  # several options
     return (
         Choice((match[1] or match[2]).upper(), (match[3] or "").strip() if match.re is _LABELLED else "")
         if match

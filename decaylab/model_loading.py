@@ -26,7 +26,7 @@ SCALE = re.compile(
 """Names of tensors without which quantised weights are other numbers."""
 CAUSAL_MASK = re.compile(r"\.(attn|attention)\.(masked_)?bias$")
 ROTARY_OR_POSITIONS = re.compile(r"(rotary_emb\.inv_freq|(^|\.)position_ids)$")
-QUANTISED = ("F4", "F6", "F8", "I8", "U8")
+QUANTISED = ("F4", "F6", "F8", "I", "U")
 
 
 def load_model(
@@ -97,11 +97,16 @@ def stored_tensors(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]]) -> None:
-    """Raises UserError where weights are stored in 8 bits or fewer and the configuration does not say how."""
+    """Raises UserError where weights are stored in 8 bits or fewer, or as whole numbers, and config.json does not say how."""
     if getattr(config, "quantization_config", None) is not None:
         return
     quantised = [
-        one for one, (dtype, _) in stored.items() if dtype.startswith(QUANTISED) and not CAUSAL_MASK.search(one)
+        one
+        for one, (dtype, dimensions) in stored.items()
+        if dtype.startswith(QUANTISED)
+        and not CAUSAL_MASK.search(one)
+        and not ROTARY_OR_POSITIONS.search(one)
+        and (dimensions > 1 or dtype.startswith(("F", "I8", "U8")))  # counters and indices are whole numbers too
     ]
     if found := sorted(quantised):
         raise UserError(

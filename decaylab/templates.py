@@ -19,6 +19,7 @@ from decaylab.problem_files import mended, one_line
 
 Thinking = Literal["off", "on", "template"]
 QUESTION, SYSTEM, ANSWER = "a question of a probe", "a system message of a probe", "an answer of a probe"
+PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
 OPENED = re.compile(r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE)
 """A mark that opens a thought: ``<think>``, ``[THINK]``, ``<|begin_of_thought|>``. One that closes it has a slash or end."""
 CLOSED = re.compile(r"[<\[](?:/|\|?/?end)[^<>\[\]\s]*(?:think|thought|reason)[^<>\[\]\s]*[>\]]", re.IGNORECASE)
@@ -119,7 +120,8 @@ class ChatTemplate:
                 refusals.append(error)
                 continue
             wanted = {"the question": QUESTION, "--system": self.probe_system}
-            lost = [what for what, one in wanted.items() if one not in text]
+            spelt_out = self.in_parts and PARTS_AS_TEXT.search(text)  # the template wrote the list itself
+            lost = [what for what, one in wanted.items() if one not in text or spelt_out]
             if not lost:
                 return
             refusals.append(UserError(f"{self.name}: its chat template leaves {' and '.join(lost)} out of the prompt"))

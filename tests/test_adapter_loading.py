@@ -476,6 +476,8 @@ def test_learned_prompts_are_refused_before_anything_is_loaded(kind: str, load: 
         ({"use_next_years_trick": None, "peft_type": "NEXT"}, "upgrade peft"),
         ({"alora_invocation_tokens": [3, 4]}, "adapters with alora_invocation_tokens cannot be measured"),
         ({"layer_replication": [[0, 2], [1, 2]]}, "adapters with layer_replication cannot be measured"),
+        ({"init_lora_weights": "pissa_niter_4"}, "takes a part drawn at random out of the base at every load"),
+        ({"megatron_config": {"a": 1}}, "cannot load the adapter"),
     ],
 )
 def test_adapters_that_peft_would_read_as_others_are_refused(
@@ -505,6 +507,19 @@ def test_an_adapters_tensor_without_a_place_is_refused_by_name(extra: str, tmp_p
     change_tensors(folder / "adapter_model.safetensors", lambda own: {**own, name: torch.ones(2, 32)})
     message = refusal(folder)
     assert "holds 1 tensors that have no place in" in message and extra in message
+
+
+def test_the_magnitudes_of_a_dora_that_says_it_is_a_lora_are_refused(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "adapter", save_family(tmp_path / "base", "llama", False), lora())
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector"
+    change_tensors(folder / "adapter_model.safetensors", lambda own: {**own, name: torch.ones(32)})
+    assert "tensors that have no place in" in refusal(folder)
+
+
+def test_in_16_bits_a_lora_that_changed_the_base_is_not_laid_beside_another(tmp_path: Path) -> None:
+    folders, truth = grown(tmp_path, lora("q_proj", "v_proj"), lora("q_proj", init_lora_weights="pissa"))
+    assert "say --dtype float32" in refusal(folders[-1], SHORT)
+    assert distance(policies.load(str(folders[-1]), CPU).weights, truth) < 1e-4
 
 
 def test_an_adapter_of_another_rank_than_it_says_is_refused(tmp_path: Path) -> None:

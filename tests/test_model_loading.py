@@ -64,6 +64,11 @@ def test_quantised_weights_are_not_read_without_their_scales(dtype: Any, scale: 
         served_policies.serve(str(folder), CPU)
 
 
+def test_weights_stored_as_whole_numbers_are_refused(folder: Path) -> None:
+    change(folder, lambda own: {key: (one * 100).to(torch.int16) if "proj" in key else one for key, one in own.items()})
+    assert "are quantised (model.layers.0.mlp.down_proj.weight is I16)" in refusal(folder)
+
+
 def test_quantised_weights_whose_scales_are_gone_are_refused_too(folder: Path) -> None:
     change(folder, lambda own: {key: one.to(torch.float8_e4m3fn) if "proj" in key else one for key, one in own.items()})
     message = refusal(folder)

@@ -53,6 +53,7 @@ def policy(template: str | None, special: tuple[str, ...] = CHATML_TOKENS, **set
         ("a text of its own", False, "leaves the question out of the prompt"),
         ("{{ messages[-1].content }}", True, "leaves --system out of the prompt"),
         ("{{ messages[0].content }}", True, "leaves the question out of the prompt"),
+        ("<user>{{ messages[-1].content[:9] }}", False, "leaves the question out of the prompt"),
     ],
 )  # fmt: skip
 def test_a_refusal_is_one_line_that_names_model_reason_and_remedy(template: str, system: bool, told: str) -> None:
