@@ -53,6 +53,7 @@ def test_one_seed_or_seeds_that_agree_have_no_interval_and_say_why() -> None:
     two = over_seeds([0.4, 0.5])
     assert (one.value, one.note) == (0.4, ONE_SEED) and (same.value, same.note) == (pytest.approx(0.4), ALIKE)
     assert (two.value, two.note) == (pytest.approx(0.45), TWO_SEEDS)
+    assert (two.standard_error, same.standard_error) == (pytest.approx(0.05), 0.0)
     assert math.isnan(none.value) and none.note == "no run"
     for found in (one, two, same, none):
         assert math.isnan(found.low) and math.isnan(found.high) and math.isnan(found.p_value)
@@ -86,6 +87,19 @@ def test_the_smallest_detectable_difference_is_found_in_four_of_five_experiments
     assert np.mean((found.pvalue < 0.05) & (drawn.mean(axis=1) > 0)) == pytest.approx(0.8, abs=0.01)
 
 
+def test_one_number_is_compared_unless_more_are_named() -> None:
+    """Of the noncentral t: 5 seeds find an effect of 1.7 deviations in 81 % of cases alone, in fewer as one of two numbers."""
+    critical = stats.t.ppf(0.975, 4)
+    assert power_over_seeds(5, 1.7) == pytest.approx(stats.nct.sf(critical, 4, 1.7 * math.sqrt(5)))
+    assert seeds_that_decide(1.7) == 5 < seeds_that_decide(1.7, numbers=2)
+
+
+@pytest.mark.parametrize(("level", "power"), [(0.1, 0.5), (0.1, 0.6), (0.5, 0.3), (0.95, 0.9)])
+def test_the_smallest_detectable_difference_has_the_power_of_the_noncentral_t(level: float, power: float) -> None:
+    least = smallest_detectable_over_seeds(1.0, 4, level=level, power=power)
+    assert stats.nct.sf(stats.t.ppf(0.5 + level / 2, 3), 3, least) == pytest.approx(power)
+
+
 def test_few_seeds_need_more_than_the_normal_approximation_says_and_many_do_not() -> None:
     normal = st.smallest_detectable_difference(1.0)
     assert smallest_detectable_over_seeds(1.0, 3) > 2 * normal
@@ -114,6 +128,15 @@ def test_intervals_over_seeds_carry_the_name_of_their_method_and_one_of_ratios_s
 def test_seeds_disagree_where_neighbours_lie_apart(values: list[float], expected: bool) -> None:
     """The range would not do: three seeds 9 points from each other span 18 and vary around one value."""
     assert disagree(values, 0.11) is expected
+
+
+def test_neighbours_as_far_apart_as_allowed_agree() -> None:
+    assert disagree([0.75, 0.5, 1.0], 0.25) is False and disagree([0.75, 0.5, 1.0], 0.2499) is True
+
+
+@pytest.mark.parametrize(("factor", "note"), [(1.45, ""), (1.55, DISAGREE)])
+def test_neighbouring_ratios_disagree_beyond_a_factor_of_one_and_a_half(factor: float, note: str) -> None:
+    assert ratios_over_seeds([1.0, factor, factor**2], [1.0] * 3).note == note
 
 
 def test_seeds_that_disagree_have_no_interval_and_say_so() -> None:
@@ -145,5 +168,6 @@ def test_the_seeds_that_decide_are_the_fewest_with_the_power() -> None:
     assert seeds_that_decide(3.0, numbers=6) == 5 and seeds_that_decide(3.0) == 4 and seeds_that_decide(100.0) == 3
     assert seeds_that_decide(0.5) == math.ceil((1.96 + 0.84) ** 2 / 0.25) + 2, "near the normal approximation"
     assert power_over_seeds(1, 3.0) == 0
+    assert seeds_that_decide(3.0, power=power_over_seeds(4, 3.0)) == 4, "exactly the power that is asked"
     with pytest.raises(ValueError, match="effect must be above 0"):
         seeds_that_decide(0.0)

@@ -210,6 +210,20 @@ def test_a_signed_mean_and_a_difference_are_symmetric_as_they_stand() -> None:
         assert (low[0], high[0]) == (pytest.approx(1 / 3 - reach), pytest.approx(1 / 3 + reach))
 
 
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_a_mean_of_0_or_less_has_no_logarithm_and_its_interval_is_that_of_a_signed_one(shift: float) -> None:
+    values = np.array([[1.0], [-1.0], [0.0]]) + shift
+    reach = t.ppf(0.975, 2) * np.std([1, -1, 0], ddof=1) / math.sqrt(3)
+    found = means(values, np.ones((3, 1)))
+    assert found.log_scale and np.ravel(interval(found)) == pytest.approx([shift - reach, shift + reach])
+
+
+def test_a_ratio_to_what_is_less_than_0_is_undefined() -> None:
+    counts = np.ones((3, 1))
+    some, negative = means(np.array([[1.0], [2], [3]]), counts), means(np.array([[-1.0], [-2], [-3]]), counts)
+    assert math.isnan(ratio(some, negative).value[0])
+
+
 def test_exact_zeros_stay_zero_and_nothing_is_a_multiple_of_zero() -> None:
     counts = np.full((4, 1), 5.0)
     zero, some = means(np.zeros((4, 1)), counts), means(np.array([[1.0], [2], [3], [4]]), counts)

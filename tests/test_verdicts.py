@@ -10,6 +10,7 @@ from scipy import stats
 
 from decaylab.measurements import COLUMNS, Measurement, to_frame
 from decaylab.verdicts import (
+    POINTS,
     Effect,
     Number,
     Verdict,
@@ -23,6 +24,9 @@ from decaylab.verdicts import (
     pick,
     plain,
     points,
+    remedy,
+    seeds_remedy,
+    seeds_words,
     side,
     some,
     together,
@@ -65,6 +69,8 @@ def test_two_numbers_are_apart_where_their_intervals_do_not_touch() -> None:
     assert apart(low, high) == -1 and apart(high, low) == 1
     assert apart(low, row("x", 0.3, 0.1)) == 0, "they touch at 0.2"
     assert apart(low, row("x", NAN)) == 0
+    touching = row("x", 0.25, 0.125), row("x", 0.5, 0.125)  # exactly, at 0.375
+    assert apart(*touching) == apart(*touching[::-1]) == 0
 
 
 def number(over_problems: Measurement, over_seeds: Measurement | None, seeds: int, steps: float = 100.0) -> Number:
@@ -82,7 +88,9 @@ SIZE, REACHED = Effect(0.0, 2.0), Effect(0.0, 2.0, reached=True)
         (-1, 1, "not supported", "not supported"), (-1, 2, "not testable here", "not testable here"),
         (-3, 3, "not testable here", "not testable here"), (-3, 1, "not supported", "not supported"),
         (-3, -1, "contradicted", "contradicted"), (-1.5, -0.5, "not supported", "not supported"),
-        (0, 3, "not testable here", "not testable here"),  # touches
+        (0, 3, "not testable here", "not testable here"), (-3, 0, "not supported", "not supported"),  # touch nothing
+        (1, 2, "holds", "not testable here"), (2, 3, "holds", "not testable here"),  # touch what counts
+        (-2, -1, "contradicted", "contradicted"),
     ],
 )  # fmt: skip
 def test_an_interval_decides_an_effect_by_its_direction_and_by_the_size_that_counts(
@@ -105,10 +113,48 @@ def test_one_of_several_numbers_is_held_to_the_wider_interval() -> None:
     assert by_three.high == pytest.approx(1.3 + stats.t.ppf(0.9975, 2) / stats.t.ppf(0.975, 2))
     with_holm = row("x", 1.3, 1.0, p_value_holm=0.01)
     assert decided(SIZE, with_holm, 10) == "holds", "Holm's correction stands for it"
-    assert decided(SIZE, row("x", 1.3, 1.0, p_value_holm=0.06), 10) == "not testable here"
+    for p in (0.05, 0.06):
+        assert decided(SIZE, row("x", 1.3, 1.0, p_value_holm=p), 10) == "not testable here"
+        assert decided(SIZE, row("x", -1.3, 1.0, p_value_holm=p), 10) == "not supported"
     small = row("x", 0.0, 1.5)
     assert decided(SIZE, small, 10) == "not supported", "of one of ten each must exclude it: no correction"
     assert decided(SIZE, small, 10, each=True) == "not testable here", "of all of ten one would do"
+
+
+def test_by_default_a_number_stands_alone_over_its_own_problems() -> None:
+    """A reach of 1 becomes 1.14 for two numbers, and 1.437 for ten over 300 problems."""
+    barely = row("x", 1.05, 1.0)
+    assert decided(SIZE, barely) == number(barely, barely, 3).decided(SIZE) == "holds"
+    assert decided(SIZE, barely, 2) == number(barely, barely, 3).decided(SIZE, 2) == "not testable here"
+    factor = stats.t.ppf(1 - 0.025 / 2, 299) / stats.t.ppf(0.975, 299)
+    assert (widened(barely, 2).low, widened(barely, 2).high) == pytest.approx((1.05 - factor, 1.05 + factor))
+    assert decided(SIZE, row("x", 1.45, 1.0), 10) == "holds"
+    assert widened(row("x", 0.0, 1.0, problems=0), 10).high == pytest.approx(
+        stats.norm.ppf(0.9975) / stats.norm.ppf(0.975), abs=0.003
+    ), "not over problems: close to the normal law"
+
+
+def test_numbers_of_training_are_corrected_over_problems_and_over_seeds_as_one_is() -> None:
+    """Over three seeds the reach grows with t of 2 degrees of freedom: for two numbers by 6.205 / 4.303 = 1.442."""
+    sure = row("x", 1.5, 0.6)
+    assert number(sure, row("x", 1.5, 1.0), 3).decided(SIZE, 2) == "holds"
+    assert number(sure, row("x", 1.5, 1.1), 3).decided(SIZE, 2) == "not testable here"
+    small, sure = row("x", 0.0, 1.5), row("x", 0.0, 0.1)
+    assert number(small, sure, 3).decided(SIZE, 10) == "not supported"
+    assert number(small, sure, 3).decided(SIZE, 10, each=True) == "not testable here"
+    assert number(sure, small, 3).decided(SIZE, 10, each=True) == "not testable here"
+
+
+def test_the_value_of_a_number_is_that_over_seeds_where_there_is_one() -> None:
+    first, over = row("x", 3.0), row("x", 3.1)
+    alone, both = number(first, None, 1), number(first, over, 3)
+    assert (alone.value, alone.rows, alone.seeds) == (3.0, (first,), 1)
+    assert (both.value, both.rows, both.seeds) == (3.1, (first, over), 3)
+    assert math.isnan(Number((first,), None, ()).steps)
+
+
+def test_the_difference_of_accuracies_that_counts_is_two_points() -> None:
+    assert points(row("x", POINTS)).startswith("+2.0 points")
 
 
 @pytest.mark.parametrize(("problems", "expected"), [(0, "holds"), (29, "not testable here"), (30, "holds")])
@@ -146,12 +192,95 @@ def test_a_number_of_training_needs_three_seeds_and_the_steps_and_both_intervals
     assert number(above, None, 1).decided(SIZE) == number(above, above, 2).decided(SIZE) == "undecided"
     assert number(above, above, 3, steps=49).decided(SIZE) == number(above, None, 1, steps=20).decided(SIZE)
     assert number(above, above, 3, steps=49).decided(SIZE) == "not testable here"
+    assert number(above, above, 3, steps=50).decided(SIZE) == "holds"
     assert number(above, above, 3, steps=NAN).decided(SIZE) == "holds", "where the steps were not recorded"
     level = row("x", 0.0, 1.0)
     assert (
         number(level, level, 1).decided(SIZE) == "undecided"
         and number(level, level, 3).decided(SIZE) == "not supported"
     )
+
+
+# --- what would test it -------------------------------------------------------------------------------------------
+
+
+def power(seeds: int, effect: float, numbers: int) -> float:
+    """Of a two-sided t test at .05 over so many numbers, by scipy's noncentral t."""
+    critical = stats.t.ppf(1 - 0.025 / numbers, seeds - 1)
+    return float(stats.nct.sf(critical, seeds - 1, effect * math.sqrt(seeds)))
+
+
+def fewest(effect: float, numbers: int = 1) -> int:
+    return next(seeds for seeds in range(3, 1000) if power(seeds, effect, numbers) >= 0.8)
+
+
+@pytest.mark.parametrize(("seeds", "lead"), [(1, "One training seed decides"), (2, "Two training seeds decide")])
+@pytest.mark.parametrize("numbers", [1, 2, 6])
+def test_of_few_seeds_it_is_said_how_many_would_find_three_deviations(seeds: int, lead: str, numbers: int) -> None:
+    one, enough = row("x", 0.1), fewest(3, numbers)
+    (said,) = seeds_words([number(one, None, seeds), *[number(one, one, 3)] * (numbers - 1)])
+    assert said == (
+        f"{lead} nothing: {enough} would find an effect of 3 standard deviations between seeds in "
+        f"{100 * power(enough, 3, numbers):.0f} % of cases{f' over {numbers} numbers' if numbers > 1 else ''} "
+        f"(3 seeds: {100 * power(3, 3, numbers):.0f} %)."
+    )
+
+
+def test_three_seeds_of_50_steps_need_no_words_and_fewer_steps_are_told() -> None:
+    one = row("x", 0.1)
+    assert seeds_words([number(one, one, 3, steps=steps) for steps in (50, NAN)]) == []
+    said = seeds_words([number(one, one, 3, steps=steps) for steps in (49, 20, 60)])
+    assert said == ["Trained for 20 steps; below 50 nothing is judged."]
+
+
+def test_the_problems_that_would_do_by_hand() -> None:
+    """An error of 2.8 over 100 problems, which must shrink to 1 to tell 2.8 from 0: 2.8^2 times as many, 784."""
+    effect = Effect(1.0, 3.8)
+    wide, narrow = row("x", 0.0, 1.96 * 2.8, problems=100), row("x", 0.0, 1.0, problems=200)
+    told = "About 780 problems would tell the smallest effect that counts from none."
+    assert remedy(effect, [narrow, wide]) == remedy(Effect(1.0, -1.8), [wide]) == told
+    more = row("x", 0.0, 19.6, problems=1000)  # an error of 10: a hundredfold
+    assert remedy(Effect(0.0, 2.8), [more]) == told.replace("780", "100,000")
+    assert remedy(effect, [row("x", 0.0, math.inf), row("x", 0.0, 9.0, problems=0), wide]) == told
+
+
+def test_where_the_problems_would_do_already_nothing_is_advised() -> None:
+    enough = row("x", 0.0, 1.96, problems=100)
+    assert remedy(Effect(0.0, 2.8), [enough]) == remedy(Effect(0.0, 2.8), []) == ""
+    assert remedy(Effect(0.0, 2.8), [row("x", 0.0, math.inf)]) == ""
+
+
+def test_fewer_problems_than_the_least_are_told_first() -> None:
+    rows = [row("x", 0.0, 100.0, problems=problems) for problems in (0, 29, 17, 300)]
+    assert remedy(SIZE, rows) == "17 problems are too few: at least 30 are needed."
+    assert "too few" not in remedy(SIZE, [row("x", 0.0, 100.0, problems=30)])
+    assert remedy(SIZE, [row("x", 0.0, 100.0, problems=1)]).startswith("1 problems are too few")
+
+
+def trained(*by_seed: float) -> Number:
+    return Number((row("x", 0.0),), None, by_seed, 100.0)
+
+
+def test_the_seeds_that_would_do_are_those_of_the_numbers_that_differ_most() -> None:
+    alone, calm = trained(0.0, 2.0, 4.0), trained(0.1, 0.2, 0.3)  # deviations 2 and .1
+    assert seeds_remedy(Effect(1.0, 3.0), [alone]) == f"{fewest(1.0)} seeds would, where they differ as these do."
+    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(f"{fewest(1.0, 2)} seeds would")
+    assert fewest(1.0, 2) > fewest(1.0)
+    assert seeds_remedy(SIZE, [trained(0.0, 9.0)]) == seeds_remedy(SIZE, [trained(1.0, 1.0, 1.0)]) == ""
+    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(f"{fewest(1.0, 2)} seeds would")
+
+
+def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_number_is_said() -> None:
+    assert fewest(3.0) == 4
+    four = trained(0.0, 0.0, math.sqrt(3), math.sqrt(3))  # deviation 1
+    assert seeds_remedy(Effect(0.0, 3.0), [four]) == ""
+    three = trained(0.0, 1.0, 2.0)
+    assert seeds_remedy(Effect(0.0, 3.0), [three]).startswith("4 seeds would")
+    assert seeds_remedy(Effect(0.0, 0.1), [three]) == "More than 100 seeds would, where they differ as these do."
+    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(f"{fewest(0.125)} seeds would")
+
+
+# --- words --------------------------------------------------------------------------------------------------------
 
 
 def test_rows_are_picked_by_quantity_and_columns_and_are_what_was_put_in() -> None:
@@ -185,12 +314,21 @@ def test_both_intervals_of_an_arm_are_told_and_only_one_of_a_single_seed() -> No
     )
     told = arm_points(Number((value,), row("x", -0.119, NAN), (-0.4, 0.022, 0.021)))
     assert told.endswith("over problems, no interval (-40.0, +2.2 and +2.1) over 3 seeds")
+    assert arm_points(Number((value,), None, (-0.13, -0.11))).endswith(", no interval (-13.0 and -11.0) over 2 seeds")
     assert arm_points(Number((value,), over, (-0.119,))) == "-11.9 points [-14.3, -9.5]"
 
 
 @pytest.mark.parametrize(
     ("p", "words"),
-    [(0.0004, "p < .001"), (0.002, "p = .002"), (0.0496, "p = .050"), (0.9999, "p = 1"), (0.5, "p = .500")],
+    [
+        (0.0004, "p < .001"),
+        (0.001, "p = .001"),
+        (0.9994, "p = .999"),
+        (0.002, "p = .002"),
+        (0.0496, "p = .050"),
+        (0.9999, "p = 1"),
+        (0.5, "p = .500"),
+    ],
 )
 def test_p_values_are_told_with_three_places(p: float, words: str) -> None:
     assert p_words(row("x", 0.1, p_value_holm=p)) == f", {words} by Holm"

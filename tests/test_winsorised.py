@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 from scipy.stats.mstats import winsorize
 
 from decaylab import winsorised as ws
@@ -155,14 +156,75 @@ def test_of_more_cells_than_the_draws_reach_for_there_is_no_band() -> None:
     assert np.isfinite(ws.interval(many)[0]).all()
 
 
+def test_an_interval_takes_40_problems_and_a_band_100_and_is_the_interval_itself_where_no_other_cell_has_them() -> None:
+    means = np.random.default_rng(3).lognormal(0, 1, (100, 4))
+    for cell, present in enumerate((100, 99, 40, 39)):
+        means[present:, cell] = math.nan
+    found = ws.winsorised(of(means))
+    assert found.usable.tolist() == [True, True, True, False]
+    for ends, pointwise in zip(ws.band(found), ws.interval(found), strict=True):
+        assert ends[0] == pointwise[0] and np.isnan(ends[1:]).all()
+
+
+def test_the_error_is_the_deviation_of_the_replicates() -> None:
+    found = ws.winsorised(of(skewed(60)), draws=7)
+    draws = found.replicates[:, 0]
+    assert found.standard_error[0] == pytest.approx(math.sqrt(np.sum((draws - draws.mean()) ** 2) / 6))
+
+
+def test_by_default_2000_draws_of_the_seed_0() -> None:
+    means, earlier = skewed(60), skewed(60, seed=1)
+    change, relative = ws.winsorised_change(of(means), of(earlier))
+    rows = np.random.default_rng(0).integers(0, 60, (2000, 60))[-1]
+    for found, values in (
+        (ws.winsorised(of(means)), reference(means[rows, 0])),
+        (change, reference(means[rows, 0] - earlier[rows, 0])),
+        (relative, math.exp(reference(np.log(means[rows, 0] / earlier[rows, 0]))) - 1),
+    ):
+        assert len(found.replicates) == 2000 and found.replicates[-1, 0] == pytest.approx(values)
+
+
+def test_problems_of_nothing_but_zeros_are_alike_and_one_that_differs_is_not() -> None:
+    means = np.zeros((60, 2))
+    means[:30, 1] = 1e-9
+    found = ws.winsorised(of(means))
+    assert found.alike.tolist() == [True, False] and math.isnan(found.standard_error[0])
+
+
+def test_one_token_on_either_side_is_enough_for_a_change_and_none_is_not() -> None:
+    after = np.array([[2.0], [5.0], [9.0], [0.0]]), np.array([[1.0], [2.0], [3.0], [0.0]])
+    before = np.array([[6.0], [1.0], [0.0], [4.0]]), np.array([[2.0], [1.0], [0.0], [1.0]])
+    change, relative = ws.winsorised_change(after, before)
+    assert change.problems.tolist() == relative.problems.tolist() == [2]
+    assert (change.value[0], change.tokens[0]) == (pytest.approx((2 - 3 + 2.5 - 1) / 2), 4)
+
+
+@pytest.mark.parametrize("problems", [40, 41, 60])
+def test_the_percentiles_are_those_of_students_t_of_one_degree_of_freedom_less_than_problems(problems: int) -> None:
+    """Of replicates that are as even as a ruler, so that each end is its percentile."""
+    ruler = ws.Winsorised(np.array([0.5]), np.linspace(0, 1, 100_001)[:, None], np.array([problems]), np.array([900]))
+    tail = norm.cdf(math.sqrt(problems / (problems - 1)) * t.ppf(0.025, problems - 1))
+    low, high = ws.interval(ruler)
+    assert (low[0], high[0]) == pytest.approx((tail, 1 - tail), abs=1.1e-5)
+
+
+def test_a_problem_has_a_ratio_where_both_sides_are_above_0_and_their_ratio_is() -> None:
+    """The ratio of the last, 1e-200 / 1e200, is less than any number above 0."""
+    after, before = np.array([[3.0], [2.0], [0.0], [0.0], [1e-200]]), np.array([[1.0], [0.0], [2.0], [0.0], [1e200]])
+    change, relative = ws.winsorised_change(of(after), of(before))
+    assert (change.problems[0], relative.problems[0]) == (5, 1) and relative.value[0] == pytest.approx(2.0)
+
+
 def test_problems_needed_by_hand() -> None:
     """15 of 60 reach the cell, a quarter: 40 need 160 problems. None of 30 does: more than any number can be said of."""
     assert (ws.problems_needed(15, 60), ws.problems_needed(39, 60)) == (160, 62)
+    assert ws.problems_needed(0, 30) == ws.problems_needed(1, 30) == 1200
 
 
 def test_the_largest_share_by_hand() -> None:
     assert ws.largest_share(np.array([[1.0, 0.0], [3.0, 0.0]]))[0] == 0.75
-    assert math.isnan(ws.largest_share(np.zeros((2, 1)))[0])
+    assert ws.largest_share(np.array([[0.1], [0.3]]))[0] == pytest.approx(0.75)
+    assert np.isnan(ws.largest_share(np.array([[0.0, math.inf, -1.0], [0.0, 1.0, 0.5]]))).all()
 
 
 # --- coverage -----------------------------------------------------------------------------------------------------
