@@ -103,7 +103,7 @@ def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | Non
     """
     start, is_open = 0, False
     for opening, closing in marks:
-        inside = thinks = _bare(prompt).endswith(opening.lower())
+        inside = thinks = _prompt_opens(prompt, opening, closing)
         mention = None  # the end of an opening mark that opened nothing
         for match in _pattern(opening, closing).finditer(text):
             if _is_quoted(text, match):
@@ -124,8 +124,20 @@ def answers(texts: Sequence[str], starts: Sequence[float | None]) -> list[str]:
     return [text[int(start) :] if start is not None and start == start else "" for text, start in zip(texts, starts)]
 
 
-def _bare(prompt: str) -> str:
-    return prompt.rstrip().lower()
+_TURN = re.compile(r"<[|/]|\|>|\[/?[A-Z]+\]|<\w+_of_\w+>|\bassistant\b|###", re.IGNORECASE)  # where another turn begins
+
+
+def _prompt_opens(prompt: str, opening: str, closing: str) -> bool:
+    """Whether a prompt ends in an open thought: in its mark, or in words that the template writes behind the mark.
+
+    A mark in a question is followed by the marks of the next turn.
+    """
+    if prompt.rstrip().lower().endswith(opening.lower()):
+        return True
+    marks = [one for one in _pattern(opening, closing).finditer(prompt) if not _is_quoted(prompt, one)]
+    if not marks or marks[-1]["closing"] or _TURN.search(prompt, marks[-1].end()):
+        return False
+    return _opens(prompt, marks[-1], False)
 
 
 @lru_cache(maxsize=64)

@@ -124,3 +124,18 @@ def test_no_rule_takes_an_answer_out_of_a_thought() -> None:
     assert verdicts["anywhere"] == verdicts["gsm8k"] == [Verdict.WRONG, Verdict.NO_ANSWER, Verdict.NO_ANSWER]
     assert numbers["gsm8k"] == numbers["anywhere"] == [Verdict.CORRECT]
     assert meaningless["gsm8k"] == [Verdict.NOT_APPLICABLE]  # whatever the response: it is one of the problem
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_open"),
+    [
+        ("<|user|>2 + 2?<|end|><|assistant|><think>\nOkay,", True),
+        ("<|im_start|>assistant\n<think>\nLet me think step by step.\n", True),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+        ("<|im_start|>user\n<think>\nWhat is this?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("Question: what does <think> mean?\nAnswer: ", False),
+    ],
+)
+def test_a_template_may_write_words_behind_the_mark_that_it_opens(prompt: str, is_open: bool) -> None:
+    """R1-style templates open the thought in the prompt, some with its first words; the response then holds no mark."""
+    assert (thoughts.answer_start("I get \\boxed{12}. Wait", prompt) is None) is is_open
