@@ -99,6 +99,8 @@ def _by_decay(decay: pd.DataFrame | None) -> _Length:
     gap, half = (_row(decay, what, "student-prefix") for what in ("teacher_advantage", "half_decay_length"))
     if gap is None or half is None:
         return _Length(NONE, NONE, NONE, "", "the decay run continued no prefix of the student's rollouts")
+    if math.isnan(gap.low) or math.isnan(gap.high):
+        return _Length(NONE, NONE, NONE, "", "the teacher's advantage has no interval: too few problems")
     advantage = f"the teacher's advantage over the student is {_points(gap)}"
     if not gap.low > 0:
         return _Length(NONE, NONE, NONE, "", f"{advantage}: none that could be lost")

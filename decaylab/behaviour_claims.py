@@ -24,6 +24,7 @@ from decaylab.verdicts import (
     Number,
     Rule,
     every,
+    fewest,
     listed,
     percent,
     pick,
@@ -137,9 +138,13 @@ def _judged(effect: Effect, said: Sequence[str], numbers: Sequence[Number], besi
 
 
 class _Trace(NamedTuple):
-    """Accuracy, or its gain over the untrained student, at each checkpoint of one run; before: of that student."""
+    """Accuracy, or its gain over the untrained student, at each checkpoint of one run; before: of that student.
+
+    seed: of the training, NaN where not known.
+    """
 
     name: str
+    seed: float
     before: tuple[float, float]
     rows: tuple[Measurement, ...]
 
@@ -191,12 +196,15 @@ def _lost(traces: Sequence[_Trace]) -> Effect:
 
 
 def _of_traces(traces: Sequence[_Trace]) -> Number:
-    """One run a seed."""
+    """One run a seed; runs that share a seed, or whose seed is not known, have no mean over seeds."""
     rows = tuple(one.kept for one in traces)
-    values = tuple(row.value for row in rows)
+    values, steps = tuple(row.value for row in rows), fewest(one.last.step for one in traces)
+    seeds = {one.seed for one in traces if not math.isnan(one.seed)}
+    if len(seeds) < len(rows):
+        return Number(rows, None, values[: max(len(seeds), 1)], steps)
     mean = over_seeds(values, apart=DISAGREE)
     over = replace(rows[0], value=mean.value, low=mean.low, high=mean.high, note=mean.note, problems=0)
-    return Number(rows, over if len(rows) > 1 else None, values, max(one.last.step for one in traces))
+    return Number(rows, over if len(rows) > 1 else None, values, steps)
 
 
 def _told(one: _Trace, text: Callable[[Measurement], str]) -> str:
@@ -213,10 +221,16 @@ def _evaluated(run: FoundRun, rule: str) -> list[_Trace]:
     what = next((name for name in frame["what"] if re.fullmatch(r"avg_at_\d+_minus_base", name)), "")
     rows = {row.checkpoint: row for row in pick(frame, what, condition=rule, view="fresh")}
     found: dict[str, list[Measurement]] = {}
+    seeds: dict[str, float] = {}
     for one in students(run):
         if one.selector == "full" and one.label in rows and not math.isnan(one.step):
             found.setdefault(one.run, []).append(rows[one.label])
-    return [_Trace(_short(name), (0.0, 0.0), _by_step(steps)) for name, steps in found.items() if len(steps) > 1]
+            seeds[one.run] = one.seed
+    return [
+        _Trace(_short(name), seeds[name], (0.0, 0.0), _by_step(steps))
+        for name, steps in found.items()
+        if len(steps) > 1
+    ]
 
 
 def _swept(run: FoundRun) -> list[_Trace]:
@@ -233,7 +247,7 @@ def _swept(run: FoundRun) -> list[_Trace]:
         after = [row for row in steps if row.step > 0]
         if start and len(after) > 1:
             name = f"{after[0].checkpoint}, seed {seed:g}, on the {after[0].view}"
-            traces.append(_Trace(name, (start[0].low, start[0].high), _by_step(after)))
+            traces.append(_Trace(name, seed, (start[0].low, start[0].high), _by_step(after)))
     return traces
 
 

@@ -90,7 +90,7 @@ def decay(run: FoundRun) -> Judged | None:
     said += [f"At {_at(recovered)} the fall is smaller than before."] if recovered else []
     half = pick(run.measurements, "half_decay_length", condition="student-prefix")
     said += [half_decay_words(half[0], rows[-1].prefix_tokens)] if half else []
-    shown = _one_way(bool(falls), bool(rises), bool(recovered)) or _absent(decided(FALL, row) for row in rows)
+    shown = _one_way(bool(falls), bool(rises), rows, bool(recovered)) or _absent(decided(FALL, row) for row in rows)
     said += filter(None, [remedy(FALL, rows)]) if shown == NOT_TESTABLE else []
     return _guarded(run, Judged(shown, " ".join(said), (*rows, *half)))
 
@@ -154,7 +154,7 @@ def content(run: FoundRun) -> Judged | None:
         replace(erring, value=erring.value - sound.value, low=erring.low - sound.high, high=erring.high - sound.low)
         for sound, erring in both
     ]
-    shown = _one_way(bool(less), bool(more)) or _absent(
+    shown = _one_way(bool(less), bool(more), costs) or _absent(
         decided(FALL, replace(row, p_value_holm=math.nan)) for row in costs
     )
     if shown == NOT_TESTABLE and (told := remedy(FALL, costs)):
@@ -196,9 +196,14 @@ def half_decay_words(half: Measurement, longest: float) -> str:
     return f"Half of its advantage over the student is gone after {half.value:.0f} tokens{shown}."
 
 
-def _one_way(towards: bool, against: bool, recovered: bool = False) -> Verdict | None:
-    """Holds where all that is shown speaks for the claim, contradicted where all speaks against it; None: nothing is shown."""
-    if not (towards or against):
+def _one_way(towards: bool, against: bool, rows: Iterable[Measurement], recovered: bool = False) -> Verdict | None:
+    """Holds where all that is shown speaks for the claim, contradicted where all speaks against it.
+
+    None where nothing is shown, or nothing in whose direction one of the rows leaves room for a size that counts.
+    """
+    room = [row for row in rows if usable(row)]
+    falls, rises = any(row.low <= FALL.counts for row in room), any(row.high >= -FALL.counts for row in room)
+    if not (towards and falls or against and rises):
         return None
     if towards and (against or recovered):
         return UNDECIDED

@@ -192,7 +192,8 @@ def _category_kl(page: Page) -> Iterator[RenderableType]:
         floors = {kind: pd.Series([row.noise_floor for row in rows]).max() for kind, rows in found.items()}
         return [[kind, *map(brief, rows), small(floors[kind])] for kind, rows in found.items()]
 
-    title = "Mean reverse KL by kind of token and response position, nats (fresh; intervals stand in the measurements)"
+    title = "Mean reverse KL by kind of token and response position, nats "
+    title += "(fresh; the winsorised means in the measurements have intervals)"
     yield page.table(title, ["kind", *map(positions, spans), "floor up to"], page.by_model(by_position))
 
     def shares(view: str, checkpoint: str) -> Lines:

@@ -25,6 +25,7 @@ from decaylab.paper_tables import PaperTable
 from decaylab.summary import summary
 
 DECAY = "prefix-decay"
+SWEPT = "the test of sweeps"
 # What says how a number came about rather than what it is; the report tells it once, by the run.
 PROVENANCE = ("run", "seed", "level")
 
@@ -142,10 +143,15 @@ def _tokens(runs: Sequence[FoundRun]) -> report.Embedded | None:
 
 
 def _problems(runs: Sequence[FoundRun]) -> str:
-    """The problem sets with how many problems were asked in how many runs: 300 in 9 runs, 800 in 2."""
+    """The problem sets with how many problems were asked in how many runs: 300 in 9 runs, 800 in 2.
+
+    A sweep records no problem set of its own: that of its test counts, with as many problems as its measurements hold.
+    """
     asked: dict[str, Counter[int]] = {}
     for run in runs:
         one = run.record.get("identity", {}).get("problems") or {}
+        if run.command.startswith("sweep") and len(run.measurements):
+            one = {"name": SWEPT, "asked": run.measurements["problems"].max()}
         if "name" in one:
             asked.setdefault(one["name"], Counter())[int(one.get("asked", 0))] += 1
     return "; ".join(f"{name} ({_asked(counts)})" for name, counts in asked.items())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from decaylab.found_runs import FoundRun
 from decaylab.measurements import Measurement
 from decaylab.seeds import OverSeeds, apart_by, over_seeds, ratios_over_seeds
-from decaylab.verdicts import Number, measured
+from decaylab.verdicts import Number, fewest, measured
 
 # The estimands of decaylab.analyses.sweep.
 ONE_RUN, THESE, SEEDS = "one training run", "mean over rollouts, over these seeds", "mean over training seeds"
@@ -22,7 +22,8 @@ COSTS = ("tokens_ratio", "seconds_ratio", "seconds_per_step")
 class Arms(NamedTuple):
     """The arms of a sweep. what: avg_at_k; rule: the answer rule that is reported; view: the checkpoint rule.
 
-    rows: the numbers that claims are on. selectors: of each arm. lengths: tokens at which its rollouts stop. trained: steps.
+    rows: the numbers that claims are on. selectors: of each arm. lengths: tokens at which its rollouts stop. trained: steps,
+    of the seed that was trained for the fewest.
     """
 
     rows: Sequence[Measurement]
@@ -46,7 +47,8 @@ class Arms(NamedTuple):
         what, rule = str(rows["what"].iloc[0]), str(rows["condition"].iloc[0])
         own = frame["what"].str.startswith(what) & (frame["condition"] == rule) & (frame["view"] == view)
         kept = measured(frame[own | frame["what"].isin(COSTS)])
-        trained = {str(arm): float(step) for arm, step in frame.groupby("checkpoint")["step"].max().items()}
+        by_seed = frame.groupby(["checkpoint", "training_seed"], dropna=False)["step"].max()
+        trained = {str(arm): float(step) for arm, step in by_seed.groupby("checkpoint").min().items()}
         return cls(kept, what, rule, view, selectors, lengths, trained)
 
     def pick(self, what: str, **columns: object) -> list[Measurement]:
@@ -95,7 +97,7 @@ class Arms(NamedTuple):
         values = [by_seed[seed].value - value for seed, value in pairs.items()]
         mean = over_seeds(values, apart=apart_by(errors))
         over = held(replace(apart, estimand=SEEDS, method=mean.method), mean)
-        return Number((apart,), over, tuple(values), min(mine.steps, theirs.steps))
+        return Number((apart,), over, tuple(values), fewest([mine.steps, theirs.steps]))
 
     def _by_seed(self, arm: str, ending: str) -> dict[float, Measurement]:
         return {row.training_seed: row for row in self.pick(self.what + ending, checkpoint=arm, estimand=ONE_RUN)}

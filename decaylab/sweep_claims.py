@@ -272,8 +272,10 @@ def _judged(
     """The verdict with what must be known of the seeds behind it, and what would test the claim where this does not."""
     words = [*said, *seeds_words([*numbers.values()])]
     if found == NOT_TESTABLE:
-        words += filter(None, [remedy(effect, [row for number in numbers.values() for row in number.over_problems])])
-        words += filter(None, [seeds_remedy(effect, [*numbers.values()])])
+        problems = remedy(effect, [row for number in numbers.values() for row in number.over_problems])
+        seeds = seeds_remedy(effect, [*numbers.values()])
+        words += [f"{problems[:-1]}, and, besides, {seeds[0].lower()}{seeds[1:]}"] if problems and seeds else []
+        words += filter(None, [problems, seeds]) if not (problems and seeds) else []
     return Judged(found, " ".join(words), rows)
 
 

@@ -26,6 +26,7 @@ from decaylab.verdicts import (
     Verdict,
     decided,
     every,
+    fewest,
     listed,
     over_seeds_words,
     percent,
@@ -93,15 +94,19 @@ def early(run: FoundRun) -> Judged | None:
     first, later = rows[0], [row for row in rows[1:] if 2 * row.problems >= rows[0].problems and row.tokens > 0]
     if not later:
         return None
-    found = [decided(HIGHEST, _ratio(first, row), len(later), each=True) for row in later]
+    if math.isnan(first.value):
+        return Judged(NOT_TESTABLE, "The first bin has no value.", (first,))
+    ratios = [_ratio(first, row) for row in later]
+    found = [decided(HIGHEST, ratio, len(later), each=True) for ratio in ratios]
     above, below = ([row for row, one in zip(later, found) if one == shown] for shown in (CONTRADICTED, HOLDS))
     shown = CONTRADICTED if above else every(found)
-    last = max(above or later, key=lambda row: row.value)
+    last = max(above or later, key=lambda row: -math.inf if math.isnan(row.value) else row.value)
     said = f"The winsorised mean reverse KL is {_at(first)} and {_at(last)}"
     if last.problems < first.problems:
         said += f", which rollouts of {last.problems} of the {first.problems} problems reach"
     said += f". Of {len(later)} later bins {len(below)} are shown to lie below the first and {len(above)} above."
-    return Judged(shown, said + _unusable([first, *later]), (first, *later))
+    said += _unusable([first, *later]) + _would_test(shown, HIGHEST, ratios)
+    return Judged(shown, said, (first, *later))
 
 
 def _ratio(first: Measurement, second: Measurement) -> Measurement:
@@ -126,7 +131,8 @@ def concentrated(run: FoundRun) -> Judged | None:
     said = f"The top tenth of a rollout's tokens holds {percent(row)} of its reverse KL"
     said += f", the top twentieth {percent(fewer)}." if fewer else "."
     evidence = (row, *([fewer] if fewer else []))
-    return Judged(decided(CONCENTRATION, row), said + _unusable([row]), evidence)
+    shown = decided(CONCENTRATION, row)
+    return Judged(shown, said + _unusable([row]) + _would_test(shown, CONCENTRATION, [row]), evidence)
 
 
 def cascade(run: FoundRun) -> Judged | None:
@@ -215,6 +221,7 @@ def _way(one: Student) -> tuple[str, float]:
 def trained_alike(rows: Mapping[Student, Measurement], *, apart: float = math.inf, log: bool = False) -> list[Number]:
     """A number a way of training, from one row a student: each seed's rows over problems, and their mean over the seeds.
 
+    Students that share a seed, or whose seed is not known, have no such mean: what else they differ in is not known either.
     apart, log: as `over_seeds` and `ratios_over_seeds` have it.
     """
     ways: dict[tuple[str, float], list[Student]] = {}
@@ -224,7 +231,10 @@ def trained_alike(rows: Mapping[Student, Measurement], *, apart: float = math.in
 
 
 def _number(alike: Sequence[Student], rows: Sequence[Measurement], apart: float, log: bool) -> Number:
-    values, steps = tuple(row.value for row in rows), max((one.steps for one in alike), default=math.nan)
+    values, steps = tuple(row.value for row in rows), fewest(one.steps for one in alike)
+    seeds = {one.seed for one in alike if not math.isnan(one.seed)}
+    if len(seeds) < len(rows):
+        return Number(tuple(rows), None, values[: max(len(seeds), 1)], steps)
     if len(rows) < 2 or not np.isfinite(values).all() or (log and min(values) <= 0):
         return Number(tuple(rows), None, values, steps)
     mean = ratios_over_seeds(values, np.ones(len(values))) if log else over_seeds(values, apart=apart)
@@ -282,7 +292,7 @@ def _bins(run: FoundRun) -> list[Measurement]:
     """
     found = pick(run.measurements, "winsorised_reverse_kl", checkpoint="base", view="fresh", category="")
     kept = [row for row in found if row.condition == "survivors"] or [row for row in found if row.condition == "all"]
-    return sorted((row for row in kept if not math.isnan(row.value)), key=lambda row: row.position_low)
+    return sorted(kept, key=lambda row: row.position_low)
 
 
 def _at(row: Measurement) -> str:
@@ -292,6 +302,12 @@ def _at(row: Measurement) -> str:
 
 def _ratios(one: Student, both: Sequence[Measurement]) -> str:
     return f"{one.label} " + listed(f"{plain(row)} {VIEWS.get(row.view, row.view)}" for row in both)
+
+
+def _would_test(found: Verdict, effect: Effect, rows: Sequence[Measurement]) -> str:
+    """What would test a claim that is not testable here, behind other words; nothing where that is not known."""
+    told = remedy(effect, rows) if found == NOT_TESTABLE else ""
+    return f" {told}" if told else ""
 
 
 def _unusable(rows: Sequence[Measurement]) -> str:

@@ -219,7 +219,7 @@ def every(found: Sequence[Verdict]) -> Verdict:
 class Number(NamedTuple):
     """A number of one way of training. over_problems: its rows over problems, which must all agree. over_seeds: its mean
     over training seeds, with Student's interval where there is one. by_seed: the number of each seed. steps: of training,
-    NaN where not known.
+    the fewest of any seed, NaN where not known; what is not known is not held against it.
     """
 
     over_problems: tuple[Measurement, ...]
@@ -249,12 +249,19 @@ class Number(NamedTuple):
         return together([*found, decided(effect, self.over_seeds, numbers, each=each, count=self.seeds)])
 
 
+def fewest(steps: Iterable[float]) -> float:
+    """The fewest steps of training of those that are known, in whatever order; NaN where none are."""
+    return min((one for one in steps if not math.isnan(one)), default=math.nan)
+
+
 def seeds_words(numbers: Sequence[Number]) -> list[str]:
     """What must be known of the steps and the seeds behind numbers of trained students, a sentence each."""
     said = []
     short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
     if short:
         said.append(f"Trained for {min(short):g} steps; below {LEAST_STEPS} nothing is judged.")
+    if any(number.seeds < len(number.over_problems) for number in numbers):
+        said.append("Students that share a training seed, or whose seed is not known, do not count as several seeds.")
     few = min(number.seeds for number in numbers)
     if few < LEAST_SEEDS:
         family = len(numbers)
@@ -299,7 +306,7 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
     if needed is not None and needed <= max(one.seeds for one in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"
-    return f"{many} would, where they differ as these do."
+    return f"{many} are needed, where they differ as these do."
 
 
 # Words

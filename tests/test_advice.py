@@ -76,6 +76,12 @@ def test_the_smaller_of_the_two_lengths_is_recommended_with_its_evidence() -> No
     assert "\n" not in advice.text
 
 
+def test_an_advantage_without_an_interval_is_no_absent_one() -> None:
+    advice = advise(signals(), decay(gap=replace(GAP, low=NAN, high=NAN)))
+    refused(advice, "the teacher's advantage has no interval: too few problems")
+    assert "none that could be lost" not in advice.text
+
+
 def test_half_decay_decides_where_it_comes_first() -> None:
     advice = advise(signals(), decay(replace(HALF, value=40.3, low=33.0, high=47.0)))
     assert advice.recommended == 40 and "(interval 33 to 47), by the half-decay" in advice.text

@@ -84,6 +84,33 @@ def test_decay_holds_where_accuracy_falls_and_does_not_come_back(values: tuple[f
     assert verdict("teacher-decay", "prefix-decay", changes(*values)) == expected
 
 
+@pytest.mark.parametrize(
+    ("values", "reach", "expected"),
+    [
+        ((0.005,), 0.004, "not supported"), ((-0.005,), 0.004, "not supported"), ((-0.005, 0.005), 0.004, "not supported"),
+        ((-0.046,), 0.004, "holds"), ((0.046,), 0.004, "contradicted"), ((-0.045,), 0.004, "not supported"),
+        ((-0.2, 0.005), 0.004, "undecided"),
+    ],
+)  # fmt: skip
+def test_a_change_that_excludes_the_size_that_counts_decides_nothing_about_decay(
+    values: tuple[float, ...], reach: float, expected: str
+) -> None:
+    assert verdict("teacher-decay", "prefix-decay", changes(*values, reach=reach)) == expected
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [(-0.01, -0.02, "not supported"), (-0.02, -0.01, "not supported"), (-0.01, -0.057, "holds"),
+     (-0.057, -0.01, "contradicted")],
+)  # fmt: skip
+def test_prefixes_that_err_and_cost_less_than_counts_decide_nothing(right: float, wrong: float, expected: str) -> None:
+    rows = [
+        *changes(right, condition="correct-so-far", reach=0.002),
+        *changes(wrong, condition="already-wrong", reach=0.002),
+    ]
+    assert verdict("content", "prefix-decay", rows) == expected
+
+
 def test_a_fall_that_holms_correction_takes_away_is_none() -> None:
     assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.06)) == "not testable here"
     assert verdict("teacher-decay", "prefix-decay", changes(-0.05, -0.06, p_value_holm=0.04)) == "holds"
@@ -237,6 +264,23 @@ def test_bins_that_few_problems_reach_decide_nothing_about_early_kl() -> None:
     assert verdict("early-kl", "signals", bins(0.5, 0.3, 0.9, problems=(300, 300, 149))) == "holds"
     assert verdict("early-kl", "signals", bins(0.5, 0.3, 0.9, problems=(300, 300, 150))) == "contradicted"
     assert verdict("early-kl", "signals", bins(0.5, 0.3, problems=(300, 149))) == "not measured"
+
+
+def test_early_kl_never_holds_of_a_first_bin_without_a_value() -> None:
+    first, *later = bins(0.5, 0.3, 0.1)
+    one = found("early-kl", made("signals", [replace(first, value=NAN, low=NAN, high=NAN), *later]))
+    assert one.verdict == "not testable here" and one.sentence.startswith("The first bin has no value.")
+    lacking = replace(later[0], value=NAN, low=NAN, high=NAN)
+    assert verdict("early-kl", "signals", [first, lacking, *later[1:]]) == "not testable here"
+
+
+def test_what_would_test_where_the_kl_lies_is_told() -> None:
+    """The ratio of 0.5 to 0.47, each with 0.02 to either side, reaches from 0.98 to 1.16: 0.045 where 0.036 is needed."""
+    one = found("early-kl", made("signals", bins(0.5, 0.47, 0.1)))
+    assert one.verdict == "not testable here" and re.search(r"About [\d,]+ problems would tell", one.sentence)
+    rows = [row("kl_concentration", 0.5, 0.01, "top-10-percent", checkpoint="base", view="fresh", problems=20)]
+    few = found("concentrated-kl", made("signals", rows))
+    assert few.verdict == "not testable here" and "20 problems are too few: at least 30 are needed." in few.sentence
 
 
 def test_kl_under_its_noise_floor_decides_nothing_and_is_counted() -> None:
@@ -412,13 +456,73 @@ def test_several_boxes_are_not_testable_where_most_responses_had_them_before() -
     assert one.verdict == "not testable here" and "Most did before training." in one.sentence
 
 
+# One training seed, and few steps
+
+
+def test_students_of_one_training_seed_are_no_several_seeds() -> None:
+    def measured(*names: str) -> Finding:
+        rows = [one for at, name in enumerate(names) for one in lengths(name, -30.0 + 0.1 * at)]
+        return found("shorter-responses", made("behaviour", rows))
+
+    shared = "Students that share a training seed, or whose seed is not known, do not count as several seeds."
+    one = measured(*(f"lr{rate}/prefix-20-seed-0" for rate in (1, 2, 3)))
+    assert one.verdict == "undecided" and "over 3 seeds" not in one.sentence
+    assert shared in one.sentence and "One training seed decides nothing" in one.sentence
+    unknown = measured(*(f"lr{rate}/prefix-20" for rate in (1, 2, 3)))
+    assert unknown.verdict == "undecided" and shared in unknown.sentence
+    two = measured("lr1/prefix-20-seed-0", "lr2/prefix-20-seed-0", "prefix-20-seed-1", "prefix-20-seed-2")
+    assert two.verdict == "undecided" and shared in two.sentence
+    seeds = measured(*(f"prefix-20-seed-{seed}" for seed in range(3)))
+    assert seeds.verdict == "holds" and shared not in seeds.sentence and "over 3 seeds" in seeds.sentence
+
+
+def test_runs_of_one_training_seed_do_not_decide_a_collapse() -> None:
+    runs = [gains(0.2, 0.04 + 0.001 * rate, run=f"lr{rate}/full-seed-0") for rate in (1, 2, 3)]
+    rows = [one for rows in runs for one in rows]
+    one = found("collapse", made("evaluate", rows))
+    assert one.verdict == "undecided" and "One training seed decides nothing" in one.sentence
+    more = [replace(row, training_seed=float(row.checkpoint[2])) if row.selector else row for row in rows]
+    assert verdict("collapse", "evaluate", more) == "holds"
+
+
+@pytest.mark.parametrize("steps", [("000100", "000049", "000100"), ("000049", "000100", "000100")])
+def test_the_seed_that_was_trained_for_the_fewest_steps_counts(steps: tuple[str, ...]) -> None:
+    rows = [
+        one for seed, step in enumerate(steps) for one in lengths(f"prefix-20-seed-{seed}/step-{step}", -30.0 + seed)
+    ]
+    one = found("shorter-responses", made("behaviour", rows))
+    assert one.verdict == "not testable here" and "Trained for 49 steps" in one.sentence
+    ratios_of = [one for seed, step in enumerate(steps)
+                 for one in ratios(f"prefix-20-seed-{seed}/step-{step}", 0.8 + 0.01 * seed, 0.8 + 0.01 * seed)]  # fmt: skip
+    assert verdict("cascade", "position-kl", ratios_of) == "not testable here"
+    arms = [replace(one, step=float(steps[int(one.training_seed)])) if one.training_seed >= 0 else one
+            for one in arm("prefix-5", 0.05, share=0.1)]  # fmt: skip
+    assert verdict("early-stopping-beats-full", "sweep rollout-length", arms) == "not testable here"
+    longer = [replace(one, step=100.0) if one.training_seed >= 0 else one for one in arms]
+    assert verdict("early-stopping-beats-full", "sweep rollout-length", longer) == "holds"
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_steps_that_are_not_known_are_not_held_against_a_student_in_any_order(place: int) -> None:
+    for known, expected in (("000100", "holds"), ("000049", "not testable here")):
+        names = [f"prefix-20-seed-{seed}" + ("" if seed == place else f"/step-{known}") for seed in range(3)]
+        rows = [one for seed, name in enumerate(names) for one in lengths(name, -30.0 + seed / 10)]
+        assert verdict("shorter-responses", "behaviour", rows) == expected
+
+
 # Collapse
 
 
 def gains(*values: float, run: str = "full-seed-0", rule: str = "last_boxed", reach: float = 0.02) -> list[Measurement]:
     """Of an evaluation: accuracy over the base student at steps 50, 100, ..."""
-    selector = run.split("-")[0]
-    said = {"condition": rule, "answer_rule": rule, "view": "fresh", "selector": selector, "training_seed": 0.0}
+    selector = run.rsplit("/", 1)[-1].split("-")[0]
+    said = {
+        "condition": rule,
+        "answer_rule": rule,
+        "view": "fresh",
+        "selector": selector,
+        "training_seed": float(run[-1]),
+    }
     rows = [row("avg_at_4", 0.5, checkpoint="base", **{**said, "selector": "", "training_seed": NAN})]
     for place, value in enumerate(values, start=1):
         step = {"checkpoint": f"{run}/step-{50 * place:06}", "step": 50.0 * place}
@@ -550,9 +654,14 @@ def test_what_is_not_testable_names_the_problems_or_the_seeds_that_would_test_it
     """Reach 6 points: standard error 3.06 where 2 / 2.8 = 0.71 is needed, 18 times the problems."""
     wide = found("falling-weights", made("sweep selector", arm("importance", 0.0, 0.06)))
     assert wide.verdict == "not testable here"
-    assert "About 5,500 problems would tell the smallest effect that counts from none." in wide.sentence
+    assert (
+        "About 5,500 problems would tell the smallest effect that counts from none, and, besides, 14 seeds"
+        in wide.sentence
+    )
     seeds = found("falling-weights", made("sweep selector", arm("importance", 0.0, over_seeds=0.04)))
-    assert seeds.verdict == "not testable here" and "8 seeds would, where they differ as these do." in seeds.sentence
+    assert (
+        seeds.verdict == "not testable here" and "8 seeds are needed, where they differ as these do." in seeds.sentence
+    )
 
 
 def test_of_several_lengths_one_that_is_shown_to_be_better_is_told() -> None:

@@ -12,7 +12,7 @@ import pytest
 from browser import axe_faults, open_text, sideways
 from command_line import DATA, SMALL, _SharedGrader, decaylab
 
-from decaylab import diagnose, reporting, viewed
+from decaylab import diagnose, found_runs, reporting, viewed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -47,6 +47,16 @@ def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configurati
 def test_a_folder_is_told_from_where_the_command_was_given_and_one_from_elsewhere_by_its_name() -> None:
     assert reporting._relative(Path("runs/mine")) == "runs/mine" == reporting._relative(Path.cwd() / "runs" / "mine")
     assert reporting._relative(Path("/somewhere/else/mine")) == "mine"
+
+
+def test_the_head_counts_the_problems_of_sweeps_too() -> None:
+    runs = found_runs.find([MEASURED])
+    assert (
+        reporting._problems(runs)
+        == "abacus (300 problems in 8 runs, 800 problems in 1 run); the test of sweeps (800 problems)"
+    )
+    sweeps = [run for run in runs if run.command.startswith("sweep")]
+    assert len(sweeps) == 2 and reporting._problems(sweeps) == "the test of sweeps (800 problems)"
 
 
 def test_the_same_runs_give_the_same_report(runs: Path) -> None:
