@@ -263,11 +263,11 @@ def trained(*by_seed: float) -> Number:
 
 def test_the_seeds_that_would_do_are_those_of_the_numbers_that_differ_most() -> None:
     alone, calm = trained(0.0, 2.0, 4.0), trained(0.1, 0.2, 0.3)  # deviations 2 and .1
-    assert seeds_remedy(Effect(1.0, 3.0), [alone]) == f"{fewest(1.0)} seeds would, where they differ as these do."
-    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(f"{fewest(1.0, 2)} seeds would")
+    assert seeds_remedy(Effect(1.0, 3.0), [alone]) == f"{fewest(1.0)} seeds are needed, where they differ as these do."
+    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(f"{fewest(1.0, 2)} seeds are needed")
     assert fewest(1.0, 2) > fewest(1.0)
     assert seeds_remedy(SIZE, [trained(0.0, 9.0)]) == seeds_remedy(SIZE, [trained(1.0, 1.0, 1.0)]) == ""
-    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(f"{fewest(1.0, 2)} seeds would")
+    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(f"{fewest(1.0, 2)} seeds are needed")
 
 
 def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_number_is_said() -> None:
@@ -275,9 +275,9 @@ def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_n
     four = trained(0.0, 0.0, math.sqrt(3), math.sqrt(3))  # deviation 1
     assert seeds_remedy(Effect(0.0, 3.0), [four]) == ""
     three = trained(0.0, 1.0, 2.0)
-    assert seeds_remedy(Effect(0.0, 3.0), [three]).startswith("4 seeds would")
-    assert seeds_remedy(Effect(0.0, 0.1), [three]) == "More than 100 seeds would, where they differ as these do."
-    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(f"{fewest(0.125)} seeds would")
+    assert seeds_remedy(Effect(0.0, 3.0), [three]).startswith("4 seeds are needed")
+    assert seeds_remedy(Effect(0.0, 0.1), [three]) == "More than 100 seeds are needed, where they differ as these do."
+    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(f"{fewest(0.125)} seeds are needed")
 
 
 # --- words --------------------------------------------------------------------------------------------------------
