@@ -101,7 +101,8 @@ def paired_difference(first: ArrayLike, second: ArrayLike, problems: ArrayLike, 
     With few problems that differ, their spread is a poor guess and its distribution skewed. So the squared deviations of
     the problems' sums gain half a problem either way of the size of those that differ: (sum e^2 + .2) / (K + .1), where
     e is the deviation of a problem, in average problems, and K = (sum e^2)^2 / sum e^4, about the number of problems
-    that differ. Where none does, that is one whole problem either way, so that identical outcomes have an interval. The
+    that differ, but at most 4 sum d^2 of their differences d: differences of less than half a problem say little of
+    larger ones. Where none differs, that is one whole problem either way: identical outcomes have an interval. The
     middle moves by sum e^3 / sum e^2 / 2 over the number of problems, to the side with the longer tail. Ends stay in [-1, 1].
 
     critical: as in ``proportion``. Raises ValueError as ``proportion`` does.
@@ -121,7 +122,7 @@ def paired_difference(first: ArrayLike, second: ArrayLike, problems: ArrayLike, 
     value = float(masses[1].sum()) / total - float(masses[2].sum()) / total
     deviations = (sums - value * mass) / size
     squares, fourths = float(deviations @ deviations), float((deviations**2) @ (deviations**2))
-    differing = squares**2 / fourths if fourths > 1e-20 else 0.0
+    differing = min(squares**2 / fourths, 4 * float(sums @ sums) / size**2) if fourths > 1e-20 else 0.0
     pseudo = (squares + 2 * UNSEEN) / (differing + UNSEEN)
     skew = float((deviations**3).sum()) / squares / 2 if fourths > 1e-20 else 0.0
     middle = value + skew * size / total

@@ -68,7 +68,8 @@ def paired_interval(
     apart = [(own - value * mass) / average for mass, own in rows]
     second_power, third, fourth = (sum(e**power for e in apart) for power in (2, 3, 4))
     known = second_power > 1e-9
-    problems_that_differ = second_power * second_power / fourth if known else 0.0
+    halves = sum((2 * own / average) ** 2 for _, own in rows)  # problems, where each differs by half of one
+    problems_that_differ = min(second_power * second_power / fourth, halves) if known else 0.0
     added = (second_power + 0.1 * (1 + 1)) / (problems_that_differ + 0.1)
     error = math.sqrt(count / (count - 1) * second_power + added) / (total / average)
     middle = value + (third / second_power / 2 / (total / average) if known else 0.0)

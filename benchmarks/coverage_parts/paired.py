@@ -1,11 +1,12 @@
 """Paired differences of accuracies: coverage, width, and how often a true fall is found.
 
-Both arms answer the same problems, once or four times. Their outcomes are related in one of four ways:
+Both arms answer the same problems, once or four times. Their outcomes are related in one of five ways:
 
     unrelated       a problem's chance of a correct answer is drawn for each arm on its own
     difficulty      a problem is equally hard for both; its samples are drawn apart
     outcome         the second arm repeats the first's outcomes, but for a few that change
     lumps           likewise, and what changes in a problem changes in all of its samples
+    lumps and noise both arms answer apart at the accuracy of the first, and the second fails a few problems in all samples
 
 The goal is coverage of .93 to .98. Where fewer than DIFFERING problems differ, on average, the counts are too coarse for the
 upper end: many draws then hold one difference or none, and an interval that must hold the truth where they hold none is wide.
@@ -25,13 +26,14 @@ from decaylab.statistics import paired_difference, sign_flip_p
 
 Floats = NDArray[np.float64]
 RELATIONS = ("unrelated", "difficulty", "outcome", "lumps")
+NOISY = "lumps and noise"
 DIFFERING = 5
 ICC = 0.3  # intraclass correlation of a problem's samples
 CHANGED = 0.06  # share of outcomes that change where both arms are equally accurate, at most
 
 
 class Case(NamedTuple):
-    """Accuracies of both arms over so many problems of so many samples, related in one of RELATIONS."""
+    """Accuracies of both arms over so many problems of so many samples, related in one of RELATIONS or NOISY."""
 
     problems: int
     samples: int
@@ -51,6 +53,9 @@ def draw(case: Case, draws: int, rng: np.random.Generator) -> tuple[Floats, Floa
     def outcomes(chance: Floats | float) -> Floats:
         return (rng.random(shape) < chance).astype(np.float64)
 
+    if case.relation == NOISY:
+        whole = rng.random((*shape[:2], 1)) < second / first
+        return outcomes(first), outcomes(first) * whole
     chance = chances(first)
     x = outcomes(chance)
     if case.relation == "unrelated":
@@ -117,6 +122,12 @@ def cases() -> list[Case]:
     ]
 
 
+LUMPS = [  # per sample .98 or .99, and 1 to 2.5 problems wholly wrong, on average
+    Case(problems, samples, accuracy, accuracy * (1 - lumps / problems), NOISY)
+    for problems in (30, 100)
+    for samples, accuracy in ((4, 0.99), (16, 0.98))
+    for lumps in (1, 1.5, 2, 2.5)
+]
 FALLS = [
     Case(6, 4, 0.95, 0.65, "difficulty"),
     Case(6, 16, 0.95, 0.65, "difficulty"),
@@ -129,7 +140,7 @@ FALLS = [
 
 
 def rows(draws: int) -> Iterator[dict[str, Any]]:
-    for case in cases():
+    for case in [*cases(), *LUMPS]:
         yield measured(case, draws)
     for case in FALLS:
         yield {**measured(case, draws), "sign_flip_found": by_sign_flips(case, draws)}
