@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,8 +55,8 @@ BETWEEN_0_AND_1 = Must("lie between 0 and 1", lambda value: 0 < value < 1)
 ABOVE_0 = Must("be above 0", lambda value: 0 < value < float("inf"))
 
 
-def one_of(choices: Sequence[str]) -> Must:
-    """One of these words."""
+def one_of(choices: Collection[str]) -> Must:
+    """One of these words; of a registry also those that are added to it later."""
     return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
 
 

@@ -61,7 +61,7 @@ RolloutLength = Annotated[
 Budget = Annotated[int, Must("be at least 1 token", lambda value: value >= 1)]
 WeightDecay = Annotated[float, Must("be at least 0", lambda value: 0 <= value < math.inf)]
 Trackers = Annotated[str, among(TRACKERS)]
-SelectorName = Annotated[str, one_of(tuple(SELECTORS))]
+SelectorName = Annotated[str, one_of(SELECTORS)]
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(stored
     text = cumulative_kl.caption(stored.assign(level=0.9))
     for part in (
         "90 %", "percentile bootstrap over problems", "mean over rollouts that reach them", "sum over tokens",
-        "horizon 50 tokens, longest rollout 60", "base 10 problems, 30 rollouts", "two pairs",
+        "horizon 50 tokens, longest rollout 60", "base 45 problems, 135 rollouts", "two pairs",
     ):  # fmt: skip
         assert part in text, part
     assert "90 % intervals" in texts(cumulative_kl.draw(stored.assign(level=0.9)))
