@@ -278,15 +278,15 @@ def test_an_adapter_on_a_dora_with_a_head_of_its_own_is_loaded_with_it(tmp_path:
 def test_a_base_is_found_from_the_adapters_folder_and_from_here(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "root").mkdir()
-    folders, truth = grown(tmp_path / "root", lora(), lora())
+    (tmp_path / "models").mkdir()
+    folders, truth = grown(tmp_path / "models", lora(), lora())
     a, b = folders[1:]
     if how == "beside":
         edit(b, base_model_name_or_path="../a")
         edit(a, base_model_name_or_path="../base")
     if how == "here":
-        edit(b, base_model_name_or_path="root/a")
-        edit(a, base_model_name_or_path="./root/base")
+        edit(b, base_model_name_or_path="models/a")
+        edit(a, base_model_name_or_path="./models/base")
         monkeypatch.chdir(tmp_path)
     if how == "run folder":  # its last checkpoint
         shutil.copytree(a, tmp_path / "run" / "checkpoint-10")
