@@ -320,12 +320,14 @@ def test_proportion_covers_at_its_rate(sizes: str, count: int, icc: float, accur
 @pytest.mark.parametrize("problems", [10, 30, 100, 500])
 @pytest.mark.parametrize("relation", paired.RELATIONS)
 def test_paired_difference_covers_at_its_rate(relation: str, problems: int) -> None:
-    """.93 to .98 at accuracies .5 to .99, but where fewer than 5 problems differ: there the upper end is open."""
+    """.93 to .98 at accuracies .5 to .99. The upper end is open where the counts are too coarse: where fewer than 5 problems
+    differ, and with 30 problems that differ by single samples of four (docs/prefix-decay.md)."""
     for case in paired.cases():
         if case.problems == problems and case.relation == relation:
             row = paired.measured(case, 1000, seed=1)
             assert row["coverage"] >= 0.93 - 3 * row["error"], case
-            if row["differing"] >= paired.DIFFERING:
+            single_samples = relation == "outcome" and (problems, case.samples) == (30, 4)
+            if row["differing"] >= paired.DIFFERING and not single_samples:
                 assert row["coverage"] <= 0.98 + 3 * row["error"], case
 
 
