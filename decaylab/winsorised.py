@@ -94,8 +94,7 @@ def winsorised_change(
     late, early = _problem_means(after, both), _problem_means(before, both)
     lost = both & ~(np.isfinite(late) & np.isfinite(early))  # infinity over infinity must not drop out: no value at all
     late, early = np.where(lost, np.inf, late), np.where(lost, 1.0, early)
-    positive = (late > 0) & (early > 0)
-    ratios = np.divide(late, early, out=np.full(both.shape, np.nan), where=positive)
+    ratios = np.divide(late, early, out=np.full(both.shape, np.nan), where=early > 0)
     logs = np.log(ratios, out=np.full(both.shape, np.nan), where=ratios > 0)
     tokens = np.minimum(after[1].sum(axis=0), before[1].sum(axis=0)).astype(np.int64)
     change, ratio = (_bootstrapped(values, tokens, draws, seed) for values in (late - early, logs))

@@ -156,6 +156,13 @@ def test_of_more_cells_than_the_draws_reach_for_there_is_no_band() -> None:
     assert np.isfinite(ws.interval(many)[0]).all()
 
 
+def test_a_band_takes_two_draws_beyond_each_end() -> None:
+    """A quarter lies beyond either end of a band of level .5 in one cell: 2 of 8 draws, and fewer than 2 of 7."""
+    means = skewed(120, cells=2)[:, :1]
+    enough, too_few = (ws.band(ws.winsorised(of(means), draws=draws), level=0.5) for draws in (8, 7))
+    assert np.isfinite(enough).all() and np.isnan(too_few).all()
+
+
 def test_an_interval_takes_40_problems_and_a_band_100_and_is_the_interval_itself_where_no_other_cell_has_them() -> None:
     means = np.random.default_rng(3).lognormal(0, 1, (100, 4))
     for cell, present in enumerate((100, 99, 40, 39)):
