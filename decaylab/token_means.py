@@ -40,8 +40,9 @@ class CellMeans:
     """A number for each cell with what its interval needs.
 
     value: [cells], NaN where no token is. influence: (1 - 1/G) times the number less what it is without each of the G
-    problems, [problems, cells]; 0 where the problem has no token. weights: what each problem counts for, in any unit,
-    [problems, cells]; in a change, on the side with effectively fewer problems. tokens: [cells], of the smaller side.
+    problems, [problems, cells]; 0 where the problem has no token, and without a meaning where the cell has no standard error.
+    weights: what each problem counts for, in any unit, [problems, cells]; in a change, on the side with effectively fewer
+    problems. tokens: [cells], of the smaller side.
     log_scale: intervals are symmetric in the logarithm.
     """
 
@@ -49,7 +50,7 @@ class CellMeans:
     influence: Floats
     weights: Floats | NDArray[np.bool_]
     tokens: Ints
-    log_scale: bool = False
+    log_scale: bool
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -113,15 +114,14 @@ def means(sums: Floats, counts: Floats, estimand: Estimand = "tokens", *, signed
         held = sums if estimand == "tokens" else np.where(present, sums / counts, 0.0)
         value = held.sum(axis=0) / total
         influence = (held - mass * value) / (total - mass) * (1 - 1 / problems)
-    defined = np.isfinite(value) & (problems > 1)
     tokens = counts.sum(axis=0).astype(np.int64)
-    return CellMeans(value, np.where(defined, influence, 0.0), mass, tokens, log_scale=not signed)
+    return CellMeans(value, influence, mass, tokens, log_scale=not signed)
 
 
 def difference(after: CellMeans, before: CellMeans) -> CellMeans:
     """after - before, paired by problem."""
     with np.errstate(invalid="ignore"):
-        return _paired(after.value - before.value, after.influence - before.influence, after, before)
+        return _paired(after.value - before.value, after.influence - before.influence, after, before, log_scale=False)
 
 
 def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
@@ -132,14 +132,12 @@ def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
     return _paired(value, influence, after, before, log_scale=True)
 
 
-def _paired(
-    value: Floats, influence: Floats, after: CellMeans, before: CellMeans, log_scale: bool = False
-) -> CellMeans:
+def _paired(value: Floats, influence: Floats, after: CellMeans, before: CellMeans, log_scale: bool) -> CellMeans:
     """The side with fewer problems limits what a change can say, however many the other has."""
     scarce = after.effective_problems <= before.effective_problems
     weights = np.where(scarce, after.weights, before.weights)
     tokens = np.minimum(after.tokens, before.tokens)
-    return CellMeans(value, np.where(np.isfinite(value), influence, 0.0), weights, tokens, log_scale)
+    return CellMeans(value, influence, weights, tokens, log_scale)
 
 
 def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -154,7 +152,7 @@ def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Float
     if not estimate.log_scale:
         return estimate.value - reach, estimate.value + reach
     positive = estimate.value > 0
-    with np.errstate(invalid="ignore", over="ignore"):
-        factor = np.exp(reach / np.where(positive, estimate.value, 1.0))
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        factor = np.exp(reach / estimate.value)
         low = np.where(positive, estimate.value / factor, estimate.value - reach)
         return low, np.where(positive, estimate.value * factor, estimate.value + reach)

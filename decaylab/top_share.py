@@ -98,7 +98,7 @@ def means(top: TopTokens, values: Floats, problems: Ints, tokens_by_problem: Flo
         influence = residual / (total - sizes) * (1 - 1 / np.float64(behind))
     influence = influence if behind > 1 else np.zeros_like(sums)
     tokens = np.full(value.size, int(total))
-    return CellMeans(value, influence, np.repeat(sizes, value.size, axis=1), tokens)
+    return CellMeans(value, influence, np.repeat(sizes, value.size, axis=1), tokens, log_scale=False)
 
 
 def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Floats]:

@@ -181,6 +181,21 @@ def test_the_side_with_fewer_problems_limits_a_change() -> None:
         assert high[0] - low[0] == pytest.approx(2 * t.ppf(0.975, 1) * change.standard_error[0])
 
 
+def test_where_both_sides_tell_as_much_the_problems_are_those_of_the_later_one() -> None:
+    """Two problems of one size, and three of 4, 1 and 1 tokens, which tell as much as 6^2 / 18 = 2."""
+    two, three = np.array([[1.0], [1], [0]]), np.array([[4.0], [1], [1]])
+    even, uneven = (means(np.array([[3.0], [5], [1]]) * counts, counts) for counts in (two, three))
+    assert even.effective_problems[0] == uneven.effective_problems[0] == 2
+    assert (difference(even, uneven).problems[0], difference(uneven, even).problems[0]) == (2, 3)
+
+
+def test_what_is_infinite_on_one_side_leaves_a_change_without_an_error() -> None:
+    finite, infinite = (means(np.array([[1.0], [2], [end]]), np.ones((3, 1))) for end in (3.0, math.inf))
+    for after, before in ((finite, infinite), (infinite, finite), (infinite, infinite)):
+        for change in (difference(after, before), ratio(after, before)):
+            assert np.isnan([change.standard_error, *interval(change)]).all()
+
+
 # --- intervals ----------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +205,19 @@ def test_the_interval_of_a_mean_is_symmetric_in_the_logarithm() -> None:
     low, high = interval(found)
     reach = math.exp(t.ppf(0.975, 1) * math.sqrt(2.5) / 3)
     assert (low[0], high[0]) == (pytest.approx(3 / reach), pytest.approx(3 * reach))
+
+
+def test_a_ratio_is_symmetric_in_the_logarithm() -> None:
+    """1, 2 and 3 over .5 each are 2, 4 and 6, of deviation 2: 4 exp(+-t(2) x 2 / sqrt(3) / 4)."""
+    after, before = np.array([[1.0], [2], [3]]), np.full((3, 1), 0.5)
+    low, high = interval(ratio(means(after, np.ones((3, 1))), means(before, np.ones((3, 1)))))
+    reach = math.exp(t.ppf(0.975, 2) * 2 / math.sqrt(3) / 4)
+    assert (low[0], high[0]) == (pytest.approx(4 / reach), pytest.approx(4 * reach))
+
+
+def test_an_interval_does_not_depend_on_the_unit() -> None:
+    large, small = means(*TWO), means(TWO[0] / 1000, TWO[1])
+    assert np.ravel(interval(small)) == pytest.approx(np.ravel(interval(large)) / 1000)
 
 
 def test_the_degrees_of_freedom_are_those_of_the_effective_problems() -> None:

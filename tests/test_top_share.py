@@ -10,6 +10,7 @@ import reference
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from decaylab import token_means
 from decaylab.statistics import proportion
 from decaylab.token_means import CellMeans, difference
 from decaylab.top_share import highest, interval, means, top_tokens
@@ -157,6 +158,8 @@ def test_a_change_on_one_set_is_that_of_the_differences() -> None:
     after = np.where(rng.random(values.size) < 0.2, 1 - values, values)
     change = difference(estimate(ranking, after, problems), estimate(ranking, values, problems))
     direct = estimate(ranking, after - values, problems)
+    assert change.value > 0, "else neither interval could be on the log scale"
+    assert np.ravel(token_means.interval(change)) == pytest.approx(np.ravel(token_means.interval(direct)))
     assert change.value == pytest.approx(direct.value)
     assert change.standard_error == pytest.approx(direct.standard_error)
 
