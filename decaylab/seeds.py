@@ -98,10 +98,10 @@ def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.9
     Raises ValueError for numbers that are not above 0, or columns of different lengths.
     """
     a, b = finite_column("first", first), finite_column("second", second)
-    if a.shape != b.shape or min(a.min(initial=1.0), b.min(initial=1.0)) <= 0:
+    if a.shape != b.shape or np.any(np.minimum(a, b) <= 0):
         raise ValueError("a ratio needs as many numbers on both sides, all above 0")
     logs = over_seeds(np.log(a / b), level=level, apart=math.log(FACTOR))
-    value, low, high = (math.exp(end) if not math.isnan(end) else end for end in (logs.value, logs.low, logs.high))
+    value, low, high = (math.exp(end) for end in (logs.value, logs.low, logs.high))
     return replace(logs, value=value, low=low, high=high, standard_error=value * logs.standard_error, method=LOG_METHOD)
 
 

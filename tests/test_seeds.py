@@ -59,6 +59,14 @@ def test_one_seed_or_seeds_that_agree_have_no_interval_and_say_why() -> None:
         assert math.isnan(found.low) and math.isnan(found.high) and math.isnan(found.p_value)
 
 
+def test_seeds_that_differ_by_rounding_alone_agree_and_those_that_differ_by_more_do_not() -> None:
+    """Neighbouring numbers near 1,000,000 lie 1e-10 apart. Of .5 and 2.6e-12 either side the error is 1.5e-12."""
+    large = 1e6 + math.pi
+    for values in ([large, np.nextafter(large, 0), large], [0.1 + 0.2 - 0.3, 0.0, 0.0]):
+        assert over_seeds(values).note == ALIKE
+    assert over_seeds([0.5 - 2.6e-12, 0.5, 0.5 + 2.6e-12]).note == ""
+
+
 def test_ratios_are_the_t_test_of_the_paired_logarithms() -> None:
     """The ratio of the means, or logarithms that are not paired, would differ: the runs of a seed go together."""
     first, second = np.array([1.0, 2.0, 8.0]), np.array([2.0, 5.0, 14.0])
@@ -68,6 +76,7 @@ def test_ratios_are_the_t_test_of_the_paired_logarithms() -> None:
     assert found.value == pytest.approx(stats.gmean(first / second))
     assert (found.low, found.high) == (pytest.approx(interval[0]), pytest.approx(interval[1]))
     assert found.p_value == pytest.approx(reference.pvalue)
+    assert found.standard_error == pytest.approx(found.value * stats.sem(np.log(first / second)))
     assert found.value != pytest.approx(first.sum() / second.sum(), rel=0.02)
     turned = ratios_over_seeds(second, first)
     assert (turned.low, turned.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
@@ -105,9 +114,8 @@ def test_few_seeds_need_more_than_the_normal_approximation_says_and_many_do_not(
     assert smallest_detectable_over_seeds(1.0, 3) > 2 * normal
     assert smallest_detectable_over_seeds(1.0, 400) == pytest.approx(normal, rel=0.01)
     assert smallest_detectable_over_seeds(2.0, 3) == pytest.approx(2 * smallest_detectable_over_seeds(1.0, 3))
-    assert math.isnan(smallest_detectable_over_seeds(1.0, 1)) and math.isnan(
-        smallest_detectable_over_seeds(math.nan, 3)
-    )
+    for error, seeds in ((1.0, 1), (math.nan, 3), (0.0, 3)):
+        assert math.isnan(smallest_detectable_over_seeds(error, seeds))
 
 
 def test_intervals_over_seeds_carry_the_name_of_their_method_and_one_of_ratios_says_that_it_is_on_the_log_scale() -> (
