@@ -40,7 +40,7 @@ class CellMeans:
     """A number for each cell with what its interval needs.
 
     value: [cells], NaN where no token is. influence: (1 - 1/G) times the number less what it is without each of the G
-    problems, [problems, cells]; 0 where the problem has no token, and without a meaning where the cell has no standard error.
+    problems, [problems, cells]; 0 where the problem has no token, and NaN among them where the value is not finite.
     weights: what each problem counts for, in any unit, [problems, cells]; in a change, on the side with effectively fewer
     problems. tokens: [cells], of the smaller side.
     log_scale: intervals are symmetric in the logarithm.
@@ -67,13 +67,13 @@ class CellMeans:
         """Problems of equal weight that would tell as much, [cells]: sum(w)^2 / sum(w^2); 0 without tokens."""
         weights = np.asarray(self.weights, dtype=np.float64)
         square = (weights**2).sum(axis=0)
-        return np.asarray(weights.sum(axis=0) ** 2 / np.where(square > 0, square, 1.0))
+        return np.asarray(np.divide(weights.sum(axis=0) ** 2, square, out=np.zeros_like(square), where=square > 0))
 
     @property
     def standard_error(self) -> Floats:
         """Clustered by problem, [cells]; NaN with fewer than 2 problems or where the value is not finite."""
         count = self.problems.astype(np.float64)
-        factor = np.where((count > 1) & np.isfinite(self.value), count / np.maximum(count - 1, 1), np.nan)
+        factor = np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)
         return np.asarray(np.sqrt(factor * (self.influence**2).sum(axis=0)))
 
     @property

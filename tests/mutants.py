@@ -158,11 +158,12 @@ def mutants(name: str) -> Iterator[Mutant]:
 
 
 class Visitor(MutationVisitor):
-    """Leaves ``strict=True`` of a zip alone: it guards against what does not happen."""
+    """Leaves ``strict=True`` of a zip alone: it guards against what does not happen. Enters decorated functions too."""
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         strict = isinstance(node, cst.Arg) and node.keyword is not None and node.keyword.value == "strict"
-        return not strict and super().on_visit(node)
+        decorated = isinstance(node, cst.FunctionDef) and len(node.decorators) > 0
+        return not strict and (decorated or super().on_visit(node))
 
 
 def path_of(name: str) -> Path:

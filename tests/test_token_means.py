@@ -128,6 +128,12 @@ def test_effective_problems_by_hand() -> None:
     assert means(sums, counts).problems[0] == 3
 
 
+def test_what_problems_count_for_may_be_in_any_unit() -> None:
+    sums, counts = np.array([[1.0], [2], [6]]), np.array([[1.0], [1], [2]])
+    assert means(sums / 100, counts / 100).effective_problems[0] == pytest.approx(16 / 6)
+    assert means(0 * sums, 0 * counts).effective_problems[0] == 0
+
+
 # --- pairs --------------------------------------------------------------------------------------------------------
 
 
@@ -216,8 +222,8 @@ def test_a_ratio_is_symmetric_in_the_logarithm() -> None:
 
 
 def test_an_interval_does_not_depend_on_the_unit() -> None:
-    large, small = means(*TWO), means(TWO[0] / 1000, TWO[1])
-    assert np.ravel(interval(small)) == pytest.approx(np.ravel(interval(large)) / 1000)
+    large, small = means(*TWO), means(TWO[0] / 1e15, TWO[1])
+    assert np.ravel(interval(small)) == pytest.approx(np.ravel(interval(large)) / 1e15, rel=1e-9, abs=0)
 
 
 def test_the_degrees_of_freedom_are_those_of_the_effective_problems() -> None:
@@ -288,6 +294,16 @@ def test_a_token_that_is_not_finite_spoils_its_cell_alone(bad: float) -> None:
         expected_low, expected_high = interval(expected)
         assert low[[0, 2]] == pytest.approx(expected_low[[0, 2]])
         assert high[[0, 2]] == pytest.approx(expected_high[[0, 2]])
+
+
+def test_one_problem_alone_has_no_error_even_where_it_has_no_influence() -> None:
+    alone = CellMeans(np.array([0.5]), np.zeros((2, 1)), np.array([[3.0], [0]]), np.array([3]), log_scale=False)
+    assert np.isnan([alone.standard_error, *interval(alone)]).all() and not alone.alike[0]
+
+
+def test_the_method_says_whether_the_interval_is_on_the_log_scale() -> None:
+    assert means(*TWO).method == "jackknife over problems, t on the log scale"
+    assert means(*TWO, signed=True).method == "jackknife over problems, t"
 
 
 def test_problems_without_a_token_change_nothing() -> None:
