@@ -123,7 +123,7 @@ class Scorer:
             batch = order[: max(1, self.batch_tokens // rollouts[order[0]].context)]
             scored = self._batch_or_none([rollouts[i] for i in batch], shown)
             if scored is None:
-                self.batch_tokens = max(1, sum(rollouts[i].context for i in batch) // 2)
+                self.batch_tokens = sum(rollouts[i].context for i in batch) // 2
                 self.on_warning(f"out of memory: scoring goes on with batches of {self.batch_tokens} tokens")
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
@@ -252,7 +252,7 @@ def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
     """
     own = logprobs.gather(1, tokens[:, None])
     found = (largest > own).sum(1) + 1
-    below = (own < largest[:, -1:])[:, 0]
+    below = own[:, 0] < largest[:, -1]
     if bool(below.any()):
         found[below] = (logprobs[below] > own[below]).sum(1) + 1
     return found

@@ -143,7 +143,7 @@ def shifted(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 # --- each column against an independent definition ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.5])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0, 2.5])
 def test_every_column_of_every_token_is_that_of_the_slow_definition(
     student: Policy, teacher: Policy, temperature: float
 ) -> None:
@@ -222,6 +222,15 @@ def test_16_bit_logits_are_widened_before_anything_is_done_to_them() -> None:
         assert found[name].dtype == torch.float32
 
 
+def test_float64_logits_keep_their_digits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(4, 400, generator=generator, dtype=torch.float64) for _ in range(2))
+    found = token_statistics(s, t, torch.arange(4), SharedVocabulary(400, frozenset()), 0.7)
+    expected = slow_columns(s / 0.7, t / 0.7, [0, 1, 2, 3])
+    for name in ("reverse_kl", "js", "student_entropy", "teacher_logprob"):
+        np.testing.assert_allclose(found[name].numpy(), expected[name], rtol=1e-12, err_msg=name)
+
+
 def test_tokens_of_probability_0_are_told_as_infinities_and_never_as_nan() -> None:
     inf = math.inf
     s = torch.tensor([[0.0, 1.0, -inf, 2.0], [0.0, 1.0, -inf, 2.0]])
@@ -269,7 +278,9 @@ def test_ranks_count_from_1_and_ties_share_the_better_one() -> None:
     by_sorting = (values.argsort(1, descending=True) == tokens[:, None]).int().argmax(1) + 1
     assert torch.equal(rank(values, tokens, values.topk(min(3, values.shape[1])).values), by_sorting)
     tied = torch.tensor([[3.0, 5.0, 5.0, 1.0, 3.0, 3.0]])
-    assert [int(rank(tied, torch.tensor([token]), tied.topk(2).values)) for token in range(6)] == [3, 1, 1, 6, 3, 3]
+    for count in (1, 2, 3, 6):
+        largest = tied.topk(count).values
+        assert [int(rank(tied, torch.tensor([token]), largest)) for token in range(6)] == [3, 1, 1, 6, 3, 3]
 
 
 # --- positions ----------------------------------------------------------------------------------------------------
@@ -376,6 +387,25 @@ def test_batches_stay_within_the_budget_and_long_rollouts_come_first(
     assert all(len(some) * max(one.context for one in some) <= 60 for some in batches) and len(batches) > 3
     assert [one.context for some in batches for one in some] == sorted((one.context for one in asked), reverse=True)
     assert told == [(sum(len(one.response) for one in some), len(some)) for some in batches]
+
+
+def test_a_rollout_beyond_the_budget_is_a_batch_of_its_own(
+    student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, sizes = Scorer._batch, []
+    monkeypatch.setattr(Scorer, "_batch", lambda self, some, shown: sizes.append(len(some)) or batch(self, some, shown))
+    Scorer(student, teacher, ScoringSettings(batch_tokens=1)).score(rollouts(4))
+    assert sizes == [1, 1, 1, 1]
+
+
+def test_the_context_of_a_rollout_is_the_longer_prompt_and_the_response() -> None:
+    assert Rollout("r", (5,) * 3, (5,) * 7, (5,) * 4).context == Rollout("r", (5,) * 7, (5,), (5,) * 4).context == 11
+
+
+def test_ids_are_padded_to_the_longest_context_without_its_last_token() -> None:
+    head: Any = SimpleNamespace(model=SimpleNamespace(device="cpu"), states=lambda ids, rows, columns: ids)
+    ids = scoring.states(head, [((7, 8), (30, 31, 32)), ((9,), (40,))])
+    assert ids.tolist() == [[7, 8, 30, 31], [9, 0, 0, 0]]
 
 
 def test_no_rollouts_are_no_results(student: Policy, teacher: Policy) -> None:
@@ -642,6 +672,8 @@ def test_running_out_of_memory_halves_the_batches_says_so_and_changes_no_number(
     told: list[tuple[int, int]] = []
     scorer = Scorer(student, teacher, on_warning=said.append)
     assert_same(scorer.score(asked, lambda *done: told.append(done)), expected)
+    halved = sum(one.context for one in asked) // 2
+    assert said[0] == f"out of memory: scoring goes on with batches of {halved} tokens"
     failed = [size for size in sizes if size > 3]
     assert failed[0] == 9 and sum(sizes) == 9 + sum(failed) and len(said) == len(failed)
     assert all(after <= before // 2 for before, after in pairwise([*failed, sizes[len(failed)]]))
@@ -649,6 +681,23 @@ def test_running_out_of_memory_halves_the_batches_says_so_and_changes_no_number(
     assert sum(count for _, count in told) == 9 and sum(tokens for tokens, _ in told) == sum(
         len(r.response) for r in asked
     )
+
+
+def test_memory_for_one_rollout_at_a_time_is_enough(
+    student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, sizes, asked = Scorer._batch, [], rollouts(2)
+    expected = Scorer(student, teacher).score(asked)
+
+    def failing(self: Scorer, some: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout]:
+        sizes.append(len(some))
+        if len(some) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch(self, some, shown)
+
+    monkeypatch.setattr(Scorer, "_batch", failing)
+    assert_same(Scorer(student, teacher).score(asked), expected)
+    assert sizes == [2, 1, 1]
 
 
 def test_one_rollout_that_does_not_fit_and_other_faults_are_not_swallowed(
@@ -686,6 +735,9 @@ def test_nan_is_refused_by_policy_rollout_and_position(side: str) -> None:
         with pytest.raises(UserError, match=message):
             scorer.score(order)
     assert len(scorer.score(asked[:1])) == 1
+    at_once = Rollout("at once", (FIRST_KIND, 4), (FIRST_KIND, 4), (1, 1))
+    with pytest.raises(UserError, match="at response position 0 of rollout at once"):
+        scorer.score([asked[0], at_once])
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
