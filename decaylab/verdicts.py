@@ -129,10 +129,10 @@ def usable(row: Measurement) -> bool:
 def widened(row: Measurement, numbers: int, count: int = 0) -> Measurement:
     """The row with the interval of one of several numbers (Bonferroni): each side by the ratio of Student's t quantiles.
 
-    count: of problems, or of seeds; those of the row where it is 0.
+    count: of problems, or of seeds; those of the row where it is 0. A number over neither is widened by the normal law.
     """
-    degrees = (count or row.problems or 1000) - 1
-    factor = float(stdtrit(degrees, 1 - ALPHA / 2 / numbers) / stdtrit(degrees, 1 - ALPHA / 2)) if numbers > 1 else 1.0
+    degrees = (count or row.problems or math.inf) - 1
+    factor = float(stdtrit(degrees, 1 - ALPHA / 2 / numbers) / stdtrit(degrees, 1 - ALPHA / 2))
     low, high = row.value - factor * (row.value - row.low), row.value + factor * (row.high - row.value)
     return replace(row, low=low, high=high)
 
@@ -268,11 +268,10 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
         enough = seeds_that_decide(SHOWN_IN_SDS, numbers=family)
         power = [100 * power_over_seeds(count, SHOWN_IN_SDS, numbers=family) for count in (enough, LEAST_SEEDS)]
         over = f" over {family} numbers" if family > 1 else ""
-        beside = f" ({LEAST_SEEDS} seeds: {power[1]:.0f} %)" if enough > LEAST_SEEDS else ""
         lead = "One training seed decides" if few == 1 else "Two training seeds decide"
         said.append(
             f"{lead} nothing: {enough} would find an effect of {SHOWN_IN_SDS:g} standard deviations between seeds in "
-            f"{power[0]:.0f} % of cases{over}{beside}."
+            f"{power[0]:.0f} % of cases{over} ({LEAST_SEEDS} seeds: {power[1]:.0f} %)."
         )
     return said
 
@@ -348,7 +347,7 @@ def p_words(row: Measurement) -> str:
     p = row.p_value_holm
     if math.isnan(p):
         return ""
-    text = "< .001" if p < 0.001 else "= 1" if p > 0.9995 else f"= {p:.3f}".replace("0.", ".")
+    text = "< .001" if p < 0.001 else "= 1" if p >= 0.9995 else f"= {p:.3f}".replace("0.", ".")
     return f", p {text} by Holm"
 
 

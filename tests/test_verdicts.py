@@ -11,6 +11,7 @@ from scipy import stats
 from decaylab.measurements import COLUMNS, Measurement, to_frame
 from decaylab.verdicts import (
     POINTS,
+    Claim,
     Effect,
     Number,
     Verdict,
@@ -18,6 +19,7 @@ from decaylab.verdicts import (
     arm_points,
     decided,
     every,
+    fewest,
     listed,
     p_words,
     percent,
@@ -130,8 +132,8 @@ def test_by_default_a_number_stands_alone_over_its_own_problems() -> None:
     assert (widened(barely, 2).low, widened(barely, 2).high) == pytest.approx((1.05 - factor, 1.05 + factor))
     assert decided(SIZE, row("x", 1.45, 1.0), 10) == "holds"
     assert widened(row("x", 0.0, 1.0, problems=0), 10).high == pytest.approx(
-        stats.norm.ppf(0.9975) / stats.norm.ppf(0.975), abs=0.003
-    ), "not over problems: close to the normal law"
+        stats.norm.ppf(0.9975) / stats.norm.ppf(0.975)
+    ), "not over problems: the normal law"
 
 
 def test_numbers_of_training_are_corrected_over_problems_and_over_seeds_as_one_is() -> None:
@@ -157,9 +159,13 @@ def test_the_difference_of_accuracies_that_counts_is_two_points() -> None:
     assert points(row("x", POINTS)).startswith("+2.0 points")
 
 
-@pytest.mark.parametrize(("problems", "expected"), [(0, "holds"), (29, "not testable here"), (30, "holds")])
+@pytest.mark.parametrize(
+    ("problems", "expected"), [(0, "holds"), (1, "not testable here"), (29, "not testable here"), (30, "holds")]
+)
 def test_fewer_problems_than_the_least_decide_nothing(problems: int, expected: str) -> None:
-    assert decided(SIZE, row("x", 3.0, 1.0, problems=problems)) == expected, "0: no number over problems"
+    one = row("x", 3.0, 1.0, problems=problems)
+    assert decided(SIZE, one) == expected, "0: no number over problems"
+    assert side(one) == apart(one, row("x", 0.0)) == (expected == "holds")
 
 
 @pytest.mark.parametrize(
@@ -201,6 +207,11 @@ def test_a_number_of_training_needs_three_seeds_and_the_steps_and_both_intervals
     )
 
 
+def test_the_fewest_steps_are_those_of_the_seeds_whose_steps_are_known() -> None:
+    assert fewest([60.0, NAN, 49.0]) == fewest([NAN, 49.0, 60.0]) == 49
+    assert math.isnan(fewest([NAN, NAN])) and math.isnan(fewest([]))
+
+
 # --- what would test it -------------------------------------------------------------------------------------------
 
 
@@ -210,14 +221,14 @@ def power(seeds: int, effect: float, numbers: int) -> float:
     return float(stats.nct.sf(critical, seeds - 1, effect * math.sqrt(seeds)))
 
 
-def fewest(effect: float, numbers: int = 1) -> int:
+def seeds_for(effect: float, numbers: int = 1) -> int:
     return next(seeds for seeds in range(3, 1000) if power(seeds, effect, numbers) >= 0.8)
 
 
 @pytest.mark.parametrize(("seeds", "lead"), [(1, "One training seed decides"), (2, "Two training seeds decide")])
 @pytest.mark.parametrize("numbers", [1, 2, 6])
 def test_of_few_seeds_it_is_said_how_many_would_find_three_deviations(seeds: int, lead: str, numbers: int) -> None:
-    one, enough = row("x", 0.1), fewest(3, numbers)
+    one, enough = row("x", 0.1), seeds_for(3, numbers)
     (said,) = seeds_words([number(one, None, seeds), *[number(one, one, 3)] * (numbers - 1)])
     assert said == (
         f"{lead} nothing: {enough} would find an effect of 3 standard deviations between seeds in "
@@ -263,21 +274,23 @@ def trained(*by_seed: float) -> Number:
 
 def test_the_seeds_that_would_do_are_those_of_the_numbers_that_differ_most() -> None:
     alone, calm = trained(0.0, 2.0, 4.0), trained(0.1, 0.2, 0.3)  # deviations 2 and .1
-    assert seeds_remedy(Effect(1.0, 3.0), [alone]) == f"{fewest(1.0)} seeds are needed, where they differ as these do."
-    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(f"{fewest(1.0, 2)} seeds are needed")
-    assert fewest(1.0, 2) > fewest(1.0)
+    assert (
+        seeds_remedy(Effect(1.0, 3.0), [alone]) == f"{seeds_for(1.0)} seeds are needed, where they differ as these do."
+    )
+    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(f"{seeds_for(1.0, 2)} seeds are needed")
+    assert seeds_for(1.0, 2) > seeds_for(1.0)
     assert seeds_remedy(SIZE, [trained(0.0, 9.0)]) == seeds_remedy(SIZE, [trained(1.0, 1.0, 1.0)]) == ""
-    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(f"{fewest(1.0, 2)} seeds are needed")
+    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(f"{seeds_for(1.0, 2)} seeds are needed")
 
 
 def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_number_is_said() -> None:
-    assert fewest(3.0) == 4
+    assert seeds_for(3.0) == 4
     four = trained(0.0, 0.0, math.sqrt(3), math.sqrt(3))  # deviation 1
     assert seeds_remedy(Effect(0.0, 3.0), [four]) == ""
     three = trained(0.0, 1.0, 2.0)
     assert seeds_remedy(Effect(0.0, 3.0), [three]).startswith("4 seeds are needed")
     assert seeds_remedy(Effect(0.0, 0.1), [three]) == "More than 100 seeds are needed, where they differ as these do."
-    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(f"{fewest(0.125)} seeds are needed")
+    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(f"{seeds_for(0.125)} seeds are needed")
 
 
 # --- words --------------------------------------------------------------------------------------------------------
@@ -287,6 +300,7 @@ def test_rows_are_picked_by_quantity_and_columns_and_are_what_was_put_in() -> No
     first, second = row("x", 0.1, condition="a", view="open"), row("x", 0.2, condition="b", view="open")
     frame = to_frame([first, second, row("y", 0.3, condition="a")])
     assert [one.value for one in pick(frame, "x", view="open")] == [0.1, 0.2]
+    assert [one.value for one in pick(frame, "x", condition="a")] == [0.1], "not the y of that condition"
     (found,) = pick(frame, "x", condition="b")
     assert isinstance(found, Measurement) and found.low == second.low and math.isnan(found.prefix_tokens)
     assert tuple(made("signals", [first]).measurements.columns) == COLUMNS and pick(to_frame([]), "x") == []
@@ -300,6 +314,8 @@ def test_numbers_read_as_a_person_writes_them() -> None:
     assert points(row("x", 0.0, low=-0.0004, high=0.0004)) == "+0.0 points [+0.0, +0.0]"
     assert plain(row("x", -0.001, low=-0.002, high=0.002)) == "0.00 [0.00, 0.00]"
     assert points(row("x", 0.1, NAN)) == "+10.0 points (no interval)"
+    half = row("x", 0.1, low=NAN), row("x", 0.1, high=NAN)
+    assert [points(one) for one in half] == ["+10.0 points (no interval)"] * 2, "one end is no interval"
     assert (
         points(row("x", NAN, note="no rollouts")) == "undefined (no rollouts)" and points(row("x", NAN)) == "undefined"
     )
@@ -326,6 +342,7 @@ def test_both_intervals_of_an_arm_are_told_and_only_one_of_a_single_seed() -> No
         (0.9994, "p = .999"),
         (0.002, "p = .002"),
         (0.0496, "p = .050"),
+        (0.9995, "p = 1"),
         (0.9999, "p = 1"),
         (0.5, "p = .500"),
     ],
@@ -333,6 +350,10 @@ def test_both_intervals_of_an_arm_are_told_and_only_one_of_a_single_seed() -> No
 def test_p_values_are_told_with_three_places(p: float, words: str) -> None:
     assert p_words(row("x", 0.1, p_value_holm=p)) == f", {words} by Holm"
     assert p_words(row("x", 0.1)) == ""
+
+
+def test_a_claim_is_no_control_unless_it_says_so() -> None:
+    assert not Claim("name", "text", "place", "rule", "needs", ("command",), "figure").control
 
 
 def test_lists_read_aloud() -> None:
