@@ -57,6 +57,7 @@ def advise(signals: pd.DataFrame, decay: pd.DataFrame | None) -> Advice:
         return Advice(None, _paragraph(f"No rollout length is recommended: {'; '.join(obstacles)}", *found))
     value, low, high = _smaller(kl, half)
     tokens, name = max(1, round(value)), "half-decay" if half.value < kl.value else "cumulative KL"
+    shorter = f"{round(value / 2)} and " if tokens > 1 else ""
     return Advice(
         tokens,
         _paragraph(
@@ -66,7 +67,7 @@ def advise(signals: pd.DataFrame, decay: pd.DataFrame | None) -> Advice:
             _at(decay, tokens),
             "Neither length has been shown to be the best one for training: the rule of the cumulative KL was checked by "
             "its authors on two pairs, at 45 % (arXiv 2605.27028), half-decay on none, and which bound is right is open. "
-            f"Train with {max(1, round(value / 2))} and {2 * tokens} tokens beside it",
+            f"Train with {shorter}{2 * tokens} tokens beside it",
         ),
     )
 
@@ -106,7 +107,7 @@ def _by_decay(decay: pd.DataFrame | None) -> _Length:
         return _Length(NONE, NONE, NONE, "", f"{advantage}: none that could be lost")
     if math.isnan(half.value):
         return _Length(NONE, NONE, NONE, advantage, f"the half-decay length is undefined ({half.note})")
-    longest = _lengths(decay).max()
+    longest = _curve(decay)["prefix_tokens"].max()
     if math.isfinite(half.value):
         halved = f"halved after {_interval(half)} student tokens"
     else:
@@ -119,7 +120,7 @@ def _too_uncertain(kl: _Length, half: _Length, decay: pd.DataFrame | None) -> li
     value, low, high = _smaller(kl, half)
     if any(math.isnan(end) for one in (kl, half) for end in (one.low, one.high)):
         return ["one of the two lengths has no interval"]
-    if decay is not None and math.isinf(half.value) and value > (longest := _lengths(decay).max()):
+    if decay is not None and math.isinf(half.value) and value > (longest := _curve(decay)["prefix_tokens"].max()):
         return [
             f"both lengths lie beyond the longest prefix of the decay curve, {longest:g} tokens; continue longer ones"
         ]
@@ -135,25 +136,23 @@ def _smaller(kl: _Length, half: _Length) -> tuple[float, float, float]:
 
 def _at(decay: pd.DataFrame, tokens: int) -> str:
     """What the decay curve says at the longest prefix that fits into the recommended length."""
-    within = _lengths(decay)
-    within = within[within <= tokens]
+    curve = _curve(decay)
+    within = curve[curve["prefix_tokens"] <= tokens].nlargest(1, "prefix_tokens")
     if within.empty:
-        return f"The shortest prefix measured, {_lengths(decay).min():g} tokens, is longer than that"
-    open_at = decay[(decay["view"] == "open") & (decay["prefix_tokens"] == within.max())]
-    change, left = (_row(open_at, what, "student-prefix") for what in ("accuracy_difference", "retained_advantage"))
-    said = f"With {within.max():g} student tokens before it, the teacher's accuracy changes by "
-    said += "an unknown amount" if change is None else _points(change)
-    return (
-        said
-        if left is None or math.isnan(left.value)
-        else f"{said}, and {_percent(left.value)} of its advantage is left"
-    )
+        return f"The shortest prefix measured, {curve['prefix_tokens'].min():g} tokens, is longer than that"
+    length = within["prefix_tokens"].item()
+    said = f"With {length:g} student tokens before it, the teacher's accuracy changes by {_points(_first(within))}"
+    open_at = decay[(decay["view"] == "open") & (decay["prefix_tokens"] == length)]
+    left = _row(open_at, "retained_advantage", "student-prefix")
+    if left is None or math.isnan(left.value):
+        return said
+    return f"{said}, and {_percent(left.value)} of its advantage is left"
 
 
-def _lengths(decay: pd.DataFrame) -> pd.Series:
-    """The prefix lengths at which a rollout was still open."""
+def _curve(decay: pd.DataFrame) -> pd.DataFrame:
+    """The decay curve at the prefix lengths at which a rollout was still open."""
     chosen = decay[(decay["what"] == "accuracy_difference") & (decay["condition"] == "student-prefix")]
-    return chosen[(chosen["view"] == "open") & (chosen["rollouts"] > 0)]["prefix_tokens"]
+    return chosen[(chosen["view"] == "open") & (chosen["rollouts"] > 0)]
 
 
 class _Row(NamedTuple):
@@ -166,7 +165,11 @@ class _Row(NamedTuple):
 
 def _row(frame: pd.DataFrame, what: str, condition: str) -> _Row | None:
     chosen = frame[(frame["what"] == what) & (frame["condition"] == condition)]
-    return None if chosen.empty else _Row(*chosen.iloc[0][list(_Row._fields)])
+    return None if chosen.empty else _first(chosen)
+
+
+def _first(rows: pd.DataFrame) -> _Row:
+    return _Row(*rows.iloc[0][list(_Row._fields)])
 
 
 def _interval(row: _Row) -> str:

@@ -76,8 +76,9 @@ def test_the_smaller_of_the_two_lengths_is_recommended_with_its_evidence() -> No
     assert "\n" not in advice.text
 
 
-def test_an_advantage_without_an_interval_is_no_absent_one() -> None:
-    advice = advise(signals(), decay(gap=replace(GAP, low=NAN, high=NAN)))
+@pytest.mark.parametrize(("low", "high"), [(NAN, NAN), (NAN, 0.264), (0.182, NAN)])
+def test_an_advantage_without_an_interval_is_no_absent_one(low: float, high: float) -> None:
+    advice = advise(signals(), decay(gap=replace(GAP, low=low, high=high)))
     refused(advice, "the teacher's advantage has no interval: too few problems")
     assert "none that could be lost" not in advice.text
 
@@ -86,6 +87,11 @@ def test_half_decay_decides_where_it_comes_first() -> None:
     advice = advise(signals(), decay(replace(HALF, value=40.3, low=33.0, high=47.0)))
     assert advice.recommended == 40 and "(interval 33 to 47), by the half-decay" in advice.text
     assert "With 32 student tokens before it" in advice.text
+
+
+def test_of_two_equal_lengths_the_published_one_is_named() -> None:
+    advice = advise(signals(), decay(replace(HALF, value=POSITION.value)))
+    assert advice.recommended == 86 and "by the cumulative KL" in advice.text
 
 
 def test_the_interval_is_that_of_the_smaller_length() -> None:
@@ -133,6 +139,13 @@ def test_an_undefined_length_is_told_with_its_reason() -> None:
     refused(advise(trained[trained.checkpoint != "base"], decay()), "signals of the base student were not measured")
 
 
+@pytest.mark.parametrize("missing", ["position", "horizon", "threshold"])
+def test_a_cumulative_kl_of_which_a_part_is_missing_was_not_measured(missing: str) -> None:
+    table = signals()
+    there = table[table["what"] != f"cumulative_kl_{missing}"]
+    refused(advise(there, decay()), "signals of the base student were not measured", "halved after 141")
+
+
 def test_lengths_without_an_interval_are_not_recommended() -> None:
     lone = advise(signals(replace(POSITION, low=NAN, high=NAN)), decay())
     assert lone.recommended is None and "one of the two lengths has no interval" in lone.text
@@ -155,6 +168,21 @@ def test_a_curve_that_was_not_halved_bounds_the_length_as_far_as_it_goes() -> No
         advise(signals(), decay(open_end, lengths=(32, 64))), "beyond the longest prefix of the decay curve, 64 tokens"
     )
     assert "interval from" not in advise(signals(), decay(replace(open_end, low=INF))).text
+
+
+def test_a_length_that_reaches_the_longest_prefix_lies_within_the_curve() -> None:
+    open_end = replace(HALF, value=INF, low=110.0, high=INF)
+    at_the_end, beyond = (replace(POSITION, value=value, low=100.0, high=160.0) for value in (128.0, 128.1))
+    assert advise(signals(at_the_end), decay(open_end)).recommended == 128
+    refused(advise(signals(beyond), decay(open_end)), "beyond the longest prefix of the decay curve, 128 tokens")
+
+
+def test_one_open_rollout_makes_a_point_of_the_curve() -> None:
+    curve = decay(replace(HALF, value=INF, low=110.0, high=INF))
+    curve.loc[curve["prefix_tokens"] == 128, "rollouts"] = 1
+    assert "not halved within 128 student tokens" in advise(signals(), curve).text
+    curve.loc[curve["prefix_tokens"] == 128, "rollouts"] = 0
+    assert "not halved within 64 student tokens" in advise(signals(), curve).text
 
 
 def test_the_longest_prefix_is_that_of_the_students_own_prefixes_where_a_rollout_was_still_open() -> None:
@@ -183,7 +211,10 @@ def test_kl_under_its_noise_floor_before_the_horizon_forbids_a_length() -> None:
 
 
 def test_an_unmeasured_noise_floor_is_said() -> None:
-    assert "(its noise floor was not measured)" in advise(signals(floor=NAN), decay()).text
+    assert (
+        "of the base student's reverse KL over the first 400 tokens lies in the first 86 (95 % interval 80 to 95) "
+        "(its noise floor was not measured)."
+    ) in advise(signals(floor=NAN), decay()).text
     assert "noise floor" not in advise(signals(), decay()).text
 
 
@@ -197,7 +228,26 @@ def test_a_curve_measured_only_beyond_the_length_says_so() -> None:
     assert "The shortest prefix measured, 128 tokens, is longer than that." in advice.text
 
 
-@pytest.mark.parametrize(("value", "tokens"), [(0.2, 1), (1.4, 1), (1.6, 2)])
-def test_a_length_is_at_least_one_token(value: float, tokens: int) -> None:
+@pytest.mark.parametrize(("tokens", "told"), [(63.4, 32), (63.6, 64), (64.0, 64)])
+def test_the_curve_is_told_at_the_longest_prefix_within_the_length(tokens: float, told: int) -> None:
+    text = advise(signals(replace(POSITION, value=tokens, low=50.0)), decay()).text
+    assert (
+        f"With {told} student tokens before it, the teacher's accuracy changes by -{0.09375 * told:.1f} points" in text
+    )
+
+
+def test_a_curve_tells_its_change_where_no_share_of_the_advantage_is_defined() -> None:
+    curve = decay()
+    retained = curve["what"] == "retained_advantage"
+    for one in (curve[~retained], curve.assign(value=curve["value"].mask(retained))):
+        text = advise(signals(), one).text
+        assert "changes by -6.0 points (95 % interval -10.0 to -2.0). Neither" in text and "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "tokens", "beside"), [(0.2, 1, "2"), (1.4, 1, "2"), (1.6, 2, "1 and 4"), (2.6, 3, "1 and 6")]
+)
+def test_a_length_is_at_least_one_token_and_no_length_is_advised_twice(value: float, tokens: int, beside: str) -> None:
     early = replace(POSITION, value=value, low=value / 1.2, high=value * 1.2)
-    assert advise(signals(early), decay()).recommended == tokens
+    advice = advise(signals(early), decay())
+    assert advice.recommended == tokens and f"Train with {beside} tokens beside it" in advice.text
