@@ -85,11 +85,11 @@ def _finding(claim: Claim, rule: Rule, runs: Sequence[FoundRun]) -> Finding:
 
 
 def _problems(found: Judged) -> int:
-    return max((row.problems for row in found.rows), default=0)
+    return max(row.problems for row in found.rows)
 
 
 def _where(run: FoundRun, found: Judged) -> str:
     """Which run it is, and how much stands behind it."""
-    counts = {"problems": _problems(found), "rollouts": max((row.rollouts for row in found.rows), default=0)}
+    counts = {"problems": _problems(found), "rollouts": max(row.rollouts for row in found.rows)}
     told = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"({', '.join([run.name, *told])})"

@@ -78,7 +78,7 @@ class Finding:
 
 
 class Judged(NamedTuple):
-    """What one run says about a claim."""
+    """What one run says about a claim. rows: the numbers that it stands on, one at least."""
 
     verdict: Verdict
     sentence: str

@@ -17,6 +17,7 @@ from decaylab import found_runs, paper_items
 from decaylab.claims import CLAIMS, RULE, Finding, judge
 from decaylab.found_runs import FoundRun
 from decaylab.measurements import Measurement
+from decaylab.seeds import APART
 
 NAN, INF = math.nan, math.inf
 MEASURED = Path(__file__).resolve().parents[1] / "docs" / "measurements"
@@ -58,6 +59,7 @@ def test_every_claim_has_a_rule_a_place_a_command_and_a_figure_that_there_is() -
         assert any(command.startswith(of) for of in claim.commands), claim.name
         assert set(figures[claim.figure].commands) & set(claim.commands), claim.name
     assert "95 %" in RULE and "Holm" in RULE and "seeds" in RULE
+    assert "neighbours more than 10 points" in RULE and APART == 0.1
 
 
 # Decay
@@ -792,6 +794,45 @@ def test_of_several_runs_the_one_with_the_most_problems_decides() -> None:
         one = found("teacher-decay", *runs)
         assert one.verdict == "holds" and "(large, 300 problems" in one.sentence and "small" not in one.sentence
     assert found("teacher-decay", made("prefix-decay", changes(-0.01), name="few"), small).verdict == "not supported"
+
+
+def decay_run(said: str, problems: int, name: str) -> FoundRun:
+    """A run with this verdict on decay."""
+    values, reach = {
+        "holds": ((-0.1, -0.2), 0.03),
+        "contradicted": ((0.1, 0.2), 0.03),
+        "not supported": ((0.005,), 0.004),
+        "undecided": ((-0.2, 0.2), 0.03),
+        "not testable here": ((-0.03, 0.0), 0.03),
+    }[said]
+    return made("prefix-decay", changes(*values, reach=reach, problems=problems), name=name)
+
+
+def test_of_several_runs_one_that_decides_goes_first_then_one_that_is_undecided() -> None:
+    """Each with fewer problems than the next, which would go first by these alone."""
+    deciding, less = ("holds", "contradicted", "not supported"), ("undecided", "not testable here")
+    pairs = [(first, second) for first in deciding for second in less]
+    for first, second in [*pairs, ("undecided", "not testable here")]:
+        few, many = decay_run(first, 50, "few"), decay_run(second, 300, "many")
+        for runs in ((few, many), (many, few)):
+            one = found("teacher-decay", *runs)
+            assert one.verdict == first and "(few, 50 problems" in one.sentence and "many" not in one.sentence
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("holds", "contradicted", "undecided"), ("holds", "not supported", "undecided"),
+        ("contradicted", "not supported", "contradicted"), ("contradicted", "undecided", "contradicted"),
+        ("holds", "holds", "holds"), ("contradicted", "contradicted", "contradicted"),
+    ],
+)  # fmt: skip
+def test_runs_are_in_conflict_where_one_holds_and_one_speaks_against_it(one: str, other: str, expected: str) -> None:
+    said = found("teacher-decay", decay_run(other, 50, "few"), decay_run(one, 300, "many"))
+    assert said.verdict == expected and "(many, 300 problems" in said.sentence
+    conflict = f"few by itself says otherwise ({other})"
+    assert (conflict in said.sentence) == (expected == "undecided")
+    assert set(said.evidence["problems"]) == ({50, 300} if expected == "undecided" else {300})
 
 
 def test_runs_that_say_the_contrary_leave_a_claim_undecided() -> None:
