@@ -29,17 +29,17 @@ def divergences(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Divergenc
     student, teacher = student_logprobs.exp(), teacher_logprobs.exp()
     gap = student_logprobs - teacher_logprobs
     return Divergences(
-        _negative(expectation(student, student_logprobs)),
-        _negative(expectation(teacher, teacher_logprobs)),
+        negative(expectation(student, student_logprobs)),
+        negative(expectation(teacher, teacher_logprobs)),
         expectation(student, gap),
-        _negative(expectation(teacher, gap)),
+        negative(expectation(teacher, gap)),
         _js(student, teacher, gap),
     )
 
 
 def entropy(logprobs: Tensor) -> Tensor:
     """Shannon entropy at each position, in nats: -sum p log p."""
-    return _negative(expectation(logprobs.exp(), logprobs))
+    return negative(expectation(logprobs.exp(), logprobs))
 
 
 def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
 
 def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
     """KL(teacher || student) at each position, in nats: sum t (log t - log s)."""
-    return _negative(expectation(teacher_logprobs.exp(), student_logprobs - teacher_logprobs))
+    return negative(expectation(teacher_logprobs.exp(), student_logprobs - teacher_logprobs))
 
 
 def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
     return 0.5 * (expectation(student, apart) + expectation(teacher, above))
 
 
-def _negative(values: Tensor) -> Tensor:
+def negative(values: Tensor) -> Tensor:
     """With 0 for 0, not -0."""
     return -values + 0.0
 

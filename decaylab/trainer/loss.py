@@ -152,7 +152,7 @@ def _at_chunk(
     losses = TokenLosses(
         value,
         value if divergence == "reverse-kl" else expectation(at.student_probabilities, at.gap),
-        -expectation(at.student_probabilities, student) + 0.0,
+        divergences.negative(expectation(at.student_probabilities, student)),
         divergences.entropy(teacher),
         student.gather(1, taken)[:, 0],
         teacher.gather(1, taken)[:, 0],
