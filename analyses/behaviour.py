@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import applicable, thoughts, token_means
+from decaylab import applicable, own_tokens, thoughts, token_means
 from decaylab import statistics as st
 from decaylab.answers import count_boxes
 from decaylab.clusters import Floats, Ints, bootstrap_weights, percentile_interval
@@ -28,6 +28,9 @@ PERCENTILES = (10, 50, 90)
 MEANS = (("response_tokens_mean", "written", "tokens"), ("repetition_3gram", "repetition", "fraction"),
          ("boxes_mean", "boxes", "boxes"))  # fmt: skip
 DRAWS = 2000
+FILE_RULE = "file"
+UNKNOWN = "unknown"
+"""Stop reason of a rollout whose file does not say why it ended: it counts in no share of natural stops."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,10 @@ def _rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[
     names = sorted({name for rows in rollouts.values() for name in rows["problem_id"]})
     codes = {name: code for code, name in enumerate(names)}
     shown = [rule for rule in settings.answer_rules if all(applicable.is_shown(one, rule) for one in rollouts.values())]
-    behaviour = {name: _per_rollout(rows, codes, shown) for name, rows in rollouts.items()}
+    behaviour = {name: _per_rollout(rows, codes, [*shown, *_file_rule(rows)]) for name, rows in rollouts.items()}
     for checkpoint, rows in behaviour.items():
         left_out = {rule: applicable.note(rollouts[checkpoint], rule) for rule in shown}
+        left_out |= dict.fromkeys(_file_rule(rollouts[checkpoint]), "graded by the file that the rollouts came from")
         one = _Checkpoint(checkpoint, rows, left_out, settings)
         yield from one.lengths()
         yield from one.means()
@@ -65,27 +69,34 @@ def _rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[
             yield from one.changes(behaviour["base"])
 
 
+def _file_rule(rows: pd.DataFrame) -> list[str]:
+    """The rule of a file's own verdicts, where the rollouts came from one that has some."""
+    return [FILE_RULE] if "file_grade" in rows and rows["file_grade"].notna().any() else []
+
+
 def _per_rollout(rows: pd.DataFrame, codes: Mapping[str, int], answer_rules: Sequence[str]) -> pd.DataFrame:
     """What is counted of each rollout: a column each, of grades one for each rule, ``accuracy last_boxed``.
 
     NaN where the rule does not apply to the gold answer.
     """
-    ended = (rows["stop_reason"] == "eos").to_numpy()
-    written = rows["response_ids"].map(len).to_numpy(dtype=np.int64) - ended
+    written = own_tokens.count(rows)
+    masks = rows[own_tokens.MASK] if own_tokens.MASK in rows else [None] * len(rows)
     said = thoughts.answers(rows["text"].tolist(), rows["answer_start"].tolist())
     boxes = np.array([count_boxes(one) for one in said], dtype=np.float64)
-    ids = zip(rows["response_ids"], written, strict=True)
+    own = (own_tokens.ids(*one) for one in zip(rows["response_ids"], masks, strict=True))
+    ids = zip(own, written, strict=True)
     columns = {
         "code": rows["problem_id"].map(codes).to_numpy(dtype=np.int64),
         "written": written,
-        "natural_stop_share": ended.astype(np.float64),
+        "natural_stop_share": np.where(rows["stop_reason"] == UNKNOWN, np.nan, rows["stop_reason"] == "eos"),
         "repetition": np.array([repetition_3gram(found[:length]) for found, length in ids], dtype=np.float64),
         "boxes": boxes,
         "several_boxes_share": (boxes > 1).astype(np.float64),
         "open_thought_share": rows["answer_start"].isna().to_numpy(dtype=np.float64),
     }
     for rule in answer_rules:
-        grades = rows[f"grade_{rule}"].to_numpy()
+        given = rows["file_grade"].fillna(Verdict.NOT_APPLICABLE) if rule == FILE_RULE else rows[f"grade_{rule}"]
+        grades = given.to_numpy()
         for what, verdict in (("accuracy", Verdict.CORRECT), ("no_answer_share", Verdict.NO_ANSWER)):
             columns[f"{what} {rule}"] = np.where(grades == Verdict.NOT_APPLICABLE, np.nan, grades == verdict)
     return pd.DataFrame(columns)
@@ -228,10 +239,13 @@ class _Checkpoint:
         left_out = asked - both["code"].nunique()
         note = f"{left_out} of {asked} problems were not asked of base, left out" if left_out else ""
         for name in self.shares_of:
-            judged = both[both[name].notna()]
+            known = both[both[name].notna()]
+            judged = known[alone[name].loc[known.index].notna()]
             before = alone[name].loc[judged.index]
             difference = st.paired_difference(judged[name], before, judged["code"], level=self.settings.level)
-            yield self.share(name, difference, judged, "_change", note)
+            lost = known["code"].nunique() - judged["code"].nunique()
+            told = f"of base unknown on {lost} of {asked} problems, left out" if lost else ""
+            yield self.share(name, difference, judged, "_change", "; ".join(filter(None, (note, told))))
         cut = min(both["natural_stop_share"].min(), base["natural_stop_share"].min()) == 0
         notes = "; ".join(filter(None, (note, "rollouts were cut off: their lengths are lower bounds" if cut else "")))
         change = token_means.difference(_mean(both["written"], both["code"]), _mean(alone["written"], both["code"]))

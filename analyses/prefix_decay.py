@@ -1,9 +1,10 @@
 """Prefix decay: how often the teacher still answers right after k tokens of somebody else's rollout.
 
-Rows of the rollouts table in, measurements out; no model, no file. Two views of each curve:
+Rows of the rollouts table in, measurements out; no model, no file. The views of a curve:
 
     open            rollouts that are still open at k, each beside its own student outcome and the teacher's unprefixed
                     accuracy on the same problem. The headline: what a prefix does.
+    turns           rollouts of several turns (tools, users), continued behind whole turns of the student.
     carry-forward   every rollout; one that ended before k counts as it stands. Falls to the student's accuracy as rollouts
                     end, decay or not. The paper does not say how its curve counts them.
 
@@ -64,6 +65,8 @@ class _Decay:
     def rows(self) -> Iterable[Measurement]:
         yield from self.baselines()
         yield from self.student_prefix()
+        if self.arms.has("student-turns"):
+            yield from self.behind_turns()
         if self.arms.has("own-prefix"):
             yield from self.curve("own-prefix", self.arms.continued("own-prefix", "teacher"), reference="author")
             yield from self.carry_forward("own-prefix", "teacher")
@@ -144,6 +147,18 @@ class _Decay:
             )
             detectable = st.smallest_detectable_difference(st.cautious_error(change, level=level), level=level)
             yield self.number("smallest_detectable_difference", condition, detectable, change, **place)
+
+    def behind_turns(self) -> Iterable[Measurement]:
+        """The curve over whole turns of the student: ``category`` says how many, ``prefix_tokens`` their mean length."""
+        arms = self.arms.continued_behind_turns()
+        curve = self.curve("student-turns", {turns: arm for turns, (arm, _) in arms.items()})
+        for row in curve:
+            turns = int(row.prefix_tokens)
+            yield replace(row, view="turns", category=f"turns: {turns}", prefix_tokens=arms[turns][1])
+        for turns, (arm, tokens) in arms.items():
+            place = {**_place("turns", turns, arm), "prefix_tokens": tokens, "category": f"turns: {turns}"}
+            own = st.proportion(arm.author, arm.problems, level=self.settings.level)
+            yield self.row("student_accuracy", "student-turns", own, **place)
 
     def critical(self, values: dict[int, Floats], arms: dict[int, Arm]) -> float:
         """Multiplier of the band over all lengths of one curve."""

@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decaylab import own_tokens, token_means, top_share
 from decaylab import statistics as st
-from decaylab import token_means, top_share
 from decaylab.abacus import style
 from decaylab.clusters import Floats
 from decaylab.measurements import Measurement, to_frame
@@ -234,7 +234,7 @@ def _styled(rows: pd.DataFrame, codes: Mapping[str, int]) -> pd.DataFrame:
         {
             "code": written["problem_id"].map(codes).astype(np.int64),
             "wordy": (written["text"].map(style) == "wordy").astype(np.float64),
-            "tokens": written["response_ids"].map(len) - (written["stop_reason"] == "eos"),
+            "tokens": own_tokens.count(written),
         }
     )
 

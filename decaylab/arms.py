@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decaylab import applicable
+from decaylab import applicable, own_tokens
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class Arms:
             code=rollouts["problem_id"].map({name: i for i, name in enumerate(sorted(set(rollouts["problem_id"])))}),
             tokens=rollouts["response_ids"].map(len),
         )
-        self.data["written"] = self.data["tokens"] - (self.data["stop_reason"] == "eos")
+        self.data["written"] = own_tokens.count(self.data)
         self.outcome = self.data.set_index("rollout_id")["correct"]
         self.accuracy = {
             role: self.data[self.data.condition == role].groupby("code")["correct"].mean()
@@ -76,13 +76,26 @@ class Arms:
         found = {}
         for length in self.lengths:
             at = rows[rows.prefix_tokens == length]
-            found[length] = Arm(
-                at["correct"].to_numpy(),
-                at["prefix_rollout_id"].map(self.outcome).to_numpy(dtype=float),
-                at["code"].map(self.accuracy[role]).to_numpy(dtype=float),
-                at["code"].to_numpy(dtype=np.int64),
-                at["tokens"].to_numpy(dtype=np.int64),
-            )
+            found[length] = self._arm(at, role)
+        return found
+
+    def _arm(self, rows: pd.DataFrame, role: str) -> Arm:
+        """Continuations that a policy wrote."""
+        return Arm(
+            rows["correct"].to_numpy(),
+            rows["prefix_rollout_id"].map(self.outcome).to_numpy(dtype=float),
+            rows["code"].map(self.accuracy[role]).to_numpy(dtype=float),
+            rows["code"].to_numpy(dtype=np.int64),
+            rows["tokens"].to_numpy(dtype=np.int64),
+        )
+
+    def continued_behind_turns(self) -> dict[int, tuple[Arm, float]]:
+        """Continuations behind whole turns of the student, by how many, each with the mean of the student's tokens there."""
+        rows = self.of("student-turns")
+        found = {}
+        for turns in sorted(rows["prefix_turns"].dropna().unique()) if len(rows) else []:
+            at = rows[rows["prefix_turns"] == turns]
+            found[int(turns)] = self._arm(at, "teacher"), float(at["prefix_tokens"].mean())
         return found
 
     def plain(self, role: str) -> Arm:

@@ -19,7 +19,7 @@ from decaylab import cli_options as option
 from decaylab import cli_pages, cli_plan
 from decaylab.command_options import COMMANDS
 from decaylab.errors import UserError
-from decaylab.options import DiagnosticOptions, Options, PairOptions
+from decaylab.options import DiagnosticOptions, FileOptions, Options, PairOptions
 from decaylab.progress import Reporter
 from decaylab.sweep_options import SweepOptions
 from decaylab.training_options import TrainOptions
@@ -84,6 +84,27 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
         _print_json(result.folder, result.notes, result.measurements)
     else:
         tables.print_prefix_decay(result)
+
+
+@_command("rollouts")
+def rollouts(options: FileOptions, *, as_json: bool, quiet: bool) -> None:
+    """How rollouts that exist already are read: format, prompts, responses, stop reasons, what is left out and why.
+
+    Reads the files to the end and loads no weights. Every command that takes `--rollouts` reads them in the same way and with
+    the same options. Exits with 2 where they can be read in two ways, and names the option that decides.
+
+    `decaylab rollouts completions_00001.parquet --student Qwen/Qwen2.5-Math-1.5B --teacher Qwen/Qwen3-1.7B`
+
+    `decaylab rollouts mine.jsonl --column response=output.text --column answer=reward_model.ground_truth`
+    """
+    from decaylab import cli_rollouts
+
+    _hush(quiet)
+    found = cli_rollouts.understand(options, Reporter(quiet=quiet))
+    if as_json:
+        print(cli_rollouts.record(found))
+    else:
+        cli_rollouts.print_understood(found)
 
 
 @_command("preflight")
@@ -314,7 +335,7 @@ def _options(kind: type[PairOptions], values: dict[str, Any]) -> PairOptions:
     chosen = {name: value for name, value in values.items() if name in fields}
     if "column" in values:
         chosen["columns"] = values["column"]
-    for name in ("columns", "template_kwargs", "checkpoints"):
+    for name in ("columns", "template_kwargs", "checkpoints", "files"):
         if name in chosen:
             chosen[name] = chosen[name] or ()
     return kind(**chosen)

@@ -17,13 +17,20 @@ import typer
 from decaylab import option_values
 from decaylab.command_options import INTERNAL
 from decaylab.errors import UserError
-from decaylab.options import CONTROLS, DiagnosticOptions, Options, PairOptions
+from decaylab.options import CONTROLS, DiagnosticOptions, FileOptions, Options, PairOptions
 from decaylab.planner.options import PlanOptions
 from decaylab.selection import SELECTORS
 from decaylab.sweep_options import SWEEPS, SweepOptions
 from decaylab.training_options import DIVERGENCES, FULL, NO_PROBLEMS, TRACKERS, TrainOptions
 
-KINDS: tuple[type[PairOptions], ...] = (Options, DiagnosticOptions, TrainOptions, SweepOptions, PlanOptions)
+KINDS: tuple[type[PairOptions], ...] = (
+    Options,
+    FileOptions,
+    DiagnosticOptions,
+    TrainOptions,
+    SweepOptions,
+    PlanOptions,
+)
 """Every kind of options that a file can hold values of."""
 
 
@@ -84,9 +91,9 @@ def _config_value(place: str, value: Any, kinds: Sequence[Any]) -> Any:
     raise AssertionError(f"{place} has no type")
 
 
-PAIR, TASK, LOSS, TRAINING, MEASURE, SAMPLING, ENGINE, SCORING, RUN = (
-    *("The pair", "The problems", "Where the loss falls", "The training", "The measurement", "Sampling", "The engine"),
-    *("Scoring", "The run"),
+PAIR, TASK, FILES, LOSS, TRAINING, MEASURE, SAMPLING, ENGINE, SCORING, RUN = (
+    *("The pair", "The problems", "Rollouts that exist already", "Where the loss falls", "The training"),
+    *("The measurement", "Sampling", "The engine", "Scoring", "The run"),
 )
 
 
@@ -106,6 +113,7 @@ PARAMETERS: dict[str, Any] = {
             help="Trained students: adapter, model or run folders. None: the base student alone.", show_default=False
         ),
     ],
+    "files": Annotated[list[str], typer.Argument(help="Files or folders of rollouts.", show_default=False)],
     "teacher": _option(
         PAIR, "Hub id, model folder, adapter folder; by default what the checkpoints know, or abacus-teacher."
     ),
@@ -142,7 +150,10 @@ PARAMETERS: dict[str, Any] = {
     "revision": _option(TASK, "Hub revision of the problems."),
     "split": _option(TASK, "Hub split; test by default."),
     "column": _option(
-        TASK, "question=NAME, answer=NAME or id=NAME, for a set with columns of its own.", kind=list[str] | None
+        TASK,
+        "question=NAME, answer=NAME or id=NAME, for a set with columns of its own. NAME may be a path: "
+        "answer=reward_model.ground_truth, question=messages.0.content.",
+        kind=list[str] | None,
     ),
     "instruction": _option(
         TASK,
@@ -243,7 +254,24 @@ PARAMETERS: dict[str, Any] = {
         "grade thoughts too.",
     ),
     "level": _option(MEASURE, "Level of intervals and bands.", kind=float),
-    "rollouts": _option(MEASURE, "A JSONL file of student rollouts that exist already."),
+    "rollouts": _option(
+        FILES,
+        "Student rollouts that exist already: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, inspect and others (JSONL, "
+        "JSON, parquet, .gz, .zst), a folder of them, or several with commas. `decaylab rollouts FILE` says how they are read.",
+    ),
+    "rollouts_format": _option(FILES, "Which writer the files are of, where their columns do not say."),
+    "prompt_kind": _option(
+        FILES,
+        "question: prompts are bare questions. rendered: a template wrote them, and the student reads them as they stand. "
+        "auto: by the marks of the student's template.",
+        kind=str,
+    ),
+    "prompt_in_response": _option(FILES, "refuse, cut or keep a response that begins with its own prompt.", kind=str),
+    "no_stop_reason": _option(
+        FILES,
+        "How rollouts ended whose file does not say: unknown, natural or cut-off.",
+        kind=str,
+    ),
     "temperature": _option(SAMPLING, "0 is greedy.", kind=float),
     "top_p": _option(SAMPLING, "Nucleus; 1 is off.", kind=float),
     "top_k": _option(SAMPLING, "0 is off.", kind=int),

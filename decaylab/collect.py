@@ -3,24 +3,30 @@
 student         what the student writes                          own-prefix   the teacher continues its own rollouts
 teacher         what the teacher writes unprefixed                swapped      ... a rollout to another problem
 student-prefix  the teacher continues the student's rollouts      reverse      the student continues the teacher's
+student-turns   ... behind whole turns, where the student has several
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from decaylab import abacus, store
+from decaylab import abacus, own_tokens, store
 from decaylab.graded import Judge
 from decaylab.handover import HandOver
 from decaylab.options import CONTROLS
+from decaylab.own_tokens import Prefix
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
 from decaylab.sampling import Engine, Request, SamplingSettings
 from decaylab.stages import Pending, Stages, StageSettings
+
+MOST_TURNS = 8
+"""Turns behind which the teacher continues at most."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class Collector:
             self.tables.append(student_rollouts)
         teacher_rollouts = self._plain("teacher")
         self._continue("student-prefix", "teacher", "student", student_rollouts)
+        self._continue_turns(student_rollouts)
         if "own-prefix" in self.plan.controls:
             self._continue("own-prefix", "teacher", "teacher", teacher_rollouts)
         if "swapped" in self.plan.controls:
@@ -122,12 +129,15 @@ class Collector:
             return
         by_id = {problem.problem_id: index for index, problem in enumerate(self.problems)}
         pending: list[Pending] = []
-        for row in rollouts.select(["rollout_id", "problem_id", "sample", "response_ids"]).to_pylist():
+        columns = ["rollout_id", "problem_id", "sample", "response_ids", "response_mask"]
+        for row in rollouts.select([name for name in columns if name in rollouts.column_names]).to_pylist():
             ids = self._content(row["response_ids"], author)
+            mask = row.get("response_mask")
             problem = self.problems[(by_id[row["problem_id"]] + shift) % len(self.problems)]
             for length in self.plan.prefix_lengths[1:]:
-                if len(ids) >= length:
-                    one = self._continuation(condition, role, author, problem, row, ids[:length])
+                prefix = own_tokens.prefix(ids, None if mask is None else mask[: len(ids)], length)
+                if prefix is not None:
+                    one = self._continuation(condition, role, author, problem, row, prefix)
                     pending += [one] if one else []
         if not pending and self.plan.prefix_lengths[1:]:
             self.reporter.note(f"{condition}: no rollout holds {self.plan.prefix_lengths[1]} tokens, left out")
@@ -135,29 +145,58 @@ class Collector:
         pending.sort(key=lambda one: order[one.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
 
+    def _continue_turns(self, rollouts: pa.Table) -> None:
+        """The teacher continues the student's rollouts of several turns behind each of the first turns and what answered it."""
+        if own_tokens.MASK not in rollouts.column_names or rollouts[own_tokens.MASK].null_count == len(rollouts):
+            return
+        problems = {problem.problem_id: problem for problem in self.problems}
+        pending: list[Pending] = []
+        columns = ["rollout_id", "problem_id", "sample", "response_ids", "response_mask"]
+        for row in rollouts.select(columns).to_pylist():
+            if row["response_mask"] is None:
+                continue
+            problem = problems[row["problem_id"]]
+            for prefix in islice(own_tokens.behind_turns(row["response_ids"], row["response_mask"]), MOST_TURNS):
+                one = self._continuation("student-turns", "teacher", "student", problem, row, prefix)
+                pending += [one] if one else []
+        order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
+        pending.sort(key=lambda one: order[one.problem.problem_id])
+        self.tables.append(self.stages.run("student-turns", "teacher", pending))
+
     def _content(self, ids: list[int], role: str) -> list[int]:
         return ids[:-1] if ids and ids[-1] in self.engines[role].policy.end_ids else ids
 
     def _continuation(
-        self, condition: str, role: str, author: str, problem: Problem, row: dict[str, Any], ids: list[int]
+        self,
+        condition: str,
+        role: str,
+        author: str,
+        problem: Problem,
+        row: dict[str, Any],
+        prefix: Prefix,
     ) -> Pending | None:
-        handed = ids if role == author else self.hand_over(ids, author)
+        handed = prefix.ids if role == author else self.hand_over(prefix.ids, author)
+        own = handed
+        if handed and len(prefix.own) < len(prefix.ids):
+            own = prefix.own if role == author else self.hand_over(prefix.own, author)
         room = self.plan.max_tokens - len(handed) if handed else 0
-        if handed is None or room < 1:
+        if handed is None or own is None or room < 1:
             self.left_out[condition] = self.left_out.get(condition, 0) + 1
             return None
         correct = None
         if problem.steps is not None:
-            text = self.engines[author].policy.decode(ids)
+            text = self.engines[author].policy.decode(prefix.own)
             correct = abacus.check_steps(text, problem.steps).correct_so_far
-        stage = f"{condition}/{len(ids)}"
+        stage = f"{condition}/{prefix.turns or len(prefix.own)}"
         prompt = self.prompts[role][problem.problem_id]
         return Pending(
             Request(prompt, tuple(handed), room, stage, problem.problem_id, row["sample"]),
             problem,
             condition,
             prefix_author=author,
-            prefix_tokens=len(ids),
+            prefix_tokens=len(prefix.own),
             prefix_rollout_id=row["rollout_id"],
             prefix_correct_so_far=correct,
+            prefix_turns=prefix.turns,
+            own_prefix=tuple(own),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from decaylab.options import MACHINERY, DiagnosticOptions, Options, PairOptions
+from decaylab.options import MACHINERY, DiagnosticOptions, FileOptions, Options, PairOptions
 from decaylab.sweep_options import SweepOptions
 from decaylab.training_options import TrainOptions
 
@@ -17,9 +17,16 @@ SPECIAL = (
     *("share", "second_mode", "cumulative_share", "horizon", "categories", "min_count", "advise", "decay"),
     "top_ids",
 )
+READING = ("rollouts", "rollouts_format", "prompt_kind", "prompt_in_response", "no_stop_reason")
+"""Of rollouts that exist already."""
+NOT_OF_FILES = (
+    *("rollouts", "samples", "max_tokens", "temperature", "top_p", "top_k", "seed", "answer_rule", "thought_marks"),
+    *("level", "dtype", "device", "batch_rows", "leave_out_long", "out", "overwrite", "paper", *MACHINERY),
+)
+"""What ``decaylab rollouts`` does not have: it samples and measures nothing."""
 NOT_PREFLIGHT = (
+    *READING,
     *(
-        "rollouts",
         "answer_rule",
         "thought_marks",
         "level",
@@ -55,6 +62,7 @@ def _but(*own: str) -> tuple[str, ...]:
 
 
 COMMANDS: dict[str, CommandOptions] = {
+    "rollouts": CommandOptions(FileOptions, NOT_OF_FILES),
     "prefix-decay": CommandOptions(Options),
     "preflight": CommandOptions(Options, NOT_PREFLIGHT),
     "position-kl": CommandOptions(DiagnosticOptions, _but(*POSITIONS, *TOKENS)),
@@ -66,7 +74,7 @@ COMMANDS: dict[str, CommandOptions] = {
     ),
     "served-kl": CommandOptions(DiagnosticOptions, (*_but("bins", "estimand", "top_ids"), "checkpoint_rule", "paper")),
     "behaviour": CommandOptions(DiagnosticOptions, _but()),
-    "evaluate": CommandOptions(DiagnosticOptions, (*_but("answer_rule"), "rollouts", "paper")),
-    "train": CommandOptions(TrainOptions, ("rollouts", "samples", "level", "paper", "workers", "ray", "adapters")),
-    "sweep": CommandOptions(SweepOptions, ("rollouts", "track", "ray", "adapters")),
+    "evaluate": CommandOptions(DiagnosticOptions, (*_but("answer_rule"), *READING, "paper")),
+    "train": CommandOptions(TrainOptions, (*READING, "samples", "level", "paper", "workers", "ray", "adapters")),
+    "sweep": CommandOptions(SweepOptions, (*READING, "track", "ray", "adapters")),
 }

@@ -41,6 +41,7 @@ from decaylab.noise_floor import with_noise_floor
 from decaylab.options import ANSWER_RULES, COMPUTED_WITH, EVERY, DiagnosticOptions
 from decaylab.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.progress import Reporter
+from decaylab.rollout_files import summary
 from decaylab.study import Material, Study
 from decaylab.token_table import Scored
 
@@ -86,7 +87,8 @@ def diagnose(
     decay_run = decay_runs.find(options) if options.advise else None
     folder = store.RunFolder(results_folder(command, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
-        setup = prepare(options, grader, engines.device)
+        setup = prepare(options, grader, engines.device, reporter)
+        options = setup.options
         decay = decay_runs.read(decay_run, setup)
         with folder.lock():
             shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
@@ -183,6 +185,7 @@ def run_record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Ta
             "categories": _categories(setup.options),
         },
         "versions": versions(),
+        "rollouts": summary.record(setup.external) if setup.external else None,
         "notes": list(setup.notes),
         "prompt_notes": list(setup.prompt_notes),
     }

@@ -94,7 +94,7 @@ def _compared(result: DiagnosticResult) -> str:
     scored = f"; scored at temperature {options['score_temperature']:g}"
     how = f"x {options['samples']} samples at T = {options['temperature']:g}, budget {options['max_tokens']} tokens"
     if options.get("rollouts"):
-        how = f"rollouts of {options['rollouts']}"
+        how = f"of the rollouts in {options['rollouts']}"
     return (
         f"{options['student']} with {options['teacher']} as its teacher; {problems['name']}, {problems['asked']} problems "
         f"{how}{'' if result.command in ON_ROLLOUTS else scored}"

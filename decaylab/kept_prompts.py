@@ -72,12 +72,17 @@ def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
 def shared(setup: Setup[Any], cache: Path) -> Path:
     """The folder of a cache for prompts like these: of the same policies, addressed alike, and the same questions."""
     options = setup.options
-    depends = {
+    depends: dict[str, Any] = {
         "policies": [setup.student.identity.contents, setup.teacher.identity.contents],
         "options": [options.teacher_prompt, options.prompt_format, options.thinking, options.template_kwargs],
         "system": [setup.student.settings.system, setup.teacher.settings.system],
         "instruction": setup.problem_set.instruction,
         "questions": [[problem.problem_id, problem.question] for problem in setup.problems],
     }
+    if messages := {one.problem_id: one.messages for one in setup.problems if one.messages}:
+        depends["messages"] = messages
+    if setup.external is not None:
+        read = [options.rollouts_format, options.prompt_kind, options.columns]
+        depends["rollouts"] = [setup.external.content_hash, *read]
     key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return cache / f"prompts-{key[:16]}"

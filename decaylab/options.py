@@ -76,9 +76,14 @@ CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule
 CheckpointRule = Annotated[str, CHECKPOINT_RULE]
 Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
 Variables = Annotated[dict[str, str], JSON_TOO, Must("be KEY=VALUE", lambda table: all(map(str.isidentifier, table)))]
+COLUMN_ROLES = (
+    *("question", "answer", "id", "prompt", "problem_id", "response", "stop", "truncated", "sample", "prompt_ids"),
+    *("response_ids", "response_mask", "reasoning", "grade"),
+)
+"""What a column can hold: the first three of problems, all of rollouts."""
 Columns = Annotated[
     dict[str, str],
-    Must("be question=NAME, answer=NAME or id=NAME", lambda names: set(names) <= {"question", "answer", "id"}),
+    Must(f"name {', '.join(COLUMN_ROLES)} as ROLE=NAME", lambda names: set(names) <= set(COLUMN_ROLES)),
 ]
 
 
@@ -90,6 +95,10 @@ class PairOptions:
     student: str | None = None
     problems: str | None = None
     rollouts: str | None = None
+    rollouts_format: str | None = None
+    prompt_kind: Literal["auto", "question", "rendered"] = "auto"
+    prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse"
+    no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown"
     samples: Count = 4
     max_tokens: Count | None = None
     limit: Count | None = None
@@ -153,6 +162,13 @@ class PairOptions:
         """Whether the weights of student or teacher are needed in this process: an engine elsewhere loads its own."""
         return self.engine == "transformers" and not self.has_workers
 
+    def with_budget(self, room: int) -> Self:
+        """The same with a budget: as it was given, or the usual one as far as there is room behind the longest prompt."""
+        if self.max_tokens is not None:
+            return self
+        usual = 320 if self.embedded else 2048
+        return dataclasses.replace(self, max_tokens=min(usual, room) if room > 0 else usual)
+
     def with_pair(self) -> Self:
         """The same with both policies, the problems and the budget chosen."""
         teacher = self.teacher or EMBEDDED_TEACHER
@@ -162,7 +178,7 @@ class PairOptions:
             teacher=teacher,
             student=self.student or (EMBEDDED_STUDENT if embedded else HUB_STUDENT),
             problems=self.problems or ("rollouts" if self.rollouts else "abacus" if embedded else "math500"),
-            max_tokens=self.max_tokens if self.max_tokens is not None else 320 if embedded else 2048,
+            max_tokens=self.max_tokens if self.max_tokens is not None or self.rollouts else 320 if embedded else 2048,
         )
 
     def check(self) -> None:
@@ -250,6 +266,15 @@ class Options(PairOptions):
 
     def default_folder(self) -> Path:
         return Path("runs") / self.folder_name("prefix-decay")
+
+
+@dataclass(frozen=True)
+class FileOptions(PairOptions):
+    """Every option of ``decaylab rollouts``. files: of rollouts."""
+
+    files: Paths = ()
+
+    needs_student = False
 
 
 @dataclass(frozen=True)

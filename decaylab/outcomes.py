@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from decaylab import store, thoughts, votes
+from decaylab import own_tokens, store, thoughts, votes
 from decaylab.grading import Verdict
 from decaylab.options import ANSWER_RULES
 
@@ -44,7 +44,7 @@ def collect(rollouts: Mapping[str, pd.DataFrame], steps: Mapping[str, float], sa
     """The outcomes of plain rollouts by checkpoint, in the order given. steps: NaN for those that it lacks."""
     tables = []
     for name, rows in rollouts.items():
-        written = rows["response_ids"].map(len) - (rows["stop_reason"] == "eos")
+        written = own_tokens.count(rows)
         kept = rows[["problem_id", "sample", "stop_reason", *(f"grade_{rule}" for rule in ANSWER_RULES)]]
         said = thoughts.answers(rows["text"].tolist(), rows["answer_start"].tolist())
         tables.append(kept.assign(checkpoint=name, step=steps.get(name, np.nan), response_tokens=written, text=said))

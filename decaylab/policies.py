@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab import adapter_loading, hub, thoughts
@@ -46,7 +47,8 @@ Role = Literal["student", "teacher"]
 class LoadSettings:
     """How a policy is loaded and addressed.
 
-    system: the system message; "" for none. template_kwargs: more variables of the template, with their values as texts.
+    system: the system message; "" for none. drops_system: that of a problem's own messages is left out.
+    template_kwargs: more variables of the template, with their values as texts.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -57,6 +59,7 @@ class LoadSettings:
     thinking: Thinking = "off"
     system: str = ""
     template_kwargs: tuple[tuple[str, str], ...] = ()
+    drops_system: bool = False
 
     @property
     def place(self) -> str:
@@ -74,6 +77,7 @@ def load_settings(options: PairOptions, role: Role, device: str | None = None) -
         *(options.prompt_format, options.thinking),
         system=mended((own if own is not None else options.system) or ""),
         template_kwargs=tuple(sorted(options.template_kwargs.items())),
+        drops_system=own == "",
     )
 
 
@@ -193,23 +197,35 @@ class Policy:
     def prompt_ids(self, problem: Problem, instruction: str, reader: Policy | None = None) -> list[int]:
         """The prompt up to where the response begins, through the policy's own template or in the plain format.
 
+        Of several messages the instruction follows the last one, and the policy's system message replaces theirs.
         A control token that question, instruction or system message spell is encoded as text. reader: whose ids; by default
         the policy's own.
 
         Raises:
-            UserError: the template refuses it, or a control token cannot be encoded as text.
+            UserError: the template refuses it, a control token cannot be encoded as text, or there are several messages and no
+                template.
         """
         reader, hidden = reader or self, dict[str, str]()
-        question = reader.control.hide(
-            f"{problem.question}\n{instruction}" if instruction else problem.question, hidden
-        )
+        said = [(role, reader.control.hide(text, hidden)) for role, text in self._said(problem, instruction)]
         if self.template is not None:
-            text = self.template.prompt(question, reader.control.hide(self.settings.system, hidden))
-            return reader._embedded(reader.control.encode(text, hidden))
-        ids = reader.control.encode(PLAIN_FORMAT.format(question=question), hidden, begin=True)
+            return reader._embedded(reader.control.encode(self.template.conversation(said), hidden))
+        if len(said) > 1:
+            raise UserError(
+                f"problem {problem.problem_id} has {len(said)} messages, and --prompt-format plain has a place for one question"
+            )
+        ids = reader.control.encode(PLAIN_FORMAT.format(question=said[-1][1]), hidden, begin=True)
         while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
             ids.pop()
         return reader._embedded(ids)
+
+    def _said(self, problem: Problem, instruction: str) -> list[tuple[str, str]]:
+        """The messages of a prompt: role and text of each."""
+        *before, (role, text) = problem.messages or (("user", problem.question),)
+        if self.settings.system or self.settings.drops_system:
+            before = [one for one in before if one[0] != "system"]
+        if self.settings.system:
+            before = [("system", self.settings.system), *before]
+        return [*before, (role, f"{text}\n{instruction}" if instruction else text)]
 
     @property
     def thought_marks(self) -> thoughts.Marks:
@@ -255,7 +271,8 @@ def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -
     """
     found = {tokenizer.eos_token_id}
     if model is not None:
-        for config in (model.generation_config, model.config.get_text_config()):
+        text = model.config.get_text_config() if model.config is not None else None
+        for config in (model.generation_config, text):
             listed = getattr(config, "eos_token_id", None)
             found.update(listed if isinstance(listed, list) else [listed])
     ids = frozenset(int(one) for one in found if one is not None)
@@ -387,13 +404,47 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
     if (own / "tokenizer_config.json").exists():
         path: Path | str = own
         tokenizer = load_tokenizer(name, path, settings)
+        listed = _listed(own, settings)
     else:
         path = resolve(name)
-        tokenizer = tokenizer_of(chain(name, settings.revision), settings)
+        links = chain(name, settings.revision)
+        tokenizer = tokenizer_of(links, settings)
+        listed = _listed(links[-1].path, dataclasses.replace(settings, revision=links[-1].revision))
     reads = [tokenizer.get_vocab(), tokenizer.chat_template]
     digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest)
-    return Policy(name, None, tokenizer, identity, settings)
+    policy = Policy(name, None, tokenizer, identity, settings)
+    policy._take_ends(listed)
+    return policy
+
+
+def _listed(path: Path | str, settings: LoadSettings) -> Any:
+    """Configuration and generation settings of a model, as far as they are here: a tokenizer may lack ids that end a turn.
+
+    Of an adapter's folder those of its base. Nothing is fetched.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    passed = set[Path]()
+    while isinstance(path, Path) and (path / "adapter_config.json").exists() and path not in passed:
+        passed.add(path)
+        try:
+            path = resolve(adapter_base(path) or str(path))
+        except UserError:
+            break
+    here: dict[str, Any] = {"revision": (None if passed else settings.revision) or "main", "local_files_only": True}
+    trusted = here | {"trust_remote_code": settings.trust_remote_code}
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "generation_config": (GenerationConfig, here),
+        "config": (AutoConfig, trusted),
+    }
+    found: dict[str, Any] = {}
+    for name, (kind, how) in kinds.items():
+        try:
+            found[name] = kind.from_pretrained(path, **how)
+        except (OSError, ValueError, KeyError, ImportError):  # it is not here, or of a kind that nothing here can read
+            found[name] = None
+    return SimpleNamespace(**found)
 
 
 def resolve(name: str) -> Path | str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
-from decaylab import applicable, external, policies, prompts, served_policies
+from decaylab import applicable, policies, prompts, served_policies
 from decaylab.answers import applies
 from decaylab.errors import UserError
 from decaylab.grading import Grader
-from decaylab.options import ANSWER_RULES, DiagnosticOptions, Options
+from decaylab.options import ANSWER_RULES, DiagnosticOptions, Options, PairOptions
 from decaylab.policies import Policy, Role, load_settings
 from decaylab.problems import Problem, ProblemSet, instruction_of, load_problems
+from decaylab.progress import Reporter
 from decaylab.prompts import Prompts
+from decaylab.rollout_files import asked as rollouts_asked
+from decaylab.rollout_files import summary
+from decaylab.rollout_files.reading import Read
 from decaylab.training_options import TrainOptions
 from decaylab.vocabularies import compare_vocabularies
 
@@ -33,7 +36,7 @@ class Setup(Generic[Chosen]):
     problem_set: ProblemSet
     problems: tuple[Problem, ...]
     prompts: Prompts
-    external: external.ExternalRollouts | None
+    external: Read | None
     problem_notes: tuple[str, ...]
     pair_notes: tuple[str, ...] = ()
     prompt_notes: tuple[str, ...] = ()
@@ -44,33 +47,39 @@ class Setup(Generic[Chosen]):
         return (*self.problem_notes, *self.prompt_notes, *self.pair_notes)
 
 
-def prepare(options: Chosen, grader: Grader, device: str | None = None) -> Setup[Chosen]:
+def prepare(
+    options: Chosen, grader: Grader, device: str | None = None, reporter: Reporter | None = None
+) -> Setup[Chosen]:
     """Loads problems and policies, and checks that they fit together.
 
-    device: where the policies are, as `policies.LoadSettings` names it; by default the options' own.
+    device: where the policies are, as `policies.LoadSettings` names it; by default the options' own. reporter: shows how far
+    a large file of rollouts is read.
     """
     for name in (str(options.teacher), *(() if options.rollouts else (str(options.student),))):
         policies.resolve(name)  # a misspelt name is told before anything is fetched
-    theirs = external.read(Path(options.rollouts)) if options.rollouts else None
-    problem_set = _problem_set(options, theirs)
-    asked, notes = gradable(problem_set, grader)
-    notes += rule_notes(options.answer_rule or problem_set.answer_rule, problem_set.name, asked)
+    tokenizer = _tokenizer(options, device) if options.rollouts else None
+    problem_set, theirs = read_problems(options, tokenizer, reporter)
+    asked, graded = gradable(problem_set, grader)
+    notes = graded + rule_notes(options.answer_rule or problem_set.answer_rule, problem_set.name, asked)
+    complete: frozenset[str] = frozenset()
     if theirs:
-        notes += theirs.notes
-        listed = {rollout.problem_id for rollout in theirs.rollouts}
-        known = tuple(problem for problem in asked if problem.problem_id in listed)
-        if not known:
-            raise UserError(f"{options.rollouts}: none of its problem_ids is in {problem_set.name}")
-        if len(known) < len(listed):
-            notes += (f"{len(listed) - len(known)} problems of {options.rollouts} are not asked, left out",)
-        asked = known
+        asked, told = _with_rollouts(asked, theirs, problem_set, str(options.rollouts))
+        notes += told
+        if tokenizer is not None:
+            notes += rollouts_asked.thought_notes(options, theirs, tokenizer)
+        if options.problems != "rollouts":
+            asked, complete = rollouts_asked.with_given(asked, theirs)
     teacher = _load(options, "teacher", device)
-    student = (
-        _load(options, "student", device)
-        if theirs is None or options.needs_student
-        else policies.load_tokenizer_only(str(options.student), load_settings(options, "student", device))
+    student = tokenizer if tokenizer is not None and not options.needs_student else _load(options, "student", device)
+    everything = prompts.render(options, student, teacher, asked, problem_set.instruction, complete)
+    if theirs:
+        everything = rollouts_asked.student_reads(everything, theirs, options, student, teacher)
+        fitted, told = _with_budget(options, student, teacher, everything)
+        options, notes = fitted, notes + told
+    rendered, told = prompts.of_problems(
+        *(options, student, teacher, asked, problem_set, everything),
+        takes_instruction=theirs is None or rollouts_asked.takes_instruction(options, theirs),
     )
-    rendered, told = prompts.of_problems(options, student, teacher, asked, problem_set)
     asked = tuple(problem for problem in asked if problem.problem_id in rendered["student"])
     setup = Setup(options, student, teacher, problem_set, asked, rendered, theirs, notes, prompt_notes=told)
     return dataclasses.replace(setup, pair_notes=notes_of(student, teacher) + shared_ids(setup))
@@ -92,30 +101,68 @@ def longest_context(setup: Setup[Chosen], role: str) -> int:
     return max(len(ids) for ids in setup.prompts[role].values()) + int(setup.options.max_tokens or 0)
 
 
-def _problem_set(options: Chosen, theirs: external.ExternalRollouts | None) -> ProblemSet:
-    """The problems, with the instruction that they are asked with."""
-    found = _given_problems(options, theirs)
+def _tokenizer(options: PairOptions, device: str | None) -> Policy:
+    """The student without its weights: it reads the prompts of a file."""
+    return policies.load_tokenizer_only(str(options.student), load_settings(options, "student", device))
+
+
+def read_problems(
+    options: PairOptions, student: Policy | None, reporter: Reporter | None
+) -> tuple[ProblemSet, Read | None]:
+    """The problems with the instruction that they are asked with, and the rollouts of a file, if one is given."""
+    found = None if options.problems == "rollouts" else _named_set(options)
+    if student is None:
+        assert found is not None
+        return found, None
+    theirs = rollouts_asked.read_with_bar(options, student, found, reporter)
+    rollouts_asked.check(options, theirs, student)
+    return found or _instructed(rollouts_asked.problem_set(options, theirs), options), theirs
+
+
+def _instructed(found: ProblemSet, options: PairOptions) -> ProblemSet:
     return dataclasses.replace(found, instruction=instruction_of(options.instruction, found))
 
 
-def _given_problems(options: Chosen, theirs: external.ExternalRollouts | None) -> ProblemSet:
-    if options.problems == "rollouts":
-        if theirs is None or not theirs.problems:
-            raise UserError(f"{options.rollouts} names problem_ids but holds no questions; say --problems")
-        given = [name for name in ("revision", "split", "columns") if getattr(options, name)]
-        if given:
-            raise UserError(f"{options.rollouts} brings its own questions, so --{given[0].rstrip('s')} has no meaning")
-        own = theirs.problems[: options.limit]
-        name = Path(options.rollouts or "").name
-        return ProblemSet(name, "local file", theirs.content_hash, "", "last_boxed", own, own=True)
-    return load_problems(
+def _named_set(options: PairOptions) -> ProblemSet:
+    columns = options.columns
+    if options.rollouts:
+        columns = {role: name for role, name in columns.items() if role in rollouts_asked.OF_PROBLEMS}
+    found = load_problems(
         str(options.problems),
         limit=options.limit,
         revision=options.revision,
         split=options.split,
-        columns=options.columns or None,
+        columns=columns or None,
         seed=options.seed,
     )
+    return _instructed(found, options)
+
+
+def _with_rollouts(
+    asked: tuple[Problem, ...], theirs: Read, problem_set: ProblemSet, name: str
+) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """The problems that a file has rollouts to, and a sentence about the others that it has."""
+    listed = {one.problem_id for one in theirs.rollouts}
+    known = tuple(problem for problem in asked if problem.problem_id in listed)
+    if not known:
+        raise UserError(f"{name}: none of its problem_ids is in {problem_set.name}")
+    others = theirs.problem_count - len(known)
+    told = (f"{others} problems of {name} are not asked, left out",) if others else ()
+    return known, (summary.line(theirs), *rollouts_asked.notes(theirs), *told)
+
+
+def _with_budget(
+    options: Chosen, student: Policy, teacher: Policy, rendered: Prompts
+) -> tuple[Chosen, tuple[str, ...]]:
+    """The options with a budget that fits, where none was given, and a sentence where it is less than usual."""
+    if options.max_tokens is not None:
+        return options, ()
+    pair = {"student": student, "teacher": teacher}
+    room = min(pair[role].context_length - max(map(len, own.values())) for role, own in rendered.items())
+    chosen = options.with_budget(room)
+    chosen.check()
+    told = f"the budget is {chosen.max_tokens} tokens, all that fit behind the longest prompt (--max-tokens sets it)"
+    return chosen, (told,) if chosen.max_tokens == room else ()
 
 
 def gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:

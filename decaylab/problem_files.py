@@ -2,7 +2,7 @@
 
     rows = list(read_rows(Path("mine.jsonl"), "mine.jsonl"))   # [("mine.jsonl, line 1", {"q": "2 + 2?", "gold": 4})]
     columns = find_columns(rows[0], {"question": "q", "answer": "gold"}, "mine.jsonl")
-    gold_answer(rows[0][1], columns, rows[0][0])               # "4"
+    gold_answer(rows[0][1], columns, rows[0][0]).text          # "4"
 
 Malformed input is a UserError that names the file and the row.
 """
@@ -10,7 +10,6 @@ Malformed input is a UserError that names the file and the row.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,9 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
+from decaylab.nested_columns import Gold, gold_text, has, lookup, names
 
 FILE_SUFFIXES = (".parquet", ".jsonl", ".json")
 QUESTION_COLUMNS, ID_COLUMNS = ("problem", "question", "prompt"), ("unique_id", "problem_id", "id")
+VERL_ANSWER, VERL_ID = "reward_model.ground_truth", "extra_info.index"
+OTHER_ANSWERS = ("final_answer", VERL_ANSWER)
+"""Where DeepMath and verl have their gold answers."""
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands, for messages, and its columns."""
@@ -99,8 +102,16 @@ def mended(text: str) -> str:
 
 
 def mended_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its texts mended."""
-    return {name: mended(value) if isinstance(value, str) else value for name, value in row.items()}
+    """A row with its texts mended, those inside objects and lists as well."""
+    return {name: _mended_value(value) for name, value in row.items()}
+
+
+def _mended_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return mended(value)
+    if isinstance(value, list):
+        return [_mended_value(one) for one in value]
+    return mended_row(value) if isinstance(value, dict) else value
 
 
 # Which columns hold what
@@ -108,9 +119,10 @@ def mended_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns hold what, and how problems without an id are called.
+    """Which columns (or paths into them) hold what, and how problems without an id are called.
 
     hashes: gold is what follows ``####``; text without it has no gold, unless the caller named the column (``named``).
+    wrapped: gold answers may stand inside an object or list.
     """
 
     question: str
@@ -119,6 +131,7 @@ class Columns:
     prefix: str
     hashes: bool = False
     named: bool = False
+    wrapped: bool = True
 
 
 def find_columns(
@@ -133,41 +146,64 @@ def find_columns(
 ) -> Columns:
     """Finds the columns in the first row: those of the caller's map (``given``) first, then the usual names.
 
+    A name of the map may be a path, such as ``reward_model.ground_truth``. Usual names count in any case, as written first.
+
     Raises:
-        UserError: a role in the map or a column in the row that isn't there; ``source`` is what messages call the set.
+        UserError: a role in the map or a column in the row that isn't there, or several that could be meant; ``source`` is
+            what messages call the set.
     """
-    found = list(row[1])
+    found = row[1]
     odd = sorted(set(given) - {"question", "answer", "id"})
     if odd:
         raise UserError(f"the column map knows question, answer and id, got {', '.join(odd)}")
-    question = _pick(given.get("question"), questions, found, "question", source)
-    answer = None if given.get("answer") == "" else _pick(given.get("answer"), ("answer",), found, "answer", source)
-    identity = given.get("id") or next((name for name in ids if name in found), None)
-    if "id" in given:
-        _pick(identity, (), found, "id", source)
+    question = _pick(given.get("question"), _usual(found, questions), questions, found, "question", source)
+    answer = None
+    if given.get("answer") != "":
+        likely = _usual(found, ("answer",)) or [name for name in OTHER_ANSWERS if has(found, name)]
+        answer = _pick(given.get("answer"), likely, ("answer",), found, "answer", source)
+    likely = _usual(found, ids) or [VERL_ID] * (answer == VERL_ANSWER and has(found, VERL_ID))
+    identity = _pick(given.get("id"), likely, (), found, "id", source) if given.get("id") or likely else None
     return Columns(question, answer, identity, prefix, hashes, "answer" in given)
 
 
-def _pick(given: str | None, usual: Iterable[str], found: list[str], role: str, source: str) -> str:
+def _usual(row: Mapping[str, Any], usual: Iterable[str]) -> list[str]:
+    """The first usual name that is a column, as written or else in another case: then all columns that differ by case."""
+    usual = list(usual)
+    exact = next((name for name in usual if name in row), None)
+    if exact:
+        return [exact]
+    folded = ([column for column in row if column.casefold() == name] for name in usual)
+    return next(filter(None, folded), [])
+
+
+def _pick(
+    given: str | None, likely: list[str], usual: Iterable[str], row: Mapping[str, Any], role: str, source: str
+) -> str:
+    """The column that was named, or the likely one. usual: what the message says was looked for."""
+    found = ([given] if has(row, given) else []) if given else likely
+    if len(found) == 1:
+        return found[0]
+    way = f"name the right one with --column {role}=NAME"
+    if found:
+        raise UserError(f"{source} has several columns for the {role}: {', '.join(map(repr, found))}; {way}")
     wanted = [given] if given else list(usual)
-    name = next((name for name in wanted if name in found), None)
-    if name is None:
-        raise UserError(
-            f"{source} has no column {' or '.join(map(repr, wanted))} for the {role}: found "
-            f"{', '.join(map(repr, found)) or 'none'}; name the right one with --column {role}=NAME"
-        )
-    return name
+    raise UserError(
+        f"{source} has no column {' or '.join(map(repr, wanted))} for the {role}: found "
+        f"{', '.join(map(repr, names(row))) or 'none'}; {way}"
+    )
 
 
-def gold_answer(row: Mapping[str, Any], columns: Columns, where: str) -> str | None:
-    value = row.get(columns.answer) if columns.answer else None
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if value is not None and not isinstance(value, str | int | float):
-        raise UserError(f"{where}: column {columns.answer!r} must hold text or a number, got {value!r:.60}")
-    text = "" if value is None else str(value).strip()
+def gold_answer(row: Mapping[str, Any], columns: Columns, where: str) -> Gold:
+    """The gold answer of a row; its text is None where the set has none."""
+    if not columns.answer:
+        return Gold(None, False)
+    value = lookup(row, columns.answer)
+    if isinstance(value, str) and not columns.wrapped:
+        gold = Gold(value.strip() or None, False)
+    else:
+        gold = gold_text(value, where, columns.answer)
     if columns.hashes:
         # The set writes thousands with commas (1,200), which no answer rule should have to guess.
-        _, found, last = text.rpartition("####")
-        text = last.strip().replace(",", "") if found or columns.named else ""
-    return text or None
+        _, found, last = (gold.text or "").rpartition("####")
+        gold = Gold((last.strip().replace(",", "") or None) if found or columns.named else None, gold.unwrapped)
+    return gold

@@ -4,7 +4,7 @@ r"""What is asked, where it comes from, and which version of it.
     load_problems("abacus-train", limit=3200)                # other problems of it, to train on
     load_problems("math500", limit=50)                       # from the hub; gsm8k likewise
     load_problems("math500:math500.jsonl")                   # a local copy of a known set
-    load_problems("mine.jsonl", columns={"question": "q", "answer": "gold"})
+    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})    # gold inside the column reward
     load_problems("owner/name:config", split="train", revision="v1.2")
     load_problems("gym:chain_sum", limit=200, seed=3)        # reasoning-gym, an extra
 
@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from decaylab import abacus, hub
+from decaylab.chat_questions import Messages, asked
 from decaylab.errors import UserError
+from decaylab.nested_columns import lookup
 from decaylab.problem_files import (
     FILE_SUFFIXES,
     MENDED,
@@ -55,15 +57,17 @@ INSTRUCTIONS = {"boxed": BOXED_INSTRUCTION, "none": ""}
 class Problem:
     """One question with its gold answer.
 
-    question: the text of the user's turn, without the set's instruction.
+    question: the text of the user's turn, the last where there are several, without the set's instruction.
     answer: the gold answer as text; None where the set has none.
     steps: the chain behind the problem, where the world is known.
+    messages: role and content of all messages, where the set has a system message or several turns; the last is `question`.
     """
 
     problem_id: str
     question: str
     answer: str | None
     steps: tuple[abacus.Step, ...] | None = None
+    messages: Messages = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class ProblemSet:
 
     name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the file's name.
     version: of the generator, or the hub commit the rows were read from, or "local file".
-    content_hash: SHA-256 over ids, questions and answers of the problems that are here, in order.
+    content_hash: SHA-256 over ids, questions, answers and messages, if any, of the problems that are here, in order.
     instruction: what a prompt appends to each question; "" for none.
     answer_rule: the answer rule the instruction calls for; the default, which a caller may override.
     notes: what a reader of the results must know about the rows, one sentence each.
@@ -154,7 +158,8 @@ def load_problems(
         limit: how many problems to take; None is all of them, and 100 of a generated set.
         revision: hub branch, tag or commit.
         split: hub split; None is test, and train where there is no test.
-        columns: from question, answer and id to the set's own names; ``answer=""`` says that it has no answers.
+        columns: from question, answer and id to the set's own names, or paths such as ``reward_model.ground_truth``;
+            ``answer=""`` says that it has no answers.
         seed: of a gym task; abacus always asks its test problems.
 
     Raises:
@@ -229,7 +234,8 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
         rows = [(f"{task}, row {index + 1}", dict(drawn[index])) for index in range(count)]
     except (AssertionError, ValueError, TypeError) as error:  # a task that needs a configuration of its own
         raise UserError(f"reasoning-gym can't make {count} problems of {task}: {one_line(error)}") from error
-    problems, notes = _problems(rows, Columns("question", "answer", None, f"{task}-{seed}"))
+    # An answer of a task may be JSON text itself.
+    problems, notes = _problems(rows, Columns("question", "answer", None, f"{task}-{seed}", wrapped=False))
     version = f"reasoning-gym {importlib.metadata.version('reasoning-gym')}, seed {seed}"
     notes += _default_count("of the seed", limit)
     notes.append("answers are compared by the answer rule, not by the task's own verifier")
@@ -242,7 +248,8 @@ def _problem_set(
     """instruction: None for problems of the user's own."""
     digest = hashlib.sha256()
     for one in problems:
-        row = json.dumps([one.problem_id, one.question, one.answer], ensure_ascii=True, separators=(",", ":"))
+        parts = [one.problem_id, one.question, one.answer, *([one.messages] if one.messages else [])]
+        row = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
         digest.update(f"{row}\n".encode())
     missing = sum(one.answer is None for one in problems)
     if missing:
@@ -299,24 +306,46 @@ def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], lis
     """Problems of the rows, and notes on what repeats: a repeated id gets its row number, so that ids stay unique."""
     problems: list[Problem] = []
     ids: set[str] = set()
-    questions: set[str] = set()
-    repeated_ids, broken = 0, 0
+    questions: set[tuple[str, Messages]] = set()
+    repeated_ids, broken, unwrapped = 0, 0, 0
     for index, (where, found) in enumerate(rows):
         row = mended_row(found)
         broken += row != found
-        question = row.get(columns.question)
-        if not isinstance(question, str) or not question.strip():
-            raise UserError(f"{where}: column {columns.question!r} must hold the question, got {question!r:.60}")
-        own_id = row.get(columns.id) if columns.id else None
-        problem_id = f"{columns.prefix}-{index:06d}" if own_id in (None, "") else str(own_id)
+        question, messages = _question(row, columns, where)
+        problem_id = _own_id(row, columns, where) or f"{columns.prefix}-{index:06d}"
         if problem_id in ids:
             repeated_ids += 1
             problem_id = f"{problem_id}#{index:06d}"
         ids.add(problem_id)
-        questions.add(question)
-        problems.append(Problem(problem_id, question, gold_answer(row, columns, where)))
+        questions.add((question, messages))
+        gold = gold_answer(row, columns, where)
+        unwrapped += gold.unwrapped
+        problems.append(Problem(problem_id, question, gold.text, messages=messages))
+    count = len(problems)
     notes = [f"{repeated_ids} ids repeat an earlier one: their row number was added"] if repeated_ids else []
     if broken:
-        notes.append(MENDED.format(broken, len(problems), "problems"))
-    repeated = len(problems) - len(questions)
+        notes.append(MENDED.format(broken, count, "problems"))
+    if unwrapped:
+        notes.append(f"{unwrapped} of {count} gold answers stood inside an object or list and were taken out of it")
+    chats = sum(bool(one.messages) for one in problems)
+    if chats:
+        notes.append(f"{chats} of {count} problems have a system message or several turns")
+    repeated = count - len(questions)
     return problems, notes + ([f"{repeated} problems repeat an earlier question"] if repeated else [])
+
+
+def _question(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, Messages]:
+    question = lookup(row, columns.question)
+    messages: Messages = ()
+    if isinstance(question, list):
+        question, messages = asked(question, where, columns.question)
+    if not isinstance(question, str) or not question.strip():
+        raise UserError(f"{where}: column {columns.question!r} must hold the question, got {question!r:.60}")
+    return question, messages
+
+
+def _own_id(row: Mapping[str, Any], columns: Columns, where: str) -> str | None:
+    value = lookup(row, columns.id) if columns.id else None
+    if isinstance(value, dict | list):
+        raise UserError(f"{where}: column {columns.id!r} must hold text or a number, got {value!r:.60}")
+    return None if value is None else str(value)

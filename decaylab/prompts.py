@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from decaylab.errors import UserError
 from decaylab.options import PairOptions
@@ -18,35 +18,55 @@ NAMED = 3  # control tokens that a note names
 
 
 def render(
-    options: PairOptions, student: Policy, teacher: Policy, asked: Sequence[Problem], instruction: str
+    options: PairOptions,
+    student: Policy,
+    teacher: Policy,
+    asked: Sequence[Problem],
+    instruction: str,
+    complete: Collection[str] = (),
 ) -> Prompts:
     """The prompts of both policies. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt.
+
+    complete: ids of problems whose messages are asked as they are, without the instruction.
 
     Raises:
         UserError: a template refuses a question, or a control token that one spells cannot be encoded as text.
     """
-    own = {one.problem_id: tuple(student.prompt_ids(one, instruction)) for one in asked}
+    said = {one.problem_id: "" if one.problem_id in complete else instruction for one in asked}
+    own = {one.problem_id: tuple(student.prompt_ids(one, said[one.problem_id])) for one in asked}
     author, reader = teacher, teacher
     if options.teacher_prompt == "student":
         if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind != "different":
             return {"student": own, "teacher": own}
         author = student
-    theirs = {one.problem_id: tuple(author.prompt_ids(one, instruction, reader)) for one in asked}
+    theirs = {one.problem_id: tuple(author.prompt_ids(one, said[one.problem_id], reader)) for one in asked}
     return {"student": own, "teacher": theirs}
 
 
 def of_problems(
-    options: PairOptions, student: Policy, teacher: Policy, asked: Sequence[Problem], problem_set: ProblemSet
+    options: PairOptions,
+    student: Policy,
+    teacher: Policy,
+    asked: Sequence[Problem],
+    problem_set: ProblemSet,
+    everything: Prompts,
+    *,
+    takes_instruction: bool = True,
 ) -> tuple[Prompts, tuple[str, ...]]:
     """The prompts of both policies to the problems that fit, and what must be known of them, as sentences.
 
+    everything: the prompts to all problems. takes_instruction: whether an instruction could be added to each.
+
     Raises:
-        UserError: a prompt that cannot be rendered or encoded; one that is too long, or all.
+        UserError: a prompt that is too long, or all.
     """
-    everything = render(options, student, teacher, asked, problem_set.instruction)
     long = _beyond(options, student, teacher, everything)
     prompts = {role: {name: ids for name, ids in own.items() if name not in long} for role, own in everything.items()}
-    told = _notes(options, student, teacher, [one for one in asked if one.problem_id not in long], problem_set)
+    fitting = [one for one in asked if one.problem_id not in long]
+    told = (
+        *(_of_instruction(options, problem_set) if takes_instruction else ()),
+        *_notes(options, student, teacher, fitting, problem_set),
+    )
     if long:
         first = ", ".join([*list(long)[:NAMED], *(["..."] if len(long) > NAMED else [])])
         told += (f"{len(long)} of {len(asked)} problems are too long for a context, left out ({first})",)
@@ -57,7 +77,7 @@ def _notes(
     options: PairOptions, student: Policy, teacher: Policy, asked: Sequence[Problem], problem_set: ProblemSet
 ) -> tuple[str, ...]:
     """What must be known of the prompts and of what ends a turn, as sentences, each once."""
-    found = [*_of_texts(options, problem_set)]
+    found = [*_of_texts(options)]
     for role, policy in (("student", student), ("teacher", teacher)):
         if role == "student" or options.teacher_prompt == "own":
             found += policy.template.notes() if policy.template else []
@@ -67,12 +87,15 @@ def _notes(
     return tuple(dict.fromkeys(found))
 
 
-def _of_texts(options: PairOptions, problem_set: ProblemSet) -> Iterator[str]:
+def _of_instruction(options: PairOptions, problem_set: ProblemSet) -> Iterator[str]:
     if options.instruction is None and problem_set.own and not problem_set.instruction:
         yield (
             f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks for a boxed answer, and "
             "--instruction none says that this is meant"
         )
+
+
+def _of_texts(options: PairOptions) -> Iterator[str]:
     for name in ("system", "teacher_system", "instruction"):
         text = getattr(options, name)
         if text is not None and mended(text) != text:

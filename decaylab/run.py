@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from decaylab import external, graded, kept_prompts, measurements, paper, store
+from decaylab import graded, kept_prompts, measurements, own_tokens, paper, store
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.collect import Collector, DecayPlan
 from decaylab.engine_spec import engine_record
@@ -22,6 +22,8 @@ from decaylab.policies import Policy
 from decaylab.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.problems import Problem
 from decaylab.progress import Reporter
+from decaylab.rollout_files import summary
+from decaylab.rollout_files.table import to_table
 from decaylab.sampling import SamplingSettings
 from decaylab.stages import absent_note
 
@@ -52,7 +54,7 @@ def prefix_decay(
     options = options.resolved()
     folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
-        setup = prepare(options, grader, engines.device)
+        setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
             setup = kept_prompts.settled(setup, [] if options.overwrite else [folder.path])
             folder.open(_record(setup, command), overwrite=options.overwrite)
@@ -62,6 +64,7 @@ def prefix_decay(
                 reporter.note(
                     f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)"
                 )
+            options = setup.options
             collector = _collector(setup, engines, grader, folder, reporter)
             student_rollouts, told = _external_table(setup, collector) if setup.external else (None, ())
             rollouts = collector.collect(student_rollouts)
@@ -107,6 +110,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
             "student": setup.student.tokenizer.decode(list(next(iter(setup.prompts["student"].values())))),
             "teacher": setup.teacher.tokenizer.decode(list(next(iter(setup.prompts["teacher"].values())))),
         },
+        "rollouts": summary.record(setup.external) if setup.external else None,
         "notes": list(setup.notes),
         "prompt_notes": list(setup.prompt_notes),
     }
@@ -156,14 +160,15 @@ class _Reader:
 
 def _external_table(setup: Setup[Options], collector: Collector) -> tuple[pa.Table, tuple[str, ...]]:
     assert setup.external is not None
-    return external.to_table(setup.external, setup.problems, setup.student, collector.judge, setup.prompts["student"])
+    return to_table(setup.external, setup.problems, setup.student, collector.judge, setup.prompts["student"])
 
 
 def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
     """What a reader must know about the rollouts, as sentences."""
     options = setup.options
-    frame = rollouts.select(["condition", "author", "prefix_tokens", "response_ids", "stop_reason"]).to_pandas()
-    written = frame["response_ids"].map(len) - (frame["stop_reason"] == "eos")
+    columns = ["condition", "author", "prefix_tokens", "response_ids", "response_mask", "stop_reason"]
+    frame = rollouts.select([name for name in columns if name in rollouts.column_names]).to_pandas()
+    written = pd.Series(own_tokens.count(frame), index=frame.index)
     notes = []
     for condition, author in (("student-prefix", "student"), ("own-prefix", "teacher"), ("reverse", "teacher")):
         made = frame[frame.condition == condition]

@@ -72,7 +72,7 @@ def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporte
     diagnose.check_rollouts(COMMAND, options)
     folder = store.RunFolder(diagnose.results_folder(COMMAND, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
-        setup = prepare(options, grader, engines.device)
+        setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
             shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
             own = [] if options.overwrite else [folder.path]
@@ -137,6 +137,10 @@ class ServedStudy(Study):
     def _given_to_score(self, label: str, rows: pa.Table) -> tuple[list[Rollout], Ints]:
         """The rollouts as far as the teacher can read them, and the problem of each as a code."""
         readable = self._readable(label, rows)
+        if any(mask is not None for mask in self._masks(rows, readable)):
+            raise UserError(
+                f"{label}: rollouts with tools or several users are measured by position-kl, not by {COMMAND}"
+            )
         if not readable:
             raise UserError(f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read")
         names = dict(zip(rows["rollout_id"].to_pylist(), rows["problem_id"].to_pylist(), strict=True))

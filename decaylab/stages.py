@@ -39,7 +39,10 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class Pending:
-    """A rollout that is still to be written: its request, and what its row says beyond the response."""
+    """A rollout that is still to be written: its request, and what its row says beyond the response.
+
+    own_prefix: the ids of the prefix that its author wrote, which are graded with the continuation.
+    """
 
     request: Request
     problem: Problem
@@ -48,6 +51,8 @@ class Pending:
     prefix_tokens: int = 0
     prefix_rollout_id: str = ""
     prefix_correct_so_far: bool | None = None
+    prefix_turns: int | None = None
+    own_prefix: tuple[int, ...] = ()
 
     @property
     def rollout_id(self) -> str:
@@ -126,7 +131,7 @@ class Stages:
     def _table(self, part: list[Pending], role: str, responses: Sequence[Any]) -> pa.Table:
         engine, sampling = self.engines[role], self.settings.sampling
         texts = [
-            engine.policy.decode([*one.request.prefix_ids, *response.ids])
+            engine.policy.decode([*one.own_prefix, *response.ids])
             for one, response in zip(part, responses, strict=True)
         ]
         rows = [
@@ -143,6 +148,7 @@ class Stages:
                 "prefix_tokens": one.prefix_tokens,
                 "prefix_rollout_id": one.prefix_rollout_id,
                 "prefix_correct_so_far": one.prefix_correct_so_far,
+                "prefix_turns": one.prefix_turns,
                 "response_ids": response.ids,
                 "text": text,
                 "stop_reason": response.stop_reason,

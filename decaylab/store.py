@@ -29,6 +29,7 @@ ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
 TOP = "decaylab.top5/1"  # beside scored tokens: the likeliest ids of both policies
 IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
+MASK = pa.list_(pa.field("element", pa.int8()))
 COMMANDS = ("prefix-decay", "position-kl", "category-kl", "submode", "signals", "behaviour", "evaluate")
 RESULTS = (
     *(
@@ -47,7 +48,7 @@ RESULTS = (
 )
 ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("rollout_id", pa.string()),
-    ("condition", pa.string()),  # student, teacher, student-prefix, own-prefix, swapped, reverse
+    ("condition", pa.string()),  # student, teacher, student-prefix, student-turns, own-prefix, swapped, reverse
     ("problem_id", pa.string()),
     ("sample", pa.int32()),
     ("author", pa.string()),  # the role of the policy that wrote the response: student or teacher
@@ -58,9 +59,15 @@ ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("prefix_tokens", pa.int32()),  # in tokens of the prefix's author
     ("prefix_rollout_id", pa.string()),
     ("prefix_correct_so_far", pa.bool_()),  # null where no step verifier knows
+    ("prefix_turns", pa.int32()),  # turns of the prefix's author; null where it is cut by tokens
     ("response_ids", IDS),  # without the prefix; the end-of-turn token included
     ("text", pa.string()),  # what was graded: prefix and response
-    ("stop_reason", pa.string()),
+    (
+        "response_mask",
+        MASK,
+    ),  # 1 at the author's own tokens, 0 at what tools and users wrote between; null: all are its own
+    ("file_grade", pa.string()),  # the verdict of the file that the rollout came from
+    ("stop_reason", pa.string()),  # eos, length; of a file also other (no natural end) and unknown
     ("absent_mass", pa.float64()),  # probability at a position, on the mean, of ids that no token has: never drawn
     ("temperature", pa.float64()),
     ("top_p", pa.float64()),

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from decaylab import external, graded, policies, score_store, served_policies, store, viewed
+from decaylab import graded, own_tokens, policies, score_store, served_policies, store, viewed
 from decaylab.categories import CategoryRules
 from decaylab.engine_spec import engine_record
 from decaylab.engines import Engines
@@ -28,6 +28,7 @@ from decaylab.options import DiagnosticOptions
 from decaylab.policies import Policy, load_settings, wider_than
 from decaylab.prepare import Setup, longest_context
 from decaylab.progress import Reporter
+from decaylab.rollout_files.table import to_table
 from decaylab.sampling import SamplingSettings
 from decaylab.scoring import Rollout, Scorer, ScoringSettings
 from decaylab.stages import Stages, StageSettings, absent_note
@@ -127,18 +128,13 @@ class Study:
         """Of the base student: those of the run or file that was given, or sampled."""
         setup = self.setup
         if setup.external is not None:
-            name = Path(str(self.options.rollouts)).name
-            self.material.notes.append(
-                f"the responses of {name} are encoded anew: their ids may differ from those that were sampled"
-            )
+            name = setup.external.name
             if self.targets.checkpoints:
                 self.material.notes.append(
                     f"fresh: base's rollouts are those of {name}, others are sampled at T = {self.options.temperature:g}"
                 )
             judge = self._judge("student", setup.student)
-            table, notes = external.to_table(
-                setup.external, setup.problems, setup.student, judge, setup.prompts["student"]
-            )
+            table, notes = to_table(setup.external, setup.problems, setup.student, judge, setup.prompts["student"])
             self.material.notes += notes
             return table
         if self.targets.rollouts is not None:
@@ -222,7 +218,8 @@ class Study:
         problems = {one.rollout_id: self.codes[codes[one.rollout_id]] for one in readable}
         name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")
         folder = self._scored(name, policy, readable, self.options.view_rollouts)
-        tokens = score_store.table(folder, readable, problems, len(self.codes))
+        masks = self._masks(rollouts, readable)
+        tokens = score_store.table(folder, readable, problems, len(self.codes)).own(masks)
         self.material.folders.append(folder)
         if "fresh" in views:
             shown = [one.rollout_id for one in readable[: self.options.view_rollouts]]
@@ -232,8 +229,18 @@ class Study:
         if twice.any():
             few = [one for one, chosen in zip(readable, twice, strict=True) if chosen]
             again = self._scored(f"{name} again", policy, few, 0, second=True)
-            floor, rescored = twice, score_store.table(again, few, problems, len(self.codes))
+            own = [mask for mask, chosen in zip(masks, twice, strict=True) if chosen]
+            floor, rescored = twice, score_store.table(again, few, problems, len(self.codes)).own(own)
         self.material.scored += [Scored(label, view, tokens, floor, rescored) for view in views]
+
+    @staticmethod
+    def _masks(rollouts: pa.Table, readable: Sequence[Rollout]) -> list[np.ndarray | None]:
+        """Of each rollout true at the tokens that the policy wrote itself; None where it wrote all."""
+        if own_tokens.MASK not in rollouts.column_names or rollouts[own_tokens.MASK].null_count == len(rollouts):
+            return [None] * len(readable)
+        both = zip(rollouts["rollout_id"].to_pylist(), rollouts[own_tokens.MASK].to_pylist(), strict=True)
+        found = {name: None if mask is None else np.array(mask, dtype=bool) for name, mask in both}
+        return [found[one.rollout_id] for one in readable]
 
     def _scenery(self) -> viewed.Scenery:
         student, rule = self.setup.student, self.options.answer_rule or self.setup.problem_set.answer_rule
@@ -243,22 +250,33 @@ class Study:
     def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
         """The rollouts up to the first token that the teacher cannot read; none of no token."""
         vocabulary = share_vocabulary(self.setup.student, self.setup.teacher)
-        found, cut, empty = [], 0, 0
+        found, cut, beyond, empty = [], 0, 0, 0
         columns = ["rollout_id", "problem_id", "prompt_ids", "response_ids"]
         for row in rollouts.select(columns).to_pylist():
             response = row["response_ids"]
+            prompt = self.setup.prompts["teacher"][row["problem_id"]]
+            room = self._room(len(row["prompt_ids"]), len(prompt))
             length = vocabulary.readable(response)
-            cut += length < len(response)
+            cut += length < min(len(response), room)
+            beyond += len(response) > room
             empty += not response
-            if length:
-                prompt = self.setup.prompts["teacher"][row["problem_id"]]
+            length = min(length, room)
+            if length > 0:
                 found.append(Rollout(row["rollout_id"], tuple(row["prompt_ids"]), prompt, tuple(response[:length])))
         if empty:
             self.material.notes.append(f"{label}: {empty} of {len(rollouts)} rollouts hold no token, left out")
+        if beyond:
+            told = f"{label}: {beyond} of {len(rollouts)} rollouts go beyond a context: scored up to it"
+            self.material.notes.append(told)
         if cut:
             told = f"{label}: {cut} of {len(rollouts)} rollouts hold a token that the teacher lacks: scored up to it"
             self.material.notes.append(told)
         return found
+
+    def _room(self, student_prompt: int, teacher_prompt: int) -> int:
+        """Tokens of a response that fit into both contexts."""
+        student, teacher = self.setup.student, self.setup.teacher
+        return int(min(student.context_length - student_prompt, teacher.context_length - teacher_prompt))
 
     def _scored(
         self, name: str, policy: Policy, rollouts: Sequence[Rollout], shown: int, *, second: bool = False

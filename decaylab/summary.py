@@ -200,7 +200,8 @@ def _row(run: FoundRun | None, what: str) -> Measurement | None:
 
 def _longest(decay: FoundRun) -> float:
     """The longest prefix that was measured, in tokens."""
-    return float(decay.measurements["prefix_tokens"].max())
+    rows = decay.measurements
+    return float(rows[rows["condition"] == "student-prefix"]["prefix_tokens"].max())
 
 
 def _largest(runs: Sequence[FoundRun], command: str) -> FoundRun | None:

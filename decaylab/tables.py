@@ -46,6 +46,8 @@ def print_prefix_decay(result: PrefixDecayResult) -> None:
     console.print(_headline(frame, samples, narrow))
     if _conditions(frame):
         console.print(_controls(frame, narrow))
+    if len(pick(frame, "accuracy", "student-turns")):
+        console.print(_turns(frame, narrow))
     console.print(_carry_forward(frame, narrow))
     for line in (*summary(frame), *(f"note: {note}" for note in result.notes)):
         console.print(f"- {line}", markup=False, soft_wrap=not console.is_terminal)
@@ -181,6 +183,27 @@ def _controls(frame: pd.DataFrame, narrow: bool) -> Group:
             rows.append(cells)
         rows.append(None)
     title = "Controls: accuracy against the same problems unprefixed (own prefix: against the rollouts continued)"
+    return titled(title, grid(columns, rows, narrow))
+
+
+def _turns(frame: pd.DataFrame, narrow: bool) -> Group:
+    columns = ["turns", "tokens", "rollouts", "accuracy", "unprefixed", "difference", "p (Holm)", "student itself"]
+    rows: list[list[str] | None] = []
+    for _, row in pick(frame, "accuracy", "student-turns").iterrows():
+        at = {"condition": "student-turns", "view": "turns", "prefix_tokens": row.prefix_tokens}
+        change = pick(frame, "accuracy_difference", **at)
+        cells = [
+            row.category.rpartition(" ")[2],
+            f"{row.prefix_tokens:.0f}",
+            f"{row.rollouts}",
+            percent(row),
+            _bare(pick(frame, "reference_accuracy", **at)),
+            percent(change, signed=True),
+            p_value(change.p_value_holm.iloc[0]),
+            _bare(pick(frame, "student_accuracy", **at)),
+        ]
+        rows.append(cells)
+    title = "Behind whole turns of the student; the teacher answers in one turn, without tools (tokens: the student's, mean)"
     return titled(title, grid(columns, rows, narrow))
 
 

@@ -8,7 +8,6 @@ model folder     knows nothing: --student and --teacher must be said
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from decaylab.errors import UserError
 from decaylab.identity import PolicyIdentity, hash_folder
 from decaylab.options import DiagnosticOptions, PairOptions
 from decaylab.policies import EMBEDDED, Policy
+from decaylab.rollout_files import files
 from decaylab.store import RunFolder
 from decaylab.vocabularies import compare_vocabularies
 
@@ -109,7 +109,7 @@ def resolve(options: DiagnosticOptions) -> Targets:
                 raise UserError(f"two sources of rollouts, {rollouts or options.rollouts} and {folder}: give one")
             rollouts, sampled = Path(name), mine
             if mine.get("rollouts"):  # those came from a file, which is read again
-                _check_unchanged(rollouts, Path(mine["rollouts"]))
+                _check_unchanged(rollouts, str(mine["rollouts"]))
         else:
             names.append(name)
     given = {key: getattr(options, key) or known.get(key) for key in ("student", "teacher")}
@@ -129,10 +129,14 @@ def resolve(options: DiagnosticOptions) -> Targets:
     return Targets(chosen, labelled(names), run, None if chosen.rollouts else rollouts)
 
 
-def _check_unchanged(run: Path, file: Path) -> None:
+def _check_unchanged(run: Path, file: str) -> None:
     """Raises UserError unless the file that a run's rollouts came from still holds them."""
     wanted = (RunFolder(run).record or {}).get("identity", {}).get("rollouts_hash")
-    if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
+    try:
+        unchanged = files.content_hash(files.paths_of(file)) == wanted
+    except UserError:
+        unchanged = False
+    if not unchanged:
         raise UserError(
             f"{run} was made from {file}, which is gone or has changed; give what holds the rollouts now by --rollouts"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
@@ -56,6 +56,10 @@ class ChatTemplate:
     def prompt(self, question: str, system: str = "") -> str:
         """The rendered prompt, up to where the response begins."""
         return self._rendered([*self._system(system), self._message("user", question)], generate=True)
+
+    def conversation(self, messages: Sequence[tuple[str, str]], *, generate: bool = True) -> str:
+        """Several messages, each a role and a text, rendered; ``generate`` opens the next answer behind them."""
+        return self._rendered([self._message(role, text) for role, text in messages], generate)
 
     @cached_property
     def turn_end(self) -> str:
@@ -161,8 +165,9 @@ class ChatTemplate:
             )
         except Exception as error:  # a template is a program of the model's author, and may fail in any way
             about_system = "system" in str(error).lower()
+            own = "; the problem brings its system message: say --teacher-prompt student or --teacher-system ''"
             remedy = {
-                True: "; leave --system out" if about_system else "",
+                True: ("; leave --system out" if self.probe_system else own) if about_system else "",
                 False: "; --system TEXT gives a system message" if about_system else "",
             }[messages[0]["role"] == "system"]
             line = f" (line {error.lineno})" if hasattr(error, "lineno") else ""

@@ -89,6 +89,14 @@ class TokenTable:
             self.lengths[rollouts], self.problems[rollouts], self.problem_count, _Chosen(self._columns, kept)
         )
 
+    def own(self, masks: Sequence[NDArray[np.bool_] | None]) -> TokenTable:
+        """The same table without the tokens that others wrote. masks: true at the author's own, of each rollout; None: all."""
+        if all(mask is None for mask in masks):
+            return self
+        kept = [np.ones(n, bool) if mask is None else mask[:n] for mask, n in zip(masks, self.lengths, strict=True)]
+        lengths = np.array([int(one.sum()) for one in kept], dtype=np.int64)
+        return TokenTable(lengths, self.problems, self.problem_count, _Chosen(self._columns, np.concatenate(kept)))
+
 
 class _Chosen(Mapping[str, NDArray[np.generic]]):
     """Columns of which some rows are left."""

@@ -265,3 +265,59 @@ def test_rows_have_unique_keys_and_intervals_hold_their_values() -> None:
     assert not frame.duplicated(KEY).any()
     assert ((frame["low"] <= frame["value"]) & (frame["value"] <= frame["high"])).all()
     assert frame["note"].str.contains("no interval").sum() == 0
+
+
+# --- rollouts of a file -------------------------------------------------------------------------------------------
+
+
+def of_file(stops: Sequence[str], grades: Sequence[str | None]) -> pd.DataFrame:
+    """Rollouts of 4 tokens, two a problem, as a file tells their ends and grades."""
+    rows = [
+        rollout(f"p{i // 2}", range(4), ended=stop == "eos") | {"stop_reason": stop, "file_grade": grade}
+        for i, (stop, grade) in enumerate(zip(stops, grades, strict=True))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_rollouts_whose_end_is_unknown_are_in_no_share_of_natural_stops() -> None:
+    rows = of_file(["eos", "length", "unknown", "unknown", "eos", "other"], [None] * 6)
+    frame = measure({"base": rows}, SETTINGS)
+    found = value(frame, "natural_stop_share")
+    assert (found.value, found.rollouts, found.problems) == (0.5, 4, 2)
+    assert value(frame, "response_tokens_mean").value == 4 and value(frame, "response_tokens_mean").rollouts == 6
+    assert "at least: 2 of 6 rollouts were cut off" in value(frame, "response_tokens_mean").note
+
+
+def test_where_no_end_is_known_there_is_no_share_of_natural_stops_and_no_change_of_it() -> None:
+    unknown, known = of_file(["unknown"] * 4, [None] * 4), of_file(["eos", "length"] * 2, [None] * 4)
+    frame = measure({"base": unknown, "later": known}, SETTINGS)
+    assert math.isnan(value(frame, "natural_stop_share").value) and value(frame, "natural_stop_share").rollouts == 0
+    assert value(frame, "natural_stop_share", "later").value == 0.5
+    change = value(frame, "natural_stop_share_change", "later")
+    assert math.isnan(change.value) and "of base unknown on 2 of 2 problems, left out" in change.note
+    half = measure({"base": of_file(["unknown", "unknown", "eos", "unknown"], [None] * 4), "later": known}, SETTINGS)
+    change = value(half, "natural_stop_share_change", "later")
+    assert (change.value, change.problems) == (-0.5, 1)
+    assert value(frame, "response_tokens_mean_change", "later").value == 0
+
+
+def test_verdicts_of_the_file_are_a_rule_of_their_own_over_the_rollouts_that_have_one() -> None:
+    base = of_file(["eos"] * 6, ["correct", "wrong", "correct", None, "no_answer", "correct"])
+    later = of_file(["eos"] * 6, [None] * 6)
+    frame = measure({"base": base, "later": later}, SETTINGS)
+    found = value(frame, "accuracy", condition="file")
+    assert (found.value, found.rollouts, found.answer_rule) == (0.6, 5, "file")
+    assert found.note.endswith("graded by the file that the rollouts came from")
+    assert value(frame, "no_answer_share", condition="file").value == pytest.approx(0.2)
+    assert value(frame, "accuracy", condition="last_boxed").value == 0
+    assert not (frame[frame.checkpoint == "later"]["answer_rule"] == "file").any()
+    assert not (measure({"base": later}, SETTINGS)["answer_rule"] == "file").any()
+
+
+def test_what_tools_wrote_is_neither_length_nor_repetition() -> None:
+    """Own tokens 1 2 3 4; a tool repeats itself between them."""
+    row = rollout("a", [1, 2, 7, 7, 7, 7, 7, 3, 4]) | {"response_mask": np.array([1, 1, 0, 0, 0, 0, 0, 1, 1, 1])}
+    whole = rollout("b", [1, 2, 3, 4]) | {"response_mask": None}
+    frame = measure({"base": pd.DataFrame([row, whole])}, SETTINGS)
+    assert value(frame, "response_tokens_mean").value == 4
+    assert value(frame, "repetition_3gram").value == 0

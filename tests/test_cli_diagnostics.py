@@ -220,7 +220,7 @@ def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) 
     first = decaylab("position-kl", "--rollouts", file, *where)
     assert first.code == 0
     assert "rollouts of " in first.out and "samples at T" not in first.out
-    assert "1 of 3 rollouts hold no token, left out" in first.out and "are encoded anew" in first.out
+    assert "1 of 3 rollouts hold no token, left out" in first.out and "are encoded from their text" in first.out
     write_lines(file, *rows)
     assert "holds a run of another configuration" in decaylab("position-kl", "--rollouts", file, *where).complaint
     said = decaylab("position-kl", "--rollouts", file, "--samples", 4, *where)
@@ -323,10 +323,10 @@ def test_vocabularies_that_disagree_are_one_line_before_anything_is_sampled(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"question": "1 + 1?", "answer": "2"}, "mine.jsonl:2: no text under response"),
-        ({"question": "1 + 1?", "answer": "2", "response": None}, "mine.jsonl:2: no text under response"),
+        ({"question": "1 + 1?", "answer": "2"}, "mine.jsonl:2: no response under response"),
+        ({"question": "1 + 1?", "answer": "2", "response": None}, "mine.jsonl:2: no response under response"),
         ("{broken", "mine.jsonl:2: not JSON"),
-        ({"response": "2"}, "mine.jsonl:2: neither problem_id nor question and answer"),
+        ({"response": "2"}, "mine.jsonl:2: names no problem: give problem_id, or a prompt"),
     ],
 )
 def test_rollouts_without_a_response_are_one_line_with_its_number(line: Any, message: str, tmp_path: Path) -> None:

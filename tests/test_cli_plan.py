@@ -113,7 +113,7 @@ def test_hours_are_tokens_over_the_stated_rate(pair: list[str]) -> None:
         (("--tokens-per-second", "0"), "numbers above 0"),
         (("--problems", "someone/set", "--teacher", "abacus-teacher"), "say --limit"),
         (("--prefix-lengths", "a"), "--prefix-lengths must be whole numbers"),
-        (("--column", "x=y"), "--column must be question=NAME"),
+        (("--column", "x=y"), "--column must name question, answer, id, prompt, "),
         (("--probe", "--engine", "vllm"), "--probe measures the transformers engine"),
         (("--dtype", "int8"), "--dtype must be one of"),
     ],

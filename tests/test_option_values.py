@@ -144,7 +144,7 @@ def test_a_wrong_value_from_python_ends_before_anything_is_loaded(
         ({"samples": "4"}, "--samples must be a whole number, got '4'"),
         ({"temperature": math.nan}, "--temperature must be at least 0 (0 is greedy), got nan"),
         ({"bins": "0,five"}, "--bins must be whole numbers with commas, such as 0,100,200, got '0,five'"),
-        ({"columns": {"solution": "x"}}, "--column must be question=NAME, answer=NAME or id=NAME, got"),
+        ({"columns": {"solution": "x"}}, "--column must name question, answer, id, prompt, problem_id, "),
         ({"quiet": "yes"}, "quiet must be true or false, got 'yes'"),
         ({"scores": "served"}, "no option scores of position-kl; there are "),
         ({"top_ids": 5}, "no option top_ids of position-kl; there are "),

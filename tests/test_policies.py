@@ -109,6 +109,36 @@ def test_a_tokenizer_alone_reads_and_writes_but_has_no_weights(folder: Path) -> 
         _ = policy.weights
 
 
+def test_a_tokenizer_alone_knows_the_ends_that_the_model_lists_beside_it(folder: Path, tmp_path: Path) -> None:
+    edit(folder / "config.json", lambda config: config.update(eos_token_id=[1, 7]))
+    GenerationConfig(eos_token_id=[1, 5]).save_pretrained(folder)
+    whole = policies.load(str(folder), CPU)
+    (folder / WEIGHTS).unlink()
+    assert policies.load_tokenizer_only(str(folder), CPU).end_ids == whole.end_ids == {1, 5, 7}
+    adapter = tmp_path / "adapter"
+    byte_tokenizer().save_pretrained(adapter)
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+    assert policies.load_tokenizer_only(str(adapter), CPU).end_ids == {1, 5, 7}
+    edit(adapter / "adapter_config.json", lambda config: config.update(base_model_name_or_path="nobody/nothing"))
+    assert policies.load_tokenizer_only(str(adapter), CPU).end_ids == {1}
+    (folder / "generation_config.json").write_text("{")
+    assert policies.load_tokenizer_only(str(folder), CPU).end_ids == {1, 7}
+
+
+def test_a_tokenizer_of_the_hub_knows_the_ends_that_the_cache_holds(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GenerationConfig(eos_token_id=[1, 5]).save_pretrained(folder)
+    cached = tmp_path / "hub" / "models--some--model"
+    shutil.copytree(folder, cached / "snapshots" / "0123abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123abc")
+    for place in ("huggingface_hub.constants.HF_HUB_CACHE", "transformers.utils.hub.constants.HF_HUB_CACHE"):
+        monkeypatch.setattr(place, str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert policies.load_tokenizer_only("some/model", CPU).end_ids == {1, 5}
+
+
 # Bad input
 
 

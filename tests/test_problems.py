@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pytest
 
 from decaylab import abacus
 from decaylab.errors import UserError
-from decaylab.problems import BOXED_INSTRUCTION, TEST_COUNT, TEST_SEED, load_problems
+from decaylab.problems import BOXED_INSTRUCTION, TEST_COUNT, TEST_SEED, Problem, load_problems
 
 needs_gym = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None, reason='needs extra: pip install "decaylab[gym]"'
@@ -209,6 +210,199 @@ def test_answers_become_text_and_only_absent_ones_are_none(tmp_path: Path, value
     assert load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}])).problems[0].answer == text
 
 
+# Nested columns, wrapped answers, chats
+
+VERL_ROWS: list[dict[str, object]] = [
+    {
+        "data_source": "math_dapo",
+        "prompt": [{"role": "user", "content": f"{number} + 2?"}],
+        "ability": "MATH",
+        "reward_model": {"ground_truth": str(number + 2), "style": "rule"},
+        "extra_info": {"index": f"uid-{number}", "split": "train"},
+    }
+    for number in (1, 2)
+]
+
+
+def load_one(tmp_path: Path, row: dict[str, object], **options: object) -> Problem:
+    return load_problems(write(tmp_path / "one.jsonl", [row]), **options).problems[0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_verl_file_is_read_with_and_without_a_map(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"verl.{suffix}"
+    if suffix == "jsonl":
+        write(file, VERL_ROWS)
+    else:
+        pq.write_table(pa.Table.from_pylist(VERL_ROWS), file)
+    loaded = load_problems(str(file))
+    assert [(one.problem_id, one.question, one.answer, one.messages) for one in loaded.problems] == [
+        ("uid-1", "1 + 2?", "3", ()),
+        ("uid-2", "2 + 2?", "4", ()),
+    ]
+    assert loaded.notes == ()
+    columns = {
+        "question": "prompt.0.content",
+        "answer": "reward_model.ground_truth",
+        "id": "extra_info.index",
+    }
+    assert load_problems(str(file), columns=columns).problems == loaded.problems
+    assert load_problems(str(file), columns=columns).content_hash == loaded.content_hash
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "expected"),
+    [
+        ({"question": "Q?", "final_answer": "7", "r1_solution_1": "s"}, {"answer": "final_answer"}, "row-000000"),
+        ({"source": "amc", "problem": "Q?", "solution": "s", "answer": "7"}, {"question": "problem"}, "row-000000"),
+        ({"ID": "2024-I-1", "Problem": "Q?", "Solution": "s", "Answer": 7}, {"answer": "Answer"}, "2024-I-1"),
+        ({"id": 60, "problem": "Q?", "solution": "s", "answer": "7"}, {"id": "id"}, "60"),
+        ({"Id": 60, "PROBLEM": "Q?", "answer": "7"}, {"question": "PROBLEM"}, "60"),
+    ],
+    ids=["DeepMath", "NuminaMath", "AIME in capitals", "AIME", "AIME in other capitals"],
+)
+def test_usual_sets_are_read_with_and_without_a_map(
+    tmp_path: Path, row: dict[str, object], columns: dict[str, str], expected: str
+) -> None:
+    found = load_one(tmp_path, row)
+    assert (found.problem_id, found.question, found.answer) == (expected, "Q?", "7")
+    assert load_one(tmp_path, row, columns=columns) == found
+
+
+def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
+    both: dict[str, object] = {"question": "Q?", "final_answer": "7", "reward_model": {"ground_truth": "8"}}
+    file = write(tmp_path / "a.jsonl", [both])
+    assert "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; name" in refusal(file)
+    assert load_problems(file, columns={"answer": "final_answer"}).problems[0].answer == "7"
+    assert "'Answer', 'ANSWER'" in refusal(write(tmp_path / "b.jsonl", [{"question": "Q?", "Answer": 1, "ANSWER": 2}]))
+    assert load_one(tmp_path, {"question": "Q?", "Answer": 1, "answer": 2}).answer == "2"
+    assert load_one(tmp_path, {**both, "answer": "9"}).answer == "9"
+
+
+def test_a_column_whose_own_name_holds_the_dot_wins(tmp_path: Path) -> None:
+    row: dict[str, object] = {"question": "Q?", "a.b": "own", "a": {"b": "inside", "b.c": "dots", "l": [{"d": 5}]}}
+    for path, value in (("a.b", "own"), ("a.b.c", "dots"), ("a.l.0.d", "5")):
+        assert load_one(tmp_path, row, columns={"answer": path}).answer == value
+
+
+def test_a_path_goes_through_json_text(tmp_path: Path) -> None:
+    row: dict[str, object] = {"question": "Q?", "info": json.dumps({"gold": ["x", {"value": 3}]})}
+    assert load_one(tmp_path, row, columns={"answer": "info.gold.1.value"}).answer == "3"
+
+
+@pytest.mark.parametrize("path", ["reward_model.truth", "prompt.1.content", "prompt.x", "ability.0", "reward_model."])
+def test_a_path_that_leads_nowhere_is_refused_with_what_lies_inside(tmp_path: Path, path: str) -> None:
+    message = refusal(write(tmp_path / "verl.jsonl", VERL_ROWS), columns={"answer": path})
+    assert f"has no column {path!r} for the answer: found 'data_source', 'prompt', 'ability'" in message
+    assert "'reward_model.ground_truth', 'reward_model.style'" in message
+
+
+def test_a_later_row_without_the_nested_value_has_no_gold(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [*VERL_ROWS, {**VERL_ROWS[0], "reward_model": None, "extra_info": None}]
+    loaded = load_problems(write(tmp_path / "verl.jsonl", rows))
+    assert (loaded.problems[2].problem_id, loaded.problems[2].answer) == ("row-000002", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"value": "136"}, "136"),
+        (["136"], "136"),
+        ([136], "136"),
+        ('{"value": "136"}', "136"),
+        ('["136"]', "136"),
+        ({"value": ["136"], "unit": None}, "136"),
+        ('{"value": 136}', "136"),
+    ],
+)
+def test_a_wrapped_gold_answer_is_taken_out_and_counted(tmp_path: Path, value: object, text: str) -> None:
+    plain: dict[str, object] = {"question": "R?", "answer": "5"}
+    loaded = load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}, plain]))
+    assert [one.answer for one in loaded.problems] == [text, "5"]
+    assert loaded.notes == ("1 of 2 gold answers stood inside an object or list and were taken out of it",)
+
+
+@pytest.mark.parametrize("text", ["[5]", "[-2,7]", "{}", "{1, 2}", '["a", "b"]', "[a]", "{a: 1}"])
+def test_gold_text_that_may_be_mathematics_is_kept(tmp_path: Path, text: str) -> None:
+    loaded = load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": text}]))
+    assert (loaded.problems[0].answer, loaded.notes) == (text, ())
+
+
+@pytest.mark.parametrize("value", [[], {}, {"value": None}, [None]])
+def test_an_empty_wrapping_holds_no_gold(tmp_path: Path, value: object) -> None:
+    loaded = load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}]))
+    assert (loaded.problems[0].answer, loaded.notes) == (None, ("1 of 1 problems have no gold answer",))
+
+
+@pytest.mark.parametrize(
+    ("value", "inside"),
+    [
+        ({"value": 1, "unit": "m"}, "column 'answer' holds several values (answer.value, answer.unit)"),
+        ('{"value": 1, "unit": "m"}', "column 'answer' holds several values (answer.value, answer.unit)"),
+        ([1, 2], "column 'answer' holds several values (answer.0, answer.1)"),
+        ({"gold": {"a": 1, "b": 2}}, "column 'answer.gold' holds several values (answer.gold.a, answer.gold.b)"),
+    ],
+)
+def test_an_object_without_a_single_value_names_the_column_to_map(tmp_path: Path, value: object, inside: str) -> None:
+    file = write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}])
+    message = refusal(file)
+    assert message.startswith(f"{file}, line 1: {inside} and not one gold answer")
+    named = message.rpartition("--column answer=")[2]
+    assert load_problems(file, columns={"answer": named}).problems[0].answer == "1"
+
+
+def test_hashes_are_read_inside_a_wrapping_as_well(tmp_path: Path) -> None:
+    row: dict[str, object] = {"question": "Q?", "answer": ["so\n#### 1,200"]}
+    assert load_problems(f"gsm8k:{write(tmp_path / 'a.jsonl', [row])}").problems[0].answer == "1200"
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q?"}]
+
+
+def test_a_chat_of_several_messages_is_kept_and_hashed(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"prompt": CHAT, "answer": 1}, {"prompt": "Q?", "answer": 1}]
+    loaded = load_problems(write(tmp_path / "a.jsonl", rows))
+    first, second = loaded.problems
+    assert (first.question, first.messages) == ("Q?", (("system", "Be brief."), ("user", "Q?")))
+    assert (second.question, second.messages) == ("Q?", ())
+    assert loaded.notes == ("1 of 2 problems have a system message or several turns",)
+    lines = '["row-000000","Q?","1",[["system","Be brief."],["user","Q?"]]]\n["row-000001","Q?","1"]\n'
+    assert loaded.content_hash == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_turns_and_parts_of_text_are_read(tmp_path: Path) -> None:
+    turns: list[dict[str, object]] = [
+        {"role": "user", "content": "A?"},
+        {"role": "assistant", "content": "B."},
+        {"role": "user", "content": [{"type": "text", "text": "C"}, {"type": "text", "text": "?"}]},
+    ]
+    found = load_one(tmp_path, {"prompt": turns, "answer": 1})
+    assert (found.question, found.messages) == ("C?", (("user", "A?"), ("assistant", "B."), ("user", "C?")))
+    assert load_one(tmp_path, {"prompt": turns[2:], "answer": 1}).messages == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ([], "column 'prompt' must end with a message of the role user, got no message"),
+        ([*CHAT, {"role": "assistant", "content": "B."}], "role user, got system, user, assistant"),
+        (["Q?"], "column 'prompt.0' must hold a chat message with role and content, got 'Q?'"),
+        ([{"role": "user", "content": None}], "column 'prompt.0.content' must hold text, got None"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "column 'prompt.0.content' must hold text, got [{'type'"),
+        ([{"role": "user", "content": " "}], "column 'prompt' must hold the question, got ' '"),
+    ],
+)
+def test_chats_that_ask_nothing_are_refused(tmp_path: Path, prompt: object, message: str) -> None:
+    assert message in refusal(write(tmp_path / "a.jsonl", [{"prompt": prompt, "answer": 1}]))
+
+
+def test_half_characters_inside_objects_are_mended_and_counted(tmp_path: Path) -> None:
+    row: dict[str, object] = {"prompt": [{"role": "user", "content": "Q\ud83d?"}], "answer": {"value": "\ud83d"}}
+    loaded = load_problems(write(tmp_path / "a.jsonl", [row]))
+    assert (loaded.problems[0].question, loaded.problems[0].answer) == ("Q\ufffd?", "\ufffd")
+    assert loaded.notes[0].startswith("1 of 1 problems hold half a character")
+
+
 # File formats
 
 
@@ -238,13 +432,23 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
         ('{"question": 5, "answer": 2}', "line 3: column 'question' must hold the question, got 5"),
         ('{"question": " ", "answer": 2}', "line 3: column 'question' must hold the question, got ' '"),
         ('{"answer": 2}', "line 3: column 'question' must hold the question, got None"),
-        ('{"question": "R?", "answer": [2]}', "line 3: column 'answer' must hold text or a number, got [2]"),
+        ('{"question": "R?", "answer": [1, 2]}', "line 3: column 'answer' holds several values"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"question": "Q?", "answer": 1}\n\n' + line + "\n")
     assert f"{file}, {message}" in refusal(str(file))
+
+
+def test_an_id_must_be_text_or_a_number(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": 1, "id": {"n": 1}}])
+    assert "line 1: column 'id' must hold text or a number, got {'n': 1}" in refusal(file)
+
+
+def test_dates_are_no_gold_answers(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"question": ["Q?"], "answer": [[datetime(2024, 1, 1)]]}), tmp_path / "a.parquet")
+    assert "column 'answer.0' must hold text or a number, got datetime" in refusal(str(tmp_path / "a.parquet"))
 
 
 def test_bad_json_and_parquet_files_are_named(tmp_path: Path) -> None:

@@ -212,14 +212,20 @@ def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(t
     path = write_lines(tmp_path / "theirs.jsonl", *lines)
     result = run.prefix_decay(
         Options(
-            rollouts=str(path), max_tokens=24, prefix_lengths=(0, 8), samples=1, out=str(tmp_path / "run"), device="cpu"
-        )
+            rollouts=str(path),
+            no_stop_reason="natural",
+            max_tokens=24,
+            prefix_lengths=(0, 8),
+            samples=1,
+            out=str(tmp_path / "run"),
+            device="cpu",
+        )  # fmt: skip
     )
     rows = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
     own = rows[rows.condition == "student"]
     assert len({tuple(ids) for ids in own.response_ids}) == 1 and own.response_ids.iloc[0][-1] == 1
     assert set(own.stop_reason) == {"eos"} and set(own.grade_last_boxed) == {"correct"}
-    assert "1 of 5 responses go on behind an end of turn: cut there" in result.notes
+    assert "theirs.jsonl: 1 of 5 responses go on behind an end of turn: cut there" in result.notes
 
 
 # What is said of prompts
@@ -431,7 +437,7 @@ def test_half_characters_are_replaced_counted_and_written(tmp_path: Path) -> Non
     outcome = decaylab("position-kl", "--rollouts", theirs, "--max-tokens", 24, *cache)
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "kl" / "run.json").read_text())["notes"]
-    assert any(note.startswith("theirs.jsonl: 1 of 1 lines hold half a character") for note in notes)
+    assert any(note.startswith("1 of 1 rows of theirs.jsonl hold half a character") for note in notes)
     viewed = pd.read_parquet(tmp_path / "kl" / "viewed-rollouts.parquet")
     assert viewed["question"].iloc[0] == "1 + 1\ufffd?"
     assert decaylab("view", tmp_path / "kl", "--out", tmp_path / "view.html").code == 0

@@ -486,7 +486,7 @@ def test_a_rollout_is_scored_up_to_a_token_that_the_teacher_lacks(
 ) -> None:
     """Of a b c END 4 tokens are scored, of a b BOS c d END 2, of BOS x END none: the third problem keeps its code."""
     path = write_lines(tmp_path / "mine.jsonl", *rollout_lines("abc", "ab<|bos|>cd", "<|bos|>x", "y"))
-    found = gather(rollouts=str(path), **lacking, limit=None, max_tokens=64)
+    found = gather(rollouts=str(path), **lacking, limit=None, max_tokens=64, no_stop_reason="natural")
     scored = one(found, "base", "fresh")
     assert scored.tokens.lengths.tolist() == [4, 2, 2]
     assert (scored.tokens.problems.tolist(), scored.tokens.problem_count) == ([0, 1, 3], 4)

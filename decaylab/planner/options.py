@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from decaylab import external, policies
+from decaylab import policies
 from decaylab.errors import UserError
 from decaylab.option_values import Must
 from decaylab.options import (
@@ -63,6 +63,9 @@ class Devices:
         return f"{self.count} x GPU of {gib}" if self.kind == "cuda" else f"CPU, {gib}"
 
 
+UNBOUNDED = 10**9
+
+
 @dataclass(frozen=True)
 class PlanOptions(PairOptions):
     """Every option of ``decaylab plan``; None means: chosen as the planned command would.
@@ -111,7 +114,7 @@ class PlanOptions(PairOptions):
         Raises:
             UserError: an option that cannot be used, by the plan or by a command that is planned.
         """
-        chosen = self.with_pair()
+        chosen = self.with_pair().with_budget(UNBOUNDED)
         chosen.check()
         return chosen
 
@@ -249,7 +252,10 @@ def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
     """Those that are here with their instruction; none where they are on the hub, or rollouts that hold no questions."""
     spec = str(options.problems)
     if spec == "rollouts":
-        theirs = external.read(Path(str(options.rollouts)).expanduser()).problems[: options.limit]
+        from decaylab.rollout_files import asked as rollouts_asked  # which imports torch
+
+        student = _tokenizer("student", options)
+        theirs = rollouts_asked.read(options, student, None).problems if student else ()
         return theirs, instruction_of(options.instruction, ProblemSet("", "", "", "", "last_boxed", theirs, own=True))
     on_hub = spec.count("/") == 1 and not Path(spec).exists() and not spec.endswith((".jsonl", ".json", ".parquet"))
     if spec in KNOWN_SIZES or on_hub:
@@ -261,7 +267,10 @@ def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
 def _hub_size(options: PlanOptions) -> int:
     spec = str(options.problems)
     if spec == "rollouts":
-        raise UserError(f"{options.rollouts} holds no questions to be counted; say --problems")
+        raise UserError(
+            f"the problems of {options.rollouts} cannot be counted: it holds no questions, or the student's tokenizer is not "
+            "here; say --problems"
+        )
     if spec in KNOWN_SIZES:
         return min(KNOWN_SIZES[spec], options.limit or KNOWN_SIZES[spec])
     if options.limit is None:

@@ -78,7 +78,9 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     student = policies.load(str(options.student), load_settings(options, "student"))
     teacher = policies.load(str(options.teacher), load_settings(options, "teacher"))
     vocabulary = share_vocabulary(student, teacher)
-    rendered, told = prompts.of_problems(options, student, teacher, (*training, *validation), problem_set)
+    problems = (*training, *validation)
+    everything = prompts.render(options, student, teacher, problems, problem_set.instruction)
+    rendered, told = prompts.of_problems(options, student, teacher, problems, problem_set, everything)
     fits = rendered["student"].keys()
     training, validation = (tuple(one for one in some if one.problem_id in fits) for some in (training, validation))
     if not training:

@@ -1,0 +1,117 @@
+"""Reading files of rollouts: megabytes a second, and the memory that it takes beyond a loaded tokenizer.
+
+    python benchmarks/rollout_files.py                      # 1,000,000 rollouts of 2 kB, a file of 2 GB in a temporary folder
+    python benchmarks/rollout_files.py --rollouts 20000     # small; is printed and not kept
+
+A file holds prompts, responses, gold answers and stop reasons, 8 rollouts to a problem; the rollouts to the first 500 problems
+are kept, as a measurement with ``--limit 500`` keeps them. Two files of the same rollouts: texts, and token ids beside them, of
+which there are half as many rollouts in as many bytes. A process of its own loads the embedded student's tokenizer and reads a
+file by `read_files`, its content hash included; another one only loads the tokenizer. The file was written just before, so that
+most of it is in the page cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scoring import in_own_process, keep, resident_peak_gib, surroundings
+
+from decaylab import policies
+from decaylab.rollout_files.reading import ReadSettings, read_files
+
+SAMPLES, LIMIT, FULL = 8, 500, 1_000_000
+RESPONSE, PROMPT = 1_700, 180  # characters
+WORDS = ("so", "we", "add", "the", "two", "numbers", "and", "take", "half", "of", "them", "which", "is", "more", "than")
+TOKENS = 494  # of the embedded student
+SHAPES = ("texts", "token ids")
+
+
+def texts(rng: np.random.Generator, length: int, count: int) -> list[str]:
+    """Texts of words and numbers."""
+    drawn = rng.integers(0, len(WORDS), (count, length // 4))
+    return [" ".join(WORDS[one] for one in row)[:length] for row in drawn]
+
+
+def rows(rollouts: int, shape: str) -> Iterator[dict[str, Any]]:
+    """One of a few hundred responses each, with its own beginning."""
+    rng = np.random.default_rng(0)
+    prompts, responses = texts(rng, PROMPT, 64), texts(rng, RESPONSE, 256)
+    ids = [rng.integers(5, TOKENS, RESPONSE // 4).tolist() for _ in responses]
+    for number in range(rollouts):
+        problem, drawn = number // SAMPLES, number % len(responses)
+        row = {
+            "problem_id": f"p{problem}",
+            "prompt": f"Number {problem}: {prompts[problem % len(prompts)]}?",
+            "response": f"{number} {responses[drawn]}",
+            "answer": str(problem),
+            "finish_reason": "length" if number % 10 == 0 else "stop",
+        }
+        yield row if shape == "texts" else row | {"response_ids": ids[drawn]}
+
+
+def write(path: Path, rollouts: int, shape: str) -> None:
+    with path.open("w") as handle:
+        for row in rows(rollouts, shape):
+            handle.write(json.dumps(row) + "\n")
+
+
+def one_side(side: str, path: str | None) -> dict[str, Any]:
+    """Loads the tokenizer, and reads a file if there is one, in this process."""
+    student = policies.load_tokenizer_only("abacus-student")
+    if path is None:
+        return {"side": side, "peak_mib": round(resident_peak_gib() * 1024, 1)}
+    size = Path(path).stat().st_size
+    started = time.perf_counter()
+    found = read_files((Path(path),), ReadSettings(limit=LIMIT), student)
+    seconds = time.perf_counter() - started
+    return {
+        "side": side,
+        "rollouts": found.counts.rollouts,
+        "kept": len(found.rollouts),
+        "bytes": size,
+        "seconds": round(seconds, 2),
+        "mb_per_second": round(size / 1e6 / seconds, 1),
+        "peak_mib": round(resident_peak_gib() * 1024, 1),
+    }
+
+
+def measured(rollouts: int) -> dict[str, Any]:
+    """Every side, each in a process of its own."""
+    around = surroundings()
+    bare = in_own_process(__file__, {"side": "tokenizer alone", "path": None})
+    found = [bare]
+    for shape in SHAPES:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rollouts.jsonl"
+            write(path, rollouts if shape == "texts" else rollouts // 2, shape)
+            row = in_own_process(__file__, {"side": shape, "path": str(path)})
+        if "peak_mib" in row and "peak_mib" in bare:
+            row["peak_mib_beyond_the_tokenizer"] = round(row["peak_mib"] - bare["peak_mib"], 1)
+        found.append(row)
+        print(row, flush=True)
+    return {**around, "samples": SAMPLES, "problems_kept": LIMIT, "rows": found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rollouts", type=int, default=FULL, help="of the file of texts")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        print(json.dumps(one_side(**arguments.job)))
+        return
+    result = measured(arguments.rollouts)
+    print(json.dumps(result, indent=1))
+    if arguments.rollouts == FULL:
+        keep("rollout-files", result)
+
+
+if __name__ == "__main__":
+    main()

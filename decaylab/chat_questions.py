@@ -1,0 +1,45 @@
+"""What is asked in a list of chat messages.
+
+asked([{"role": "user", "content": "2 + 2?"}], "mine.jsonl, line 1", "prompt")    # ("2 + 2?", ())
+asked([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], ...)
+# ("2 + 2?", (("system", "Be brief."), ("user", "2 + 2?")))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from decaylab.errors import UserError
+
+Messages = tuple[tuple[str, str], ...]
+"""Role and content of each message."""
+
+
+def asked(value: list[Any], where: str, column: str) -> tuple[str, Messages]:
+    """The last message, which must be the user's, and all messages where there are several.
+
+    Raises:
+        UserError: no message, one without role or text, or a last one that is not the user's.
+    """
+    messages = tuple(_message(one, where, f"{column}.{place}") for place, one in enumerate(value))
+    if not messages or messages[-1][0] != "user":
+        got = ", ".join(role for role, _ in messages) or "no message"
+        raise UserError(f"{where}: column {column!r} must end with a message of the role user, got {got:.60}")
+    return messages[-1][1], messages if len(messages) > 1 else ()
+
+
+def _message(value: Any, where: str, path: str) -> tuple[str, str]:
+    if not isinstance(value, dict) or not isinstance(value.get("role"), str):
+        raise UserError(f"{where}: column {path!r} must hold a chat message with role and content, got {value!r:.60}")
+    content = value.get("content")
+    if isinstance(content, list):
+        content = _joined(content)
+    if not isinstance(content, str):
+        raise UserError(f"{where}: column {path + '.content'!r} must hold text, got {value.get('content')!r:.60}")
+    return value["role"], content
+
+
+def _joined(parts: list[Any]) -> str | None:
+    """Parts of text as one text; None where a part is none, such as an image."""
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None

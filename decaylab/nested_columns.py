@@ -1,0 +1,133 @@
+"""Values inside other values: a column named by its path, and the single value inside a wrapped gold answer.
+
+    lookup({"reward_model": {"ground_truth": "4"}}, "reward_model.ground_truth")   # "4"
+    lookup({"messages": [{"content": "2 + 2?"}]}, "messages.0.content")            # "2 + 2?"
+    gold_text({"value": "136"}, "mine.jsonl, line 1", "answer")                    # Gold("136", unwrapped=True)
+
+A path goes through objects, lists (by number) and JSON text of either. A column whose own name holds the dot wins.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from decaylab.errors import UserError
+
+_MISSING = object()
+
+
+def lookup(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
+    """The value under a column's name, or under a path such as ``reward_model.ground_truth``; ``default`` if none."""
+    if path in row:
+        return row[path]
+    return _inside(row, path, default) if "." in path else default
+
+
+def has(row: Mapping[str, Any], path: str) -> bool:
+    """Whether there is such a column or path; its value may be None."""
+    return lookup(row, path, _MISSING) is not _MISSING
+
+
+def names(row: Mapping[str, Any]) -> list[str]:
+    """Names of the columns, for messages; those of an object are named one level down."""
+    found: list[str] = []
+    for name, value in row.items():
+        found += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) and value else [name]
+    return found
+
+
+def _inside(value: Any, path: str, default: Any) -> Any:
+    """The value under a path inside an object or list; the longest name that is a key of its own comes first."""
+    if isinstance(value, str):
+        value = _parsed(value)
+    if isinstance(value, list):
+        place, _, rest = path.partition(".")
+        if not place.isdecimal() or int(place) >= len(value):
+            return default
+        return _inside(value[int(place)], rest, default) if rest else value[int(place)]
+    if not isinstance(value, Mapping):
+        return default
+    if path in value:
+        return value[path]
+    head = path
+    while "." in head:
+        head = head.rpartition(".")[0]
+        if head in value:
+            found = _inside(value[head], path[len(head) + 1 :], _MISSING)
+            if found is not _MISSING:
+                return found
+    return default
+
+
+def _parsed(text: str) -> Any:
+    """The object or list that a text is JSON of; None for any other text."""
+    text = text.strip()
+    if text[:1] + text[-1:] not in ("{}", "[]"):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+class Gold(NamedTuple):
+    """A gold answer as text; None where there is none. unwrapped: it stood inside an object or a list."""
+
+    text: str | None
+    unwrapped: bool
+
+
+def gold_text(value: Any, where: str, column: str) -> Gold:
+    """A gold answer as text, taken out of an object or list that holds nothing else, or out of JSON text of one.
+
+    Args:
+        value: as the file has it.
+        where: the row, for messages.
+        column: the name or path that the value stands under, for messages.
+
+    Raises:
+        UserError: several values, of which none is the answer more than another; or no text or number.
+    """
+    inner, path = _single(value, where, column)
+    if inner is None or (isinstance(inner, float) and math.isnan(inner)):
+        return Gold(None, False)
+    if not isinstance(inner, str | int | float | Decimal):
+        raise UserError(f"{where}: column {path!r} must hold text or a number, got {inner!r:.60}")
+    text = str(inner).strip()
+    return Gold(text or None, bool(text) and path != column)
+
+
+def _single(value: Any, where: str, path: str) -> tuple[Any, str]:
+    """The one value inside objects and lists, and its path."""
+    while True:
+        opened = _wrapping(value) if isinstance(value, str) else value
+        if isinstance(opened, dict):
+            held = [(str(name), inner) for name, inner in opened.items() if inner is not None]
+        elif isinstance(opened, list):
+            held = [(str(place), inner) for place, inner in enumerate(opened)]
+        else:
+            return value, path
+        if len(held) > 1:
+            inside = ", ".join(f"{path}.{name}" for name, _ in held[:4]) + (", ..." if len(held) > 4 else "")
+            raise UserError(
+                f"{where}: column {path!r} holds several values ({inside}) and not one gold answer: "
+                f"name it, such as --column answer={path}.{held[0][0]}"
+            )
+        if not held:
+            return None, path
+        path, value = f"{path}.{held[0][0]}", held[0][1]
+
+
+def _wrapping(text: str) -> Any:
+    """The object or one-element list that a text is JSON of.
+
+    A list must hold text in quotes: [5], [1, 2] and {} are mathematics as well.
+    """
+    found = _parsed(text)
+    if isinstance(found, list):
+        return found if len(found) == 1 and isinstance(found[0], str) else None
+    return found or None

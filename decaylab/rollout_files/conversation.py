@@ -1,0 +1,235 @@
+"""Thoughts and turns that a file keeps apart, written as the student's template writes them.
+
+Conversation(student).with_thought("2 + 3 is 5.", "It is 5.", place)   # "<think>\\n2 + 3 is 5.\\n</think>\\n\\nIt is 5."
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os.path import commonprefix
+from typing import Any
+
+from decaylab import thoughts
+from decaylab.errors import UserError
+from decaylab.policies import Policy
+from decaylab.rollout_files.given_prompts import content_of
+from decaylab.rollout_files.record import Message
+
+LINES = "\n"
+ARGUMENTS = '{"number": "one"}'
+REMEDY = "give token ids with a response_mask"
+QUESTION, ANSWER, THOUGHT = "a question probe", "an answer probe", "a thought probe"
+
+
+@dataclass(frozen=True)
+class Written:
+    """Several turns in the student's ids. text: what the student wrote itself. mask: 1 at its own tokens; None: all are."""
+
+    ids: list[int]
+    text: str
+    ended: bool
+    mask: list[int] | None
+
+
+class Conversation:
+    """Writes what a student said as its template does."""
+
+    def __init__(self, student: Policy) -> None:
+        self.student = student
+        self._frame: tuple[str, str] | None = None
+
+    def with_thought(self, thought: str, answer: str, place: str, *, closed: bool = True) -> str:
+        """A response out of a thought and an answer that a server took apart, which leaves line breaks at their edges or not.
+
+        closed: whether the student closed its thought; one that was cut off inside did not.
+
+        Raises:
+            UserError: neither the template nor the tokenizer says how a thought is written.
+        """
+        if self._frame is None:
+            self._frame = self._thought_frame(place)
+        before, between = self._frame
+        thought = thought.lstrip(LINES)
+        if not closed:
+            return f"{before}{thought}"
+        thought = thought.rstrip(LINES) if between.startswith(LINES) else thought
+        return f"{before}{thought}{between}{answer.lstrip(LINES) if between.endswith(LINES) else answer}"
+
+    def _thought_frame(self, place: str) -> tuple[str, str]:
+        """What stands before a thought and between it and the answer: by the template, else by the marks it knows."""
+        opened = self._opened()
+        message = {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT}
+        whole = self._rendered([{"role": "user", "content": QUESTION}, message])
+        behind = whole.partition(QUESTION)[2]
+        if THOUGHT in behind and ANSWER in behind:
+            before, _, rest = behind.partition(THOUGHT)
+            start = max((before.rfind(pair[0]) for pair in self._marks()), default=-1)
+            if start >= 0:
+                before = before[start:]
+                return ("" if opened else before), rest.partition(ANSWER)[0]
+        known = str(self.student.tokenizer.chat_template or "") + " ".join(self.student.tokenizer.get_added_vocab())
+        for opening, closing in self._marks():
+            if opening in known and closing in known:
+                return ("" if opened else f"{opening}\n"), f"\n{closing}\n\n"
+        raise UserError(
+            f"{place}: keeps the thought apart from the response, and neither template nor tokenizer of {self.student.name} "
+            "says how a thought is written"
+        )
+
+    def _marks(self) -> thoughts.Marks:
+        return (*thoughts.KNOWN, *self.student.thought_marks)
+
+    def _opened(self) -> bool:
+        """Whether the template opens the thought in the prompt."""
+        if self.student.template is None:
+            return False
+        prompt = self.student.template.prompt(QUESTION).partition(QUESTION)[2].rstrip()
+        return any(prompt.endswith(opening) for opening, _ in self._marks())
+
+    def _rendered(self, messages: list[Message]) -> str:
+        try:
+            found = self.student.tokenizer.apply_chat_template(messages, tokenize=False)
+        except Exception:  # a template is a program of the model's author, and may fail in any way
+            return ""
+        return str(found)
+
+    # Turns
+
+    def turns(self, messages: Sequence[Message], natural: bool, place: str) -> Written:
+        """The student's turns and what others said between them, each encoded once.
+
+        natural: the last turn ended by itself; a turn that somebody answered did so in any case.
+
+        Raises:
+            UserError: the template refuses the messages, or writes an earlier turn otherwise once another follows.
+        """
+        if not any(one.get("role") == "assistant" for one in messages):
+            raise UserError(f"{place}: none of its turns is the assistant's")
+        last = max(number for number, one in enumerate(messages) if one.get("role") == "assistant")
+        natural = natural or last < len(messages) - 1
+        ids, mask, text = list[int](), list[int](), list[str]()
+        for piece, own in self._pieces(messages[: last + 1], place):
+            written = self.student.encode(piece)
+            ids += written
+            mask += [int(own)] * len(written)
+            text += [self.student.decode(written)] if own else []
+        ended = bool(ids) and ids[-1] in self.student.end_ids
+        if ended and not natural:
+            ids, mask, ended = ids[:-1], mask[:-1], False
+        elif natural and not ended:
+            ids, mask, ended = [*ids, self.student.end_id], [*mask, 1], True
+        return Written(ids, "\n".join(text), ended, mask if 0 in mask else None)
+
+    def _pieces(self, messages: Sequence[Message], place: str) -> Iterator[tuple[str, bool]]:
+        """The text behind the prompt, cut where the speaker changes: each piece, and whether the student wrote it.
+
+        What opens a turn of the student, and what the template writes behind its end token, is not the student's.
+        """
+        others = ""
+        for number, message in enumerate(messages):
+            before = self._behind(messages[:number], place)
+            whole = self._behind(messages[: number + 1], place)
+            if not whole.startswith(before):
+                raise UserError(
+                    f"{place}: the template of {self.student.name} rewrites earlier turns once another follows; {REMEDY}"
+                )
+            added = whole[len(before) :]
+            self._check_written(message, added, place)
+            if message.get("role") != "assistant":
+                others += added
+                continue
+            opens = self._behind(messages[:number], place, generate=True)[len(before) :]
+            opening = commonprefix([opens, added])
+            if opens[len(opening) :].strip():
+                raise UserError(
+                    f"{place}: the template of {self.student.name} opens an answer with {opens!r}, and writes this one without "
+                    f"it; --thinking says how the rollouts were written, or {REMEDY}"
+                )
+            own, behind = self._at_end(added[len(opening) :])
+            self._check_thought(message, own, place)
+            if number:  # the first one is opened by the prompt
+                yield others + opening, False
+            yield own, True
+            others = behind
+
+    def _plain(self, message: Message, place: str) -> Message:
+        """A message with content as text, and with the arguments of tool calls as the template takes them."""
+        plain = {**message, "content": content_of(message, place)}
+        if message.get("tool_calls") and not self._takes_text:
+            plain["tool_calls"] = [_with_object(one) for one in message["tool_calls"]]
+        return plain
+
+    @cached_property
+    def _takes_text(self) -> bool:
+        """Whether arguments of a tool call that are JSON text are written as they stand; many templates quote them anew."""
+        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": ARGUMENTS}}
+        asked = {"role": "user", "content": QUESTION}
+        return ARGUMENTS in self._rendered([asked, {"role": "assistant", "content": "", "tool_calls": [call]}])
+
+    def _check_written(self, message: Message, written: str, place: str) -> None:
+        """Raises UserError where the template leaves out a part of a turn: many know no tools, and drop thoughts."""
+        calls = message.get("tool_calls") or []
+        called = [one.get("function", one) for one in calls if isinstance(one, dict)]
+        names = [str(one.get("name") or "") for one in called if isinstance(one, dict)]
+        said = {"text": content_of(message, place), "thought": message.get("reasoning_content") or ""}
+        said |= {f"tool call {name}": name for name in names}
+        bare = _bare(written)
+        for what, text in said.items():
+            spellings = (_bare(str(text)), _bare(json.dumps(text, ensure_ascii=False)[1:-1]))
+            found = next((one for one in spellings if one in bare), None)
+            if found is None:
+                raise UserError(
+                    f"{place}: the template of {self.student.name} leaves out the {what} of a turn of the role "
+                    f"{message.get('role')!r}; {REMEDY}"
+                )
+            bare = bare.replace(found, "", 1)  # a word of the text is no tool call
+
+    def _check_thought(self, message: Message, own: str, place: str) -> None:
+        """Raises UserError where the template writes an empty thought that the file does not have."""
+        said = content_of(message, place)
+        if message.get("reasoning_content") or message.get("reasoning"):
+            return
+        if mark := next((opening for opening, _ in self._marks() if opening in own and opening not in said), ""):
+            raise UserError(
+                f"{place}: the template of {self.student.name} writes a thought ({mark}) into a turn that has none; --thinking "
+                f"says how the rollouts were written, or {REMEDY}"
+            )
+
+    def _at_end(self, text: str) -> tuple[str, str]:
+        """A turn up to its end token, and what the template writes behind that."""
+        token = self.student.control.texts.get(self.student.end_id, "")
+        if not token or token not in text:
+            return text, ""
+        place = text.rindex(token) + len(token)
+        return text[:place], text[place:]
+
+    def _behind(self, messages: Sequence[Message], place: str, *, generate: bool = False) -> str:
+        asked: list[Message] = [{"role": "user", "content": QUESTION}]
+        said = [self._plain(one, place) for one in messages]
+        variables = self.student.template.variables if self.student.template else {}
+        options: dict[str, Any] = {**variables, "tokenize": False, "add_generation_prompt": generate}
+        try:
+            whole = str(self.student.tokenizer.apply_chat_template([*asked, *said], **options))
+        except Exception as error:  # as above
+            raise UserError(
+                f"{place}: the chat template of {self.student.name} refuses these turns: {str(error).splitlines()[0]:.80}"
+            ) from error
+        return whole.partition(QUESTION)[2]
+
+
+def _bare(text: str) -> str:
+    return "".join(text.split())
+
+
+def _with_object(call: Any) -> Any:
+    """A tool call whose arguments are an object, and not JSON text of one."""
+    found = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("arguments"), str):
+        return call
+    try:
+        return {**call, "function": {**found, "arguments": json.loads(found["arguments"])}}
+    except ValueError:
+        return call

@@ -1,0 +1,1 @@
+"""The formats of rollout files, one module a writer."""

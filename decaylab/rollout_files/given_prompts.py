@@ -1,0 +1,408 @@
+"""Prompts as files give them: a bare question, chat messages, a text that a template has rendered, or token ids.
+
+    reader = PromptReader(student)
+    reader.of_text("What is 2 + 3?").kind                                # "question"
+    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").kind    # "rendered"
+    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").messages  # (("user", "What is 2 + 3?"),)
+
+A rendered prompt is known by what the student's template writes around its messages. It is parsed back whole or refused: the
+student reads it as it stands, and the teacher the messages through its own template.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from decaylab.errors import UserError
+from decaylab.policies import PLAIN_FORMAT, Policy
+from decaylab.rollout_files.record import Message
+from decaylab.templates import ChatTemplate, Thinking
+
+Messages = tuple[tuple[str, str], ...]
+"""Role and content of each message."""
+Kind = Literal["question", "messages", "rendered", "stripped", "named"]
+PromptKind = Literal["auto", "question", "rendered"]
+KINDS: dict[Kind, str] = {
+    "question": "bare questions",
+    "messages": "chat messages",
+    "rendered": "rendered by the student's template",
+    "stripped": "rendered, then decoded without special tokens: rendered again",
+    "named": "problem ids alone",
+}
+ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"}
+THINKING: tuple[Thinking, ...] = ("template", "off", "on")
+FOREIGN = re.compile(
+    r"(?:<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<\|startoftext\|>|<\|endoftext\|>|<｜begin▁of▁sentence｜>|\[gMASK\](?:<sop>)?)?\s*(?:"
+    r"<\|(?:im_start|start_header_id|user|assistant|system|start_of_role|start|turn|User|Assistant)\|?>|<｜(?:User|Assistant)｜>"
+    r"|<start_of_turn>|\[INST\]|<\|START_OF_TURN_TOKEN\|>|<reserved_\d+>|### ?(?:Instruction|Human):|<extra_id_1>User)"
+)
+"""What templates of the usual families write before a message: the token that begins a text, and the mark of a role."""
+DAY = re.compile(r"\d{1,2} [A-Z][a-z]{2,8} \d{4}|[A-Z][a-z]{2,8} \d{1,2}, \d{4}|\d{4}-\d{2}-\d{2}")
+
+
+@dataclass(frozen=True)
+class GivenPrompt:
+    """A prompt as it was understood. messages: what was said. text: a rendered one, which the student reads as it stands."""
+
+    kind: Kind
+    messages: Messages = ()
+    text: str | None = None
+
+    @property
+    def question(self) -> str:
+        """The last message, which the response answers."""
+        return self.messages[-1][1] if self.messages else ""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What a template writes around the messages of a conversation.
+
+    head: before the first question; a day in it stands for any day. before_system, after_system: around a system message; None
+    where there is none. after_user, after_assistant: between the turns; "" where the template takes no answers. tail: behind
+    the last question.
+    """
+
+    head: str
+    tail: str
+    before_system: str | None = None
+    after_system: str = ""
+    after_user: str = ""
+    after_assistant: str = ""
+
+    def parse(self, text: str) -> Messages | None:
+        """The messages of a rendered text; None where it is not framed like this."""
+        for system in (False, True):
+            inside = self._inside(text, self.before_system if system else self.head)
+            if inside is None:
+                continue
+            said = list[tuple[str, str]]()
+            if system:
+                content, found, inside = inside.partition(self.after_system)
+                if not found or not self.after_system.strip():  # blanks stand in any question
+                    continue
+                said.append(("system", content))
+            if turns := self._turns(inside):
+                return (*said, *turns)
+        return None
+
+    def _inside(self, text: str, head: str | None) -> str | None:
+        """What stands between head and tail of a text; None where one of them is not there."""
+        begins = None if head is None else _dated(head).match(text)
+        end = len(text.rstrip()) - len(self.tail.rstrip())
+        if begins is None or end < begins.end() or not text.rstrip().endswith(self.tail.rstrip()):
+            return None
+        return text[begins.end() : end]
+
+    def holds(self, text: str) -> bool:
+        """Whether a text begins and ends like this with words, and not with blanks alone."""
+        return (
+            all(re.search(r"\w", part) for part in (self.head, self.tail)) and self._inside(text, self.head) is not None
+        )
+
+    def _turns(self, text: str) -> Messages | None:
+        if not self.after_user or not self.after_assistant or self.after_user not in text:
+            return (("user", text),)
+        first, *rest = text.split(self.after_user)
+        found = [("user", first)]
+        for piece in rest:
+            answer, there, question = piece.partition(self.after_assistant)
+            if not there:
+                return None
+            found += [("assistant", answer), ("user", question)]
+        return tuple(found)
+
+    def without(self, tokens: Sequence[str]) -> _Frame:
+        """The same in a text that was decoded without these tokens."""
+
+        def strip(text: str | None) -> Any:
+            for token in tokens:
+                text = None if text is None else text.replace(token, "")
+            return text
+
+        return _Frame(*(strip(getattr(self, name)) for name in self.__dataclass_fields__))
+
+
+@lru_cache(maxsize=64)
+def _dated(head: str) -> re.Pattern[str]:
+    """A pattern of what a template writes first, in which a day may be any day: templates name today."""
+    return re.compile(f"(?:{DAY.pattern})".join(map(re.escape, DAY.split(head))))
+
+
+def _with_days(rendered: str, text: str, head: str) -> str:
+    """A text that was rendered today with the days of another one, which begins in the same way."""
+    count = len(DAY.findall(head))
+    days = iter(DAY.findall(text))
+    return DAY.sub(lambda one: next(days, one[0]), rendered, count=count) if count else rendered
+
+
+class PromptReader:
+    """Reads the prompts of a file for a student. Prompts are understood alone: equal ones are equal.
+
+    forced: of ``--prompt-kind``.
+    """
+
+    def __init__(self, student: Policy, forced: PromptKind = "auto") -> None:
+        self.student, self.forced = student, forced
+        framed = list(_frames(student)) if student.template else []
+        self.frames = [frame for _, frame in framed]
+        special = special_tokens(student)
+        self.bare: dict[_Frame, ChatTemplate] = {}
+        for template, frame in framed:
+            self.bare.setdefault(frame.without(special), template)
+        self.begin = str(student.tokenizer.bos_token or "")
+
+    def of_messages(self, messages: Sequence[Message], place: str) -> GivenPrompt:
+        """A prompt that is given as chat messages.
+
+        Raises:
+            UserError: a role or content that cannot be rendered, or no question at the end.
+        """
+        said = tuple(_message(one, place) for one in messages)
+        if not said or said[-1][0] != "user":
+            last = said[-1][0] if said else "nothing"
+            raise UserError(f"{place}: the messages of a prompt must end with the user's, found {last}")
+        return GivenPrompt("messages", said)
+
+    def of_text(self, text: str, place: str = "", *, stripped: bool = False) -> GivenPrompt:
+        """A prompt that is given as text. stripped: it was rendered, then decoded without its special tokens.
+
+        Raises:
+            UserError: it looks rendered and cannot be parsed back.
+        """
+        if self.forced == "question":
+            return GivenPrompt("question", (("user", text),))
+        if messages := self._rendered(text):
+            return GivenPrompt("rendered", messages, self._begun(text))
+        if found := self._stripped(text, stripped):
+            return found
+        if plain := _plain(text):
+            if self.student.template is not None:
+                raise UserError(
+                    f"{place}: the prompt is in the plain format ({text!r:.40}), and {self.student.name} is asked by its chat "
+                    "template: --prompt-format plain asks as the file does, --prompt-kind question takes it for a question"
+                )
+            return GivenPrompt("question", (("user", plain),))
+        if self.forced == "rendered" and self.student.template is None:  # a prompt of a model without a template
+            return GivenPrompt("rendered", (("user", text),), text)
+        if self.forced == "rendered" or (stripped and self.frames):
+            raise UserError(
+                f"{place}: the prompt does not read like one that the template of {self.student.name} has rendered "
+                f"({text!r:.60}); --prompt-kind question takes prompts for questions"
+            )
+        if mark := self._marked(text):
+            if self.student.template is None:
+                raise UserError(
+                    f"{place}: the prompt holds {mark!r}, as rendered prompts do, and --prompt-format plain asks without a "
+                    "template: leave that out, or say --prompt-kind rendered to ask it as it stands, or question if it is one"
+                )
+            tails = [frame.tail.rstrip() for frame in self.frames if frame.tail.strip()]
+            cut = " (it ends like one: was it cut off on the left?)" if text.rstrip().endswith(tuple(tails)) else ""
+            raise UserError(
+                f"{place}: the prompt holds {mark!r}, as rendered prompts do, and is none of the template of "
+                f"{self.student.name}{cut}: give the student that it was rendered for, or --prompt-kind question if it is a "
+                "question"
+            )
+        return GivenPrompt("question", (("user", text),))
+
+    def of_ids(self, ids: Sequence[int], place: str) -> GivenPrompt:
+        """A prompt that is given as the student's token ids.
+
+        Raises:
+            UserError: ids that the student's tokenizer lacks, or a prompt that cannot be parsed back.
+        """
+        pad = str(self.student.tokenizer.pad_token or "")
+        text = text_of(self.student, ids, place)
+        while pad and pad != self.begin and text.startswith(pad):
+            text = text.removeprefix(pad)
+        return self.of_text(text, place)
+
+    def ids_of(self, ids: Sequence[int], prompt: GivenPrompt, place: str) -> tuple[int, ...]:
+        """The ids of a prompt without the padding in front of them.
+
+        Raises:
+            UserError: they do not hold the question that stands beside them.
+        """
+        pad, kept = self.student.tokenizer.pad_token_id, list(ids)
+        while kept and kept[0] == pad != self.student.tokenizer.bos_token_id:
+            kept.pop(0)
+        text = text_of(self.student, kept, place)
+        if letters(prompt.question) not in letters(text):
+            raise UserError(
+                f"{place}: the token ids of the prompt read {text!r:.60} to {self.student.name}, without the question beside "
+                "them: give the student that they belong to, or leave the ids out"
+            )
+        return tuple(kept)
+
+    def renderings(self, prompt: GivenPrompt) -> Iterator[str]:
+        """How a prompt reads when it is rendered, in every way there is; without the token that begins a text."""
+        if len(prompt.messages) > 1:
+            texts = [prompt.text] if prompt.text is not None else self._conversations(prompt.messages)
+            yield from (variant for text in texts for variant in endings(self.without_begin(text)))
+            return
+        for frame in (*self.frames, *self.bare):
+            if frame.head.strip():
+                yield from endings(f"{frame.head}{prompt.question}{frame.tail}")
+        yield PLAIN_FORMAT.format(question=prompt.question)
+
+    def _conversations(self, messages: Messages) -> Iterator[str]:
+        special = special_tokens(self.student)
+        for template in dict.fromkeys(self.bare.values()):
+            try:
+                text = template.conversation(messages)
+            except UserError:
+                continue
+            yield text
+            for token in special:
+                text = text.replace(token, "")
+            yield text
+
+    def _rendered(self, text: str) -> Messages | None:
+        bare = self.without_begin(text)
+        return next((said for frame in self.frames if (said := frame.parse(bare))), None)
+
+    def without_begin(self, text: str) -> str:
+        """The text without the token that begins it: twice where a template and an engine both wrote it."""
+        while self.begin and text.startswith(self.begin):
+            text = text.removeprefix(self.begin)
+        return text
+
+    def _stripped(self, text: str, known: bool) -> GivenPrompt | None:
+        """The prompt with its special tokens again, thoughts opened or closed as the text has it.
+
+        known: the writer always strips, so that a frame without any text of its own counts too.
+        """
+        for frame, template in self.bare.items():
+            counts = known or (frame.head.strip() and frame.tail.strip())
+            if counts and (said := frame.parse(text)):
+                return GivenPrompt("stripped", said, _with_days(template.conversation(said), text, frame.head))
+        return None
+
+    def _begun(self, text: str) -> str:
+        """The text with the token that begins every text of the template: engines add that to a prompt."""
+        begins = self.student.template is not None and self.student.template.prompt("?").startswith(self.begin)
+        return text if not begins or text.startswith(self.begin) else self.begin + text
+
+    def _marked(self, text: str) -> str:
+        """What in a text belongs to templates; "" where nothing does."""
+        for frame in self.frames:
+            for mark in (frame.head, frame.tail):
+                if mark.strip() and mark.strip() in text:
+                    return mark.strip()
+        for frame in self.bare:
+            if frame.holds(text):
+                return f"{frame.head}...{frame.tail}".strip()
+        found = FOREIGN.match(self.without_begin(text).lstrip())
+        return found[0] if found else ""
+
+
+def _frames(student: Policy) -> Iterator[tuple[ChatTemplate, _Frame]]:
+    """The frames of a policy's template, with thoughts on, off and as it likes, each with the template set so."""
+    variables = student.template.given if student.template else {}
+    for thinking in THINKING:
+        try:
+            template = ChatTemplate(student.name, student.tokenizer, thinking=thinking, variables=variables)
+        except UserError:
+            continue
+        if frame := _frame(template, str(student.tokenizer.bos_token or "")):
+            yield template, frame
+
+
+SYSTEM, QUESTION, ANSWER, NEXT = "a system probe", "a question probe", "an answer probe", "a second question probe"
+
+
+def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
+    def rendered(*messages: tuple[str, str]) -> str:
+        try:
+            return template.conversation(messages).removeprefix(begin)
+        except UserError:
+            return ""
+
+    head, found, tail = rendered(("user", QUESTION)).partition(QUESTION)
+    if not found:
+        return None
+    before_system, has_system, rest = rendered(("system", SYSTEM), ("user", QUESTION)).partition(SYSTEM)
+    after_system = rest.partition(QUESTION)[0] if has_system else ""
+    turns = rendered(("user", QUESTION), ("assistant", ANSWER), ("user", NEXT)).partition(QUESTION)[2]
+    after_user, answered, rest = turns.partition(ANSWER)
+    after_assistant = rest.partition(NEXT)[0] if answered else ""
+    usable = bool(after_system) or not has_system
+    return _Frame(
+        *(head, tail, before_system if has_system and usable else None, after_system),
+        *((after_user, after_assistant) if answered else ("", "")),
+    )
+
+
+def letters(text: str) -> str:
+    """Letters and digits alone: what a text is compared by that a tokenizer may have normalised, or a template trimmed."""
+    return "".join(one for one in unicodedata.normalize("NFKC", text).casefold() if one.isalnum())
+
+
+def endings(text: str) -> tuple[str, str]:
+    """A prompt as the beginning of a longer text: with the blanks at its end, and without."""
+    return text.lstrip(), text.strip()
+
+
+def special_tokens(policy: Policy) -> list[str]:
+    """The tokens that decoding leaves out where it is to skip special ones, the longest first.
+
+    Llama 3 has some that its list of special tokens lacks.
+    """
+    added = {str(one.content) for one in policy.tokenizer.added_tokens_decoder.values() if one.special}
+    return sorted(added | set(map(str, policy.tokenizer.all_special_tokens)), key=lambda token: (-len(token), token))
+
+
+def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
+    """The text of token ids, special tokens included.
+
+    Raises:
+        UserError: an id that the policy's tokenizer lacks.
+    """
+    size = len(policy.tokenizer)
+    if beyond := [one for one in ids if not 0 <= one < size]:
+        raise UserError(
+            f"{place}: token id {beyond[0]} is none of {policy.name}, which has {size}: give the student that wrote them"
+        )
+    return str(policy.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _plain(text: str) -> str:
+    """The question of a prompt in the plain format; "" where it is none."""
+    before, _, behind = PLAIN_FORMAT.partition("{question}")
+    if text.startswith(before) and text.rstrip().endswith(behind):
+        return text.rstrip()[len(before) : -len(behind)]
+    return ""
+
+
+def _message(message: Message, place: str) -> tuple[str, str]:
+    role = message.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise UserError(f"{place}: a message of a prompt must be of {', '.join(ROLES)}, got {role!r}")
+    if message.get("tool_calls"):
+        raise UserError(
+            f"{place}: the prompt holds tool calls, which are not rendered; the rollout must begin before them"
+        )
+    return ROLES[role], content_of(message, place)
+
+
+def content_of(message: Mapping[str, Any], place: str) -> str:
+    """The text of a message, of its parts where it is a list of those.
+
+    Raises:
+        UserError: content that is no text, such as an image.
+    """
+    content = message.get("content")
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = [one if isinstance(one, str) else one.get("text") if isinstance(one, dict) else None for one in content]
+        if all(isinstance(one, str) for one in texts):
+            return "".join(str(one) for one in texts)
+    raise UserError(f"{place}: the content of a message must be text or parts with text, got {content!r:.60}")

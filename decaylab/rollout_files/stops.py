@@ -1,0 +1,116 @@
+"""Why a rollout ended: one table of the values that engines, trainers and evaluators write.
+
+natural   the policy ended its turn
+cut       a limit on tokens ended it: it never gets an end-of-turn token
+aborted   its engine gave it up: left out
+other     a stop string of the caller's, or a value that is not in the table: not a natural end, named and counted
+unknown   the file does not say
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from decaylab.rollout_files.record import Record
+
+Kind = Literal["natural", "cut", "aborted", "other", "unknown"]
+
+NOT_SAID, NO_RESPONSE = "no stop reason", "no response"
+NATURAL = (
+    *("stop", "eos", "eos_token", "end_of_text", "end_of_turn", "end_turn", "eot", "eom", "end", "natural", "stopped"),
+    *("finish", "finished", "complete", "completed", "done", "end_of_sequence", "finish_reason_stop", "eos_found"),
+    *("tool_calls", "tool_call", "tool_use", "function_call"),  # the policy ended its turn with a call
+)
+CUT = (
+    *("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens", "budget"),
+    *("max_response_length", "max_model_len", "max_seq_len", "token_limit", "token_budget", "model_length"),
+    *("context_length", "context_length_exceeded", "context_window", "model_context_window_exceeded", "truncated"),
+    *("truncation", "cut", "cut_off", "incomplete", "limit", "finish_reason_max_tokens", "finish_reason_length"),
+    *("overlong", "out_of_tokens", "max_tokens_reached", "max_length_reached", "prompt_too_long"),
+)
+ABORTED = (
+    *("abort", "aborted", "cancel", "cancelled", "canceled", "error", "failed", "failure", "timeout", "timed_out"),
+    *(
+        "interrupted",
+        "preempted",
+        "content_filter",
+        "safety",
+        "blocked",
+        "refused_by_filter",
+        "rejected",
+        "expired",
+        NO_RESPONSE.replace(" ", "_"),
+    ),
+)
+KNOWN: dict[str, Kind] = {
+    **dict.fromkeys(NATURAL, "natural"),
+    **dict.fromkeys(CUT, "cut"),
+    **dict.fromkeys(ABORTED, "aborted"),
+}
+"""Lower case, with ``_`` for blanks and hyphens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a rollout ended. value: what the file says, as it is counted. token: the id of the end token, where it says so."""
+
+    kind: Kind
+    value: str
+    token: int | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends a student's turn where a file names it. texts: of its end tokens. ids: of control tokens; None: any id.
+
+    A stop string or token of the caller's is no natural end, unless it is one of these.
+    """
+
+    texts: Mapping[str, int] = field(default_factory=dict)
+    ids: frozenset[int] | None = None
+
+
+def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
+    """How a rollout ended. What ``truncated`` says goes before a stop reason that is not in the table.
+
+    An environment ends an episode for reasons of its own (verifiers' ``max_turns_reached``), whatever ended the last turn.
+    """
+    value: Any = record.stop
+    detail: Any = record.stop_detail
+    if isinstance(value, dict):  # SGLang: {"type": "stop", "matched": 151645}
+        value, detail = value.get("type"), value.get("matched", detail)
+    value, detail = _said(value), _said(detail)
+    if record.truncated:
+        return Stop("cut", "truncated: true")
+    if record.truncated is False and (value is None or _normalised(str(value)) not in KNOWN):
+        return Stop("natural", "truncated: false")
+    return _stop(value, detail, ends)
+
+
+def _said(value: Any) -> Any:
+    """A value without what tables write: NaN and empty text for nothing, floating numbers for ids beside nothing."""
+    if value != value or (isinstance(value, str) and not value):
+        return None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _stop(value: Any, detail: Any, ends: Ends) -> Stop:
+    if value is None:
+        return Stop("unknown", NOT_SAID)
+    kind = KNOWN.get(_normalised(str(value)), "other")
+    if kind != "natural" or detail is None or isinstance(detail, bool):
+        return Stop(kind, str(value))
+    if isinstance(detail, int):
+        known = ends.ids is None or detail in ends.ids
+        return Stop(kind, str(value), detail) if known else Stop("other", f"{value} at the token id {detail}")
+    if str(detail) in ends.texts:
+        return Stop(kind, str(value), ends.texts[str(detail)])
+    if _normalised(str(detail)) in NATURAL:  # the same said twice
+        return Stop(kind, str(value))
+    return Stop("other", f"{value} at the stop string {str(detail)!r:.40}")
+
+
+def _normalised(value: str) -> str:
+    return value.strip().rpartition(".")[2].lower().replace("-", "_").replace(" ", "_")

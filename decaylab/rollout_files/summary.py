@@ -1,0 +1,118 @@
+"""What was understood of rollout files: one line for every command, a record for run.json, a page for ``decaylab rollouts``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from decaylab.rollout_files.given_prompts import KINDS
+from decaylab.rollout_files.reading import Counts, Read
+
+MEANINGS = {
+    "natural": "natural end",
+    "cut": "cut off",
+    "aborted": "aborted, left out",
+    "other": "no natural end",
+    "unknown": "end unknown",
+}
+SHOWN = 6  # stop reasons of a line
+
+
+def line(read: Read) -> str:
+    """All of it in one sentence."""
+    counts = read.counts
+    parts = [
+        f"{read.name}: {' and '.join(counts.formats)}, {counts.rollouts:,} rollouts to {read.problem_count:,} problems",
+        f"prompts {_prompts(counts)}",
+        f"responses {_responses(counts)}",
+        f"stop reasons {_stops(counts)}",
+    ]
+    if counts.aborted:
+        parts.append(f"{counts.aborted:,} were aborted by their engine, left out")
+    if counts.cut_prompts:
+        parts.append(f"from {counts.cut_prompts:,} responses the prompt was cut off")
+    return "; ".join(parts)
+
+
+def record(read: Read) -> dict[str, Any]:
+    """The same as values, for run.json and ``--json``."""
+    counts = read.counts
+    return {
+        "files": [str(path) for path in read.paths],
+        "content_hash": read.content_hash,
+        "formats": dict(counts.formats),
+        "rows": counts.rows,
+        "rollouts": counts.rollouts,
+        "problems": read.problem_count,
+        "samples": read.samples,
+        "prompts": dict(counts.prompts),
+        "stop_reasons": {value: {"rollouts": count, "means": kind} for (value, kind), count in counts.stops.items()},
+        "token_ids": counts.with_ids,
+        "texts": counts.with_text,
+        "several_turns": counts.with_turns + counts.with_mask,
+        "thoughts_apart": counts.reasoning,
+        "grades": dict(counts.grades),
+        "training_steps": sorted(counts.steps),
+        "aborted": counts.aborted,
+        "empty": counts.empty,
+        "without_gold": counts.no_gold,
+        "gold_unwrapped": counts.unwrapped,
+        "gold_behind_hashes": counts.hashes,
+        "prompts_cut_off": counts.cut_prompts,
+    }
+
+
+def page(read: Read) -> Iterator[tuple[str, str]]:
+    """Label and text of each line of the page, without the examples."""
+    counts = read.counts
+    for title, number in counts.formats.items():
+        yield "format", f"{title} ({number} file{'s' * (number > 1)})"
+    yield "rows", f"{counts.rows:,}"
+    each = f"at most {read.samples} each" if counts.rollouts != read.problem_count else "one each"
+    yield "rollouts", f"{counts.rollouts:,} to {read.problem_count:,} problems, {each}"
+    yield "prompts", _prompts(counts)
+    yield "responses", _responses(counts)
+    for (value, kind), count in counts.stops.most_common():
+        yield "stop reasons", f"{value}: {count:,}, {MEANINGS[kind]}"
+    yield "gold answers", _gold(read)
+    yield "grades", ", ".join(f"{name} ({count:,})" for name, count in counts.grades.items()) or "none in the file"
+    yield "left out", f"{counts.aborted:,} aborted by their engine" if counts.aborted else "nothing"
+    if counts.empty:
+        yield "empty", f"{counts.empty:,} responses hold nothing; they are kept"
+    if counts.cut_prompts:
+        yield "cut", f"from {counts.cut_prompts:,} responses the prompt was cut off"
+
+
+def _prompts(counts: Counts) -> str:
+    return ", ".join(f"{KINDS[kind]} ({count:,})" for kind, count in counts.prompts.items())  # type: ignore[index]
+
+
+def _responses(counts: Counts) -> str:
+    texts = counts.rollouts - counts.with_ids - counts.with_turns
+    found = Counter(
+        {
+            "token ids": counts.with_ids,
+            "text, encoded anew": texts,
+            "several turns": counts.with_turns,
+            "with a mask": counts.with_mask,
+            "thought and answer apart": counts.reasoning,
+        }
+    )
+    return ", ".join(f"{what} ({count:,})" for what, count in found.items() if count > 0)
+
+
+def _stops(counts: Counts) -> str:
+    common = counts.stops.most_common()
+    shown = [f"{value} ({count:,}, {MEANINGS[kind]})" for (value, kind), count in common[:SHOWN]]
+    return ", ".join([*shown, *([f"{len(common) - SHOWN} others"] if len(common) > SHOWN else [])])
+
+
+def _gold(read: Read) -> str:
+    counts = read.counts
+    if not read.problems:
+        return "none in the file: --problems has them"
+    parts = [f"{read.problem_count - counts.no_gold:,} of {read.problem_count:,} problems"]
+    parts += [f"{counts.unwrapped:,} taken out of an object or list"] if counts.unwrapped else []
+    parts += [f"{counts.hashes:,} behind ####"] if counts.hashes else []
+    return ", ".join(parts)
