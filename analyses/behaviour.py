@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import applicable, own_tokens, thoughts, token_means
-from decaylab import statistics as st
-from decaylab.answers import count_boxes
-from decaylab.clusters import Floats, Ints, bootstrap_weights, percentile_interval
-from decaylab.grading import Verdict
-from decaylab.measurements import Measurement, to_frame
-from decaylab.token_means import CellMeans
+from decaylab.maths import statistics as st
+from decaylab.maths import token_means
+from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, percentile_interval
+from decaylab.maths.token_means import CellMeans
+from decaylab.problems import applicable, thoughts
+from decaylab.problems.answers import count_boxes
+from decaylab.problems.grading import Verdict
+from decaylab.runs import own_tokens
+from decaylab.runs.measurements import Measurement, to_frame
 
 PERCENTILES = (10, 50, 90)
 MEANS = (("response_tokens_mean", "written", "tokens"), ("repetition_3gram", "repetition", "fraction"),

@@ -1,6 +1,6 @@
 """Category KL: in what kind of text student and teacher disagree, and at which tokens most.
 
-Token statistics in, measurements out; no model, no file. Categories are those of the decoded text (decaylab.categories);
+Token statistics in, measurements out; no model, no file. Categories are those of the decoded text (decaylab.tokens.categories);
 the numbers that the paper prints are means over tokens of the base student's own rollouts (view ``fresh``). Every interval
 resamples problems. Condition ``all`` throughout:
 
@@ -10,7 +10,7 @@ resamples problems. Condition ``all`` throughout:
     token_mean_reverse_kl  of the tokens where it is highest or makes up most of the whole, nats; token_kl_share: that part
 
 A few problems may hold much of such a mean: it has no interval, and the winsorised mean beside it has one
-(`decaylab.skewed_cells`).
+(`decaylab.runs.skewed_cells`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decaylab import token_means as tm
-from decaylab.categories import CategoryRules
-from decaylab.clusters import Floats, Ints, per_problem_sums
-from decaylab.measurements import Measurement, to_frame
-from decaylab.pieces import visible
-from decaylab.skewed_cells import NEAR_AN_END, near_an_end
-from decaylab.skewed_cells import Cells as SkewedCells
-from decaylab.statistics import ALIKE, ONE_PROBLEM
-from decaylab.token_table import Scored, check_edges
+from decaylab.maths import token_means as tm
+from decaylab.maths.clusters import Floats, Ints, per_problem_sums
+from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.skewed_cells import NEAR_AN_END, near_an_end
+from decaylab.runs.skewed_cells import Cells as SkewedCells
+from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.pieces import visible
+from decaylab.tokens.token_table import Scored, check_edges
 
 NO_KL = "no KL to share, or that of some token is not finite"
 OF_TOKENS = "token_share"  # its interval holds for rare categories too

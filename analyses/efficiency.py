@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from decaylab import seeds as over
-from decaylab.clusters import Floats
-from decaylab.measurements import Measurement, to_frame
-from decaylab.seeds import OverSeeds
-from decaylab.trained import FULL, TrainedRun, by_arm
+from decaylab.maths import seeds as over
+from decaylab.maths.clusters import Floats
+from decaylab.maths.seeds import OverSeeds
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.trained import FULL, TrainedRun, by_arm
 
 ONE_RUN, SEEDS = "one training run", "mean over training seeds"
 PHASES = ("generation", "scoring", "training")

@@ -4,7 +4,7 @@ Outcomes of rollouts in, measurements out; no model, no file. k samples of each 
 
     avg_at_k    mean correctness
     pass_at_j   chance that one of j samples is right, unbiased, for j = 1, 2, 4, ... and k
-    maj_at_k    whether the answer that most of the k samples give is right; ties and missing answers as in decaylab.votes
+    maj_at_k    whether the answer that most of the k samples give is right; ties and missing answers as in problems.votes
 
 under every answer rule (``condition``), the reported one first, over the problems to whose gold answer it applies; a rule that
 applies to fewer than 95 % of them has no rows. ``..._minus_base`` and ``..._minus_teacher`` are paired over the problems that
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import applicable, votes
-from decaylab import statistics as st
-from decaylab.clusters import Floats, Ints
-from decaylab.measurements import Measurement, to_frame
+from decaylab.maths import statistics as st
+from decaylab.maths.clusters import Floats, Ints
+from decaylab.problems import applicable, votes
+from decaylab.runs.measurements import Measurement, to_frame
 
 BASE, TEACHER = "base", "teacher"
 NO_MAJORITY = "a response may name several answers by this rule: there is no vote"
@@ -77,7 +77,7 @@ def measure(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """avg@k, pass@k and maj@k of each model, and each checkpoint against ``base`` and ``teacher``.
 
     Args:
-        outcomes: rows of the outcomes table, see `decaylab.outcomes`.
+        outcomes: rows of the outcomes table, see `decaylab.runs.outcomes`.
         settings: answer rules, what the checkpoint rules take, level and seed.
 
     Raises:

@@ -28,9 +28,9 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from decaylab import divergences
-from decaylab.clusters import Floats
-from decaylab.measurements import Measurement, to_frame
+from decaylab.maths import divergences
+from decaylab.maths.clusters import Floats
+from decaylab.runs.measurements import Measurement, to_frame
 
 OPTIMISER = "L-BFGS-B"
 STARTS_BETWEEN = 5  # means at which the search begins, from the one mode to the other

@@ -28,14 +28,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import skewed_cells
-from decaylab import token_means as tm
-from decaylab.clusters import Floats, Ints
-from decaylab.measurements import Measurement, to_frame
-from decaylab.skewed_cells import NO_RATIO, NO_TOKENS, NOT_FINITE
-from decaylab.statistics import ALIKE, ONE_PROBLEM
-from decaylab.token_table import Scored, TokenTable, check_edges
-from decaylab.winsorised import SumsAndCounts
+from decaylab.maths import token_means as tm
+from decaylab.maths.clusters import Floats, Ints
+from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
+from decaylab.maths.winsorised import SumsAndCounts
+from decaylab.runs import skewed_cells
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.skewed_cells import NO_RATIO, NO_TOKENS, NOT_FINITE
+from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 
 QUANTITIES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy")
 

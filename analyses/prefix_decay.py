@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decaylab import retention
-from decaylab import statistics as st
-from decaylab.arms import Arm, Arms, Floats
-from decaylab.measurements import Measurement, to_frame
+from decaylab.maths import retention
+from decaylab.maths import statistics as st
+from decaylab.runs.arms import Arm, Arms, Floats
+from decaylab.runs.measurements import Measurement, to_frame
 
 MEAN_OVER_ROLLOUTS = "mean over rollouts"
 

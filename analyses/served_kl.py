@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab import token_means as tm
-from decaylab.measurements import Measurement, to_frame
-from decaylab.skewed_cells import NO_TOKENS, Cells
-from decaylab.statistics import ALIKE, ONE_PROBLEM
-from decaylab.token_table import Scored, TokenTable, check_edges
-from decaylab.winsorised import SumsAndCounts
+from decaylab.maths import token_means as tm
+from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
+from decaylab.maths.winsorised import SumsAndCounts
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.skewed_cells import NO_TOKENS, Cells
+from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 
 QUANTITIES = {
     "reverse_kl_bound": "nats",

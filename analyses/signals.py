@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab.clusters import Floats, per_problem_sums
-from decaylab.cumulative import METHOD, Bootstrapped, cumulative, horizon_of
-from decaylab.measurements import Measurement, to_frame
-from decaylab.selection import Signals, select
-from decaylab.skewed_cells import NEAR_AN_END, Cells, near_an_end
-from decaylab.statistics import ALIKE, ONE_PROBLEM
-from decaylab.token_means import CellMeans, interval, means, sums_by_problem
-from decaylab.token_table import Scored, check_edges
+from decaylab.maths.clusters import Floats, per_problem_sums
+from decaylab.maths.cumulative import METHOD, Bootstrapped, cumulative, horizon_of
+from decaylab.maths.selection import Signals, select
+from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
+from decaylab.maths.token_means import CellMeans, interval, means, sums_by_problem
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.skewed_cells import NEAR_AN_END, Cells, near_an_end
+from decaylab.tokens.token_table import Scored, check_edges
 
 PER_BIN = {  # what: its unit, and what its column is divided by
     "student_entropy": ("nats", "student_entropy", 1.0),

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import applicable
-from decaylab import seeds as over
-from decaylab import statistics as st
-from decaylab.clusters import Floats
-from decaylab.measurements import Measurement, to_frame
-from decaylab.trained import BASE, TEACHER, TrainedRun, by_arm
+from decaylab.maths import seeds as over
+from decaylab.maths import statistics as st
+from decaylab.maths.clusters import Floats
+from decaylab.problems import applicable
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.trained import BASE, TEACHER, TrainedRun, by_arm
 
 ONE_RUN, SEEDS = "one training run", "mean over training seeds"
 TEST, VALIDATION = "test", "validation"

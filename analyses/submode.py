@@ -25,13 +25,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decaylab import own_tokens, token_means, top_share
-from decaylab import statistics as st
-from decaylab.abacus import style
-from decaylab.clusters import Floats
-from decaylab.measurements import Measurement, to_frame
-from decaylab.token_table import Scored, TokenTable
-from decaylab.top_share import TopTokens
+from decaylab.maths import statistics as st
+from decaylab.maths import token_means, top_share
+from decaylab.maths.clusters import Floats
+from decaylab.maths.top_share import TopTokens
+from decaylab.problems.abacus import style
+from decaylab.runs import own_tokens
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.tokens.token_table import Scored, TokenTable
 
 QUANTITIES = ("student_top1_probability", "equals_teacher_top1", "in_teacher_top2to5", "outside_teacher_top5")
 COLUMNS = ("student_top1_probability", "student_top1_rank", "teacher_top2_probability")

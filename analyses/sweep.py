@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import applicable
-from decaylab import seeds as over
-from decaylab import statistics as st
-from decaylab.clusters import Floats, Ints
-from decaylab.measurements import Measurement, to_frame
-from decaylab.trained import BASE, FULL, TEACHER, TrainedRun, by_arm
+from decaylab.maths import seeds as over
+from decaylab.maths import statistics as st
+from decaylab.maths.clusters import Floats, Ints
+from decaylab.problems import applicable
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.trained import BASE, FULL, TEACHER, TrainedRun, by_arm
 
 RULES = ("last", "best")
 ONE_RUN, THESE, SEEDS = "one training run", "mean over rollouts, over these seeds", "mean over training seeds"

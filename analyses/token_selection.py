@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from decaylab import seeds as over
-from decaylab.measurements import Measurement, to_frame
-from decaylab.trained import TrainedRun, by_arm
+from decaylab.maths import seeds as over
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.trained import TrainedRun, by_arm
 
 ONE_RUN, SEEDS = "one training run", "mean over training seeds"
 TRAINING = "training"

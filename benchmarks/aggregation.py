@@ -30,13 +30,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scoring import in_own_process, keep, resident_peak_gib, surroundings
 
-from decaylab import score_store, store
 from decaylab.analyses import behaviour, category_kl, position_kl, signals, submode
-from decaylab.categories import CategoryRules
-from decaylab.noise_floor import with_noise_floor
-from decaylab.options import ANSWER_RULES
-from decaylab.scoring import Rollout
-from decaylab.token_table import COLUMNS, Scored
+from decaylab.problems.answers import ANSWER_RULES
+from decaylab.runs import store
+from decaylab.tokens import score_store
+from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.noise_floor import with_noise_floor
+from decaylab.tokens.scoring import Rollout
+from decaylab.tokens.token_table import COLUMNS, Scored
 
 SAMPLES, MEAN_TOKENS, LONGEST, FLOOR_PROBLEMS = 4, 500, 2048, 32
 EDGES = (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)

@@ -1,7 +1,7 @@
 """Continuations at several prefix lengths: decaylab's engine against the plain loop of `model.generate`, in one run.
 
     python benchmarks/continuations.py --pair abacus      # 100 problems x 4 samples x 4 lengths, float32
-    python benchmarks/continuations.py --pair smollm2     # 32 x 4 x 3, bfloat16; tests/prepare_smollm2.py makes the model
+    python benchmarks/continuations.py --pair smollm2     # 32 x 4 x 3, bfloat16; helpers/prepare_smollm2.py makes the model
 
 The plain loop calls `generate` once for each prefix length and batch, with left padding and explicit sampling settings, at
 the fastest of several batch sizes (chosen on one length, outside the clock) and with either cache. Both sides continue the
@@ -24,11 +24,11 @@ from pathlib import Path
 
 import torch
 
-from decaylab import policies
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import load_problems
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.transformers_engine import TransformersEngine
+from decaylab.policies import loading
+from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.problems.sets import load_problems
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
 
 ROOT = Path(__file__).resolve().parent
 
@@ -70,7 +70,7 @@ def requests_of(work: Work, problems_spec: str, folder: Path) -> list[Request]:
     """The continuations, from student rollouts that are made once and kept beside the results."""
     problem_set = load_problems(problems_spec, limit=work.limit)
     settings = LoadSettings(dtype=work.dtype)  # type: ignore[arg-type]
-    student = policies.load(work.student, settings)
+    student = loading.load(work.student, settings)
     prompts = {p.problem_id: tuple(student.prompt_ids(p, problem_set.instruction)) for p in problem_set.problems}
     plain = [
         Request(prompts[p.problem_id], (), max(work.lengths) + 1, "student", p.problem_id, sample)
@@ -128,7 +128,7 @@ def run_plain(policy: Policy, requests: list[Request], batch: int, cache: str | 
 def one_side(side: str, work: Work, spec: str, folder: Path) -> dict[str, float | int | str]:
     """Measures one side in this process: picks its batch size on one length, then times the whole once."""
     requests = requests_of(work, spec, folder)
-    policy = policies.load(work.teacher, LoadSettings(dtype=work.dtype))  # type: ignore[arg-type]
+    policy = loading.load(work.teacher, LoadSettings(dtype=work.dtype))  # type: ignore[arg-type]
     torch.manual_seed(0)
 
     def run(some: list[Request], batch: int) -> int:

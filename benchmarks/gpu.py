@@ -58,9 +58,9 @@ def peak_gib(on_gpu: bool) -> Iterator[dict[str, float]]:
 
 def decay(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
     """`decaylab prefix-decay`, whole."""
-    from decaylab import store
-    from decaylab.options import Options
-    from decaylab.run import prefix_decay
+    from decaylab.commands.prefix_decay import prefix_decay
+    from decaylab.options.measuring import Options
+    from decaylab.runs import store
 
     pair = {name: asked[name] for name in ("teacher", "student", "problems", "device", "dtype", "limit")}
     with tempfile.TemporaryDirectory() as folder, peak_gib(on_gpu) as peak:
@@ -84,8 +84,8 @@ def decay(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
 
 def training(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
     """`decaylab train`, ESR: medians over the steps behind the first."""
+    from decaylab.options.training import TrainOptions
     from decaylab.trainer.loop import train
-    from decaylab.training_options import TrainOptions
 
     pair = {name: asked[name] for name in ("teacher", "student", "device", "dtype", "steps")}
     problems = {"problems": asked["train_problems"], "test_problems": "none"} if asked["train_problems"] else {}

@@ -22,9 +22,9 @@ import pandas as pd
 from playwright.sync_api import Page, sync_playwright
 from scoring import keep, surroundings
 
-from decaylab.page import report, token_view
+from decaylab.pages import report, token_view
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from viewed_tables import large  # noqa: E402
 
 

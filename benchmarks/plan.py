@@ -1,6 +1,6 @@
 """What `decaylab plan` says a phase takes against what was resident: sampling, continuing, scoring and training, on a CPU.
 
-    python benchmarks/plan.py                              # every work; tests/prepare_smollm2.py makes the model
+    python benchmarks/plan.py                              # every work; tests/helpers/prepare_smollm2.py makes the model
     python benchmarks/plan.py --pair abacus --phase train  # some of them
     python benchmarks/plan.py --hours                      # the probe's hours against a run of prefix-decay
 
@@ -30,15 +30,15 @@ from typing import Any
 import torch
 from scoring import keep, reset_peak, resident_peak_gib, surroundings
 
-from decaylab import policies
 from decaylab.planner.memory import LASTING, PROCESS, holes
 from decaylab.planner.options import Asked, Devices, PlanOptions, asked
 from decaylab.planner.phases import Phase, Sources, phases
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import load_problems
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.scoring import Rollout, Scorer, ScoringSettings
-from decaylab.transformers_engine import TransformersEngine
+from decaylab.policies import loading
+from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.problems.sets import load_problems
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
 
 GIB, SAMPLES, NO_TOKEN = 2**30, 4, -1
 PAIRS = {
@@ -118,7 +118,7 @@ WORKS = (
 
 def run_job(work: Work) -> dict[str, Any]:
     """What a work takes in this process, and what the plan says of it. Bytes."""
-    from decaylab.grading import Grader
+    from decaylab.problems.grading import Grader
 
     with Grader(workers=2) as grader:
         grader.unparsable(["1"])
@@ -157,7 +157,7 @@ def _import_models(work: Work) -> None:
 
 def measure_reading(work: Work, base: int, _: Any) -> dict[str, int]:
     """Sampling, continuing, scoring, or scoring in the next wider precision; and loading before that."""
-    student, teacher = (policies.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair])  # type: ignore[arg-type]
+    student, teacher = (loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair])  # type: ignore[arg-type]
     found = {"loading": peak() - base}
     gc.collect()
     asked = load_problems("abacus", limit=work.rows)
@@ -225,7 +225,7 @@ def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
     from contextlib import ExitStack
 
     from decaylab.progress import Reporter
-    from decaylab.store import RunFolder
+    from decaylab.runs.store import RunFolder
     from decaylab.trainer.adapters import Trainable
     from decaylab.trainer.engines import training_engines
     from decaylab.trainer.loop import Run
@@ -253,7 +253,7 @@ def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
 
 
 def training_options(work: Work, folder: str) -> Any:
-    from decaylab.training_options import TrainOptions
+    from decaylab.options.training import TrainOptions
 
     student, teacher = PAIRS[work.pair]
     return TrainOptions(
@@ -317,10 +317,10 @@ def hours() -> dict[str, Any]:
     """
     from unittest import mock
 
-    from decaylab.options import Options
+    from decaylab.commands.prefix_decay import prefix_decay
+    from decaylab.options.measuring import Options
     from decaylab.planner.probe import probe
     from decaylab.progress import Reporter
-    from decaylab.run import prefix_decay
 
     options = PlanOptions(only=("prefix-decay",), memory="16GB").resolved()
     found = phases(options, Sources.of(options, Devices("cpu", 1, 1)), asked(options))

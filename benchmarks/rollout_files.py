@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from scoring import in_own_process, keep, resident_peak_gib, surroundings
 
-from decaylab import policies
+from decaylab.policies import loading
 from decaylab.rollout_files.reading import ReadSettings, read_files
 
 SAMPLES, LIMIT, FULL = 8, 500, 1_000_000
@@ -64,7 +64,7 @@ def write(path: Path, rollouts: int, shape: str) -> None:
 
 def one_side(side: str, path: str | None) -> dict[str, Any]:
     """Loads the tokenizer, and reads a file if there is one, in this process."""
-    student = policies.load_tokenizer_only("abacus-student")
+    student = loading.load_tokenizer_only("abacus-student")
     if path is None:
         return {"side": side, "peak_mib": round(resident_peak_gib() * 1024, 1)}
     size = Path(path).stat().st_size

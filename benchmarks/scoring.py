@@ -1,6 +1,6 @@
 """Scoring against what one would write by hand: throughput, memory, and the losses of trl and Liger.
 
-    python benchmarks/scoring.py                                    # every part; tests/prepare_smollm2.py makes the model
+    python benchmarks/scoring.py                                    # every part; helpers/prepare_smollm2.py makes the model
     python benchmarks/scoring.py --part throughput --dtype bfloat16     # on a GPU: a CPU without 16-bit instructions is slow
     python benchmarks/scoring.py --rollouts 2 --tokens 64 --repeats 1   # does it run at all?
 
@@ -35,10 +35,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from decaylab import policies
-from decaylab.heads import HeadPrecision
-from decaylab.policies import LoadSettings, Policy
-from decaylab.scoring import Rollout, Scorer, ScoringSettings
+from decaylab.policies import loading
+from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.tokens.heads import HeadPrecision
+from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GIB = 2**30
@@ -129,7 +129,7 @@ def keep(name: str, result: dict[str, Any]) -> None:
 
 def pair(work: Work) -> tuple[Policy, Policy]:
     settings = LoadSettings(dtype=work.dtype)  # type: ignore[arg-type]
-    return policies.load(work.model, settings), policies.load(work.model, settings)
+    return loading.load(work.model, settings), loading.load(work.model, settings)
 
 
 def rollouts_of(work: Work, policy: Policy) -> list[Rollout]:

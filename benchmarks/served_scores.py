@@ -1,7 +1,7 @@
 """How much the approximate scores miss: the bound of `decaylab served-kl` against the exact reverse KL, by number of ids.
 
     python benchmarks/served_scores.py                    # the embedded pair, float32, up to its whole vocabulary
-    python benchmarks/served_scores.py --pair smollm2     # tests/prepare_smollm2.py makes the model; or smollm2-far
+    python benchmarks/served_scores.py --pair smollm2     # tests/helpers/prepare_smollm2.py makes the model; or smollm2-far
 
 The student writes at temperature 0.7; every token is scored at temperature 1. Exact: `scoring.Scorer`, both policies in torch.
 Teacher's ids: the bound as vLLM gives it without its second model runner, that is on a CPU. Student's ids: the bound as it is
@@ -23,17 +23,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decaylab import policies, served_policies
-from decaylab.heads import Head
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import load_problems
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.scoring import Rollout, Scorer, states, top
-from decaylab.served_scores import ServedScorer, partial_reverse_kl
-from decaylab.transformers_engine import TransformersEngine
-from decaylab.vllm_engine import VllmEngine
-from decaylab.vllm_setup import VllmSettings
-from decaylab.vocabularies import share_vocabulary
+from decaylab.policies import loading, served_policies
+from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.vocabularies import share_vocabulary
+from decaylab.problems.sets import load_problems
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.rollouts.vllm_engine import VllmEngine
+from decaylab.rollouts.vllm_setup import VllmSettings
+from decaylab.tokens.heads import Head
+from decaylab.tokens.scoring import Rollout, Scorer, states, top
+from decaylab.tokens.served_scores import ServedScorer, partial_reverse_kl
 
 RESULT = Path(__file__).resolve().parent / "results" / "served-scores.json"
 HOST = LoadSettings("float32", "cpu")
@@ -61,7 +61,7 @@ Floats = NDArray[np.float64]
 
 
 def student_of(work: dict[str, Any]) -> Policy:
-    student = policies.load(work["student"], HOST)
+    student = loading.load(work["student"], HOST)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight in student.weights.parameters() if work["noise"] else ():
@@ -116,7 +116,7 @@ def compared(bound: Floats, exact: Floats) -> dict[str, float]:
 
 def measure(pair: str) -> dict[str, Any]:
     work = PAIRS[pair]
-    student, teacher = student_of(work), policies.load(work["teacher"], HOST)
+    student, teacher = student_of(work), loading.load(work["teacher"], HOST)
     rollouts = rollouts_of(student, work)
     started = time.perf_counter()
     exact = np.concatenate([one.columns["reverse_kl"] for one in Scorer(student, teacher).score(rollouts)])

@@ -1,6 +1,6 @@
 """A training step against TRL's `DistillationTrainer`, ESR against full rollouts, and the loss against Liger's and others.
 
-    python benchmarks/training.py                                  # every part; tests/prepare_smollm2.py makes the model
+    python benchmarks/training.py                                  # every part; helpers/prepare_smollm2.py makes the model
     python benchmarks/training.py --part peers --pair abacus --tokens 100
     python benchmarks/training.py --part peers --pair smollm2 --tokens 100 --sides trl --steps 2
 
@@ -38,9 +38,9 @@ import torch
 from scoring import in_own_process, keep, peak_gib, reset_peak, seconds, surroundings
 from torch import Tensor
 
-from decaylab import policies
-from decaylab.policies import LoadSettings
-from decaylab.problems import load_problems
+from decaylab.policies import loading
+from decaylab.policies.loading import LoadSettings
+from decaylab.problems.sets import load_problems
 
 PROBLEMS = "abacus-train"
 PAIRS = {
@@ -118,9 +118,9 @@ class Steps:
 
 def decaylab_steps(work: Work) -> dict[str, Any]:
     """Steps of `decaylab train`, without its validation and checkpoints."""
-    from decaylab.grading import Grader
+    from decaylab.problems.grading import Grader
     from decaylab.progress import Reporter
-    from decaylab.store import RunFolder
+    from decaylab.runs.store import RunFolder
     from decaylab.trainer.adapters import Trainable
     from decaylab.trainer.loop import Run
     from decaylab.trainer.processes import Processes
@@ -156,7 +156,7 @@ def decaylab_steps(work: Work) -> dict[str, Any]:
 
 
 def train_options(work: Work, folder: str) -> Any:
-    from decaylab.training_options import TrainOptions
+    from decaylab.options.training import TrainOptions
 
     student, teacher = PAIRS[work.pair]
     options = TrainOptions(
@@ -183,7 +183,7 @@ def train_options(work: Work, folder: str) -> Any:
 
 
 def prompt_ids(work: Work) -> list[list[int]]:
-    policy = policies.load_tokenizer_only(str(policies.resolve(PAIRS[work.pair][0])))
+    policy = loading.load_tokenizer_only(str(loading.resolve(PAIRS[work.pair][0])))
     asked = load_problems(PROBLEMS, limit=work.rollouts)
     return [policy.prompt_ids(problem, asked.instruction) for problem in asked.problems]
 
@@ -210,7 +210,7 @@ def trl_steps(work: Work) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
-    student, teacher = (policies.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair])  # type: ignore[arg-type]
+    student, teacher = (loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair])  # type: ignore[arg-type]
     student.tokenizer.padding_side = "left"
     asked = load_problems(PROBLEMS, limit=work.rollouts)
     texts = [f"{one.question}\n{asked.instruction}" if asked.instruction else one.question for one in asked.problems]
@@ -350,8 +350,8 @@ Pair = tuple[Tensor, Tensor]
 
 
 def decaylab_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run:
+    from decaylab.policies.vocabularies import SharedVocabulary
     from decaylab.trainer.loss import chunked_loss
-    from decaylab.vocabularies import SharedVocabulary
 
     heads: Any = tuple(PlainHead(weight) for weight in weights)
     vocabulary = SharedVocabulary(work.vocab, frozenset())

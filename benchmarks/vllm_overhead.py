@@ -1,7 +1,7 @@
 """What decaylab adds to vLLM: the same continuations through `VllmEngine.sample` and through vLLM's own `generate`, in one run.
 
     python benchmarks/vllm_overhead.py                    # the embedded pair: 100 problems x 4 lengths, float32
-    python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16; tests/prepare_smollm2.py makes the model
+    python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16; tests/helpers/prepare_smollm2.py makes the model
 
 Both sides use one engine and the same arguments, prompts, sampling parameters and per-request seeds; raw vLLM is handed the
 requests in the order in which they were made, decaylab sorts them by prompt and prefix as it always does. Each repetition runs
@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from decaylab import policies, served_policies
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import load_problems
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.transformers_engine import TransformersEngine
-from decaylab.vllm_engine import VllmEngine, request_seed
-from decaylab.vllm_setup import PARAMETERS, VllmSettings
+from decaylab.policies import loading, served_policies
+from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.problems.sets import load_problems
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.rollouts.vllm_engine import VllmEngine, request_seed
+from decaylab.rollouts.vllm_setup import PARAMETERS, VllmSettings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SETTINGS = SamplingSettings(0.7)
@@ -106,7 +106,7 @@ def ours(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
 def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -> dict[str, Any]:
     work = PAIRS[pair]
     host = LoadSettings(dtype=work["dtype"], device=device)
-    requests = requests_of(work, policies.load(work["student"], host))
+    requests = requests_of(work, loading.load(work["student"], host))
     sides = {"decaylab": ours, "vllm": raw}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     tokens: dict[str, list[tuple[int, ...]]] = {}
@@ -130,7 +130,7 @@ def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -
         "decaylab_over_vllm": round(medians["decaylab"] / medians["vllm"], 3),
     }
     if with_transformers:
-        policy = policies.load(work["teacher"], host)
+        policy = loading.load(work["teacher"], host)
         started = time.perf_counter()
         made = sum(len(one.ids) for one in TransformersEngine(policy).sample(requests, SETTINGS))
         rate = made / (time.perf_counter() - started)

@@ -1,4 +1,4 @@
-from decaylab.cli import main
+from decaylab.cli.main import main
 
 if __name__ == "__main__":
     main()

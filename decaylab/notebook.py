@@ -22,12 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from decaylab import found_runs, gallery, option_values, paper_items, reporting
-from decaylab.command_options import COMMANDS
 from decaylab.errors import UserError
-from decaylab.gallery import Width
-from decaylab.paper import published
+from decaylab.options import option_values
+from decaylab.options.command_options import COMMANDS
+from decaylab.pages import gallery, reporting
+from decaylab.pages.gallery import Width
+from decaylab.paper import paper_items
+from decaylab.paper.publication import published
 from decaylab.progress import Reporter
+from decaylab.runs import found_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,9 +106,9 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
     Raises:
         UserError: an option that does not exist or cannot be used; anything that a user can mend.
     """
-    from decaylab import run
+    from decaylab.commands import prefix_decay
 
-    result = run.prefix_decay(
+    result = prefix_decay.prefix_decay(
         _options("prefix-decay", quiet, options), command="dl.prefix_decay", reporter=Reporter(quiet=quiet)
     )
     return Run(result.folder, result.measurements, result.notes)
@@ -154,7 +157,7 @@ def sweep(over: str, values: Sequence[str | int] | str, *, quiet: bool = False, 
     Raises:
         UserError: an option that cannot be used, or runs that failed.
     """
-    from decaylab import sweeps
+    from decaylab.commands import sweeps
 
     words = values if isinstance(values, str) else ",".join(map(str, values))
     chosen = _options("sweep", quiet, {**options, "over": over, "values": words})
@@ -234,7 +237,7 @@ def _check_drawing(paper: bool, width: Width = "page") -> None:
 
 
 def _diagnose(command: str, checkpoints: Sequence[str | Path], quiet: bool, options: dict[str, Any]) -> Run:
-    from decaylab import diagnose
+    from decaylab.commands import diagnose
 
     chosen = _options(command, quiet, {**options, "checkpoints": checkpoints})
     chosen = dataclasses.replace(chosen, said=frozenset(options))

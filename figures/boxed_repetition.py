@@ -48,7 +48,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
-        published: rows of `decaylab.paper.boxed_repetition`, drawn grey and hollow in panels of their own.
+        published: rows of `decaylab.paper.publication.boxed_repetition`, drawn grey and hollow in panels of their own.
         width: ``column`` (3.4 in) or ``page`` (7 in).
         title: a line above the panels, such as the names of the two models.
 

@@ -39,7 +39,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
-        published: rows of `decaylab.paper.kl_by_category`, a map in grey, on a scale of its own.
+        published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of its own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each other).
         title: a line above the panels, such as the names of the two models.
 

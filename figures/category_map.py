@@ -42,7 +42,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
-        published: rows of `decaylab.paper.kl_by_category`, a map in grey, on a scale of its own.
+        published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of its own.
         width: ``column`` (3.4 in, maps below each other) or ``page`` (7 in, two beside each other; one alone fills it).
         title: a line above the maps, such as the names of the two models.
 

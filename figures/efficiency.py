@@ -42,7 +42,7 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
 
     Args:
         measurements: rows of `decaylab.analyses.efficiency.measure`.
-        published: rows of `decaylab.paper.efficiency`, drawn grey and hatched in a panel of their own.
+        published: rows of `decaylab.paper.publication.efficiency`, drawn grey and hatched in a panel of their own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
 
     Raises:

@@ -31,7 +31,7 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
 
     Args:
         measurements: rows of `decaylab.analyses.sweep.measure`.
-        published: rows of `decaylab.paper.n_sweep`, drawn grey, dashed and hollow where the best checkpoint is, if it is.
+        published: rows of `publication.n_sweep`, drawn grey, dashed and hollow where the best checkpoint is, if it is.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
 
     Raises:

@@ -45,7 +45,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.position_kl.measure`.
-        published: rows of `decaylab.paper.position_kl`, drawn grey, dashed and hollow in panel a.
+        published: rows of `decaylab.paper.publication.position_kl`, drawn grey, dashed and hollow in panel a.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
 
     Raises:

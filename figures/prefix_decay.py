@@ -55,7 +55,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.prefix_decay.measure`.
-        published: rows of `decaylab.paper.prefix_curve`, drawn grey, dashed and hollow behind panel c.
+        published: rows of `decaylab.paper.publication.prefix_curve`, drawn grey, dashed and hollow behind panel c.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
         title: a line above the panels, such as the names of the two models.
 

@@ -27,7 +27,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
-        published: rows of `decaylab.paper.response_length`, drawn grey and hollow in a panel of their own.
+        published: rows of `decaylab.paper.publication.response_length`, drawn grey and hollow in a panel of their own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each other).
         title: a line above the panels, such as the names of the two models.
 

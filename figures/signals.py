@@ -37,7 +37,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`.
-        published: rows of `decaylab.paper.three_signals`, drawn grey, dashed and hollow in panels a to c.
+        published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and hollow in panels a to c.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
 
     Raises:

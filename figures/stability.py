@@ -41,7 +41,7 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
 
     Args:
         measurements: rows of `decaylab.analyses.stability.measure`.
-        published: rows of `decaylab.paper.per_step`: a grey panel of its own for each arm of the setting that collapsed.
+        published: rows of `publication.per_step`: a grey panel of its own for each arm of the setting that collapsed.
         width: ``column`` (3.4 in) or ``page`` (7 in).
 
     Raises:

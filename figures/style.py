@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from decaylab.store import write_atomically
+from decaylab.runs.store import write_atomically
 
 Width = Literal["column", "page"]
 WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}

@@ -55,7 +55,7 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.submode`, both of ``measure`` and of ``measure_styles``.
-        published: rows of `decaylab.paper.submode`, drawn grey and hollow among the own sets.
+        published: rows of `decaylab.paper.publication.submode`, drawn grey and hollow among the own sets.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each other).
         title: a line above the panels, such as the names of the two models.
 

@@ -24,7 +24,7 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`; those of the base student are drawn.
-        published: rows of `decaylab.paper.three_signals`, drawn grey, dashed and hollow.
+        published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and hollow.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
 
     Raises:

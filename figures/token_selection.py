@@ -52,7 +52,7 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
 
     Args:
         measurements: rows of `decaylab.analyses.sweep.measure` and of `decaylab.analyses.token_selection.measure`.
-        published: rows of `decaylab.paper.token_selection`, drawn grey and hollow in the last panel of accuracy, by selector.
+        published: rows of `publication.token_selection`, drawn grey and hollow in the last panel of accuracy, by selector.
         width: ``column`` (3.4 in, blocks of panels below each other) or ``page`` (7 in).
 
     Raises:

@@ -12,22 +12,23 @@ import pytest
 import torch
 from tiny_models import equal_up_to_near_ties
 
-from decaylab import diagnose, policies
-from decaylab.options import DiagnosticOptions, Options
-from decaylab.policies import LoadSettings
-from decaylab.problems import load_problems
-from decaylab.run import prefix_decay
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.scoring import Rollout, Scorer, ScoringSettings
-from decaylab.transformers_engine import TransformersEngine
+from decaylab.commands import diagnose
+from decaylab.commands.prefix_decay import prefix_decay
+from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.policies import loading
+from decaylab.policies.loading import LoadSettings
+from decaylab.problems.sets import load_problems
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
 
 pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])
 def test_the_gpu_writes_what_the_cpu_writes_up_to_near_ties(temperature: float) -> None:
-    host = policies.load("abacus-teacher", LoadSettings("float32", "cpu"))
-    device = policies.load("abacus-teacher", LoadSettings("float32", "cuda"))
+    host = loading.load("abacus-teacher", LoadSettings("float32", "cpu"))
+    device = loading.load("abacus-teacher", LoadSettings("float32", "cuda"))
     asked = load_problems("abacus", limit=20).problems
     requests = [Request(tuple(host.prompt_ids(p, "")), (), 120, "gpu", p.problem_id, 0) for p in asked]
     settings = SamplingSettings(temperature)
@@ -36,7 +37,7 @@ def test_the_gpu_writes_what_the_cpu_writes_up_to_near_ties(temperature: float) 
 
 
 def test_running_out_of_memory_halves_the_batch_and_goes_on() -> None:
-    policy = policies.load("abacus-teacher", LoadSettings("float32", "cuda"))
+    policy = loading.load("abacus-teacher", LoadSettings("float32", "cuda"))
     asked = load_problems("abacus", limit=256).problems
     requests = [Request(tuple(policy.prompt_ids(p, "")), (), 200, "gpu", p.problem_id, 0) for p in asked]
     said: list[str] = []
@@ -58,7 +59,7 @@ def test_prefix_decay_runs_on_the_gpu(tmp_path: Path) -> None:
 
 
 def rollouts(count: int) -> list[Rollout]:
-    policy = policies.load("abacus-student", LoadSettings("float32", "cuda"))
+    policy = loading.load("abacus-student", LoadSettings("float32", "cuda"))
     asked = load_problems("abacus", limit=count).problems
     prompts = [tuple(policy.prompt_ids(problem, "")) for problem in asked]
     requests = [Request(prompt, (), 120, "gpu", p.problem_id, 0) for prompt, p in zip(prompts, asked, strict=True)]
@@ -69,7 +70,7 @@ def rollouts(count: int) -> list[Rollout]:
 
 
 def scored(device: str, dtype: str, chosen: list[Rollout], head: str = "model") -> dict[str, np.ndarray]:
-    pair = [policies.load(f"abacus-{role}", LoadSettings(dtype, device)) for role in ("student", "teacher")]  # type: ignore[arg-type]
+    pair = [loading.load(f"abacus-{role}", LoadSettings(dtype, device)) for role in ("student", "teacher")]  # type: ignore[arg-type]
     found = Scorer(*pair, ScoringSettings(head=head)).score(chosen)  # type: ignore[arg-type]
     return {name: np.concatenate([one.columns[name] for one in found]) for name in found[0].columns}
 
@@ -101,8 +102,8 @@ def test_a_diagnostic_runs_on_the_gpu_with_its_noise_floor(tmp_path: Path) -> No
 
 
 def test_a_step_of_training_on_the_gpu_takes_the_gradient_of_the_cpu(tmp_path: Path) -> None:
+    from decaylab.options.training import TrainOptions
     from decaylab.trainer.loop import train
-    from decaylab.training_options import TrainOptions
 
     runs = [
         train(TrainOptions(steps=1, validation_problems=0, device=device, dtype="float32", out=str(tmp_path / device)))
@@ -115,8 +116,8 @@ def test_a_step_of_training_on_the_gpu_takes_the_gradient_of_the_cpu(tmp_path: P
 
 
 def test_training_in_16_bits_lowers_the_reverse_kl(tmp_path: Path) -> None:
+    from decaylab.options.training import TrainOptions
     from decaylab.trainer.loop import train
-    from decaylab.training_options import TrainOptions
 
     found = train(
         TrainOptions(steps=30, checkpoint_every=30, device="cuda", dtype="bfloat16", out=str(tmp_path / "run"))

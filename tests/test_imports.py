@@ -5,227 +5,87 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Lowest first. A module may import those above it in this list, never those below.
-ORDER = (
-    "table_text",
-    "table_latex",
-    "errors",
-    "thoughts",
-    "own_tokens",
-    "option_values",
-    "options",
-    "clusters",
-    "statistics",
-    "seeds",
-    "retention",
-    "token_means",
-    "winsorised",
-    "cumulative",
-    "top_share",
-    "divergences",
-    "selection",
-    "training_options",
-    "sweep_options",
-    "command_options",
-    "abacus",
-    "nested_columns",
-    "chat_questions",
-    "problem_files",
-    "hub",
-    "problems",
-    "forms",
-    "answers",
-    "votes",
-    "grading",
-    "applicable",
-    "identity",
-    "control_tokens",
-    "templates",
-    "model_loading",
-    "adapter_loading",
-    "checkpoint_folders",
-    "policies",
-    "served_policies",
-    "pieces",
-    "vocabularies",
-    "handover",
-    "prompts",
-    "cache",
-    "sampling",
-    "transformers_engine",
-    "vllm_setup",
-    "vllm_engine",
-    "engine_spec",
-    "heads",
-    "scoring",
-    "served_scores",
-    "store",
-    "graded",
-    "measurements",
-    "skewed_cells",
-    "paper_rows",
-    "paper_training",
-    "found_runs",
-    "verdicts",
-    "sweep_arms",
-    "sweep_claims",
-    "decay_claims",
-    "paper",
-    "table_source",
-    "table_training",
-    "paper_items",
-    "trained",
-    "students",
-    "token_claims",
-    "behaviour_claims",
-    "claims",
-    "advice",
-    "summary",
-    "categories",
-    "token_table",
-    "noise_floor",
-    "progress",
-    "workers",
-    "engines",
-    "score_store",
-    "viewed",
-    "page",
-    "rollout_files",
-    "targets",
-    "checkpoint_rules",
-    "stages",
-    "collect",
-    "arms",
-    "analyses",
-    "figures",
-    "prepare",
-    "kept_prompts",
-    "decay_runs",
-    "run",
-    "outcomes",
-    "study",
-    "diagnose",
-    "served_kl",
-    "pair_checks",
-    "trainer",
-    "children",
-    "sweeps",
-    "tables",
-    "planner",
-    "training_tables",
-    "sweep_tables",
-    "diagnostic_cells",
-    "table_tokens",
-    "paper_tables",
-    "gallery",
-    "reporting",
-    "notebook",
-    "cli_pages",
-    "evaluation_tables",
-    "diagnostic_tables",
-    "served_tables",
-    "cli_options",
-    "cli_plan",
-    "cli_rollouts",
-    "cli",
-    "__main__",
-)
+ORDER = tomllib.loads((ROOT / "decaylab" / "rooms.toml").read_text())["order"]
+OF_TRANSFORMERS = "trainer.callback"
+"""A part of the trainer of transformers, which wants accelerate."""
+FOLDERS = {"": ROOT / "decaylab", "analyses": ROOT / "analyses", "figures": ROOT / "figures"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module by its name below decaylab, such as ``maths.clusters``, with its file."""
+    for room, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = [*([room] if room else []), *path.relative_to(folder).with_suffix("").parts]
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts), path
+
+
+MODULES = {name: path for name, path in modules() if name != "__init__"}
 
 
 def imported(path: Path) -> set[str]:
-    """First-party modules that a file imports at run time, by their name below decaylab."""
+    """Modules and rooms that a file imports at run time, by their name below decaylab."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):  # what stands under TYPE_CHECKING is not imported
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body = []
     found = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "decaylab":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("decaylab."):
-            found.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "decaylab":
+            below = (node.module or "").partition(".")[2]
+            names = [f"{below}.{alias.name}" if below else alias.name for alias in node.names]
+            found |= {name if name in MODULES else below for name in names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("decaylab.")}
-    return found
+            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("decaylab.")}
+    return found - {""}
 
 
-LIBRARY = sorted(path for path in (ROOT / "decaylab").glob("*.py") if path.stem != "__init__")
+def room(name: str) -> str:
+    return name.partition(".")[0]
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
-def test_a_library_module_imports_only_what_lies_below_it(path: Path) -> None:
-    below = set(ORDER[: ORDER.index(path.stem)])
-    assert imported(path) <= below
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_its_own_room_and_those_below(name: str) -> None:
+    own = room(name)
+    above = ORDER[ORDER.index(own) + 1 :]
+    assert not [one for one in imported(MODULES[name]) if room(one) in above]
 
 
-TRAINER = (
-    *("loss", "meter", "rollouts", "records", "sharding", "checkpoints", "alarms", "adapters", "step", "setup"),
-    *("processes", "engines", "description", "validation", "loop", "callback"),
-)
+def test_every_room_stands_in_the_order_once_and_says_what_lives_there() -> None:
+    assert sorted(ORDER) == sorted({room(name) for name in MODULES})
+    for name in ORDER:
+        folder = FOLDERS.get(name, ROOT / "decaylab" / name)
+        if folder.is_dir() and name not in ("analyses", "figures"):
+            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), name
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "trainer").glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_a_module_of_the_trainer_imports_only_what_lies_below_it(path: Path) -> None:
-    assert imported(path) - {"trainer"} <= set(ORDER[: ORDER.index("trainer")])
-    own = {line.split(".")[2] for line in trainer_imports(path)}
-    assert own <= set(TRAINER[: TRAINER.index(path.stem)])
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({name: imported(path) - {name} for name, path in MODULES.items()}).prepare()
 
 
-def trainer_imports(path: Path) -> set[str]:
-    """Modules of the trainer that a file imports, whole: decaylab.trainer.loss."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "decaylab.trainer":
-            found |= {f"decaylab.trainer.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("decaylab.trainer."):
-            found.add(str(node.module))
-    return found
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) == "analyses"])
+def test_an_analysis_imports_no_other_analysis(name: str) -> None:
+    assert "analyses" not in {room(one) for one in imported(MODULES[name])}
 
 
-PLANNER = ("tracing", "models", "options", "memory", "phases", "probe", "plan", "tables")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "planner").glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_a_module_of_the_planner_imports_only_what_lies_below_it(path: Path) -> None:
-    assert imported(path) - {"planner"} <= set(ORDER[: ORDER.index("planner")])
-    tree = ast.parse(path.read_text())
-    whole = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    own = {name.split(".")[2] for name in whole if name.startswith("decaylab.planner.")}
-    assert own <= set(PLANNER[: PLANNER.index(path.stem)])
-
-
-PAGES = ("cells", "inlining", "report", "payload", "token_view")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "decaylab" / "page").glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_a_module_of_the_pages_imports_only_what_lies_below_it(path: Path) -> None:
-    assert imported(path) - {"page"} <= set(ORDER[: ORDER.index("page")])
-    tree = ast.parse(path.read_text())
-    whole = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    own = {name.split(".")[2] for name in whole if name.startswith("decaylab.page.")}
-    assert own <= set(PAGES[: PAGES.index(path.stem)])
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "analyses").glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_an_analysis_imports_the_library_and_no_other_analysis(path: Path) -> None:
-    assert imported(path) <= set(ORDER[: ORDER.index("analyses")])
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "figures").glob("[a-z]*.py")), ids=lambda path: path.stem)
-def test_a_figure_imports_only_measurements_and_the_published_numbers(path: Path) -> None:
-    assert imported(path) <= {"measurements", "paper", "store", "errors"}
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) == "figures"])
+def test_a_figure_imports_only_measurements_and_the_published_numbers(name: str) -> None:
+    known = {"runs.measurements", "runs.store", "errors"}
+    assert {one for one in imported(MODULES[name]) if room(one) not in ("paper", "figures")} <= known
 
 
 def test_help_is_shown_without_importing_torch_or_any_extra() -> None:
     code = (
         "import sys\n"
-        "from decaylab import cli\n"
-        "try:\n    cli.main(['prefix-decay', '--help'])\nexcept SystemExit:\n    pass\n"
+        "from decaylab.cli import main\n"
+        "try:\n    main.main(['prefix-decay', '--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'transformers', 'vllm', 'ray', 'reasoning_gym', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -233,10 +93,14 @@ def test_help_is_shown_without_importing_torch_or_any_extra() -> None:
 
 
 def test_the_whole_library_imports_without_the_extras() -> None:
-    names = [f"decaylab.{path.stem}" for path in LIBRARY if path.stem != "__main__"]
+    names = [
+        f"decaylab.{name}"
+        for name in MODULES
+        if room(name) not in ("__main__", "analyses", "figures") and name != OF_TRANSFORMERS
+    ]
     code = (
         "import sys, importlib\n"
-        "for name in ('vllm', 'ray', 'reasoning_gym', 'accelerate', 'gguf'):\n    sys.modules[name] = None\n"
+        "for name in ('vllm', 'ray', 'reasoning_gym', 'accelerate', 'gguf', 'inspect_ai'):\n    sys.modules[name] = None\n"
         f"for name in {names}:\n    importlib.import_module(name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 import decaylab as dl
-from decaylab import measurements
 from decaylab.errors import UserError
+from decaylab.runs import measurements
 
 ROOT = DATA.parents[1]
 SMALL = {"limit": 3, "samples": 2, "max_tokens": 24, "quiet": True}
@@ -41,7 +41,7 @@ def test_importing_decaylab_imports_nothing_heavy_and_offers_every_name() -> Non
         "assert not heavy, heavy\n"
         "assert set(decaylab.__all__) <= set(dir(decaylab))\n"
         "for name in decaylab.__all__: assert callable(getattr(decaylab, name)), name\n"
-        "from decaylab import sweeps, trainer, pair_checks\n"
+        "from decaylab.commands import sweeps, pair_checks; from decaylab import trainer\n"
         "assert callable(decaylab.sweep) and callable(decaylab.train)\n"
         "import pkgutil\n"
         "clash = set(decaylab.__all__) & {one.name for one in pkgutil.iter_modules(decaylab.__path__)}\n"

@@ -44,10 +44,10 @@ def test_the_wheel_installs_one_import_package_with_the_pair_in_it(wheel: Path) 
         "decaylab/data/abacus/README.md",
         "decaylab/data/paper/contradictions.csv",
         *(
-            f"decaylab/page/{name}"
+            f"decaylab/pages/{name}"
             for name in ("report.html.jinja", "page.css", "report.js", "view.html.jinja", "view.js")
         ),
-        "decaylab/page/view_page.html.jinja",
+        "decaylab/pages/view_page.html.jinja",
     ):
         assert needed in names
 

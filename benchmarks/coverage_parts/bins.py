@@ -22,8 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from coverage_parts import error
-from decaylab import token_means
-from decaylab import winsorised as ws
+from decaylab.maths import token_means
+from decaylab.maths import winsorised as ws
 
 Floats = NDArray[np.float64]
 Pair = tuple[ws.SumsAndCounts, ws.SumsAndCounts]  # before and after training, on the same rollouts

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from coverage_parts import error
-from decaylab.statistics import paired_difference, sign_flip_p
+from decaylab.maths.statistics import paired_difference, sign_flip_p
 
 Floats = NDArray[np.float64]
 RELATIONS = ("unrelated", "difficulty", "outcome", "lumps")

@@ -24,14 +24,14 @@ from scipy.special import expit, logit
 from scipy.stats import norm, t
 
 from coverage_parts import error
-from decaylab import seeds as over
-from decaylab import sweep_claims, token_claims, verdicts
 from decaylab.analyses.sweep import ONE_RUN, SEEDS, THESE
-from decaylab.found_runs import FoundRun, Pair
-from decaylab.measurements import Measurement, to_frame
-from decaylab.skewed_cells import Cells
-from decaylab.statistics import holm
-from decaylab.sweep_arms import Arms
+from decaylab.claims import on_sweeps, on_tokens, verdicts
+from decaylab.claims.sweep_arms import Arms
+from decaylab.maths import seeds as over
+from decaylab.maths.statistics import holm
+from decaylab.runs.found_runs import FoundRun, Pair
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.skewed_cells import Cells
 
 Floats = NDArray[np.float64]
 PROBLEMS, ROLLOUTS, SEED_SD = 300, 4, 0.02
@@ -43,9 +43,9 @@ SELECTORS = {
     **{f"{name}-20": (name, math.inf) for name in ("top-reverse-kl", "top-student-entropy", "top-teacher-entropy")},
 }
 CLAIMS = {
-    **{"early-stopping-beats-full": (LENGTHS, sweep_claims.beats), "peak-between": (LENGTHS, sweep_claims.peak)},
-    **{"selectors-worse": (SELECTORS, sweep_claims.worse), "first-beats-last": (SELECTORS, sweep_claims.first)},
-    **{"falling-weights": (SELECTORS, sweep_claims.falling), "rising-weights": (SELECTORS, sweep_claims.rising)},
+    **{"early-stopping-beats-full": (LENGTHS, on_sweeps.beats), "peak-between": (LENGTHS, on_sweeps.peak)},
+    **{"selectors-worse": (SELECTORS, on_sweeps.worse), "first-beats-last": (SELECTORS, on_sweeps.first)},
+    **{"falling-weights": (SELECTORS, on_sweeps.falling), "rising-weights": (SELECTORS, on_sweeps.rising)},
 }
 WHAT = "avg_at_1"
 
@@ -158,7 +158,7 @@ def early(problems: int, draws: int, falls: float = 1.0, seed: int = 0) -> Count
                            for low, size in zip(EDGES, width)], axis=1).astype(np.float64)  # fmt: skip
         shared, own = rng.standard_normal((problems, 1)), rng.standard_normal((problems, len(width)))
         level = np.exp((shared + own) / math.sqrt(2)) * np.where(np.arange(len(width)) == 0, falls, 1.0)
-        judged = token_claims.early(by_bin(counts, counts * level))
+        judged = on_tokens.early(by_bin(counts, counts * level))
         assert judged is not None
         found[judged.verdict] += 1
     return found

@@ -26,12 +26,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from decaylab import abacus, policies
-from decaylab.grading import Grader
-from decaylab.problems import TEST_COUNT, TEST_SEED, load_problems
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.statistics import proportion
-from decaylab.transformers_engine import TransformersEngine
+from decaylab.maths.statistics import proportion
+from decaylab.policies import loading
+from decaylab.problems import abacus
+from decaylab.problems.grading import Grader
+from decaylab.problems.sets import TEST_COUNT, TEST_SEED, load_problems
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
 
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
@@ -247,7 +248,7 @@ def run_phase(name: str, model: Qwen3ForCausalLM, examples: Examples, lr: float,
 def evaluate(folder: Path, problems: int = 500, samples: int = 4) -> None:
     """Prints accuracy, style and length of both policies on test problems, at the temperature of the measurements."""
     for role in RECIPES:
-        policy = policies.load(str(folder / role))
+        policy = loading.load(str(folder / role))
         asked = load_problems("abacus", limit=problems).problems
         prompts = {problem.problem_id: tuple(policy.prompt_ids(problem, "")) for problem in asked}
         requests = [

@@ -1,1 +1,4 @@
-"""Memory and time of a pair's commands, before anything starts."""
+"""What the commands will take of memory and time, before anything starts.
+
+Imports the trainer, the commands and what stands below.
+"""

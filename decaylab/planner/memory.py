@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decaylab import scoring
-from decaylab.cache import SPARE_COLUMNS
-from decaylab.options import PairOptions
+from decaylab.options.measuring import PairOptions
 from decaylab.planner.models import Outline, Trained, TrainedOutline
+from decaylab.rollouts.cache import SPARE_COLUMNS
+from decaylab.rollouts.vllm_setup import CPU_CACHE_GIB
+from decaylab.tokens import scoring
 from decaylab.trainer import loss
-from decaylab.vllm_setup import CPU_CACHE_GIB
 
 Terms = dict[str, int]
 

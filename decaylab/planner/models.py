@@ -16,12 +16,12 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from decaylab import policies
-from decaylab.cache import GrowingCache
 from decaylab.errors import UserError
+from decaylab.options.training import TrainOptions
 from decaylab.planner.tracing import LiveBytes, counted_attention
+from decaylab.policies import loading
+from decaylab.rollouts.cache import GrowingCache
 from decaylab.trainer.adapters import Trainable
-from decaylab.training_options import TrainOptions
 
 Found = TypeVar("Found")
 UNTRACEABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, AttributeError)
@@ -39,12 +39,12 @@ class Source:
     @classmethod
     def of(cls, name: str, revision: str | None, trust_remote_code: bool) -> Source:
         """Raises UserError where a name means no model."""
-        plain = policies.chain(name, revision)[-1]
+        plain = loading.chain(name, revision)[-1]
         return cls(name, plain.path, plain.revision, trust_remote_code)
 
     @property
     def is_adapter(self) -> bool:
-        return len(policies.chain(self.name)) > 1
+        return len(loading.chain(self.name)) > 1
 
 
 def dtype_of(source: Source, name: str, kind: str) -> torch.dtype:

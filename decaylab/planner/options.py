@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from decaylab import policies
 from decaylab.errors import UserError
-from decaylab.option_values import Must
-from decaylab.options import (
+from decaylab.options.measuring import (
     EMBEDDED_TEACHER,
     Controls,
     Count,
@@ -22,9 +20,11 @@ from decaylab.options import (
     Options,
     PairOptions,
 )
-from decaylab.policies import Policy, Role, load_settings
-from decaylab.problems import Problem, ProblemSet, instruction_of, load_problems
-from decaylab.training_options import NO_PROBLEMS, Budget, Divergence, RolloutLength, SelectorName, TrainOptions
+from decaylab.options.option_values import Must
+from decaylab.options.training import NO_PROBLEMS, Budget, Divergence, RolloutLength, SelectorName, TrainOptions
+from decaylab.policies import loading
+from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
 
 COMMANDS = ("prefix-decay", "diagnostics", "train")
 Planned = Annotated[
@@ -282,7 +282,7 @@ def _tokenizer(role: Role, options: PlanOptions) -> Policy | None:
     """The policy's tokenizer, where it is in a folder here."""
     name = str(getattr(options, role))
     own = Path(name).expanduser()
-    path = own if (own / "tokenizer_config.json").exists() else policies.resolve(name)
-    if not isinstance(path, Path) or not any((path / file).exists() for file in policies.TOKENIZER_FILES):
+    path = own if (own / "tokenizer_config.json").exists() else loading.resolve(name)
+    if not isinstance(path, Path) or not any((path / file).exists() for file in loading.TOKENIZER_FILES):
         return None
-    return policies.load_tokenizer_only(name, load_settings(options, role))
+    return loading.load_tokenizer_only(name, load_settings(options, role))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from decaylab.engine_spec import MEMORY_SHARE
-from decaylab.options import DiagnosticOptions, Options, PairOptions
+from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
+from decaylab.options.training import BATCH_TOKENS, TrainOptions
 from decaylab.planner.memory import (
     PROCESS,
     Batch,
@@ -22,9 +22,9 @@ from decaylab.planner.memory import (
 )
 from decaylab.planner.models import Outline, Source, TrainedOutline, dtype_of, outline, own_dtype, trained_outline
 from decaylab.planner.options import Asked, Devices, PlanOptions
-from decaylab.policies import wider_than
+from decaylab.policies.loading import wider_than
+from decaylab.rollouts.engine_spec import MEMORY_SHARE
 from decaylab.trainer.engines import MEMORY_SHARE as TRAINING_SHARE
-from decaylab.training_options import BATCH_TOKENS, TrainOptions
 
 KEPT_COPIES = 2
 """The state to go on from is laid out as bytes tensor by tensor, and then as one file, before it is written."""

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from decaylab.pair_checks import host_memory
+from decaylab.commands.pair_checks import host_memory
+from decaylab.options.training import BATCH_TOKENS, TrainOptions
 from decaylab.planner.memory import LASTING, holes
 from decaylab.planner.models import Outline, is_quantised
 from decaylab.planner.options import Asked, Devices, PlanOptions, asked
 from decaylab.planner.phases import Phase, Sources, longest_stop, phases
 from decaylab.planner.probe import Rates, probe
-from decaylab.training_options import BATCH_TOKENS, TrainOptions
 
 WORTH = 0.01
 """A change that saves less than this share of a device's load is not named."""

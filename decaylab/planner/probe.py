@@ -10,21 +10,21 @@ from typing import Any
 import torch
 
 from decaylab.errors import UserError
-from decaylab.grading import Grader
-from decaylab.heads import Head
-from decaylab.options import Options, PairOptions
+from decaylab.options.measuring import Options, PairOptions
+from decaylab.pair.prepare import Setup, prepare
 from decaylab.planner.options import PlanOptions
 from decaylab.planner.phases import Phase
-from decaylab.policies import Policy
-from decaylab.prepare import Setup, prepare
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.scoring import Rollout, Scorer, ScoringSettings
+from decaylab.policies.loading import Policy
+from decaylab.policies.vocabularies import share_vocabulary
+from decaylab.problems.grading import Grader
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.tokens.heads import Head
+from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
 from decaylab.trainer.adapters import Trainable
 from decaylab.trainer.meter import Meter
 from decaylab.trainer.rollouts import TrainingRollout
 from decaylab.trainer.step import Gradient
-from decaylab.transformers_engine import TransformersEngine
-from decaylab.vocabularies import share_vocabulary
 
 TOKENS, READ = 32, 16
 """Of each response that is sampled; and how many of them are scored and trained on."""

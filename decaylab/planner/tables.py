@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.markup import escape
 
-from decaylab import tables
 from decaylab.planner.options import Devices
 from decaylab.planner.phases import Phase
 from decaylab.planner.plan import Plan
+from decaylab.tables import terminal
 
 GIB = 2**30
 # What stands in one column: terms of a phase.
@@ -36,8 +36,8 @@ Rows = list[Sequence[str] | None]
 
 def print_plan(plan: Plan) -> None:
     """The pair, the tables, the notes, and whether it fits."""
-    console = tables.terminal()
-    wrap, narrow = not console.is_terminal, console.width < tables.WIDTH
+    console = terminal.terminal()
+    wrap, narrow = not console.is_terminal, console.width < terminal.WIDTH
     options = plan.options
     console.print(
         f"\n[bold]Plan[/bold]: {escape(str(options.teacher))} and {escape(str(options.student))}; "
@@ -99,7 +99,7 @@ def _memory(plan: Plan, narrow: bool) -> Group:
         rows.append(None)
     of = "one GPU" if plan.devices.kind == "cuda" else "all processes together"
     title = f"Memory of {of} at its fullest, GiB, against {gib(plan.devices.memory)}"
-    return tables.titled(title, tables.grid(columns, rows, narrow, left=("phase", "fits")))
+    return terminal.titled(title, terminal.grid(columns, rows, narrow, left=("phase", "fits")))
 
 
 def _phase_row(one: Phase, shown: dict[str, tuple[str, ...]], devices: Devices) -> list[str]:
@@ -119,8 +119,8 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
         rows.append([place if place != before else "", one.flag, gib(one.load), "yes" if one.fits else "no"])
         before = place
     columns = ["does not fit", "what would help", "leaves", "fits"]
-    grid = tables.grid(columns, rows, narrow, left=("does not fit", "what would help", "fits"))
-    return tables.titled("What would help, and the GiB that the phase takes then", grid)
+    grid = terminal.grid(columns, rows, narrow, left=("does not fit", "what would help", "fits"))
+    return terminal.titled("What would help, and the GiB that the phase takes then", grid)
 
 
 def _time(plan: Plan, narrow: bool) -> Group:
@@ -139,4 +139,4 @@ def _time(plan: Plan, narrow: bool) -> Group:
     mean = plan.options.mean_tokens
     length = f"at {mean:,} a response" if mean else "at most: every response has its whole budget"
     title = f"Tokens written and read, {length}; prompts count where they are read"
-    return tables.titled(title, tables.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",)))
+    return terminal.titled(title, terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",)))

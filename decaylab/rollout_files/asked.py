@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from decaylab import thoughts
 from decaylab.errors import UserError
-from decaylab.options import PairOptions
-from decaylab.policies import Policy
-from decaylab.problems import Problem, ProblemSet
+from decaylab.options.measuring import PairOptions
+from decaylab.policies.loading import Policy
+from decaylab.policies.prompts import Prompts
+from decaylab.policies.vocabularies import compare_vocabularies
+from decaylab.problems import thoughts
+from decaylab.problems.sets import Problem, ProblemSet
 from decaylab.progress import Reporter
-from decaylab.prompts import Prompts
 from decaylab.rollout_files import files
 from decaylab.rollout_files.given_prompts import text_of
 from decaylab.rollout_files.reading import GivenRollout, Read, ReadSettings, read_files
-from decaylab.vocabularies import compare_vocabularies
 
 PROBE = "a question probe"
 LOOKED_AT = 200  # rollouts, for thoughts

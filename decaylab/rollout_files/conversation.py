@@ -12,9 +12,9 @@ from functools import cached_property
 from os.path import commonprefix
 from typing import Any
 
-from decaylab import thoughts
 from decaylab.errors import UserError
-from decaylab.policies import Policy
+from decaylab.policies.loading import Policy
+from decaylab.problems import thoughts
 from decaylab.rollout_files.given_prompts import content_of
 from decaylab.rollout_files.record import Message
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
-from decaylab.problem_files import mended, one_line
+from decaylab.problems.files import mended, one_line
 
 KINDS = (".jsonl", ".ndjson", ".json", ".parquet", ".eval")
 BESIDE = tuple(

@@ -19,9 +19,9 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.policies import PLAIN_FORMAT, Policy
+from decaylab.policies.loading import PLAIN_FORMAT, Policy
+from decaylab.policies.templates import ChatTemplate, Thinking
 from decaylab.rollout_files.record import Message
-from decaylab.templates import ChatTemplate, Thinking
 
 Messages = tuple[tuple[str, str], ...]
 """Role and content of each message."""

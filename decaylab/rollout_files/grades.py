@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from decaylab.grading import Verdict
+from decaylab.problems.grading import Verdict
 from decaylab.rollout_files.reading import GivenRollout
 
 RULE = "file"

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from decaylab.answers import exact, tidy
 from decaylab.errors import UserError
-from decaylab.nested_columns import gold_text
-from decaylab.policies import Policy
-from decaylab.problems import Problem
+from decaylab.policies.loading import Policy
+from decaylab.problems.answers import exact, tidy
+from decaylab.problems.nested_columns import gold_text
+from decaylab.problems.sets import Problem
 from decaylab.rollout_files import files
 from decaylab.rollout_files.formats import inspect_logs, openai
 from decaylab.rollout_files.formats.format import Format

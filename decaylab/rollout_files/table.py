@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from decaylab.graded import Judge
-from decaylab.policies import Policy
-from decaylab.problems import Problem
+from decaylab.policies.loading import Policy
+from decaylab.problems.sets import Problem
 from decaylab.rollout_files import grades
 from decaylab.rollout_files.reading import GivenRollout, Read
 from decaylab.rollout_files.responses import Encoder
+from decaylab.runs.graded import Judge
 
 
 def to_table(

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from decaylab.adapter_loading import activate, kept_adapters, only_lora, tuner_layers
 from decaylab.errors import UserError
-from decaylab.policies import EMBEDDED, Policy, resolve
+from decaylab.options.training import TrainOptions
+from decaylab.policies.adapter_loading import activate, kept_adapters, only_lora, tuner_layers
+from decaylab.policies.loading import EMBEDDED, Policy, resolve
 from decaylab.trainer.sharding import Shards, gather
-from decaylab.training_options import TrainOptions
 
 TRAINED = "default"
 """What PEFT calls the adapter that is trained; those that a student keeps have other names."""

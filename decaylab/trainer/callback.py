@@ -26,20 +26,20 @@ import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from decaylab import token_means
 from decaylab.errors import UserError
-from decaylab.identity import PolicyIdentity
-from decaylab.options import position_bins
-from decaylab.policies import LoadSettings, Policy
-from decaylab.problems import ProblemSet
-from decaylab.sampling import Request, SamplingSettings
-from decaylab.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings
-from decaylab.statistics import ALIKE, ONE_PROBLEM
-from decaylab.token_table import check_edges
-from decaylab.trainer.records import Table
-from decaylab.transformers_engine import TransformersEngine
-from decaylab.vocabularies import share_vocabulary
-from decaylab.winsorised import LEAST_PROBLEMS, interval, winsorised
+from decaylab.maths import token_means
+from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
+from decaylab.maths.winsorised import LEAST_PROBLEMS, interval, winsorised
+from decaylab.options.measuring import position_bins
+from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.vocabularies import share_vocabulary
+from decaylab.problems.sets import ProblemSet
+from decaylab.rollouts.sampling import Request, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.runs.growing_csv import Table
+from decaylab.tokens.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings
+from decaylab.tokens.token_table import check_edges
 
 ALL = "all"
 NO_TOKENS = "no tokens"
@@ -92,7 +92,7 @@ class DecayCallback(TrainerCallback):
     The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low, position_high (not in
     it; infinity where it is open), reverse_kl, low, high, winsorised_reverse_kl, winsorised_low, winsorised_high, tokens,
     rollouts, problems, probe, note. Intervals are of 95 % and resample problems; rollouts behind the same prompt are of one
-    problem. Of a bin only the winsorised mean has one, see `decaylab.winsorised`. probe: a hash of rollouts and bins.
+    problem. Of a bin only the winsorised mean has one, see `decaylab.maths.winsorised`. probe: a hash of rollouts and bins.
 
     Under several processes the main one scores and logs while the others wait at their next exchange of gradients.
 

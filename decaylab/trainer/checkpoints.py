@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from decaylab import store
 from decaylab.errors import UserError
+from decaylab.runs import store
 from decaylab.trainer.sharding import gather, like
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from decaylab import kept_prompts
-from decaylab.engine_spec import engine_record
-from decaylab.identity import versions
+from decaylab.options.training import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
+from decaylab.pair import kept_prompts
+from decaylab.policies.identity import versions
+from decaylab.rollouts.engine_spec import engine_record
 from decaylab.trainer.setup import TrainSetup
-from decaylab.training_options import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
 
 # What a measurement of a checkpoint takes over from the run, where nothing else is said (see `targets`).
 MEASURED_WITH = (

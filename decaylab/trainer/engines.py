@@ -8,16 +8,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from decaylab.errors import UserError
-from decaylab.prepare import longest_context
+from decaylab.pair.prepare import longest_context
+from decaylab.policies.served_policies import plain_weights
 from decaylab.progress import Reporter
-from decaylab.sampling import Engine, OnProgress, Request, Response, SamplingSettings
-from decaylab.served_policies import plain_weights
+from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings
+from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.rollouts.vllm_engine import VllmEngine
+from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.trainer.adapters import Trainable
 from decaylab.trainer.processes import Processes
 from decaylab.trainer.setup import TrainSetup
-from decaylab.transformers_engine import TransformersEngine
-from decaylab.vllm_engine import VllmEngine
-from decaylab.vllm_setup import VllmSettings
 
 MEMORY_SHARE = 0.4
 """Of a GPU, for vLLM beside the weights, gradients and activations of training, where nothing is said."""

@@ -25,15 +25,19 @@ from typing import Any
 import pandas as pd
 import torch
 
-from decaylab import kept_prompts, store
 from decaylab.errors import UserError
-from decaylab.grading import Grader
-from decaylab.heads import Head
-from decaylab.prepare import GRADING_WORKERS
+from decaylab.maths.selection import progressive_budget
+from decaylab.options.training import TrainOptions
+from decaylab.pair import kept_prompts
+from decaylab.pair.prepare import GRADING_WORKERS
+from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter, StageProgress
-from decaylab.sampling import Engine, SamplingSettings
-from decaylab.scoring import Scorer, ScoringSettings
-from decaylab.selection import progressive_budget
+from decaylab.rollouts.sampling import Engine, SamplingSettings
+from decaylab.rollouts.vllm_setup import require_installed
+from decaylab.runs import store
+from decaylab.runs.growing_csv import Table
+from decaylab.tokens.heads import Head
+from decaylab.tokens.scoring import Scorer, ScoringSettings
 from decaylab.trainer import validation
 from decaylab.trainer.adapters import Trainable
 from decaylab.trainer.alarms import Behaviour, alarms
@@ -42,13 +46,10 @@ from decaylab.trainer.description import card, run_record
 from decaylab.trainer.engines import training_engines
 from decaylab.trainer.meter import Meter
 from decaylab.trainer.processes import Processes, one_speaks
-from decaylab.trainer.records import Table
 from decaylab.trainer.rollouts import Plan
 from decaylab.trainer.setup import TrainSetup, prepare_training
 from decaylab.trainer.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of, denominator, record
-from decaylab.training_options import TrainOptions
-from decaylab.vllm_setup import require_installed
 
 WINDOW = 10
 """Steps whose mean behaviour is compared, where the training rollouts themselves are full ones."""

@@ -20,11 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from decaylab import divergences
-from decaylab.divergences import LN2, expectation
-from decaylab.heads import Head
-from decaylab.training_options import Divergence
-from decaylab.vocabularies import SharedVocabulary
+from decaylab.maths import divergences
+from decaylab.maths.divergences import LN2, expectation
+from decaylab.options.training import Divergence
+from decaylab.policies.vocabularies import SharedVocabulary
+from decaylab.tokens.heads import Head
 
 # Positions x vocabulary at a time. On a CPU twice what scoring takes: the pass back through the head wants more rows.
 HEAD_ELEMENTS = {"cpu": 2**23, "cuda": 2**27}

@@ -16,9 +16,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 from decaylab.errors import UserError
-from decaylab.store import RunFolder
+from decaylab.options.training import TrainOptions
+from decaylab.runs.store import RunFolder
 from decaylab.trainer import sharding
-from decaylab.training_options import TrainOptions
 
 Track = Callable[[dict[str, Any], int], None]
 LAST_WORD_SECONDS = 30.0

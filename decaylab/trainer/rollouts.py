@@ -13,10 +13,10 @@ from functools import cache
 
 import numpy as np
 
-from decaylab.problems import Problem
-from decaylab.sampling import Engine, OnProgress, Request, SamplingSettings
-from decaylab.scoring import Rollout
-from decaylab.vocabularies import SharedVocabulary
+from decaylab.policies.vocabularies import SharedVocabulary
+from decaylab.problems.sets import Problem
+from decaylab.rollouts.sampling import Engine, OnProgress, Request, SamplingSettings
+from decaylab.tokens.scoring import Rollout
 
 Prompts = Mapping[str, Mapping[str, tuple[int, ...]]]
 """Prompt ids by role and problem."""

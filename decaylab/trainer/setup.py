@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from decaylab import policies, prompts
-from decaylab.answers import applies
 from decaylab.errors import UserError
-from decaylab.grading import Grader
-from decaylab.policies import Policy, load_settings
-from decaylab.prepare import Setup, notes_of, shared_ids
-from decaylab.problems import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
-from decaylab.training_options import NO_PROBLEMS, TrainOptions
-from decaylab.vocabularies import SharedVocabulary, share_vocabulary
+from decaylab.options.training import NO_PROBLEMS, TrainOptions
+from decaylab.pair.prepare import Setup, notes_of, shared_ids
+from decaylab.policies import loading, prompts
+from decaylab.policies.loading import Policy, load_settings
+from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
+from decaylab.problems.answers import applies
+from decaylab.problems.grading import Grader
+from decaylab.problems.sets import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 
 HELD_OUT_SEED = 0
 """Which problems are held out does not depend on a run's seed: runs of several seeds are judged on the same ones."""
@@ -53,7 +53,7 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         UserError: two vocabularies, no training problem left, a context that is too short, anything that cannot be loaded.
     """
     for name in (str(options.teacher), str(options.student)):
-        policies.resolve(name)  # a misspelt name is told before anything is fetched
+        loading.resolve(name)  # a misspelt name is told before anything is fetched
     problem_set = load_problems(
         str(options.problems),
         limit=options.limit,
@@ -75,8 +75,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     if len(training) > wanted:  # a set of a million is not read into prompts
         chosen = np.random.default_rng([options.seed, len(training)]).permutation(len(training))[:wanted]
         training = tuple(training[place] for place in chosen)
-    student = policies.load(str(options.student), load_settings(options, "student"))
-    teacher = policies.load(str(options.teacher), load_settings(options, "teacher"))
+    student = loading.load(str(options.student), load_settings(options, "student"))
+    teacher = loading.load(str(options.teacher), load_settings(options, "teacher"))
     vocabulary = share_vocabulary(student, teacher)
     problems = (*training, *validation)
     everything = prompts.render(options, student, teacher, problems, problem_set.instruction)

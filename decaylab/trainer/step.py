@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decaylab.analyses.behaviour import repetition_3gram
-from decaylab.heads import Head
-from decaylab.scoring import states
-from decaylab.selection import SELECTORS, Signals, weigh
+from decaylab.maths.selection import SELECTORS, Signals, weigh
+from decaylab.options.training import BATCH_TOKENS, TrainOptions
+from decaylab.policies.vocabularies import SharedVocabulary
+from decaylab.tokens.heads import Head
+from decaylab.tokens.scoring import states
 from decaylab.trainer.loss import TokenLosses, chunked_loss
 from decaylab.trainer.meter import Meter
 from decaylab.trainer.rollouts import TrainingRollout, generator, micro_batches
-from decaylab.training_options import BATCH_TOKENS, TrainOptions
-from decaylab.vocabularies import SharedVocabulary
 
 Floats = NDArray[np.float64]
 REPETITIVE = 0.5

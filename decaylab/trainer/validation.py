@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from decaylab import thoughts
 from decaylab.analyses.behaviour import repetition_3gram
-from decaylab.grading import Grader
+from decaylab.problems import thoughts
+from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
-from decaylab.sampling import Engine, Request, SamplingSettings
-from decaylab.scoring import Rollout, Scorer
+from decaylab.rollouts.sampling import Engine, Request, SamplingSettings
+from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.trainer.alarms import Behaviour
 from decaylab.trainer.setup import TrainSetup
 from decaylab.trainer.step import REPETITIVE

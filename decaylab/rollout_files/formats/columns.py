@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.nested_columns import lookup
+from decaylab.problems.nested_columns import lookup
 from decaylab.rollout_files import must_hold
 from decaylab.rollout_files.formats.format import Format, Row
 from decaylab.rollout_files.formats.row_values import reply

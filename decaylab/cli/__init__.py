@@ -1,0 +1,4 @@
+"""The command line: every option with its help, the config file, the commands.
+
+Imports everything.
+"""

@@ -1,0 +1,179 @@
+"""The commands that look at finished runs: figures, report, view. None of them loads a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from decaylab.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from decaylab.pages.gallery import Entry
+
+Runs = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Run folders; what stands in them and below is found.", show_default=False),
+]
+Paper = Annotated[bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Do not tell what is written.")]
+
+
+def figures(
+    runs: Runs = None,
+    draw_all: Annotated[bool, typer.Option("--all", help="Draw every figure and table that the runs allow.")] = False,
+    only: Annotated[
+        str | None, typer.Option(help="Draw these, with commas: prefix-decay,n-sweep.", show_default=False)
+    ] = None,
+    paper: Paper = False,
+    width: Annotated[str, typer.Option(help="column (3.4 in), page (7 in) or both.")] = "both",
+    kinds: Annotated[str, typer.Option(help="Files of each figure, with commas: png, svg, pdf.")] = "png,svg,pdf",
+    out: Annotated[Path, typer.Option(help="Where they are written.")] = Path("runs/figures"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """The paper's figures and tables out of your runs: a list of what there is, or (--all, --only) the files.
+
+    Without runs: each figure and table, and the command that measures what it needs. With runs: which of them have it.
+    Figures come in two print widths, each with a caption file beside it; tables as Markdown, LaTeX (booktabs) and CSV.
+
+    `decaylab figures`
+
+    `decaylab figures runs/* --all --paper`
+
+    `decaylab figures runs/sweep-embedded/rollout-length --only n-sweep --width column --kinds pdf`
+    """
+    from decaylab.pages import gallery
+    from decaylab.paper import paper_items
+    from decaylab.runs import found_runs
+
+    chosen = _chosen(only)
+    found = found_runs.find(runs) if runs else []
+    if not draw_all and only is None:
+        _print_list(gallery.listing(found), as_json)
+        return
+    widths = [one for one in gallery.WIDTHS if width in (one, "both")]
+    if not widths:
+        raise UserError(f"--width must be column, page or both, got {width}")
+    files = tuple(kind.strip() for kind in kinds.split(",") if kind.strip())
+    if not files or not set(files) <= set(gallery.KINDS):
+        raise UserError(f"--kinds must be among {', '.join(gallery.KINDS)}, got {kinds or 'none'}")
+    items = chosen or [*paper_items.FIGURES, *paper_items.TABLES]
+    # What was named must be there; of all, what is there is drawn and the rest told.
+    entries = [one for item in chosen for one in gallery.demand(item, found)] or gallery.entries(found, items)
+
+    def told(entry: Entry, written: list[Path]) -> None:
+        if not quiet:
+            print(f"{entry.item.kind} {entry.name}: {_places(written)}")
+
+    gallery.write(entries, out, published=paper, widths=widths, kinds=files, told=told)
+    if not quiet:
+        for item in [] if chosen else gallery.missing(found, items):
+            print(f"not drawn: {item.kind} {item.name}, which needs what `{item.makes}` measures")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; what stands in them and below is found.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    paper: Paper = False,
+    quiet: Quiet = False,
+) -> None:
+    """One self-contained page of everything that these runs measured: summary, claims, figures, tables, token view.
+
+    It opens from disk in any browser, without network. The summary is computed from the measurements: half-decay length,
+    advised N, which of the paper's claims hold on this pair and which are undecided. The runs must be of one pair.
+
+    `decaylab report runs/decay runs/esr runs/full --out report.html`
+    """
+    from decaylab.pages import reporting
+
+    page = reporting.report_page(runs, published=paper)
+    reporting.write_page(page, out)
+    if not quiet:
+        print(f"report: {out}  ({len(page.encode()) / 2**20:.1f} MiB, self-contained)")
+
+
+def view(
+    run: Annotated[Path, typer.Argument(help="A run folder whose diagnostic scored tokens.")],
+    decay: Annotated[
+        Path | None,
+        typer.Option(
+            help="The prefix-decay run whose continuations are shown; by default one at or below the run, or of the "
+            "same pair under runs/.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page; by default view.html in the run.", show_default=False)
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """The token view of one run: rollouts token by token, coloured by KL, entropy, rank or category.
+
+    Base, ESR and full rollout stand side by side; each token shows both policies' five likeliest; and where a prefix-decay run
+    of the pair is at hand, what the teacher wrote from a prefix, right or wrong.
+
+    `decaylab view runs/mine`
+    """
+    from decaylab.pages import reporting
+
+    page = reporting.view_page(run, decay)
+    target = reporting.write_page(page, out or run / "view.html")
+    if not quiet:
+        print(f"token view: {target}  ({len(page.encode()) / 2**20:.1f} MiB, self-contained)")
+
+
+def _chosen(only: str | None) -> list[Any]:
+    """The figures and tables that were named; a name that is both means both."""
+    from decaylab.paper import paper_items
+
+    if only is None:
+        return []
+    found = []
+    for name in (one.strip() for one in only.split(",") if one.strip()):
+        own = [item for item in (*paper_items.FIGURES, *paper_items.TABLES) if item.name == name]
+        if not own:
+            known = dict.fromkeys(item.name for item in (*paper_items.FIGURES, *paper_items.TABLES))
+            raise UserError(f"no figure or table {name!r}; there are {', '.join(known)}")
+        found += own
+    if not found:
+        raise UserError("--only must name figures or tables, with commas")
+    return found
+
+
+def _places(written: list[Path]) -> str:
+    """The files of one figure in a line: folder and stem once, with the kinds that there are."""
+    stems: dict[Path, list[str]] = {}
+    for path in written:
+        stems.setdefault(path.with_suffix(""), []).append(path.suffix)
+    return ", ".join(f"{stem}{'/'.join(kinds)}" for stem, kinds in stems.items())
+
+
+def _print_list(listing: pd.DataFrame, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(listing.to_dict("records")))
+        return
+    for kind in ("figure", "table"):
+        print(f"{kind}s")
+        for row in listing[listing["kind"] == kind].to_dict("records"):
+            print(f"  {row['name']:<18}{row['title']} ({row['place']})")
+            print(f"  {'':<18}{_source(row)}")
+
+
+def _source(row: Mapping[Hashable, Any]) -> str:
+    """Which run has it, or what measures it."""
+    if row["run"] == "always":
+        return "needs no run"
+    return f"in {row['run']}" if row["run"] else f"measured by: {row['makes']}"
+
+
+def add(app: typer.Typer) -> None:
+    """Registers the commands."""
+    app.command("figures")(figures)
+    app.command("report")(report)
+    app.command("view")(view)

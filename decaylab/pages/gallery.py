@@ -1,0 +1,203 @@
+"""The paper's figures and tables out of finished runs: which of them can be drawn, and drawn. No model is at hand.
+
+runs = found_runs.find(["runs/mine"])
+for entry in entries(runs):
+    entry.item.name, entry.run            # a figure once for each run that holds what it needs
+write(entries(runs), Path("figures"))
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import pandas as pd
+
+from decaylab.errors import UserError
+from decaylab.paper import paper_items
+from decaylab.paper.paper_items import FIGURES, VIEWED, PaperItem
+from decaylab.runs import store
+from decaylab.runs.found_runs import FoundRun
+from decaylab.tables import paper_tables
+from decaylab.tables.paper_tables import PaperTable
+from decaylab.tokens import viewed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Width = Literal["column", "page"]
+WIDTHS: tuple[Width, ...] = get_args(Width)
+KINDS = ("png", "svg", "pdf")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure or table and the run that it is drawn from; None: it needs none. name: of its files."""
+
+    item: PaperItem
+    run: FoundRun | None
+    name: str
+
+
+def sources(item: PaperItem, runs: Sequence[FoundRun]) -> list[FoundRun]:
+    """The runs that a figure or table can be drawn from. Of rollouts to look at: the run with the most students."""
+    if item.commands != (VIEWED,):
+        return [run for run in runs if item.within(run)]
+    holding = [run for run in runs if viewed.holds(run.folder)]
+    students = [viewed.read(run.folder).rollouts["checkpoint"].nunique() for run in holding]
+    return [holding[students.index(max(students))]] if any(students) else []
+
+
+def entries(runs: Sequence[FoundRun], items: Sequence[PaperItem] = FIGURES) -> list[Entry]:
+    """What can be drawn from these runs, in the order of the paper; from several runs each under a name of its own."""
+    found = []
+    for item in items:
+        if not item.commands:
+            found.append(Entry(item, None, item.name))
+        holding = sources(item, runs)
+        found += [Entry(item, run, name) for run, name in zip(holding, _names(item, holding), strict=True)]
+    return found
+
+
+def _names(item: PaperItem, runs: Sequence[FoundRun]) -> list[str]:
+    """Of files and of places in a page: the item's, with what the runs are called where there are several.
+
+    Words of a-z and 0-9 joined by hyphens; runs that come to the same words are numbered.
+    """
+    words = [re.sub(r"[^a-z0-9]+", "-", f"{item.name}-{run.name}".lower()).strip("-") for run in runs]
+    names = words if len(runs) > 1 else [item.name] * len(runs)
+    taken: set[str] = set()
+    for place, name in enumerate(names):
+        number = 2
+        while names[place] in taken:
+            names[place], number = f"{name}-{number}", number + 1
+        taken.add(names[place])
+    return names
+
+
+def demand(item: PaperItem, runs: Sequence[FoundRun]) -> list[Entry]:
+    """The entries of one figure or table that was asked for by name.
+
+    Raises:
+        UserError: no run holds what it needs; says which command measures it.
+    """
+    found = entries(runs, [item])
+    if not found:
+        looked = ", ".join(str(run.folder) for run in runs[:3]) or "no run"
+        raise UserError(f"{item.kind} {item.name} needs what `{item.makes}` measures; it is not in {looked}")
+    return found
+
+
+def draw(entry: Entry, *, published: bool = False, width: Width = "page") -> tuple[Figure, str]:
+    """A figure and its caption. published: with the paper's numbers in it, grey and hollow.
+
+    Raises:
+        UserError: the measurements cannot be drawn.
+    """
+    module = importlib.import_module(f"decaylab.figures.{entry.item.module}")
+    theirs = entry.item.published() if published and entry.item.published else None
+    try:
+        if entry.item.name in _OTHERWISE:
+            return _OTHERWISE[entry.item.name](module, entry.run, width)
+        assert entry.run is not None
+        frame = entry.run.measurements
+        return module.draw(frame, published=theirs, width=width), module.caption(frame, theirs)
+    except ValueError as error:
+        where = f" from {entry.run.folder}" if entry.run else ""
+        raise UserError(f"figure {entry.item.name} cannot be drawn{where}: {error}") from error
+
+
+def _mode_seeking(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure, str]:
+    from decaylab.analyses import mode_seeking
+
+    result = mode_seeking.fit()
+    return module.draw(result, width=width), module.caption(result)
+
+
+def _case_study(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure, str]:
+    assert run is not None
+    kept = viewed.read(run.folder)
+    case = module.choose(kept.rollouts, kept.tokens)
+    return module.draw(case, width=width), module.caption(case)
+
+
+_OTHERWISE: dict[str, Callable[[Any, FoundRun | None, Width], tuple[Figure, str]]] = {
+    "mode-seeking": _mode_seeking,
+    "case-study": _case_study,
+}
+
+
+def table(entry: Entry, *, published: bool = False) -> PaperTable:
+    """A table of the paper, from the run's measurements, with the published rows where they are wanted."""
+    theirs = entry.item.published() if (published or entry.run is None) and entry.item.published else None
+    frame: pd.DataFrame | None = entry.run.measurements if entry.run else None
+    try:
+        return paper_tables.build(entry.item.name, frame, theirs, pair=str(entry.run.pair) if entry.run else "")
+    except ValueError as error:
+        where = f" from {entry.run.folder}" if entry.run else ""
+        raise UserError(f"table {entry.item.name} cannot be made{where}: {error}") from error
+
+
+def write(
+    found: Iterable[Entry],
+    folder: Path,
+    *,
+    published: bool = False,
+    widths: Sequence[Width] = WIDTHS,
+    kinds: Sequence[str] = KINDS,
+    told: Callable[[Entry, list[Path]], None] = lambda entry, files: None,
+) -> list[Path]:
+    """Figures as FOLDER/WIDTH/NAME.KIND with their caption as NAME.txt; tables as FOLDER/tables/NAME.md, .tex and .csv.
+
+    told: is called for each with its files.
+
+    Raises:
+        UserError: a figure cannot be drawn, or the folder cannot be written.
+    """
+    written: list[Path] = []
+    for entry in found:
+        files = _write_figure(entry, folder, published, widths, kinds) if entry.item.kind == "figure" else []
+        if entry.item.kind == "table":
+            files = list(paper_tables.write(table(entry, published=published), folder / "tables", entry.name))
+        told(entry, files)
+        written += files
+    return written
+
+
+def _write_figure(
+    entry: Entry, folder: Path, published: bool, widths: Sequence[Width], kinds: Sequence[str]
+) -> list[Path]:
+    from decaylab.figures import style
+
+    files: list[Path] = []
+    for width in widths:
+        figure, caption = draw(entry, published=published, width=width)
+        files += style.save(figure, folder / width / entry.name, kinds=kinds)
+        store.write_atomically(folder / width / f"{entry.name}.txt", (caption + "\n").encode())
+    return files
+
+
+def missing(runs: Sequence[FoundRun], items: Sequence[PaperItem] = paper_items.FIGURES) -> list[PaperItem]:
+    """What cannot be drawn from these runs."""
+    there = {entry.item.name for entry in entries(runs, items)}
+    return [item for item in items if item.name not in there]
+
+
+def listing(runs: Sequence[FoundRun]) -> pd.DataFrame:
+    """Every figure and table, a row each: kind, name, title, place, question, makes (the command), run (those that have it)."""
+    rows = []
+    for item in (*paper_items.FIGURES, *paper_items.TABLES):
+        held = [run.name for run in sources(item, runs)]
+        here = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
+        rows.append(
+            {
+                **{name: getattr(item, name) for name in ("kind", "name", "title", "place", "question")},
+                "makes": item.makes or "nothing: it needs no run",
+                "run": here if item.commands else "always",
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,280 @@
+"""The report: one HTML file with what was found on a pair, every figure with its numbers, every table, and how it was made.
+
+    page = render(ReportContent(title="...", student="...", teacher="...", problems="...", figures=[...]))
+
+Whoever calls has measured, judged and drawn; here it is only set. The same content gives the same bytes. Every text is data:
+it is escaped, and characters that cannot be seen or that turn the text around are shown by name. The page's policy runs the
+scripts below this folder and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from decaylab.pages.cells import measured_grid, read_grid
+from decaylab.pages.inlining import ASSETS, asset, image, inlined, policy
+
+VERDICTS = {
+    "holds": "\u2713",
+    "contradicted": "\u2717",
+    "not supported": "\u2205",
+    "undecided": "?",
+    "not testable here": "\u2026",
+    "not measured": "\u2013",
+}
+LONG = 12  # rows; above that a table has a filter
+WIDE = 8  # columns; above that a table is printed across
+ARXIV = "https://arxiv.org/abs/2605.27028"
+PAPER = """\
+@misc{ziheng2026less,
+  title         = {Less is More: Early Stopping Rollout for On-Policy Distillation},
+  author        = {Zhou Ziheng and Jiaqi Li and Huacong Tang and Ying Nian Wu and Demetri Terzopoulos},
+  year          = {2026},
+  eprint        = {2605.27028},
+  archivePrefix = {arXiv},
+  url           = {https://arxiv.org/abs/2605.27028}
+}"""
+SOFTWARE = """\
+@software{decaylab,
+  title   = {decaylab: how far into a student's rollout its teacher can be trusted},
+  author  = {{The decaylab authors}},
+  version = {%s}
+}"""
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """A number that the summary leads with, as a person reads it; note: its interval, or why it is undefined."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of a claim, or of a control.
+
+    verdict: one of `VERDICTS`. place: where in the paper. shown: the name of the figure or table in this report that shows
+    it. needs: the command that would measure it. rule: when it holds, when it is contradicted.
+    """
+
+    claim: str
+    verdict: str
+    sentence: str
+    place: str = ""
+    needs: str = ""
+    shown: str = ""
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure. alt: its title and what it shows, in a sentence. rows: the numbers that it was drawn from, if any."""
+
+    name: str
+    title: str
+    svg: bytes
+    caption: str
+    alt: str
+    rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table as a person reads it. keys: by column of numbers, what each row is sorted by, NaN where undefined."""
+
+    name: str
+    title: str
+    text: pd.DataFrame
+    keys: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A figure or table of the paper that the runs do not hold. needs: the command that would measure it."""
+
+    title: str
+    place: str
+    needs: str
+
+
+@dataclass(frozen=True)
+class ReportModel:
+    """A model of a run. role: student, teacher, checkpoint prefix-20-seed-0."""
+
+    role: str
+    name: str
+    content_hash: str = ""
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """How numbers came about. command: as it was typed. finished: when, "" where it was not recorded."""
+
+    name: str
+    command: str
+    folder: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    models: Sequence[ReportModel] = ()
+    finished: str = ""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A section made elsewhere, such as the token view: its markup, style and script are trusted."""
+
+    title: str
+    html: str
+    css: str = ""
+    script: str = ""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """All that a report says.
+
+    summary: paragraphs. measured: what each run measured, a line each. judging: how all claims are judged. Names of figures
+    and of tables are words of a-z and 0-9 joined by hyphens; a figure and a table may share one.
+    """
+
+    title: str
+    student: str
+    teacher: str
+    problems: str
+    summary: Sequence[str] = ()
+    numbers: Sequence[KeyNumber] = ()
+    measured: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    claims: Sequence[Finding] = ()
+    controls: Sequence[Finding] = ()
+    figures: Sequence[ReportFigure] = ()
+    tables: Sequence[ReportTable] = ()
+    missing: Sequence[Missing] = ()
+    tokens: Embedded | None = None
+    runs: Sequence[RunInfo] = ()
+    judging: str = ""
+
+
+def render(content: ReportContent) -> str:
+    """The report as the text of an HTML file, to be written in UTF-8.
+
+    Raises:
+        ValueError: names that are used twice or cannot be part of an address, a verdict that is none, a finding that points
+            at what the report does not show, or sort keys that do not fit their table.
+    """
+    places = _places(content)
+    versions = ", ".join(_versions(content.runs))
+    scripts = [asset("report.js"), *([content.tokens.script] if content.tokens and content.tokens.script else [])]
+    styles = [asset("page.css"), *([content.tokens.css] if content.tokens and content.tokens.css else [])]
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            content=content,
+            places=places,
+            figures=[(one, image(one.svg), measured_grid(one.rows)) for one in content.figures],
+            tables=[(one, read_grid(one.text, one.keys)) for one in content.tables],
+            tokens=Markup(content.tokens.html) if content.tokens else "",
+            version=versions or "of unknown version",
+            when=" to ".join(_ends(sorted({run.finished for run in content.runs if run.finished}))),
+            software=SOFTWARE % (versions or "unknown"),
+            paper=PAPER,
+            symbols=VERDICTS,
+            long=LONG,
+            wide=WIDE,
+            arxiv=ARXIV,
+            styles=[inlined(style, "style") for style in styles],
+            scripts=[inlined(script.strip(), "script") for script in scripts],
+            policy=policy([script.strip() for script in scripts]),
+        )
+    )
+
+
+# What the content is checked for
+
+
+def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
+    """The address and title of each figure and table by its name, once all names and verdicts are known to be right."""
+    named = [("figure", one.name, one.title) for one in content.figures]
+    named += [("table", one.name, one.title) for one in content.tables]
+    places: dict[str, tuple[str, str]] = {}
+    taken: set[tuple[str, str]] = set()
+    for kind, name, title in named:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+            raise ValueError(f"name of a {kind} must be words of a-z and 0-9 joined by hyphens; given {name!r}")
+        if (kind, name) in taken:
+            raise ValueError(f"two {kind}s are named {name!r}")
+        taken.add((kind, name))
+        places.setdefault(name, (f"#{kind}-{name}", title))  # a figure before a table of the same name
+    for finding in (*content.claims, *content.controls):
+        if finding.verdict not in VERDICTS:
+            raise ValueError(f"verdict must be one of {', '.join(VERDICTS)}; given {finding.verdict!r}")
+        if finding.shown and finding.shown not in places:
+            raise ValueError(
+                f"the finding {finding.claim!r} points at {finding.shown!r}, which the report does not show"
+            )
+    return places
+
+
+def _versions(runs: Sequence[RunInfo]) -> list[str]:
+    """The versions of decaylab that measured, each once."""
+    return list(dict.fromkeys(str(run.versions["decaylab"]) for run in runs if "decaylab" in run.versions))
+
+
+def _ends(ordered: Sequence[str]) -> list[str]:
+    """The first and the last, once if they are the same."""
+    return list(dict.fromkeys([*ordered[:1], *ordered[-1:]]))
+
+
+# The page
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["breakable"] = lambda name: Markup("_<wbr>").join(map(escape, visible(name).split("_")))
+    environment.filters["words"] = _words
+    environment.filters["option"] = _option
+    return environment
+
+
+def _words(command: str) -> Markup:
+    """A command whose lines break between its words only: a break inside reads as another option."""
+    return Markup(" ").join(Markup('<span class="word">{}</span>').format(visible(word)) for word in command.split(" "))
+
+
+def _option(value: Any) -> str:
+    """An option's value as it would be written down."""
+    if value is None:
+        return "not set"
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+
+
+# Controls (a tab and a new line apart), signs that turn the direction of writing, and halves of a character.
+_UNSEEN = [*range(9), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x061C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F)]
+_UNSEEN += [*range(0x2066, 0x206A), 0xFEFF, *range(0xD800, 0xE000)]
+_SHOWN = {code: f"\u27e8U+{code:04X}\u27e9" for code in _UNSEEN}
+
+
+def visible(value: Any) -> Any:
+    """Text with what cannot be seen shown by name; the page's own markup as it is."""
+    return value.translate(_SHOWN) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,0 +1,233 @@
+"""The report and the token view of finished runs, as pages. Everything is read, judged and drawn anew; no model is at hand.
+
+page = report_page(["runs/decay", "runs/esr"])
+write_page(page, Path("report.html"))
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from decaylab.claims import verdicts
+from decaylab.claims.judge import RULE
+from decaylab.claims.summary import summary
+from decaylab.errors import UserError
+from decaylab.pages import gallery, report, token_view
+from decaylab.pages.gallery import Entry
+from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED
+from decaylab.runs import found_runs, store
+from decaylab.runs.found_runs import FoundRun
+from decaylab.tables.paper_tables import PaperTable
+from decaylab.tokens import viewed
+
+DECAY = "prefix-decay"
+SWEPT = "the test of sweeps"
+# What says how a number came about rather than what it is; the report tells it once, by the run.
+PROVENANCE = ("run", "seed", "level")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Rollouts to look at with what the teacher wrote from their prefixes; None: no decay run of the pair is at hand."""
+
+    kept: viewed.Viewed
+    continuations: pd.DataFrame | None
+
+
+def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
+    """The report of the runs at these paths and below, as the text of an HTML file.
+
+    published: the paper's numbers in figures and tables too.
+
+    Raises:
+        UserError: no run, runs of different pairs, or measurements that cannot be read or drawn.
+    """
+    runs = found_runs.find(paths)
+    told = summary(runs)
+    figures = [_figure(entry, published) for entry in gallery.entries(runs, FIGURES)]
+    tables = [_table(entry, published) for entry in gallery.entries(runs, TABLES) if entry.run or published]
+    shown = {one.name for one in figures} | {one.name for one in tables}
+    return report.render(
+        report.ReportContent(
+            title="Teacher decay",
+            student=runs[0].pair.student,
+            teacher=runs[0].pair.teacher,
+            problems=_problems(runs),
+            summary=[*(line for line in told.headline if not told.advice.startswith(line)), told.advice],
+            measured=told.measured,
+            numbers=[report.KeyNumber(one.name, one.value, one.note) for one in told.numbers],
+            warnings=told.warnings,
+            claims=[_finding(one, shown) for one in told.claims],
+            controls=[_finding(one, shown) for one in told.controls],
+            judging=RULE,
+            figures=figures,
+            tables=tables,
+            missing=[report.Missing(item.title, item.place, item.makes) for item in gallery.missing(runs, FIGURES)],
+            tokens=_tokens(runs),
+            runs=[_run(run) for run in runs],
+        )
+    ).lstrip()
+
+
+def view_page(path: Path, decay: Path | None = None) -> str:
+    """The token view of a run, as the text of an HTML file.
+
+    decay: the prefix-decay run whose continuations are shown; None: the one at or below the path, or else that of the same
+    pair under ``runs``.
+
+    Raises:
+        UserError: the run kept no rollouts to look at, or ``decay`` holds no decay run of the same pair.
+    """
+    runs = found_runs.find([path])
+    holding = [entry.run for entry in gallery.entries(runs, _CASE) if entry.run]
+    if not holding:
+        viewed.read(runs[0].folder)  # says what makes them
+        raise UserError(f"{runs[0].folder} kept no rollouts to look at; measure again with --view-rollouts above 0")
+    known = found_runs.find([decay]) if decay else runs
+    if decay and not any(run.command == DECAY for run in known):
+        raise UserError(f"--decay {decay} holds no prefix-decay run; `decaylab prefix-decay` makes one")
+    if decay:
+        found_runs.check_one_pair([holding[0], *known])
+    near = [] if decay else found_runs.of_same_pair(holding[0], DECAY, Path("runs"))
+    rollouts = _rollouts(holding[0], [*known, *near])
+    return token_view.page(
+        rollouts.kept.rollouts,
+        rollouts.kept.tokens,
+        rollouts.continuations,
+        title=f"Token view of {holding[0].name}",
+        pair=str(holding[0].pair),
+    )
+
+
+_CASE = [item for item in FIGURES if item.commands == (VIEWED,)]
+
+
+def write_page(page: str, path: Path) -> Path:
+    """Writes a page, whole or not at all.
+
+    Raises:
+        UserError: the place is a folder, or cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the page a name in it, such as {path / 'report.html'}")
+    store.write_atomically(path, page.encode())
+    return path
+
+
+def _rollouts(run: FoundRun, runs: Sequence[FoundRun]) -> Rollouts:
+    """Those that a run kept, with continuations out of the first decay run that holds any of them."""
+    kept = viewed.read(run.folder)
+    rule = str(kept.rollouts["answer_rule"].iloc[0])
+    for other in runs:
+        if other.command == DECAY and (other.folder / "rollouts.parquet").exists():
+            written = viewed.continuations(kept, other.folder, rule)
+            if len(written):
+                return Rollouts(kept, written)
+    return Rollouts(kept, None)
+
+
+def _tokens(runs: Sequence[FoundRun]) -> report.Embedded | None:
+    """The token view as a part of the report; None where no run kept rollouts."""
+    holding = [entry.run for entry in gallery.entries(runs, _CASE) if entry.run]
+    if not holding:
+        return None
+    rollouts = _rollouts(holding[0], runs)
+    part = token_view.fragment(
+        rollouts.kept.rollouts, rollouts.kept.tokens, rollouts.continuations, pair=str(holding[0].pair)
+    )
+    return report.Embedded("Rollouts, token by token", part.html, part.css, part.script)
+
+
+def _problems(runs: Sequence[FoundRun]) -> str:
+    """The problem sets with how many problems were asked in how many runs: 300 in 9 runs, 800 in 2.
+
+    A sweep records no problem set of its own: that of its test counts, with as many problems as its measurements hold.
+    """
+    asked: dict[str, Counter[int]] = {}
+    for run in runs:
+        one = run.record.get("identity", {}).get("problems") or {}
+        if run.command.startswith("sweep") and len(run.measurements):
+            one = {"name": SWEPT, "asked": run.measurements["problems"].max()}
+        if "name" in one:
+            asked.setdefault(one["name"], Counter())[int(one.get("asked", 0))] += 1
+    return "; ".join(f"{name} ({_asked(counts)})" for name, counts in asked.items())
+
+
+def _asked(counts: Counter[int]) -> str:
+    told = {count: f"{count:,} problems" if count else "problems not recorded" for count in counts}
+    if len(counts) == 1:
+        return next(iter(told.values()))
+    return ", ".join(f"{told[count]} in {runs} run{'s' * (runs > 1)}" for count, runs in sorted(counts.items()))
+
+
+def _figure(entry: Entry, published: bool) -> report.ReportFigure:
+    from decaylab.figures import style
+
+    figure, caption = gallery.draw(entry, published=published)
+    drawn = entry.run is not None and entry.item.commands != (VIEWED,)
+    rows = (
+        entry.item.rows(entry.run.measurements).drop(columns=list(PROVENANCE))
+        if drawn and entry.run
+        else pd.DataFrame()
+    )
+    where = f" ({entry.run.name})" if entry.run else ""
+    return report.ReportFigure(
+        entry.name,
+        entry.item.title + where,
+        style.encoded(figure, "svg"),
+        caption,
+        f"{entry.item.title}. {entry.item.question}",
+        rows,
+    )
+
+
+def _table(entry: Entry, published: bool) -> report.ReportTable:
+    table: PaperTable = gallery.table(entry, published=published)
+    where = f" ({entry.run.name})" if entry.run else ""
+    caption = " ".join([table.caption, *table.footnotes])
+    return report.ReportTable(entry.name, table.title + where, table.text, table.keys, caption)
+
+
+def _finding(one: verdicts.Finding, shown: set[str]) -> report.Finding:
+    claim = one.claim
+    where = (
+        claim.figure if claim.figure in shown else next((n for n in sorted(shown) if n.startswith(claim.figure)), "")
+    )
+    unknown = one.verdict == verdicts.NOT_MEASURED
+    needs, sentence = (claim.needs, "") if unknown else ("", one.sentence)
+    return report.Finding(claim.text, one.verdict, sentence, claim.place, needs, where, claim.rule)
+
+
+def _run(run: FoundRun) -> report.RunInfo:
+    record, identity = run.record, run.record.get("identity", {})
+    policies: dict[str, Any] = identity if "student" in identity else record.get("pair", {})
+    models = [_model(role, policies[role]) for role in ("student", "teacher")]
+    models += [
+        report.ReportModel(f"checkpoint {name}", name, str(hashed))
+        for name, hashed in identity.get("checkpoints", {}).items()
+    ]
+    return report.RunInfo(
+        run.name,
+        str(record.get("command", run.command)),
+        _relative(run.folder),
+        run.options,
+        record.get("versions", {}),
+        tuple(record.get("notes", ())),
+        models,
+    )
+
+
+def _relative(folder: Path) -> str:
+    """A folder as seen from where the command was given; one from elsewhere by its name alone: a report travels."""
+    here, there = Path.cwd(), folder.absolute()
+    return str(there.relative_to(here)) if there.is_relative_to(here) else folder.name
+
+
+def _model(role: str, policy: dict[str, Any]) -> report.ReportModel:
+    return report.ReportModel(role, policy["name"], policy.get("content_hash", ""), policy.get("revision") or "")

@@ -1,0 +1,98 @@
+"""The token view: rollouts token by token with what both policies thought, as a page or as a section of one.
+
+    found = viewed.read(folder)
+    text = page(found.rollouts, found.tokens, title="Tokens of my run", pair="student and teacher")
+    section = fragment(found.rollouts, found.tokens, pair="student and teacher")     # for a report
+
+The section is <section id="token-view">. Every text of a model or a user lies in its packed blocks (decaylab.pages.payload) and
+is put into the page as text, by the scripts beside this file; the page asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from decaylab.pages.inlining import ASSETS, asset, inlined, policy
+from decaylab.pages.payload import pack
+from decaylab.pages.report import visible
+
+SCRIPTS = ("view_data.js", "view_state.js", "view.js", "view_details.js")
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """The view as a section of a page. html: its markup with the packed rollouts. css: to stand behind page.css.
+
+    script: to stand behind the markup.
+    """
+
+    html: str
+    css: str
+    script: str
+
+
+def fragment(
+    rollouts: pd.DataFrame,
+    tokens: pd.DataFrame,
+    continuations: pd.DataFrame | None = None,
+    *,
+    pair: str,
+    heading_level: int = 3,
+) -> Fragment:
+    """The token view as a section for a page that has page.css.
+
+    Args:
+        rollouts, tokens: as `decaylab.tokens.viewed.read` gives them.
+        continuations: what the teacher wrote from prefixes of the base student's rollouts, of `viewed.continuations`.
+        pair: student and teacher in words.
+        heading_level: of the headings in the section; one below the heading that it stands under.
+
+    Raises:
+        ValueError: the tables do not fit together, see `decaylab.pages.payload.pack`.
+    """
+    payload = pack(rollouts, tokens, continuations)
+    html = _environment().get_template("view.html.jinja").render(payload=payload, pair=pair, level=heading_level)
+    # A block of its own: none of its names is seen by other scripts of the page.
+    script = "\n".join(['"use strict";', "{", *(asset(name) for name in SCRIPTS), "}"])
+    return Fragment(html, asset("view.css"), script)
+
+
+def page(
+    rollouts: pd.DataFrame,
+    tokens: pd.DataFrame,
+    continuations: pd.DataFrame | None = None,
+    *,
+    title: str,
+    pair: str,
+) -> str:
+    """The token view as the text of an HTML file, to be written in UTF-8.
+
+    Args:
+        rollouts, tokens, continuations, pair: as for `fragment`.
+        title: of the page.
+
+    Raises:
+        ValueError: the tables do not fit together, see `decaylab.pages.payload.pack`.
+    """
+    view = fragment(rollouts, tokens, continuations, pair=pair, heading_level=2)
+    return (
+        _environment()
+        .get_template("view_page.html.jinja")
+        .render(
+            title=title,
+            view=Markup(view.html),
+            styles=[inlined(asset("page.css"), "style"), inlined(view.css, "style")],
+            script=inlined(view.script, "script"),
+            policy=policy([view.script]),
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, finalize=visible, trim_blocks=True
+    )

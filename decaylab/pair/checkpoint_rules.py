@@ -1,0 +1,181 @@
+"""Checkpoint rules: which checkpoints of a training run are measured, and which one stands for the run.
+
+    last   the highest step
+    best   the step of the highest accuracy in the run's validation.csv, of equals the earliest; never by the test problems
+
+Both are told side by side wherever the run has a validation.csv. Step 0, before training, is no checkpoint. A model in the
+run's folder itself is its final one.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from decaylab.errors import UserError
+from decaylab.options.measuring import BEST, CHECKPOINT_RULE, EVERY, LAST
+from decaylab.pair import targets
+from decaylab.policies import checkpoint_folders, loading
+from decaylab.policies.checkpoint_folders import step_of
+from decaylab.policies.identity import hash_folder
+from decaylab.runs.store import RunFolder
+
+VALIDATION = "validation.csv"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that is measured. name: as it is loaded. step: NaN where its folder does not tell. training, run: of its run."""
+
+    name: str
+    step: float
+    training: dict[str, Any] = field(default_factory=dict)
+    run: Path = Path()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and what each rule takes. chosen: rule -> names of the checkpoints it takes, one a run."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    chosen: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """What the checkpoints are loaded by."""
+        return tuple(one.name for one in self.checkpoints)
+
+
+def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
+    """The checkpoints behind the names that were given: of a run's folder those that the rule takes, else the one named.
+
+    rule: ``every``, ``last``, ``best``, or ``last,best``.
+
+    Raises:
+        UserError: an unknown rule; ``best`` of a run without a validation.csv that says it; a damaged record.
+    """
+    rules = _rules(rule)
+    found: list[Checkpoint] = []
+    chosen: dict[str, list[str]] = {LAST: [], BEST: []}
+    notes: list[str] = []
+    for name in names:
+        run = Path(name).expanduser()
+        folders, told = _checkpoints_of(name)
+        notes += told
+        if not folders:
+            found.append(_checkpoint(run, name, run.absolute().parent))
+            continue
+        best, note = (None, "") if rules == (LAST,) else _best(run, folders)
+        if best is None and BEST in rules:
+            raise UserError(f"--checkpoint-rule {rule}: {note}; say --checkpoint-rule {LAST}")
+        notes += [note] if note else []
+        taken = {LAST: folders[-1], BEST: best}
+        wanted = tuple(taken) if EVERY in rules else rules
+        for of in wanted:
+            chosen[of] += [str(taken[of])] if taken[of] else []
+        kept = folders if EVERY in rules else [one for one in folders if one in {taken[of] for of in rules}]
+        found += [_checkpoint(folder, str(folder), run.absolute()) for folder in kept]
+    return Plan(tuple(found), {of: tuple(kept) for of, kept in chosen.items() if kept}, tuple(notes))
+
+
+def not_measured(names: Sequence[str]) -> tuple[str, ...]:
+    """Of each run's folder that stands for its last checkpoint, a sentence on those that it holds besides."""
+    told = []
+    for name in names:
+        folders, notes = _checkpoints_of(name)
+        if len(folders) > 1:
+            told += notes
+            told.append(
+                f"{name}: of its {len(folders)} checkpoints ({_spoken(Path(name).expanduser(), folders)}) the last one is "
+                f"measured; --checkpoint-rule {EVERY} measures all"
+            )
+    return tuple(told)
+
+
+def _rules(rule: str) -> tuple[str, ...]:
+    if not CHECKPOINT_RULE.holds(rule):
+        raise UserError(f"--checkpoint-rule must {CHECKPOINT_RULE.words}, got {rule}")
+    return tuple(part.strip() for part in rule.split(","))
+
+
+def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
+    """The checkpoints in a run's folder, by step, the final model in the folder itself behind them; and what must be known.
+
+    None where a single policy is meant, or a run of something else.
+    """
+    run = Path(name).expanduser()
+    if name in loading.EMBEDDED or not run.is_dir() or (run / "rollouts.parquet").exists():
+        return [], []
+    if (
+        checkpoint_folders.is_model(run) and step_of(run) is not None
+    ):  # DeepSpeed keeps its states in global_stepN there
+        return [], []
+    found, note = checkpoint_folders.checkpoints(run)
+    found = [one for one in found if step_of(one) != 0]
+    notes = [note] if note else []
+    if not found or not checkpoint_folders.is_model(run):
+        return found, notes
+    if hash_folder(run) == hash_folder(found[-1]):
+        return found, [
+            *notes,
+            f"{run}: the model in the folder itself is {found[-1].name}, byte for byte: measured once",
+        ]
+    notes.append(
+        f"{run}: {_spoken(run, [*found, run])} are measured; the last of these is the model in the folder itself"
+    )
+    return [*found, run], notes
+
+
+def _spoken(run: Path, folders: Sequence[Path]) -> str:
+    """The checkpoints of a run in words."""
+    return ", ".join("final" if one == run else checkpoint_folders.step_folder(one).name for one in folders)
+
+
+def _checkpoint(folder: Path, name: str, run: Path) -> Checkpoint:
+    step = step_of(folder)
+    step = checkpoint_folders.recorded_step(folder) if step is None else step
+    own = targets.run_folder(folder)
+    return Checkpoint(name, math.nan if step is None else float(step), _training(own) if own else {}, run)
+
+
+def _training(run: Path) -> dict[str, Any]:
+    """Columns of the measurements that say how a run was trained; none where its record does not."""
+    options = ((RunFolder(run).record or {}).get("identity") or {}).get("training") or {}
+    if "selector" not in options:
+        return {}
+    length, seed = options.get("rollout_length"), options.get("seed")
+    return {
+        "selector": str(options["selector"]),
+        "rollout_length": math.inf if length in (None, "full") else float(length),
+        "training_seed": math.nan if seed is None else float(seed),
+    }
+
+
+def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
+    """The checkpoint of the highest validation accuracy, and what must be known about the choice."""
+    path = run / VALIDATION
+    if not path.exists():
+        return None, f"{run} holds no {VALIDATION}, by which the best checkpoint would be chosen"
+    accuracies = _accuracies(path)
+    steps = {step: folder for folder in folders if (step := step_of(folder)) is not None}
+    known = [step for step in steps if step in accuracies]
+    if not known:
+        return None, f"{path} holds no accuracy of a checkpoint that is there, by which the best one would be chosen"
+    lacking = len(folders) - len(known)
+    note = f"{lacking} of {len(folders)} checkpoints have no accuracy in {path}: none of them can be the best one"
+    return steps[max(known, key=lambda step: (accuracies[step], -step))], note if lacking else ""
+
+
+def _accuracies(path: Path) -> dict[int, float]:
+    """Validation accuracy by step, where there is one; of a step that was validated twice the later one."""
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+        found = {int(row["step"]): float(row["accuracy"] or math.nan) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: each row needs a step and an accuracy ({error!r})") from error
+    return {step: accuracy for step, accuracy in found.items() if not math.isnan(accuracy)}

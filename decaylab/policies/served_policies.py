@@ -1,0 +1,230 @@
+"""Policies whose weights an engine holds, and what the engine is to load for them.
+
+Here stay the tokenizer and template, the identity, the ids that end a turn, and the numbers of the configuration.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from decaylab.errors import UserError
+from decaylab.policies import adapter_loading, loading
+from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.loading import Link, LoadSettings, Policy
+from decaylab.policies.model_loading import refuse_quantised, stored_tensors
+
+Adapters = Literal["merged", "served"]
+NOT_SERVED = (
+    *("use_dora", "modules_to_save", "bias", "lora_bias", "trainable_token_indices", "target_parameters"),
+    *("rank_pattern", "alpha_pattern"),  # vLLM scales every layer by alpha / r
+)
+"""Settings of an adapter that vLLM refuses or leaves out."""
+
+
+class ServedPolicy(Policy):
+    """A policy without weights here: it reads and writes ids and can be sampled through an engine, but not scored exactly."""
+
+    def __init__(
+        self, name: str, tokenizer: Any, identity: PolicyIdentity, settings: LoadSettings, config: Any, generation: Any
+    ) -> None:
+        super().__init__(name, None, tokenizer, identity, settings)
+        self.config = config
+        model: Any = SimpleNamespace(config=config, generation_config=generation)
+        self._take_ends(model)
+
+    @property
+    def precision(self) -> str:
+        return f"torch.{serving_dtype(self)} on {self.settings.place.partition(':')[0]}"
+
+    @property
+    def head_width(self) -> int:
+        return int(self.config.get_text_config().vocab_size)
+
+
+def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
+    """A policy by name, as `policies.load` reads names, with everything but its weights.
+
+    Raises:
+        UserError: nothing there, a damaged configuration, an adapter without its base, no chat template.
+    """
+    links = loading.chain(name, settings.revision)
+    for link in links[:-1]:
+        adapter_loading.check(link.name, link.folder)
+    plain = links[-1]
+    try:
+        config, generation = _configurations(plain, settings)
+    except UserError as error:
+        raise error if len(links) == 1 else loading.missing_base(links[-2].name, error) from error
+    tokenizer = loading.tokenizer_of(links, settings)
+    return ServedPolicy(name, tokenizer, loading.identity_of(links), settings, config, generation)
+
+
+def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
+    """The precision that a policy is served in: chosen, or the one that it has, or would have, in transformers.
+
+    Always said: left to itself vLLM would serve a float32 checkpoint in 16 bits.
+    """
+    if chosen == "auto":
+        chosen = policy.settings.dtype
+    if chosen != "auto":
+        return chosen
+    if policy.model is not None:
+        return str(policy.model.dtype).removeprefix("torch.")
+    if not policy.settings.place.startswith("cuda"):
+        return "float32"
+    return str(policy.config.dtype or "bfloat16").removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an engine loads: a folder or hub id, with its commit; and the adapter that it applies itself, with its rank.
+
+    scratch: the folder lies in a place of its own, which goes when this is let go. note: what a reader must know, or "".
+    """
+
+    model: str
+    revision: str | None = None
+    adapter: str | None = None
+    rank: int = 0
+    scratch: tempfile.TemporaryDirectory[str] | None = None
+    note: str = ""
+
+
+def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
+    """What to load for a policy: adapters are merged into a temporary folder where that is exact (`adapter_loading`).
+
+    Where it is not, or the engine is to apply the uppermost adapter, that is served on what lies below it.
+
+    Raises:
+        UserError: an adapter that can neither be merged nor applied by an engine (DoRA, whole modules, biases, the head), or
+            one on another that cannot be merged.
+    """
+    links = loading.chain(policy.name, policy.settings.revision)
+    if len(links) == 1:
+        return Source(str(links[0].path), _commit(policy.identity, policy.settings))
+    note = ""
+    if adapters == "merged":
+        here = policy.model
+        if (
+            here is None or str(here.dtype) != f"torch.{dtype}" or adapter_loading.tuner_layers(here)
+        ):  # one that is in training
+            policy = loading.load(policy.name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+        if not adapter_loading.tuner_layers(policy.weights):
+            scratch = _written(policy)
+            return Source(scratch.name, scratch=scratch)
+        note = f"{policy.notes[-1]}: vLLM serves it"
+    _check_servable(links[0].name, links[0].folder, note)
+    base = policy.identity.base
+    told = adapter_loading.read_config(links[0].folder)
+    served = Source(str(links[1].path), None, str(links[0].folder), int(told.get("r", 8)), note=note)
+    if len(links) == 2 and base is not None:
+        return replace(served, revision=_commit(base, policy.settings))
+    below = loading.load(links[1].name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
+    if adapter_loading.tuner_layers(below.weights):
+        raise UserError(
+            f"vLLM applies one adapter, and {policy.name} is one on another: {below.notes[-1]}; say --dtype float32"
+        )
+    scratch = _written(below)
+    return replace(served, model=scratch.name, scratch=scratch)
+
+
+def _written(policy: Policy) -> tempfile.TemporaryDirectory[str]:
+    scratch = tempfile.TemporaryDirectory(prefix="decaylab-merged-")
+    policy.weights.save_pretrained(scratch.name)
+    return scratch
+
+
+def _check_servable(name: str, folder: Path, why: str) -> None:
+    """Raises UserError where vLLM would refuse an adapter, or apply it in another way than PEFT."""
+    told = adapter_loading.read_config(folder)
+    remedy = "say --dtype float32, or --engine transformers" if why else "say --adapters merged"
+    bad = [key for key in NOT_SERVED if told.get(key) not in (None, False, [], {}, "none")]
+    if told.get("peft_type") != "LORA" or bad:
+        what = f"with {bad[0]}={told[bad[0]]!r}" if bad else f"of type {told.get('peft_type')}"
+        raise UserError(f"{name}: vLLM cannot apply an adapter {what}{f' ({why})' if why else ''}; {remedy}")
+    if found := sorted(key for key in stored_tensors(folder) if re.search(r"\.(lm_head|embed\w*|wte)\.", key)):
+        raise UserError(
+            f"{name}: vLLM cannot apply an adapter to head or embeddings ({found[0]}){f' ({why})' if why else ''}; {remedy}"
+        )
+
+
+def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Weights under the names that a checkpoint of the plain model has, adapters being part of them while they are merged.
+
+    What is tied to another weight comes once, as in a checkpoint.
+
+    Raises:
+        ValueError: an adapter that is not merged: what would be handed over is another policy.
+    """
+    layers = [module for module in model.modules() if hasattr(module, "merged_adapters")]
+    if loose := [layer for layer in layers if not layer.merged_adapters]:
+        raise ValueError(f"{len(loose)} layers have an adapter that is not merged; hand weights over while all are")
+    for name, weight in model.named_parameters():
+        if ".lora_" not in name:
+            yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), weight.detach()
+
+
+def stored_names(folder: Path, tied: bool) -> frozenset[str]:
+    """The names of the weights in a model folder; without the head where that is tied to the embeddings."""
+    from safetensors import safe_open
+
+    found: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as weights:
+            found.update(weights.keys())
+    return frozenset(found - {"lm_head.weight"} if tied else found)
+
+
+def _check_stored(name: str, folder: Path, config: Any) -> None:
+    """Raises UserError where an engine would read other weights than are meant, without a word.
+
+    Quantised ones whose configuration does not say so; a head that is stored and, by the configuration, tied.
+    """
+    from safetensors import safe_open
+
+    stored = stored_tensors(folder)
+    refuse_quantised(name, config, stored)
+    head, embeddings = "lm_head.weight", "model.embed_tokens.weight"
+    if config.get_text_config().tie_word_embeddings and {head, embeddings} <= stored.keys():
+        found: dict[str, Tensor] = {}
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, framework="pt") as weights:
+                found |= {key: weights.get_tensor(key) for key in {head, embeddings} & set(weights.keys())}
+        if not found[head].equal(found[embeddings]):
+            raise UserError(
+                f"{name}: its config.json ties the output head to the embeddings, and its files hold two that differ; vLLM "
+                "would leave the head out: write tie_word_embeddings: false into config.json"
+            )
+
+
+def _commit(identity: PolicyIdentity, settings: LoadSettings) -> str | None:
+    """Of a hub model; None for a folder, and where nobody could be asked which commit it is."""
+    if identity.source != "hub":
+        return None
+    return settings.revision if identity.revision in ("", "unknown") else identity.revision
+
+
+def _configurations(plain: Link, settings: LoadSettings) -> tuple[Any, Any]:
+    """Of a plain model, whose files, where they are here, hold no weights that are read without their scales."""
+    from transformers import AutoConfig, GenerationConfig
+
+    name, path, revision = plain.name, plain.path, plain.revision
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot read the configuration of {name}: {str(error).splitlines()[0]}") from error
+    if isinstance(path, Path):
+        _check_stored(name, path, config)
+    try:
+        read: Any = GenerationConfig.from_pretrained
+        return config, read(path, revision=revision or "main")
+    except (OSError, ValueError):  # many models have none
+        return config, None

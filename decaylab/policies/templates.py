@@ -1,0 +1,196 @@
+"""Chat templates: messages in, the text of a prompt out, and what ends a turn. What a template refuses is one line.
+
+template = ChatTemplate("some/model", tokenizer, system="Be brief.")
+template.prompt("2 + 3?", "Be brief.")     # "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>"
+template.turn_end                          # "<|end|>"
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal
+
+from decaylab.errors import UserError
+from decaylab.problems.files import mended, one_line
+
+Thinking = Literal["off", "on", "template"]
+QUESTION, SYSTEM, ANSWER = "a question of a probe", "a system message of a probe", "an answer of a probe"
+PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
+OPENED = re.compile(r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE)
+"""A mark that opens a thought: ``<think>``, ``[THINK]``, ``<|begin_of_thought|>``. One that closes it has a slash or end."""
+CLOSED = re.compile(r"[<\[](?:/|\|?/?end)[^<>\[\]\s]*(?:think|thought|reason)[^<>\[\]\s]*[>\]]", re.IGNORECASE)
+SWITCH = "enable_thinking"
+OTHER_SWITCH = re.compile(r"{%[^%]*(?<![\w.'\"])thinking\b")
+
+
+class ChatTemplate:
+    """The chat template of a tokenizer, as a policy is addressed by it.
+
+    system: whether there is a system message. thinking: off and on set the template's ``enable_thinking``.
+    variables: more of the template's variables.
+
+    Raises:
+        UserError: a template that cannot be used like this, in one line.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tokenizer: Any,
+        *,
+        system: bool = False,
+        thinking: Thinking = "template",
+        variables: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.tokenizer, self.thinking = name, tokenizer, thinking
+        switch = {} if thinking == "template" else {SWITCH: thinking == "on"}
+        self.variables = {**switch, **(variables or {})}
+        self.given = dict(variables or {})
+        self.in_parts, self.probe_system = False, SYSTEM if system else ""
+        self._choose_content()
+
+    def prompt(self, question: str, system: str = "") -> str:
+        """The rendered prompt, up to where the response begins."""
+        return self._rendered([*self._system(system), self._message("user", question)], generate=True)
+
+    def conversation(self, messages: Sequence[tuple[str, str]], *, generate: bool = True) -> str:
+        """Several messages, each a role and a text, rendered; ``generate`` opens the next answer behind them."""
+        return self._rendered([self._message(role, text) for role, text in messages], generate)
+
+    @cached_property
+    def turn_end(self) -> str:
+        """What the template writes behind an answer, as text; "" where it writes nothing there or takes no answers.
+
+        Where nothing follows the last turn, what follows an answer in the middle counts: what begins the next turn.
+        """
+        turn = [self._message("user", QUESTION), self._message("assistant", ANSWER)]
+        for messages in (turn, [*turn, self._message("user", QUESTION)]):
+            for system in ("", SYSTEM):  # some templates need one
+                try:
+                    text = self._rendered([*self._system(system), *messages], generate=False)
+                except UserError:
+                    continue
+                asked, _, behind = text.rpartition(ANSWER)
+                if QUESTION in asked and (behind := behind.partition(QUESTION)[0].strip()):
+                    return behind
+        return ""
+
+    def notes(self) -> Iterator[str]:
+        """What was set and changes nothing in the prompt, as sentences."""
+        for key in self.given:
+            if self._probe() == self._probe(without=key):
+                yield f"--template-kwargs {key} changes nothing in the prompts of {self.name}: its template does not use it"
+        if self.thinking == "template":
+            return
+        told = f"--thinking {self.thinking} has no effect on {self.name}"
+        prompt = self._probe()
+        switched = self._switched()
+        mark = open_thought(prompt.partition(QUESTION)[2])
+        if self.thinking == "off" and mark:
+            yield f"{told}: its template opens a thought ({mark}) in any case{self._other_switch}"
+        elif switched or (self.thinking == "on" and mark):
+            return
+        elif self.thinking == "on":
+            yield f"{told}: its template has no such switch{self._other_switch}"
+        elif known := self._thought_mark:
+            yield f"{told}: its template has no such switch, and the model knows thoughts ({known}){self._other_switch}"
+
+    @property
+    def _other_switch(self) -> str:
+        """Of templates that call theirs otherwise."""
+        own = OTHER_SWITCH.search(json.dumps(self.tokenizer.chat_template))
+        return "; it has one of its own: --template-kwargs thinking=true or thinking=false" if own else ""
+
+    @property
+    def _thought_mark(self) -> str:
+        """The mark of a thought that the template or the tokenizer has; "" where neither has any."""
+        source = "\n".join(
+            [json.dumps(self.tokenizer.chat_template, ensure_ascii=False), *self.tokenizer.get_added_vocab()]
+        )
+        found = OPENED.search(source)
+        return found[0] if found else ""
+
+    def _choose_content(self) -> None:
+        """Whether a message is text or a list of parts: the first of the two that brings question and system message in."""
+        refusals = []
+        for self.in_parts in (False, True):
+            try:
+                text = self._probe()
+            except UserError as error:
+                refusals.append(error)
+                continue
+            wanted = {"the question": QUESTION, "--system": self.probe_system}
+            spelt_out = self.in_parts and PARTS_AS_TEXT.search(text)  # the template wrote the list itself
+            lost = [what for what, one in wanted.items() if one not in text or spelt_out]
+            if not lost:
+                return
+            refusals.append(UserError(f"{self.name}: its chat template leaves {' and '.join(lost)} out of the prompt"))
+        raise refusals[0]
+
+    def _system(self, text: str) -> list[dict[str, Any]]:
+        return [self._message("system", text)] if text else []
+
+    def _message(self, role: str, text: str) -> dict[str, Any]:
+        return {"role": role, "content": [{"type": "text", "text": text}] if self.in_parts else text}
+
+    def _probe(self, changes: Mapping[str, Any] | None = None, without: str = "") -> str:
+        """The prompt of a question that is never asked, with other variables."""
+        messages = [*self._system(self.probe_system), self._message("user", QUESTION)]
+        return self._rendered(messages, True, changes or {}, without)
+
+    def _switched(self) -> bool:
+        """Whether the template has the usual switch for thoughts."""
+        try:
+            return self._probe({SWITCH: True}) != self._probe({SWITCH: False})
+        except UserError:  # it refuses one of the two
+            return True
+
+    def _rendered(
+        self,
+        messages: list[dict[str, Any]],
+        generate: bool,
+        changes: Mapping[str, Any] = MappingProxyType({}),
+        without: str = "",
+    ) -> str:
+        variables = {name: value for name, value in {**self.variables, **changes}.items() if name != without}
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=generate, **variables
+                )
+            )
+        except Exception as error:  # a template is a program of the model's author, and may fail in any way
+            about_system = "system" in str(error).lower()
+            own = "; the problem brings its system message: say --teacher-prompt student or --teacher-system ''"
+            remedy = {
+                True: ("; leave --system out" if self.probe_system else own) if about_system else "",
+                False: "; --system TEXT gives a system message" if about_system else "",
+            }[messages[0]["role"] == "system"]
+            line = f" (line {error.lineno})" if hasattr(error, "lineno") else ""
+            raise UserError(
+                f"{self.name}: its chat template refuses the prompt: {one_line(error)}{line}{remedy}"
+            ) from error
+
+
+def open_thought(text: str) -> str:
+    """The mark of a thought that a text opens and does not close; "" where there is none."""
+    opened = [one for one in OPENED.finditer(text) if not CLOSED.fullmatch(one[0])]
+    closed = [one.start() for one in CLOSED.finditer(text)]
+    return opened[-1][0] if opened and not any(place > opened[-1].start() for place in closed) else ""
+
+
+def variables_of(text: Mapping[str, str]) -> dict[str, Any]:
+    """The values of ``--template-kwargs``: JSON where they are JSON (true, 3, "text"), else text as it stands."""
+    return {name: _value(value) for name, value in text.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
+    except ValueError:
+        value = text
+    return mended(value) if isinstance(value, str) else value

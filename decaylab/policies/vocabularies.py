@@ -1,0 +1,110 @@
+"""What the vocabularies of two policies have in common, id by id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from decaylab.errors import UserError
+from decaylab.policies.loading import Policy
+
+CUT = -1e30  # a logit of probability 0, whose difference to another one like it is 0 and not NaN
+
+
+@dataclass(frozen=True)
+class VocabularyAgreement:
+    """How far two tokenizers give the same ids the same meaning.
+
+    kind: ``same`` (every id), ``compatible`` (no id but those of special tokens means two things), ``different``.
+    conflicting: ids that mean different strings; student_only, teacher_only: ids that the other one lacks.
+    """
+
+    kind: Literal["same", "compatible", "different"]
+    conflicting: tuple[int, ...]
+    student_only: tuple[int, ...]
+    teacher_only: tuple[int, ...]
+
+    @property
+    def foreign_to_teacher(self) -> frozenset[int]:
+        """Student ids that cannot be handed to the teacher as they are."""
+        return frozenset(self.conflicting) | frozenset(self.student_only)
+
+    @property
+    def foreign_to_student(self) -> frozenset[int]:
+        return frozenset(self.conflicting) | frozenset(self.teacher_only)
+
+
+def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
+    """Compares the id -> string maps of two tokenizers; equal sizes alone prove nothing."""
+    strings_s = {index: token for token, index in student.get_vocab().items()}
+    strings_t = {index: token for token, index in teacher.get_vocab().items()}
+    common = strings_s.keys() & strings_t.keys()
+    conflicting = tuple(sorted(index for index in common if strings_s[index] != strings_t[index]))
+    student_only = tuple(sorted(strings_s.keys() - strings_t.keys()))
+    teacher_only = tuple(sorted(strings_t.keys() - strings_s.keys()))
+    special = set(student.get_added_vocab().values()) | set(teacher.get_added_vocab().values())
+    if not (conflicting or student_only or teacher_only):
+        return VocabularyAgreement("same", (), (), ())
+    ordinary = [index for index in conflicting if index not in special]
+    kind: Literal["compatible", "different"] = "different" if ordinary else "compatible"
+    return VocabularyAgreement(kind, conflicting, student_only, teacher_only)
+
+
+@dataclass(frozen=True)
+class SharedVocabulary:
+    """The ids over which two policies are compared: those that both tokenizers have, with one meaning.
+
+    size: one more than the largest of them. holes: ids below that which are not among them; heads that are wider than
+    their tokenizer end before the size or in a hole.
+    """
+
+    size: int
+    holes: frozenset[int]
+
+    def holds(self, token: int) -> bool:
+        return 0 <= token < self.size and token not in self.holes
+
+    def readable(self, ids: Sequence[int]) -> int:
+        """How many tokens of a response both policies can read: those before the first that is not shared."""
+        return next((index for index, token in enumerate(ids) if not self.holds(token)), len(ids))
+
+    def logprobs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities over the shared ids [positions, size], and the mass on all others before the cut [positions].
+
+        An id in a hole has a log-probability so low that it counts for nothing, and the same in both policies.
+        """
+        shared = logits[:, : self.size]
+        if self.holes:
+            shared = shared.index_fill(-1, torch.tensor(sorted(self.holes), device=logits.device), CUT)
+        kept = shared.logsumexp(-1)  # on a CPU log_softmax is off by 1e-5 nats at 100,000 ids
+        logprobs = shared - kept[:, None]
+        if logits.shape[-1] == self.size and not self.holes:
+            return logprobs, torch.zeros_like(kept)
+        removed = -torch.expm1(kept - logits.logsumexp(-1))
+        return logprobs, removed.clamp(min=0.0) + 0.0  # not -0
+
+
+def share_vocabulary(student: Policy, teacher: Policy) -> SharedVocabulary:
+    """The ids that both policies have.
+
+    Raises:
+        UserError: an ordinary id means one thing to the student and another to the teacher.
+    """
+    agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
+    own, others = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
+    if agreement.kind == "different":
+        added = {*student.tokenizer.get_added_vocab().values(), *teacher.tokenizer.get_added_vocab().values()}
+        first = next(index for index in agreement.conflicting if index not in added)
+        meanings = [next(token for token, index in vocab.items() if index == first) for vocab in (own, others)]
+        raise UserError(
+            f"the vocabularies disagree: id {first} is {meanings[0]!r} to {student.name} and {meanings[1]!r} to "
+            f"{teacher.name}; their tokens cannot be compared one by one: take a teacher with the student's tokenizer"
+        )
+    width = min(student.head_width, teacher.head_width)
+    common = {index for index in set(own.values()) & set(others.values()) if index < width} - set(agreement.conflicting)
+    size = max(common) + 1
+    return SharedVocabulary(size, frozenset(range(size)) - common)

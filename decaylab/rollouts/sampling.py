@@ -1,0 +1,139 @@
+"""Sampling: what is asked of an engine, and the noise it must use.
+
+Every token is drawn by inverting the cumulative distribution at one uniform number, and that number depends only on
+(seed, stage, problem, sample, position). So a rollout does not depend on the order or the company in which it is made,
+except where rounding moves a boundary across its number: a near-tie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from decaylab.policies.loading import Policy
+
+OnProgress = Callable[[int, int], None]
+"""Called now and then with newly written tokens and newly finished sequences; negative where memory ran out and a batch
+is made again."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """The whole sampling distribution: nothing of a model's own generation settings is added to it."""
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature must be at least 0 (0 is greedy), got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be at least 0 (0 is off), got {self.top_k}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One continuation: the prompt, what stands after it already, and how many tokens may follow."""
+
+    prompt_ids: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
+    max_new_tokens: int
+    stage: str
+    problem_id: str
+    sample: int
+
+    def __post_init__(self) -> None:
+        if not self.prompt_ids:
+            raise ValueError(f"the prompt of {self.stage} {self.problem_id}/{self.sample} is empty")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
+class Response:
+    """What was written; the end-of-turn token is included where the policy wrote one.
+
+    absent_mass: the probability of ids that no token has, which are never drawn, on the mean over the positions written; at
+    the temperature of sampling (1 where that is greedy), before top-k and top-p. None where the engine does not tell it.
+    """
+
+    ids: tuple[int, ...]
+    stop_reason: Literal["eos", "length"]
+    absent_mass: float | None = field(default=None, compare=False)
+
+
+class Engine(Protocol):
+    """A policy together with what runs it."""
+
+    name: str
+
+    @property
+    def policy(self) -> Policy: ...
+
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+    ) -> list[Response]:
+        """One response a request, in the order of the requests."""
+        ...
+
+
+def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
+    """The uniform numbers in [0, 1) of one request, one for each response position from its prefix on."""
+    key = f"{seed}\x1f{request.stage}\x1f{request.problem_id}\x1f{request.sample}".encode()
+    words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype=np.uint64)
+    drawn = np.random.Generator(np.random.Philox(key=words)).random(len(request.prefix_ids) + request.max_new_tokens)
+    return drawn[len(request.prefix_ids) :]
+
+
+def choose(
+    logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The token of each row by inversion of its cumulative distribution, and which rows have no distribution.
+
+    A row has none where it holds a NaN or +inf (an overflow in 16 bits), or nothing but -inf.
+
+    logits: [rows, vocab] in float32. uniform: [rows] in float64, in [0, 1).
+    """
+    broken = ~torch.isfinite(logits.amax(dim=-1))  # the largest of a row with a NaN is NaN
+    if settings.temperature == 0:
+        return logits.argmax(dim=-1), broken
+    logits = logits / settings.temperature
+    if settings.top_k:
+        smallest = logits.topk(min(settings.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < smallest, -torch.inf)
+    probabilities = logits.softmax(dim=-1)
+    if settings.top_p < 1:
+        probabilities = _nucleus(probabilities, settings.top_p)
+    cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    target = uniform[:, None] * cumulative[:, -1:]
+    chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    return chosen.clamp(max=logits.shape[-1] - 1), broken
+
+
+def cut_absent(
+    logits: torch.Tensor, absent: torch.Tensor, settings: SamplingSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with no chance left for ids that no token has, and the probability those had [rows].
+
+    logits: [rows, vocab] in float32. absent: [ids], at least one. A row without a distribution has a mass of NaN.
+    """
+    scaled = logits / (settings.temperature or 1.0)
+    mass = (scaled[:, absent].logsumexp(dim=-1) - scaled.logsumexp(dim=-1)).exp()
+    return logits.index_fill(-1, absent, -torch.inf), mass
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p; of a tie the lower ids."""
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    outside = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered >= top_p
+    return probabilities.scatter(-1, order, ordered.masked_fill(outside, 0.0))

@@ -1,0 +1,296 @@
+"""The vLLM engine: the same requests and responses as the transformers engine, sampled by vLLM on GPUs or on the CPU.
+
+vLLM is an extra and is imported where an engine is made, never with this module. It runs in this process, so that its
+errors and its weights are at hand; with several GPUs its workers are processes of their own.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, Self
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from decaylab.errors import UserError
+from decaylab.policies.loading import Policy
+from decaylab.policies.served_policies import serving_dtype, source, stored_names
+from decaylab.rollouts.sampling import OnProgress, Request, Response, SamplingSettings
+from decaylab.rollouts.transformers_engine import out_of_memory
+from decaylab.rollouts.vllm_setup import (
+    MOST_BIASED,
+    NAN_LOGITS,
+    PARAMETERS,
+    TEMPERATURES,
+    VllmSettings,
+    engine_arguments,
+    explained,
+    require_vllm,
+)
+
+SEEDING = (
+    "each rollout has a seed of its own, a hash of seed, stage, problem, sample and prefix length: neither the order of the "
+    "requests nor a resumed run changes it, except where rounding in another batch does; the noise is not that of the "
+    "transformers engine, and a rollout continued from its own prefix is another one"
+)
+_open: weakref.WeakSet[VllmEngine] = weakref.WeakSet()
+
+
+class VllmEngine:
+    """Samples from a policy through vLLM; use it in a ``with`` block, or `close` it.
+
+    policy: one with weights or without (`served_policies.serve`); vLLM loads its own copy, by the policy's name.
+
+    Raises:
+        UserError: no vLLM, a model that it cannot run, too little memory, an adapter beyond the largest rank.
+    """
+
+    name = "vllm"
+
+    def __init__(self, policy: Policy, settings: VllmSettings = VllmSettings()) -> None:
+        vllm = require_vllm()
+        from vllm.platforms import current_platform
+
+        self.policy, self.settings, self.on_cpu = policy, settings, bool(current_platform.is_cpu())
+        self.dtype = serving_dtype(policy, settings.dtype)
+        self.source = source(policy, settings.adapters, self.dtype)
+        self.max_model_len = settings.max_model_len or min(policy.context_length, 2**20)
+        if self.max_model_len > policy.context_length:
+            raise UserError(
+                f"max_model_len {self.max_model_len} goes beyond the context of {policy.name}, {policy.context_length} tokens"
+            )
+        arguments = engine_arguments(policy, settings, self.source, self.dtype, self.max_model_len, on_cpu=self.on_cpu)
+        try:
+            # Some versions ask standard output for its file, and a notebook's has none.
+            with redirect_stdout(sys.__stdout__):
+                self._llm: Any = vllm.LLM(**arguments)
+        except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError, KeyError) as error:
+            raise explained(error, policy.name) from error
+        _open.add(self)
+        folder = Path(self.source.model)
+        tied = bool(self._llm.model_config.hf_text_config.tie_word_embeddings)
+        self._names = stored_names(folder, tied) if folder.is_dir() else frozenset()
+        self._lora: Any = None
+        self._adapters = 0
+        if self.source.adapter:
+            self.take_adapter(Path(self.source.adapter))
+
+    @property
+    def seeding(self) -> str:
+        """What holds of the noise, as a sentence for run.json."""
+        return SEEDING
+
+    @property
+    def scores_given_ids(self) -> bool:
+        """Whether it can be asked for the log-probabilities of given ids: vLLM's second model runner can, which needs a GPU."""
+        return bool(self._alive().llm_engine.vllm_config.use_v2_model_runner)
+
+    def sample(
+        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+    ) -> list[Response]:
+        """One response a request, in the order of the requests.
+
+        Raises:
+            UserError: a request beyond the context, a temperature that vLLM would change, or what `run` raises.
+        """
+        self._check(requests, settings)
+        # What shares a prompt and a prefix is sent together, while its cache is warm.
+        order = sorted(range(len(requests)), key=lambda place: requests[place].prompt_ids + requests[place].prefix_ids)
+        sent = [requests[place] for place in order]
+        shared = {
+            "temperature": float(settings.temperature),
+            "top_p": float(settings.top_p),
+            "top_k": settings.top_k,
+            "stop_token_ids": sorted(self.policy.end_ids),
+            "logit_bias": self._bias(),
+        }
+        parameters = [
+            shared | {"max_tokens": one.max_new_tokens, "seed": request_seed(settings.seed, one)} for one in sent
+        ]
+
+        def finished(output: Any) -> None:
+            if on_progress:
+                on_progress(len(output.outputs[0].token_ids), 1)
+
+        outputs = self.run([one.prompt_ids + one.prefix_ids for one in sent], parameters, finished)
+        made = {place: self._response(output) for place, output in zip(order, outputs, strict=True)}
+        return [made[place] for place in range(len(requests))]
+
+    def run(
+        self,
+        prompts: Sequence[Sequence[int]],
+        parameters: Sequence[dict[str, Any]],
+        on_finished: Callable[[Any], None] | None = None,
+    ) -> list[Any]:
+        """vLLM's own outputs of token ids, in the order of the prompts. parameters: what differs from `PARAMETERS`.
+
+        Raises:
+            UserError: out of memory, or NaN in the logits.
+        """
+        from vllm import SamplingParams
+
+        llm, outputs = self._alive(), []
+        asked = [SamplingParams(**{**PARAMETERS, **one}) for one in parameters]
+        wanted = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        sent = llm.enqueue(wanted, asked, use_tqdm=False, lora_request=self._lora)
+        try:
+            while llm.llm_engine.has_unfinished_requests():
+                for output in llm.llm_engine.step():
+                    if output.finished:
+                        outputs.append(output)
+                        if on_finished:
+                            on_finished(output)
+        except BaseException as error:
+            llm.llm_engine.abort_request(sent, internal=True)
+            if isinstance(error, RuntimeError) and (out_of_memory(error) or NAN_LOGITS in str(error)):
+                raise explained(error, self.policy.name) from error
+            raise
+        return sorted(outputs, key=lambda output: int(output.request_id))
+
+    def take_adapter(self, folder: Path) -> None:
+        """Serves the adapter in a PEFT folder from now on, in place of the one before.
+
+        The folder is read when something is sampled, and must be there then. Nothing that is cached is shared with other
+        adapters.
+
+        Raises:
+            ValueError: the engine was made for none, or to merge them.
+        """
+        from vllm.lora.request import LoRARequest
+
+        if not (self.source.adapter or self.settings.room_for_rank):
+            raise ValueError("this engine takes no adapter; make it with VllmSettings(room_for_rank=...)")
+        self._adapters += 1
+        self._lora = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
+
+    def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Takes the weights of a student that has been trained on, all of them, by their names in a checkpoint.
+
+        What was cached of the old ones is thrown away.
+
+        Raises:
+            ValueError: the engine serves an adapter, which would be applied to the new weights as well; or a weight of the
+                folder it was loaded from is not among those given and would stay what it was.
+        """
+        if self._lora is not None:
+            raise ValueError("an engine that serves an adapter cannot take new weights; say adapters='merged'")
+        llm, given = self._alive(), dict(weights)
+        if missing := sorted(self._names - given.keys()):
+            raise ValueError(
+                f"{len(missing)} weights would stay as they were, {missing[0]} among them; give all of them"
+            )
+        if self.settings.tensor_parallel == 1 and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
+            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given.items())})
+        else:  # other processes read them from disk
+            from safetensors.torch import save_file
+
+            with tempfile.TemporaryDirectory(prefix="decaylab-weights-") as folder:
+                save_file({name: one.contiguous() for name, one in given.items()}, Path(folder) / "model.safetensors")
+                llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        if self.on_cpu:
+            llm.apply_model(_repack_head)
+        if not llm.reset_prefix_cache():
+            raise RuntimeError("vLLM kept cached keys and values of the old weights")
+
+    def sleep(self, *, keep_weights: bool = True) -> None:
+        """Gives GPU memory back until `wake`; without its weights an engine must be given new ones then. Nothing on a CPU.
+
+        Raises:
+            ValueError: the engine was made without ``can_sleep``.
+        """
+        if not self.on_cpu:
+            self._require_sleep()
+            self._alive().sleep(level=1 if keep_weights else 2)
+
+    def wake(self) -> None:
+        """Takes its memory again."""
+        if not self.on_cpu:
+            self._require_sleep()
+            self._alive().wake_up()
+
+    def close(self) -> None:
+        """Lets go of model, cache and temporary folders; a closed engine cannot be used again."""
+        if self._llm is None:
+            return
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+        from vllm.v1.engine import core
+
+        # vLLM ends the process groups of its process with any engine in it: here with the last one.
+        with mock.patch.object(core, "cleanup_dist_env_and_memory", create=True):
+            self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        _open.discard(self)
+        if self.source.scratch:
+            self.source.scratch.cleanup()
+        gc.collect()
+        if not _open:
+            cleanup_dist_env_and_memory()
+        elif not self.on_cpu:
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *stopped: object) -> None:
+        self.close()
+
+    def _alive(self) -> Any:
+        if self._llm is None:
+            raise ValueError(f"the vLLM engine of {self.policy.name} is closed")
+        return self._llm
+
+    def _require_sleep(self) -> None:
+        if not self.settings.can_sleep:
+            raise ValueError("this engine cannot sleep; make it with VllmSettings(can_sleep=True)")
+
+    def _check(self, requests: Sequence[Request], settings: SamplingSettings) -> None:
+        coldest, hottest = TEMPERATURES
+        if settings.temperature != 0 and not coldest <= settings.temperature <= hottest:
+            raise UserError(
+                f"the vllm engine samples at temperatures of 0 and from {coldest} to {hottest}, got {settings.temperature}"
+            )
+        for one in requests:
+            length = len(one.prompt_ids) + len(one.prefix_ids) + one.max_new_tokens
+            if length > self.max_model_len:
+                raise UserError(
+                    f"{one.stage} {one.problem_id}/{one.sample} may need {length} positions, beyond the {self.max_model_len} "
+                    f"of {self.policy.name} in vLLM; lower --max-tokens or raise max_model_len"
+                )
+
+    def _bias(self) -> dict[int, float] | None:
+        """What keeps ids that no token has from being drawn: e^-100 of their probability, the least that vLLM takes."""
+        absent = self.policy.absent_ids
+        if len(absent) > MOST_BIASED and self.scores_given_ids:
+            raise UserError(
+                f"the head of {self.policy.name} has {len(absent)} ids that no token has, and vLLM can keep {MOST_BIASED} "
+                "from being drawn; say --engine transformers"
+            )
+        return dict.fromkeys(absent, -100.0) or None
+
+    def _response(self, output: Any) -> Response:
+        ids = tuple(output.outputs[0].token_ids)
+        if not ids or output.outputs[0].finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"vLLM ended a request of {self.policy.name}: {output.outputs[0].finish_reason}")
+        return Response(ids, "eos" if ids[-1] in self.policy.end_ids else "length")
+
+
+def _repack_head(model: Any) -> None:
+    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a head which is tied to the embeddings."""
+    head = model.lm_head
+    head.quant_method.process_weights_after_loading(head)
+
+
+def request_seed(seed: int, request: Request) -> int:
+    """The seed of one request, below 2^63: a hash of the run's seed and of which continuation it is."""
+    key = (seed, request.stage, request.problem_id, request.sample, len(request.prefix_ids))
+    digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1

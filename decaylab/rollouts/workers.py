@@ -1,0 +1,329 @@
+"""Workers that sample, each with an engine of its own, started, placed and replaced by Ray: on this machine or in a cluster.
+
+    with Crew(8, "auto") as crew:
+        crew.sample(spec, requests, settings)      # by the next free worker; called from as many threads as there are workers
+
+Ray is an extra and is imported when a crew is made. A worker that dies, alone or with its machine, is started again and does
+its task anew: engines are functions of their requests, so that nothing changes but the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from decaylab.errors import UserError
+from decaylab.rollouts.engine_spec import EngineSpec
+from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU of its own keeps the variables that it was given
+}
+DEATHS = 3
+"""How often a worker is started again, and a task begun anew, before the run gives up: what kills it will kill it again."""
+CONNECT_SECONDS = 5.0
+POLL_SECONDS = 0.5
+RETURN_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What each worker is given. device: as policies are loaded. gpus: whole ones. threads: of torch, on a CPU."""
+
+    device: str
+    gpus: int
+    threads: int
+
+
+class Interrupted(Exception):
+    """The crew was told to stop while a task was at work."""
+
+
+class Crew:
+    """So many workers. `placement` says what each one has.
+
+    Raises:
+        UserError: no Ray, no cluster at the address, fewer GPUs or cores there than the workers need.
+    """
+
+    def __init__(self, count: int, address: str | None, *, device: str = "auto", gpus_each: int = 1) -> None:
+        self._ray = _connected(count, address)
+        try:
+            self.count = count
+            self.placement = _placement(self._ray.cluster_resources(), count, address, device, gpus_each)
+            actor = self._ray.remote(
+                num_cpus=1,
+                num_gpus=self.placement.gpus,
+                max_restarts=DEATHS,
+                max_task_retries=DEATHS,
+                max_concurrency=2,
+            )(Worker)
+            self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            self._workers = [actor.remote(self.placement.threads) for _ in range(count)]
+            for one in self._workers:
+                self._free.put(one)
+        except BaseException:
+            self._ray.shutdown()
+            raise
+        self._stopped = threading.Event()
+
+    def sample(
+        self,
+        spec: EngineSpec,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[list[Response], tuple[str, ...]]:
+        """What the engine's own `sample` gives, made by the next free worker; and what it warned of.
+
+        Raises:
+            UserError: what the engine refuses, or a worker that died again and again.
+        """
+        worker = self._free.get()
+        try:
+            if self._stopped.is_set():
+                raise Interrupted
+            return self._sampled(worker, spec, list(requests), settings, on_progress)
+        finally:
+            self._free.put(worker)
+
+    def stop(self) -> None:
+        """Ends every `sample` that is at work, in whichever thread."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Stops what is at work, and ends the workers.
+
+        Threads are waited for, until they are out of Ray: a call of theirs afterwards would start it anew.
+        """
+        self.stop()
+        for _ in self._workers:
+            self._free.get()
+        with _muted():  # Ray complains of tasks that it can no longer tell anybody of
+            self._ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *stopped: object) -> None:
+        self.close()
+
+    def _sampled(
+        self,
+        worker: Any,
+        spec: EngineSpec,
+        requests: list[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None,
+    ) -> tuple[list[Response], tuple[str, ...]]:
+        errors, told = self._ray.exceptions, _Told(on_progress)
+        for _ in range(DEATHS + 1):
+            try:
+                responses, warned = self._waited_for(worker, worker.sample.remote(spec, requests, settings), told)
+            except errors.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise UserError(str(error.cause)) from error
+                raise
+            except (
+                errors.ActorUnavailableError,
+                errors.ObjectLostError,
+            ):  # its machine is lost, and Ray looks for another
+                self._wait_until_there(worker)
+            except errors.RayError as error:
+                raise _given_up(spec, error) from error
+            else:
+                told.catch_up((sum(len(one.ids) for one in responses), len(responses)))
+                return responses, warned
+        raise _given_up(spec, RuntimeError("machine after machine was lost"))
+
+    def _waited_for(self, worker: Any, task: Any, told: _Told) -> Any:
+        """The result of a task, with its progress until then."""
+        while not self._ray.wait([task], timeout=POLL_SECONDS)[0]:
+            if self._stopped.is_set():
+                raise Interrupted
+            told.catch_up(self._asked(worker))
+        return self._ray.get(task)
+
+    def _wait_until_there(self, worker: Any) -> None:
+        """Until a worker answers again; after `RETURN_SECONDS` whoever asks it next is told why it does not."""
+        end = time.monotonic() + RETURN_SECONDS
+        while time.monotonic() < end and not self._stopped.is_set():
+            try:
+                self._ray.get(worker.progress.remote(), timeout=POLL_SECONDS)
+                return
+            except self._ray.exceptions.RayError:
+                time.sleep(POLL_SECONDS)
+
+    def _asked(self, worker: Any) -> tuple[int, int]:
+        """What the worker has written so far; nothing where it is being started again."""
+        try:
+            tokens, finished = self._ray.get(worker.progress.remote(), timeout=POLL_SECONDS)
+        except self._ray.exceptions.RayError:
+            return 0, 0
+        return int(tokens), int(finished)
+
+
+class Worker:
+    """What runs in a worker's process: one call of `sample` at a time, and `progress` beside it."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+        from transformers.utils import logging
+
+        hushed: Any = logging
+        hushed.set_verbosity_error()
+        hushed.disable_progress_bar()
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        torch.set_num_threads(threads)
+        self._engines: dict[EngineSpec, Engine] = {}
+        self._written, self._finished = 0, 0
+
+    def sample(
+        self, spec: EngineSpec, requests: list[Request], settings: SamplingSettings
+    ) -> tuple[list[Response], tuple[str, ...]]:
+        self._written, self._finished, warned = 0, 0, list[str]()
+        engine = self._engine(spec, warned)
+        return engine.sample(requests, settings, self._count), tuple(warned)
+
+    def progress(self) -> tuple[int, int]:
+        return self._written, self._finished
+
+    def _engine(self, spec: EngineSpec, warned: list[str]) -> Engine:
+        if spec not in self._engines:
+            for other in list(self._engines):
+                if "vllm" in (spec.kind, other.kind):  # which takes a GPU for itself
+                    closing: Any = self._engines.pop(other)
+                    closing.close()
+            self._engines[spec] = spec.make(warned.append)
+        return self._engines[spec]
+
+    def _count(self, tokens: int, finished: int) -> None:
+        self._written += tokens
+        self._finished += finished
+
+
+class _Told:
+    """Hands on what is new of a running count; less than before where a worker began anew."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self.on_progress, self.tokens, self.finished = on_progress, 0, 0
+
+    def catch_up(self, now: tuple[int, int]) -> None:
+        tokens, finished = now
+        if self.on_progress and now != (self.tokens, self.finished):
+            self.on_progress(tokens - self.tokens, finished - self.finished)
+        self.tokens, self.finished = now
+
+
+def _given_up(spec: EngineSpec, error: Exception) -> UserError:
+    return UserError(
+        f"a worker that samples from {spec.policy} died {DEATHS + 1} times, or its machine did ({_first_line(error)}); fewer "
+        "--workers or --batch-rows take less memory"
+    )
+
+
+def _connected(count: int, address: str | None) -> Any:
+    """Ray, connected to the cluster at the address, or to one of its own on this machine."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(f'--workers and --ray need Ray ({error}): pip install "decaylab[ray]"') from error
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it would tell of a token, unasked
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if address is None:
+        ray.init(address="local", num_cpus=max(_cores(), count), include_dashboard=False, **quiet)
+        return ray
+    _require_answer(_address_of_auto() if address == "auto" else address)
+    try:
+        with _muted():  # Ray tells of each of its attempts
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"--ray {address}: cannot join the cluster ({_first_line(error)})") from error
+    return ray
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Nothing reaches standard error, not from Ray's own threads either, which pass Python by."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _address_of_auto() -> str:
+    """Of the cluster that this machine is in, where Ray looks for it: the environment, or the file of the last one started.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    found = os.environ.get("RAY_ADDRESS") or (file.read_text().strip() if file.exists() else "")
+    if not found:
+        raise UserError("--ray auto: this machine is in no Ray cluster (ray start --head begins one)")
+    return found
+
+
+def _require_answer(address: str) -> None:
+    """Raises UserError where nothing listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise UserError(f"--ray must be auto or HOST:PORT, got {address}")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--ray {address}: no Ray cluster answers there ({_first_line(error)}); ray start --head begins one"
+        ) from error
+
+
+def _placement(there: dict[str, float], count: int, address: str | None, device: str, gpus_each: int) -> Placement:
+    """What each worker gets of what is there.
+
+    Raises:
+        UserError: too few GPUs or cores for so many workers.
+    """
+    gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
+    where = "on this machine" if address is None else f"in the cluster {address}"
+    if count > cores:
+        raise UserError(f"--workers {count} need a core each, and {where} there are {cores}")
+    wants_gpu = device.startswith("cuda") or (device == "auto" and gpus > 0)
+    if not wants_gpu:
+        return Placement("cpu" if device == "auto" else device, 0, _threads(count, cores))
+    if count * gpus_each > gpus:
+        each = "" if gpus_each == 1 else f" of {gpus_each} GPUs (--tensor-parallel)"
+        raise UserError(f"--workers {count}{each} need {count * gpus_each} GPUs, and {where} there are {gpus}")
+    return Placement("cuda", gpus_each, _threads(count, cores))
+
+
+def _threads(count: int, cores: int) -> int:
+    """Of torch in each worker: what the environment says, or its share of the cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else max(1, cores // count)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

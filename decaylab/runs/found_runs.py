@@ -1,0 +1,169 @@
+"""Finished runs on disk as figures, tables and the report see them: what was measured, by which command, of which pair.
+
+runs = find(["runs/mine", "docs/measurements/rollout-length"])   # each path, and the runs that stand in it
+runs[0].command, runs[0].pair, runs[0].measurements
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from decaylab.runs import measurements, store
+from decaylab.errors import UserError
+
+SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
+NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders in which no run stands
+DEPTH = 3  # so many folders below a path that is given are looked into
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two policies of a run: names, and content hashes where they are known."""
+
+    student: str
+    teacher: str
+    student_hash: str = ""
+    teacher_hash: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.student} under {self.teacher}"
+
+    def same(self, other: Pair) -> bool:
+        """Whether both are of the same models: by contents, by name where contents were not recorded."""
+        return all(
+            mine == theirs if mine and theirs else my_name == their_name
+            for mine, theirs, my_name, their_name in (
+                (self.student_hash, other.student_hash, self.student, other.student),
+                (self.teacher_hash, other.teacher_hash, self.teacher, other.teacher),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run folder with measurements.
+
+    name: tells it from the others that were found. command: prefix-decay, position-kl, category-kl, submode, signals,
+    behaviour, evaluate, or sweep OVER.
+    """
+
+    folder: Path
+    name: str
+    command: str
+    record: dict[str, Any]
+    pair: Pair
+
+    @cached_property
+    def measurements(self) -> pd.DataFrame:
+        """Columns of `measurements.Measurement`.
+
+        Raises:
+            UserError: the table is damaged or of another schema.
+        """
+        table = self.folder / "measurements.parquet"
+        return measurements.read(table) if table.exists() else measurements.read_csv(table.with_suffix(".csv"))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that make the run what it is."""
+        return dict(self.record.get("identity", {}).get("options", {}))
+
+    def holds(self, quantities: Sequence[str]) -> bool:
+        """Whether each of these was measured, whatever came of it."""
+        return set(quantities) <= set(self.measurements["what"])
+
+
+def find(paths: Sequence[str | Path]) -> list[FoundRun]:
+    """The runs with measurements at these paths and below them, in the order of the paths, each once.
+
+    The evaluation of a training run is left out where a sweep is there that compares it with others. Files among the paths,
+    as a shell's * gives them, are passed over.
+
+    Raises:
+        UserError: a path that does not exist, no run at all, or runs of different pairs.
+    """
+    folders: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UserError(f"{path}: no such run folder")
+        folders += [one for one in _below(path, DEPTH) if one not in folders] if path.is_dir() else []
+    runs = [_read(folder) for folder in folders]
+    compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
+    runs = [run for run in runs if run.folder.absolute().parent not in compared]
+    names = _names([run.folder for run in runs])
+    runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    if not runs:
+        raise UserError(
+            f"{', '.join(map(str, paths))}: no measurements there or below; a command such as `decaylab prefix-decay` or "
+            "`decaylab position-kl` makes them"
+        )
+    check_one_pair(runs)
+    return runs
+
+
+def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
+    """The runs of a command on the same pair at a folder and below; what cannot be read there is passed over."""
+    found = []
+    for folder in _below(root, DEPTH) if root.is_dir() else ():
+        with suppress(UserError):
+            other = _read(folder)
+            if other.command == command and other.pair.same(run.pair):
+                found.append(other)
+    return found
+
+
+def check_one_pair(runs: Sequence[FoundRun]) -> None:
+    """Raises UserError where runs are of different pairs."""
+    for run in runs[1:]:
+        if not run.pair.same(runs[0].pair):
+            raise UserError(
+                f"runs of different pairs: {runs[0].folder} measured {runs[0].pair}, {run.folder} {run.pair}; give those of "
+                "one pair"
+            )
+
+
+def _arms(run: FoundRun) -> list[str]:
+    """The training runs that a sweep compares, by the names of their folders; none of anything else."""
+    return list(run.record["identity"]["runs"]) if run.command.startswith("sweep ") and "runs" in run.record else []
+
+
+def _below(path: Path, depth: int) -> Iterator[Path]:
+    """The folders with measurements from here down, this one first."""
+    if (path / "run.json").is_file() and any((path / f"measurements.{kind}").is_file() for kind in ("parquet", "csv")):
+        yield path
+    if depth:
+        for entry in sorted(path.iterdir()):
+            if entry.is_dir() and not entry.name.startswith(".") and entry.name not in NOT_RUNS:
+                yield from _below(entry, depth - 1)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The end of each path, as much of it as tells it from the others."""
+    for depth in range(1, 20):
+        names = ["/".join(Path(os.path.abspath(folder)).parts[-depth:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _read(folder: Path) -> FoundRun:
+    record = store.RunFolder(folder).record or {}
+    identity = record.get("identity", {})
+    over = identity.get("options", {}).get("over")
+    command = SWEEPS.get(over, f"sweep {over}") if over else identity.get("diagnostic", "prefix-decay")
+    policies = identity if "student" in identity else record.get("pair", {})
+    if not {"student", "teacher"} <= set(policies):
+        raise UserError(
+            f"{folder}/run.json does not say which student and teacher were measured; run its command again"
+        )
+    student, teacher = policies["student"], policies["teacher"]
+    pair = Pair(student["name"], teacher["name"], student.get("content_hash", ""), teacher.get("content_hash", ""))
+    return FoundRun(folder, folder.name, command, record, pair)

@@ -1,0 +1,128 @@
+"""Measurements: tidy rows, one number each, with its interval, its counts and where it came from.
+
+Every analysis returns a frame in this shape, the published numbers load into it, and figures are drawn from it alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from decaylab.runs import store
+from decaylab.errors import UserError
+
+SCHEMA = "decaylab.measurements/3"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured or published number.
+
+    what: the quantity, such as ``accuracy`` or ``retained_advantage``; ``estimand`` says over what it is a mean.
+    condition: what was continued or controlled, such as ``student-prefix`` or ``own-prefix``.
+    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as they stand); of token
+    statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen`` (all on those of the base student).
+    checkpoint: the student that was measured, ``base`` before training.
+    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number without one.
+    position_low, position_high: a bin of response positions, the upper end not in it; infinity where it is open.
+    category, token: of the tokens behind the number.
+    selector, rollout_length, step, training_seed: how the student was trained; infinity is a full rollout.
+    noise_floor: how much the same number, over the rollouts scored twice, changes with the route of scoring;
+    under_floor: it is less than twice that.
+    low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all lengths at once.
+    value is a fraction, a number of tokens or a p-value: ``unit`` says which. Undefined is NaN, and ``note`` says why.
+    problems, rollouts, tokens: how many stand behind the number (tokens: written in the continuations).
+    """
+
+    what: str
+    condition: str
+    value: float
+    unit: str
+    view: str = ""
+    checkpoint: str = ""
+    prefix_tokens: float = math.nan
+    position_low: float = math.nan
+    position_high: float = math.nan
+    category: str = ""
+    token: str = ""
+    selector: str = ""
+    rollout_length: float = math.nan
+    step: float = math.nan
+    training_seed: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    band_low: float = math.nan
+    band_high: float = math.nan
+    standard_error: float = math.nan
+    level: float = 0.95
+    method: str = ""
+    estimand: str = ""
+    p_value: float = math.nan
+    p_value_holm: float = math.nan
+    problems: int = 0
+    rollouts: int = 0
+    tokens: int = 0
+    answer_rule: str = ""
+    noise_floor: float = math.nan
+    under_floor: bool = False
+    seed: int = 0
+    run: str = ""
+    note: str = ""
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
+
+
+def to_frame(rows: Iterable[Measurement]) -> pd.DataFrame:
+    """The rows as a frame with the columns of `Measurement`, in that order."""
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Writes measurements as parquet, with a CSV of the same name beside it."""
+    store.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, SCHEMA)
+    store.write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False).encode())
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Reads measurements.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another schema.
+    """
+    table = store.read_table(path, SCHEMA)
+    missing = [column for column in COLUMNS if column not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: columns {', '.join(missing)} are missing; this file was not written by decaylab")
+    return pd.DataFrame(table.to_pandas())
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Reads measurements from the CSV that `write` puts beside the parquet file; the same values.
+
+    Raises:
+        UserError: the file is missing or no CSV, or its columns are those of another schema.
+    """
+    kinds = {field.name: field.type for field in dataclasses.fields(Measurement)}
+    texts = {name: str for name, kind in kinds.items() if kind == "str"}
+    try:
+        frame = pd.read_csv(
+            path,
+            dtype=texts,
+            keep_default_na=False,
+            na_values={n: [""] for n in kinds if n not in texts},
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no table of measurements ({str(error).splitlines()[0]})") from error
+    if tuple(frame.columns) != COLUMNS:
+        odd = sorted(set(COLUMNS) ^ set(frame.columns))
+        raise UserError(f"{path} is of another schema than {SCHEMA} (columns {', '.join(odd)}); measure again")
+    return frame.astype({name: float for name, kind in kinds.items() if kind == "float"})

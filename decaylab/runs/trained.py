@@ -1,0 +1,58 @@
+"""A finished training run as analyses see it: what it was trained by, what it recorded, and what became of its rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from decaylab.maths.selection import SELECTORS
+
+BASE, TEACHER, FULL = "base", "teacher", "full"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One run of an arm.
+
+    arm: selector and lengths in short, ``prefix-20``; runs of one arm differ by their seed alone.
+    rollout_length: tokens at which rollouts stop; infinity is a full rollout.
+    outcomes: rows of the outcomes table (decaylab.runs.outcomes), those of ``base`` and ``teacher`` among them.
+    metrics, validation: rows of metrics.csv and validation.csv.
+    chosen: checkpoint rule, ``last`` or ``best`` -> step of the checkpoint that it takes.
+    """
+
+    arm: str
+    seed: int
+    selector: str
+    rollout_length: float
+    outcomes: pd.DataFrame
+    metrics: pd.DataFrame
+    validation: pd.DataFrame
+    chosen: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-seed-{self.seed}"
+
+    @property
+    def stops(self) -> bool:
+        """Whether rollouts end where the selection ends, so that nothing outside of it is sampled."""
+        return SELECTORS[self.selector].stops_at_budget
+
+
+def by_arm(runs: Iterable[TrainedRun]) -> dict[str, list[TrainedRun]]:
+    """Runs of each arm, in the order in which arms come; within an arm by seed.
+
+    Raises:
+        ValueError: two runs of one arm with the same seed.
+    """
+    found: dict[str, list[TrainedRun]] = {}
+    for run in runs:
+        found.setdefault(run.arm, []).append(run)
+    for arm, same in found.items():
+        same.sort(key=lambda run: run.seed)
+        if len({run.seed for run in same}) < len(same):
+            raise ValueError(f"two runs of {arm} have one seed")
+    return found

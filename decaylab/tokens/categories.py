@@ -1,0 +1,187 @@
+r"""Token categories: what kind of text a token belongs to, by the decoded text and not by how it is cut into tokens.
+
+    rules = CategoryRules.load(None)                    # the categories of arXiv 2605.27028, data/categories.toml
+    codes = rules.classify(table["token"], table.lengths, ends)
+    rules.names[codes[0]]
+
+``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter in one token and in two.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decaylab.errors import UserError
+from decaylab.maths.clusters import Ints
+
+END_OF_TURN = "end_of_turn"
+KEYS = {"name": str, "words": list, "pattern": str, "white_space": bool, "rest": bool}
+MOST = 100  # codes are 8 bits
+TOKENS_AT_A_TIME = 1 << 18
+LAST_SPACE = 0x3000
+SPACES = np.array([chr(code).isspace() for code in range(LAST_SPACE + 2)])  # of Unicode; the last entry: beyond
+Codes = NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class CategoryRules:
+    """Categories of text, in the order in which they take it.
+
+    names: of the categories in the order of the file, then ``end_of_turn``. patterns: pairs of a category's code, which
+    is its place in names, and what it matches, the first of them first. white_space, rest: the codes of those.
+    """
+
+    names: tuple[str, ...]
+    patterns: tuple[tuple[int, re.Pattern[str]], ...]
+    white_space: int
+    rest: int
+
+    @classmethod
+    def load(cls, path: Path | None) -> CategoryRules:
+        """Reads a category file; None is the one that comes with the library.
+
+        Raises:
+            UserError: the file is missing or no TOML, or a key of it is unknown, missing, or cannot be used.
+        """
+        try:
+            text = (path or resources.files("decaylab.data") / "categories.toml").read_text(encoding="utf-8")
+            return _rules(tomllib.loads(text))
+        except OSError as error:
+            raise UserError(f"cannot read the category file {path}: {error.strerror}") from None
+        except ValueError as error:  # of TOML, of UTF-8, and what is wrong with a key
+            raise UserError(f"category file {path}: {error}") from None
+
+    def classify(
+        self, pieces: Sequence[str] | NDArray[Any], lengths: Ints, ends: NDArray[np.bool_] | None = None
+    ) -> Codes:
+        """Category of each token, [tokens], as its place in ``names``.
+
+        A token takes the category of its first character that is no white space; one without such a character that of
+        white space; one without any character, which holds only part of one, that of the character that comes next.
+
+        Args:
+            pieces: text of each token [tokens]; those of a rollout make up its text.
+            lengths: tokens of each rollout, [rollouts]; nothing is matched across two rollouts.
+            ends: true for end-of-turn tokens [tokens], whatever they read.
+        """
+        codes = np.empty(len(pieces), dtype=np.int8)
+        until = np.cumsum(lengths[lengths > 0])
+        for first, last in _chunks(until):
+            start, stop = until[first - 1] if first else 0, until[last - 1]
+            codes[start:stop] = self._of_tokens(list(pieces[start:stop]), until[first:last] - start)
+        if ends is not None:
+            codes[ends] = len(self.names) - 1
+        return codes
+
+    def of_characters(self, texts: Sequence[str]) -> Codes:
+        """Category of each character of some texts, one after the other, [characters]."""
+        text_ends = np.cumsum([len(text) for text in texts])
+        codes = np.full(text_ends[-1], self.rest, dtype=np.int8)
+        for code, pattern in reversed(self.patterns):
+            codes[_matched(pattern, texts, text_ends)] = code
+        codes[_is_space("".join(texts))] = self.white_space
+        return codes
+
+    def _of_tokens(self, pieces: list[str], until: Ints) -> Codes:
+        """until: where the tokens of each rollout end."""
+        texts = ["".join(pieces[start:stop]) for start, stop in zip([0, *until[:-1]], until, strict=True)]
+        stops = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
+        starts = np.append(0, stops[:-1])
+        visible = np.append(np.flatnonzero(~_is_space("".join(texts))), stops[-1])
+        first_visible = visible[np.searchsorted(visible, starts)]
+        at = np.where(first_visible < stops, first_visible, starts)
+        text_ends = np.repeat(stops[until - 1], np.diff(until, prepend=0))
+        codes = np.append(self.of_characters(texts), np.int8(self.rest))
+        return np.where(at < text_ends, codes[at], self.rest).astype(np.int8)
+
+
+def _chunks(until: Ints) -> Iterator[tuple[int, int]]:
+    """Ranges of rollouts of about TOKENS_AT_A_TIME tokens. until: where the tokens of each rollout end."""
+    first = 0
+    while first < until.size:
+        done = until[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(until, done + TOKENS_AT_A_TIME, side="right")))
+        yield first, last
+        first = last
+
+
+def _is_space(text: str) -> NDArray[np.bool_]:
+    """Whether each character is white space, as `str.isspace` says, [characters]."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return np.asarray(SPACES[np.minimum(points, LAST_SPACE + 1)])
+
+
+def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) -> NDArray[np.bool_]:
+    """Whether a match covers each character of some texts, one after the other, [characters]."""
+    found = (chain.from_iterable(map(re.Match.span, pattern.finditer(text))) for text in texts)
+    spans = [np.fromiter(one, np.int64) + start for one, start in zip(found, text_ends - np.diff(text_ends, prepend=0))]
+    starts, stops = np.concatenate(spans).reshape(-1, 2).T
+    covers = starts < stops  # matches of something begin at different places; one of nothing may stand before another
+    steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
+    steps[starts[covers]] += 1
+    steps[stops[covers]] -= 1
+    return np.asarray(np.cumsum(steps, dtype=np.int8)[:-1] > 0)
+
+
+def _rules(document: Mapping[str, Any]) -> CategoryRules:
+    """Raises ValueError with the key that cannot be used."""
+    tables = document.get("category")
+    if (
+        list(document) != ["category"]
+        or not isinstance(tables, list)
+        or not all(isinstance(one, dict) for one in tables)
+    ):
+        raise ValueError(f"holds {', '.join(document) or 'nothing'}; allowed are tables [[category]] alone")
+    if len(tables) > MOST:
+        raise ValueError(f"holds {len(tables)} categories; at most {MOST} are possible")
+    names: list[str] = []
+    for table in tables:
+        _check(table, names)
+        names.append(table["name"])
+    rest = [code for code, table in enumerate(tables) if table.get("rest")]
+    spaces = [code for code, table in enumerate(tables) if table.get("white_space")]
+    if len(rest) != 1:
+        raise ValueError(f"key rest: exactly one category takes the rest (rest = true), got {len(rest)}")
+    if len(spaces) > 1:
+        raise ValueError(f"key white_space: at most one category takes white space, got {len(spaces)}")
+    patterns = tuple((code, pattern) for code, table in enumerate(tables) for pattern in _patterns(table))
+    return CategoryRules((*names, END_OF_TURN), patterns, (spaces or rest)[0], rest[0])
+
+
+def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
+    name = table.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("key name: every [[category]] has a name, a string")
+    for key, value in table.items():
+        if key not in KEYS:
+            raise ValueError(f"category {name!r}: unknown key {key!r}; allowed are {', '.join(KEYS)}")
+        if not isinstance(value, KEYS[key]):
+            raise ValueError(f"category {name!r}, key {key}: expected {KEYS[key].__name__}, got {value!r}")
+    if name in names or name == END_OF_TURN:
+        raise ValueError(f"key name: {name!r} stands twice" if name in names else f"key name: {name!r} is reserved")
+    if ("words" in table or "pattern" in table) == bool(table.get("rest")):
+        raise ValueError(f"category {name!r}: needs either words or pattern (or both), or rest = true")
+
+
+def _patterns(table: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
+    if "words" in table:
+        words = table["words"]
+        if not words or not all(isinstance(word, str) and word for word in words):
+            raise ValueError(f"category {table['name']!r}, key words: expected a list of words, got {words!r}")
+        # What comes before is looked at last: a pattern that begins with a letter is searched several times faster.
+        yield re.compile("|".join(rf"{word}(?<!\w{word})(?!\w)" for word in map(re.escape, words)))
+    if "pattern" in table:
+        try:
+            yield re.compile(table["pattern"])
+        except re.error as error:
+            raise ValueError(f"category {table['name']!r}, key pattern: {error}") from None

@@ -1,0 +1,158 @@
+"""Preflight: a plain verdict before anything is sampled, and what to change where it is no."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import DATA, decaylab
+
+from decaylab.commands import pair_checks
+from decaylab.policies import loading
+from decaylab.policies.loading import LoadSettings, Policy
+
+SMALL = ("--limit", "2", "--prefix-lengths", "0,8", "--max-tokens", "32")
+
+
+def checks(*arguments: object) -> dict[str, dict[str, str]]:
+    outcome = decaylab("preflight", *SMALL, *arguments, "--json")
+    assert outcome.err == ""
+    return {check["name"]: check for check in json.loads(outcome.out)["checks"]}
+
+
+def respelt(folder: Path, change: Any) -> Path:
+    """A copy of the embedded student whose tokenizer.json was changed."""
+    shutil.copytree(DATA / "student", folder)
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    change(tokenizer)
+    path.write_text(json.dumps(tokenizer))
+    return folder
+
+
+def test_the_embedded_pair_can_be_measured() -> None:
+    outcome = decaylab("preflight", *SMALL)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.rstrip().splitlines()[-1] == "This pair can be measured."
+    found = checks()
+    wanted = ["problems", "vocabularies", "student template", "teacher template", "context", "memory", "time"]
+    assert list(found) == wanted
+    assert {check["verdict"] for check in found.values()} == {"ok"}
+    assert "a turn ends with '<|end|>'" in found["teacher template"]["finding"]
+
+
+def test_json_gives_the_verdict_too() -> None:
+    printed = json.loads(decaylab("preflight", *SMALL, "--json").out)
+    assert (printed["measurable"], printed["verdict"]) == (True, "This pair can be measured.")
+
+
+def test_a_budget_beyond_the_context_is_no_and_says_what_fits() -> None:
+    outcome = decaylab("preflight", *SMALL, "--max-tokens", 5000)
+    assert outcome.code == 1
+    shown = " ".join(outcome.out.split())
+    assert "goes beyond the context of the student abacus-student, 1024 tokens; at most" in shown
+    assert shown.endswith("This pair cannot be measured like this.")
+    assert shown.count("goes beyond the context") == 1
+    fitting = int(shown.split("at most ")[1].split()[0])
+    assert checks("--max-tokens", fitting)["context"]["verdict"] == "ok"
+    assert decaylab("preflight", *SMALL, "--max-tokens", fitting + 1).code == 1
+
+
+def test_the_smaller_context_is_the_one_that_counts(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "student", tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 300}))
+    assert "of the smaller context's 300 tokens" in checks("--student", tmp_path / "short")["context"]["finding"]
+    outcome = decaylab("preflight", *SMALL, "--student", tmp_path / "short", "--max-tokens", 299)
+    assert outcome.code == 1 and "300 tokens; at most" in " ".join(outcome.out.split())
+
+
+def test_an_unknown_model_is_no_and_an_unusable_option_is_exit_2() -> None:
+    outcome = decaylab("preflight", "--teacher", "nonsense", "--json")
+    assert outcome.code == 1
+    (check,) = json.loads(outcome.out)["checks"]
+    assert (check["name"], check["verdict"]) == ("loading", "no") and "no model 'nonsense'" in check["finding"]
+    assert "--samples must be at least 1" in decaylab("preflight", "--samples", 0).complaint
+
+
+# What the vocabularies have in common
+
+
+def test_a_token_that_only_the_student_added_is_a_warning(tmp_path: Path) -> None:
+    def add(tokenizer: dict[str, Any]) -> None:
+        last = tokenizer["added_tokens"][-1]
+        size = 1 + max([*tokenizer["model"]["vocab"].values(), *(one["id"] for one in tokenizer["added_tokens"])])
+        tokenizer["added_tokens"].append(last | {"id": size, "content": "<|mine|>"})
+
+    student = respelt(tmp_path / "student", add)
+    found = checks("--student", student)
+    assert found["vocabularies"]["verdict"] == "warning"
+    assert "0 ids conflict, 1 only the student has ('<|mine|>'), 0 only the teacher" in found["vocabularies"]["finding"]
+    outcome = decaylab("preflight", *SMALL, "--student", student)
+    assert outcome.code == 0 and outcome.out.rstrip().endswith("This pair can be measured; mind the warning.")
+
+
+def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Path) -> None:
+    """The sizes agree and the strings are the same ones; only which id is which differs."""
+
+    def swap(tokenizer: dict[str, Any]) -> None:
+        vocab = tokenizer["model"]["vocab"]
+        vocab["3"], vocab["4"] = vocab["4"], vocab["3"]
+
+    finding = checks("--student", respelt(tmp_path / "student", swap))["vocabularies"]
+    assert finding["verdict"] == "warning"
+    assert "prefixes pass as text" in finding["finding"] and "is '4' and '3'" in finding["finding"]
+
+
+# Memory and time
+
+
+@pytest.mark.parametrize("free_gib", [0.04, 0.09])
+def test_small_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch, free_gib: float) -> None:
+    monkeypatch.setattr(pair_checks, "host_memory", lambda: int(free_gib * 2**30))
+    found = checks("--batch-rows", 4000)["memory"]
+    assert found["verdict"] == "warning"
+    fitting = int(found["finding"].split("say --batch-rows ")[1].split(",")[0])
+    assert 1 <= fitting < 4000
+    assert checks("--batch-rows", fitting)["memory"]["verdict"] == "ok"
+
+
+def test_weights_that_do_not_fit_are_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_checks, "host_memory", lambda: 1 << 20)
+    outcome = decaylab("preflight", *SMALL)
+    assert outcome.code == 1 and "the weights alone do not fit" in " ".join(outcome.out.split())
+
+
+def test_the_cache_estimate_is_what_the_cache_takes() -> None:
+    policy: Policy = loading.load("abacus-teacher", LoadSettings())
+    ids = torch.zeros(2, 7, dtype=torch.long)
+    with torch.no_grad():
+        cache = policy.weights(input_ids=ids, use_cache=True).past_key_values
+    taken = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    assert pair_checks.cache_bytes_per_token(policy) * ids.numel() == taken
+
+
+def test_the_time_estimate_counts_every_stage_at_the_probed_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 problems x 4 samples, budget 32, lengths 0 and 8: 8 x 32 tokens plain and 8 x 24 continued."""
+    monkeypatch.setattr(pair_checks, "probe", lambda setup, role: 10.0)
+    finding = checks("--controls", "none")["time"]["finding"]
+    assert finding.startswith(f"at most {8 * 32 + 8 * (32 + 24)} tokens, 70 s")
+    every = checks("--controls", "all")["time"]["finding"]
+    assert every.startswith(f"at most {8 * (32 + 24) + 8 * (32 + 3 * 24):,} tokens, 2 min")
+
+
+def test_the_probe_measures_a_positive_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: dict[str, float] = {}
+    probe = pair_checks.probe
+
+    def kept(setup: Any, role: str) -> float:
+        rates[role] = probe(setup, role)
+        return rates[role]
+
+    monkeypatch.setattr(pair_checks, "probe", kept)
+    assert checks()["time"]["verdict"] == "ok"
+    assert rates["teacher"] > 0 and rates["student"] > 0
