@@ -19,6 +19,7 @@ import pandas as pd
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.claims.advice import advise
 from decaylab.commands import decay_runs
+from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Material, Study
 from decaylab.errors import UserError
 from decaylab.options.command_options import INTERNAL
@@ -110,7 +111,9 @@ def diagnose(
             if material.viewed:
                 viewed.write(material.viewed, folder.path)
             advice = _advice(frame, decay, folder) if command == "signals" and options.advise else ""
-            _draw(command, frame, folder, options)
+            if told := drawn(lambda: _draw(command, frame, folder, options), folder.path):
+                notes += told
+                record = folder.update({"notes": list(notes)})
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))
 
 

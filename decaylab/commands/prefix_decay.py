@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from decaylab.analyses import prefix_decay as analysis
+from decaylab.commands.drawing import drawn
 from decaylab.options.measuring import COMPUTED_WITH, Options
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
@@ -74,7 +75,9 @@ def prefix_decay(
             notes = (*setup.notes, *told, *_afterwards(rollouts, setup))
             record = folder.update({"answer_rule": _answer_rule(setup), "level": options.level, "notes": list(notes)})
             frame = _measure(setup, rollouts, folder)
-            _draw(frame, folder, options)
+            if told := drawn(lambda: _draw(frame, folder, options), folder.path):
+                notes += told
+                record = folder.update({"notes": list(notes)})
     return PrefixDecayResult(folder.path, record, frame, notes)
 
 
@@ -224,6 +227,5 @@ def _draw(frame: pd.DataFrame, folder: store.RunFolder, options: Options) -> Non
     from decaylab.figures import style
 
     published = publication.prefix_curve() if options.paper else None
-    drawn = figure.draw(frame, published=published)
-    style.save(drawn, folder.path / "prefix-decay")
+    style.save(figure.draw(frame, published=published), folder.path / "prefix-decay")
     store.write_atomically(folder.path / "prefix-decay.txt", (figure.caption(frame) + "\n").encode())

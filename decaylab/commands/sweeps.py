@@ -20,6 +20,7 @@ import pandas as pd
 from decaylab.analyses import efficiency, stability, token_selection
 from decaylab.analyses import sweep as analysis
 from decaylab.commands import children
+from decaylab.commands.drawing import drawn
 from decaylab.errors import UserError
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.measuring import BEST, LAST, DiagnosticOptions, PairOptions
@@ -104,7 +105,9 @@ def sweep(options: SweepOptions, *, command: str = "", reporter: Reporter | None
         changed = {"command": command, "versions": versions(), "notes": list(notes), "pair": _pair(finished[0])}
         record = folder.update(changed)
         measurements.write(frame, folder.path / "measurements.parquet")
-        _draw(frame, options, folder.path)
+        if told := drawn(lambda: _draw(frame, options, folder.path), folder.path):
+            notes += told
+            record = folder.update({"notes": list(notes)})
     return SweepResult(folder.path, record, frame, notes, failed)
 
 
@@ -350,8 +353,8 @@ def _draw(frame: pd.DataFrame, options: SweepOptions, folder: Path) -> None:
     }
     compared: Any = n_sweep if options.over == LENGTHS else selectors
     name = FIGURES.get(options.over, "token_selection")
-    drawn = [(name, compared), ("stability", checkpoints), ("efficiency", costs)]
-    for which, figure in drawn:
+    chosen = [(name, compared), ("stability", checkpoints), ("efficiency", costs)]
+    for which, figure in chosen:
         if NEEDED.get(which, "") not in ("", *frame["what"]):
             continue
         theirs = published[which]() if options.paper else None

@@ -321,11 +321,17 @@ def test_vocabularies_that_disagree_are_one_line_before_anything_is_sampled(
     assert "take a teacher with the student's tokenizer" in complaint
 
 
+def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path) -> None:
+    lines = [{"question": "5?", "answer": "5", "response": "5"}, {"question": "6?", "answer": "6", "response": None}]
+    rollouts = write_lines(tmp_path / "mine.jsonl", *lines)
+    outcome = decaylab("behaviour", "--rollouts", rollouts, "--out", tmp_path / "run", "--cache", tmp_path / "cache")
+    assert outcome.code == 0 and "1 were aborted by their engine, left out" in " ".join(outcome.out.split())
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ({"question": "1 + 1?", "answer": "2"}, "mine.jsonl:2: no response under response"),
-        ({"question": "1 + 1?", "answer": "2", "response": None}, "mine.jsonl:2: no response under response"),
         ("{broken", "mine.jsonl:2: not JSON"),
         ({"response": "2"}, "mine.jsonl:2: names no problem: give problem_id, or a prompt"),
     ],
