@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.runs import measurements, store
 from decaylab.errors import UserError
+from decaylab.runs import measurements, store
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
 NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders in which no run stands

@@ -16,13 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from decaylab.problems import answers, forms, grading, thoughts
 from decaylab.policies import identity
-from decaylab.runs import store
-from decaylab.problems.grading import Grader
-from decaylab.problems.answers import ANSWER_RULES
 from decaylab.policies.loading import Policy
+from decaylab.problems import answers, forms, grading, thoughts
+from decaylab.problems.answers import ANSWER_RULES
+from decaylab.problems.grading import Grader
 from decaylab.problems.sets import Problem
+from decaylab.runs import store
 
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
 """Answers (what a response holds behind its thoughts) and gold answers in; one verdict a response for each answer rule out."""

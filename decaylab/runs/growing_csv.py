@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.runs import store
 from decaylab.errors import UserError
+from decaylab.runs import store
 
 
 class Table:

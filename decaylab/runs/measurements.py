@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from decaylab.runs import store
 from decaylab.errors import UserError
+from decaylab.runs import store
 
 SCHEMA = "decaylab.measurements/3"
 

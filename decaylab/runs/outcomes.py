@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from decaylab.runs import own_tokens, store
 from decaylab.problems import thoughts, votes
-from decaylab.problems.grading import Verdict
 from decaylab.problems.answers import ANSWER_RULES
+from decaylab.problems.grading import Verdict
+from decaylab.runs import own_tokens, store
 
 OUTCOMES = "decaylab.outcomes/1"
 SCHEMA = pa.schema(

@@ -16,8 +16,8 @@ from typing import Any
 
 from decaylab.maths import token_means as tm
 from decaylab.maths import winsorised as ws
-from decaylab.runs.measurements import Measurement
 from decaylab.maths.winsorised import SumsAndCounts, Winsorised
+from decaylab.runs.measurements import Measurement
 
 NO_TOKENS = "no tokens"
 NOT_FINITE = "the value of some token is not finite"

@@ -16,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.runs import store
-from decaylab.policies.checkpoint_folders import NAME, step_folder
 from decaylab.errors import UserError
-from decaylab.runs.found_runs import FoundRun
 from decaylab.maths.selection import SELECTORS
+from decaylab.policies.checkpoint_folders import NAME, step_folder
+from decaylab.runs import store
+from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.trained import BASE, TEACHER
 
 _NAMES = "|".join(sorted(SELECTORS, key=len, reverse=True))

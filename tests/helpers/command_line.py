@@ -25,7 +25,8 @@ from decaylab.problems.grading import Grader
 
 DATA = Path(__file__).parents[2] / "data" / "abacus"
 SMALL = ("--limit", "3", "--samples", "2", "--prefix-lengths", "0,4,8", "--max-tokens", "24")
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+HELPERS = str(Path(__file__).parent)
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": HELPERS}
 
 _load, _save = loading.load, style.save
 _cached_load = functools.cache(lambda name, settings: _load(name, settings))

@@ -325,7 +325,7 @@ from decaylab.rollouts.engine_spec import spec_of
 from decaylab.options.measuring import Options
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.workers import Crew
-from worker_requests import SETTINGS, requests
+from test_workers import SETTINGS, requests
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 other = cluster.add_node(num_cpus=1)
@@ -357,7 +357,7 @@ print("the same")
 
 @pytest.mark.slow
 def test_a_machine_lost_from_the_cluster_changes_nothing() -> None:
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / 'helpers')!r})\n{NODE_LOST}"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{NODE_LOST}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
     assert done.stdout.endswith("the same\n"), done.stderr
 

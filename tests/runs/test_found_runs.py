@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from decaylab.runs import measurements
 from decaylab.errors import UserError
+from decaylab.runs import measurements
 from decaylab.runs.found_runs import Pair, find, of_same_pair
 from decaylab.runs.measurements import Measurement, to_frame
 

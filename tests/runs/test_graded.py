@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from command_line import SMALL, decaylab, write_lines
 
-from decaylab.runs import graded, measurements, store
 from decaylab.policies import loading
 from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.runs import graded, measurements, store
 
 GRADES = ["grade_last_boxed", "grade_first_boxed", "grade_anywhere", "grade_gsm8k"]
 DECAY = ("prefix-decay", *SMALL, "--controls", "none", "--quiet")

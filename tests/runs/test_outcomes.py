@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from made_votes import never, rollouts
 
-from decaylab.runs import outcomes, store
 from decaylab.errors import UserError
+from decaylab.runs import outcomes, store
 
 COLUMNS = [
     *("checkpoint", "step", "problem_id", "sample", "stop_reason", "response_tokens"),

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pytest
 from command_line import held
 
-from decaylab.runs import store
 from decaylab.errors import UserError
+from decaylab.runs import store
 
 TABLE = pa.table({"rollout_id": ["a", "b"], "response_ids": pa.array([[1, 2], []], store.IDS)})
 RECORD = {
