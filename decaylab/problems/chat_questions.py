@@ -33,13 +33,13 @@ def _message(value: Any, where: str, path: str) -> tuple[str, str]:
         raise UserError(f"{where}: column {path!r} must hold a chat message with role and content, got {value!r:.60}")
     content = value.get("content")
     if isinstance(content, list):
-        content = _joined(content)
+        content = joined(content)
     if not isinstance(content, str):
         raise UserError(f"{where}: column {path + '.content'!r} must hold text, got {value.get('content')!r:.60}")
     return value["role"], content
 
 
-def _joined(parts: list[Any]) -> str | None:
-    """Parts of text as one text; None where a part is none, such as an image."""
+def joined(parts: list[Any]) -> str | None:
+    """The parts of a message as one text; None where one is no text, such as an image."""
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None

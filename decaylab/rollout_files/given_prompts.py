@@ -21,6 +21,7 @@ from typing import Any, Literal
 from decaylab.errors import UserError
 from decaylab.policies.loading import PLAIN_FORMAT, Policy
 from decaylab.policies.templates import ChatTemplate, Thinking
+from decaylab.problems.chat_questions import joined
 from decaylab.rollout_files.record import Message
 
 Messages = tuple[tuple[str, str], ...]
@@ -401,8 +402,6 @@ def content_of(message: Mapping[str, Any], place: str) -> str:
         return ""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        texts = [one if isinstance(one, str) else one.get("text") if isinstance(one, dict) else None for one in content]
-        if all(isinstance(one, str) for one in texts):
-            return "".join(str(one) for one in texts)
+    if isinstance(content, list) and (text := joined(content)) is not None:
+        return text
     raise UserError(f"{place}: the content of a message must be text or parts with text, got {content!r:.60}")

@@ -51,15 +51,23 @@ def table(value: Any, column: str, place: str) -> Mapping[str, Any]:
 
 
 def ids(value: Any, column: str, place: str) -> list[int]:
-    """Token ids. An array of whole numbers from 0 is the cheapest test of a long list; true and false pass it as well."""
+    """Token ids."""
     found: list[int] = items(value, column, place, "token ids")
-    try:
-        array("L", found)
-    except (TypeError, OverflowError) as error:
-        raise refused(place, column, "token ids", value) from error
-    if found and isinstance(found[0], bool):
+    if not are_whole(found, "L"):
         raise refused(place, column, "token ids", value)
     return found
+
+
+def are_whole(values: list[Any], kind: str = "q") -> bool:
+    """Whether all are whole numbers. An array is the cheapest test of a long list, which true and false pass as well.
+
+    kind: of the array: ``q`` with a sign, ``L`` without.
+    """
+    try:
+        array(kind, values)
+    except (TypeError, OverflowError):
+        return False
+    return not (values and isinstance(values[0], bool))
 
 
 def mask(value: Any, column: str, length: int, place: str) -> list[int]:

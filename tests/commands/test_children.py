@@ -163,5 +163,9 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         run([job(tmp_path, "one", "pass")], workers=1, on_end=lambda *more: None)
 
 
-def test_cores_are_those_that_this_process_may_use() -> None:
-    assert 1 <= children.cores() <= (os.cpu_count() or 1)
+def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4, 6}, raising=False)
+    assert children.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert children.cores() == 7

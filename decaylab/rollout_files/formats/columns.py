@@ -7,7 +7,6 @@ values differ.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -206,7 +205,7 @@ class _Columns:
         value = self._value(row, role, place)
         if value is None:
             return None
-        if not isinstance(value, list) or not _are_whole(value):
+        if not isinstance(value, list) or not must_hold.are_whole(value):
             raise UserError(f"{place}: {role} must be a list of whole numbers, got {value!r:.60}")
         return value
 
@@ -239,15 +238,6 @@ class _Columns:
     def _grades(self, row: Row) -> dict[str, Any]:
         values = ((name, lookup(row, name)) for name in self._there(row)["grade"])
         return {name: value for name, value in values if value is not None and value == value}  # NaN stands for none
-
-
-def _are_whole(values: list[Any]) -> bool:
-    """Whether all are whole numbers; an array of them is the cheapest test of a long list, which true and false pass too."""
-    try:
-        array("q", values)
-    except (TypeError, OverflowError):
-        return False
-    return not (values and isinstance(values[0], bool))
 
 
 def _are_messages(value: Any) -> bool:
