@@ -1,7 +1,10 @@
-"""Efficiency: seconds a step and peak memory of generation, scoring and training, and every arm against full rollout.
+"""Efficiency: seconds a step and peak memory of generation, scoring and training, and every arm
+against full rollout.
 
-Records of runs in (metrics.csv), measurements out; no model, no file. ``checkpoint`` is the arm, ``condition`` the phase, or
-``total``: of seconds the sum of the phases, of memory the largest of them, since they do not need it at once.
+Records of runs in (metrics.csv), measurements out; no model, no file. ``checkpoint`` is the arm,
+``condition`` the phase, or
+``total``: of seconds the sum of the phases, of memory the largest of them, since they do not need
+it at once.
 
     seconds_per_step           mean over the steps but the first, which warms up
     peak_gib                   largest of the run
@@ -9,9 +12,10 @@ Records of runs in (metrics.csv), measurements out; no model, no file. ``checkpo
     seconds_ratio, peak_ratio, tokens_ratio      the arm's over that of full rollout
     seconds_ratio_over_tokens_ratio              1: time goes as the tokens that are sampled
 
-Ratios are taken seed by seed; their mean over seeds has Student's t on the log scale. Of a single seed those of seconds and
-tokens have one over blocks of consecutive steps instead, as wide as the correlation of neighbouring blocks demands
-(``over_steps``). Runs that shared a machine with others are not comparable with runs that had it alone.
+Ratios are taken seed by seed; their mean over seeds has Student's t on the log scale. Of a single
+seed those of seconds and tokens have one over blocks of consecutive steps instead, as wide as the
+correlation of neighbouring blocks demands (``over_steps``). Runs that shared a machine with others
+are not comparable with runs that had it alone.
 """
 
 from __future__ import annotations
@@ -34,7 +38,9 @@ ONE_RUN, SEEDS = "one training run", "mean over training seeds"
 PHASES = ("generation", "scoring", "training")
 TOTAL = "total"
 WARM_UP, BLOCKS, FEWEST_INDEPENDENT = 1, 30, 5
-BLOCK_METHOD = "Student t over blocks of consecutive steps as correlated as they are, on the log scale"
+BLOCK_METHOD = (
+    "Student t over blocks of consecutive steps as correlated as they are, on the log scale"
+)
 NO_MEMORY = "this machine does not tell its peak memory"
 FEW_STEPS = f"fewer than {BLOCKS} steps and one training seed: no interval"
 ALIKE = "the same ratio in every block of steps: no interval"
@@ -43,7 +49,8 @@ ONE_RUN_MEMORY = "one training seed: a peak has no interval"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a measurement is made with. level: of every interval. note: what must be known of how the runs were timed."""
+    """What a measurement is made with. level: of every interval. note: what must be known of how
+    the runs were timed."""
 
     level: float = 0.95
     seed: int = 0
@@ -53,7 +60,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Cost:
-    """What one run took. seconds: by phase and ``total``, [steps]; tokens: sampled, [steps]; peak_gib: by phase."""
+    """What one run took. seconds: by phase and ``total``, [steps]; tokens: sampled, [steps];
+    peak_gib: by phase."""
 
     run: TrainedRun
     seconds: Mapping[str, Floats]
@@ -76,21 +84,29 @@ class _Cost:
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
-    """Seconds, memory and tokens of every run and arm, and the ratios to full rollout where there is one."""
-    arms = {name: [_Cost.of(run) for run in arm if len(run.metrics)] for name, arm in by_arm(runs).items()}
-    return to_frame(row for arm in arms.values() if arm for row in _Arm(arm, settings).rows(arms.get(FULL, [])))
+    """Seconds, memory and tokens of every run and arm, and the ratios to full rollout where there
+    is one."""
+    arms = {
+        name: [_Cost.of(run) for run in arm if len(run.metrics)]
+        for name, arm in by_arm(runs).items()
+    }
+    return to_frame(
+        row for arm in arms.values() if arm for row in _Arm(arm, settings).rows(arms.get(FULL, []))
+    )
 
 
 def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
-    """Ratio of one run's mean a step to another's, with an interval that knows that steps in a row are alike.
+    """Ratio of one run's mean a step to another's, with an interval that knows that steps in a row
+    are alike.
 
-    columns: two of a number above 0 by step, or four (see `_quotient`); compared up to the end of the shorter. The steps
-    are cut into 30 to 59 equal blocks. The autocorrelation r of the blocks' log ratios at lag 1 is raised by its bias,
-    (1 + 4r) / blocks, and by a standard error, sqrt((1 - r^2) / blocks). Then blocks (1 - r) / (1 + r) of them count as
-    independent, and Student's t is taken over that number. NaN with a note below 30 steps or 5 independent blocks.
+    columns: two of a number above 0 by step, or four (see `_quotient`); compared up to the end of
+    the shorter. The steps are cut into 30 to 59 equal blocks. The autocorrelation r of the blocks'
+    log ratios at lag 1 is raised by its bias, (1 + 4r) / blocks, and by a standard error, sqrt((1 -
+    r^2) / blocks). Then blocks (1 - r) / (1 + r) of them count as independent, and Student's t is
+    taken over that number. NaN with a note below 30 steps or 5 independent blocks.
 
-    Source: Kendall 1954 (bias), Bartlett 1946 (error), Student's t at an effective size; limits chosen by simulation
-    (benchmarks/coverage.py --part seconds).
+    Source: Kendall 1954 (bias), Bartlett 1946 (error), Student's t at an effective size; limits
+    chosen by simulation (benchmarks/coverage.py --part seconds).
     """
     value = float(_quotient(np.array([column.mean() for column in columns])))
     steps = min(len(column) for column in columns)
@@ -109,9 +125,17 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
     correlation = min(max(raised, 0.0), 1.0)
     independent = count * (1 - correlation) / (1 + correlation)
     if independent < FEWEST_INDEPENDENT:
-        alike = f"steps in a row are alike: {count} blocks of them count as {independent:.1f} independent ones"
-        return replace(nothing, note=f"{alike}, fewer than {FEWEST_INDEPENDENT}: no interval; run more steps or seeds")
-    error = math.sqrt(squares / (count - 1) / (independent - 1))  # sum of squares about the mean lacks 1 / independent
+        alike = (
+            f"steps in a row are alike: {count} blocks of them count as {independent:.1f} "
+            "independent ones"
+        )
+        return replace(
+            nothing,
+            note=f"{alike}, fewer than {FEWEST_INDEPENDENT}: no interval; run more steps or seeds",
+        )
+    error = math.sqrt(
+        squares / (count - 1) / (independent - 1)
+    )  # sum of squares about the mean lacks 1 / independent
     reach = float(stdtrit(independent - 1, 0.5 + level / 2)) * error
     low, high = value * math.exp(-reach), value * math.exp(reach)
     return OverSeeds(value, low, high, value * error, math.nan, 1, BLOCK_METHOD)
@@ -128,20 +152,39 @@ class _Arm:
             seconds = [float(cost.seconds[phase].mean()) for cost in self.costs]
             yield from self.levels("seconds_per_step", phase, "seconds", seconds)
         yield from self.levels(
-            "tokens_sampled_per_step", PHASES[0], "tokens", [float(cost.tokens.mean()) for cost in self.costs]
+            "tokens_sampled_per_step",
+            PHASES[0],
+            "tokens",
+            [float(cost.tokens.mean()) for cost in self.costs],
         )
         for phase in (*PHASES, TOTAL):
-            yield from self.levels("peak_gib", phase, "GiB", [cost.peak_gib[phase] for cost in self.costs])
+            yield from self.levels(
+                "peak_gib", phase, "GiB", [cost.peak_gib[phase] for cost in self.costs]
+            )
         if self.costs[0].run.arm != FULL:
             yield from self.ratios(full)
 
-    def levels(self, what: str, phase: str, unit: str, values: Sequence[float]) -> Iterator[Measurement]:
+    def levels(
+        self, what: str, phase: str, unit: str, values: Sequence[float]
+    ) -> Iterator[Measurement]:
         """One number a run, and their mean."""
         note = "" if all(math.isfinite(value) for value in values) else NO_MEMORY
         for cost, value in zip(self.costs, values, strict=True):
             counted = OverSeeds(value, *(math.nan,) * 4, 1, "", note)
-            yield self.row(what, phase, unit, counted, [cost], estimand=ONE_RUN, training_seed=float(cost.run.seed))
-        mean = over.over_seeds(values, level=self.settings.level) if not note else _undefined(len(values), note)
+            yield self.row(
+                what,
+                phase,
+                unit,
+                counted,
+                [cost],
+                estimand=ONE_RUN,
+                training_seed=float(cost.run.seed),
+            )
+        mean = (
+            over.over_seeds(values, level=self.settings.level)
+            if not note
+            else _undefined(len(values), note)
+        )
         if not note and min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
             mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
         yield self.row(what, phase, unit, replace(mean, low=max(mean.low, 0.0)), self.costs)
@@ -157,38 +200,62 @@ class _Arm:
             yield self.ratio("seconds_ratio", phase, pairs, self.of_series(seconds))
         tokens = [(mine.tokens, other.tokens) for mine, other in pairs]
         yield self.ratio("tokens_ratio", PHASES[0], pairs, self.of_series(tokens))
-        beyond = [(mine.seconds[TOTAL], other.seconds[TOTAL], mine.tokens, other.tokens) for mine, other in pairs]
+        beyond = [
+            (mine.seconds[TOTAL], other.seconds[TOTAL], mine.tokens, other.tokens)
+            for mine, other in pairs
+        ]
         yield self.ratio("seconds_ratio_over_tokens_ratio", TOTAL, pairs, self.of_series(beyond))
         for phase in (*PHASES, TOTAL):
-            peaks = np.array([(mine.peak_gib[phase], other.peak_gib[phase]) for mine, other in pairs])
+            peaks = np.array(
+                [(mine.peak_gib[phase], other.peak_gib[phase]) for mine, other in pairs]
+            )
             if not np.isfinite(peaks).all():
                 yield self.ratio("peak_ratio", phase, pairs, _undefined(len(pairs), NO_MEMORY))
                 continue
             mean = over.ratios_over_seeds(peaks[:, 0], peaks[:, 1], level=self.settings.level)
             yield self.ratio(
-                "peak_ratio", phase, pairs, replace(mean, note=ONE_RUN_MEMORY) if len(pairs) == 1 else mean
+                "peak_ratio",
+                phase,
+                pairs,
+                replace(mean, note=ONE_RUN_MEMORY) if len(pairs) == 1 else mean,
             )
 
     def of_series(self, pairs: Sequence[tuple[Floats, ...]]) -> OverSeeds:
-        """Mean ratio over seeds; of a single one with an interval over blocks of its steps. Each pair: see `_quotient`."""
+        """Mean ratio over seeds; of a single one with an interval over blocks of its steps. Each
+        pair: see `_quotient`."""
         means = np.array([[column.mean() for column in pair] for pair in pairs])
         if (means <= 0).any():
             return _undefined(len(pairs), "nothing was sampled, or no time was taken")
         if len(pairs) > 1:
-            return over.ratios_over_seeds(_quotient(means.T), np.ones(len(pairs)), level=self.settings.level)
+            return over.ratios_over_seeds(
+                _quotient(means.T), np.ones(len(pairs)), level=self.settings.level
+            )
         return over_steps(pairs[0], level=self.settings.level)
 
-    def ratio(self, what: str, phase: str, pairs: Sequence[tuple[_Cost, _Cost]], found: OverSeeds) -> Measurement:
+    def ratio(
+        self, what: str, phase: str, pairs: Sequence[tuple[_Cost, _Cost]], found: OverSeeds
+    ) -> Measurement:
         left_out = len(self.costs) - len(pairs)
-        note = f"{left_out} of {len(self.costs)} seeds have no run of {FULL}, left out" if left_out else ""
+        note = (
+            f"{left_out} of {len(self.costs)} seeds have no run of {FULL}, left out"
+            if left_out
+            else ""
+        )
         told = replace(found, note="; ".join(filter(None, (found.note, note))))
         estimand = SEEDS if len(pairs) > 1 else ONE_RUN
         return self.row(what, phase, "ratio", told, [mine for mine, _ in pairs], estimand=estimand)
 
     def row(
-        self, what: str, phase: str, unit: str, found: OverSeeds, costs: Sequence[_Cost], *, estimand: str = SEEDS,
+        self,
+        what: str,
+        phase: str,
+        unit: str,
+        found: OverSeeds,
+        costs: Sequence[_Cost],
+        *,
+        estimand: str = SEEDS,
         training_seed: float = math.nan,
-    ) -> Measurement:  # fmt: skip
+    ) -> Measurement:
         run = self.costs[0].run
         return Measurement(
             what=what,

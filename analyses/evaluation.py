@@ -1,16 +1,19 @@
-"""Evaluation: how often each checkpoint is right, against the base student and the teacher on the same problems.
+"""Evaluation: how often each checkpoint is right, against the base student and the teacher on the
+same problems.
 
 Outcomes of rollouts in, measurements out; no model, no file. k samples of each problem:
 
-    avg_at_k    mean correctness
-    pass_at_j   chance that one of j samples is right, unbiased, for j = 1, 2, 4, ... and k
-    maj_at_k    whether the answer that most of the k samples give is right; ties and missing answers as in problems.votes
+    avg_at_k    mean correctness pass_at_j   chance that one of j samples is right, unbiased, for j
+    = 1, 2, 4, ... and k maj_at_k    whether the answer that most of the k samples give is right;
+    ties and missing answers as in problems.votes
 
-under every answer rule (``condition``), the reported one first, over the problems to whose gold answer it applies; a rule that
-applies to fewer than 95 % of them has no rows. ``..._minus_base`` and ``..._minus_teacher`` are paired over the problems that
-both were asked. What a checkpoint rule takes stands once more under its name: view ``last`` and ``best``.
+under every answer rule (``condition``), the reported one first, over the problems to whose gold
+answer it applies; a rule that applies to fewer than 95 % of them has no rows. ``..._minus_base``
+and ``..._minus_teacher`` are paired over the problems that both were asked. What a checkpoint rule
+takes stands once more under its name: view ``last`` and ``best``.
 
-Every interval resamples problems. Holm's correction is over the checkpoints of one comparison, quantity, rule and view.
+Every interval resamples problems. Holm's correction is over the checkpoints of one comparison,
+quantity, rule and view.
 """
 
 from __future__ import annotations
@@ -37,8 +40,9 @@ DETECTABLE = "_detectable"
 class Settings:
     """What a measurement is made with.
 
-    answer_rules: those that the rollouts were graded by, the reported one first. chosen: checkpoint rule -> the checkpoints
-    that it takes. training: checkpoint -> columns that say how it was trained. level: of every interval.
+    answer_rules: those that the rollouts were graded by, the reported one first. chosen: checkpoint
+    rule -> the checkpoints that it takes. training: checkpoint -> columns that say how it was
+    trained. level: of every interval.
     """
 
     answer_rules: tuple[str, ...]
@@ -51,7 +55,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Model:
-    """The outcomes of one model. rows: ordered by problem. codes: of each of its problems, ascending. samples: of each."""
+    """The outcomes of one model. rows: ordered by problem. codes: of each of its problems,
+    ascending. samples: of each."""
 
     checkpoint: str
     step: float
@@ -64,7 +69,8 @@ class Model:
 class Score:
     """A quantity of one model by problem, [problems].
 
-    draws: how many disjoint draws of the samples it needs a problem has: no more evidence than that stands behind it.
+    draws: how many disjoint draws of the samples it needs a problem has: no more evidence than that
+    stands behind it.
     """
 
     what: str
@@ -81,7 +87,8 @@ def measure(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         settings: answer rules, what the checkpoint rules take, level and seed.
 
     Raises:
-        ValueError: problems of one model with different numbers of samples, or models with different numbers.
+        ValueError: problems of one model with different numbers of samples, or models with
+        different numbers.
     """
     shown = [rule for rule in settings.answer_rules if applicable.is_shown(outcomes, rule)]
     rows = [row for rule in shown for row in _Rule(rule, outcomes, settings).rows()]
@@ -93,19 +100,31 @@ def _models(outcomes: pd.DataFrame) -> list[Model]:
     place = {name: code for code, name in enumerate(names)}
     models = []
     for checkpoint, rows in outcomes.groupby("checkpoint", sort=False):
-        ordered = rows.assign(code=rows["problem_id"].map(place)).sort_values(["code", "sample"], kind="stable")
+        ordered = rows.assign(code=rows["problem_id"].map(place)).sort_values(
+            ["code", "sample"], kind="stable"
+        )
         codes, counts = np.unique(ordered["code"].to_numpy(dtype=np.int64), return_counts=True)
         if len(set(counts)) != 1:
-            raise ValueError(f"{checkpoint}: every problem needs as many samples, got {sorted(set(counts.tolist()))}")
-        models.append(Model(str(checkpoint), float(rows["step"].iloc[0]), ordered, codes, int(counts[0])))
+            raise ValueError(
+                f"{checkpoint}: every problem needs as many samples, got "
+                f"{sorted(set(counts.tolist()))}"
+            )
+        models.append(
+            Model(str(checkpoint), float(rows["step"].iloc[0]), ordered, codes, int(counts[0]))
+        )
     if len({model.samples for model in models}) > 1:
-        raise ValueError(f"models need as many samples: {', '.join(f'{m.checkpoint} {m.samples}' for m in models)}")
+        raise ValueError(
+            "models need as many samples: "
+            f"{', '.join(f'{m.checkpoint} {m.samples}' for m in models)}"
+        )
     return models
 
 
 def drawn(samples: int) -> list[int]:
     """The numbers of samples for which pass@k is told: 1, 2, 4, ... and all of them."""
-    return sorted({2**power for power in range(samples.bit_length()) if 2**power <= samples} | {samples})
+    return sorted(
+        {2**power for power in range(samples.bit_length()) if 2**power <= samples} | {samples}
+    )
 
 
 def scores(model: Model, rule: str) -> list[Score]:
@@ -120,7 +139,11 @@ def scores(model: Model, rule: str) -> list[Score]:
     if rule in votes.VOTING_RULES:
         cast = model.rows[f"vote_{rule}"].to_numpy().reshape(count, k)
         worth = np.array([votes.majority(one) for one in cast.tolist()])
-        found.append(Score(f"maj_at_{k}", f"worth of the majority of {k} samples, mean over problems", worth, 1))
+        found.append(
+            Score(
+                f"maj_at_{k}", f"worth of the majority of {k} samples, mean over problems", worth, 1
+            )
+        )
     return found
 
 
@@ -129,7 +152,10 @@ class _Rule:
 
     def __init__(self, rule: str, outcomes: pd.DataFrame, settings: Settings) -> None:
         self.rule, self.settings = rule, settings
-        self.models, self.left_out = _models(applicable.rows(outcomes, rule)), applicable.note(outcomes, rule)
+        self.models, self.left_out = (
+            _models(applicable.rows(outcomes, rule)),
+            applicable.note(outcomes, rule),
+        )
         self.scores = {model.checkpoint: scores(model, rule) for model in self.models}
 
     def rows(self) -> Iterator[Measurement]:
@@ -142,11 +168,22 @@ class _Rule:
 
     def levels(self, model: Model) -> Iterator[Measurement]:
         late = int((model.rows[f"grade_{self.rule}"] == "timeout").sum())
-        note = f"{late} of {len(model.rows)} responses took too long to grade: not correct" if late else ""
+        note = (
+            f"{late} of {len(model.rows)} responses took too long to grade: not correct"
+            if late
+            else ""
+        )
         for score in self.scores[model.checkpoint]:
-            values, codes = np.repeat(score.values, score.draws), np.repeat(model.codes, score.draws)
+            values, codes = (
+                np.repeat(score.values, score.draws),
+                np.repeat(model.codes, score.draws),
+            )
             yield self.row(
-                score, model, st.proportion(values, codes, level=self.settings.level), model.codes, note=note
+                score,
+                model,
+                st.proportion(values, codes, level=self.settings.level),
+                model.codes,
+                note=note,
             )
         if self.rule not in votes.VOTING_RULES:
             undefined = Score(f"maj_at_{model.samples}", "", np.zeros(0), 0)
@@ -154,10 +191,14 @@ class _Rule:
             yield self.row(undefined, model, none, model.codes)
 
     def differences(self, model: Model, other: Model) -> Iterator[Measurement]:
-        """Each score of the model less that of the other on the same problem, and what difference could have been seen."""
+        """Each score of the model less that of the other on the same problem, and what difference
+        could have been seen."""
         common, mine, theirs = np.intersect1d(model.codes, other.codes, return_indices=True)
         left_out = len(model.codes) - len(common)
-        note = f"{left_out} of {len(model.codes)} problems were not asked of {other.checkpoint}, left out"
+        note = (
+            f"{left_out} of {len(model.codes)} problems were not asked of {other.checkpoint}, "
+            "left out"
+        )
         level, seed = self.settings.level, self.settings.seed
         pairs = zip(self.scores[model.checkpoint], self.scores[other.checkpoint], strict=True)
         for score, their in pairs:
@@ -168,15 +209,26 @@ class _Rule:
             p_value = st.sign_flip_p(first - second, common, seed=seed) if len(common) else math.nan
             told = note if left_out else ""
             yield self.row(score, model, change, common, note=told, ending=ending, p_value=p_value)
-            least = st.smallest_detectable_difference(st.cautious_error(change, level=level), level=level)
-            bare = replace(change, value=least, low=math.nan, high=math.nan, standard_error=math.nan, method="")
+            least = st.smallest_detectable_difference(
+                st.cautious_error(change, level=level), level=level
+            )
+            bare = replace(
+                change, value=least, low=math.nan, high=math.nan, standard_error=math.nan, method=""
+            )
             bare = replace(bare, note=change.note if math.isnan(least) else "")
             yield self.row(score, model, bare, common, note=told, ending=ending + DETECTABLE)
 
     def row(
-        self, score: Score, model: Model, estimate: st.Estimate, codes: Ints, *, note: str = "", ending: str = "",
+        self,
+        score: Score,
+        model: Model,
+        estimate: st.Estimate,
+        codes: Ints,
+        *,
+        note: str = "",
+        ending: str = "",
         p_value: float = math.nan,
-    ) -> Measurement:  # fmt: skip
+    ) -> Measurement:
         """codes: of the problems behind the number."""
         held = model.rows[model.rows["code"].isin(codes)]
         return Measurement(
@@ -208,11 +260,17 @@ class _Rule:
 def _taken(rows: Iterable[Measurement], chosen: Mapping[str, tuple[str, ...]]) -> list[Measurement]:
     """The rows of the checkpoints that each rule takes, under its name."""
     kept = list(rows)
-    return [replace(row, view=rule) for rule, names in chosen.items() for row in kept if row.checkpoint in names]
+    return [
+        replace(row, view=rule)
+        for rule, names in chosen.items()
+        for row in kept
+        if row.checkpoint in names
+    ]
 
 
 def _with_holm(rows: list[Measurement]) -> list[Measurement]:
-    """The rows with p-values corrected over the checkpoints of one comparison, quantity, rule and view; base is none."""
+    """The rows with p-values corrected over the checkpoints of one comparison, quantity, rule and
+    view; base is none."""
     families: dict[tuple[str, str, str], list[int]] = {}
     for index, row in enumerate(rows):
         if not math.isnan(row.p_value) and row.checkpoint != BASE:

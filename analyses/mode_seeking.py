@@ -1,14 +1,17 @@
-"""Mode seeking, computed: what a student with one mode becomes beside a teacher with two, under either direction of the KL.
+"""Mode seeking, computed: what a student with one mode becomes beside a teacher with two, under
+either direction of the KL.
 
-The teacher is a mixture of two Gaussians on a line, the student one Gaussian; no model is involved. Conditions:
+The teacher is a mixture of two Gaussians on a line, the student one Gaussian; no model is involved.
+Conditions:
 
-    teacher-1, teacher-2         the teacher's two modes, as given
-    forward-kl                   where KL(teacher || student) is least: mean and spread of the whole mixture
-    reverse-kl-1, reverse-kl-2   the local minima of KL(student || teacher), the lowest first
+    teacher-1, teacher-2         the teacher's two modes, as given forward-kl
+    where KL(teacher || student) is least: mean and spread of the whole mixture reverse-kl-1,
+    reverse-kl-2   the local minima of KL(student || teacher), the lowest first
 
-Where the modes lie apart, each holds a minimum, of a reverse KL near -log(weight): the student pays for the mode that it
-leaves out, and no more. A wide student over both may be a third, at a much higher KL; where the modes lie close it is the
-only one. Each fit comes with both divergences; its condition says which of them it minimises.
+Where the modes lie apart, each holds a minimum, of a reverse KL near -log(weight): the student pays
+for the mode that it leaves out, and no more. A wide student over both may be a third, at a much
+higher KL; where the modes lie close it is the only one. Each fit comes with both divergences; its
+condition says which of them it minimises.
 
 Source: the sketch that arXiv 2605.27028 gives as Fig. 4, which comes without numbers.
 """
@@ -47,7 +50,8 @@ class Settings:
     """The teacher: weight, mean and standard deviation of each of its two modes.
 
     Raises:
-        ValueError: not two of each, weights that are no shares of 1, or a standard deviation that is not above 0.
+        ValueError: not two of each, weights that are no shares of 1, or a standard deviation that
+        is not above 0.
     """
 
     weights: tuple[float, float] = (0.65, 0.35)
@@ -58,7 +62,9 @@ class Settings:
         for name in ("weights", "means", "standard_deviations"):
             values = getattr(self, name)
             if len(values) != 2 or not all(map(math.isfinite, values)):
-                raise ValueError(f"{name}: one finite number for each of the two modes, got {values}")
+                raise ValueError(
+                    f"{name}: one finite number for each of the two modes, got {values}"
+                )
         if min(self.weights) <= 0 or not math.isclose(sum(self.weights), 1.0):
             raise ValueError(f"weights must be above 0 and sum to 1, got {self.weights}")
         if min(self.standard_deviations) <= 0:
@@ -67,7 +73,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModeSeeking:
-    """measurements: rows as in every analysis. curves: columns ``curve`` (teacher, or a fit's condition), x, density."""
+    """measurements: rows as in every analysis. curves: columns ``curve`` (teacher, or a fit's
+    condition), x, density."""
 
     measurements: pd.DataFrame
     curves: pd.DataFrame
@@ -80,7 +87,10 @@ def fit(settings: Settings | None = None) -> ModeSeeking:
     fits = {"forward-kl": line.minima("forward_kl")[0]}
     for i, student in enumerate(line.minima("reverse_kl"), 1):
         fits[f"reverse-kl-{i}"] = student
-    rows = [*_teacher_rows(settings), *(row for name, one in fits.items() for row in _fit_rows(name, one, line))]
+    rows = [
+        *_teacher_rows(settings),
+        *(row for name, one in fits.items() for row in _fit_rows(name, one, line)),
+    ]
     return ModeSeeking(to_frame(rows), _curves(settings, fits))
 
 
@@ -95,9 +105,11 @@ class _Student:
 
 
 class _Line:
-    """A grid over the line, whose cells are to the teacher and to a student what a vocabulary is to policies.
+    """A grid over the line, whose cells are to the teacher and to a student what a vocabulary is to
+    policies.
 
-    A student's parameters are its mean, from the teacher's and in its standard deviations, and the log of its own.
+    A student's parameters are its mean, from the teacher's and in its standard deviations, and the
+    log of its own.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -127,22 +139,30 @@ class _Line:
         found: list[Floats] = []
         for start in self.starts():
             end = minimize(
-                self.value_and_gradient, start, args=(divergence,), jac=True, method=OPTIMISER, bounds=edges,
+                self.value_and_gradient,
+                start,
+                args=(divergence,),
+                jac=True,
+                method=OPTIMISER,
+                bounds=edges,
                 options={"ftol": 1e-15, "gtol": 1e-10},
-            )  # fmt: skip
+            )
             known = any(np.abs(end.x - other).max() < SAME for other in found)
             if not known and np.abs(end.jac).max() < FLAT:
                 found.append(end.x)
         return sorted(map(self.described, found), key=attrgetter(divergence))
 
     def starts(self) -> Iterator[Floats]:
-        """From the one mode to the other, each as narrow as either mode and as wide as the whole."""
+        """From the one mode to the other, each as narrow as either mode and as wide as the
+        whole."""
         means = (np.linspace(*self.settings.means, STARTS_BETWEEN) - self.mean) / self.spread
         deviations = dict.fromkeys([*self.settings.standard_deviations, self.spread])
         for mean, deviation in itertools.product(means, deviations):
             yield np.array([mean, math.log(deviation)])
 
-    def value_and_gradient(self, parameters: Floats, divergence: Divergence) -> tuple[float, Floats]:
+    def value_and_gradient(
+        self, parameters: Floats, divergence: Divergence
+    ) -> tuple[float, Floats]:
         at = torch.tensor(parameters, dtype=torch.float64, requires_grad=True)
         value = self.kl(at, divergence)
         (gradient,) = torch.autograd.grad(value, at)
@@ -160,20 +180,26 @@ class _Line:
 
 def _moments(settings: Settings) -> tuple[float, float]:
     """Mean and standard deviation of the whole teacher."""
-    weights, means, deviations = map(np.array, (settings.weights, settings.means, settings.standard_deviations))
+    weights, means, deviations = map(
+        np.array, (settings.weights, settings.means, settings.standard_deviations)
+    )
     mean = float(weights @ means)
     return mean, math.sqrt(float(weights @ (deviations**2 + (means - mean) ** 2)))
 
 
 def _log_normal(x: Floats, mean: float, deviation: float) -> Floats:
-    return np.asarray(-0.5 * ((x - mean) / deviation) ** 2 - math.log(deviation) - 0.5 * math.log(2 * math.pi))
+    return np.asarray(
+        -0.5 * ((x - mean) / deviation) ** 2 - math.log(deviation) - 0.5 * math.log(2 * math.pi)
+    )
 
 
 def _log_mixture(settings: Settings, x: Floats) -> Floats:
     """Log-density of the teacher."""
     one, other = (
         math.log(weight) + _log_normal(x, mean, deviation)
-        for weight, mean, deviation in zip(settings.weights, settings.means, settings.standard_deviations)
+        for weight, mean, deviation in zip(
+            settings.weights, settings.means, settings.standard_deviations
+        )
     )
     return np.asarray(np.logaddexp(one, other))
 
@@ -182,7 +208,11 @@ def _log_mixture(settings: Settings, x: Floats) -> Floats:
 
 
 def _teacher_rows(settings: Settings) -> Iterator[Measurement]:
-    columns = {"weight": settings.weights, "mean": settings.means, "standard_deviation": settings.standard_deviations}
+    columns = {
+        "weight": settings.weights,
+        "mean": settings.means,
+        "standard_deviation": settings.standard_deviations,
+    }
     for i in range(2):
         for what, values in columns.items():
             unit = "fraction" if what == "weight" else "x"
@@ -191,9 +221,19 @@ def _teacher_rows(settings: Settings) -> Iterator[Measurement]:
 
 def _fit_rows(name: str, student: _Student, line: _Line) -> Iterator[Measurement]:
     forward = name == "forward-kl"
-    sought = "least KL(teacher || student)" if forward else "local minimum of KL(student || teacher)"
-    how = f"{OPTIMISER} from {len([*line.starts()])} starting points, KL summed over {len(line.places):,} cells of the line"
-    for what, unit in (("mean", "x"), ("standard_deviation", "x"), ("forward_kl", "nats"), ("reverse_kl", "nats")):
+    sought = (
+        "least KL(teacher || student)" if forward else "local minimum of KL(student || teacher)"
+    )
+    how = (
+        f"{OPTIMISER} from {len([*line.starts()])} starting points, KL summed over "
+        f"{len(line.places):,} cells of the line"
+    )
+    for what, unit in (
+        ("mean", "x"),
+        ("standard_deviation", "x"),
+        ("forward_kl", "nats"),
+        ("reverse_kl", "nats"),
+    ):
         yield Measurement(what, name, getattr(student, what), unit, method=how, estimand=sought)
 
 
@@ -201,8 +241,15 @@ def _curves(settings: Settings, fits: dict[str, _Student]) -> pd.DataFrame:
     """Densities over all that is to be seen of the teacher and of the fits."""
     shapes = [*zip(settings.means, settings.standard_deviations)]
     shapes += [(one.mean, one.standard_deviation) for one in fits.values()]
-    x = np.linspace(min(m - 3.5 * sd for m, sd in shapes), max(m + 3.5 * sd for m, sd in shapes), DRAWN)
+    x = np.linspace(
+        min(m - 3.5 * sd for m, sd in shapes), max(m + 3.5 * sd for m, sd in shapes), DRAWN
+    )
     densities = {"teacher": _log_mixture(settings, x)}
-    densities |= {name: _log_normal(x, one.mean, one.standard_deviation) for name, one in fits.items()}
-    tables = [pd.DataFrame({"curve": name, "x": x, "density": np.exp(log)}) for name, log in densities.items()]
+    densities |= {
+        name: _log_normal(x, one.mean, one.standard_deviation) for name, one in fits.items()
+    }
+    tables = [
+        pd.DataFrame({"curve": name, "x": x, "density": np.exp(log)})
+        for name, log in densities.items()
+    ]
     return pd.concat(tables, ignore_index=True)

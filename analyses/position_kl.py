@@ -1,14 +1,17 @@
-"""Position KL: how far student and teacher disagree at each position of a response, before and after training.
+"""Position KL: how far student and teacher disagree at each position of a response, before and
+after training.
 
-Token statistics in, measurements out; no model, no file. Two views of every curve, since the first mixes the change of the
+Token statistics in, measurements out; no model, no file. Two views of every curve, since the first
+mixes the change of the
 student with that of its text:
 
     fresh     each checkpoint on its own rollouts
     frozen    every checkpoint on the rollouts of the base student
 
-A bin holds the positions of the rollouts that reach it, which are ever fewer: condition ``survivors`` is the same over the
-rollouts of at least a given length alone. In a bin a few problems may hold much of the mean, so that no interval of it
-holds; there the interval is that of the winsorised mean over problems:
+A bin holds the positions of the rollouts that reach it, which are ever fewer: condition
+``survivors`` is the same over the rollouts of at least a given length alone. In a bin a few
+problems may hold much of the mean, so that no interval of it holds; there the interval is that of
+the winsorised mean over problems:
 
     reverse_kl                   mean in the bin, without an interval
     winsorised_reverse_kl        the same without the extremes, with an interval and a band
@@ -44,9 +47,9 @@ QUANTITIES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entr
 class Settings:
     """What a measurement is made with.
 
-    edges: where the position bins begin, ascending from 0; the last is open. rollout_length: the cascade ratio is over the
-    positions from there on. survivors: also the rollouts of at least so many tokens alone. level: of every interval and
-    band.
+    edges: where the position bins begin, ascending from 0; the last is open. rollout_length: the
+    cascade ratio is over the positions from there on. survivors: also the rollouts of at least so
+    many tokens alone. level: of every interval and band.
 
     Raises ValueError for edges that do not ascend from 0.
     """
@@ -85,7 +88,8 @@ class Cells:
 
 @dataclass(frozen=True)
 class Sums:
-    """Of the tokens of each problem in each piece, [problems, pieces]: their number, and the sum of each quantity.
+    """Of the tokens of each problem in each piece, [problems, pieces]: their number, and the sum of
+    each quantity.
 
     rollouts: that reach the piece, [pieces].
     """
@@ -103,7 +107,10 @@ class Sums:
     def between(self, quantity: str, lows: tuple[int, ...]) -> SumsAndCounts:
         """Sums and counts between positions that are all among the cuts, [problems, cells]."""
         first = np.searchsorted(self.cuts, lows)
-        sums, counts = (np.add.reduceat(pieces, first, axis=1) for pieces in (self.values[quantity], self.counts))
+        sums, counts = (
+            np.add.reduceat(pieces, first, axis=1)
+            for pieces in (self.values[quantity], self.counts)
+        )
         return sums, counts
 
     def reaching(self, lows: tuple[int, ...]) -> Ints:
@@ -119,14 +126,18 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
     """Every measurement that the token statistics allow.
 
     Args:
-        scored: the checkpoints in both views; changes are measured where ``base`` stands in the same view.
+        scored: the checkpoints in both views; changes are measured where ``base`` stands in the
+        same view.
         settings: bins, rollout length, estimand, seed and level.
 
-    Raises ValueError where two have the same view and checkpoint: no row could be told from the other's.
+    Raises ValueError where two have the same view and checkpoint: no row could be told from the
+    other's.
     """
     names = [(one.view, one.checkpoint) for one in scored]
     if len(set(names)) < len(names):
-        raise ValueError(f"each view and checkpoint may stand once, got {names}; name the checkpoints apart")
+        raise ValueError(
+            f"each view and checkpoint may stand once, got {names}; name the checkpoints apart"
+        )
     sums = {(one.view, one.checkpoint): _sums(one.tokens, settings) for one in scored}
     rows: list[Measurement] = []
     for (view, checkpoint), conditions in sums.items():
@@ -144,7 +155,9 @@ def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
     kept = {"all": table.lengths}
     if settings.survivors is not None:
         kept["survivors"] = np.where(table.lengths >= settings.survivors, table.lengths, 0)
-        pieces["survivors"] = np.where(np.repeat(kept["survivors"] > 0, table.lengths), pieces["all"], -1)
+        pieces["survivors"] = np.where(
+            np.repeat(kept["survivors"] > 0, table.lengths), pieces["all"], -1
+        )
     problems, size = table.token_problems, (table.problem_count, len(settings.cuts))
     values: dict[str, dict[str, Floats]] = {condition: {} for condition in pieces}
     for quantity in QUANTITIES:
@@ -171,29 +184,51 @@ def _curves(sums: Sums, settings: Settings, place: dict[str, Any]) -> Iterable[M
         yield from _rows(f"mean_{quantity}", "nats", whole, settings, place)
 
 
-def _changes(after: Sums, before: Sums, settings: Settings, place: dict[str, Any]) -> Iterable[Measurement]:
-    """The change of the reverse KL by bin, in nats and as a fraction of what it was, and the cascade ratio."""
+def _changes(
+    after: Sums, before: Sums, settings: Settings, place: dict[str, Any]
+) -> Iterable[Measurement]:
+    """The change of the reverse KL by bin, in nats and as a fraction of what it was, and the
+    cascade ratio."""
     edges, beyond = settings.edges, (settings.rollout_length,)
     reaching = np.minimum(after.reaching(edges), before.reaching(edges))
     bins = _bins(reaching, min(after.problems, before.problems), settings, place)
-    yield from bins.changes("reverse_kl", "nats", *(sums.between("reverse_kl", edges) for sums in (after, before)))
+    yield from bins.changes(
+        "reverse_kl", "nats", *(sums.between("reverse_kl", edges) for sums in (after, before))
+    )
     late, early = (sums.cells("reverse_kl", beyond, settings.estimand) for sums in (after, before))
-    cascade = Cells(beyond, tm.ratio(late.means, early.means), np.minimum(late.rollouts, early.rollouts), NO_RATIO)
+    cascade = Cells(
+        beyond,
+        tm.ratio(late.means, early.means),
+        np.minimum(late.rollouts, early.rollouts),
+        NO_RATIO,
+    )
     yield from _rows("cascade_ratio", "ratio", cascade, settings, place)
 
 
-def _bins(reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]) -> skewed_cells.Cells:
+def _bins(
+    reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]
+) -> skewed_cells.Cells:
     """The position bins, with the rollouts that reach each."""
     ends = pairwise((*settings.edges, math.inf))
     places = [
-        {"position_low": float(low), "position_high": high, "rollouts": int(rollouts), "run": settings.run, **place}
+        {
+            "position_low": float(low),
+            "position_high": high,
+            "rollouts": int(rollouts),
+            "run": settings.run,
+            **place,
+        }
         for (low, high), rollouts in zip(ends, reaching, strict=True)
     ]
     among = _among(settings, place["condition"])
-    return skewed_cells.Cells(places, problems, settings.estimand, settings.level, settings.seed, among)
+    return skewed_cells.Cells(
+        places, problems, settings.estimand, settings.level, settings.seed, among
+    )
 
 
-def _rows(what: str, unit: str, cells: Cells, settings: Settings, place: dict[str, Any]) -> Iterable[Measurement]:
+def _rows(
+    what: str, unit: str, cells: Cells, settings: Settings, place: dict[str, Any]
+) -> Iterable[Measurement]:
     """A row for each cell."""
     means, level = cells.means, settings.level
     low, high = tm.interval(means, level=level)

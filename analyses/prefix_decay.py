@@ -1,11 +1,14 @@
-"""Prefix decay: how often the teacher still answers right after k tokens of somebody else's rollout.
+"""Prefix decay: how often the teacher still answers right after k tokens of somebody else's
+rollout.
 
 Rows of the rollouts table in, measurements out; no model, no file. The views of a curve:
 
-    open            rollouts that are still open at k, each beside its own student outcome and the teacher's unprefixed
-                    accuracy on the same problem. The headline: what a prefix does.
-    turns           rollouts of several turns (tools, users), continued behind whole turns of the student.
-    carry-forward   every rollout; one that ended before k counts as it stands. Falls to the student's accuracy as rollouts
+    open            rollouts that are still open at k, each beside its own student outcome and the
+                    teacher's unprefixed accuracy on the same problem. The headline: what a prefix
+                    does.
+    turns           rollouts of several turns (tools, users), continued behind whole turns of the
+    student. carry-forward   every rollout; one that ended before k counts as it stands. Falls to
+    the student's accuracy as rollouts
                     end, decay or not. The paper does not say how its curve counts them.
 
 Every accuracy is a mean over rollouts, and every interval resamples problems.
@@ -34,7 +37,8 @@ MEAN_OVER_ROLLOUTS = "mean over rollouts"
 class Settings:
     """What a measurement is made with.
 
-    answer_rule: the rule whose grades are reported. level: of every interval and band, pointwise and simultaneous.
+    answer_rule: the rule whose grades are reported. level: of every interval and band, pointwise
+    and simultaneous.
     split_by_fate: also the student prefixes that are correct so far apart from those already wrong.
     """
 
@@ -50,8 +54,8 @@ def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Every measurement that the rollouts allow.
 
     Args:
-        rollouts: rows of the rollouts table: the conditions ``student`` and ``teacher``, and any of ``student-prefix``,
-            ``own-prefix``, ``swapped`` and ``reverse``.
+        rollouts: rows of the rollouts table: the conditions ``student`` and ``teacher``, and any of
+            ``student-prefix``, ``own-prefix``, ``swapped`` and ``reverse``.
         settings: prefix lengths, answer rule, seed and level.
     """
     return to_frame(_Decay(rollouts, settings).rows())
@@ -68,7 +72,9 @@ class _Decay:
         if self.arms.has("student-turns"):
             yield from self.behind_turns()
         if self.arms.has("own-prefix"):
-            yield from self.curve("own-prefix", self.arms.continued("own-prefix", "teacher"), reference="author")
+            yield from self.curve(
+                "own-prefix", self.arms.continued("own-prefix", "teacher"), reference="author"
+            )
             yield from self.carry_forward("own-prefix", "teacher")
         if self.settings.split_by_fate:
             yield from self.split_by_fate()
@@ -77,7 +83,9 @@ class _Decay:
         if self.arms.has("reverse"):
             yield from self.curve("reverse", self.arms.continued("reverse", "student"))
 
-    def row(self, what: str, condition: str, estimate: st.Estimate, unit: str = "fraction", **more: Any) -> Measurement:
+    def row(
+        self, what: str, condition: str, estimate: st.Estimate, unit: str = "fraction", **more: Any
+    ) -> Measurement:
         values: dict[str, Any] = {
             "value": estimate.value,
             "low": estimate.low,
@@ -99,7 +107,14 @@ class _Decay:
         for role in ("student", "teacher"):
             arm = self.arms.plain(role)
             estimate = st.proportion(arm.correct, arm.problems, level=self.settings.level)
-            yield self.row("accuracy", role, estimate, view="all", prefix_tokens=0.0, tokens=int(arm.tokens.sum()))
+            yield self.row(
+                "accuracy",
+                role,
+                estimate,
+                view="all",
+                prefix_tokens=0.0,
+                tokens=int(arm.tokens.sum()),
+            )
 
     def student_prefix(self) -> Iterable[Measurement]:
         """The headline curve, what it stands beside, and the carry-forward curve."""
@@ -109,11 +124,15 @@ class _Decay:
         yield from self.recovery_and_spoil(arms)
         yield from self.carry_forward("student-prefix", "student")
 
-    def curve(self, condition: str, arms: dict[int, Arm], reference: str = "unprefixed") -> Iterable[Measurement]:
-        """Accuracy at each length, its reference over the same rollouts, and their paired difference with p-values.
+    def curve(
+        self, condition: str, arms: dict[int, Arm], reference: str = "unprefixed"
+    ) -> Iterable[Measurement]:
+        """Accuracy at each length, its reference over the same rollouts, and their paired
+        difference with p-values.
 
-        reference: ``unprefixed``, the continuing policy alone on the same problems; or ``author``, the grade of the very
-        rollout that the prefix was cut from (for the own-prefix control both have one expectation among open rollouts).
+        reference: ``unprefixed``, the continuing policy alone on the same problems; or ``author``,
+        the grade of the very rollout that the prefix was cut from (for the own-prefix control both
+        have one expectation among open rollouts).
         """
         lengths = list(arms)
         if not lengths:
@@ -128,12 +147,20 @@ class _Decay:
             arm, place = arms[length], _place("open", length, arms[length])
             accuracy = st.proportion(arm.correct, arm.problems, level=level)
             wide = st.proportion(arm.correct, arm.problems, level=level, critical=band)
-            yield self.row("accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place)
+            yield self.row(
+                "accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place
+            )
             alone = st.proportion(references[length], arm.problems, level=level)
             yield self.row("reference_accuracy", condition, alone, **place)
-            change = st.paired_difference(arm.correct, references[length], arm.problems, level=level)
+            change = st.paired_difference(
+                arm.correct, references[length], arm.problems, level=level
+            )
             wide = st.paired_difference(
-                arm.correct, references[length], arm.problems, level=level, critical=band_of_differences
+                arm.correct,
+                references[length],
+                arm.problems,
+                level=level,
+                critical=band_of_differences,
             )
             yield self.row(
                 "accuracy_difference",
@@ -145,18 +172,29 @@ class _Decay:
                 p_value_holm=float(p_holm),
                 **place,
             )
-            detectable = st.smallest_detectable_difference(st.cautious_error(change, level=level), level=level)
-            yield self.number("smallest_detectable_difference", condition, detectable, change, **place)
+            detectable = st.smallest_detectable_difference(
+                st.cautious_error(change, level=level), level=level
+            )
+            yield self.number(
+                "smallest_detectable_difference", condition, detectable, change, **place
+            )
 
     def behind_turns(self) -> Iterable[Measurement]:
-        """The curve over whole turns of the student: ``category`` says how many, ``prefix_tokens`` their mean length."""
+        """The curve over whole turns of the student: ``category`` says how many, ``prefix_tokens``
+        their mean length."""
         arms = self.arms.continued_behind_turns()
         curve = self.curve("student-turns", {turns: arm for turns, (arm, _) in arms.items()})
         for row in curve:
             turns = int(row.prefix_tokens)
-            yield replace(row, view="turns", category=f"turns: {turns}", prefix_tokens=arms[turns][1])
+            yield replace(
+                row, view="turns", category=f"turns: {turns}", prefix_tokens=arms[turns][1]
+            )
         for turns, (arm, tokens) in arms.items():
-            place = {**_place("turns", turns, arm), "prefix_tokens": tokens, "category": f"turns: {turns}"}
+            place = {
+                **_place("turns", turns, arm),
+                "prefix_tokens": tokens,
+                "category": f"turns: {turns}",
+            }
             own = st.proportion(arm.author, arm.problems, level=self.settings.level)
             yield self.row("student_accuracy", "student-turns", own, **place)
 
@@ -176,16 +214,25 @@ class _Decay:
 
     def p_value(self, differences: Floats, problems: NDArray[np.int64]) -> float:
         """Of the sign-flip test; NaN without rollouts."""
-        return st.sign_flip_p(differences, problems, seed=self.settings.seed) if len(problems) else math.nan
+        return (
+            st.sign_flip_p(differences, problems, seed=self.settings.seed)
+            if len(problems)
+            else math.nan
+        )
 
-    def number(self, what: str, condition: str, value: float, like: st.Estimate, **more: Any) -> Measurement:
+    def number(
+        self, what: str, condition: str, value: float, like: st.Estimate, **more: Any
+    ) -> Measurement:
         """A number without an interval, over the rollouts of another estimate."""
         note = like.note if math.isnan(value) else ""
-        bare = st.Estimate(value, math.nan, math.nan, math.nan, "", like.problems, like.rollouts, note)
+        bare = st.Estimate(
+            value, math.nan, math.nan, math.nan, "", like.problems, like.rollouts, note
+        )
         return self.row(what, condition, bare, **more)
 
     def beside(self, arms: dict[int, Arm]) -> Iterable[Measurement]:
-        """What stands beside the headline: the student's outcome, the open share, retained advantage, half-decay."""
+        """What stands beside the headline: the student's outcome, the open share, retained
+        advantage, half-decay."""
         level, seed = self.settings.level, self.settings.seed
         student, teacher = self.arms.plain("student"), self.arms.plain("teacher")
         written = self.arms.written("student")
@@ -194,38 +241,63 @@ class _Decay:
             place = _place("open", length, arm)
             own = st.proportion(arm.author, arm.problems, level=level)
             yield self.row("student_accuracy", "student-prefix", own, **place)
-            yield self.number("open_share", "student-prefix", float((written >= length).mean()), own, **place)
-            opened.append(retention.OpenRollouts(arm.correct, arm.author, arm.unprefixed, arm.problems))
+            yield self.number(
+                "open_share", "student-prefix", float((written >= length).mean()), own, **place
+            )
+            opened.append(
+                retention.OpenRollouts(arm.correct, arm.author, arm.unprefixed, arm.problems)
+            )
             retained = retention.retained_advantage(*opened[-1], level=level, seed=seed)
             yield self.row("retained_advantage", "student-prefix", retained, **place)
         alone = self.arms.unprefixed("teacher", student.problems)
         gap = st.paired_difference(alone, student.correct, student.problems, level=level)
         yield self.row(
-            "teacher_advantage", "student-prefix", gap, view="all", prefix_tokens=0.0, tokens=int(teacher.tokens.sum())
+            "teacher_advantage",
+            "student-prefix",
+            gap,
+            view="all",
+            prefix_tokens=0.0,
+            tokens=int(teacher.tokens.sum()),
         )
-        reached = [(length, arm) for length, arm in zip(arms, opened, strict=True) if len(arms[length].problems)]
+        reached = [
+            (length, arm)
+            for length, arm in zip(arms, opened, strict=True)
+            if len(arms[length].problems)
+        ]
         if reached:  # the curve ends where the last rollout does
             half = retention.half_decay(
-                [length for length, _ in reached], [arm for _, arm in reached], level=level, seed=seed
+                [length for length, _ in reached],
+                [arm for _, arm in reached],
+                level=level,
+                seed=seed,
             )
             yield self.row("half_decay_length", "student-prefix", half, unit="tokens", view="open")
 
     def recovery_and_spoil(self, arms: dict[int, Arm]) -> Iterable[Measurement]:
-        """P(teacher right | student wrong), and P(teacher wrong | student right, teacher right unprefixed).
+        """P(teacher right | student wrong), and P(teacher wrong | student right, teacher right
+        unprefixed).
 
-        The unprefixed samples of a problem belong to no particular rollout, so the second is weighted by their accuracy.
+        The unprefixed samples of a problem belong to no particular rollout, so the second is
+        weighted by their accuracy.
         """
         for length, arm in arms.items():
             lost, won = 1 - arm.author, arm.author * arm.unprefixed
             level = self.settings.level
             recovery = st.proportion(arm.correct, arm.problems, weights=lost, level=level)
             spoil = st.proportion(1 - arm.correct, arm.problems, weights=won, level=level)
-            for what, estimate, weights in (("recovery_rate", recovery, lost), ("spoil_rate", spoil, won)):
-                place = {**_place("open", length, arm), "tokens": int(arm.tokens[weights > 0].sum())}
+            for what, estimate, weights in (
+                ("recovery_rate", recovery, lost),
+                ("spoil_rate", spoil, won),
+            ):
+                place = {
+                    **_place("open", length, arm),
+                    "tokens": int(arm.tokens[weights > 0].sum()),
+                }
                 yield self.row(what, "student-prefix", estimate, **place)
 
     def carry_forward(self, condition: str, author: str) -> Iterable[Measurement]:
-        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the teacher alone."""
+        """The curve over all rollouts: a finished one keeps its author's grade. Difference to the
+        teacher alone."""
         level = self.settings.level
         arms = self.arms.carried_forward(condition, author)
         if not arms:
@@ -235,7 +307,9 @@ class _Decay:
             place = _place("carry-forward", length, arm)
             accuracy = st.proportion(arm.correct, arm.problems, level=level)
             wide = st.proportion(arm.correct, arm.problems, level=level, critical=band)
-            yield self.row("accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place)
+            yield self.row(
+                "accuracy", condition, accuracy, band_low=wide.low, band_high=wide.high, **place
+            )
             change = st.paired_difference(arm.correct, arm.unprefixed, arm.problems, level=level)
             p_value = self.p_value(arm.correct - arm.unprefixed, arm.problems)
             yield self.row("accuracy_difference", condition, change, p_value=p_value, **place)
@@ -245,8 +319,10 @@ class _Decay:
     def split_by_fate(self) -> Iterable[Measurement]:
         """Open student prefixes that are correct so far against those already wrong.
 
-        By the step verifier where the problems have one; otherwise by whether the rollout ended right, which conditions on
-        the future: a prefix of a rollout that ended wrong may itself be sound. The estimand says which.
+        By the step verifier where the problems have one; otherwise by whether the rollout ended
+        right, which conditions on
+        the future: a prefix of a rollout that ended wrong may itself be sound. The estimand says
+        which.
         """
         rows = self.arms.of("student-prefix")
         if not len(rows):
@@ -256,10 +332,14 @@ class _Decay:
         right = rows["prefix_correct_so_far"].astype(bool) if verified else ended_right
         names = ("correct-so-far", "already-wrong") if verified else ("ended-right", "ended-wrong")
         estimand = f"{MEAN_OVER_ROLLOUTS}; prefixes split by " + (
-            "the step verifier" if verified else "the rollout's own outcome (conditions on the future)"
+            "the step verifier"
+            if verified
+            else "the rollout's own outcome (conditions on the future)"
         )
         for name, chosen in zip(names, (right, ~right), strict=True):
-            for row in self.curve(name, self.arms.continued("student-prefix", "teacher", keep=chosen)):
+            for row in self.curve(
+                name, self.arms.continued("student-prefix", "teacher", keep=chosen)
+            ):
                 yield replace(row, estimand=estimand)
 
 

@@ -1,8 +1,10 @@
-"""Served KL: how far a student is from a teacher that only an engine holds, at least; by position. An approximation.
+"""Served KL: how far a student is from a teacher that only an engine holds, at least; by position.
+An approximation.
 
-Token statistics in, measurements out; no model, no file. What is measured is a lower bound of the reverse KL
-(`served_scores.partial_reverse_kl`), with both policies' masses on the ids behind it: the nearer to 1 they are, the less the
-bound can miss. No change of a bound is measured: how much it misses may change as well. Every interval resamples problems.
+Token statistics in, measurements out; no model, no file. What is measured is a lower bound of the
+reverse KL (`served_scores.partial_reverse_kl`), with both policies' masses on the ids behind it:
+the nearer to 1 they are, the less the bound can miss. No change of a bound is measured: how much it
+misses may change as well. Every interval resamples problems.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ BOUND, SIGNED = "reverse_kl_bound", "log_ratio"
 class Settings:
     """What a measurement is made with.
 
-    edges: where the position bins begin, ascending from 0; the last is open. route: what the bound stands on, in words: it is
-    told in every row. level: of every interval and band.
+    edges: where the position bins begin, ascending from 0; the last is open. route: what the bound
+    stands on, in words: it is told in every row. level: of every interval and band.
 
     Raises ValueError for edges that do not ascend from 0.
     """
@@ -54,7 +56,8 @@ class Settings:
 
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
-    """Each quantity by position bin and over the whole response, of each checkpoint in each view."""
+    """Each quantity by position bin and over the whole response, of each checkpoint in each
+    view."""
     rows: list[Measurement] = []
     for one in scored:
         for quantity in QUANTITIES:
@@ -67,9 +70,19 @@ def _bins(quantity: str, one: Scored, settings: Settings) -> Iterable[Measuremen
     """By position bin. The mean has no interval, the winsorised mean beside it has one."""
     tokens = _tokens(one.tokens, quantity, settings.edges)
     ends = pairwise((*settings.edges, math.inf))
-    common = {"condition": "all", "view": one.view, "checkpoint": one.checkpoint, "run": settings.run}
+    common = {
+        "condition": "all",
+        "view": one.view,
+        "checkpoint": one.checkpoint,
+        "run": settings.run,
+    }
     places = [
-        {**common, "position_low": float(low), "position_high": high, "rollouts": int((one.tokens.lengths > low).sum())}
+        {
+            **common,
+            "position_low": float(low),
+            "position_high": high,
+            "rollouts": int((one.tokens.lengths > low).sum()),
+        }
         for low, high in ends
     ]
     measured = int(tokens[1].any(axis=1).sum())
@@ -110,8 +123,16 @@ def _whole(quantity: str, one: Scored, settings: Settings) -> Measurement:
 def _tokens(table: TokenTable, quantity: str, edges: tuple[int, ...]) -> SumsAndCounts:
     """Sum of a quantity over each problem's tokens in each bin, and their number."""
     column: Callable[[str], Any] = table.__getitem__
-    values = column("student_logprob") - column("teacher_logprob") if quantity == SIGNED else column(quantity)
-    problems, bins, size = table.token_problems, table.bins(edges), (table.problem_count, len(edges))
+    values = (
+        column("student_logprob") - column("teacher_logprob")
+        if quantity == SIGNED
+        else column(quantity)
+    )
+    problems, bins, size = (
+        table.token_problems,
+        table.bins(edges),
+        (table.problem_count, len(edges)),
+    )
     sums, counts = (tm.sums_by_problem(column, problems, bins, *size) for column in (values, None))
     return sums, counts
 

@@ -1,18 +1,22 @@
-"""Stability: how accuracy goes over the checkpoints of a run: peak, last, lowest, and how far peak and lowest lie apart.
+"""Stability: how accuracy goes over the checkpoints of a run: peak, last, lowest, and how far peak
+and lowest lie apart.
 
-Runs in, measurements out; no model, no file. ``checkpoint`` is the arm, ``training_seed`` the run, ``view`` says on what:
+Runs in, measurements out; no model, no file. ``checkpoint`` is the arm, ``training_seed`` the run,
+``view`` says on what:
 
-    test         problems of the evaluation, where every checkpoint was evaluated; differences are paired by problem
-    validation   held-out training problems (validation.csv), at every checkpoint; their outcomes by problem are not kept
+    test         problems of the evaluation, where every checkpoint was evaluated; differences are
+    paired by problem validation   held-out training problems (validation.csv), at every checkpoint;
+    their outcomes by problem are not kept
 
     accuracy                   at each step; step 0, before training, is told but is no checkpoint
-    peak_accuracy, last_accuracy, lowest_accuracy    with the step where they stand, of equals the earliest
-    peak_minus_lowest, peak_minus_last
-    peak_minus_lowest_by_chance    what it would be on average if all checkpoints were equally good
+    peak_accuracy, last_accuracy, lowest_accuracy    with the step where they stand, of equals the
+    earliest peak_minus_lowest, peak_minus_last peak_minus_lowest_by_chance    what it would be on
+    average if all checkpoints were equally good
 
-A peak over checkpoints is the largest of several noisy numbers, and a lowest the smallest: they lie further apart than what
-they estimate, and the intervals do not know that the checkpoints were chosen by these very numbers. Hence the last line, and
-the p-value of ``peak_minus_lowest``: each problem's outcomes are handed to the checkpoints in random order.
+A peak over checkpoints is the largest of several noisy numbers, and a lowest the smallest: they lie
+further apart than what they estimate, and the intervals do not know that the checkpoints were
+chosen by these very numbers. Hence the last line, and the p-value of ``peak_minus_lowest``: each
+problem's outcomes are handed to the checkpoints in random order.
 """
 
 from __future__ import annotations
@@ -41,8 +45,10 @@ BY_CHANCE = "peak_minus_lowest_by_chance"
 BIASED = {
     "peak_accuracy": "the highest of {count} noisy numbers: biased upwards",
     "lowest_accuracy": "the lowest of {count} noisy numbers: biased downwards",
-    "peak_minus_lowest": "of {count} noisy numbers: biased upwards; the interval does not know that they were chosen",
-    "peak_minus_last": "of {count} noisy numbers: biased upwards; the interval does not know that they were chosen",
+    "peak_minus_lowest": "of {count} noisy numbers: biased upwards; the interval does not know "
+    "that they were chosen",
+    "peak_minus_last": "of {count} noisy numbers: biased upwards; the interval does not know that "
+    "they were chosen",
 }
 NOT_KEPT = "outcomes by problem are not kept: no paired interval"
 METHOD = "permutation of each problem's outcomes over checkpoints"
@@ -63,7 +69,8 @@ class _Trace:
     """Accuracy of one run over its checkpoints.
 
     steps: ascending, without step 0. accuracies: of each. counts: problems behind each.
-    right: by problem, [checkpoints, problems], mean over samples; None where it is not known. start: at step 0, or None.
+    right: by problem, [checkpoints, problems], mean over samples; None where it is not known.
+    start: at step 0, or None.
     """
 
     steps: Floats
@@ -103,18 +110,27 @@ def _arm_rows(arm: Sequence[TrainedRun], settings: Settings) -> Iterator[Measure
 
 
 def _on_test(run: TrainedRun, settings: Settings) -> _Trace | None:
-    """From the outcomes of every checkpoint; None where fewer than two, or not all that the run has, were evaluated."""
+    """From the outcomes of every checkpoint; None where fewer than two, or not all that the run
+    has, were evaluated."""
     rows = run.outcomes[~run.outcomes["checkpoint"].isin([BASE, TEACHER])]
-    rows = rows.assign(right=(rows[f"grade_{settings.answer_rule}"] == "correct").astype(np.float64))
+    rows = rows.assign(
+        right=(rows[f"grade_{settings.answer_rule}"] == "correct").astype(np.float64)
+    )
     table = rows.pivot_table(index="step", columns="problem_id", values="right", aggfunc="mean")
-    kept = {float(step) for step in run.validation["step"] if step > 0} if len(run.validation) else set()
+    kept = (
+        {float(step) for step in run.validation["step"] if step > 0}
+        if len(run.validation)
+        else set()
+    )
     if len(table) < 2 or not kept <= set(table.index):
         return None
     if table.isna().any(axis=None):
         raise ValueError(f"{run.name}: its checkpoints were asked different problems")
     codes = pd.factorize(rows["problem_id"], sort=True)[0]
 
-    def accuracy(chosen: pd.Series[bool], right: pd.Series[float], codes: np.ndarray) -> st.Estimate:
+    def accuracy(
+        chosen: pd.Series[bool], right: pd.Series[float], codes: np.ndarray
+    ) -> st.Estimate:
         return st.proportion(right[chosen], codes[chosen.to_numpy()], level=settings.level)
 
     estimates = [accuracy(rows["step"] == step, rows["right"], codes) for step in table.index]
@@ -124,7 +140,9 @@ def _on_test(run: TrainedRun, settings: Settings) -> _Trace | None:
         right = (base[f"grade_{settings.answer_rule}"] == "correct").astype(np.float64)
         start = accuracy(right.notna(), right, pd.factorize(base["problem_id"], sort=True)[0])
     each, tokens = len(rows) // len(table), int(rows["response_tokens"].sum()) // len(table)
-    return _Trace(table.index.to_numpy(np.float64), estimates, table.to_numpy(np.float64), start, each, tokens)
+    return _Trace(
+        table.index.to_numpy(np.float64), estimates, table.to_numpy(np.float64), start, each, tokens
+    )
 
 
 def _on_validation(run: TrainedRun, settings: Settings) -> _Trace | None:
@@ -134,13 +152,17 @@ def _on_validation(run: TrainedRun, settings: Settings) -> _Trace | None:
     rows = run.validation.drop_duplicates("step", keep="last").sort_values("step")
     estimates = {
         float(step): _counted(accuracy, int(problems), settings.level)
-        for step, accuracy, problems in zip(rows["step"], rows["accuracy"], rows["problems"], strict=True)
+        for step, accuracy, problems in zip(
+            rows["step"], rows["accuracy"], rows["problems"], strict=True
+        )
     }
     steps = [step for step in estimates if step > 0]
     if len(steps) < 2:
         return None
     problems = int(rows["problems"].max())
-    return _Trace(np.array(steps), [estimates[step] for step in steps], None, estimates.get(0.0), problems)
+    return _Trace(
+        np.array(steps), [estimates[step] for step in steps], None, estimates.get(0.0), problems
+    )
 
 
 def _counted(accuracy: float, problems: int, level: float) -> st.Estimate:
@@ -173,19 +195,24 @@ class _Run:
         for what in DISTANCES:
             other = self.places[f"{what.removeprefix('peak_minus_')}_accuracy"]
             distance = self.distance(self.places["peak_accuracy"], other)
-            yield self.row(what, distance, p_value=p_value if what == "peak_minus_lowest" else math.nan)
+            yield self.row(
+                what, distance, p_value=p_value if what == "peak_minus_lowest" else math.nan
+            )
         if trace.right is not None:
             yield self.row(BY_CHANCE, st.Estimate(chance, *st.UNDEFINED[:3], METHOD, 0, 0))
 
     def distance(self, first: int, second: int) -> st.Estimate:
         right, values = self.trace.right, self.trace.values
         if right is None:
-            return st.Estimate(float(values[first] - values[second]), *st.UNDEFINED[:3], "", 0, 0, NOT_KEPT)
+            return st.Estimate(
+                float(values[first] - values[second]), *st.UNDEFINED[:3], "", 0, 0, NOT_KEPT
+            )
         codes = np.arange(right.shape[1])
         return st.paired_difference(right[first], right[second], codes, level=self.settings.level)
 
     def by_chance(self) -> tuple[float, float]:
-        """Mean of peak - lowest if all checkpoints were alike, and the chance of one as large as found."""
+        """Mean of peak - lowest if all checkpoints were alike, and the chance of one as large as
+        found."""
         right = self.trace.right
         if right is None:
             return math.nan, math.nan
@@ -217,7 +244,9 @@ class _Run:
             method=estimate.method,
             estimand=ONE_RUN,
             p_value=p_value,
-            problems=self.trace.right.shape[1] if self.trace.right is not None else self.trace.rollouts,
+            problems=self.trace.right.shape[1]
+            if self.trace.right is not None
+            else self.trace.rollouts,
             rollouts=self.trace.rollouts,
             tokens=self.trace.tokens,
             answer_rule=self.settings.answer_rule if test else "",
@@ -235,7 +264,15 @@ def _over_seeds(rows: Sequence[Measurement], level: float) -> Measurement:
     steps: Mapping[str, Any] = {"step": math.nan, "training_seed": math.nan, "p_value": math.nan}
     noted = "; ".join(filter(None, (mean.note, rows[0].note.removeprefix(f"{NOT_KEPT}; "))))
     return replace(
-        rows[0], value=mean.value, low=low, high=high, standard_error=mean.standard_error, method=mean.method,
-        estimand=SEEDS, note=noted, rollouts=sum(row.rollouts for row in rows), tokens=sum(row.tokens for row in rows),
+        rows[0],
+        value=mean.value,
+        low=low,
+        high=high,
+        standard_error=mean.standard_error,
+        method=mean.method,
+        estimand=SEEDS,
+        note=noted,
+        rollouts=sum(row.rollouts for row in rows),
+        tokens=sum(row.tokens for row in rows),
         **steps,
-    )  # fmt: skip
+    )

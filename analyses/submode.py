@@ -1,15 +1,17 @@
-"""Sub-mode commitment: what the student's most likely token is to the teacher, where the two disagree most.
+"""Sub-mode commitment: what the student's most likely token is to the teacher, where the two
+disagree most.
 
-Scored tokens in, measurements out; no model, no file. Of the tokens with the highest reverse KL, pooled over rollouts: the
-student's top-1 probability, and how often its top-1 is the teacher's, in the teacher's top 2 to 5, or outside its top 5.
-Which tokens those are makes the comparison:
+Scored tokens in, measurements out; no model, no file. Of the tokens with the highest reverse KL,
+pooled over rollouts: the student's top-1 probability, and how often its top-1 is the teacher's, in
+the teacher's top 2 to 5, or outside its top 5. Which tokens those are makes the comparison:
 
-    common             highest reverse KL averaged over all models, on the frozen rollouts: one set for all, and the only
-                       one on which a change is a change of the student
-    own                highest reverse KL of the model itself, on the frozen rollouts or on its own (fresh: the paper's way,
-                       in which the set changes with the model)
-    ..., two modes     of that set, the tokens at which the teacher gives its second token a real chance; elsewhere a rank of
-                       2 to 5 is an error rather than another mode. The set is chosen first.
+    common             highest reverse KL averaged over all models, on the frozen rollouts: one set
+                       for all, and the only one on which a change is a change of the student
+    own                highest reverse KL of the model itself, on the frozen rollouts or on its own
+                       (fresh: the paper's way, in which the set changes with the model)
+    ..., two modes     of that set, the tokens at which the teacher gives its second token a real
+                       chance; elsewhere a rank of 2 to 5 is an error rather than another mode. The
+                       set is chosen first.
 
 Every interval resamples problems and knows that the threshold was estimated (``top_share``).
 """
@@ -34,7 +36,12 @@ from decaylab.runs import own_tokens
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.tokens.token_table import Scored, TokenTable
 
-QUANTITIES = ("student_top1_probability", "equals_teacher_top1", "in_teacher_top2to5", "outside_teacher_top5")
+QUANTITIES = (
+    "student_top1_probability",
+    "equals_teacher_top1",
+    "in_teacher_top2to5",
+    "outside_teacher_top5",
+)
 COLUMNS = ("student_top1_probability", "student_top1_rank", "teacher_top2_probability")
 
 
@@ -42,8 +49,8 @@ COLUMNS = ("student_top1_probability", "student_top1_rank", "teacher_top2_probab
 class Settings:
     """What a measurement is made with.
 
-    share: of all tokens, those of the highest reverse KL. second_mode: least probability of the teacher's second token
-    where it has two modes. level: of every interval.
+    share: of all tokens, those of the highest reverse KL. second_mode: least probability of the
+    teacher's second token where it has two modes. level: of every interval.
     """
 
     share: float = 0.10
@@ -66,7 +73,8 @@ class _OnSet:
 
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
-    """The four quantities of every model on every set of tokens, and on the common set their paired change against base.
+    """The four quantities of every model on every set of tokens, and on the common set their paired
+    change against base.
 
     Raises ValueError where frozen tables do not hold the same tokens.
     """
@@ -98,15 +106,21 @@ def _common_set(frozen: Sequence[Scored], share: float) -> TopTokens | None:
     total: Floats = np.zeros(int(lengths.sum()))
     for one in frozen:
         if not np.array_equal(one.tokens.lengths, lengths):
-            raise ValueError(f"scored: the frozen tokens of {one.checkpoint} are not those of {frozen[0].checkpoint}")
+            raise ValueError(
+                f"scored: the frozen tokens of {one.checkpoint} are not those of "
+                f"{frozen[0].checkpoint}"
+            )
         total += np.asarray(one.tokens["reverse_kl"], dtype=np.float64)
     return top_share.top_tokens(total / len(frozen), share)
 
 
 def _on_sets(one: Scored, tops: Mapping[str, TopTokens], settings: Settings) -> Iterator[_OnSet]:
-    """The means over each set, the share of it at which the teacher has two modes, and the means over that part."""
+    """The means over each set, the share of it at which the teacher has two modes, and the means
+    over that part."""
     table = one.tokens
-    tokens_by_problem = np.bincount(table.problems, table.lengths, table.problem_count).astype(np.float64)
+    tokens_by_problem = np.bincount(table.problems, table.lengths, table.problem_count).astype(
+        np.float64
+    )
     at = {column: _at(table, column, tops) for column in COLUMNS}
     for name, top in tops.items():
         rollout = np.searchsorted(table.starts, top.rows, side="right") - 1
@@ -114,7 +128,9 @@ def _on_sets(one: Scored, tops: Mapping[str, TopTokens], settings: Settings) -> 
         two_modes = at["teacher_top2_probability"][name] >= settings.second_mode
         rank = at["student_top1_rank"][name]
         shares = [rank == 1, (rank >= 2) & (rank <= 5), rank > 5]
-        values = np.stack([at["student_top1_probability"][name], *shares], axis=1).astype(np.float64)
+        values = np.stack([at["student_top1_probability"][name], *shares], axis=1).astype(
+            np.float64
+        )
         everywhere = np.ones(two_modes.size, dtype=bool)
         for condition, names, columns, counted in (
             (name, QUANTITIES, values, everywhere),
@@ -140,7 +156,8 @@ def _levels(on_set: _OnSet, settings: Settings) -> Iterator[Measurement]:
 
 
 def _changes(after: _OnSet, before: _OnSet, settings: Settings) -> Iterator[Measurement]:
-    """Paired by token. Where no token changed there is no interval: the errors of 0 and 0 say nothing about others."""
+    """Paired by token. Where no token changed there is no interval: the errors of 0 and 0 say
+    nothing about others."""
     change = token_means.difference(after.means, before.means)
     low, high = token_means.interval(change, level=settings.level)
     method = f"paired {change.method}, threshold estimated"
@@ -162,7 +179,11 @@ def _row(
     note: str = "",
 ) -> Measurement:
     tokens, problems = int(means.tokens[cell]), int(means.problems[cell])
-    ranked = "reverse KL averaged over the models" if on_set.condition.startswith("common") else "reverse KL"
+    ranked = (
+        "reverse KL averaged over the models"
+        if on_set.condition.startswith("common")
+        else "reverse KL"
+    )
     chosen = f"the {settings.share:.4g} of them with the highest {ranked}, pooled over rollouts"
     if on_set.condition.endswith("two modes"):
         chosen += f", where the teacher's second token has {settings.second_mode:.4g} or more"
@@ -196,13 +217,15 @@ def _nothing(tokens: int, problems: int) -> str:
 
 
 def measure_styles(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.DataFrame:
-    """Share of wordy, against terse, responses of each checkpoint on the abacus problems; its change against base.
+    """Share of wordy, against terse, responses of each checkpoint on the abacus problems; its
+    change against base.
 
-    On the embedded pair the style is the mode: commitment to it shows without any token statistic. An empty response has
-    no style and is left out; the note counts those.
+    On the embedded pair the style is the mode: commitment to it shows without any token statistic.
+    An empty response has no style and is left out; the note counts those.
 
     Args:
-        rollouts: by checkpoint, ``base`` first: the plain rollouts that it wrote itself, as rows of the rollouts table.
+        rollouts: by checkpoint, ``base`` first: the plain rollouts that it wrote itself, as rows of
+        the rollouts table.
         settings: level, seed and run.
     """
     return to_frame(_style_rows(rollouts, settings))
@@ -215,16 +238,22 @@ def _style_rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Ite
     for checkpoint, rows in styled.items():
         share = st.proportion(rows["wordy"], rows["code"], level=settings.level)
         empty = len(rollouts[checkpoint]) - len(rows)
-        note = f"{empty} of {len(rollouts[checkpoint])} responses are empty, left out" if empty else ""
+        note = (
+            f"{empty} of {len(rollouts[checkpoint])} responses are empty, left out" if empty else ""
+        )
         yield _style_row("wordy_share", checkpoint, share, rows, note, settings)
         if checkpoint == "base" or "base" not in styled:
             continue
         alone = styled["base"].groupby("code")["wordy"].mean()
         both = rows[rows["code"].isin(alone.index)]
-        change = st.paired_difference(both["wordy"], both["code"].map(alone), both["code"], level=settings.level)
+        change = st.paired_difference(
+            both["wordy"], both["code"].map(alone), both["code"], level=settings.level
+        )
         asked = rows["code"].nunique()
         left_out = asked - change.problems
-        note = f"{left_out} of {asked} problems were not asked of base, left out" if left_out else ""
+        note = (
+            f"{left_out} of {asked} problems were not asked of base, left out" if left_out else ""
+        )
         yield _style_row("wordy_share_change", checkpoint, change, both, note, settings)
 
 
@@ -241,9 +270,16 @@ def _styled(rows: pd.DataFrame, codes: Mapping[str, int]) -> pd.DataFrame:
 
 
 def _style_row(
-    what: str, checkpoint: str, estimate: st.Estimate, rows: pd.DataFrame, note: str, settings: Settings
+    what: str,
+    checkpoint: str,
+    estimate: st.Estimate,
+    rows: pd.DataFrame,
+    note: str,
+    settings: Settings,
 ) -> Measurement:
-    values: dict[str, Any] = {name: getattr(estimate, name) for name in ("value", "low", "high", "standard_error")}
+    values: dict[str, Any] = {
+        name: getattr(estimate, name) for name in ("value", "low", "high", "standard_error")
+    }
     return Measurement(
         what=what,
         condition="",

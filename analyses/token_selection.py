@@ -1,11 +1,13 @@
-"""Token selection: where the selectors of training arms looked, what share of the KL they took, and what that cost.
+"""Token selection: where the selectors of training arms looked, what share of the KL they took, and
+what that cost.
 
-Records of runs in, measurements out (``condition`` and ``view`` are ``training``); no model, no file. One number a run
-(``training_seed``), and their mean over the seeds of an arm with Student's t:
+Records of runs in, measurements out (``condition`` and ``view`` are ``training``); no model, no
+file. One number a run (``training_seed``), and their mean over the seeds of an arm with Student's
+t:
 
-    mean_selected_position           of the weights, tokens, the first one at 0
-    selected_kl_share                of the reverse KL of the sampled tokens, what the selection holds
-    tokens_selected, tokens_sampled  over the whole run
+    mean_selected_position           of the weights, tokens, the first one at 0 selected_kl_share
+    of the reverse KL of the sampled tokens, what the selection holds tokens_selected,
+    tokens_sampled  over the whole run
 
 A run's own number has no interval: it is counted, not estimated.
 """
@@ -26,7 +28,9 @@ from decaylab.runs.trained import TrainedRun, by_arm
 
 ONE_RUN, SEEDS = "one training run", "mean over training seeds"
 TRAINING = "training"
-STOPS = "rollouts stop where the selection ends: what lies beyond was not sampled (prefix-mask tells)"
+STOPS = (
+    "rollouts stop where the selection ends: what lies beyond was not sampled (prefix-mask tells)"
+)
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,17 @@ class _Selected:
 
     def rows(self) -> Iterator[Measurement]:
         whole = math.isinf(self.runs[0].rollout_length)
-        to = "full rollouts" if whole else f"rollouts that stop at {self.runs[0].rollout_length:g} tokens"
+        to = (
+            "full rollouts"
+            if whole
+            else f"rollouts that stop at {self.runs[0].rollout_length:g} tokens"
+        )
         told = {
             "mean_selected_position": ("tokens", "mean over steps by the tokens selected in each"),
-            "selected_kl_share": ("fraction", f"share of the reverse KL of all tokens of {to}, over the run"),
+            "selected_kl_share": (
+                "fraction",
+                f"share of the reverse KL of all tokens of {to}, over the run",
+            ),
             "tokens_selected": ("tokens", "sum over the run"),
             "tokens_sampled": ("tokens", "sum over the run"),
         }
@@ -63,7 +74,13 @@ class _Selected:
             note = STOPS if what == "selected_kl_share" and self.runs[0].stops else ""
             for run, found in zip(self.runs, taken, strict=True):
                 yield self.row(
-                    what, unit, [run], value=found[what], training_seed=float(run.seed), estimand=estimand, note=note
+                    what,
+                    unit,
+                    [run],
+                    value=found[what],
+                    training_seed=float(run.seed),
+                    estimand=estimand,
+                    note=note,
                 )
             values = [found[what] for found in taken]
             if all(math.isfinite(value) for value in values):
@@ -72,9 +89,17 @@ class _Selected:
                 mean = over.OverSeeds(*(math.nan,) * 5, len(values), "")
             high = min(mean.high, 1.0) if unit == "fraction" else mean.high
             yield self.row(
-                what, unit, self.runs, value=mean.value, low=max(mean.low, 0.0), high=high, method=mean.method,
-                standard_error=mean.standard_error, estimand=SEEDS, note="; ".join(filter(None, (note, mean.note))),
-            )  # fmt: skip
+                what,
+                unit,
+                self.runs,
+                value=mean.value,
+                low=max(mean.low, 0.0),
+                high=high,
+                method=mean.method,
+                standard_error=mean.standard_error,
+                estimand=SEEDS,
+                note="; ".join(filter(None, (note, mean.note))),
+            )
 
     def row(self, what: str, unit: str, runs: Sequence[TrainedRun], **numbers: Any) -> Measurement:
         metrics = [run.metrics for run in runs]
@@ -97,11 +122,14 @@ class _Selected:
 
 
 def _taken(metrics: pd.DataFrame, stops: bool) -> dict[str, float]:
-    """Over the steps of one run. stops: nothing outside the selection was sampled, so that its share says nothing."""
+    """Over the steps of one run. stops: nothing outside the selection was sampled, so that its
+    share says nothing."""
     weights = metrics["tokens_selected"].to_numpy(dtype=np.float64)
     positions = metrics["mean_selected_position"].to_numpy(dtype=np.float64)
     known = (weights > 0) & np.isfinite(positions)
-    mean = float(weights[known] @ positions[known] / weights[known].sum()) if known.any() else math.nan
+    mean = (
+        float(weights[known] @ positions[known] / weights[known].sum()) if known.any() else math.nan
+    )
     inside, outside = (float(metrics[f"reverse_kl_{side}"].sum()) for side in ("inside", "outside"))
     total = inside + outside
     return {

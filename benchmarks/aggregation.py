@@ -1,16 +1,19 @@
 """Ten million scored tokens through each diagnostic, from the file to the measurements.
 
-    python benchmarks/aggregation.py                    # 20,000 rollouts of 500 tokens on average, 5,000 problems
-    python benchmarks/aggregation.py --checkpoint       # ... of base and of a checkpoint, fresh and frozen: four tables
-    python benchmarks/aggregation.py --problems 50      # small
+    python benchmarks/aggregation.py                    # 20,000 rollouts of 500 tokens on average,
+    5,000 problems python benchmarks/aggregation.py --checkpoint       # ... of base and of a
+    checkpoint, fresh and frozen: four tables python benchmarks/aggregation.py --problems 50      #
+    small
 
-The table is made here: statistics as skewed and as long-tailed as real ones and falling with the position, lengths from 16 to
-2,048 tokens, texts of about 5,000 pieces with the frequencies of Zipf's law. It is written as scoring writes it, a row group
-for each part, and read through `score_store.table`. The first 32 problems are there a second time, so that every diagnostic
-has its noise floor. Rollouts for `behaviour` hold the same texts. Nothing stays but the table, under build/bench.
+The table is made here: statistics as skewed and as long-tailed as real ones and falling with the
+position, lengths from 16 to 2,048 tokens, texts of about 5,000 pieces with the frequencies of
+Zipf's law. It is written as scoring writes it, a row group for each part, and read through
+`score_store.table`. The first 32 problems are there a second time, so that every diagnostic has its
+noise floor. Rollouts for `behaviour` hold the same texts. Nothing stays but the table, under
+build/bench.
 
-Each diagnostic runs in a process of its own: seconds from the open file to the measurements, without the imports, and peak
-memory with them.
+Each diagnostic runs in a process of its own: seconds from the open file to the measurements,
+without the imports, and peak memory with them.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ Columns = dict[str, NDArray[Any]]
 
 
 def vocabulary(rng: np.random.Generator) -> list[str]:
-    """Pieces of text, the frequent ones first: digits, signs and the words that categories know, then made-up words."""
+    """Pieces of text, the frequent ones first: digits, signs and the words that categories know,
+    then made-up words."""
     common = [
         "<|im_end|>",
         " ",
@@ -87,12 +91,16 @@ def vocabulary(rng: np.random.Generator) -> list[str]:
     ]
     letters = [rng.choice(list("aeiou" if i % 2 else "bcdfglmnprst"), 2 * PIECES) for i in range(8)]
     lengths = rng.integers(3, 9, 2 * PIECES)  # twice as many: short ones coincide
-    made = [" " * (i % 3 > 0) + "".join(letter[i] for letter in letters[: lengths[i]]) for i in range(2 * PIECES)]
+    made = [
+        " " * (i % 3 > 0) + "".join(letter[i] for letter in letters[: lengths[i]])
+        for i in range(2 * PIECES)
+    ]
     return list(dict.fromkeys(common + made))[:PIECES]
 
 
 def lengths_of(problems: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Tokens of each rollout: skewed, cut off at the budget, `MEAN_TOKENS` on average to the token."""
+    """Tokens of each rollout: skewed, cut off at the budget, `MEAN_TOKENS` on average to the
+    token."""
     drawn = np.clip(rng.lognormal(0.0, 0.5, problems * SAMPLES) * MEAN_TOKENS * 0.9, 16, LONGEST)
     lengths = np.minimum((drawn * MEAN_TOKENS / drawn.mean()).astype(np.int64), LONGEST)
     missing = len(lengths) * MEAN_TOKENS - int(lengths.sum())
@@ -102,12 +110,15 @@ def lengths_of(problems: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def statistics_of(position: NDArray[np.int64], rng: np.random.Generator) -> Columns:
-    """Statistics of tokens at these positions: most KLs near 0, a few of several nats, more of them early on."""
+    """Statistics of tokens at these positions: most KLs near 0, a few of several nats, more of them
+    early on."""
     count = len(position)
     doubt = rng.standard_normal(count)
     level = np.exp(1.5 * doubt - 3.5) * (1 + 3 * np.exp(-position / 40))
     kl = np.minimum(level * rng.lognormal(0.0, 0.8, count), 20)
-    first, other = (1 / (1 + np.exp(doubt + 0.3 * rng.standard_normal((2, count)) - 2.5))).astype(np.float32)
+    first, other = (1 / (1 + np.exp(doubt + 0.3 * rng.standard_normal((2, count)) - 2.5))).astype(
+        np.float32
+    )
     token_rank = 1 + (rng.lognormal(0.0, 1.0, count) * (doubt > 0.5)).astype(np.int64)
     found = {
         "reverse_kl": kl,
@@ -141,7 +152,8 @@ def parts_of(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def write_tables(folder: Path, problems: int) -> None:
-    """tokens.parquet of all rollouts, again/tokens.parquet of those of the first problems, rollouts.parquet."""
+    """tokens.parquet of all rollouts, again/tokens.parquet of those of the first problems,
+    rollouts.parquet."""
     rng = np.random.default_rng(0)
     words, lengths = np.array(vocabulary(rng), dtype=object), lengths_of(problems, rng)
     chances = 1 / np.arange(3, PIECES + 2)
@@ -167,8 +179,12 @@ def write_tables(folder: Path, problems: int) -> None:
             writer.write_table(_table(columns, schema))
             twice = np.repeat(np.arange(start, stop) < FLOOR_PROBLEMS * SAMPLES, own)
             if twice.any():
-                noisy = columns | {"reverse_kl": columns["reverse_kl"] * rng.normal(1, 1e-4, len(position))}
-                again.write_table(_table({name: values[twice] for name, values in noisy.items()}, schema))
+                noisy = columns | {
+                    "reverse_kl": columns["reverse_kl"] * rng.normal(1, 1e-4, len(position))
+                }
+                again.write_table(
+                    _table({name: values[twice] for name, values in noisy.items()}, schema)
+                )
             rows += _rollouts(start, np.split(ids, np.cumsum(own)[:-1]), words)
     ids_and_texts = pa.Table.from_pylist(rows, pa.schema([*_rollout_fields()]))
     store.write_table(ids_and_texts, folder / "rollouts.parquet", store.ROLLOUTS)
@@ -187,10 +203,14 @@ def _rollout_fields() -> Iterator[pa.Field]:
     yield from (pa.field(f"grade_{rule}", pa.string()) for rule in ANSWER_RULES)
 
 
-def _rollouts(start: int, ids: Sequence[NDArray[np.int64]], words: NDArray[Any]) -> Iterator[dict[str, Any]]:
+def _rollouts(
+    start: int, ids: Sequence[NDArray[np.int64]], words: NDArray[Any]
+) -> Iterator[dict[str, Any]]:
     for number, own in enumerate(ids, start):
         ended = own[-1] == END
-        grades = {f"grade_{rule}": ("correct", "wrong", "no_answer")[number % 3] for rule in ANSWER_RULES}
+        grades = {
+            f"grade_{rule}": ("correct", "wrong", "no_answer")[number % 3] for rule in ANSWER_RULES
+        }
         yield {
             "rollout_id": f"r{number}",
             "problem_id": f"p{number // SAMPLES}",
@@ -205,10 +225,14 @@ def _rollouts(start: int, ids: Sequence[NDArray[np.int64]], words: NDArray[Any])
 
 
 def scored_of(folder: Path, checkpoint: bool) -> list[Scored]:
-    """Base alone; or base and a checkpoint, each fresh and frozen, which are four tables to aggregate."""
+    """Base alone; or base and a checkpoint, each fresh and frozen, which are four tables to
+    aggregate."""
     lengths = np.load(folder / "lengths.npy")
     names = {f"r{i}": i // SAMPLES for i in range(len(lengths))}
-    rollouts = [Rollout(name, (0,), (0,), (0,) * length) for name, length in zip(names, lengths.tolist(), strict=True)]
+    rollouts = [
+        Rollout(name, (0,), (0,), (0,) * length)
+        for name, length in zip(names, lengths.tolist(), strict=True)
+    ]
     count = len(lengths) // SAMPLES
     twice = np.arange(len(lengths)) < FLOOR_PROBLEMS * SAMPLES
     tokens = score_store.table(folder, rollouts, names, count)
@@ -222,7 +246,9 @@ def scored_of(folder: Path, checkpoint: bool) -> list[Scored]:
 def measures() -> dict[str, Callable[[Sequence[Scored]], pd.DataFrame]]:
     """With the settings of a run that names none."""
     rules = CategoryRules.load(None)
-    kinds = partial(category_kl.measure, settings=category_kl.Settings(EDGES), rules=rules, end_ids=[END])
+    kinds = partial(
+        category_kl.measure, settings=category_kl.Settings(EDGES), rules=rules, end_ids=[END]
+    )
     return {
         "position_kl": partial(position_kl.measure, settings=position_kl.Settings(EDGES, 100)),
         "category_kl": kinds,
@@ -252,12 +278,18 @@ def one_diagnostic(name: str, folder: Path, checkpoint: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--problems", type=int, default=5000, help=f"with {SAMPLES} rollouts each")
     parser.add_argument(
-        "--checkpoint", action="store_true", help="four tables: base and a checkpoint, fresh and frozen"
+        "--checkpoint",
+        action="store_true",
+        help="four tables: base and a checkpoint, fresh and frozen",
     )
-    parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="where the table is made")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("build/bench"), help="where the table is made"
+    )
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
@@ -285,7 +317,10 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     if arguments.problems == 5000:
-        keep("aggregation", {"base and a checkpoint, fresh and frozen" if arguments.checkpoint else "base": result})
+        keep(
+            "aggregation",
+            {"base and a checkpoint, fresh and frozen" if arguments.checkpoint else "base": result},
+        )
 
 
 if __name__ == "__main__":

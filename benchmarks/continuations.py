@@ -1,12 +1,15 @@
-"""Continuations at several prefix lengths: decaylab's engine against the plain loop of `model.generate`, in one run.
+"""Continuations at several prefix lengths: decaylab's engine against the plain loop of
+`model.generate`, in one run.
 
-    python benchmarks/continuations.py --pair abacus      # 100 problems x 4 samples x 4 lengths, float32
-    python benchmarks/continuations.py --pair smollm2     # 32 x 4 x 3, bfloat16; helpers/prepare_smollm2.py makes the model
+    python benchmarks/continuations.py --pair abacus      # 100 problems x 4 samples x 4 lengths,
+    float32 python benchmarks/continuations.py --pair smollm2     # 32 x 4 x 3, bfloat16;
+    helpers/prepare_smollm2.py makes the model
 
-The plain loop calls `generate` once for each prefix length and batch, with left padding and explicit sampling settings, at
-the fastest of several batch sizes (chosen on one length, outside the clock) and with either cache. Both sides continue the
-same student rollouts from the same policy at the same temperature. Sampled lengths differ a little between the two, so the
-ratio is that of seconds per token. Each side runs in a process of its own, so that its peak memory is its own.
+The plain loop calls `generate` once for each prefix length and batch, with left padding and
+explicit sampling settings, at the fastest of several batch sizes (chosen on one length, outside the
+clock) and with either cache. Both sides continue the same student rollouts from the same policy at
+the same temperature. Sampled lengths differ a little between the two, so the ratio is that of
+seconds per token. Each side runs in a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations
@@ -50,7 +53,15 @@ class Work:
 
 WORK = {
     "abacus": Work(
-        "abacus-teacher", "abacus-student", "abacus", 100, 4, (0, 20, 40, 60), 320, "float32", (50, 100, 200, 400)
+        "abacus-teacher",
+        "abacus-student",
+        "abacus",
+        100,
+        4,
+        (0, 20, 40, 60),
+        320,
+        "float32",
+        (50, 100, 200, 400),
     ),
     "smollm2": Work(
         "models/smollm2-135m-instruct",
@@ -69,9 +80,12 @@ WORK = {
 def requests_of(work: Work, problems_spec: str, folder: Path) -> list[Request]:
     """The continuations, from student rollouts that are made once and kept beside the results."""
     problem_set = load_problems(problems_spec, limit=work.limit)
-    settings = LoadSettings(dtype=work.dtype)  # type: ignore[arg-type]
+    settings = LoadSettings(dtype=work.dtype)
     student = loading.load(work.student, settings)
-    prompts = {p.problem_id: tuple(student.prompt_ids(p, problem_set.instruction)) for p in problem_set.problems}
+    prompts = {
+        p.problem_id: tuple(student.prompt_ids(p, problem_set.instruction))
+        for p in problem_set.problems
+    }
     plain = [
         Request(prompts[p.problem_id], (), max(work.lengths) + 1, "student", p.problem_id, sample)
         for p in problem_set.problems
@@ -81,11 +95,20 @@ def requests_of(work: Work, problems_spec: str, folder: Path) -> list[Request]:
     if cache.exists():
         written = json.loads(cache.read_text())
     else:
-        written = [list(r.ids) for r in TransformersEngine(student).sample(plain, SamplingSettings())]
+        written = [
+            list(r.ids) for r in TransformersEngine(student).sample(plain, SamplingSettings())
+        ]
         cache.write_text(json.dumps(written))
     content = [ids[:-1] if ids[-1] in student.end_ids else ids for ids in written]
     return [
-        Request(one.prompt_ids, tuple(ids[:k]), work.max_tokens - k, f"student-prefix/{k}", one.problem_id, one.sample)
+        Request(
+            one.prompt_ids,
+            tuple(ids[:k]),
+            work.max_tokens - k,
+            f"student-prefix/{k}",
+            one.problem_id,
+            one.sample,
+        )
         for one, ids in zip(plain, content, strict=True)
         for k in work.lengths
         if len(ids) >= k
@@ -98,7 +121,8 @@ def run_decaylab(policy: Policy, requests: list[Request], batch: int) -> int:
 
 
 def run_plain(policy: Policy, requests: list[Request], batch: int, cache: str | None) -> int:
-    """One `generate` for each prefix length and batch; returns the tokens that a reader would keep."""
+    """One `generate` for each prefix length and batch; returns the tokens that a reader would
+    keep."""
     tokenizer, model, tokens = policy.tokenizer, policy.model, 0
     tokenizer.padding_side = "left"
     for length in sorted({len(request.prefix_ids) for request in requests}):
@@ -106,7 +130,8 @@ def run_plain(policy: Policy, requests: list[Request], batch: int, cache: str | 
         for start in range(0, len(group), batch):
             part = group[start : start + batch]
             encoded = tokenizer.pad(
-                {"input_ids": [list(r.prompt_ids + r.prefix_ids) for r in part]}, return_tensors="pt"
+                {"input_ids": [list(r.prompt_ids + r.prefix_ids) for r in part]},
+                return_tensors="pt",
             )
             made = model.generate(
                 **encoded,
@@ -119,16 +144,19 @@ def run_plain(policy: Policy, requests: list[Request], batch: int, cache: str | 
                 pad_token_id=policy.pad_id,
                 **({"cache_implementation": cache} if cache else {}),
             )
-            ends = torch.isin(made[:, encoded["input_ids"].shape[1] :], torch.tensor(sorted(policy.end_ids)))
+            ends = torch.isin(
+                made[:, encoded["input_ids"].shape[1] :], torch.tensor(sorted(policy.end_ids))
+            )
             first = torch.where(ends.any(1), ends.float().argmax(1) + 1, ends.shape[1])
             tokens += int(first.sum())
     return tokens
 
 
 def one_side(side: str, work: Work, spec: str, folder: Path) -> dict[str, float | int | str]:
-    """Measures one side in this process: picks its batch size on one length, then times the whole once."""
+    """Measures one side in this process: picks its batch size on one length, then times the whole
+    once."""
     requests = requests_of(work, spec, folder)
-    policy = loading.load(work.teacher, LoadSettings(dtype=work.dtype))  # type: ignore[arg-type]
+    policy = loading.load(work.teacher, LoadSettings(dtype=work.dtype))
     torch.manual_seed(0)
 
     def run(some: list[Request], batch: int) -> int:
@@ -161,25 +189,44 @@ def one_side(side: str, work: Work, spec: str, folder: Path) -> dict[str, float 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", choices=sorted(WORK), default="abacus")
-    parser.add_argument("--gsm8k", default="gsm8k_test.jsonl", help="a local copy of GSM8K's test problems")
-    parser.add_argument(
-        "--sides", default="decaylab,plain,plain-static", help="with commas; decaylab must be among them"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--batches", help="batch sizes to choose from, with commas; one size skips the choice")
+    parser.add_argument("--pair", choices=sorted(WORK), default="abacus")
+    parser.add_argument(
+        "--gsm8k", default="gsm8k_test.jsonl", help="a local copy of GSM8K's test problems"
+    )
+    parser.add_argument(
+        "--sides",
+        default="decaylab,plain,plain-static",
+        help="with commas; decaylab must be among them",
+    )
+    parser.add_argument(
+        "--batches", help="batch sizes to choose from, with commas; one size skips the choice"
+    )
     parser.add_argument("--limit", type=int, help="fewer problems than the work as it is defined")
     parser.add_argument("--samples", type=int)
     parser.add_argument("--max-tokens", type=int)
-    parser.add_argument("--dtype", help="another precision: 16 bits are slow on a CPU without their instructions")
-    parser.add_argument("--decaylab-batch", type=int, help="with one size in --batches: decaylab's own")
+    parser.add_argument(
+        "--dtype", help="another precision: 16 bits are slow on a CPU without their instructions"
+    )
+    parser.add_argument(
+        "--decaylab-batch", type=int, help="with one size in --batches: decaylab's own"
+    )
     parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, default=Path("build/bench"), help="where the student rollouts are kept")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("build/bench"),
+        help="where the student rollouts are kept",
+    )
     arguments = parser.parse_args()
     work = WORK[arguments.pair]
     if arguments.batches:
         work = replace(work, batch_sizes=tuple(int(size) for size in arguments.batches.split(",")))
-    changed = {name: getattr(arguments, name) for name in ("limit", "samples", "max_tokens", "dtype")}
+    changed = {
+        name: getattr(arguments, name) for name in ("limit", "samples", "max_tokens", "dtype")
+    }
     changed = {name: value for name, value in changed.items() if value is not None}
     work = replace(work, **changed)
     spec = work.problems.format(gsm8k=arguments.gsm8k)
@@ -191,11 +238,24 @@ def main() -> None:
     requests_of(work, spec, folder)
     rows = []
     for side in arguments.sides.split(","):
-        command = [sys.executable, __file__, "--pair", arguments.pair, "--gsm8k", arguments.gsm8k, "--side", side]
+        command = [
+            sys.executable,
+            __file__,
+            "--pair",
+            arguments.pair,
+            "--gsm8k",
+            arguments.gsm8k,
+            "--side",
+            side,
+        ]
         own = side == "decaylab" and arguments.decaylab_batch
         sizes = (arguments.decaylab_batch,) if own else work.batch_sizes
         command += ["--batches", ",".join(map(str, sizes)), "--folder", str(arguments.folder)]
-        command += [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        command += [
+            word
+            for name, value in changed.items()
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             print(f"{side}: failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
@@ -205,8 +265,12 @@ def main() -> None:
     plain = {row["side"]: row for row in rows}
     ratios = {
         side: {
-            "seconds_per_token": round(plain[side]["tokens_per_second"] / plain["decaylab"]["tokens_per_second"], 3),
-            "peak_memory": round(plain["decaylab"]["peak_memory_gib"] / plain[side]["peak_memory_gib"], 3),
+            "seconds_per_token": round(
+                plain[side]["tokens_per_second"] / plain["decaylab"]["tokens_per_second"], 3
+            ),
+            "peak_memory": round(
+                plain["decaylab"]["peak_memory_gib"] / plain[side]["peak_memory_gib"], 3
+            ),
         }
         for side in plain
         if side != "decaylab"

@@ -1,4 +1,5 @@
-"""How often intervals hold the truth and verdicts are wrong, by simulation: one part a subject, 1,000 draws a case or more.
+"""How often intervals hold the truth and verdicts are wrong, by simulation: one part a subject,
+1,000 draws a case or more.
 
     python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
@@ -6,8 +7,8 @@
     python benchmarks/coverage.py --part verdicts --draws 1000   # wrong verdicts, 13 minutes
     python benchmarks/coverage.py --part paired --draws 4000
 
-Each part is a module of coverage_parts. Rows are printed and kept in results/coverage-PART.json, every rate with its Monte
-Carlo standard error. The nominal level is .95 throughout.
+Each part is a module of coverage_parts. Rows are printed and kept in results/coverage-PART.json,
+every rate with its Monte Carlo standard error. The nominal level is .95 throughout.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--part", choices=PARTS, action="append", help="default: every part")
     parser.add_argument("--draws", type=int, default=2000, help="for each case (default: 2000)")
     chosen = parser.parse_args()
@@ -36,7 +39,9 @@ def main() -> None:
         print(f"\n{part}: {chosen.draws} draws a case, {seconds} s")
         print(pd.DataFrame(rows).to_string(index=False, na_rep="", float_format="%.3f"))
         path = RESULTS / f"coverage-{part}.json"
-        path.write_text(json.dumps({"draws": chosen.draws, "seconds": seconds, "rows": rows}, indent=1) + "\n")
+        path.write_text(
+            json.dumps({"draws": chosen.draws, "seconds": seconds, "rows": rows}, indent=1) + "\n"
+        )
         print(path)
 
 

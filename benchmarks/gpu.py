@@ -1,12 +1,15 @@
-"""Throughput and memory of the whole commands on one GPU, by each engine that is installed; `make bench-gpu` runs all of it.
+"""Throughput and memory of the whole commands on one GPU, by each engine that is installed; `make
+bench-gpu` runs all of it.
 
-    python benchmarks/gpu.py                                              # the embedded pair
-    python benchmarks/gpu.py --student FOLDER --teacher FOLDER --problems math500:FILE --train-problems FILE.jsonl
-    python benchmarks/gpu.py --device cpu --limit 40 --steps 5            # the same without a GPU
+    python benchmarks/gpu.py                                              # the embedded pair python
+    benchmarks/gpu.py --student FOLDER --teacher FOLDER --problems math500:FILE --train-problems
+    FILE.jsonl python benchmarks/gpu.py --device cpu --limit 40 --steps 5            # the same
+    without a GPU
 
-Each command runs in a process of its own. Tokens a second are those that were written over the seconds of the whole command,
-loading and grading included. Memory is the most that was in use on the GPU (all that the driver counts; vLLM's cache takes what
---gpu-memory-share gives it); on a CPU, what was resident. decaylab's part of vLLM's time: benchmarks/vllm_overhead.py.
+Each command runs in a process of its own. Tokens a second are those that were written over the
+seconds of the whole command, loading and grading included. Memory is the most that was in use on
+the GPU (all that the driver counts; vLLM's cache takes what --gpu-memory-share gives it); on a CPU,
+what was resident. decaylab's part of vLLM's time: benchmarks/vllm_overhead.py.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ POLL_SECONDS = 0.05
 
 @contextmanager
 def peak_gib(on_gpu: bool) -> Iterator[dict[str, float]]:
-    """The most memory that was in use while the block ran, under ``gib``, filled in when it ends."""
+    """The most memory that was in use while the block ran, under ``gib``, filled in when it
+    ends."""
     found: dict[str, float] = {"gib": 0.0}
     if not on_gpu:
         yield found
@@ -62,14 +66,18 @@ def decay(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]:
     from decaylab.options.measuring import Options
     from decaylab.runs import store
 
-    pair = {name: asked[name] for name in ("teacher", "student", "problems", "device", "dtype", "limit")}
+    pair = {
+        name: asked[name] for name in ("teacher", "student", "problems", "device", "dtype", "limit")
+    }
     with tempfile.TemporaryDirectory() as folder, peak_gib(on_gpu) as peak:
         started = time.perf_counter()
         result = prefix_decay(Options(engine=engine, out=f"{folder}/run", **pair))
         seconds = time.perf_counter() - started
         rollouts = store.RunFolder(result.folder).read_rollouts()
     written = sum(map(len, rollouts["response_ids"].to_pylist()))
-    curve = result.measurements.query("what == 'accuracy' and condition in ('teacher', 'student-prefix')")
+    curve = result.measurements.query(
+        "what == 'accuracy' and condition in ('teacher', 'student-prefix')"
+    )
     return {
         "seconds": round(seconds, 2),
         "tokens": written,
@@ -88,13 +96,26 @@ def training(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]
     from decaylab.trainer.loop import train
 
     pair = {name: asked[name] for name in ("teacher", "student", "device", "dtype", "steps")}
-    problems = {"problems": asked["train_problems"], "test_problems": "none"} if asked["train_problems"] else {}
+    problems = (
+        {"problems": asked["train_problems"], "test_problems": "none"}
+        if asked["train_problems"]
+        else {}
+    )
     with tempfile.TemporaryDirectory() as folder, peak_gib(on_gpu) as peak:
-        result = train(TrainOptions(engine=engine, out=f"{folder}/run", validation_problems=0, **pair, **problems))
+        result = train(
+            TrainOptions(
+                engine=engine, out=f"{folder}/run", validation_problems=0, **pair, **problems
+            )
+        )
     steps = result.metrics.iloc[1:]
     seconds = {name: round(float(steps[name].median()), 4) for name in steps if "seconds" in name}
     sampled = float(steps["tokens_sampled"].median())
-    return {"steps": len(steps), **seconds, "tokens_sampled": sampled, "peak_gib": round(peak["gib"], 3)}
+    return {
+        "steps": len(steps),
+        **seconds,
+        "tokens_sampled": sampled,
+        "peak_gib": round(peak["gib"], 3),
+    }
 
 
 PARTS = {"decay": decay, "training": training}
@@ -105,12 +126,18 @@ def child(asked: dict[str, Any], part: str, engine: str) -> dict[str, Any]:
     words = [sys.executable, __file__, "--child", json.dumps([asked, part, engine])]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
-        return {"failed": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit {done.returncode}"}
+        return {
+            "failed": done.stderr.strip().splitlines()[-1]
+            if done.stderr.strip()
+            else f"exit {done.returncode}"
+        }
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("teacher", "student", "problems", "train-problems"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--device", default="cuda")
@@ -135,7 +162,12 @@ def main() -> None:
     for part in PARTS:
         found[part] = {engine: child(asked, part, engine) for engine in engines}
         for engine, told in found[part].items():
-            print(part, engine, {name: value for name, value in told.items() if name != "accuracy"}, flush=True)
+            print(
+                part,
+                engine,
+                {name: value for name, value in told.items() if name != "accuracy"},
+                flush=True,
+            )
     name = Path(str(arguments.student or "abacus")).name
     path = RESULTS / f"commands-{device.lower().replace(' ', '-')}-{name}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,9 +1,11 @@
-"""How large the pages are, how soon they open and sort, in a headless Chromium: seconds, the best of three.
+"""How large the pages are, how soon they open and sort, in a headless Chromium: seconds, the best
+of three.
 
     python benchmarks/pages.py                 # needs Debian's chromium and playwright
 
-The token view holds 200 rollouts of 500 tokens whose likeliest tokens are drawn at random from 150,000: as hard to pack as any.
-The report's table has 4,000 rows of 12 columns. Bounds: 8 MB and 2 seconds for the token view.
+The token view holds 200 rollouts of 500 tokens whose likeliest tokens are drawn at random from
+150,000: as hard to pack as any. The report's table has 4,000 rows of 12 columns. Bounds: 8 MB and 2
+seconds for the token view.
 """
 
 from __future__ import annotations
@@ -50,25 +52,43 @@ def of_token_view(page: Page, path: Path) -> dict[str, Any]:
         page.goto(path.as_uri())
         page.wait_for_selector("#token-view .tv-token[role=option]")
 
-    return {"megabytes": len(text.encode()) / 1e6, "built_seconds": built, "open_seconds": best(opened)}
+    return {
+        "megabytes": len(text.encode()) / 1e6,
+        "built_seconds": built,
+        "open_seconds": best(opened),
+    }
 
 
 def of_report(page: Page, path: Path) -> dict[str, Any]:
     mixed = np.random.default_rng(0).permutation(4000)
     frame = pd.DataFrame(
-        {"name": [f"row {i}" for i in mixed], "value": mixed / 7, **{f"c{i}": mixed for i in range(10)}}
+        {
+            "name": [f"row {i}" for i in mixed],
+            "value": mixed / 7,
+            **{f"c{i}": mixed for i in range(10)},
+        }
     )
     table = report.ReportTable("big", "Big", frame)
-    content = report.ReportContent(title="R", student="s", teacher="t", problems="p", tables=[table])
+    content = report.ReportContent(
+        title="R", student="s", teacher="t", problems="p", tables=[table]
+    )
     path.write_text(report.render(content), encoding="utf-8")
     page.goto(path.as_uri())
-    sort = "() => { document.querySelectorAll('#rows-big thead button')[1].click(); document.body.offsetHeight; }"
-    return {"megabytes": path.stat().st_size / 1e6, "sort_seconds": best(lambda: page.evaluate(sort))}
+    sort = (
+        "() => { document.querySelectorAll('#rows-big thead button')[1].click(); "
+        "document.body.offsetHeight; }"
+    )
+    return {
+        "megabytes": path.stat().st_size / 1e6,
+        "sort_seconds": best(lambda: page.evaluate(sort)),
+    }
 
 
 def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         page = browser.new_page()
         found = {
             "token view, 200 x 500 tokens": of_token_view(page, Path(folder) / "view.html"),

@@ -1,15 +1,18 @@
-"""What `decaylab plan` says a phase takes against what was resident: sampling, continuing, scoring and training, on a CPU.
+"""What `decaylab plan` says a phase takes against what was resident: sampling, continuing, scoring
+and training, on a CPU.
 
-    python benchmarks/plan.py                              # every work; tests/helpers/prepare_smollm2.py makes the model
-    python benchmarks/plan.py --pair abacus --phase train  # some of them
-    python benchmarks/plan.py --hours                      # the probe's hours against a run of prefix-decay
+    python benchmarks/plan.py                              # every work;
+    tests/helpers/prepare_smollm2.py makes the model python benchmarks/plan.py --pair abacus --phase
+    train  # some of them python benchmarks/plan.py --hours                      # the probe's hours
+    against a run of prefix-decay
 
-Each work is a process of its own. Measured is the most that was resident (VmHWM) over what was after the imports; planned the
-phase at the same sizes, where every rollout has its whole budget (no token ends a turn here) and prompts are as long as they
-are. Each work is measured twice:
+Each work is a process of its own. Measured is the most that was resident (VmHWM) over what was
+after the imports; planned the phase at the same sizes, where every rollout has its whole budget (no
+token ends a turn here) and prompts are as long as they are. Each work is measured twice:
 
-    shipped    as the system's allocator has it: what was given back may stay resident, in holes between what is still there
-    returned   with MALLOC_MMAP_THRESHOLD_ of 64 kB what was given back is. The plan has no allowance for holes then, so this
+    shipped    as the system's allocator has it: what was given back may stay resident, in holes
+    between what is still there returned   with MALLOC_MMAP_THRESHOLD_ of 64 kB what was given back
+    is. The plan has no allowance for holes then, so this
                tells whether the terms are right
 """
 
@@ -52,13 +55,18 @@ NAMES = {
     "score": ("diagnostics", "both score"),
     "floor": ("diagnostics", "both score, wider (floor)"),
 }
-METERED = {"generation": ("student writes",), "scoring": ("teacher scores",), "training": ("student learns", "update")}
+METERED = {
+    "generation": ("student writes",),
+    "scoring": ("teacher scores",),
+    "training": ("student learns", "update"),
+}
 """A phase of the trainer's meter -> phases of the plan, of which the largest counts."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a process does. rows: rollouts; tokens: of each; batch_tokens: of scoring and training; prefix: to go on from."""
+    """What a process does. rows: rollouts; tokens: of each; batch_tokens: of scoring and training;
+    prefix: to go on from."""
 
     pair: str
     phase: str
@@ -73,9 +81,9 @@ class Work:
     @property
     def name(self) -> str:
         words = [self.pair, self.phase, f"{self.rows}x{self.tokens}"]
-        words += [f"batch {self.batch_tokens}"] * bool(self.batch_tokens) + [f"behind {self.prefix}"] * bool(
-            self.prefix
-        )
+        words += [f"batch {self.batch_tokens}"] * bool(self.batch_tokens) + [
+            f"behind {self.prefix}"
+        ] * bool(self.prefix)
         words += [self.dtype] * (self.dtype != "float32") + ["full"] * self.full_finetune
         return " ".join([*words, *["checkpointed"] * self.checkpointing])
 
@@ -91,7 +99,7 @@ class Work:
             max_tokens=self.prefix + self.tokens,
             batch_rows=self.rows,
             batch_tokens=self.batch_tokens or None,
-            dtype=self.dtype,  # type: ignore[arg-type]
+            dtype=self.dtype,
             memory="1000GB",
             **more,
         )
@@ -156,8 +164,11 @@ def _import_models(work: Work) -> None:
 
 
 def measure_reading(work: Work, base: int, _: Any) -> dict[str, int]:
-    """Sampling, continuing, scoring, or scoring in the next wider precision; and loading before that."""
-    student, teacher = (loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair])  # type: ignore[arg-type]
+    """Sampling, continuing, scoring, or scoring in the next wider precision; and loading before
+    that."""
+    student, teacher = (
+        loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair]
+    )
     found = {"loading": peak() - base}
     gc.collect()
     asked = load_problems("abacus", limit=work.rows)
@@ -188,7 +199,9 @@ def sample(work: Work, student: Policy, _: Policy, prompts: Prompts) -> None:
 
 
 def random_ids(rows: int, tokens: int) -> list[list[int]]:
-    found: list[list[int]] = torch.randint(2, 300, (rows, tokens), generator=torch.Generator().manual_seed(0)).tolist()
+    found: list[list[int]] = torch.randint(
+        2, 300, (rows, tokens), generator=torch.Generator().manual_seed(0)
+    ).tolist()
     return found
 
 
@@ -197,7 +210,12 @@ def go_on(work: Work, _: Policy, teacher: Policy, prompts: Prompts) -> None:
     teacher.end_ids = frozenset({NO_TOKEN})
     requests = [
         Request(
-            prompts[row // SAMPLES], tuple(ids[:length]), work.prefix + work.tokens - length, "plan", str(row), length
+            prompts[row // SAMPLES],
+            tuple(ids[:length]),
+            work.prefix + work.tokens - length,
+            "plan",
+            str(row),
+            length,
         )
         for row, ids in enumerate(random_ids(work.rows // 2, work.prefix))
         for length in (work.prefix // 2, work.prefix)
@@ -206,7 +224,10 @@ def go_on(work: Work, _: Policy, teacher: Policy, prompts: Prompts) -> None:
 
 
 def rollouts_of(work: Work, prompt: tuple[int, ...]) -> list[Rollout]:
-    return [Rollout(str(row), prompt, prompt, tuple(ids)) for row, ids in enumerate(random_ids(work.rows, work.tokens))]
+    return [
+        Rollout(str(row), prompt, prompt, tuple(ids))
+        for row, ids in enumerate(random_ids(work.rows, work.tokens))
+    ]
 
 
 def score(work: Work, student: Policy, teacher: Policy, prompts: Prompts) -> None:
@@ -217,11 +238,14 @@ def score(work: Work, student: Policy, teacher: Policy, prompts: Prompts) -> Non
 
 def score_wider(work: Work, student: Policy, teacher: Policy, prompts: Prompts) -> None:
     with student.wider(), teacher.wider():
-        Scorer(student, teacher, ScoringSettings(batch_tokens=1)).score(rollouts_of(work, max(prompts[:1], key=len)))
+        Scorer(student, teacher, ScoringSettings(batch_tokens=1)).score(
+            rollouts_of(work, max(prompts[:1], key=len))
+        )
 
 
 def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
-    """Three whole steps, each phase by the trainer's own meter, and the state that is kept behind them."""
+    """Three whole steps, each phase by the trainer's own meter, and the state that is kept behind
+    them."""
     from contextlib import ExitStack
 
     from decaylab.progress import Reporter
@@ -268,7 +292,7 @@ def training_options(work: Work, folder: str) -> Any:
         rollout_length=str(work.tokens),
         max_tokens=work.tokens,
         batch_tokens=work.batch_tokens,
-        dtype=work.dtype,  # type: ignore[arg-type]
+        dtype=work.dtype,
         full_finetune=work.full_finetune,
         gradient_checkpointing=work.checkpointing,
         out=folder,
@@ -279,7 +303,8 @@ def training_options(work: Work, folder: str) -> Any:
 
 
 def planned(work: Work, known: Asked) -> dict[str, dict[str, Any]]:
-    """By what was measured: the phase's bytes beside those of a process, those without holes, and its terms."""
+    """By what was measured: the phase's bytes beside those of a process, those without holes, and
+    its terms."""
     if work.phase == "train":
         options = work.options(
             only=("train",),
@@ -296,9 +321,12 @@ def planned(work: Work, known: Asked) -> dict[str, dict[str, Any]]:
         options = work.options(only=(command,), prefix_lengths=lengths, controls=())
         wanted = {"loading": ("loading",), work.phase: (name,)}
     options = options.resolved()
-    sources = Sources.of(options, options.stated_devices())  # type: ignore[arg-type]
+    sources = Sources.of(options, options.stated_devices())
     found = {one.name: one for one in phases(options, sources, known)}
-    return {key: _told(max((found[name] for name in names), key=lambda one: one.load)) for key, names in wanted.items()}
+    return {
+        key: _told(max((found[name] for name in names), key=lambda one: one.load))
+        for key, names in wanted.items()
+    }
 
 
 def _told(one: Phase) -> dict[str, Any]:
@@ -311,7 +339,8 @@ def _told(one: Phase) -> dict[str, Any]:
 
 
 def hours() -> dict[str, Any]:
-    """The probe's seconds for the tokens that a run of prefix-decay on the embedded pair wrote, and the seconds it took.
+    """The probe's seconds for the tokens that a run of prefix-decay on the embedded pair wrote, and
+    the seconds it took.
 
     sampling: of the engine alone; whole: of the command, with loading, grading and tables.
     """
@@ -325,7 +354,11 @@ def hours() -> dict[str, Any]:
     options = PlanOptions(only=("prefix-decay",), memory="16GB").resolved()
     found = phases(options, Sources.of(options, Devices("cpu", 1, 1)), asked(options))
     rates = probe(options, found).by_name
-    tokens, seconds, plain = {"student": 0, "teacher": 0}, {"student": 0.0, "teacher": 0.0}, TransformersEngine.sample
+    tokens, seconds, plain = (
+        {"student": 0, "teacher": 0},
+        {"student": 0.0, "teacher": 0.0},
+        TransformersEngine.sample,
+    )
 
     def timed(engine: TransformersEngine, *given: Any) -> Any:
         role, started = engine.policy.name.removeprefix("abacus-"), time.monotonic()
@@ -334,16 +367,28 @@ def hours() -> dict[str, Any]:
         tokens[role] += sum(len(one.ids) for one in made)
         return made
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(TransformersEngine, "sample", timed):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(TransformersEngine, "sample", timed),
+    ):
         started = time.monotonic()
         prefix_decay(Options(out=f"{folder}/run"), reporter=Reporter(quiet=True))
         whole = time.monotonic() - started
-    told = {role: round(tokens[role] / next(rates[name] for name in rates if role in name), 1) for role in tokens}
-    at_most = {role: sum(one.work.tokens for one in found if one.work.rate == role) for role in tokens}
+    told = {
+        role: round(tokens[role] / next(rates[name] for name in rates if role in name), 1)
+        for role in tokens
+    }
+    at_most = {
+        role: sum(one.work.tokens for one in found if one.work.rate == role) for role in tokens
+    }
     sampling = {role: round(one, 1) for role, one in seconds.items()}
     return {
         **surroundings(),
-        **{"rates": {name: round(rate) for name, rate in rates.items()}, "tokens": tokens, "tokens_at_most": at_most},
+        **{
+            "rates": {name: round(rate) for name, rate in rates.items()},
+            "tokens": tokens,
+            "tokens_at_most": at_most,
+        },
         **{"planned_seconds": told, "sampling_seconds": sampling, "whole_seconds": round(whole, 1)},
         "ratio": {role: round(told[role] / seconds[role], 3) for role in told},
     }
@@ -357,9 +402,16 @@ def measure(work: Work, how: str) -> dict[str, Any]:
     job = [sys.executable, __file__, "--job", json.dumps(asdict(work))]
     done = subprocess.run(job, capture_output=True, text=True, env=environment)
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+        return {
+            "failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        }
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    row: dict[str, Any] = {"how": how, **surroundings(), "process_mib": mib(found["process"]), "peaks": {}}
+    row: dict[str, Any] = {
+        "how": how,
+        **surroundings(),
+        "process_mib": mib(found["process"]),
+        "peaks": {},
+    }
     for name, measured in found["measured"].items():
         told = found["planned"][name]
         size = told["bytes"] - (told["holes"] if how == "returned" else 0)
@@ -378,9 +430,13 @@ def mib(size: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pair", choices=sorted(PAIRS), help="one of them alone")
-    parser.add_argument("--phase", choices=sorted({one.phase for one in WORKS}), help="one of them alone")
+    parser.add_argument(
+        "--phase", choices=sorted({one.phase for one in WORKS}), help="one of them alone"
+    )
     parser.add_argument("--measure", choices=("shipped", "returned"), help="one way alone")
     parser.add_argument("--hours", action="store_true", help="the probe's hours alone")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
@@ -403,7 +459,8 @@ def main() -> None:
             print(f"{work.name}, {how}: process {row.get('process_mib')} {row.get('failed', '')}")
             for name, one in row.get("peaks", {}).items():
                 print(
-                    f"   {name:14} {one['ratio']:6.3f} {one['planned_mib']:8} {one['measured_mib']:8} {one['terms_mib']}",
+                    f"   {name:14} {one['ratio']:6.3f} {one['planned_mib']:8} "
+                    f"{one['measured_mib']:8} {one['terms_mib']}",
                     flush=True,
                 )
             keep("plan", {f"{work.name}, {how}": row})

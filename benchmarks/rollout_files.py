@@ -1,13 +1,16 @@
-"""Reading files of rollouts: megabytes a second, and the memory that it takes beyond a loaded tokenizer.
+"""Reading files of rollouts: megabytes a second, and the memory that it takes beyond a loaded
+tokenizer.
 
-    python benchmarks/rollout_files.py                      # 1,000,000 rollouts of 2 kB, a file of 2 GB in a temporary folder
-    python benchmarks/rollout_files.py --rollouts 20000     # small; is printed and not kept
+    python benchmarks/rollout_files.py                      # 1,000,000 rollouts of 2 kB, a file of
+    2 GB in a temporary folder python benchmarks/rollout_files.py --rollouts 20000     # small; is
+    printed and not kept
 
-A file holds prompts, responses, gold answers and stop reasons, 8 rollouts to a problem; the rollouts to the first 500 problems
-are kept, as a measurement with ``--limit 500`` keeps them. Two files of the same rollouts: texts, and token ids beside them, of
-which there are half as many rollouts in as many bytes. A process of its own loads the embedded student's tokenizer and reads a
-file by `read_files`, its content hash included; another one only loads the tokenizer. The file was written just before, so that
-most of it is in the page cache.
+A file holds prompts, responses, gold answers and stop reasons, 8 rollouts to a problem; the
+rollouts to the first 500 problems are kept, as a measurement with ``--limit 500`` keeps them. Two
+files of the same rollouts: texts, and token ids beside them, of which there are half as many
+rollouts in as many bytes. A process of its own loads the embedded student's tokenizer and reads a
+file by `read_files`, its content hash included; another one only loads the tokenizer. The file was
+written just before, so that most of it is in the page cache.
 """
 
 from __future__ import annotations
@@ -28,7 +31,23 @@ from decaylab.rollout_files.reading import ReadSettings, read_files
 
 SAMPLES, LIMIT, FULL = 8, 500, 1_000_000
 RESPONSE, PROMPT = 1_700, 180  # characters
-WORDS = ("so", "we", "add", "the", "two", "numbers", "and", "take", "half", "of", "them", "which", "is", "more", "than")
+WORDS = (
+    "so",
+    "we",
+    "add",
+    "the",
+    "two",
+    "numbers",
+    "and",
+    "take",
+    "half",
+    "of",
+    "them",
+    "which",
+    "is",
+    "more",
+    "than",
+)
 TOKENS = 494  # of the embedded student
 SHAPES = ("texts", "token ids")
 
@@ -100,7 +119,9 @@ def measured(rollouts: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rollouts", type=int, default=FULL, help="of the file of texts")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

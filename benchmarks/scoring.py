@@ -1,19 +1,25 @@
-"""Scoring against what one would write by hand: throughput, memory, and the losses of trl and Liger.
+"""Scoring against what one would write by hand: throughput, memory, and the losses of trl and
+Liger.
 
-    python benchmarks/scoring.py                                    # every part; helpers/prepare_smollm2.py makes the model
-    python benchmarks/scoring.py --part throughput --dtype bfloat16     # on a GPU: a CPU without 16-bit instructions is slow
-    python benchmarks/scoring.py --rollouts 2 --tokens 64 --repeats 1   # does it run at all?
+    python benchmarks/scoring.py                                    # every part;
+    helpers/prepare_smollm2.py makes the model python benchmarks/scoring.py --part throughput
+    --dtype bfloat16     # on a GPU: a CPU without 16-bit instructions is slow python
+    benchmarks/scoring.py --rollouts 2 --tokens 64 --repeats 1   # does it run at all?
 
-    throughput   16 x 512 tokens, both roles, against two forward passes that give logits and nothing else; in turns, in one
-                 process. The passes have the fastest of several batch sizes; decaylab is as shipped.
-    memory       8 x 1024 tokens: peak memory beyond two forward passes that give the last hidden states, for decaylab and for
-                 the usual way (both logits in float32, two log-softmaxes), which has yet to compute a divergence then
-    losses       4 x 1024 tokens, from last hidden states to the reverse KL: decaylab (18 statistics a token and both top 5),
-                 trl's generalized JSD loss (one number), Liger's (one number, and its forward makes the gradients too)
+    throughput   16 x 512 tokens, both roles, against two forward passes that give logits and
+                 nothing else; in turns, in one process. The passes have the fastest of several
+                 batch sizes; decaylab is as shipped.
+    memory       8 x 1024 tokens: peak memory beyond two forward passes that give the last hidden
+                 states, for decaylab and for the usual way (both logits in float32, two
+                 log-softmaxes), which has yet to compute a divergence then
+    losses       4 x 1024 tokens, from last hidden states to the reverse KL: decaylab (18 statistics
+                 a token and both top 5), trl's generalized JSD loss (one number), Liger's (one
+                 number, and its forward makes the gradients too)
 
-Student and teacher are the same weights, loaded twice. Prompts are one token long, so that both sides apply the head to
-every position that they read; longer prompts would be in decaylab's favour. Tokens are random: no cost depends on them.
-Peaks and losses are of processes of their own. trl and Liger are in benchmarks/requirements.txt.
+Student and teacher are the same weights, loaded twice. Prompts are one token long, so that both
+sides apply the head to every position that they read; longer prompts would be in decaylab's favour.
+Tokens are random: no cost depends on them. Peaks and losses are of processes of their own. trl and
+Liger are in benchmarks/requirements.txt.
 """
 
 from __future__ import annotations
@@ -46,7 +52,8 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Work:
-    """What every side does. tokens: of each rollout, its prompt and its response; the last one is predicted, never read."""
+    """What every side does. tokens: of each rollout, its prompt and its response; the last one is
+    predicted, never read."""
 
     model: str = "models/smollm2-135m-instruct"
     dtype: str = "float32"
@@ -75,11 +82,16 @@ def reset_peak() -> None:
 
 def peak_gib() -> float:
     """Most memory that was in use: of the GPU's where there is one, else `resident_peak_gib`."""
-    return torch.cuda.max_memory_allocated() / GIB if torch.cuda.is_available() else resident_peak_gib()
+    return (
+        torch.cuda.max_memory_allocated() / GIB
+        if torch.cuda.is_available()
+        else resident_peak_gib()
+    )
 
 
 def resident_peak_gib() -> float:
-    """Most memory that was resident. Not by getrusage, which begins at the peak of the process that started this one."""
+    """Most memory that was resident. Not by getrusage, which begins at the peak of the process that
+    started this one."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) * 1024 / GIB
 
@@ -106,11 +118,17 @@ def surroundings() -> dict[str, Any]:
 
 
 def in_own_process(script: str, job: dict[str, Any]) -> dict[str, Any]:
-    """What a job, handed to a script as ``--job``, prints last; ``failed`` where it gets no further."""
-    done = subprocess.run([sys.executable, script, "--job", json.dumps(job)], capture_output=True, text=True)
+    """What a job, handed to a script as ``--job``, prints last; ``failed`` where it gets no
+    further."""
+    done = subprocess.run(
+        [sys.executable, script, "--job", json.dumps(job)], capture_output=True, text=True
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        return {"side": job["side"], "failed": lines[-1] if lines else f"exit code {done.returncode}"}
+        return {
+            "side": job["side"],
+            "failed": lines[-1] if lines else f"exit code {done.returncode}",
+        }
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
 
@@ -128,20 +146,28 @@ def keep(name: str, result: dict[str, Any]) -> None:
 
 
 def pair(work: Work) -> tuple[Policy, Policy]:
-    settings = LoadSettings(dtype=work.dtype)  # type: ignore[arg-type]
+    settings = LoadSettings(dtype=work.dtype)
     return loading.load(work.model, settings), loading.load(work.model, settings)
 
 
 def rollouts_of(work: Work, policy: Policy) -> list[Rollout]:
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(len(policy.tokenizer), (work.rollouts, work.tokens), generator=generator).tolist()
-    prompts, responses = ([tuple(row[part]) for row in ids] for part in (slice(work.prompt), slice(work.prompt, None)))
-    return [Rollout(str(i), *one) for i, one in enumerate(zip(prompts, prompts, responses, strict=True))]
+    ids = torch.randint(
+        len(policy.tokenizer), (work.rollouts, work.tokens), generator=generator
+    ).tolist()
+    prompts, responses = (
+        [tuple(row[part]) for row in ids] for part in (slice(work.prompt), slice(work.prompt, None))
+    )
+    return [
+        Rollout(str(i), *one) for i, one in enumerate(zip(prompts, prompts, responses, strict=True))
+    ]
 
 
 def batches_of(rollouts: Sequence[Rollout], policy: Policy, rows: int) -> list[Tensor]:
     """What a policy reads, [rows, time] each."""
-    read = torch.tensor([(one.student_prompt + one.response)[:-1] for one in rollouts], device=policy.weights.device)
+    read = torch.tensor(
+        [(one.student_prompt + one.response)[:-1] for one in rollouts], device=policy.weights.device
+    )
     return list(read.split(rows))
 
 
@@ -155,7 +181,10 @@ def run_bare(pair: Sequence[Policy], batches: Sequence[Tensor]) -> None:
 @torch.inference_mode()
 def run_hidden(pair: Sequence[Policy], batches: Sequence[Tensor]) -> None:
     for ids in batches:
-        [policy.weights.base_model(input_ids=ids, use_cache=False).last_hidden_state for policy in pair]
+        [
+            policy.weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
+            for policy in pair
+        ]
 
 
 @torch.inference_mode()
@@ -166,15 +195,26 @@ def run_usual(pair: Sequence[Policy], batches: Sequence[Tensor]) -> None:
 
 
 def throughput(work: Work) -> dict[str, Any]:
-    """Seconds of each side, run in turns; ratio: tokens per second of decaylab over those of the bare passes."""
+    """Seconds of each side, run in turns; ratio: tokens per second of decaylab over those of the
+    bare passes."""
     both = pair(work)
     rollouts = rollouts_of(work, both[0])
-    choices = {rows: batches_of(rollouts, both[0], rows) for rows in work.bare_rows if rows <= work.rollouts}
+    choices = {
+        rows: batches_of(rollouts, both[0], rows)
+        for rows in work.bare_rows
+        if rows <= work.rollouts
+    }
     run_bare(both, choices[min(choices)][:1])
-    rates = {rows: seconds(partial(run_bare, both[:1], batches)) for rows, batches in choices.items()}
+    rates = {
+        rows: seconds(partial(run_bare, both[:1], batches)) for rows, batches in choices.items()
+    }
     rows = min(rates, key=rates.__getitem__)
-    heads: tuple[HeadPrecision, ...] = ("model",) if work.dtype == "float32" else ("model", "float32")
-    scorers = {f"decaylab, head {head}": Scorer(*both, ScoringSettings(head=head)) for head in heads}
+    heads: tuple[HeadPrecision, ...] = (
+        ("model",) if work.dtype == "float32" else ("model", "float32")
+    )
+    scorers = {
+        f"decaylab, head {head}": Scorer(*both, ScoringSettings(head=head)) for head in heads
+    }
     sides: dict[str, Callable[[], Any]] = {"bare": partial(run_bare, both, choices[rows])}
     sides |= {name: partial(scorer.score, rollouts) for name, scorer in scorers.items()}
     for scorer in scorers.values():
@@ -218,7 +258,10 @@ def losses(work: Work, side: str) -> dict[str, Any]:
     (ids,) = batches_of(rollouts, both[0], work.rollouts)
     found = both[0].weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
     student = found[:, work.prompt - 1 :].flatten(0, 1).clone()
-    states = student, student * 1.1  # a teacher that differs, so that sides which agree have computed something
+    states = (
+        student,
+        student * 1.1,
+    )  # a teacher that differs, so that sides which agree have computed something
     try:
         run = LOSSES[side](both, states, rollouts, work)
     except ImportError as error:
@@ -241,10 +284,12 @@ Run = Callable[[], Any]
 States = tuple[Tensor, Tensor]
 
 
-def decaylab_loss(both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work) -> Run:
+def decaylab_loss(
+    both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work
+) -> Run:
     scorer = Scorer(*both, ScoringSettings(batch_tokens=work.rollouts * work.tokens))
     for head, own in zip(scorer.heads, states, strict=True):
-        head.states = lambda *_, own=own: own  # type: ignore[method-assign, misc]
+        head.states = lambda *_, own=own: own
 
     def run() -> float:
         scored = scorer.score(rollouts)
@@ -253,7 +298,9 @@ def decaylab_loss(both: tuple[Policy, Policy], states: States, rollouts: list[Ro
     return run
 
 
-def trl_loss(both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work) -> Run:
+def trl_loss(
+    both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work
+) -> Run:
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from trl.experimental.gkd import GKDTrainer
 
@@ -266,7 +313,9 @@ def trl_loss(both: tuple[Policy, Policy], states: States, rollouts: list[Rollout
     return run
 
 
-def liger_loss(both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work) -> Run:
+def liger_loss(
+    both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work
+) -> Run:
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
     # compiled is Liger's default, and needs Triton
@@ -289,10 +338,17 @@ def measure_throughput(work: Work) -> dict[str, Any]:
 
 
 def measure_memory(work: Work) -> dict[str, Any]:
-    """extra: peak beyond that of the hidden states at the same batch, in GiB; ratio: of decaylab's over the usual way's."""
+    """extra: peak beyond that of the hidden states at the same batch, in GiB; ratio: of decaylab's
+    over the usual way's."""
     sizes = [rows for rows in work.memory_rows if rows < work.rollouts] + [work.rollouts]
-    asked = [("usual", sizes[-1]), *((side, rows) for rows in sizes for side in ("hidden", "decaylab"))]
-    found = [in_own_process(__file__, {"part": "memory", "side": s, "rows": r, "work": asdict(work)}) for s, r in asked]
+    asked = [
+        ("usual", sizes[-1]),
+        *((side, rows) for rows in sizes for side in ("hidden", "decaylab")),
+    ]
+    found = [
+        in_own_process(__file__, {"part": "memory", "side": s, "rows": r, "work": asdict(work)})
+        for s, r in asked
+    ]
     if any("failed" in one for one in found):
         return {"rows": found}
     peaks = {(one["side"], one["batch"]): one["peak_gib"] for one in found}
@@ -300,13 +356,19 @@ def measure_memory(work: Work) -> dict[str, Any]:
     usual = peaks["usual", sizes[-1]] - peaks["hidden", sizes[-1]]
     return {
         "rows": found,
-        "extra_gib": {"usual": round(usual, 3), **{f"decaylab, batch {r}": round(x, 3) for r, x in extra.items()}},
+        "extra_gib": {
+            "usual": round(usual, 3),
+            **{f"decaylab, batch {r}": round(x, 3) for r, x in extra.items()},
+        },
         "ratio": round(extra[sizes[-1]] / usual, 3),
     }
 
 
 def measure_losses(work: Work) -> dict[str, Any]:
-    found = [in_own_process(__file__, {"part": "losses", "side": side, "work": asdict(work)}) for side in LOSSES]
+    found = [
+        in_own_process(__file__, {"part": "losses", "side": side, "work": asdict(work)})
+        for side in LOSSES
+    ]
     values = [one["mean_reverse_kl"] for one in found if "mean_reverse_kl" in one]
     spread = max(values) / min(values) - 1 if values else float("nan")
     if spread > (1e-3 if work.dtype == "float32" else 0.1):
@@ -321,11 +383,17 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     work = Work(**job["work"])
     if job["part"] == "throughput":
         return throughput(work)
-    return memory(work, job["side"], job["rows"]) if job["part"] == "memory" else losses(work, job["side"])
+    return (
+        memory(work, job["side"], job["rows"])
+        if job["part"] == "memory"
+        else losses(work, job["side"])
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--part", choices=sorted(MEASURES), help="one of them alone")
     parser.add_argument("--model", default=Work.model)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=Work.dtype)
@@ -338,13 +406,17 @@ def main() -> None:
     if arguments.job:
         print(json.dumps(run_job(arguments.job)))
         return
-    changed = any((arguments.rollouts, arguments.tokens, arguments.prompt, arguments.model != Work.model))
+    changed = any(
+        (arguments.rollouts, arguments.tokens, arguments.prompt, arguments.model != Work.model)
+    )
     prompt = arguments.prompt or Work.prompt
     work = Work(arguments.model, arguments.dtype, prompt=prompt, repeats=arguments.repeats)
     result = {}
     for part in (arguments.part,) if arguments.part else MEASURES:
         rollouts, tokens = SIZES[part]
-        one = replace(work, rollouts=arguments.rollouts or rollouts, tokens=arguments.tokens or tokens)
+        one = replace(
+            work, rollouts=arguments.rollouts or rollouts, tokens=arguments.tokens or tokens
+        )
         result[part] = {"work": asdict(one), **surroundings(), **MEASURES[part](one)}
         print(part, json.dumps(result[part], indent=1), flush=True)
     if not changed:  # results are of the sizes above alone

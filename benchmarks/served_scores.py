@@ -1,13 +1,17 @@
-"""How much the approximate scores miss: the bound of `decaylab served-kl` against the exact reverse KL, by number of ids.
+"""How much the approximate scores miss: the bound of `decaylab served-kl` against the exact reverse
+KL, by number of ids.
 
-    python benchmarks/served_scores.py                    # the embedded pair, float32, up to its whole vocabulary
-    python benchmarks/served_scores.py --pair smollm2     # tests/helpers/prepare_smollm2.py makes the model; or smollm2-far
+    python benchmarks/served_scores.py                    # the embedded pair, float32, up to its
+    whole vocabulary python benchmarks/served_scores.py --pair smollm2     #
+    tests/helpers/prepare_smollm2.py makes the model; or smollm2-far
 
-The student writes at temperature 0.7; every token is scored at temperature 1. Exact: `scoring.Scorer`, both policies in torch.
-Teacher's ids: the bound as vLLM gives it without its second model runner, that is on a CPU. Student's ids: the bound as it is
-given with that, on a GPU; here both policies' probabilities come from torch, so that only the choice of ids differs. The
-student of SmolLM2 is SmolLM2 with noise on every weight matrix, of .03 of its standard deviation (smollm2-far: a tenth, which
-makes both distributions flat); the teacher is SmolLM2 as it is. Both are in float32.
+The student writes at temperature 0.7; every token is scored at temperature 1. Exact:
+`scoring.Scorer`, both policies in torch. Teacher's ids: the bound as vLLM gives it without its
+second model runner, that is on a CPU. Student's ids: the bound as it is given with that, on a GPU;
+here both policies' probabilities come from torch, so that only the choice of ids differs. The
+student of SmolLM2 is SmolLM2 with noise on every weight matrix, of .03 of its standard deviation
+(smollm2-far: a tenth, which makes both distributions flat); the teacher is SmolLM2 as it is. Both
+are in float32.
 """
 
 from __future__ import annotations
@@ -66,14 +70,23 @@ def student_of(work: dict[str, Any]) -> Policy:
     with torch.no_grad():
         for weight in student.weights.parameters() if work["noise"] else ():
             if weight.ndim > 1:
-                weight += work["noise"] * weight.std() * torch.randn(weight.shape, generator=generator)
+                weight += (
+                    work["noise"] * weight.std() * torch.randn(weight.shape, generator=generator)
+                )
     return student
 
 
 def rollouts_of(student: Policy, work: dict[str, Any]) -> list[Rollout]:
     asked = load_problems("abacus", limit=work["problems"])
     requests = [
-        Request(tuple(student.prompt_ids(one, asked.instruction)), (), work["max_tokens"], "student", one.problem_id, 0)
+        Request(
+            tuple(student.prompt_ids(one, asked.instruction)),
+            (),
+            work["max_tokens"],
+            "student",
+            one.problem_id,
+            0,
+        )
         for one in asked.problems
     ]
     made = TransformersEngine(student).sample(requests, SamplingSettings(0.7))
@@ -84,8 +97,11 @@ def rollouts_of(student: Policy, work: dict[str, Any]) -> list[Rollout]:
 
 
 @torch.inference_mode()
-def by_students_ids(student: Policy, teacher: Policy, rollouts: list[Rollout], counts: list[int]) -> dict[int, Floats]:
-    """The bound from the student's likeliest ids and the token that was taken, [tokens], by how many ids."""
+def by_students_ids(
+    student: Policy, teacher: Policy, rollouts: list[Rollout], counts: list[int]
+) -> dict[int, Floats]:
+    """The bound from the student's likeliest ids and the token that was taken, [tokens], by how
+    many ids."""
     vocabulary, heads = share_vocabulary(student, teacher), [Head(student), Head(teacher)]
     found: dict[int, list[Floats]] = {count: [] for count in counts}
     for one in rollouts:
@@ -96,14 +112,18 @@ def by_students_ids(student: Policy, teacher: Policy, rollouts: list[Rollout], c
             ids = top(both[0], count)[1]
             again = ids == taken
             chosen = (
-                torch.cat([of.gather(1, taken), of.gather(1, ids).masked_fill(again, -torch.inf)], 1) for of in both
+                torch.cat(
+                    [of.gather(1, taken), of.gather(1, ids).masked_fill(again, -torch.inf)], 1
+                )
+                for of in both
             )
             found[count].append(partial_reverse_kl(*chosen).reverse_kl_bound.double().numpy())
     return {count: np.concatenate(parts) for count, parts in found.items()}
 
 
 def compared(bound: Floats, exact: Floats) -> dict[str, float]:
-    """By how much the bound misses the exact KL, in nats a token; ``above``: how far it is ever above, which is rounding."""
+    """By how much the bound misses the exact KL, in nats a token; ``above``: how far it is ever
+    above, which is rounding."""
     gap = exact - bound
     return {
         "mean_bound": round(float(bound.mean()), 5),
@@ -119,7 +139,9 @@ def measure(pair: str) -> dict[str, Any]:
     student, teacher = student_of(work), loading.load(work["teacher"], HOST)
     rollouts = rollouts_of(student, work)
     started = time.perf_counter()
-    exact = np.concatenate([one.columns["reverse_kl"] for one in Scorer(student, teacher).score(rollouts)])
+    exact = np.concatenate(
+        [one.columns["reverse_kl"] for one in Scorer(student, teacher).score(rollouts)]
+    )
     seconds = {"exact": round(time.perf_counter() - started, 2)}
     of_student = by_students_ids(student, teacher, rollouts, work["ids"])
     rows: dict[str, Any] = {}
@@ -130,7 +152,10 @@ def measure(pair: str) -> dict[str, Any]:
             started = time.perf_counter()
             found = ServedScorer(student, engine, count).score(rollouts)
             seconds[str(count)] = round(time.perf_counter() - started, 2)
-            columns = {name: np.concatenate([one.columns[name] for one in found]) for name in found[0].columns}
+            columns = {
+                name: np.concatenate([one.columns[name] for one in found])
+                for name in found[0].columns
+            }
             rows[str(count)] = {
                 "teachers_ids": compared(columns["reverse_kl_bound"].astype(np.float64), exact),
                 "students_ids": compared(of_student[count], exact),
@@ -147,7 +172,9 @@ def measure(pair: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
     pair = parser.parse_args().pair
     found = measure(pair)
@@ -161,12 +188,20 @@ def main() -> None:
         **found,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{found['tokens']} tokens, mean reverse KL {found['mean_exact']} nats; missed, per cent of it:")
-    print(f"{'ids':>6} {'teachers':>9} {'students':>9} {'student mass':>13} {'teacher mass':>13} {'seconds':>8}")
+    print(
+        f"{found['tokens']} tokens, mean reverse KL {found['mean_exact']} nats; missed, per cent "
+        "of it:"
+    )
+    print(
+        f"{'ids':>6} {'teachers':>9} {'students':>9} {'student mass':>13} {'teacher mass':>13} "
+        f"{'seconds':>8}"
+    )
     for count, row in found["ids"].items():
         missed = [row[side]["missed_percent"] for side in ("teachers_ids", "students_ids")]
         masses = f"{row['student_mass']:13.4f} {row['teacher_mass']:13.4f}"
-        print(f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {found['seconds'][count]:8.2f}")
+        print(
+            f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {found['seconds'][count]:8.2f}"
+        )
     print(f"exact: {found['seconds']['exact']} s; {RESULT}")
 
 

@@ -1,22 +1,29 @@
-"""A training step against TRL's `DistillationTrainer`, ESR against full rollouts, and the loss against Liger's and others.
+"""A training step against TRL's `DistillationTrainer`, ESR against full rollouts, and the loss
+against Liger's and others.
 
-    python benchmarks/training.py                                  # every part; helpers/prepare_smollm2.py makes the model
-    python benchmarks/training.py --part peers --pair abacus --tokens 100
-    python benchmarks/training.py --part peers --pair smollm2 --tokens 100 --sides trl --steps 2
+    python benchmarks/training.py                                  # every part;
+    helpers/prepare_smollm2.py makes the model python benchmarks/training.py --part peers --pair
+    abacus --tokens 100 python benchmarks/training.py --part peers --pair smollm2 --tokens 100
+    --sides trl --steps 2
 
-    peers     16 problems x 1 rollout of 100 and of 512 tokens (SmolLM2-135M, student and teacher the same weights loaded
-              twice), of 100 and of 320 (the embedded pair): seconds a step, and peak memory
-    lengths   decaylab alone: ESR at 100 tokens against full rollouts of 512, and on the embedded pair at 20 against whatever
-              length they come to: seconds a step over those of full rollouts, beside the same ratio of generated tokens
-    loss      2,048 positions at a vocabulary of 151,936, from hidden states to the gradient in them: decaylab's chunked loss,
-              the naive one on whole logits, Liger's fused JSD, TRL's own chunked divergence; all are the reverse KL
+    peers     16 problems x 1 rollout of 100 and of 512 tokens (SmolLM2-135M, student and teacher
+              the same weights loaded twice), of 100 and of 320 (the embedded pair): seconds a step,
+              and peak memory
+    lengths   decaylab alone: ESR at 100 tokens against full rollouts of 512, and on the embedded
+    pair at 20 against whatever
+              length they come to: seconds a step over those of full rollouts, beside the same ratio
+              of generated tokens loss      2,048 positions at a vocabulary of 151,936, from hidden
+              states to the gradient in them: decaylab's chunked loss,
+              the naive one on whole logits, Liger's fused JSD, TRL's own chunked divergence; all
+              are the reverse KL
 
-In ``peers`` both sides ask the same prompts (abacus training problems through the student's template), sample at temperature
-1 from the whole distribution, write exactly so many tokens a rollout (both are told that no token ends a turn), and train the
-same LoRA (r 32, alpha 64, all linear layers) by the reverse KL with AdamW at the same rate, one update a step, decaylab in
-micro-batches of its own size. TRL generates with transformers; its beta of 1 is the reverse KL. Gradients are not
-checkpointed, unless --checkpointing asks it of both. Seconds are medians of the steps behind the first one. Every side is a
-process of its own.
+In ``peers`` both sides ask the same prompts (abacus training problems through the student's
+template), sample at temperature 1 from the whole distribution, write exactly so many tokens a
+rollout (both are told that no token ends a turn), and train the same LoRA (r 32, alpha 64, all
+linear layers) by the reverse KL with AdamW at the same rate, one update a step, decaylab in
+micro-batches of its own size. TRL generates with transformers; its beta of 1 is the reverse KL.
+Gradients are not checkpointed, unless --checkpointing asks it of both. Seconds are medians of the
+steps behind the first one. Every side is a process of its own.
 """
 
 from __future__ import annotations
@@ -48,7 +55,8 @@ PAIRS = {
     "abacus": ("abacus-student", "abacus-teacher"),
 }
 PEERS = {("smollm2", 100): 16, ("smollm2", 512): 4, ("abacus", 100): 16, ("abacus", 320): 16}
-"""Pair and tokens a rollout -> rollouts of a micro-batch of TRL's; decaylab's are those that it ships with."""
+"""Pair and tokens a rollout -> rollouts of a micro-batch of TRL's; decaylab's are those that it
+ships with."""
 LENGTHS = {"smollm2": (100, 512, False), "abacus": (20, 320, True)}
 """Pair -> tokens of a rollout under ESR, of a full one, and whether both end where they end."""
 SIDES = ("decaylab", "trl")
@@ -57,7 +65,8 @@ NO_TOKEN = -1
 
 @dataclass(frozen=True)
 class Work:
-    """What a side does. micro_batch: rollouts of one; None is decaylab as shipped. natural: rollouts end where they end."""
+    """What a side does. micro_batch: rollouts of one; None is decaylab as shipped. natural:
+    rollouts end where they end."""
 
     pair: str
     tokens: int
@@ -83,7 +92,8 @@ class LossWork:
 class Steps:
     """The clock of a side: seconds of each step, and the peak of those behind the first.
 
-    core_seconds: those that the cores were at work for it, all threads together; other work beside it moves them less.
+    core_seconds: those that the cores were at work for it, all threads together; other work beside
+    it moves them less.
     """
 
     def __init__(self) -> None:
@@ -135,7 +145,7 @@ def decaylab_steps(work: Work) -> dict[str, Any]:
             setup.student.end_ids = frozenset({NO_TOKEN})
         trained = Trainable(setup.student, options)
         run = Run(setup, trained, RunFolder(Path(folder)), processes, grader, Reporter(quiet=True))
-        run.meter._reset_peak = lambda: None  # type: ignore[method-assign]  # the peak is that of whole steps here
+        run.meter._reset_peak = lambda: None  # the peak is that of whole steps here
         clock, rows = Steps(), []
         for step in range(1, work.steps + 1):
             clock.begin()
@@ -171,7 +181,7 @@ def train_options(work: Work, folder: str) -> Any:
         rollout_length=str(work.tokens),
         max_tokens=work.tokens,
         temperature=1.0,
-        dtype=work.dtype,  # type: ignore[arg-type]
+        dtype=work.dtype,
         learning_rate=work.learning_rate,
         gradient_checkpointing=work.checkpointing,
         out=folder,
@@ -196,8 +206,13 @@ def _check_tokens(found: Sequence[float], work: Work) -> None:
 
 def _of_prompts(prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
     lengths = [len(ids) for ids in prompts]
-    digest = hashlib.sha256(json.dumps(sorted(list(ids) for ids in prompts)).encode()).hexdigest()[:12]
-    return {"prompt_tokens": [min(lengths), round(statistics.fmean(lengths), 1), max(lengths)], "prompts": digest}
+    digest = hashlib.sha256(json.dumps(sorted(list(ids) for ids in prompts)).encode()).hexdigest()[
+        :12
+    ]
+    return {
+        "prompt_tokens": [min(lengths), round(statistics.fmean(lengths), 1), max(lengths)],
+        "prompts": digest,
+    }
 
 
 # TRL
@@ -210,10 +225,15 @@ def trl_steps(work: Work) -> dict[str, Any]:
     from transformers import TrainerCallback
     from trl import DistillationConfig, DistillationTrainer
 
-    student, teacher = (loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair])  # type: ignore[arg-type]
+    student, teacher = (
+        loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair]
+    )
     student.tokenizer.padding_side = "left"
     asked = load_problems(PROBLEMS, limit=work.rollouts)
-    texts = [f"{one.question}\n{asked.instruction}" if asked.instruction else one.question for one in asked.problems]
+    texts = [
+        f"{one.question}\n{asked.instruction}" if asked.instruction else one.question
+        for one in asked.problems
+    ]
     prompts = [[{"role": "user", "content": text}] for text in texts]
     micro_batch = work.micro_batch or work.rollouts
     clock, phases = Steps(), Phases()
@@ -253,7 +273,11 @@ def trl_steps(work: Work) -> dict[str, Any]:
             train_dataset=Dataset.from_dict({"prompt": prompts}),
             processing_class=student.tokenizer,
             peft_config=LoraConfig(
-                task_type="CAUSAL_LM", r=32, lora_alpha=64, target_modules="all-linear", lora_dropout=0.0
+                task_type="CAUSAL_LM",
+                r=32,
+                lora_alpha=64,
+                target_modules="all-linear",
+                lora_dropout=0.0,
             ),
             callbacks=[Clock()],
         )
@@ -261,7 +285,9 @@ def trl_steps(work: Work) -> dict[str, Any]:
         phases.watch(trainer)
         trainer.train()
     history = [entry for entry in trainer.state.log_history if "completions/mean_length" in entry]
-    lengths = [entry[f"completions/{which}_length"] for entry in history for which in ("min", "max")]
+    lengths = [
+        entry[f"completions/{which}_length"] for entry in history for which in ("min", "max")
+    ]
     _check_tokens([length * work.rollouts for length in lengths], work)
     return clock.result(
         phases=phases.medians(),
@@ -293,7 +319,9 @@ class Phases:
 
     def medians(self) -> dict[str, float]:
         behind = [step for step in self.steps[1:] if step]
-        return {name: round(statistics.median([step[name] for step in behind]), 3) for name in behind[0]}
+        return {
+            name: round(statistics.median([step[name] for step in behind]), 3) for name in behind[0]
+        }
 
     def _time(self, owner: Any, name: str, phase: Callable[..., str]) -> None:
         plain = getattr(owner, name)
@@ -411,7 +439,9 @@ def trl_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run
 
     def run() -> tuple[Tensor, Tensor]:
         own = states[0].detach().requires_grad_()
-        found, _ = ChunkedDivergenceFunction.apply(own, weights[0], None, states[1], weights[1], None, 1.0)
+        found, _ = ChunkedDivergenceFunction.apply(
+            own, weights[0], None, states[1], weights[1], None, 1.0
+        )
         value = found.mean()
         (gradient,) = torch.autograd.grad(value, own)
         return value.detach(), gradient
@@ -429,23 +459,34 @@ def measure_peers(works: Sequence[Work], sides: Sequence[str]) -> list[dict[str,
     """A row for each work, with what each side took; ratios: decaylab over TRL."""
     rows = []
     for work in works:
-        shipped = replace(work, micro_batch=None)  # decaylab accumulates over micro-batches of its own size
+        shipped = replace(
+            work, micro_batch=None
+        )  # decaylab accumulates over micro-batches of its own size
         found = {
-            side: in_own_process(__file__, _job("steps", side, shipped if side == SIDES[0] else work)) for side in sides
+            side: in_own_process(
+                __file__, _job("steps", side, shipped if side == SIDES[0] else work)
+            )
+            for side in sides
         }
         row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": found}
         if all("seconds_a_step" in found.get(side, {}) for side in SIDES):
             own, other = (found[side] for side in SIDES)
             if own["prompts"] != other["prompts"]:
-                raise SystemExit(f"the sides asked different prompts: {own['prompt_tokens']}, {other['prompt_tokens']}")
-            row["ratio"] = {name: round(own[name] / other[name], 3) for name in ("seconds_a_step", "peak_gib")}
+                raise SystemExit(
+                    f"the sides asked different prompts: {own['prompt_tokens']}, "
+                    f"{other['prompt_tokens']}"
+                )
+            row["ratio"] = {
+                name: round(own[name] / other[name], 3) for name in ("seconds_a_step", "peak_gib")
+            }
         rows.append(row)
         print(json.dumps(row, indent=1), flush=True)
     return rows
 
 
 def measure_lengths(pairs: Sequence[str], steps: int, dtype: str) -> list[dict[str, Any]]:
-    """ESR against full rollouts, as shipped. over_tokens: the ratio of seconds over the ratio of generated tokens."""
+    """ESR against full rollouts, as shipped. over_tokens: the ratio of seconds over the ratio of
+    generated tokens."""
     rows = []
     for pair in pairs:
         tokens, whole, natural = LENGTHS[pair]
@@ -457,7 +498,10 @@ def measure_lengths(pairs: Sequence[str], steps: int, dtype: str) -> list[dict[s
         }
         row: dict[str, Any] = {"pair": pair, "work": asdict(full), **surroundings(), "runs": found}
         if not any("failed" in one for one in found.values()):
-            written, times = (found["esr"][name] / found["full"][name] for name in ("tokens_a_step", "seconds_a_step"))
+            written, times = (
+                found["esr"][name] / found["full"][name]
+                for name in ("tokens_a_step", "seconds_a_step")
+            )
             row["ratio_of_tokens"], row["ratio_of_seconds"] = round(written, 3), round(times, 3)
             row["over_tokens"] = round(times / written, 3)
         rows.append(row)
@@ -503,14 +547,22 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--part", choices=("peers", "lengths", "loss"), help="one of them alone")
     parser.add_argument("--pair", choices=sorted(PAIRS), help="one of them alone")
     parser.add_argument("--tokens", type=int, help="rollouts of so many tokens alone")
     parser.add_argument("--sides", default=",".join(SIDES), help="with commas")
-    parser.add_argument("--steps", type=int, default=Work.steps, help="the first one is not counted")
-    parser.add_argument("--micro-batch", type=int, help="rollouts of one; 0: TRL all at once, decaylab as shipped")
-    parser.add_argument("--checkpointing", action="store_true", help="gradients are checkpointed on both sides")
+    parser.add_argument(
+        "--steps", type=int, default=Work.steps, help="the first one is not counted"
+    )
+    parser.add_argument(
+        "--micro-batch", type=int, help="rollouts of one; 0: TRL all at once, decaylab as shipped"
+    )
+    parser.add_argument(
+        "--checkpointing", action="store_true", help="gradients are checkpointed on both sides"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=Work.dtype)
     parser.add_argument("--positions", type=int, default=LossWork.positions, help="of the loss")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
@@ -519,7 +571,11 @@ def main() -> None:
         print(json.dumps(run_job(arguments.job)))
         return
     pairs = [pair for pair in PAIRS if arguments.pair in (None, pair)]
-    common = {"steps": arguments.steps, "dtype": arguments.dtype, "checkpointing": arguments.checkpointing}
+    common = {
+        "steps": arguments.steps,
+        "dtype": arguments.dtype,
+        "checkpointing": arguments.checkpointing,
+    }
     sizes = [
         (pair, tokens, rows)
         for (pair, tokens), rows in PEERS.items()
@@ -527,7 +583,8 @@ def main() -> None:
     ] or [(pair, arguments.tokens, 16) for pair in pairs]
     own = arguments.micro_batch
     works = [
-        Work(pair, tokens, micro_batch=rows if own is None else own or None, **common) for pair, tokens, rows in sizes
+        Work(pair, tokens, micro_batch=rows if own is None else own or None, **common)
+        for pair, tokens, rows in sizes
     ]
     sides = arguments.sides.split(",")
     measures = {
@@ -535,9 +592,21 @@ def main() -> None:
         "lengths": partial(measure_lengths, pairs, arguments.steps, arguments.dtype),
         "loss": partial(measure_loss, LossWork(positions=arguments.positions)),
     }
-    result = {part: measure() for part, measure in measures.items() if arguments.part in (None, part)}
-    whole = (arguments.pair, arguments.tokens, arguments.micro_batch, arguments.positions, arguments.steps, sides)
-    if whole == (None, None, None, LossWork.positions, Work.steps, list(SIDES)) and not arguments.checkpointing:
+    result = {
+        part: measure() for part, measure in measures.items() if arguments.part in (None, part)
+    }
+    whole = (
+        arguments.pair,
+        arguments.tokens,
+        arguments.micro_batch,
+        arguments.positions,
+        arguments.steps,
+        sides,
+    )
+    if (
+        whole == (None, None, None, LossWork.positions, Work.steps, list(SIDES))
+        and not arguments.checkpointing
+    ):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         keep(f"training-{device}-{arguments.dtype}", result)
 

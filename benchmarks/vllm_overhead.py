@@ -1,12 +1,16 @@
-"""What decaylab adds to vLLM: the same continuations through `VllmEngine.sample` and through vLLM's own `generate`, in one run.
+"""What decaylab adds to vLLM: the same continuations through `VllmEngine.sample` and through vLLM's
+own `generate`, in one run.
 
-    python benchmarks/vllm_overhead.py                    # the embedded pair: 100 problems x 4 lengths, float32
-    python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16; tests/helpers/prepare_smollm2.py makes the model
+    python benchmarks/vllm_overhead.py                    # the embedded pair: 100 problems x 4
+    lengths, float32 python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16;
+    tests/helpers/prepare_smollm2.py makes the model
 
-Both sides use one engine and the same arguments, prompts, sampling parameters and per-request seeds; raw vLLM is handed the
-requests in the order in which they were made, decaylab sorts them by prompt and prefix as it always does. Each repetition runs
-the sides in turn, in changing order and with an empty prefix cache. The ratio is that of the medians of seconds, and the
-tokens of both sides are compared. transformers writes the same requests once more (--with-transformers), for scale.
+Both sides use one engine and the same arguments, prompts, sampling parameters and per-request
+seeds; raw vLLM is handed the requests in the order in which they were made, decaylab sorts them by
+prompt and prefix as it always does. Each repetition runs the sides in turn, in changing order and
+with an empty prefix cache. The ratio is that of the medians of seconds, and the tokens of both
+sides are compared. transformers writes the same requests once more (--with-transformers), for
+scale.
 """
 
 from __future__ import annotations
@@ -52,7 +56,8 @@ PAIRS: dict[str, dict[str, Any]] = {
 
 
 def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
-    """Continuations behind the student's own rollouts; those that ended before a length are left out there."""
+    """Continuations behind the student's own rollouts; those that ended before a length are left
+    out there."""
     problem_set = load_problems("abacus", limit=work["problems"])
     plain = [
         Request(
@@ -70,7 +75,14 @@ def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
         for response in TransformersEngine(student).sample(plain, SETTINGS)
     ]
     return [
-        Request(one.prompt_ids, ids[:length], work["max_tokens"] - length, f"prefix/{length}", one.problem_id, 0)
+        Request(
+            one.prompt_ids,
+            ids[:length],
+            work["max_tokens"] - length,
+            f"prefix/{length}",
+            one.problem_id,
+            0,
+        )
         for length in work["lengths"]
         for one, ids in zip(plain, written, strict=True)
         if len(ids) >= length
@@ -95,12 +107,20 @@ def raw(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
         for one in requests
     ]
     prompts = [{"prompt_token_ids": list(one.prompt_ids + one.prefix_ids)} for one in requests]
-    return [tuple(output.outputs[0].token_ids) for output in engine._llm.generate(prompts, parameters, use_tqdm=False)]
+    return [
+        tuple(output.outputs[0].token_ids)
+        for output in engine._llm.generate(prompts, parameters, use_tqdm=False)
+    ]
 
 
 def ours(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
     progress: list[int] = []
-    return [one.ids for one in engine.sample(requests, SETTINGS, lambda tokens, finished: progress.append(tokens))]
+    return [
+        one.ids
+        for one in engine.sample(
+            requests, SETTINGS, lambda tokens, finished: progress.append(tokens)
+        )
+    ]
 
 
 def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -> dict[str, Any]:
@@ -139,13 +159,17 @@ def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--with-transformers", action="store_true")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     arguments = parser.parse_args()
-    found = measure(arguments.pair, arguments.repetitions, arguments.with_transformers, arguments.device)
+    found = measure(
+        arguments.pair, arguments.repetitions, arguments.with_transformers, arguments.device
+    )
     import vllm
 
     on_gpu = arguments.device == "cuda"

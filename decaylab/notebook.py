@@ -1,14 +1,16 @@
-"""decaylab in a notebook: what the commands do, with tables as DataFrames and figures as matplotlib figures.
+"""decaylab in a notebook: what the commands do, with tables as DataFrames and figures as matplotlib
+figures.
 
     import decaylab as dl
 
-    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B", prefix_lengths=[0, 100, 200, 300], controls="all")
-    kl = dl.position_kl("runs/esr", "runs/full")       # checkpoints first, then options under their command-line names
-    kl.measurements; kl.figure(paper=True); kl.view()
-    dl.figure("n-sweep", "runs/sweep-embedded/rollout-length")
-    dl.report("runs/esr", "runs/full", out="report.html")
+    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B", prefix_lengths=[0, 100, 200, 300],
+    controls="all") kl = dl.position_kl("runs/esr", "runs/full")       # checkpoints first, then
+    options under their command-line names kl.measurements; kl.figure(paper=True); kl.view()
+    dl.figure("n-sweep", "runs/sweep-embedded/rollout-length") dl.report("runs/esr", "runs/full",
+    out="report.html")
 
-Runs stand in the same folders as those of the command line: what was measured there is not measured again.
+Runs stand in the same folders as those of the command line: what was measured there is not measured
+again.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ VIEW_HEIGHT = 720  # pixels of the token view in a notebook
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, measurements (columns of `measurements.Measurement`) and what must be known.
+    """A finished run: its folder, measurements (columns of `measurements.Measurement`) and what
+    must be known.
 
     advice: the paragraph on N, where it was asked for.
     """
@@ -55,7 +58,8 @@ class Run:
     advice: str = ""
 
     def figure(self, name: str = "", *, paper: bool = False, width: Width = "page") -> Figure:
-        """A figure of the paper out of this run; without a name the first one that its command measures.
+        """A figure of the paper out of this run; without a name the first one that its command
+        measures.
 
         paper: the published numbers too.
         """
@@ -88,7 +92,8 @@ class TokenView:
         return reporting.write_page(self.page, Path(path))
 
     def _repr_html_(self) -> str:
-        # A frame of its own: its styles and scripts touch nothing of the notebook, and the notebook's nothing of it.
+        # A frame of its own: its styles and scripts touch nothing of the notebook, and the
+        # notebook's nothing of it.
         page = html.escape(self.page, quote=True)
         return (
             f'<iframe title="Token view" sandbox="allow-scripts" srcdoc="{page}" '
@@ -101,7 +106,8 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
 
     Args:
         quiet: no progress.
-        options: those of `options.Options`, such as teacher, student, problems, limit, prefix_lengths, controls, out.
+        options: those of `options.Options`, such as teacher, student, problems, limit,
+        prefix_lengths, controls, out.
 
     Raises:
         UserError: an option that does not exist or cannot be used; anything that a user can mend.
@@ -109,13 +115,16 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
     from decaylab.commands import prefix_decay
 
     result = prefix_decay.prefix_decay(
-        _options("prefix-decay", quiet, options), command="dl.prefix_decay", reporter=Reporter(quiet=quiet)
+        _options("prefix-decay", quiet, options),
+        command="dl.prefix_decay",
+        reporter=Reporter(quiet=quiet),
     )
     return Run(result.folder, result.measurements, result.notes)
 
 
 def position_kl(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """KL by position before and after training: ``decaylab position-kl``. Options: `options.DiagnosticOptions`."""
+    """KL by position before and after training: ``decaylab position-kl``. Options:
+    `options.DiagnosticOptions`."""
     return _diagnose("position-kl", checkpoints, quiet, options)
 
 
@@ -125,12 +134,14 @@ def category_kl(*checkpoints: str | Path, quiet: bool = False, **options: Any) -
 
 
 def submode(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """Where the student's first choice ranks under the teacher: ``decaylab submode``. Options: `options.DiagnosticOptions`."""
+    """Where the student's first choice ranks under the teacher: ``decaylab submode``. Options:
+    `options.DiagnosticOptions`."""
     return _diagnose("submode", checkpoints, quiet, options)
 
 
 def signals(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """Entropies, KL and N by position: ``decaylab signals``. Options: `options.DiagnosticOptions`, such as advise."""
+    """Entropies, KL and N by position: ``decaylab signals``. Options: `options.DiagnosticOptions`,
+    such as advise."""
     return _diagnose("signals", checkpoints, quiet, options)
 
 
@@ -140,7 +151,8 @@ def behaviour(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> 
 
 
 def evaluate(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """avg@k, pass@k and maj@k of every checkpoint: ``decaylab evaluate``. Options: `options.DiagnosticOptions`."""
+    """avg@k, pass@k and maj@k of every checkpoint: ``decaylab evaluate``. Options:
+    `options.DiagnosticOptions`."""
     return _diagnose("evaluate", checkpoints, quiet, options)
 
 
@@ -148,10 +160,14 @@ def train(*, quiet: bool = False, **options: Any) -> TrainResult:
     """Trains a student on-policy: ``decaylab train``. Options: `training_options.TrainOptions`."""
     from decaylab.trainer import loop
 
-    return loop.train(_options("train", quiet, options), command="dl.train", reporter=Reporter(quiet=quiet))
+    return loop.train(
+        _options("train", quiet, options), command="dl.train", reporter=Reporter(quiet=quiet)
+    )
 
 
-def sweep(over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any) -> Run:
+def sweep(
+    over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any
+) -> Run:
     """Arms over seeds, compared: ``decaylab sweep``. Options: `sweep_options.SweepOptions`.
 
     Raises:
@@ -180,13 +196,15 @@ def open_run(path: str | Path) -> Run:
 
 
 def catalogue(*paths: str | Path) -> pd.DataFrame:
-    """Each figure and table of the paper: what it shows, what it needs, and the run among these that has it."""
+    """Each figure and table of the paper: what it shows, what it needs, and the run among these
+    that has it."""
     runs = found_runs.find(paths) if paths else []
     return gallery.listing(runs)
 
 
 def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "page") -> Figure:
-    """A figure of the paper out of the first of these runs that holds what it needs; `catalogue` lists them.
+    """A figure of the paper out of the first of these runs that holds what it needs; `catalogue`
+    lists them.
 
     Raises:
         UserError: an unknown figure, or none of the runs holds what it needs.
@@ -210,9 +228,11 @@ def table(name: str, *paths: str | Path, paper: bool = False) -> pd.DataFrame:
 
 
 def view(path: str | Path, *, decay: str | Path | None = None) -> TokenView:
-    """The token view of a run: rollouts token by token, and what the teacher wrote from their prefixes.
+    """The token view of a run: rollouts token by token, and what the teacher wrote from their
+    prefixes.
 
-    decay: the prefix-decay run that the continuations are read from; by default one at or below ``path``.
+    decay: the prefix-decay run that the continuations are read from; by default one at or below
+    ``path``.
 
     Raises:
         UserError: the run kept no rollouts to look at.
@@ -236,7 +256,9 @@ def _check_drawing(paper: bool, width: Width = "page") -> None:
     option_values.checked("width", Width, width)
 
 
-def _diagnose(command: str, checkpoints: Sequence[str | Path], quiet: bool, options: dict[str, Any]) -> Run:
+def _diagnose(
+    command: str, checkpoints: Sequence[str | Path], quiet: bool, options: dict[str, Any]
+) -> Run:
     from decaylab.commands import diagnose
 
     chosen = _options(command, quiet, {**options, "checkpoints": checkpoints})
@@ -255,5 +277,7 @@ def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:
     known = COMMANDS[command].names
     option_values.checked("quiet", bool, quiet)
     if unknown := sorted(set(given) - set(known)):
-        raise UserError(f"no option {unknown[0]} of {command}; there are {', '.join(sorted(known))}")
+        raise UserError(
+            f"no option {unknown[0]} of {command}; there are {', '.join(sorted(known))}"
+        )
     return COMMANDS[command].kind(**given)

@@ -1,4 +1,5 @@
-"""Progress of long work: one live bar a stage with tokens/s and time left; a line a stage where there is no terminal."""
+"""Progress of long work: one live bar a stage with tokens/s and time left; a line a stage where
+there is no terminal."""
 
 from __future__ import annotations
 
@@ -19,12 +20,15 @@ from rich.progress import (
 
 
 class StageProgress:
-    """Counts tokens and finished sequences (or what else the unit is) of one stage; what was read from disk apart.
+    """Counts tokens and finished sequences (or what else the unit is) of one stage; what was read
+    from disk apart.
 
     Several threads may count at once.
     """
 
-    def __init__(self, bar: Progress | None, name: str, total: int, unit: str = "sequences") -> None:
+    def __init__(
+        self, bar: Progress | None, name: str, total: int, unit: str = "sequences"
+    ) -> None:
         self.tokens, self.finished, self.skipped, self.started = 0, 0, 0, time.monotonic()
         self._bar, self.unit, self._told = bar, unit, ""
         self._counting = threading.Lock()
@@ -43,7 +47,8 @@ class StageProgress:
         self._told = f"{message}  "
 
     def skip(self, finished: int) -> None:
-        """Sequences that an earlier process made already: they count for the bar, not for the rate."""
+        """Sequences that an earlier process made already: they count for the bar, not for the
+        rate."""
         self.skipped += finished
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=finished)
@@ -51,7 +56,10 @@ class StageProgress:
     def summary(self) -> str:
         """What this process did, and what it found done."""
         seconds = time.monotonic() - self.started
-        made = f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s ({self.rate:,.0f} tokens/s)"
+        made = (
+            f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s "
+            f"({self.rate:,.0f} tokens/s)"
+        )
         if not self.tokens:
             made = f"{self.finished} {self.unit} in {seconds:.0f} s"
         read = f"{self.skipped} {self.unit} were there already"
@@ -64,7 +72,8 @@ class StageProgress:
 
 
 class Reporter:
-    """Where a command speaks while it works: standard error, so that standard output stays for results."""
+    """Where a command speaks while it works: standard error, so that standard output stays for
+    results."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
@@ -75,7 +84,8 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "sequences") -> Iterator[StageProgress]:
-        """A stage of ``total`` sequences, or what else is counted; prints its summary when it ends."""
+        """A stage of ``total`` sequences, or what else is counted; prints its summary when it
+        ends."""
         if not self.console.is_terminal:
             progress = StageProgress(None, name, total, unit)
             yield progress

@@ -1,8 +1,9 @@
-"""Training arms in figures: how each is named and coloured, a number with its two intervals and its seeds, rows of arms.
+"""Training arms in figures: how each is named and coloured, a number with its two intervals and its
+seeds, rows of arms.
 
-A number of an arm is drawn as a marker (mean over seeds) on a broad bar (interval over problems, for these seeds) and a thin
-one (Student's t over the seeds), with a small mark for each seed. Drawing reads rows of the measurements table and computes
-no statistics.
+A number of an arm is drawn as a marker (mean over seeds) on a broad bar (interval over problems,
+for these seeds) and a thin one (Student's t over the seeds), with a small mark for each seed.
+Drawing reads rows of the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
@@ -24,10 +25,16 @@ from . import style
 from .curves import PERCENT, Look
 
 # The estimands of decaylab.analyses.sweep.
-ONE_RUN, THESE, SEEDS = "one training run", "mean over rollouts, over these seeds", "mean over training seeds"
-BASE, TEACHER, FULL = Look("base student", style.STUDENT, "o", "--"), Look("teacher", style.TEACHER, "p", "--"), Look(
-    "full rollout", style.FULL_ROLLOUT, "v", "--"
-)  # fmt: skip
+ONE_RUN, THESE, SEEDS = (
+    "one training run",
+    "mean over rollouts, over these seeds",
+    "mean over training seeds",
+)
+BASE, TEACHER, FULL = (
+    Look("base student", style.STUDENT, "o", "--"),
+    Look("teacher", style.TEACHER, "p", "--"),
+    Look("full rollout", style.FULL_ROLLOUT, "v", "--"),
+)
 ESR, OTHER = Look("prefix (ESR)", style.ESR, "s"), Look("other selectors", style.BLACK, "D")
 REFERENCES = {"base": BASE, "teacher": TEACHER, "full": FULL}
 VIEWS = {"last": "last checkpoint", "best": "best checkpoint by validation"}
@@ -66,11 +73,14 @@ def look_of(selector: str) -> Look:
 
 
 def arms_of(frame: pd.DataFrame) -> list[Arm]:
-    """The arms in the order of the table. Their budget is named where arms of one selector differ by it."""
+    """The arms in the order of the table. Their budget is named where arms of one selector differ
+    by it."""
     rows = frame[(frame.selector != "") & frame.selector.notna()].drop_duplicates("checkpoint")
     counts = rows.groupby("selector").size()
     found = []
-    for number, (key, selector) in enumerate(zip(rows.checkpoint, rows.selector, strict=True), start=1):
+    for number, (key, selector) in enumerate(
+        zip(rows.checkpoint, rows.selector, strict=True), start=1
+    ):
         ending = str(key).removeprefix(str(selector)).strip("-").replace("-", " ")
         several = counts[selector] > 1 or " of " in ending
         name = spoken(str(selector)) + (f", {ending}" if several else "")
@@ -87,7 +97,9 @@ def spoken(selector: str) -> str:
     words = selector.removeprefix("top-")
     for part, short in PARTS.items():
         words = words.replace(part, short)
-    return "top " + words.replace("-x-", " \u00d7 ").replace("-and-", " and ").replace("-or-", " or ")
+    return "top " + words.replace("-x-", " \u00d7 ").replace("-and-", " and ").replace(
+        "-or-", " or "
+    )
 
 
 def reported(frame: pd.DataFrame) -> tuple[str, str]:
@@ -107,7 +119,9 @@ def views_of(frame: pd.DataFrame) -> list[str]:
     return [view for view in VIEWS if (frame["view"] == view).any()]
 
 
-def pick(frame: pd.DataFrame, what: str, arm: str, estimand: str = "", **columns: str) -> pd.DataFrame:
+def pick(
+    frame: pd.DataFrame, what: str, arm: str, estimand: str = "", **columns: str
+) -> pd.DataFrame:
     """The rows of one quantity of an arm."""
     chosen = (frame.what == what) & (frame.checkpoint == arm)
     if estimand:
@@ -119,7 +133,8 @@ def pick(frame: pd.DataFrame, what: str, arm: str, estimand: str = "", **columns
 
 @dataclass(frozen=True)
 class Number:
-    """One number of an arm: mean with its interval over problems, its interval over seeds, and each seed, in the unit drawn.
+    """One number of an arm: mean with its interval over problems, its interval over seeds, and each
+    seed, in the unit drawn.
 
     Each of ``problems`` and ``seeds`` is value, low, high; NaN where there is none.
     """
@@ -131,7 +146,9 @@ class Number:
     @classmethod
     def of(cls, rows: pd.DataFrame, scale: float = PERCENT) -> Number:
         """From the rows of one quantity of one arm."""
-        problems, seeds = (_triple(rows[rows.estimand == estimand], scale) for estimand in (THESE, SEEDS))
+        problems, seeds = (
+            _triple(rows[rows.estimand == estimand], scale) for estimand in (THESE, SEEDS)
+        )
         single = rows[rows.training_seed.notna()].sort_values("training_seed")
         return cls(problems, seeds, tuple(float(value) * scale for value in single.value))
 
@@ -152,13 +169,17 @@ def _triple(rows: pd.DataFrame, scale: float) -> tuple[float, float, float]:
     return value, low, high
 
 
-def span(numbers: Iterable[Number], more: Iterable[float] = (), *, least: float = 0.0) -> tuple[float, float]:
+def span(
+    numbers: Iterable[Number], more: Iterable[float] = (), *, least: float = 0.0
+) -> tuple[float, float]:
     """Ends of an axis: around all numbers; intervals over seeds as far as they do not double it.
 
     least: how far the ends lie apart at least.
     """
     found = list(numbers)
-    core = [one for number in found for one in number.core] + [one for one in more if math.isfinite(one)]
+    core = [one for number in found for one in number.core] + [
+        one for one in more if math.isfinite(one)
+    ]
     low, high = (min(core), max(core)) if core else (0.0, 1.0)
     if high - low < least:
         low, high = (low + high - least) / 2, (low + high + least) / 2
@@ -173,28 +194,63 @@ def span(numbers: Iterable[Number], more: Iterable[float] = (), *, least: float 
 
 
 def draw_number(
-    axes: Axes, at: float, number: Number, look: Look, gid: str, *, upright: bool = False, aside: float = 0.0
+    axes: Axes,
+    at: float,
+    number: Number,
+    look: Look,
+    gid: str,
+    *,
+    upright: bool = False,
+    aside: float = 0.0,
 ) -> None:
-    """Bars, marker and seeds at a place of the other axis, whose limits must be set. upright: values go up.
+    """Bars, marker and seeds at a place of the other axis, whose limits must be set. upright:
+    values go up.
 
     aside: how far from it the single seeds stand, in the units of that axis.
     """
-    for triple, thick, part in ((number.problems, BROAD, "problems"), (number.seeds, THIN, "seeds")):
+    for triple, thick, part in (
+        (number.problems, BROAD, "problems"),
+        (number.seeds, THIN, "seeds"),
+    ):
         _bar(axes, at, triple, look.colour, f"{gid}.{part}", thick, upright)
     if number.singly:
         _points(
-            axes, [at + aside] * len(number.singly), number.singly, upright, gid=f"{gid}.singly", marker="o",
-            markersize=2.2, color=look.colour, markeredgewidth=0, alpha=0.7, zorder=4,
-        )  # fmt: skip
+            axes,
+            [at + aside] * len(number.singly),
+            number.singly,
+            upright,
+            gid=f"{gid}.singly",
+            marker="o",
+            markersize=2.2,
+            color=look.colour,
+            markeredgewidth=0,
+            alpha=0.7,
+            zorder=4,
+        )
     if not math.isnan(number.value):
         _points(
-            axes, [at], [number.value], upright, gid=gid, marker=look.marker, markersize=4.2, color=look.colour,
-            markeredgecolor="white", markeredgewidth=0.4, zorder=5,
-        )  # fmt: skip
+            axes,
+            [at],
+            [number.value],
+            upright,
+            gid=gid,
+            marker=look.marker,
+            markersize=4.2,
+            color=look.colour,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            zorder=5,
+        )
 
 
 def _bar(
-    axes: Axes, at: float, triple: tuple[float, float, float], colour: str, gid: str, thick: float, upright: bool
+    axes: Axes,
+    at: float,
+    triple: tuple[float, float, float],
+    colour: str,
+    gid: str,
+    thick: float,
+    upright: bool,
 ) -> None:
     """An interval; one that goes on beyond the frame ends in an arrowhead."""
     _, low, high = triple
@@ -202,21 +258,45 @@ def _bar(
         return
     first, last = axes.get_ylim() if upright else axes.get_xlim()
     lines = axes.vlines if upright else axes.hlines
-    bar = lines(at, max(low, first), min(high, last), color=colour, linewidth=thick, zorder=2 if thick > 2 else 3)
+    bar = lines(
+        at,
+        max(low, first),
+        min(high, last),
+        color=colour,
+        linewidth=thick,
+        zorder=2 if thick > 2 else 3,
+    )
     bar.set_alpha(0.35 if thick > 2 else 1.0)
     bar.set_gid(gid)
-    for cut, end, head in ((low < first, first, "v" if upright else "<"), (high > last, last, "^" if upright else ">")):
+    for cut, end, head in (
+        (low < first, first, "v" if upright else "<"),
+        (high > last, last, "^" if upright else ">"),
+    ):
         if cut:
-            _points(axes, [at], [end], upright, gid=f"{gid}.cut", marker=head, markersize=3.0, color=colour)
+            _points(
+                axes,
+                [at],
+                [end],
+                upright,
+                gid=f"{gid}.cut",
+                marker=head,
+                markersize=3.0,
+                color=colour,
+            )
 
 
-def _points(axes: Axes, at: Sequence[float], values: Sequence[float], upright: bool, **looks: Any) -> None:
+def _points(
+    axes: Axes, at: Sequence[float], values: Sequence[float], upright: bool, **looks: Any
+) -> None:
     x, y = (at, values) if upright else (values, at)
     axes.plot(x, y, linestyle="", clip_on=False, **looks)
 
 
-def across(axes: Axes, number: tuple[float, float, float], look: Look, gid: str, *, upright: bool = False) -> None:
-    """A reference: a dashed line over the whole panel, shaded by its interval. upright: the line stands."""
+def across(
+    axes: Axes, number: tuple[float, float, float], look: Look, gid: str, *, upright: bool = False
+) -> None:
+    """A reference: a dashed line over the whole panel, shaded by its interval. upright: the line
+    stands."""
     value, low, high = number
     if math.isnan(value):
         return
@@ -226,10 +306,17 @@ def across(axes: Axes, number: tuple[float, float, float], look: Look, gid: str,
         shade(low, high, color=look.colour, alpha=0.10, linewidth=0, gid=f"{gid}.band", zorder=0)
 
 
-def reference(frame: pd.DataFrame, what: str, rule: str, name: str, view: str) -> tuple[float, float, float]:
-    """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where there is none."""
+def reference(
+    frame: pd.DataFrame, what: str, rule: str, name: str, view: str
+) -> tuple[float, float, float]:
+    """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where there is
+    none."""
     rows = pick(frame, what, name, condition=rule)
-    rows = rows[(rows["view"] == view) & (rows.estimand == THESE)] if name == "full" else rows[rows["view"] == "fresh"]
+    rows = (
+        rows[(rows["view"] == view) & (rows.estimand == THESE)]
+        if name == "full"
+        else rows[rows["view"] == "fresh"]
+    )
     return _triple(rows, PERCENT)
 
 
@@ -237,12 +324,19 @@ def reference(frame: pd.DataFrame, what: str, rule: str, name: str, view: str) -
 
 
 def row_axes(
-    figure: Figure, arms: Sequence[Arm], top: float, places: Sequence[tuple[float, float]], *,
-    row_inches: float = ROW_INCHES, numbered: bool = False,
-) -> list[Axes]:  # fmt: skip
-    """Axes beside each other from ``top`` inches down, with a row for each arm; the first has the names.
+    figure: Figure,
+    arms: Sequence[Arm],
+    top: float,
+    places: Sequence[tuple[float, float]],
+    *,
+    row_inches: float = ROW_INCHES,
+    numbered: bool = False,
+) -> list[Axes]:
+    """Axes beside each other from ``top`` inches down, with a row for each arm; the first has the
+    names.
 
-    places: left and right end of each, in inches. numbered: the number of the row stands behind the name.
+    places: left and right end of each, in inches. numbered: the number of the row stands behind the
+    name.
     """
     height = row_inches * len(arms)
     found = []
@@ -283,10 +377,18 @@ def bar_handles() -> list[Artist]:
 def look_handle(look: Look, *, marker: bool = True, line: bool = False) -> Line2D:
     hollow = look.colour == style.PUBLISHED
     return Line2D(
-        [], [], color=look.colour, ls=look.line if line else "", linewidth=0.9, marker=look.marker if marker else "",
-        markersize=4.2, label=look.name, markerfacecolor="white" if hollow else look.colour,
-        markeredgecolor=look.colour if hollow else "white", markeredgewidth=0.9 if hollow else 0.4,
-    )  # fmt: skip
+        [],
+        [],
+        color=look.colour,
+        ls=look.line if line else "",
+        linewidth=0.9,
+        marker=look.marker if marker else "",
+        markersize=4.2,
+        label=look.name,
+        markerfacecolor="white" if hollow else look.colour,
+        markeredgecolor=look.colour if hollow else "white",
+        markeredgewidth=0.9 if hollow else 0.4,
+    )
 
 
 KEY_COLUMNS: dict[style.Width, int] = {"page": 5, "column": 2}
@@ -300,10 +402,18 @@ def key(figure: Figure, handles: Sequence[Artist], width: style.Width) -> None:
     """At the upper edge."""
     across_inches, up = figure.get_size_inches()
     figure.legend(
-        handles=list(handles), loc="upper left", bbox_to_anchor=(0.08 / across_inches, 1 - 0.05 / up),
-        ncols=KEY_COLUMNS[width], frameon=False, fontsize=style.SMALL, borderpad=0, borderaxespad=0, handlelength=1.6,
-        columnspacing=1.2, labelspacing=0.25,
-    ).set_gid("key")  # fmt: skip
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(0.08 / across_inches, 1 - 0.05 / up),
+        ncols=KEY_COLUMNS[width],
+        frameon=False,
+        fontsize=style.SMALL,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1.6,
+        columnspacing=1.2,
+        labelspacing=0.25,
+    ).set_gid("key")
 
 
 def foot(figure: Figure, text: str, width: style.Width) -> None:
@@ -341,7 +451,8 @@ def counts(frame: pd.DataFrame, what: str, rule: str) -> str:
     many = f"{most}" if few == most else f"{few} to {most}"
     k = int(what.rpartition("_")[2])
     return (
-        f"{int(rows.problems.max()):,} problems \u00d7 {k} sample{'s' * (k > 1)}, {many} seed{'s' * (most > 1)} an arm, "
+        f"{int(rows.problems.max()):,} problems \u00d7 {k} sample{'s' * (k > 1)}, {many} "
+        f"seed{'s' * (most > 1)} an arm, "
         f"answer rule {rule}"
     )
 
@@ -351,14 +462,17 @@ def interval_text(rows: pd.DataFrame) -> str:
     level = " / ".join(f"{one * PERCENT:g} %" for one in sorted(set(rows.level)))
     over = sorted({*rows[rows.estimand == THESE].method} - {""})
     return (
-        f"Broad bars and shades: {level} intervals over problems ({'; '.join(over)}), which hold for other problems and these "
-        f"seeds; thin bars: {level} Student t over the seeds, which hold for other seeds and these problems (none with one "
+        f"Broad bars and shades: {level} intervals over problems ({'; '.join(over)}), which hold "
+        "for other problems and these "
+        f"seeds; thin bars: {level} Student t over the seeds, which hold for other seeds and "
+        "these problems (none with one "
         "seed); small marks: each seed; an arrowhead: the interval goes on."
     )
 
 
 def published_text(published: pd.DataFrame) -> str:
     return (
-        f"Grey and hollow: published, {published.run.iloc[0]}, another pair and problem set, a single seed, the best step on "
+        f"Grey and hollow: published, {published.run.iloc[0]}, another pair and problem set, a "
+        "single seed, the best step on "
         "the test problems, without intervals."
     )

@@ -1,13 +1,16 @@
-"""Several boxes and repetition over checkpoints: is a collapse one of content, or of stopping and the answer rule?
+"""Several boxes and repetition over checkpoints: is a collapse one of content, or of stopping and
+the answer rule?
 
-Where the checkpoints are steps of training runs (``step-000050``, ``full-seed-0/step-000050``), against the training step:
+Where the checkpoints are steps of training runs (``step-000050``, ``full-seed-0/step-000050``),
+against the training step:
 
-    a, b, c, d   share of responses with several boxes, boxes per response, repeated 3-grams, natural stops
-    e            accuracy under the last box, the first box and anywhere in the response
-    f, g, h, i   the published collapse where it is given: several boxes, boxes, repetitive responses, accuracy
+    a, b, c, d   share of responses with several boxes, boxes per response, repeated 3-grams,
+    natural stops e            accuracy under the last box, the first box and anywhere in the
+    response f, g, h, i   the published collapse where it is given: several boxes, boxes, repetitive
+    responses, accuracy
 
-Otherwise as bars by model: a shares, b boxes, c accuracy; d, e, f published. Drawing reads rows of the measurements table and
-computes no statistics.
+Otherwise as bars by model: a shares, b boxes, c accuracy; d, e, f published. Drawing reads rows of
+the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
@@ -20,19 +23,41 @@ from matplotlib.figure import Figure
 
 from . import step_curves, style
 from .colours import looks
-from .groups import Panel, Series, counts, draw_panels, intervals, published_sentence, published_series, series_of
+from .groups import (
+    Panel,
+    Series,
+    counts,
+    draw_panels,
+    intervals,
+    published_sentence,
+    published_series,
+    series_of,
+)
 
 SEVERAL, BOXES, REPETITION, STOPS, ACCURACY = (
-    "several_boxes_share", "boxes_mean", "repetition_3gram", "natural_stop_share", "accuracy",
-)  # fmt: skip
+    "several_boxes_share",
+    "boxes_mean",
+    "repetition_3gram",
+    "natural_stop_share",
+    "accuracy",
+)
 REPETITIVE = "repetitive_share"  # of the published rows
 RULES, PUBLISHED_RULES = ("last_boxed", "first_boxed", "anywhere"), ("official", "relaxed")
 SHARES = {SEVERAL: "several\nboxes", REPETITION: "repeated\n3-grams", STOPS: "natural\nstops"}
 PUBLISHED_SHARES = {SEVERAL: "several\nboxes", REPETITIVE: "repetitive\nresponses"}
-CURVES = {SEVERAL: "several boxes (%)", BOXES: "boxes per response", REPETITION: "repeated 3-grams (%)",
-          STOPS: "natural stops (%)", ACCURACY: "accuracy (%)"}  # fmt: skip
-PUBLISHED_CURVES = {SEVERAL: "several boxes (%)", BOXES: "boxes per response", REPETITIVE: "repetitive (%)",
-                    ACCURACY: "accuracy (%)"}  # fmt: skip
+CURVES = {
+    SEVERAL: "several boxes (%)",
+    BOXES: "boxes per response",
+    REPETITION: "repeated 3-grams (%)",
+    STOPS: "natural stops (%)",
+    ACCURACY: "accuracy (%)",
+}
+PUBLISHED_CURVES = {
+    SEVERAL: "several boxes (%)",
+    BOXES: "boxes per response",
+    REPETITIVE: "repetitive (%)",
+    ACCURACY: "accuracy (%)",
+}
 STEP = re.compile(r"(.*?)/?(?:step|checkpoint)-(\d+)")
 ONE_RUN = "trained student"  # where the names of the checkpoints hold no run
 
@@ -48,7 +73,8 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
-        published: rows of `decaylab.paper.publication.boxed_repetition`, drawn grey and hollow in panels of their own.
+        published: rows of `decaylab.paper.publication.boxed_repetition`, drawn grey and hollow in
+        panels of their own.
         width: ``column`` (3.4 in) or ``page`` (7 in).
         title: a line above the panels, such as the names of the two models.
 
@@ -73,27 +99,34 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     text = [f"Rollouts that each model wrote itself ({counts(rows)})."]
     if over_steps:
         text.append(
-            "Against the training step, the base student at 0; blue, dashed and shaded: the teacher with its interval, in e by "
+            "Against the training step, the base student at 0; blue, dashed and shaded: the "
+            "teacher with its interval, in e by "
             "the first of the rules."
         )
     text.append(
-        "(a) Responses with more than one box. (b) Boxes per response, mean. (c) Of the 3-grams of a response those that came "
+        "(a) Responses with more than one box. (b) Boxes per response, mean. (c) Of the 3-grams "
+        "of a response those that came "
         "before in it, mean over rollouts. (d) Responses that ended by themselves."
         if over_steps
-        else "(a) Responses with more than one box; of the 3-grams of a response those that came before in it, mean over "
+        else "(a) Responses with more than one box; of the 3-grams of a response those that came "
+        "before in it, mean over "
         "rollouts; responses that ended by themselves. (b) Boxes per response, mean."
     )
-    text.append(f"({'e' if over_steps else 'c'}) Accuracy, mean over rollouts, by the answer rules {rules}.")
+    text.append(
+        f"({'e' if over_steps else 'c'}) Accuracy, mean over rollouts, by the answer rules {rules}."
+    )
     if published is not None:
         text.append(
-            f"({'f to i' if over_steps else 'd to f'}) {published_sentence(published)} One run of full rollout; what counts as "
+            f"({'f to i' if over_steps else 'd to f'}) {published_sentence(published)} One run of "
+            "full rollout; what counts as "
             "a repetitive response is not stated and is not the measured share of 3-grams."
         )
     return " ".join([*text, intervals(rows)])
 
 
 def runs_of(checkpoints: Iterable[str]) -> step_curves.Runs:
-    """Of each training run its checkpoints by step; none unless every trained one is a step and some run has several."""
+    """Of each training run its checkpoints by step; none unless every trained one is a step and
+    some run has several."""
     names = [name for name in dict.fromkeys(checkpoints) if name not in ("base", "teacher")]
     found: dict[str, dict[float, str]] = {}
     for name in names:
@@ -106,7 +139,9 @@ def runs_of(checkpoints: Iterable[str]) -> step_curves.Runs:
 
 def _rows(measurements: pd.DataFrame) -> pd.DataFrame:
     """The rows that are drawn."""
-    chosen = measurements.what.isin(CURVES) & ((measurements.what != ACCURACY) | measurements.condition.isin(RULES))
+    chosen = measurements.what.isin(CURVES) & (
+        (measurements.what != ACCURACY) | measurements.condition.isin(RULES)
+    )
     rows = measurements[chosen & (measurements["view"] == "fresh")]
     if not (rows.what == SEVERAL).any():
         raise ValueError("measurements hold no several_boxes_share; pass those of behaviour")
@@ -116,7 +151,9 @@ def _rows(measurements: pd.DataFrame) -> pd.DataFrame:
 def _published_block(published: pd.DataFrame) -> step_curves.Block:
     letters = dict(zip(PUBLISHED_CURVES, "fghi", strict=True))
     runs = runs_of(published.checkpoint)
-    return step_curves.Block(published, runs, letters, PUBLISHED_CURVES, PUBLISHED_RULES, published=True)
+    return step_curves.Block(
+        published, runs, letters, PUBLISHED_CURVES, PUBLISHED_RULES, published=True
+    )
 
 
 # Bars by model
@@ -127,9 +164,19 @@ def _panels(rows: pd.DataFrame) -> list[Panel]:
     by_what, by_rule = rows.assign(group=rows.what), rows[rows.what == ACCURACY]
     rules = [rule for rule in RULES if (by_rule.condition == rule).any()]
     panels = [
-        _shares("a", "Boxes, repetition, stops", SHARES, series_of(by_what[by_what.what.isin(SHARES)], known)),
+        _shares(
+            "a",
+            "Boxes, repetition, stops",
+            SHARES,
+            series_of(by_what[by_what.what.isin(SHARES)], known),
+        ),
         _boxes("b", "Boxes per response", series_of(by_what[by_what.what == BOXES], known)),
-        _accuracy("c", "Accuracy by answer rule", rules, series_of(by_rule.assign(group=by_rule.condition), known)),
+        _accuracy(
+            "c",
+            "Accuracy by answer rule",
+            rules,
+            series_of(by_rule.assign(group=by_rule.condition), known),
+        ),
     ]
     return [panel for panel in panels if panel.series]
 
@@ -157,4 +204,6 @@ def _boxes(gid: str, title: str, series: list[Series]) -> Panel:
 
 
 def _accuracy(gid: str, title: str, rules: Iterable[str], series: list[Series]) -> Panel:
-    return Panel(gid, title, "accuracy (%)", {rule: rule.replace("_", "\n") for rule in rules}, series)
+    return Panel(
+        gid, title, "accuracy (%)", {rule: rule.replace("_", "\n") for rule in rules}, series
+    )

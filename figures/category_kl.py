@@ -1,12 +1,14 @@
-"""Category KL: in what kind of text student and teacher disagree, where in the response, and at which tokens most.
+"""Category KL: in what kind of text student and teacher disagree, where in the response, and at
+which tokens most.
 
-    maps      mean reverse KL by category and position, of the base student and of each checkpoint; published, if given
-    shares    what part of the tokens and of the KL each category holds
-    tokens    the tokens of the highest mean reverse KL of the base student, with their number and share of the KL
+    maps      mean reverse KL by category and position, of the base student and of each checkpoint;
+    published, if given shares    what part of the tokens and of the KL each category holds tokens
+    the tokens of the highest mean reverse KL of the base student, with their number and share of
+    the KL
 
-`category_map` and `high_kl_tokens` draw the first and the last alone. Checkpoints are shown on the rollouts of the base
-student (view ``frozen``), where the text is the same for all. Drawing reads rows of the measurements table and computes no
-statistics. What the rows lack is not drawn.
+`category_map` and `high_kl_tokens` draw the first and the last alone. Checkpoints are shown on the
+rollouts of the base student (view ``frozen``), where the text is the same for all. Drawing reads
+rows of the measurements table and computes no statistics. What the rows lack is not drawn.
 """
 
 from __future__ import annotations
@@ -39,8 +41,10 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
-        published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of its own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each other).
+        published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of
+        its own.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
+        other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -51,7 +55,9 @@ def draw(
     panels = panels_of(rows, first=len(maps))
     most = category_map.most_of(cells for name, cells in maps if name != PUBLISHED)
     with style.context():
-        heights = [category_map.map_points(cells) for _, cells in maps] + [panel.points for panel in panels]
+        heights = [category_map.map_points(cells) for _, cells in maps] + [
+            panel.points for panel in panels
+        ]
         figure, axes = new_page(heights, panels, rows, width, title)
         for letter, one, (name, cells) in zip(LETTERS, axes, maps, strict=False):
             high_kl_tokens.widen(one, 0.36)
@@ -66,7 +72,8 @@ def draw(
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, of which tokens, counts, and how the intervals were made."""
+    """The figure's caption: what each panel shows, of which tokens, counts, and how the intervals
+    were made."""
     rows = shown(measurements)
     text = category_map.map_sentences(rows, published)
     for panel in panels_of(rows, first=len(maps_of(rows, published))):
@@ -74,9 +81,12 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
             text.append(high_kl_tokens.sentence(panel))
         else:
             text.append(
-                f"({panel.gid}) Shares of each category: black of all tokens, in colours of the KL of each model."
+                f"({panel.gid}) Shares of each category: black of all tokens, in colours of the "
+                "KL of each model."
             )
-    text.append(f"{counts(rows, ('problems', 'rollouts'))}, {category_map.tokens_told(rows)} tokens.")
+    text.append(
+        f"{counts(rows, ('problems', 'rollouts'))}, {category_map.tokens_told(rows)} tokens."
+    )
     return " ".join([*text, intervals(rows), floor_text(rows)])
 
 
@@ -90,12 +100,19 @@ def panels_of(rows: pd.DataFrame, first: int) -> list[Panel]:
 
 def _shares(rows: pd.DataFrame, known: dict[str, Look]) -> Panel:
     keyed = rows.assign(group=rows.category)
-    tokens = series_of(keyed[keyed.what == "token_share"], known)[:1]  # of the same text the same for all
+    tokens = series_of(keyed[keyed.what == "token_share"], known)[
+        :1
+    ]  # of the same text the same for all
     series = [Series("tokens", TOKEN_SHARE, one.rows) for one in tokens]
     series += series_of(keyed[keyed.what == "kl_share"], known)
-    groups = {name: name.replace("_", " ") for name in dict.fromkeys(rows[rows.what == "kl_share"].category)}
+    groups = {
+        name: name.replace("_", " ")
+        for name in dict.fromkeys(rows[rows.what == "kl_share"].category)
+    }
     numbers = ".1f" if len(known) == 1 else ""
-    return Panel("", "Share of the tokens and of the KL", "share (%)", groups, series, numbers=numbers)
+    return Panel(
+        "", "Share of the tokens and of the KL", "share (%)", groups, series, numbers=numbers
+    )
 
 
 def _title(name: str, cells: pd.DataFrame) -> str:

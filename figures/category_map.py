@@ -1,8 +1,9 @@
 """The category table as heat maps: mean reverse KL by token category and position in the response.
 
-A map for the base student, one for each checkpoint on the same scale of colours, and a grey one of the published table on a
-scale of its own. Checkpoints are shown on the rollouts of the base student (view ``frozen``), where the text is the same for
-all. Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
+A map for the base student, one for each checkpoint on the same scale of colours, and a grey one of
+the published table on a scale of its own. Checkpoints are shown on the rollouts of the base student
+(view ``frozen``), where the text is the same for all. Drawing reads rows of the measurements table
+and computes no statistics. What the rows lack is not drawn.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ PUBLISHED = "published"
 CELL, UPRIGHT_CELL = 12.0, 20.0  # points up; the second where numbers must stand upright
 NUMBER = 17.0  # points across that a number takes
 NARROW = 2.34  # inches across of a map that shares a page or fills a column
-LEFT, HEAD, ABOVE, BELOW = 0.92, 0.24, 0.26, 0.42  # inches: of category names, of the heading, around a map
+LEFT, HEAD, ABOVE, BELOW = (
+    0.92,
+    0.24,
+    0.26,
+    0.42,
+)  # inches: of category names, of the heading, around a map
 
 
 def draw(
@@ -42,8 +48,10 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
-        published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of its own.
-        width: ``column`` (3.4 in, maps below each other) or ``page`` (7 in, two beside each other; one alone fills it).
+        published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of
+        its own.
+        width: ``column`` (3.4 in, maps below each other) or ``page`` (7 in, two beside each other;
+        one alone fills it).
         title: a line above the maps, such as the names of the two models.
 
     Raises:
@@ -61,7 +69,8 @@ def draw(
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what a cell is, of which tokens, counts, and how the intervals were made."""
+    """The figure's caption: what a cell is, of which tokens, counts, and how the intervals were
+    made."""
     rows = shown(measurements)
     cells = rows[rows.what == "reverse_kl"]
     text = map_sentences(rows, published)
@@ -69,7 +78,10 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     methods = "; ".join(sorted({*robust.method} - {""}))
     levels = " / ".join(f"{level * PERCENT:g} %" for level in sorted(set(robust.level)))
     text.append(f"{counts(cells, ('problems', 'rollouts'))}, {tokens_told(rows)} tokens.")
-    text.append(f"The intervals are of the winsorised means, pointwise {levels} ({methods}), and stand in the table.")
+    text.append(
+        f"The intervals are of the winsorised means, pointwise {levels} ({methods}), and stand in "
+        "the table."
+    )
     return " ".join([*text, _floor_text(cells)])
 
 
@@ -108,23 +120,31 @@ def _unsure(binned: pd.DataFrame, rows: pd.DataFrame) -> list[bool]:
 
 
 def map_sentences(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[str]:
-    """What a caption says of the maps: what a cell is, on whose rollouts, and which map is published."""
+    """What a caption says of the maps: what a cell is, on whose rollouts, and which map is
+    published."""
     maps = maps_of(rows, published)
     lettered = LETTERS[0] if len(maps) == 1 else f"a to {LETTERS[len(maps) - 1]}"
     estimand = "; ".join(dict.fromkeys(rows[rows.what == "reverse_kl"].estimand))
     text = [
-        f"({lettered}) Mean reverse KL in nats ({estimand}) of the tokens of each category, by position in the response; a "
+        f"({lettered}) Mean reverse KL in nats ({estimand}) of the tokens of each category, by "
+        "position in the response; a "
         "bin does not hold its upper edge. \u2013: no token, or undefined. "
-        "Italics: the interval of the winsorised mean is wider than that mean, or there is none. Hatched: under twice the "
+        "Italics: the interval of the winsorised mean is wider than that mean, or there is none. "
+        "Hatched: under twice the "
         "noise floor."
     ]
     if len(looks(rows)) > 1:
-        view = "the base student's rollouts, the same tokens for all" if set(rows["view"]) == {"frozen"} else "rollouts"
+        view = (
+            "the base student's rollouts, the same tokens for all"
+            if set(rows["view"]) == {"frozen"}
+            else "rollouts"
+        )
         text.append(f"Base student and checkpoints on {view}.")
     if published is not None:
         letter = LETTERS[[name for name, _ in maps].index(PUBLISHED)]
         text.append(
-            f"({letter}, grey) Published, {published.run.iloc[0]}, another pair and problem set, without intervals, on a "
+            f"({letter}, grey) Published, {published.run.iloc[0]}, another pair and problem set, "
+            "without intervals, on a "
             "colour scale of its own."
         )
     return text
@@ -152,10 +172,16 @@ def map_points(cells: pd.DataFrame) -> float:
 def draw_map(axes: Axes, cells: pd.DataFrame, name: str, most: float, title: str) -> None:
     """A colour and a number for each cell."""
     edges, categories = _edges(cells), list(dict.fromkeys(cells.category))
-    table = cells.pivot(index="category", columns="position_low", values="value").reindex(categories)
-    colours = LinearSegmentedColormap.from_list("kl", ["white", "#5a5a5a" if name == PUBLISHED else style.WINE])
+    table = cells.pivot(index="category", columns="position_low", values="value").reindex(
+        categories
+    )
+    colours = LinearSegmentedColormap.from_list(
+        "kl", ["white", "#5a5a5a" if name == PUBLISHED else style.WINE]
+    )
     shape = (np.arange(len(edges)), np.arange(len(categories) + 1))
-    axes.pcolormesh(*shape, table.to_numpy(dtype=float), cmap=colours, vmin=0.0, vmax=most, gid=f"map.{name}")
+    axes.pcolormesh(
+        *shape, table.to_numpy(dtype=float), cmap=colours, vmin=0.0, vmax=most, gid=f"map.{name}"
+    )
     axes.set_ylim(len(categories), 0)
     for _, row in cells.iterrows():
         place = (edges.index(row.position_low), categories.index(row.category))
@@ -164,7 +190,9 @@ def draw_map(axes: Axes, cells: pd.DataFrame, name: str, most: float, title: str
     across = style.size_points(axes)[0] / (len(edges) - 1)
     labelled = set(style.far_apart([i * across for i in range(len(edges))], 15.0))
     names = ["\u221e" if math.isinf(edge) else f"{edge:g}" for edge in edges]
-    axes.set_xticks(range(len(edges)), [one if i in labelled else "" for i, one in enumerate(names)])
+    axes.set_xticks(
+        range(len(edges)), [one if i in labelled else "" for i, one in enumerate(names)]
+    )
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("position in the response (tokens)")
     axes.set_title(title, pad=4)
@@ -193,19 +221,41 @@ def _upright(cells: pd.DataFrame) -> bool:
 
 
 def _write_cell(
-    axes: Axes, row: pd.Series, place: tuple[int, int], most: float, *, upright: bool, measured: bool
+    axes: Axes,
+    row: pd.Series,
+    place: tuple[int, int],
+    most: float,
+    *,
+    upright: bool,
+    measured: bool,
 ) -> None:
-    """The number: white on dark, in italics where its interval is wider than itself, hatched under the noise floor."""
+    """The number: white on dark, in italics where its interval is wider than itself, hatched under
+    the noise floor."""
     value = row.value
     dark = math.isfinite(value) and value > 0.55 * most
     unsure = measured and math.isfinite(value) and row.unsure
     if row.under_floor:
-        axes.fill_between([place[0], place[0] + 1], place[1], place[1] + 1, facecolor="none", edgecolor="#999999",
-                          hatch="/////", linewidth=0, gid="under-floor")  # fmt: skip
+        axes.fill_between(
+            [place[0], place[0] + 1],
+            place[1],
+            place[1] + 1,
+            facecolor="none",
+            edgecolor="#999999",
+            hatch="/////",
+            linewidth=0,
+            gid="under-floor",
+        )
     axes.text(
-        place[0] + 0.5, place[1] + 0.5, number_text(value), ha="center", va="center", fontsize=style.SMALL,
-        color="white" if dark else style.INK, style="italic" if unsure else "normal", rotation=90 if upright else 0,
-    )  # fmt: skip
+        place[0] + 0.5,
+        place[1] + 0.5,
+        number_text(value),
+        ha="center",
+        va="center",
+        fontsize=style.SMALL,
+        color="white" if dark else style.INK,
+        style="italic" if unsure else "normal",
+        rotation=90 if upright else 0,
+    )
 
 
 # The page of maps alone
@@ -220,18 +270,25 @@ def _floor_text(cells: pd.DataFrame) -> str:
 
 
 def _title(name: str, cells: pd.DataFrame) -> str:
-    return "published, other pair" if name == PUBLISHED else looks(cells)[name].name + on_own(name, cells)
+    return (
+        "published, other pair"
+        if name == PUBLISHED
+        else looks(cells)[name].name + on_own(name, cells)
+    )
 
 
 def _note(rows: pd.DataFrame) -> str:
     most = counts(rows[rows.what == "reverse_kl"], ("problems", "rollouts"))
     return (
-        "Italics: the winsorised mean's interval is wider than that mean, or there is none. Hatched: under twice the noise "
+        "Italics: the winsorised mean's interval is wider than that mean, or there is none. "
+        "Hatched: under twice the noise "
         f"floor. \u2013: no token. {most} a model."
     )
 
 
-def _page(maps: list[tuple[str, pd.DataFrame]], width: style.Width, title: str, note: str) -> tuple[Figure, list[Axes]]:
+def _page(
+    maps: list[tuple[str, pd.DataFrame]], width: style.Width, title: str, note: str
+) -> tuple[Figure, list[Axes]]:
     """Axes of the maps, two in a row on a page; title, heading and note stand."""
     a_row = min(len(maps), 2 if width == "page" else 1)
     note, title = (textwrap.fill(text, 125 if width == "page" else 60) for text in (note, title))
@@ -253,6 +310,20 @@ def _page(maps: list[tuple[str, pd.DataFrame]], width: style.Width, title: str, 
     if title:
         figure.text(0.08 / across, 1 - 0.06 / total, title, va="top", gid="title")
     heading = 1 - (0.06 + title_inches + 0.04) / total
-    figure.text(0.08 / across, heading, "Mean reverse KL (nats) by category and position", va="top", gid="heading")
-    figure.text(0.08 / across, 0.06 / total, note, fontsize=style.SMALL, va="bottom", linespacing=1.2, gid="note")
+    figure.text(
+        0.08 / across,
+        heading,
+        "Mean reverse KL (nats) by category and position",
+        va="top",
+        gid="heading",
+    )
+    figure.text(
+        0.08 / across,
+        0.06 / total,
+        note,
+        fontsize=style.SMALL,
+        va="bottom",
+        linespacing=1.2,
+        gid="note",
+    )
     return figure, axes

@@ -1,4 +1,5 @@
-"""What training did to curves by position: the band of positions it saw, the gap it closed, and bands as outlines.
+"""What training did to curves by position: the band of positions it saw, the gap it closed, and
+bands as outlines.
 
 Drawing reads rows of the measurements table and computes no statistics.
 """
@@ -21,9 +22,13 @@ TINT = 0.78  # white in the colour of a gap; it lies under the noise floor
 
 
 def trained_lengths(frame: pd.DataFrame) -> dict[str, float]:
-    """Of each trained student the rollout length of its training, as far as the table knows: infinity for full rollouts."""
+    """Of each trained student the rollout length of its training, as far as the table knows:
+    infinity for full rollouts."""
     known = frame[frame.rollout_length.notna() & (frame.checkpoint != "base")]
-    return {str(name): float(rows.rollout_length.iloc[0]) for name, rows in known.groupby("checkpoint", sort=False)}
+    return {
+        str(name): float(rows.rollout_length.iloc[0])
+        for name, rows in known.groupby("checkpoint", sort=False)
+    }
 
 
 def length_text(length: float) -> str:
@@ -31,25 +36,47 @@ def length_text(length: float) -> str:
 
 
 def draw_trained(axes: Axes, lengths: list[float], panel: str, *, said: bool) -> None:
-    """Positions below each N in cream, deeper where more students were trained, a dotted line at N; named above the axes.
+    """Positions below each N in cream, deeper where more students were trained, a dotted line at N;
+    named above the axes.
 
     said: the N are those of training, not only the one that was given for the measurement.
     """
     right = axes.get_xlim()[1]
     inside = [length for length in sorted(set(lengths)) if 0 < length <= right]
     for length in inside:
-        axes.axvspan(0, length, color=CREAM, linewidth=0, zorder=-1, alpha=1 / len(inside), gid=f"{panel}.trained")
-        axes.axvline(length, color=style.INK, linewidth=0.8, linestyle=":", gid=f"{panel}.rollout-length", zorder=1)
+        axes.axvspan(
+            0,
+            length,
+            color=CREAM,
+            linewidth=0,
+            zorder=-1,
+            alpha=1 / len(inside),
+            gid=f"{panel}.trained",
+        )
+        axes.axvline(
+            length,
+            color=style.INK,
+            linewidth=0.8,
+            linestyle=":",
+            gid=f"{panel}.rollout-length",
+            zorder=1,
+        )
     if inside:
-        text = ("trained below N = " if said else "below N = ") + ", ".join(f"{length:g}" for length in inside)
+        text = ("trained below N = " if said else "below N = ") + ", ".join(
+            f"{length:g}" for length in inside
+        )
         where = (0.0, 1.0), (0, 2), "axes fraction", "offset points"
         axes.annotate(text, *where, ha="left", fontsize=style.SMALL)
 
 
-def draw_gaps(axes: Axes, curves: Mapping[str, pd.DataFrame], found: Mapping[str, Look], panel: str) -> None:
-    """Between the base student's curve and that of a trained student, where that lies below it: what training closed.
+def draw_gaps(
+    axes: Axes, curves: Mapping[str, pd.DataFrame], found: Mapping[str, Look], panel: str
+) -> None:
+    """Between the base student's curve and that of a trained student, where that lies below it:
+    what training closed.
 
-    The areas cover each other, the first student's on top: what shows of a later one is what it closed beyond the others.
+    The areas cover each other, the first student's on top: what shows of a later one is what it
+    closed beyond the others.
     """
     for depth, name in enumerate(closed(found)):
         before, after = (curves[one].set_index("position_low") for one in ("base", name))
@@ -59,9 +86,16 @@ def draw_gaps(axes: Axes, curves: Mapping[str, pd.DataFrame], found: Mapping[str
         known = np.isfinite(old) & np.isfinite(new)
         places = bins.bin_places(rows)[2]
         axes.fill_between(
-            places[known], new[known], old[known], where=(new <= old)[known], interpolate=True, linewidth=0,
-            color=style.lighter(found[name].colour, TINT), gid=f"{panel}.{name}.gap", zorder=0.15 - 0.01 * depth,
-        )  # fmt: skip
+            places[known],
+            new[known],
+            old[known],
+            where=(new <= old)[known],
+            interpolate=True,
+            linewidth=0,
+            color=style.lighter(found[name].colour, TINT),
+            gid=f"{panel}.{name}.gap",
+            zorder=0.15 - 0.01 * depth,
+        )
 
 
 def closed(found: Mapping[str, Look]) -> list[str]:
@@ -78,6 +112,12 @@ def outline_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str, scale: fl
     for end in ("low", "high") if known.any() else ():
         values = rows.loc[known, f"band_{end}"].to_numpy(dtype=float) * scale
         axes.plot(
-            bins.bin_places(rows)[2][known], values, color=look.colour, linewidth=0.6, linestyle=(0, (1, 1.2)), alpha=0.9,
-            gid=f"{gid}.{end}", zorder=0.6,
-        )  # fmt: skip
+            bins.bin_places(rows)[2][known],
+            values,
+            color=look.colour,
+            linewidth=0.6,
+            linestyle=(0, (1, 1.2)),
+            alpha=0.9,
+            gid=f"{gid}.{end}",
+            zorder=0.6,
+        )

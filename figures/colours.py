@@ -1,7 +1,9 @@
-"""Which colour a model has: base student, early stop, full rollout and teacher keep theirs in every figure.
+"""Which colour a model has: base student, early stop, full rollout and teacher keep theirs in every
+figure.
 
-That a student was trained on full rollouts is said by its ``selector``; where that is empty, by a name such as sweeps give
-(``full``, ``full-seed-0``, ``full-seed-0/step-000050``). Everybody else is drawn in the greens of the early stop.
+That a student was trained on full rollouts is said by its ``selector``; where that is empty, by a
+name such as sweeps give (``full``, ``full-seed-0``, ``full-seed-0/step-000050``). Everybody else is
+drawn in the greens of the early stop.
 """
 
 from __future__ import annotations
@@ -20,18 +22,22 @@ FULL = re.compile(r"(^|/)full(-rollout)?(-seed-\d+)?(/|$)")
 
 
 def looks(rows: pd.DataFrame) -> dict[str, Look]:
-    """Colour and marker of each model of the rows, in the order in which they are drawn: base, checkpoints, teacher."""
+    """Colour and marker of each model of the rows, in the order in which they are drawn: base,
+    checkpoints, teacher."""
     return recoloured(groups.looks(rows.checkpoint), rows)
 
 
 def recoloured(known: Mapping[str, Look], rows: pd.DataFrame) -> dict[str, Look]:
-    """The same looks in these colours; of several students of a kind from light to dark, in their order."""
+    """The same looks in these colours; of several students of a kind from light to dark, in their
+    order."""
     trained = [name for name in known if name not in ("base", "teacher")]
     full = [name for name in trained if is_full(name, rows)]
     early = [name for name in trained if name not in full]
     colours = {name: style.checkpoint_look(i, len(early))[0] for i, name in enumerate(early)}
     colours |= {name: _shade(style.FULL_ROLLOUT, i, len(full)) for i, name in enumerate(full)}
-    return {name: replace(look, colour=colours.get(name, look.colour)) for name, look in known.items()}
+    return {
+        name: replace(look, colour=colours.get(name, look.colour)) for name, look in known.items()
+    }
 
 
 def is_full(name: str, rows: pd.DataFrame) -> bool:

@@ -1,10 +1,12 @@
-"""Choosing N: the share of the KL that lies before each position, and N, where it reaches the share that the rule asks for.
+"""Choosing N: the share of the KL that lies before each position, and N, where it reaches the share
+that the rule asks for.
 
-    survivors    thick: sum over positions of the mean over the rollouts that reach them, the rule of arXiv 2605.27028
+    survivors    thick: sum over positions of the mean over the rollouts that reach them, the rule
+    of arXiv 2605.27028
     all tokens   thin: sum over tokens, whatever rollout they stand in (condition ``mass``)
 
-Every student on its own rollouts. `signals` draws the same curves among others. Drawing reads rows of the measurements table
-and computes no statistics.
+Every student on its own rollouts. `signals` draws the same curves among others. Drawing reads rows
+of the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
@@ -29,7 +31,12 @@ LINE_INCHES = 0.12  # of a student in the strip of N
 APART = 0.6  # of a line between the two ways to sum
 
 
-def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, width: style.Width = "page") -> Figure:
+def draw(
+    measurements: pd.DataFrame,
+    *,
+    published: pd.DataFrame | None = None,
+    width: style.Width = "page",
+) -> Figure:
     """The figure, at its printed size.
 
     Args:
@@ -65,7 +72,8 @@ def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, w
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what is summed how, N with its interval and horizon, counts, and how intervals were made.
+    """The figure's caption: what is summed how, N with its interval and horizon, counts, and how
+    intervals were made.
 
     Raises:
         ValueError: the rows hold no cumulative KL, or published rows are given.
@@ -75,11 +83,13 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     methods = "; ".join(dict.fromkeys(rows[rows.method != ""].method))
     counted = bins.counts_text(measurements, VIEW)
     text = [
-        "Share of the reverse KL that lies before a position, every student on its own rollouts. Lines join the bin ends; N is "
+        "Share of the reverse KL that lies before a position, every student on its own rollouts. "
+        "Lines join the bin ends; N is "
         "read position by position.",
         f"Thick, survivors: {length_text(measurements, SURVIVORS)}",
         f"Thin, all tokens: {length_text(measurements, MASS)}",
-        f"Bars: pointwise {rows.level.iloc[0] * PERCENT:g} % intervals ({methods}); those of thin lines stand in the table.",
+        f"Bars: pointwise {rows.level.iloc[0] * PERCENT:g} % intervals ({methods}); those of thin "
+        "lines stand in the table.",
         "The rule was checked by its authors on two pairs: take N as the middle of a sweep.",
         *([f"Counts: {counted}."] if counted else []),
     ]
@@ -95,14 +105,24 @@ def _check(measurements: pd.DataFrame, published: pd.DataFrame | None) -> None:
 def _note(frame: pd.DataFrame) -> str:
     level = frame[frame.what == "cumulative_kl_position"].level.iloc[0]
     return (
-        f"Bars: {level * PERCENT:g} % intervals, problem-clustered. Survivors: mean over the rollouts that reach a position, "
+        f"Bars: {level * PERCENT:g} % intervals, problem-clustered. Survivors: mean over the "
+        "rollouts that reach a position, "
         "summed over positions. All tokens: summed over tokens."
     )
 
 
 def _key() -> list[Line2D]:
-    thick = Line2D([], [], color=style.INK, linewidth=1.2, marker="o", markersize=4.0, markeredgecolor="white",
-                   markeredgewidth=0.4, label=f"thick: {NAMES[SURVIVORS]}")  # fmt: skip
+    thick = Line2D(
+        [],
+        [],
+        color=style.INK,
+        linewidth=1.2,
+        marker="o",
+        markersize=4.0,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        label=f"thick: {NAMES[SURVIVORS]}",
+    )
     return [thick, Line2D([], [], color=style.INK, linewidth=0.7, label=f"thin: {NAMES[MASS]}")]
 
 
@@ -111,13 +131,21 @@ def _all_tokens(axes: Axes, frame: pd.DataFrame, found: Mapping[str, Look]) -> N
     for name, look in found.items():
         rows = curve_of(frame, name, MASS)
         known = rows[rows.value.notna()]
-        axes.plot(known.position_high, known.value * PERCENT, color=look.colour, linewidth=0.7, gid=f"{MASS}.{name}")
+        axes.plot(
+            known.position_high,
+            known.value * PERCENT,
+            color=look.colour,
+            linewidth=0.7,
+            gid=f"{MASS}.{name}",
+        )
 
 
 # What the figure of the signals has of it too
 
 
-def with_strip(figure: Figure, across: tuple[float, float], top: float, tall: float, strip: float) -> tuple[Axes, Axes]:
+def with_strip(
+    figure: Figure, across: tuple[float, float], top: float, tall: float, strip: float
+) -> tuple[Axes, Axes]:
     """Axes from left to right and below them a strip for N, in inches."""
     left, right = across
     bottom = top - tall - 0.06
@@ -128,7 +156,8 @@ def with_strip(figure: Figure, across: tuple[float, float], top: float, tall: fl
 
 
 def place_axis(axes: Axes, frame: pd.DataFrame, conditions: list[str], *, name: bool) -> None:
-    """The bin ends, up to the furthest horizon of these conditions; without ``name`` the numbers stand below, in the strip."""
+    """The bin ends, up to the furthest horizon of these conditions; without ``name`` the numbers
+    stand below, in the strip."""
     rows = frame[frame.condition.isin(conditions) & frame.value.notna()]
     ends = {0.0, *rows[rows.what == "cumulative_kl_share"].position_high}
     longest = max([1.0, *ends, *rows[rows.what == "cumulative_kl_horizon"].value])
@@ -145,7 +174,8 @@ def share_axis(axes: Axes) -> None:
 
 
 def curve_of(frame: pd.DataFrame, checkpoint: str, condition: str) -> pd.DataFrame:
-    """The shares before each bin end in order, from none at 0 to all at the horizon where there is any KL."""
+    """The shares before each bin end in order, from none at 0 to all at the horizon where there is
+    any KL."""
     share = pick(frame, "cumulative_kl_share", VIEW, checkpoint, condition)
     if not pick(frame, "cumulative_kl_position", VIEW, checkpoint, condition).value.notna().any():
         return share
@@ -155,29 +185,43 @@ def curve_of(frame: pd.DataFrame, checkpoint: str, condition: str) -> pd.DataFra
     return pd.concat([start, share, end], ignore_index=True)
 
 
-def draw_shares(axes: Axes, frame: pd.DataFrame, found: Mapping[str, Look], condition: str, gid: str) -> None:
-    """Each student's curve at the bin ends with its intervals, and a dotted line from N down to the strip."""
-    threshold = frame[(frame.what == "cumulative_kl_threshold") & (frame.condition == condition)].value
+def draw_shares(
+    axes: Axes, frame: pd.DataFrame, found: Mapping[str, Look], condition: str, gid: str
+) -> None:
+    """Each student's curve at the bin ends with its intervals, and a dotted line from N down to the
+    strip."""
+    threshold = frame[
+        (frame.what == "cumulative_kl_threshold") & (frame.condition == condition)
+    ].value
     for i, (name, look) in enumerate(found.items()):
         rows = curve_of(frame, name, condition)
         aside = (i - (len(found) - 1) / 2) * 1.2
         at = rows.position_high.to_numpy(dtype=float)
         bins.draw_bins(axes, rows, look, f"{gid}.{name}", aside, PERCENT, at=at)
         place = pick(frame, "cumulative_kl_position", VIEW, name, condition).value
-        axes.vlines(place, 0, threshold.iloc[0] * PERCENT, color=look.colour, linewidth=0.7, linestyle=":")
+        axes.vlines(
+            place, 0, threshold.iloc[0] * PERCENT, color=look.colour, linewidth=0.7, linestyle=":"
+        )
 
 
 def draw_threshold(axes: Axes, frame: pd.DataFrame, condition: str, gid: str) -> None:
     """The share at which N is read, as a line with its number."""
-    for share in frame[(frame.what == "cumulative_kl_threshold") & (frame.condition == condition)].value.head(1):
-        line = axes.axhline(share * PERCENT, color=style.INK, linewidth=0.8, linestyle=":", zorder=0)
+    for share in frame[
+        (frame.what == "cumulative_kl_threshold") & (frame.condition == condition)
+    ].value.head(1):
+        line = axes.axhline(
+            share * PERCENT, color=style.INK, linewidth=0.8, linestyle=":", zorder=0
+        )
         line.set_gid(f"{gid}.threshold")
         beside = (0, share * PERCENT), (3, 1.5), axes.get_yaxis_transform(), "offset points"
         axes.annotate(f"{share * PERCENT:g} %", *beside, fontsize=style.SMALL)
 
 
-def draw_lengths(axes: Axes, frame: pd.DataFrame, found: Mapping[str, Look], gids: Mapping[str, str]) -> None:
-    """N of each condition and student with its interval, a line each, the number on the side that has more room.
+def draw_lengths(
+    axes: Axes, frame: pd.DataFrame, found: Mapping[str, Look], gids: Mapping[str, str]
+) -> None:
+    """N of each condition and student with its interval, a line each, the number on the side that
+    has more room.
 
     gids: of each condition, in the order in which they are drawn.
     """
@@ -195,18 +239,32 @@ def draw_lengths(axes: Axes, frame: pd.DataFrame, found: Mapping[str, Look], gid
 
 def _write_length(axes: Axes, row: pd.Series, height: float, look: Look) -> None:
     low, high = row[["value", "low", "high"]].min(), row[["value", "low", "high"]].max()
-    room = axes.transLimits.transform(axes.transScale.transform([(low, height), (high, height)]))[:, 0]
+    room = axes.transLimits.transform(axes.transScale.transform([(low, height), (high, height)]))[
+        :, 0
+    ]
     left = room[0] > 1 - room[1]
     axes.annotate(
-        bins.number(row, ".0f"), (low if left else high, height), (-5 if left else 5, 0), textcoords="offset points",
-        ha="right" if left else "left", va="center", fontsize=style.SMALL, color=style.darker(look.colour),
-    )  # fmt: skip
+        bins.number(row, ".0f"),
+        (low if left else high, height),
+        (-5 if left else 5, 0),
+        textcoords="offset points",
+        ha="right" if left else "left",
+        va="center",
+        fontsize=style.SMALL,
+        color=style.darker(look.colour),
+    )
 
 
 def length_text(frame: pd.DataFrame, condition: str) -> str:
-    """How a condition is summed, and N of every student with its interval and horizon; undefined with the reason."""
+    """How a condition is summed, and N of every student with its interval and horizon; undefined
+    with the reason."""
     rows = frame[frame.condition == condition]
     place = rows[rows.what == "cumulative_kl_position"]
     share = rows[rows.what == "cumulative_kl_threshold"].value.iloc[0] * PERCENT
-    lengths = [f"{row.checkpoint} {bins.number(row, '.0f')} ({row.note})" for _, row in place.iterrows()]
-    return f"{place.estimand.iloc[0]}; N, where {share:g} % is reached, in tokens: {'; '.join(lengths)}."
+    lengths = [
+        f"{row.checkpoint} {bins.number(row, '.0f')} ({row.note})" for _, row in place.iterrows()
+    ]
+    return (
+        f"{place.estimand.iloc[0]}; N, where {share:g} % is reached, in tokens: "
+        f"{'; '.join(lengths)}."
+    )

@@ -1,11 +1,13 @@
-"""What training costs: seconds a step and peak memory by phase, and each arm against full rollout; efficiency table, measured.
+"""What training costs: seconds a step and peak memory by phase, and each arm against full rollout;
+efficiency table, measured.
 
     a   seconds a step, phase behind phase
     b   peak memory of each phase
     c   time and sampled tokens of each arm over those of full rollout, on a logarithmic axis
     d   published seconds a step, where they are given: another machine, on their own axis
 
-Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
+Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
+drawn.
 """
 
 from __future__ import annotations
@@ -31,18 +33,28 @@ PHASES = {
     "scoring": Look("scoring", style.ORANGE, "^"),
     "training": Look("training", style.WINE, "D"),
 }
-HATCHES = {"generation": "", "scoring": "////", "training": "...."}  # of what is published, which has no colour
+HATCHES = {
+    "generation": "",
+    "scoring": "////",
+    "training": "....",
+}  # of what is published, which has no colour
 TIME, TOKENS = Look("time", style.BLACK, "s"), Look("sampled tokens", style.TEACHER, "o")
 RATIOS = {"seconds_ratio": ("total", TIME), "tokens_ratio": ("generation", TOKENS)}
 NAME_INCHES, TITLE_INCHES, AXIS_INCHES, GAP, ROW_INCHES = 1.6, 0.26, 0.46, 0.16, 0.19
 
 
-def draw(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, width: style.Width = "page") -> Figure:
+def draw(
+    measurements: pd.DataFrame,
+    *,
+    published: pd.DataFrame | None = None,
+    width: style.Width = "page",
+) -> Figure:
     """The figure, at its printed size.
 
     Args:
         measurements: rows of `decaylab.analyses.efficiency.measure`.
-        published: rows of `decaylab.paper.publication.efficiency`, drawn grey and hatched in a panel of their own.
+        published: rows of `decaylab.paper.publication.efficiency`, drawn grey and hatched in a
+        panel of their own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
 
     Raises:
@@ -73,23 +85,29 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     rows = measurements[measurements["view"] == "training"]
     panels = _panels(rows)
     sentences = {
-        "seconds": "Seconds a step of training, mean over the steps but the first; thin bar: the total",
+        "seconds": "Seconds a step of training, mean over the steps but the first; thin bar: the "
+        "total",
         "memory": "Largest memory in use in each phase of the run",
-        "ratio": "Total time and sampled tokens of a step over those of full rollout, paired by seed; where time goes as the "
+        "ratio": "Total time and sampled tokens of a step over those of full rollout, paired by "
+        "seed; where time goes as the "
         "tokens the two agree",
     }
     text = [f"({letter}) {sentences[name]}." for letter, name in zip("abc", panels, strict=False)]
     if published is not None:
         text.append(
-            f"({'abcd'[len(panels)]}) Published, {published.run.iloc[0]}: another pair on one GPU, without intervals."
+            f"({'abcd'[len(panels)]}) Published, {published.run.iloc[0]}: another pair on one "
+            "GPU, without intervals."
         )
     level = f"{rows.level.iloc[0] * PERCENT:g} %"
     methods = sorted({*rows.method} - {""})
     text.append(
-        f"Means over seeds ({_steps(rows)}); thin bars: {level} intervals ({'; '.join(methods) or 'none'}); small marks: each "
+        f"Means over seeds ({_steps(rows)}); thin bars: {level} intervals "
+        f"({'; '.join(methods) or 'none'}); small marks: each "
         "seed."
     )
-    timed = sorted({part for note in rows.note for part in str(note).split("; ") if part.startswith("timed ")})
+    timed = sorted(
+        {part for note in rows.note for part in str(note).split("; ") if part.startswith("timed ")}
+    )
     return " ".join([*text, *(f"{one.capitalize()}." for one in timed)])
 
 
@@ -108,15 +126,25 @@ def _steps(rows: pd.DataFrame) -> str:
 
 def _note(rows: pd.DataFrame) -> str:
     level = f"{rows.level.iloc[0] * PERCENT:g} %"
-    timed = sorted({part for note in rows.note for part in str(note).split("; ") if part.startswith("timed ")})
+    timed = sorted(
+        {part for note in rows.note for part in str(note).split("; ") if part.startswith("timed ")}
+    )
     told = "".join(f" {one.capitalize()}: what they cost alone is less." for one in timed)
-    return f"Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. {_steps(rows)}.{told}"
+    return (
+        f"Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. "
+        f"{_steps(rows)}.{told}"
+    )
 
 
 def _handles(rows: pd.DataFrame, panels: Sequence[str]) -> list[Artist]:
-    phases = [Patch(color=look.colour, alpha=0.55, linewidth=0, label=look.name) for look in PHASES.values()]
+    phases = [
+        Patch(color=look.colour, alpha=0.55, linewidth=0, label=look.name)
+        for look in PHASES.values()
+    ]
     ratios = [look_handle(look) for _, look in RATIOS.values()] if "ratio" in panels else []
-    seed = Line2D([], [], color=style.INK, linestyle="", marker="o", markersize=2.2, label="one seed")
+    seed = Line2D(
+        [], [], color=style.INK, linestyle="", marker="o", markersize=2.2, label="one seed"
+    )
     return [*phases, *ratios, seed]
 
 
@@ -136,10 +164,14 @@ def _layout(
     if width == "page":
         each = (right - NAME_INCHES - GAP * (panels - 1)) / panels
         lefts = [NAME_INCHES + (each + GAP) * place for place in range(panels)]
-        axes = arms.row_axes(figure, found, top, [(left, left + each) for left in lefts], row_inches=ROW_INCHES)
+        axes = arms.row_axes(
+            figure, found, top, [(left, left + each) for left in lefts], row_inches=ROW_INCHES
+        )
     else:
         axes = [
-            arms.row_axes(figure, found, top - block * place, [(NAME_INCHES, right)], row_inches=ROW_INCHES)[0]
+            arms.row_axes(
+                figure, found, top - block * place, [(NAME_INCHES, right)], row_inches=ROW_INCHES
+            )[0]
             for place in range(panels)
         ]
     if not published:
@@ -173,16 +205,27 @@ def _seconds(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], letter: str) 
         start = 0.0
         for phase, look in PHASES.items():
             value = _number(rows, "seconds_per_step", phase, arm).value
-            bar = axes.barh(row, value, 0.62, start, color=look.colour, alpha=0.55, linewidth=0, zorder=1)
+            bar = axes.barh(
+                row, value, 0.62, start, color=look.colour, alpha=0.55, linewidth=0, zorder=1
+            )
             bar[0].set_gid(f"{letter}.{phase}.{arm.key}")
             start += value
-        draw_number(axes, row, totals[arm.key], replace(TIME, marker="|"), f"{letter}.total.{arm.key}", aside=0.42)
+        draw_number(
+            axes,
+            row,
+            totals[arm.key],
+            replace(TIME, marker="|"),
+            f"{letter}.total.{arm.key}",
+            aside=0.42,
+        )
     axes.set_title(f"{letter}  Time a step", pad=4)
     axes.set_xlabel("seconds")
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], letter: str) -> None:
-    numbers = {(arm.key, phase): _number(rows, "peak_gib", phase, arm) for arm in found for phase in PHASES}
+    numbers = {
+        (arm.key, phase): _number(rows, "peak_gib", phase, arm) for arm in found for phase in PHASES
+    }
     _, high = arms.span(numbers.values(), [0.0])
     axes.set_xlim(0.0, high)
     arms.value_ticks(axes, 3)
@@ -212,12 +255,18 @@ def _ratios(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], letter: str) -
     axes.set_xscale("log")
     axes.set_xlim(low / 1.2, high * 1.2)
     _ratio_ticks(axes)
-    axes.axvline(1.0, color=arms.FULL.colour, linewidth=0.9, linestyle="--", zorder=1, gid=f"{letter}.full")
+    axes.axvline(
+        1.0, color=arms.FULL.colour, linewidth=0.9, linestyle="--", zorder=1, gid=f"{letter}.full"
+    )
     for row, arm in enumerate(found):
         for place, (what, (_, look)) in enumerate(RATIOS.items()):
             if (arm.key, what) in numbers:
                 draw_number(
-                    axes, row + (place - 0.5) * 0.36, numbers[arm.key, what], look, f"{letter}.{what}.{arm.key}"
+                    axes,
+                    row + (place - 0.5) * 0.36,
+                    numbers[arm.key, what],
+                    look,
+                    f"{letter}.{what}.{arm.key}",
                 )
     axes.set_title(f"{letter}  Over full rollout", pad=4)
     axes.set_xlabel("ratio (log axis)")
@@ -235,7 +284,9 @@ def _ratio_ticks(axes: Axes) -> None:
     across_points = style.size_points(axes)[0]
     places = [math.log(tick / low) / math.log(high / low) * across_points for tick in ticks]
     shown = set(style.far_apart(places, 20.0))
-    axes.set_xticks(ticks, [f"{tick:g}" if place in shown else "" for place, tick in enumerate(ticks)])
+    axes.set_xticks(
+        ticks, [f"{tick:g}" if place in shown else "" for place, tick in enumerate(ticks)]
+    )
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -248,12 +299,21 @@ def _published(axes: Axes, published: pd.DataFrame, letter: str) -> None:
         for phase, hatch in HATCHES.items():
             value = float(own[(own.checkpoint == name) & (own.condition == phase)].value.iloc[0])
             bar = axes.barh(
-                row, value, 0.62, start, facecolor="white", edgecolor=style.PUBLISHED, linewidth=0.8, hatch=hatch
+                row,
+                value,
+                0.62,
+                start,
+                facecolor="white",
+                edgecolor=style.PUBLISHED,
+                linewidth=0.8,
+                hatch=hatch,
             )
             bar[0].set_gid(f"{letter}.published.{phase}.{name}")
             start += value
     axes.set_ylim(len(names) - 0.5, -0.5)
-    words = ["full rollout" if name == "full" else name.replace("prefix-", "ESR, N = ") for name in names]
+    words = [
+        "full rollout" if name == "full" else name.replace("prefix-", "ESR, N = ") for name in names
+    ]
     axes.set_yticks(range(len(names)), words)
     axes.tick_params(axis="y", length=0)
     arms.value_ticks(axes)

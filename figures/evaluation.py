@@ -1,12 +1,15 @@
-"""How often each checkpoint is right, by training step, beside the base student and the teacher on the same problems.
+"""How often each checkpoint is right, by training step, beside the base student and the teacher on
+the same problems.
 
     a   avg@k by the reported answer rule, every checkpoint
     b   maj@k likewise
     c   pass@k of base, teacher and the last checkpoint, for every number of samples drawn
 
-Where the checkpoints have no step, or there are none: bars of the same quantities, and avg@k under every answer rule.
+Where the checkpoints have no step, or there are none: bars of the same quantities, and avg@k under
+every answer rule.
 
-Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
+Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
+drawn.
 """
 
 from __future__ import annotations
@@ -27,9 +30,15 @@ from .colours import looks
 from .curves import PERCENT, Look, accuracy_axis, draw_curve, length_axis
 from .groups import Panel, counts, draw_panels, intervals, series_of
 
-BASE, TEACHER = Look("base student", style.STUDENT, "o", "--"), Look("teacher", style.TEACHER, "p", "--")
+BASE, TEACHER = (
+    Look("base student", style.STUDENT, "o", "--"),
+    Look("teacher", style.TEACHER, "p", "--"),
+)
 REFERENCES = {"base": BASE, "teacher": TEACHER}
-RINGS = {"last": ("s", 8.5), "best": ("o", 12.5)}  # around a marker: both can be seen where one checkpoint is both
+RINGS = {
+    "last": ("s", 8.5),
+    "best": ("o", 12.5),
+}  # around a marker: both can be seen where one checkpoint is both
 NAME_WIDTH = 15
 MARKS = {"last": "square: the last checkpoint", "best": "ring: the best on validation"}
 
@@ -68,36 +77,59 @@ def draw(
             axes["c"].set_title("c  Right at least once in k samples")
         across, up = figure.get_size_inches()
         note = textwrap.fill(rows.note(), 128 if width == "page" else 64)
-        figure.text(0.08 / across, 0.06 / up, note, fontsize=style.SMALL, va="bottom", linespacing=1.2, gid="note")
+        figure.text(
+            0.08 / across,
+            0.06 / up,
+            note,
+            fontsize=style.SMALL,
+            va="bottom",
+            linespacing=1.2,
+            gid="note",
+        )
     return figure
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, answer rule, counts, and how the intervals were made."""
+    """The figure's caption: what each panel shows, answer rule, counts, and how the intervals were
+    made."""
     rows = _Rows(measurements)
     text = [
-        f"Correct answers of rollouts that each model wrote itself ({counts(rows.levels)}), answer rule {rows.rule}."
+        f"Correct answers of rollouts that each model wrote itself ({counts(rows.levels)}), "
+        f"answer rule {rows.rule}."
     ]
     if rows.by_step:
-        text.append(f"(a) {_printed(rows.average)}, mean correctness, of each checkpoint by its training step.")
+        text.append(
+            f"(a) {_printed(rows.average)}, mean correctness, of each checkpoint by its training "
+            "step."
+        )
         if rows.has_majority:
             text.append(
-                f"(b) {_printed(rows.majority)}: whether the answer that most samples of a problem give is right."
+                f"(b) {_printed(rows.majority)}: whether the answer that most samples of a "
+                "problem give is right."
             )
         if len(rows.passes) > 1:
-            text.append(f"(c) pass@k, unbiased, of {_and(rows.compared.values())} for k samples drawn.")
-        text.append("Dashed, shaded: base student and teacher on the same problems, with their intervals.")
+            text.append(
+                f"(c) pass@k, unbiased, of {_and(rows.compared.values())} for k samples drawn."
+            )
+        text.append(
+            "Dashed, shaded: base student and teacher on the same problems, with their intervals."
+        )
         text += [f"{MARKS[view].capitalize()}." for view in rows.taken]
     else:
         text.append(
-            "(a) avg@k: mean correctness; maj@k: whether the answer that most samples of a problem give is right;"
+            "(a) avg@k: mean correctness; maj@k: whether the answer that most samples of a "
+            "problem give is right;"
         )
-        text.append("pass@k: right at least once in k samples, unbiased. (b) The first under every answer rule.")
+        text.append(
+            "pass@k: right at least once in k samples, unbiased. (b) The first under every answer "
+            "rule."
+        )
     return " ".join([*text, intervals(rows.levels)])
 
 
 class _Rows:
-    """The rows of the measurements by what they are drawn as. rule: the reported one, which the analysis puts first."""
+    """The rows of the measurements by what they are drawn as. rule: the reported one, which the
+    analysis puts first."""
 
     def __init__(self, measurements: pd.DataFrame) -> None:
         every = measurements[measurements["view"] == "fresh"]
@@ -112,7 +144,11 @@ class _Rows:
         self.passes = sorted(map(str, passes), key=lambda what: int(what.rpartition("_")[2]))
         self.levels = self.every[self.every.what.isin([self.average, self.majority, *self.passes])]
         views = {view: measurements[measurements["view"] == view] for view in RINGS}
-        self.taken = {view: {str(name) for name in rows.checkpoint} for view, rows in views.items() if len(rows)}
+        self.taken = {
+            view: {str(name) for name in rows.checkpoint}
+            for view, rows in views.items()
+            if len(rows)
+        }
         names = [str(name) for name in self.levels.checkpoint.unique()]
         self.checkpoints = [name for name in names if name not in REFERENCES]
         self.references = {name: look for name, look in REFERENCES.items() if name in names}
@@ -133,7 +169,8 @@ class _Rows:
 
     @property
     def runs(self) -> dict[str, list[str]]:
-        """The checkpoints of each training run: what stands before the last part of their labels."""
+        """The checkpoints of each training run: what stands before the last part of their
+        labels."""
         found: dict[str, list[str]] = {}
         for name in self.checkpoints:
             found.setdefault(name.rpartition("/")[0], []).append(name)
@@ -142,12 +179,18 @@ class _Rows:
     @property
     def run_looks(self) -> dict[str, Look]:
         """A run that was trained on full rollouts has the colour of those."""
-        full = {run for run, names in self.runs.items() if set(self.of(self.average, *names).selector) == {"full"}}
+        full = {
+            run
+            for run, names in self.runs.items()
+            if set(self.of(self.average, *names).selector) == {"full"}
+        }
         others = [run for run in self.runs if run not in full]
         found = {}
         for run in self.runs:
             colour, marker = (
-                (style.FULL_ROLLOUT, "v") if run in full else style.checkpoint_look(others.index(run), len(others))
+                (style.FULL_ROLLOUT, "v")
+                if run in full
+                else style.checkpoint_look(others.index(run), len(others))
             )
             found[run] = Look(textwrap.fill(run or "trained student", NAME_WIDTH), colour, marker)
         return found
@@ -167,9 +210,17 @@ class _Rows:
         named = {what: _printed(what) for what in (self.average, self.majority, *self.passes[1:])}
         rows = self.levels[self.levels.what.isin(named) & self.levels.value.notna()]
         groups = {what: text for what, text in named.items() if what in set(rows.what)}
-        rules = {str(rule): str(rule).replace("_", "\n") for rule in self.averages.condition.unique()}
+        rules = {
+            str(rule): str(rule).replace("_", "\n") for rule in self.averages.condition.unique()
+        }
         return [
-            Panel("a", f"Right by {self.rule}", "%", groups, series_of(rows.assign(group=rows.what), known)),
+            Panel(
+                "a",
+                f"Right by {self.rule}",
+                "%",
+                groups,
+                series_of(rows.assign(group=rows.what), known),
+            ),
             Panel(
                 "b",
                 f"{_printed(self.average)} by answer rule",
@@ -195,7 +246,8 @@ def _printed(what: str) -> str:
 def _and(looks: Iterable[Look]) -> str:
     names = [" ".join(look.name.split()) for look in looks]
     names = [
-        f"the {name}" if name.startswith(("base student", "teacher", "trained student")) else name for name in names
+        f"the {name}" if name.startswith(("base student", "teacher", "trained student")) else name
+        for name in names
     ]
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
 
@@ -204,7 +256,8 @@ def _and(looks: Iterable[Look]) -> str:
 
 
 def _by_step(axes: Axes, rows: _Rows, what: str, gid: str) -> None:
-    """Each run's checkpoints as a line over the steps; base and teacher as lines across, with their intervals."""
+    """Each run's checkpoints as a line over the steps; base and teacher as lines across, with their
+    intervals."""
     curves = {run: rows.of(what, *names).sort_values("step") for run, names in rows.runs.items()}
     levels = {name: rows.of(what, name) for name in rows.references}
     steps = sorted({float(step) for curve in curves.values() for step in curve.step})
@@ -233,12 +286,15 @@ def _across(axes: Axes, row: pd.DataFrame, look: Look, gid: str) -> list[style.E
     if not (math.isnan(low) or math.isnan(high)):
         # With edges of its own: where both shades overlap, the mixture tells nothing.
         fill, edge = to_rgba(look.colour, 0.12), to_rgba(look.colour, 0.6)
-        axes.axhspan(low, high, facecolor=fill, edgecolor=edge, linewidth=0.5, gid=f"{gid}.band", zorder=0)
+        axes.axhspan(
+            low, high, facecolor=fill, edgecolor=edge, linewidth=0.5, gid=f"{gid}.band", zorder=0
+        )
     return [style.EndLabel(axes.get_xlim()[1], value, look.name, look.colour)]
 
 
 def _rings(axes: Axes, curve: pd.DataFrame, rows: _Rows, gid: str, shift: float) -> None:
-    """Around the checkpoints that a checkpoint rule takes, as far aside as their curve, in points."""
+    """Around the checkpoints that a checkpoint rule takes, as far aside as their curve, in
+    points."""
     aside = ScaledTranslation(shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans)
     for view, names in rows.taken.items():
         taken = curve[curve.checkpoint.isin(names) & curve.value.notna()]
@@ -265,15 +321,23 @@ def _passes(axes: Axes, rows: _Rows) -> None:
     for name in rows.compared:
         found = rows.levels[rows.levels.what.isin(rows.passes) & (rows.levels.checkpoint == name)]
         drawn = found.what.str.removeprefix("pass_at_").astype(float)
-        curves[name] = found.assign(prefix_tokens=drawn.map(math.log2), drawn=drawn).sort_values("drawn")
-    places = {float(at): f"{k:g}" for curve in curves.values() for at, k in zip(curve.prefix_tokens, curve.drawn)}
+        curves[name] = found.assign(prefix_tokens=drawn.map(math.log2), drawn=drawn).sort_values(
+            "drawn"
+        )
+    places = {
+        float(at): f"{k:g}"
+        for curve in curves.values()
+        for at, k in zip(curve.prefix_tokens, curve.drawn)
+    }
     length_axis(axes, sorted(places))
     axes.set_xticks(sorted(places), [places[at] for at in sorted(places)])
     accuracy_axis(axes, curves.values())
     labels = []
     for i, (name, curve) in enumerate(curves.items()):
         aside = (i - (len(curves) - 1) / 2) * 2.0
-        labels += draw_curve(axes, curve, replace(rows.compared[name], line="-"), f"c.{name}", aside)
+        labels += draw_curve(
+            axes, curve, replace(rows.compared[name], line="-"), f"c.{name}", aside
+        )
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "pass@k (%)")
     axes.set_xlabel("k, samples drawn")
@@ -303,5 +367,7 @@ def _page(panels: list[str], title: str, width: style.Width) -> tuple[Figure, di
             upper -= height + gap
     if title:
         across, up = figure.get_size_inches()
-        figure.text(0.08 / across, 1 - 0.06 / up, title, va="top", fontsize=style.NORMAL, gid="title")
+        figure.text(
+            0.08 / across, 1 - 0.06 / up, title, va="top", fontsize=style.NORMAL, gid="title"
+        )
     return figure, axes

@@ -1,4 +1,5 @@
-"""Panels of bars in groups, a bar a model, and what the captions of such figures share. Drawing never computes."""
+"""Panels of bars in groups, a bar a model, and what the captions of such figures share. Drawing
+never computes."""
 
 from __future__ import annotations
 
@@ -18,16 +19,22 @@ from . import style
 from .bins import BASE
 from .curves import PERCENT, Look
 
-REACH = 2.5  # an interval longer than so many times the largest value ends at the frame, with an arrowhead
+# an interval longer than so many times the largest value ends at the frame, with an arrowhead
+REACH = 2.5
 LONGEST_NAME = 30  # characters in the legend
 LEVEL_INCHES = 0.9  # panels whose ends differ by less end a row together
 AXES_INCHES = 1.98  # leaves room for names on the left and a number on the right in half a page
-PITCH, TIGHT_PITCH, GAP = 9.0, 4.5, 5.0  # points a bar, the same without numbers, points between groups
+PITCH, TIGHT_PITCH, GAP = (
+    9.0,
+    4.5,
+    5.0,
+)  # points a bar, the same without numbers, points between groups
 
 
 @dataclass(frozen=True)
 class Series:
-    """The numbers of one model in a panel, as rows of the measurements table by group. hollow: published."""
+    """The numbers of one model in a panel, as rows of the measurements table by group. hollow:
+    published."""
 
     name: str
     look: Look
@@ -39,8 +46,10 @@ class Series:
 class Panel:
     """Groups of bars, one of each series in a group.
 
-    groups: key and name, from above. axis: name and unit of the numbers, which are ``scale`` of that in the table.
-    numbers: how they are written beside the bars; empty: they are not, and the bars stand closer. change: around zero.
+    groups: key and name, from above. axis: name and unit of the numbers, which are ``scale`` of
+    that in the table.
+    numbers: how they are written beside the bars; empty: they are not, and the bars stand closer.
+    change: around zero.
     """
 
     gid: str
@@ -59,7 +68,10 @@ class Panel:
     @property
     def step(self) -> float:
         """Points from group to group: at least what a name of two lines takes."""
-        return max(len(self.series) * self.pitch + GAP, 2.0 * PITCH if "\n" in "".join(self.groups.values()) else 0.0)
+        return max(
+            len(self.series) * self.pitch + GAP,
+            2.0 * PITCH if "\n" in "".join(self.groups.values()) else 0.0,
+        )
 
     @property
     def points(self) -> float:
@@ -72,11 +84,15 @@ class Panel:
 
 
 def looks(checkpoints: Iterable[str]) -> dict[str, Look]:
-    """Colour and marker of each model, in the order in which they are drawn: base, checkpoints, teacher."""
+    """Colour and marker of each model, in the order in which they are drawn: base, checkpoints,
+    teacher."""
     found = list(dict.fromkeys(checkpoints))
     trained = [name for name in found if name not in ("base", "teacher")]
     known = {"base": BASE} if "base" in found else {}
-    known |= {name: Look(_short(name), *style.checkpoint_look(i, len(trained))) for i, name in enumerate(trained)}
+    known |= {
+        name: Look(_short(name), *style.checkpoint_look(i, len(trained)))
+        for i, name in enumerate(trained)
+    }
     return known | ({"teacher": Look("teacher", style.TEACHER, "p")} if "teacher" in found else {})
 
 
@@ -97,20 +113,31 @@ def published_series(rows: pd.DataFrame) -> list[Series]:
         name: Look(f"published: {name}", style.PUBLISHED, marker)
         for name, marker in zip(names, "osD^vPX", strict=False)
     }
-    return [Series(f"published.{one.name}", one.look, one.rows, hollow=True) for one in series_of(rows, known)]
+    return [
+        Series(f"published.{one.name}", one.look, one.rows, hollow=True)
+        for one in series_of(rows, known)
+    ]
 
 
-def draw_panels(panels: Sequence[Panel], measurements: pd.DataFrame, width: style.Width, title: str) -> Figure:
+def draw_panels(
+    panels: Sequence[Panel], measurements: pd.DataFrame, width: style.Width, title: str
+) -> Figure:
     """A page of panels with the legend of their series above and the counts below."""
     with style.context():
-        figure, axes = new_page([panel.points for panel in panels], panels, measurements, width, title)
+        figure, axes = new_page(
+            [panel.points for panel in panels], panels, measurements, width, title
+        )
         for one, panel in zip(axes, panels, strict=True):
             draw_panel(one, panel)
     return figure
 
 
 def new_page(
-    heights: Sequence[float], panels: Sequence[Panel], measurements: pd.DataFrame, width: style.Width, title: str
+    heights: Sequence[float],
+    panels: Sequence[Panel],
+    measurements: pd.DataFrame,
+    width: style.Width,
+    title: str,
 ) -> tuple[Figure, list[Axes]]:
     """Axes of these heights in points, two in a row on a page; title, legend and note stand."""
     wide = 2 if width == "page" else 1
@@ -125,7 +152,9 @@ def new_page(
     above, below, foot = 0.3, 0.42, 0.12 + 0.13 * (note.count("\n") + 1)
     used, spots = [0.0] * wide, []
     for height in (points / style.POINTS_PER_INCH for points in heights):
-        column = 0 if used[0] <= min(used) + 0.4 else 1  # where the page is shorter: a long panel leaves no hole
+        column = (
+            0 if used[0] <= min(used) + 0.4 else 1
+        )  # where the page is shorter: a long panel leaves no hole
         spots.append((0.92 + 3.5 * column, used[column] + above, height))
         used[column] += above + height + below
         if column == wide - 1 and max(used) - min(used) < LEVEL_INCHES:
@@ -133,16 +162,31 @@ def new_page(
     total = head + max(used) + foot
     figure = style.new_figure(width, total)
     axes = [
-        style.add_axes(figure, left, total - head - down - height, left + AXES_INCHES, total - head - down)
+        style.add_axes(
+            figure, left, total - head - down - height, left + AXES_INCHES, total - head - down
+        )
         for left, down, height in spots
     ]
     across = style.WIDTH_INCHES[width]
     if title:
-        figure.text(0.08 / across, 1 - 0.06 / total, title, va="top", fontsize=style.NORMAL, gid="title")
-    figure.text(0.08 / across, 0.06 / total, note, fontsize=style.SMALL, va="bottom", linespacing=1.2, gid="note")
+        figure.text(
+            0.08 / across, 1 - 0.06 / total, title, va="top", fontsize=style.NORMAL, gid="title"
+        )
+    figure.text(
+        0.08 / across,
+        0.06 / total,
+        note,
+        fontsize=style.SMALL,
+        va="bottom",
+        linespacing=1.2,
+        gid="note",
+    )
     if names:
         figure.legend(
-            handles=[Line2D([], [], linestyle="", **_marker(one), label=one.look.name) for one in names.values()],
+            handles=[
+                Line2D([], [], linestyle="", **_marker(one), label=one.look.name)
+                for one in names.values()
+            ],
             loc="upper left",
             bbox_to_anchor=(0.02 / across, 1 - title_height / total),
             ncols=legend_columns,
@@ -176,7 +220,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 def _draw_series(axes: Axes, panel: Panel, one: Series, places: np.ndarray) -> None:
     rows = one.rows.reindex(list(panel.groups))
     value, low, high, floor = (
-        rows[name].to_numpy(dtype=float) * panel.scale for name in ("value", "low", "high", "noise_floor")
+        rows[name].to_numpy(dtype=float) * panel.scale
+        for name in ("value", "low", "high", "noise_floor")
     )
     gid, colour, thick = f"{panel.gid}.{one.name}", one.look.colour, 0.62 * panel.pitch
     if not one.hollow:
@@ -185,7 +230,9 @@ def _draw_series(axes: Axes, panel: Panel, one: Series, places: np.ndarray) -> N
     if floored.any():
         left = -2 * floor[floored] if panel.change else 0.0
         ends = 2 * floor[floored]
-        bands = axes.barh(places[floored], ends - left, panel.pitch, left, color="#999999", alpha=0.6, linewidth=0)
+        bands = axes.barh(
+            places[floored], ends - left, panel.pitch, left, color="#999999", alpha=0.6, linewidth=0
+        )
         for band in bands:
             band.set_gid(f"{gid}.floor")
     axes.plot(value, places, linestyle="", **_marker(one), gid=gid, clip_on=False, zorder=4)
@@ -194,33 +241,53 @@ def _draw_series(axes: Axes, panel: Panel, one: Series, places: np.ndarray) -> N
         _draw_bars(axes, places[bars], low[bars], high[bars], colour, gid)
     if panel.numbers:
         measured = rows.index.isin(one.rows.index)
-        for place, number, here in zip(places, _numbers(rows, value, panel.numbers), measured, strict=True):
+        for place, number, here in zip(
+            places, _numbers(rows, value, panel.numbers), measured, strict=True
+        ):
             if here:
                 beside_bar(axes, place, number, colour)
 
 
-def _draw_bars(axes: Axes, places: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, gid: str) -> None:
+def _draw_bars(
+    axes: Axes, places: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, gid: str
+) -> None:
     """Intervals; one that goes on beyond the frame ends in an arrowhead."""
     left, right = axes.get_xlim()
-    axes.hlines(places, low.clip(left), high.clip(max=right), color=colour, linewidth=1.0, zorder=3).set_gid(
-        f"{gid}.bars"
-    )
+    axes.hlines(
+        places, low.clip(left), high.clip(max=right), color=colour, linewidth=1.0, zorder=3
+    ).set_gid(f"{gid}.bars")
     for head, end, cut in (("<", left, low < left), (">", right, high > right)):
         if cut.any():
-            axes.plot(np.full(int(cut.sum()), end), places[cut], head, color=colour, markersize=3.0, clip_on=False,
-                      gid=f"{gid}.cut")  # fmt: skip
+            axes.plot(
+                np.full(int(cut.sum()), end),
+                places[cut],
+                head,
+                color=colour,
+                markersize=3.0,
+                clip_on=False,
+                gid=f"{gid}.cut",
+            )
 
 
 def beside_bar(axes: Axes, place: float, text: str, colour: str) -> None:
     """Writes a number right of the axes, at the height of its bar."""
     axes.annotate(
-        text, (1, place), (32, -0.3), axes.get_yaxis_transform(), "offset points", ha="right", va="center",
-        fontsize=style.SMALL, color=style.darker(colour), annotation_clip=False,
-    )  # fmt: skip
+        text,
+        (1, place),
+        (32, -0.3),
+        axes.get_yaxis_transform(),
+        "offset points",
+        ha="right",
+        va="center",
+        fontsize=style.SMALL,
+        color=style.darker(colour),
+        annotation_clip=False,
+    )
 
 
 def _numbers(rows: pd.DataFrame, value: np.ndarray, form: str) -> list[str]:
-    """Undefined is a dash; what lies under twice the noise floor stands in brackets; a lower bound says so."""
+    """Undefined is a dash; what lies under twice the noise floor stands in brackets; a lower bound
+    says so."""
     texts = []
     for number, under, note in zip(value, rows.under_floor, rows.note, strict=True):
         text = "\u2013" if math.isnan(number) else format(number, form).replace("-", "\u2212")
@@ -241,10 +308,13 @@ def _marker(one: Series) -> dict[str, Any]:
 
 
 def _span(panel: Panel) -> tuple[float, float]:
-    """All of 0 to 100 per cent; of other units from 0; of changes the same to both sides, 5 points at least."""
+    """All of 0 to 100 per cent; of other units from 0; of changes the same to both sides, 5 points
+    at least."""
     if panel.scale == PERCENT and not panel.change:
         return 0.0, PERCENT
-    table = np.concatenate([one.rows[["value", "low", "high"]].to_numpy(dtype=float) for one in panel.series])
+    table = np.concatenate(
+        [one.rows[["value", "low", "high"]].to_numpy(dtype=float) for one in panel.series]
+    )
     table = np.abs(np.where(np.isfinite(table), table, 0.0)) * panel.scale
     most = 1.05 * min(float(table.max(initial=0.0)), REACH * float(table[:, 0].max(initial=0.0)))
     return (-max(most, 5.0), max(most, 5.0)) if panel.change else (0.0, most or 1.0)
@@ -254,7 +324,8 @@ def _span(panel: Panel) -> tuple[float, float]:
 
 
 def counts(rows: pd.DataFrame, of: Sequence[str] = ("problems", "rollouts", "tokens")) -> str:
-    """The most problems, rollouts and tokens behind any row of a model; from and to where models differ."""
+    """The most problems, rollouts and tokens behind any row of a model; from and to where models
+    differ."""
     each = rows.groupby("checkpoint")[list(of)].max()
     return ", ".join(f"{_range(each[name])} {name}" for name in of)
 
@@ -268,13 +339,17 @@ def intervals(rows: pd.DataFrame) -> str:
     """How the intervals were made."""
     methods = "; ".join(sorted(set(rows.method) - {""}))
     return (
-        f"Lines: pointwise {_levels(rows)} intervals ({methods}), which resample problems; an arrowhead: it goes on; "
+        f"Lines: pointwise {_levels(rows)} intervals ({methods}), which resample problems; an "
+        "arrowhead: it goes on; "
         f"seed {_seeds(rows)}."
     )
 
 
 def published_sentence(published: pd.DataFrame) -> str:
-    return f"Grey and hollow: published, {published.run.iloc[0]}, another pair and problem set, without intervals."
+    return (
+        f"Grey and hollow: published, {published.run.iloc[0]}, another pair and problem set, "
+        "without intervals."
+    )
 
 
 def _levels(rows: pd.DataFrame) -> str:

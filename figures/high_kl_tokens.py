@@ -1,10 +1,11 @@
-"""The tokens of the highest mean reverse KL, with how often they occur and what part of the KL they hold.
+"""The tokens of the highest mean reverse KL, with how often they occur and what part of the KL they
+hold.
 
     a   by the base student's mean, checkpoints on the same tokens
     b   the published list where it is given, on its own axis: another pair, another vocabulary
 
-Checkpoints are shown on the rollouts of the base student (view ``frozen``), where the text is the same for all. Drawing
-reads rows of the measurements table and computes no statistics.
+Checkpoints are shown on the rollouts of the base student (view ``frozen``), where the text is the
+same for all. Drawing reads rows of the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
-        published: rows of `decaylab.paper.publication.high_kl_tokens`, drawn grey and hollow in a panel of their own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each other).
+        published: rows of `decaylab.paper.publication.high_kl_tokens`, drawn grey and hollow in a
+        panel of their own.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
+        other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -66,7 +69,9 @@ def draw(
     rows = shown(measurements)
     panels = _panels(rows, published)
     with style.context():
-        figure, axes = new_page([panel.points for panel in panels], panels, rows[rows.what == MEAN], width, title)
+        figure, axes = new_page(
+            [panel.points for panel in panels], panels, rows[rows.what == MEAN], width, title
+        )
         for one, panel in zip(axes, panels, strict=True):
             widen(one, ALONE if width == "page" and len(panels) == 1 else -NARROWER)
             write_columns(one, panel, _columns(panel, rows))
@@ -75,18 +80,23 @@ def draw(
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: which tokens these are, on whose rollouts, counts, and how the intervals were made."""
+    """The figure's caption: which tokens these are, on whose rollouts, counts, and how the
+    intervals were made."""
     rows = shown(measurements)
     measured = rows[rows.what == MEAN]
     text = [sentence(_panels(rows, None)[0])]
     if measured.checkpoint.nunique() > 1:
         frozen = set(measured["view"]) == {"frozen"}
-        text.append(f"All on {'the same rollouts, those of the base student' if frozen else 'their own rollouts'}.")
+        text.append(
+            "All on "
+            f"{'the same rollouts, those of the base student' if frozen else 'their own rollouts'}."
+        )
     if published is not None:
         text.append(f"(b) {published_sentence(published)} Shares of the KL were not published.")
     text.append(f"{counts(measured, ('problems', 'rollouts'))}.")
     text.append(
-        "No intervals: a few problems may hold much of such a mean; the winsorised means in the table have them."
+        "No intervals: a few problems may hold much of such a mean; the winsorised means in the "
+        "table have them."
     )
     return " ".join([*text, floor_text(measured)])
 
@@ -103,7 +113,12 @@ def _panels(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:
 def _published(published: pd.DataFrame) -> Panel:
     theirs = published[published.what == MEAN]
     series = published_series(theirs.assign(group=theirs.token))
-    return _panel("b", "Published, other pair", series, {token: printable(token) for token in theirs.token[:MOST]})
+    return _panel(
+        "b",
+        "Published, other pair",
+        series,
+        {token: printable(token) for token in theirs.token[:MOST]},
+    )
 
 
 def _columns(panel: Panel, rows: pd.DataFrame) -> dict[str, Mapping[str, str]]:
@@ -115,14 +130,19 @@ def _columns(panel: Panel, rows: pd.DataFrame) -> dict[str, Mapping[str, str]]:
 
 
 def tokens_panel(rows: pd.DataFrame, known: Mapping[str, Look], gid: str, most: int) -> Panel:
-    """Tokens by the mean of the first model, highest first, at most so many; without groups where none was measured."""
+    """Tokens by the mean of the first model, highest first, at most so many; without groups where
+    none was measured."""
     keyed = rows[rows.what == MEAN]
     series = series_of(keyed.assign(group=keyed.token), known)
     by_mean = [
-        token for one in series[:1] for token in one.rows.sort_values("value", ascending=False, kind="stable").index
+        token
+        for one in series[:1]
+        for token in one.rows.sort_values("value", ascending=False, kind="stable").index
     ]
     groups = {token: printable(token) for token in by_mean[:most]}
-    return _panel(gid, TITLE, [one for one in series if one.rows.index.isin(list(groups)).any()], groups)
+    return _panel(
+        gid, TITLE, [one for one in series if one.rows.index.isin(list(groups)).any()], groups
+    )
 
 
 def _panel(gid: str, title: str, series: list[Series], groups: Mapping[str, str]) -> Panel:
@@ -132,8 +152,10 @@ def _panel(gid: str, title: str, series: list[Series], groups: Mapping[str, str]
 def sentence(panel: Panel) -> str:
     """What a caption says of the panel."""
     return (
-        f"({panel.gid}) Of the tokens that are listed, the {len(panel.groups)} with the highest mean reverse KL of "
-        f"{named(panel.series[0].name)}; beside them how often they occur and their share of its KL; "
+        f"({panel.gid}) Of the tokens that are listed, the {len(panel.groups)} with the highest "
+        "mean reverse KL of "
+        f"{named(panel.series[0].name)}; beside them how often they occur and their share of its "
+        "KL; "
         "\u2423 space, \u21b5 end of a line."
     )
 
@@ -145,7 +167,10 @@ def columns_of(panel: Panel, rows: pd.DataFrame) -> dict[str, Mapping[str, str]]
     shares = {token: parts.get(token, math.nan) * PERCENT for token in panel.groups}
     return {
         COUNT: {token: f"{first.rows.tokens[token]:,}" for token in panel.groups},
-        SHARE: {token: "\u2013" if math.isnan(share) else f"{share:.1f}" for token, share in shares.items()},
+        SHARE: {
+            token: "\u2013" if math.isnan(share) else f"{share:.1f}"
+            for token, share in shares.items()
+        },
     }
 
 
@@ -153,11 +178,21 @@ def write_columns(axes: Axes, panel: Panel, columns: Mapping[str, Mapping[str, s
     """Columns of numbers right of the bars, a number a token."""
     places = dict(zip(panel.groups, (np.arange(len(panel.groups)) + 0.5) * panel.step, strict=True))
     for name, texts in columns.items():
-        for y, text, up in [(0.0, name, 8.0), *((places[token], text, -0.3) for token, text in texts.items())]:
+        for y, text, up in [
+            (0.0, name, 8.0),
+            *((places[token], text, -0.3) for token, text in texts.items()),
+        ]:
             axes.annotate(
-                text, (1, y), (COLUMNS[name], up), axes.get_yaxis_transform(), "offset points",
-                ha="right", va="center", fontsize=style.SMALL, annotation_clip=False,
-            )  # fmt: skip
+                text,
+                (1, y),
+                (COLUMNS[name], up),
+                axes.get_yaxis_transform(),
+                "offset points",
+                ha="right",
+                va="center",
+                fontsize=style.SMALL,
+                annotation_clip=False,
+            )
 
 
 def widen(axes: Axes, inches: float) -> None:
@@ -168,11 +203,14 @@ def widen(axes: Axes, inches: float) -> None:
 
 
 def printable(token: str) -> str:
-    """A token as the font can show it: other characters as their codes; white space as signs; cut where it is long."""
+    """A token as the font can show it: other characters as their codes; white space as signs; cut
+    where it is long."""
     font = get_font(findfont("DejaVu Sans"))
     signs = token.replace(" ", "\u2423").replace("\n", "\u21b5").replace("\t", "\u21e5")
     seen = [
-        one if one.isprintable() and not combining(one) and font.get_char_index(ord(one)) else _code(one)
+        one
+        if one.isprintable() and not combining(one) and font.get_char_index(ord(one))
+        else _code(one)
         for one in signs
     ]
     kept = 0

@@ -1,7 +1,9 @@
-"""Mode seeking: what a student of one mode becomes beside a teacher of two (Fig. 4 of arXiv 2605.27028, computed).
+"""Mode seeking: what a student of one mode becomes beside a teacher of two (Fig. 4 of arXiv
+2605.27028, computed).
 
-The teacher shaded, the student of least forward KL across both modes, those of least reverse KL on one mode each. It is an
-illustration with the parameters that it names: no model stands behind it. Drawing reads what was computed.
+The teacher shaded, the student of least forward KL across both modes, those of least reverse KL on
+one mode each. It is an illustration with the parameters that it names: no model stands behind it.
+Drawing reads what was computed.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ from . import bins, style
 from .curves import PERCENT
 
 FORWARD = "forward-kl"
-BEHIND = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}  # labels: a curve may pass
+BEHIND = {
+    "facecolor": "white",
+    "alpha": 0.8,
+    "linewidth": 0,
+    "pad": 0.5,
+}  # labels: a curve may pass
 SEEN = 0.005  # of the highest density; where all curves lie lower the axis ends
 
 
@@ -31,7 +38,9 @@ class Computed(Protocol):
     def curves(self) -> pd.DataFrame: ...
 
 
-def draw(result: Computed, *, published: pd.DataFrame | None = None, width: style.Width = "page") -> Figure:
+def draw(
+    result: Computed, *, published: pd.DataFrame | None = None, width: style.Width = "page"
+) -> Figure:
     """The figure, at its printed size.
 
     Args:
@@ -65,16 +74,21 @@ def caption(result: Computed, published: pd.DataFrame | None = None) -> str:
     bins.refuse_published(published, "the published figure is a sketch without numbers")
     rows = result.measurements
     fits = [
-        f"{_name(name)}: mean {_number(rows, name, 'mean')}, standard deviation {_number(rows, name, 'standard_deviation')}, "
+        f"{_name(name)}: mean {_number(rows, name, 'mean')}, standard deviation "
+        f"{_number(rows, name, 'standard_deviation')}, "
         f"{_nats(rows, name)}"
         for name in _fits(result.curves)
     ]
     methods = "; ".join(dict.fromkeys(rows[rows.condition.isin(_fits(result.curves))].method))
     return (
-        "A computed illustration of mode seeking; no model was measured. The teacher (shaded) is a mixture of two "
-        f"Gaussians, {_modes(rows)}, the student a single one. Where the forward KL(teacher || student) is least, the student "
-        "spreads over both modes and the gap between them. At a minimum of the reverse KL(student || teacher), which "
-        "on-policy distillation lowers, it can sit on one of two modes that lie apart, at the price of about -log of that "
+        "A computed illustration of mode seeking; no model was measured. The teacher (shaded) is "
+        "a mixture of two "
+        f"Gaussians, {_modes(rows)}, the student a single one. Where the forward KL(teacher || "
+        "student) is least, the student "
+        "spreads over both modes and the gap between them. At a minimum of the reverse KL(student "
+        "|| teacher), which "
+        "on-policy distillation lowers, it can sit on one of two modes that lie apart, at the "
+        "price of about -log of that "
         "mode's weight. "
         f"{'; '.join(fits)}. Nothing is sampled, so there are no intervals ({methods})."
     )
@@ -102,7 +116,8 @@ def _teacher(axes: Axes, curves: pd.DataFrame) -> None:
 
 
 def _fit(axes: Axes, result: Computed, name: str) -> None:
-    """The line of a fit, with its divergence beside it: of a reverse fit over its peak, of the forward fit on the left."""
+    """The line of a fit, with its divergence beside it: of a reverse fit over its peak, of the
+    forward fit on the left."""
     rows = result.curves[result.curves.curve == name]
     colour = style.WINE if name == FORWARD else style.STUDENT
     axes.plot(rows.x, rows.density, color=colour, linewidth=1.3, gid=name, zorder=2)
@@ -113,18 +128,40 @@ def _fit(axes: Axes, result: Computed, name: str) -> None:
         _label(axes, name, text, slope, colour, 0.0)
         return
     axes.annotate(
-        text, (peak.x, peak.density), (0, 3), textcoords="offset points", ha="center", va="bottom",
-        fontsize=style.SMALL, color=style.darker(colour), bbox=BEHIND, gid=f"{name}.label",
-    )  # fmt: skip
+        text,
+        (peak.x, peak.density),
+        (0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=style.SMALL,
+        color=style.darker(colour),
+        bbox=BEHIND,
+        gid=f"{name}.label",
+    )
 
 
 def _label(axes: Axes, name: str, text: str, point: pd.Series, colour: str, edge: float) -> None:
     """At the left (0) or right (1) edge, half-way up, with a leader to a point of the curve."""
     axes.annotate(
-        text, (point.x, point.density), (0.01 + 0.98 * edge, 0.45), textcoords="axes fraction",
-        ha="right" if edge else "left", va="center", fontsize=style.SMALL, color=style.darker(colour), bbox=BEHIND,
-        gid=f"{name}.label", arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": colour, "shrinkA": 1, "shrinkB": 1},
-    )  # fmt: skip
+        text,
+        (point.x, point.density),
+        (0.01 + 0.98 * edge, 0.45),
+        textcoords="axes fraction",
+        ha="right" if edge else "left",
+        va="center",
+        fontsize=style.SMALL,
+        color=style.darker(colour),
+        bbox=BEHIND,
+        gid=f"{name}.label",
+        arrowprops={
+            "arrowstyle": "-",
+            "linewidth": 0.5,
+            "color": colour,
+            "shrinkA": 1,
+            "shrinkB": 1,
+        },
+    )
 
 
 # Words
@@ -135,7 +172,9 @@ def _fits(curves: pd.DataFrame) -> list[str]:
 
 
 def _name(fit: str) -> str:
-    return "forward-KL fit" if fit == FORWARD else f"reverse-KL fit {fit.removeprefix('reverse-kl-')}"
+    return (
+        "forward-KL fit" if fit == FORWARD else f"reverse-KL fit {fit.removeprefix('reverse-kl-')}"
+    )
 
 
 def _nats(rows: pd.DataFrame, fit: str) -> str:

@@ -1,10 +1,13 @@
-"""Teacher accuracy after k tokens of a student's rollout, with controls: the paper's Fig. 1 left, measured.
+"""Teacher accuracy after k tokens of a student's rollout, with controls: the paper's Fig. 1 left,
+measured.
 
-    a   the headline: rollouts still open at k, beside the teacher alone and the student's outcome on the same rollouts
+    a   the headline: rollouts still open at k, beside the teacher alone and the student's outcome
+    on the same rollouts
     b   controls: change in accuracy against the continuing policy alone on the same problems
     c   the carry-forward curve, both baselines, and the published curve where it is given
 
-Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
+Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
+drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +21,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
-from .curves import PERCENT, Look, accuracy_axis, draw_band, draw_curve, extent, length_axis, lengths_of, places
+from .curves import (
+    PERCENT,
+    Look,
+    accuracy_axis,
+    draw_band,
+    draw_curve,
+    extent,
+    length_axis,
+    lengths_of,
+    places,
+)
 
 HEADLINE = Look("teacher after\nstudent tokens", style.TEACHER, "o")
 REFERENCE = Look("teacher alone,\nsame problems", style.TEACHER, "^", "--")
@@ -35,9 +48,12 @@ CONTROLS = {
     "reverse": Look("reverse: student\nafter teacher", style.STUDENT, "s"),
 }
 SENTENCES = {
-    "own-prefix": "Teacher's own: after a prefix from its own rollout, against that rollout's grade; it must be flat",
-    "correct-so-far": "Correct so far and already wrong: student prefixes split by the step verifier",
-    "ended-right": "Ended right and ended wrong: student prefixes split by how the rollout ended, which "
+    "own-prefix": "Teacher's own: after a prefix from its own rollout, against that rollout's "
+    "grade; it must be flat",
+    "correct-so-far": "Correct so far and already wrong: student prefixes split by the step "
+    "verifier",
+    "ended-right": "Ended right and ended wrong: student prefixes split by how the rollout ended, "
+    "which "
     "conditions on the future",
     "swapped": "Other problem's: a student prefix from another problem",
     "reverse": "Reverse: the student after a prefix from the teacher, against the student alone",
@@ -55,7 +71,8 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.prefix_decay.measure`.
-        published: rows of `decaylab.paper.publication.prefix_curve`, drawn grey, dashed and hollow behind panel c.
+        published: rows of `decaylab.paper.publication.prefix_curve`, drawn grey, dashed and hollow
+        behind panel c.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
         title: a line above the panels, such as the names of the two models.
 
@@ -63,12 +80,19 @@ def draw(
         ValueError: the rows hold no accuracy of the teacher.
     """
     if not len(pick(measurements, "accuracy", "teacher", "all")):
-        raise ValueError("measurements hold no accuracy of condition 'teacher'; measure the teacher alone first")
-    controls = [name for name in CONTROLS if len(pick(measurements, "accuracy_difference", name, "open"))]
+        raise ValueError(
+            "measurements hold no accuracy of condition 'teacher'; measure the teacher alone first"
+        )
+    controls = [
+        name for name in CONTROLS if len(pick(measurements, "accuracy_difference", name, "open"))
+    ]
     panels = ["a"]
     if set(controls) - {"student-prefix"}:
         panels.append("b")
-    if len(pick(measurements, "accuracy", "student-prefix", "carry-forward")) or published is not None:
+    if (
+        len(pick(measurements, "accuracy", "student-prefix", "carry-forward"))
+        or published is not None
+    ):
         panels.append("c")
     with style.context():
         title = textwrap.fill(title, 110 if width == "page" else 52)
@@ -81,46 +105,71 @@ def draw(
         columns = 130 if width == "page" else 68
         note = "\n".join(textwrap.wrap(_note(measurements), columns))
         across, up = figure.get_size_inches()
-        figure.text(0.08 / across, 0.06 / up, note, fontsize=style.SMALL, va="bottom", linespacing=1.2, gid="note")
+        figure.text(
+            0.08 / across,
+            0.06 / up,
+            note,
+            fontsize=style.SMALL,
+            va="bottom",
+            linespacing=1.2,
+            gid="note",
+        )
     return figure
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were made."""
+    """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were
+    made."""
     alone = pick(measurements, "accuracy", "teacher", "all").iloc[0]
     level = f"{alone.level * PERCENT:g} %"
     half = half_decay_text(measurements)
-    what = f"Accuracy ({_avg(alone)}) of the teacher after the first k tokens of a student's rollout."
+    what = (
+        f"Accuracy ({_avg(alone)}) of the teacher after the first k tokens of a student's rollout."
+    )
     text = [what, f"{_counts(alone)}, answer rule {alone.answer_rule}, seed {alone.seed}."]
     text.append(
-        "(a) Rollouts still open at k, beside the teacher alone on the same problems and the outcome of those very "
+        "(a) Rollouts still open at k, beside the teacher alone on the same problems and the "
+        "outcome of those very "
         "rollouts; the strip gives the share still open."
     )
     if half:
         text.append(f"H{half[1:]}: there the retained advantage has halved.")
-    present = [name for name in CONTROLS if len(pick(measurements, "accuracy_difference", name, "open"))]
+    present = [
+        name for name in CONTROLS if len(pick(measurements, "accuracy_difference", name, "open"))
+    ]
     told = [SENTENCES[name] for name in present if name in SENTENCES]
     if told:
-        text.append(f"(b) Change against the continuing policy alone on the same problems. {'. '.join(told)}.")
+        text.append(
+            "(b) Change against the continuing policy alone on the same problems. "
+            f"{'. '.join(told)}."
+        )
     if len(pick(measurements, "accuracy", "student-prefix", "carry-forward")):
         text.append("(c) All rollouts: one that ended before k counts as it stands.")
     if published is not None:
         text.append(
-            f"Grey: published, {published.run.iloc[0]}, another pair and problem set, without intervals; "
+            f"Grey: published, {published.run.iloc[0]}, another pair and problem set, without "
+            "intervals; "
             "it is not said how rollouts that ended before k are counted."
         )
-    methods = sorted(set(measurements[measurements.what.isin(["accuracy", "accuracy_difference"])].method) - {""})
-    text.append(
-        f"Bars: pointwise {level} intervals ({'; '.join(methods)}). Bands: {level} for all lengths of a curve at once."
+    methods = sorted(
+        set(measurements[measurements.what.isin(["accuracy", "accuracy_difference"])].method) - {""}
     )
-    text.append(f"Controls with fewer than {FEWEST_ROLLOUTS} rollouts at a length stand in the table only.")
+    text.append(
+        f"Bars: pointwise {level} intervals ({'; '.join(methods)}). Bands: {level} for all "
+        "lengths of a curve at once."
+    )
+    text.append(
+        f"Controls with fewer than {FEWEST_ROLLOUTS} rollouts at a length stand in the table only."
+    )
     return " ".join(text)
 
 
 def pick(measurements: pd.DataFrame, what: str, condition: str, view: str) -> pd.DataFrame:
     """The rows of one curve, by prefix length."""
     rows = measurements[
-        (measurements.what == what) & (measurements.condition == condition) & (measurements["view"] == view)
+        (measurements.what == what)
+        & (measurements.condition == condition)
+        & (measurements["view"] == view)
     ]
     return rows.sort_values("prefix_tokens")
 
@@ -131,7 +180,8 @@ def _from_zero(measurements: pd.DataFrame, role: str, curve: pd.DataFrame) -> pd
 
 
 def half_decay_text(measurements: pd.DataFrame) -> str:
-    """The half-decay length in words, "> longest" where it is not reached; empty where it is undefined."""
+    """The half-decay length in words, "> longest" where it is not reached; empty where it is
+    undefined."""
     rows = measurements[(measurements.what == "half_decay_length") & measurements.value.notna()]
     if not len(rows):
         return ""
@@ -139,9 +189,14 @@ def half_decay_text(measurements: pd.DataFrame) -> str:
     curve = pick(measurements, "accuracy", "student-prefix", "open")
     longest = curve[curve.value.notna()].prefix_tokens.max()
     value, low, high = (
-        f"{end:.0f}" if math.isfinite(end) else f"> {longest:g}" for end in (row.value, row.low, row.high)
+        f"{end:.0f}" if math.isfinite(end) else f"> {longest:g}"
+        for end in (row.value, row.low, row.high)
     )
-    interval = "" if math.isnan(row.low) or math.isnan(row.high) or math.isinf(row.low) else f" [{low}, {high}]"
+    interval = (
+        ""
+        if math.isnan(row.low) or math.isnan(row.high) or math.isinf(row.low)
+        else f" [{low}, {high}]"
+    )
     return f"half-decay {value} tokens{interval}"
 
 
@@ -197,7 +252,9 @@ def _column(panels: list[str], title: str) -> tuple[Figure, dict[str, Axes]]:
     return _titled(figure, title), axes
 
 
-def _with_strip(figure: Figure, left: float, bottom: float, right: float, top: float) -> dict[str, Axes]:
+def _with_strip(
+    figure: Figure, left: float, bottom: float, right: float, top: float
+) -> dict[str, Axes]:
     """Panel a with the strip of open shares below it."""
     strip = style.add_axes(figure, left, bottom, right, bottom + 0.36)
     return {"a": style.add_axes(figure, left, bottom + 0.44, right, top - 0.12), "open": strip}
@@ -211,7 +268,9 @@ def _head(title: str) -> float:
 def _titled(figure: Figure, title: str) -> Figure:
     if title:
         across, up = figure.get_size_inches()
-        figure.text(0.08 / across, 1 - 0.06 / up, title, va="top", fontsize=style.NORMAL, gid="title")
+        figure.text(
+            0.08 / across, 1 - 0.06 / up, title, va="top", fontsize=style.NORMAL, gid="title"
+        )
     return figure
 
 
@@ -223,7 +282,11 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
     curves = [
         (
             OUTCOME,
-            _from_zero(measurements, "student", pick(measurements, "student_accuracy", "student-prefix", "open")),
+            _from_zero(
+                measurements,
+                "student",
+                pick(measurements, "student_accuracy", "student-prefix", "open"),
+            ),
         ),
         (REFERENCE, pick(measurements, "reference_accuracy", "student-prefix", "open")),
         (HEADLINE, _from_zero(measurements, "teacher", curve)),
@@ -251,20 +314,30 @@ def _open_share(strip: Axes, measurements: pd.DataFrame, lengths: list[float]) -
     length_axis(strip, lengths)
     points = places(strip, share.prefix_tokens.tolist())
     thick = min([5.0, *(0.7 * np.diff(points))])
-    strip.vlines(share.prefix_tokens, 0, percent, color="#bbbbbb", linewidth=thick).set_gid("open.share")
+    strip.vlines(share.prefix_tokens, 0, percent, color="#bbbbbb", linewidth=thick).set_gid(
+        "open.share"
+    )
     strip.set_ylim(0, 190)
     strip.set_yticks([])
     strip.spines["left"].set_visible(False)
     for i in style.far_apart(points, 28.0):
         place = (share.prefix_tokens.iloc[i], percent[i])
         strip.annotate(
-            f"{percent[i]:.0f} %", place, (0, 1.5), textcoords="offset points", ha="center", fontsize=style.SMALL
+            f"{percent[i]:.0f} %",
+            place,
+            (0, 1.5),
+            textcoords="offset points",
+            ha="center",
+            fontsize=style.SMALL,
         )
-    strip.annotate("still open", (1, 0.25), (11, 0), "axes fraction", "offset points", fontsize=style.SMALL)
+    strip.annotate(
+        "still open", (1, 0.25), (11, 0), "axes fraction", "offset points", fontsize=style.SMALL
+    )
 
 
 def _half_decay(axes: Axes, measurements: pd.DataFrame) -> None:
-    """A dotted line where the retained advantage has halved, named above the axes; the name alone where it has not."""
+    """A dotted line where the retained advantage has halved, named above the axes; the name alone
+    where it has not."""
     text = half_decay_text(measurements)
     if not text:
         return
@@ -272,15 +345,22 @@ def _half_decay(axes: Axes, measurements: pd.DataFrame) -> None:
     low, high = axes.get_xlim()
     share = (place - low) / (high - low)
     if share <= 1.0:
-        axes.axvline(place, color=style.INK, linewidth=0.8, linestyle=":", gid="a.half-decay", zorder=1)
+        axes.axvline(
+            place, color=style.INK, linewidth=0.8, linestyle=":", gid="a.half-decay", zorder=1
+        )
     side = "left" if share < 0.35 else "center" if share < 0.65 else "right"
     at = max(0.0, share) if share <= 1.0 else 1.0
-    axes.annotate(text, (at, 1.0), (0, 3), "axes fraction", "offset points", ha=side, fontsize=style.SMALL)
+    axes.annotate(
+        text, (at, 1.0), (0, 3), "axes fraction", "offset points", ha=side, fontsize=style.SMALL
+    )
 
 
 def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
     picked = [(name, pick(measurements, "accuracy_difference", name, "open")) for name in names]
-    curves = [(name, rows[(rows.rollouts >= FEWEST_ROLLOUTS) | rows.value.isna()]) for name, rows in picked]
+    curves = [
+        (name, rows[(rows.rollouts >= FEWEST_ROLLOUTS) | rows.value.isna()])
+        for name, rows in picked
+    ]
     if not any(rows.value.notna().any() for _, rows in curves):
         curves = picked  # a run this small is looked at for its machinery
     lengths = lengths_of([rows for _, rows in curves])
@@ -293,7 +373,9 @@ def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
     room = np.diff(places(axes, lengths)).min() if len(lengths) > 1 else style.size_points(axes)[0]
     step = min(3.0 if len(lengths) > 1 else 15.0, 0.8 * float(room) / len(names))
     left, right = axes.get_xlim()
-    beside = step * (len(names) - 1) / 2 / style.size_points(axes)[0] * (right - left)  # the outermost, moved sideways
+    beside = (
+        step * (len(names) - 1) / 2 / style.size_points(axes)[0] * (right - left)
+    )  # the outermost, moved sideways
     axes.set_xlim(left - beside, right + beside)
     labels = []
     for i, (name, rows) in enumerate(curves):
@@ -308,7 +390,9 @@ def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
 def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFrame | None) -> None:
     curve = pick(measurements, "accuracy", "student-prefix", "carry-forward")
     rows = _from_zero(measurements, "teacher", curve)
-    baselines = {role: pick(measurements, "accuracy", role, "all") for role in ("student", "teacher")}
+    baselines = {
+        role: pick(measurements, "accuracy", role, "all") for role in ("student", "teacher")
+    }
     known = [rows, *baselines.values()]
     labels = []
     if published is not None:
@@ -322,8 +406,17 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
     for role, row in baselines.items():
         colour = style.TEACHER if role == "teacher" else style.STUDENT
         for value in row.value.dropna():
-            axes.axhline(value * PERCENT, color=colour, linewidth=0.8, linestyle="--", gid=f"c.{role}-alone", zorder=1)
-            labels.append(style.EndLabel(axes.get_xlim()[1], value * PERCENT, f"{role} alone", colour))
+            axes.axhline(
+                value * PERCENT,
+                color=colour,
+                linewidth=0.8,
+                linestyle="--",
+                gid=f"c.{role}-alone",
+                zorder=1,
+            )
+            labels.append(
+                style.EndLabel(axes.get_xlim()[1], value * PERCENT, f"{role} alone", colour)
+            )
     draw_band(axes, curve, HEADLINE, "c.band")
     labels += draw_curve(axes, rows, HEADLINE, "c.carry-forward", 0.0)
     style.label_ends(axes, labels)

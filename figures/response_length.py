@@ -1,9 +1,11 @@
-"""Response lengths: percentiles and mean of every model's own rollouts, in tokens. Behaviour table, left, measured.
+"""Response lengths: percentiles and mean of every model's own rollouts, in tokens. Behaviour table,
+left, measured.
 
-    a   10th, 50th and 90th percentile and mean, of base student, checkpoints and teacher
-    b   the published lengths where they are given, on their own axis: their unit is characters / 3.5
+    a   10th, 50th and 90th percentile and mean, of base student, checkpoints and teacher b   the
+    published lengths where they are given, on their own axis: their unit is characters / 3.5
 
-Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not drawn.
+Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
+drawn.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
-        published: rows of `decaylab.paper.publication.response_length`, drawn grey and hollow in a panel of their own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each other).
+        published: rows of `decaylab.paper.publication.response_length`, drawn grey and hollow in a
+        panel of their own.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
+        other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -48,12 +52,16 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     if rows.note.str.contains("at least:").any():
         text.append(behaviour.BOUND_SENTENCE)
     if published is not None:
-        text.append(f"(b) {published_sentence(published)} The unit is characters / 3.5, not tokens.")
+        text.append(
+            f"(b) {published_sentence(published)} The unit is characters / 3.5, not tokens."
+        )
     return " ".join([*text, intervals(rows)])
 
 
 def _lengths(measurements: pd.DataFrame) -> pd.DataFrame:
-    rows = measurements[measurements.what.isin([f"response_tokens_{name}" for name in behaviour.LENGTHS])]
+    rows = measurements[
+        measurements.what.isin([f"response_tokens_{name}" for name in behaviour.LENGTHS])
+    ]
     if not len(rows):
         raise ValueError("measurements hold no response length; pass those of behaviour")
     return rows

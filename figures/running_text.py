@@ -1,4 +1,5 @@
-"""Tokens as running text: how each reads, how wide it is at the printed size, and where its lines break."""
+"""Tokens as running text: how each reads, how wide it is at the printed size, and where its lines
+break."""
 
 from __future__ import annotations
 
@@ -20,12 +21,14 @@ PAD = 1.0  # points beside a token's text
 
 
 def printed(row: pd.Series[Any]) -> str:
-    """A token's text as `readable`; of one that holds but part of a character the bytes, in angle brackets."""
+    """A token's text as `readable`; of one that holds but part of a character the bytes, in angle
+    brackets."""
     return readable(str(row.token)) if row.token else f"<{row.raw}>"
 
 
 def readable(text: str) -> str:
-    """Spaces as they are, other white space as signs; as codes what the font lacks, and the signs themselves."""
+    """Spaces as they are, other white space as signs; as codes what the font lacks, and the signs
+    themselves."""
     signs = {" ": " ", **{sign: f"\\u{ord(sign):04x}" for sign in "\u21b5\u21e5"}}
     return "".join(signs.get(one) or printable(one) for one in text)
 
@@ -42,7 +45,8 @@ class Piece:
 
 
 def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Piece]:
-    """The tokens as running text in lines of so many points, a new one behind ``ends``; no token is cut that fits a line."""
+    """The tokens as running text in lines of so many points, a new one behind ``ends``; no token is
+    cut that fits a line."""
     pieces: list[Piece] = []
     line, left = 0, 0.0
     for token, text in enumerate(texts):
@@ -59,7 +63,8 @@ def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Pie
 
 
 def filled(text: str, room: float, most: int = 100) -> list[str]:
-    """The words of a text in lines of so many points; what goes beyond the most of them is left out, with an ellipsis."""
+    """The words of a text in lines of so many points; what goes beyond the most of them is left
+    out, with an ellipsis."""
     lines: dict[int, str] = {}
     for piece in wrapped(re.findall(r"\S+ ?", text), room - text_width("\u2026"), ends=""):
         lines[piece.line] = lines.get(piece.line, "") + piece.text

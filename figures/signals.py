@@ -1,12 +1,14 @@
-"""Where in a rollout the loss lies: the three signals by position (Fig. 3 left of arXiv 2605.27028) and what follows.
+"""Where in a rollout the loss lies: the three signals by position (Fig. 3 left of arXiv 2605.27028)
+and what follows.
 
-    a, b, c    entropies of student and teacher, and reverse KL, in each bin
-    d, e       share of the KL that lies before a position, and N, where the share is reached; two ways to sum
-    f          share of a rollout's KL that its highest tokens hold
-    g, h       what the selectors cover at one budget of tokens, and where they look
-    i          how far the selectors' choices overlap, of the base student
+    a, b, c    entropies of student and teacher, and reverse KL, in each bin d, e       share of the
+    KL that lies before a position, and N, where the share is reached; two ways to sum f
+    share of a rollout's KL that its highest tokens hold g, h       what the selectors cover at one
+    budget of tokens, and where they look i          how far the selectors' choices overlap, of the
+    base student
 
-Every student on its own rollouts. Drawing reads rows of the measurements table and computes no statistics.
+Every student on its own rollouts. Drawing reads rows of the measurements table and computes no
+statistics.
 """
 
 from __future__ import annotations
@@ -22,9 +24,21 @@ from .colours import recoloured
 from .cumulative_kl import VIEW
 from .curves import PERCENT, Look
 
-SIGNALS = {"student_entropy": "Student entropy", "teacher_entropy": "Teacher entropy", "reverse_kl": "Reverse KL"}
-CURVES = {"d": ("survivors", "Cumulative KL, survivors"), "e": ("mass", "Cumulative KL, all tokens")}
-TEXTS = {"student-entropy": "student H", "teacher-entropy": "teacher H", "reverse-kl": "KL", "all-three": "all three"}
+SIGNALS = {
+    "student_entropy": "Student entropy",
+    "teacher_entropy": "Teacher entropy",
+    "reverse_kl": "Reverse KL",
+}
+CURVES = {
+    "d": ("survivors", "Cumulative KL, survivors"),
+    "e": ("mass", "Cumulative KL, all tokens"),
+}
+TEXTS = {
+    "student-entropy": "student H",
+    "teacher-entropy": "teacher H",
+    "reverse-kl": "KL",
+    "all-three": "all three",
+}
 
 
 def draw(
@@ -37,7 +51,8 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`.
-        published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and hollow in panels a to c.
+        published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and hollow
+        in panels a to c.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
 
     Raises:
@@ -50,7 +65,9 @@ def draw(
         known = [*found.values(), *bins.published_looks(published)]
         head = 0.3 + bins.key_height(known, width)
         figure, axes = (_page if width == "page" else _column)(head, len(found))
-        bins.draw_signals({name: axes[name] for name in SIGNALS}, measurements, VIEW, published, found)
+        bins.draw_signals(
+            {name: axes[name] for name in SIGNALS}, measurements, VIEW, published, found
+        )
         for panel in CURVES:
             _cumulative(axes, measurements, found, panel)
         _concentration(axes["f"], measurements, found)
@@ -63,25 +80,33 @@ def draw(
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, estimands, intervals, counts, horizon and noise floor."""
+    """The figure's caption: what each panel shows, estimands, intervals, counts, horizon and noise
+    floor."""
     signals = measurements[measurements.what.isin([*map(bins.robust, SIGNALS)])]
     level = f"{signals.level.iloc[0] * PERCENT:g} %"
     methods = sorted({*measurements.method} - {""})
     text = [
         "Every student on its own rollouts.",
-        "(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the teacher by response position "
+        "(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the "
+        "teacher by response position "
         f"({signals.estimand.iloc[0]}), in nats.",
-        "Dots: plain means over tokens, in which a few problems may weigh so much that no interval of them holds.",
-        "(d, e) Share of the reverse KL that lies before a position; below, N with its interval. Lines join "
+        "Dots: plain means over tokens, in which a few problems may weigh so much that no "
+        "interval of them holds.",
+        "(d, e) Share of the reverse KL that lies before a position; below, N with its interval. "
+        "Lines join "
         "the bin ends, N is read position by position.",
         *(_cumulative_text(measurements, panel) for panel in CURVES),
-        f"(f) Share of a rollout's KL in its highest tokens{_notes(measurements, 'kl_concentration')}.",
-        f"(g, h) What selectors of {_budget(measurements)} tokens cover of a rollout's KL, and the mean position they choose; "
+        "(f) Share of a rollout's KL in its highest "
+        f"tokens{_notes(measurements, 'kl_concentration')}.",
+        f"(g, h) What selectors of {_budget(measurements)} tokens cover of a rollout's KL, and "
+        "the mean position they choose; "
         f"H is the entropy, \u00d7 the product{_notes(measurements, 'selector_kl_share')}.",
-        f"(i) Overlap of the choices of two selectors, shared / all chosen, on {bins.named(_first(measurements))}; its "
+        "(i) Overlap of the choices of two selectors, shared / all chosen, on "
+        f"{bins.named(_first(measurements))}; its "
         "intervals stand in the table.",
         "(f\u2013i) Means over rollouts.",
-        f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval goes on beyond the frame.",
+        f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval "
+        "goes on beyond the frame.",
         f"Fresh: {bins.counts_text(measurements, VIEW)}.",
         bins.floor_text(measurements),
     ]
@@ -107,7 +132,11 @@ def _cumulative_text(frame: pd.DataFrame, panel: str) -> str:
 
 def _budget(frame: pd.DataFrame) -> str:
     """How many tokens selectors choose, from the name of the concentration at that budget."""
-    names = [str(name) for name in frame[frame.what == "kl_concentration"].condition if str(name).endswith("tokens")]
+    names = [
+        str(name)
+        for name in frame[frame.what == "kl_concentration"].condition
+        if str(name).endswith("tokens")
+    ]
     return names[0].split("-")[1] if names else "a given number of"
 
 
@@ -137,7 +166,13 @@ def _column(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
     """All panels below each other."""
     tall, strip, gap, signals = 1.35, 0.12 * count + 0.06, 0.8, bins.SIGNAL_STEP * len(SIGNALS)
     panels = {"f": (1.12, 0.9), "g": (1.45, 2.3), "h": (1.45, 2.3), "i": (0.55, 2.5)}
-    height = head + signals + 2 * (tall + 0.06 + strip + gap) + sum(high + gap for _, high in panels.values()) + 0.2
+    height = (
+        head
+        + signals
+        + 2 * (tall + 0.06 + strip + gap)
+        + sum(high + gap for _, high in panels.values())
+        + 0.2
+    )
     figure = style.new_figure("column", height)
     axes = bins.signal_axes(figure, SIGNALS, height - head)
     top = height - head - signals
@@ -154,7 +189,9 @@ def _column(head: float, count: int) -> tuple[Figure, dict[str, Axes]]:
 # The panels
 
 
-def _cumulative(axes: dict[str, Axes], frame: pd.DataFrame, found: dict[str, Look], panel: str) -> None:
+def _cumulative(
+    axes: dict[str, Axes], frame: pd.DataFrame, found: dict[str, Look], panel: str
+) -> None:
     """The curve, with N in the strip below it."""
     condition, title = CURVES[panel]
     above, below = axes[panel], axes[f"{panel}.N"]
@@ -177,19 +214,31 @@ def _concentration(axes: Axes, frame: pd.DataFrame, found: dict[str, Look]) -> N
     axes.set_xlabel("share of a rollout's KL (%)")
 
 
-def _selectors(axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str, what: str) -> None:
+def _selectors(
+    axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str, what: str
+) -> None:
     names = _selector_names(frame)
     _rows_of_dots(axes, frame, found, panel, what, names)
     axes.set_yticks(range(len(names)), [f"{_short(name)}  {i + 1}" for i, name in enumerate(names)])
-    title, label = ("KL covered", "share of KL (%)") if panel == "g" else ("Where they look", "mean position (tokens)")
+    title, label = (
+        ("KL covered", "share of KL (%)")
+        if panel == "g"
+        else ("Where they look", "mean position (tokens)")
+    )
     axes.set_title(f"{panel}  {title}")
     axes.set_xlabel(label)
 
 
 def _rows_of_dots(
-    axes: Axes, frame: pd.DataFrame, found: dict[str, Look], panel: str, what: str, conditions: list[str]
+    axes: Axes,
+    frame: pd.DataFrame,
+    found: dict[str, Look],
+    panel: str,
+    what: str,
+    conditions: list[str],
 ) -> None:
-    """A row for each condition, the students below each other in it; from 0 to all, or to the longest interval."""
+    """A row for each condition, the students below each other in it; from 0 to all, or to the
+    longest interval."""
     rows = frame[frame.what == what]
     scale = PERCENT if (rows.unit == "fraction").all() else 1.0
     top = 1.0 if scale == PERCENT else float(np.nanmax([1.0, *rows.value, *rows.high])) * 1.04
@@ -200,14 +249,17 @@ def _rows_of_dots(
     if twice > 0:
         axes.axvspan(0, twice, color=bins.FLOOR, linewidth=0, zorder=0, gid=f"{panel}.floor")
     for i, (name, look) in enumerate(found.items()):
-        own = pd.concat([pick(frame, what, VIEW, name, condition) for condition in conditions] or [rows.head(0)])
+        own = pd.concat(
+            [pick(frame, what, VIEW, name, condition) for condition in conditions] or [rows.head(0)]
+        )
         aside = (i - (len(found) - 1) / 2) * 0.7 / len(found)
         heights = [conditions.index(condition) + aside for condition in own.condition]
         bins.draw_dots(axes, own, heights, look, f"{panel}.{name}", scale)
 
 
 def _overlap(axes: Axes, frame: pd.DataFrame, checkpoint: str) -> None:
-    """Each pair of selectors, in per cent, with its number; the numbers of the rows are those of the panels beside."""
+    """Each pair of selectors, in per cent, with its number; the numbers of the rows are those of
+    the panels beside."""
     names = _selector_names(frame)
     table = np.full((len(names), len(names)), np.nan)
     rows = frame[(frame.what == "selector_overlap") & (frame.checkpoint == checkpoint)]
@@ -218,7 +270,15 @@ def _overlap(axes: Axes, frame: pd.DataFrame, checkpoint: str) -> None:
     for (row, column), value in np.ndenumerate(table):
         if not np.isnan(value):
             white = "white" if value > 65 else style.INK
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=style.SMALL, color=white)
+            axes.text(
+                column,
+                row,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                fontsize=style.SMALL,
+                color=white,
+            )
     numbers = [str(i + 1) for i in range(len(names))]
     axes.set_xticks(range(len(names)), numbers)
     axes.set_yticks(range(len(names)), numbers)
@@ -234,12 +294,15 @@ def _selector_names(frame: pd.DataFrame) -> list[str]:
 
 
 def _short(selector: str) -> str:
-    return " \u00d7 ".join(TEXTS.get(part, part) for part in selector.removeprefix("top-").split("-x-"))
+    return " \u00d7 ".join(
+        TEXTS.get(part, part) for part in selector.removeprefix("top-").split("-x-")
+    )
 
 
 def _note(frame: pd.DataFrame) -> str:
     level, (name, counts) = frame.level.iloc[0], next(iter(bins.counts(frame, VIEW).items()))
     return (
-        f"Bars: {level * PERCENT:g} % intervals, problem-clustered; {counts} of {bins.named(name)}. Selectors choose "
+        f"Bars: {level * PERCENT:g} % intervals, problem-clustered; {counts} of "
+        f"{bins.named(name)}. Selectors choose "
         f"{_budget(frame)} tokens by the highest value of what they are named after (H: entropy)."
     )

@@ -1,7 +1,8 @@
-"""Quantities over the checkpoints of training runs: a small panel each, a line a run, against the training step.
+"""Quantities over the checkpoints of training runs: a small panel each, a line a run, against the
+training step.
 
-The base student stands at step 0; the teacher is a dashed line with its interval. Accuracy has a line for each answer rule.
-Drawing reads rows of the measurements table and computes no statistics.
+The base student stands at step 0; the teacher is a dashed line with its interval. Accuracy has a
+line for each answer rule. Drawing reads rows of the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ NUMBERS = ["value", "low", "high"]
 class Block:
     """Panels that belong together: what was measured, or what was published.
 
-    letters, names: of the panel of each quantity, names with their units. rules: the answer rules, in their order.
+    letters, names: of the panel of each quantity, names with their units. rules: the answer rules,
+    in their order.
     """
 
     rows: pd.DataFrame
@@ -70,9 +72,12 @@ class Block:
         return [rule for rule in self.rules if (self.rows.condition == rule).any()]
 
     def curve(self, what: str, condition: str, run: str) -> pd.DataFrame:
-        """Steps and numbers of a line as they are drawn; the base student, where it was measured, at step 0."""
+        """Steps and numbers of a line as they are drawn; the base student, where it was measured,
+        at step 0."""
         named = ({} if self.published else {0.0: "base"}) | self.runs[run]
-        rows = self.rows[(self.rows.what == what) & (self.rows.condition == condition)].set_index("checkpoint")
+        rows = self.rows[(self.rows.what == what) & (self.rows.condition == condition)].set_index(
+            "checkpoint"
+        )
         steps = {step: name for step, name in sorted(named.items()) if name in rows.index}
         numbers = rows.loc[list(steps.values()), NUMBERS].to_numpy(dtype=float) * scale_of(rows)
         return pd.DataFrame(numbers, columns=NUMBERS, index=list(steps))
@@ -101,7 +106,9 @@ def draw(blocks: Sequence[Block], width: style.Width, title: str = "") -> Figure
         if title:
             figure.text(0.08 / across, 1 - 0.05 / up, title, va="top", gid="title")
         arms.key(figure, handles, width)
-        figure.legends[0].set_bbox_to_anchor((0.08 / across, 1 - (above + 0.05) / up), figure.transFigure)
+        figure.legends[0].set_bbox_to_anchor(
+            (0.08 / across, 1 - (above + 0.05) / up), figure.transFigure
+        )
         arms.foot(figure, note, width)
     return figure
 
@@ -109,7 +116,8 @@ def draw(blocks: Sequence[Block], width: style.Width, title: str = "") -> Figure
 def _layout(
     blocks: Sequence[Block], width: style.Width, head: float, foot: float
 ) -> tuple[Figure, dict[str, tuple[float, float, float, float]]]:
-    """Left, bottom, right and top of each panel, in inches. Accuracy takes a whole row where it would begin one."""
+    """Left, bottom, right and top of each panel, in inches. Accuracy takes a whole row where it
+    would begin one."""
     a_row = A_ROW[width]
     each = (style.WIDTH_INCHES[width] - LEFT - RIGHT - GAP * (a_row - 1)) / a_row
     spots: dict[str, tuple[int, int, int]] = {}  # row, column, columns across
@@ -133,7 +141,11 @@ def _layout(
 
 def _panel(axes: Axes, block: Block, what: str) -> None:
     conditions = block.conditions(what)
-    curves = {(condition, run): block.curve(what, condition, run) for condition in conditions for run in block.runs}
+    curves = {
+        (condition, run): block.curve(what, condition, run)
+        for condition in conditions
+        for run in block.runs
+    }
     teacher = _teacher(block, what, conditions[:1])
     _value_axis(axes, [*curves.values(), teacher], what, block)
     _step_axis(axes, [step for curve in curves.values() for step in curve.index])
@@ -143,35 +155,76 @@ def _panel(axes: Axes, block: Block, what: str) -> None:
         arms.across(axes, (value, low, high), TEACHER, f"{letter}.teacher")
     for place, ((condition, run), curve) in enumerate(curves.items()):
         look = block.look[run]
-        if condition or block.published:  # of accuracy the answer rule tells line and marker, else the run
+        if (
+            condition or block.published
+        ):  # of accuracy the answer rule tells line and marker, else the run
             line, marker = block.lines[conditions.index(condition)]
             look = replace(look, line=line, marker=marker)
         gid = f"{letter}.{condition}.{run}" if condition else f"{letter}.{run}"
-        _curve(axes, curve, look, gid, (place - (len(curves) - 1) / 2) * 2.0, hollow=block.published)
+        _curve(
+            axes, curve, look, gid, (place - (len(curves) - 1) / 2) * 2.0, hollow=block.published
+        )
     colour = style.PUBLISHED if block.published else style.INK
-    axes.set_title(f"{letter}  {block.names[what]}", pad=4, fontweight="normal", fontsize=style.SMALL, color=colour)
+    axes.set_title(
+        f"{letter}  {block.names[what]}",
+        pad=4,
+        fontweight="normal",
+        fontsize=style.SMALL,
+        color=colour,
+    )
 
 
-def _curve(axes: Axes, curve: pd.DataFrame, look: Look, gid: str, shift: float, *, hollow: bool) -> None:
-    """A line with its intervals, moved aside by so many points; the base student in its own look."""
+def _curve(
+    axes: Axes, curve: pd.DataFrame, look: Look, gid: str, shift: float, *, hollow: bool
+) -> None:
+    """A line with its intervals, moved aside by so many points; the base student in its own
+    look."""
     x, table = curve.index.to_numpy(dtype=float), curve[NUMBERS].to_numpy(dtype=float)
-    moved = axes.transData + ScaledTranslation(shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans)
+    moved = axes.transData + ScaledTranslation(
+        shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans
+    )
     known = np.isfinite(table).all(axis=1)
     if known.any():
         bars = axes.vlines(
-            x[known], table[known, 1], table[known, 2], color=look.colour, linewidth=0.8, transform=moved
+            x[known],
+            table[known, 1],
+            table[known, 2],
+            color=look.colour,
+            linewidth=0.8,
+            transform=moved,
         )
         bars.set_gid(f"{gid}.bars")
     axes.plot(
-        x, table[:, 0], color=look.colour, ls=look.line, linewidth=1.0, marker=look.marker, markersize=3.4,
-        markerfacecolor="white" if hollow else look.colour, markeredgecolor=look.colour if hollow else "white",
-        markeredgewidth=0.9 if hollow else 0.3, transform=moved, clip_on=False, gid=gid, zorder=3,
-    )  # fmt: skip
+        x,
+        table[:, 0],
+        color=look.colour,
+        ls=look.line,
+        linewidth=1.0,
+        marker=look.marker,
+        markersize=3.4,
+        markerfacecolor="white" if hollow else look.colour,
+        markeredgecolor=look.colour if hollow else "white",
+        markeredgewidth=0.9 if hollow else 0.3,
+        transform=moved,
+        clip_on=False,
+        gid=gid,
+        zorder=3,
+    )
     if len(x) and x[0] == 0.0 and not hollow:
         axes.plot(
-            x[:1], table[:1, 0], marker=BASE.marker, markersize=4.0, color=BASE.colour, markeredgecolor="white",
-            markeredgewidth=0.3, linestyle="", transform=moved, clip_on=False, gid=f"{gid}.base", zorder=4,
-        )  # fmt: skip
+            x[:1],
+            table[:1, 0],
+            marker=BASE.marker,
+            markersize=4.0,
+            color=BASE.colour,
+            markeredgecolor="white",
+            markeredgewidth=0.3,
+            linestyle="",
+            transform=moved,
+            clip_on=False,
+            gid=f"{gid}.base",
+            zorder=4,
+        )
 
 
 def _teacher(block: Block, what: str, conditions: Sequence[str]) -> pd.DataFrame:
@@ -200,7 +253,9 @@ def _step_axis(axes: Axes, steps: Sequence[float]) -> None:
     ordered = sorted({0.0, *steps})
     across = style.size_points(axes)[0]
     shown = set(style.far_apart([step / longest * across for step in ordered], 20.0))
-    axes.set_xticks(ordered, [f"{step:g}" if place in shown else "" for place, step in enumerate(ordered)])
+    axes.set_xticks(
+        ordered, [f"{step:g}" if place in shown else "" for place, step in enumerate(ordered)]
+    )
     axes.set_xlabel("training step")
 
 
@@ -209,7 +264,9 @@ def _handles(blocks: Sequence[Block]) -> list[Artist]:
     measured = blocks[0]
     names = set(measured.rows.checkpoint)
     handles: list[Artist] = [arms.look_handle(BASE)] if "base" in names else []
-    handles += [arms.look_handle(replace(look, line="-"), line=True) for look in measured.look.values()]
+    handles += [
+        arms.look_handle(replace(look, line="-"), line=True) for look in measured.look.values()
+    ]
     handles += [arms.look_handle(TEACHER, marker=False, line=True)] if "teacher" in names else []
     handles += _rule_handles(measured)
     return handles + [handle for block in blocks[1:] for handle in _rule_handles(block)]
@@ -225,4 +282,7 @@ def _rule_handles(block: Block) -> list[Artist]:
 
 def _note(rows: pd.DataFrame) -> str:
     level = " / ".join(f"{one * PERCENT:g} %" for one in sorted(set(rows.level)))
-    return f"Bars: {level} intervals, problem-clustered. {counts(rows, ('problems', 'rollouts'))} a checkpoint."
+    return (
+        f"Bars: {level} intervals, problem-clustered. {counts(rows, ('problems', 'rollouts'))} "
+        "a checkpoint."
+    )

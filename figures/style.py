@@ -1,6 +1,7 @@
 """What all figures share: colours, sizes, and how a figure is saved.
 
-Matplotlib's object interface throughout: no pyplot, no global state, no display. Draw inside ``with context():``.
+Matplotlib's object interface throughout: no pyplot, no global state, no display. Draw inside ``with
+context():``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,23 @@ TEACHER = "#0072B2"
 STUDENT = "#D55E00"
 ESR = "#009E73"
 FULL_ROLLOUT = "#CC79A7"
-SKY, ORANGE, BLACK, WINE = "#56B4E9", "#E69F00", "#222222", "#882255"  # free for controls; wine is Tol's
+SKY, ORANGE, BLACK, WINE = (
+    "#56B4E9",
+    "#E69F00",
+    "#222222",
+    "#882255",
+)  # free for controls; wine is Tol's
 CHECKPOINT_MARKERS = ("s", "^", "D", "v", "P", "X")  # the base student has the circle
 PUBLISHED = "#808080"  # with hollow markers and dashes, and for nothing measured
 INK = "#333333"
 
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica"],  # the first comes with matplotlib: same figure everywhere
+    "font.sans-serif": [
+        "DejaVu Sans",
+        "Arial",
+        "Helvetica",
+    ],  # the first comes with matplotlib: same figure everywhere
     "font.size": NORMAL,
     "axes.titlesize": NORMAL,
     "axes.labelsize": NORMAL,
@@ -85,7 +95,8 @@ class Drawn(Figure):
 
 
 def context() -> AbstractContextManager[None]:
-    """The settings under which figures are drawn and saved, independent of the user's matplotlibrc."""
+    """The settings under which figures are drawn and saved, independent of the user's
+    matplotlibrc."""
     settings: dict[Any, Any] = {**dict(mpl.rcParamsDefault), **_RC, "backend": "agg"}
     return mpl.rc_context(settings)
 
@@ -100,7 +111,9 @@ def new_figure(width: Width, height_inches: float) -> Figure:
 def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
     """Axes between these places, in inches from the figure's lower left corner."""
     across, up = figure.get_size_inches()
-    return figure.add_axes((left / across, bottom / up, (right - left) / across, (top - bottom) / up))
+    return figure.add_axes(
+        (left / across, bottom / up, (right - left) / across, (top - bottom) / up)
+    )
 
 
 def root(axes: Axes) -> Figure:
@@ -118,7 +131,8 @@ def size_points(axes: Axes) -> tuple[float, float]:
 
 
 def name_y_axis(axes: Axes, name: str) -> None:
-    """Names the y axis 28 points left of it whatever its numbers are: stacked panels agree and nothing is cut."""
+    """Names the y axis 28 points left of it whatever its numbers are: stacked panels agree and
+    nothing is cut."""
     axes.set_ylabel(name)
     axes.yaxis.set_label_coords(-28.0 / size_points(axes)[0], 0.5)
 
@@ -136,7 +150,8 @@ def lighter(colour: str, share: float) -> tuple[float, float, float]:
 
 
 def checkpoint_look(index: int, count: int) -> tuple[str, str]:
-    """Colour and marker of a trained student, the index-th of so many: green alone, several from light to dark green."""
+    """Colour and marker of a trained student, the index-th of so many: green alone, several from
+    light to dark green."""
     marker = CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
     if count == 1:
         return ESR, marker
@@ -145,7 +160,8 @@ def checkpoint_look(index: int, count: int) -> tuple[str, str]:
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
-    """Writes each label right of the axes at the height of its curve's end, moved apart where they would overlap.
+    """Writes each label right of the axes at the height of its curve's end, moved apart where they
+    would overlap.
 
     The limits of the axes must be set before.
     """
@@ -172,7 +188,8 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
 
 
 def spread(wanted: Sequence[float], heights: Sequence[float], room: float) -> list[float]:
-    """Centres of boxes of these heights, in the given order from below, near where they are wanted and not overlapping.
+    """Centres of boxes of these heights, in the given order from below, near where they are wanted
+    and not overlapping.
 
     The boxes stay within 0 and ``room`` if they fit, and else stick out on top.
     """
@@ -189,7 +206,8 @@ def spread(wanted: Sequence[float], heights: Sequence[float], room: float) -> li
 
 
 def far_apart(places: Sequence[float], gap: float) -> list[int]:
-    """Indices of places, in rising order, that keep the gap to each other: the last always, the first if it can."""
+    """Indices of places, in rising order, that keep the gap to each other: the last always, the
+    first if it can."""
     kept: list[int] = []
     for i in reversed(range(len(places))):
         if not kept or places[kept[-1]] - places[i] >= gap:
@@ -212,7 +230,8 @@ def save(
 ) -> tuple[Path, ...]:
     """Writes PATH.png, PATH.svg or PATH.pdf, each whole or not at all, in the order of ``kinds``.
 
-    The same figure gives the same bytes. Text stays text: in SVG as it is, in PDF with its font inside the file.
+    The same figure gives the same bytes. Text stays text: in SVG as it is, in PDF with its font
+    inside the file.
 
     Raises:
         ValueError: a kind that is none of these.

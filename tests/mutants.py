@@ -1,13 +1,16 @@
-"""Mutation testing of the mathematics: one small change of a module at a time, which some test of that module must notice.
+"""Mutation testing of the mathematics: one small change of a module at a time, which some test of
+that module must notice.
 
     python tests/mutants.py [--jobs 2] [module ...]        # make mutants
 
-The changes are mutmut's. ``mutants.toml`` names the modules, the tests of each, and every change that makes no difference,
-with the reason. Fails where another change survives, or where a listed one no longer exists or is noticed after all.
+The changes are mutmut's. ``mutants.toml`` names the modules, the tests of each, and every change
+that makes no difference, with the reason. Fails where another change survives, or where a listed
+one no longer exists or is noticed after all.
 
-mutmut's own runner changes the text of messages too, and leaves constants and decorated functions alone. Here each mutant
-has a process of its own, forked from one in which torch is loaded already. Results are kept in build/mutants.jsonl: those
-noticed as long as the module stays as it is, survivors as long as its tests do too.
+mutmut's own runner changes the text of messages too, and leaves constants and decorated functions
+alone. Here each mutant has a process of its own, forked from one in which torch is loaded already.
+Results are kept in build/mutants.jsonl: those noticed as long as the module stays as it is,
+survivors as long as its tests do too.
 """
 
 from __future__ import annotations
@@ -55,8 +58,20 @@ OPERATORS = (
     (cst.IfExp, mutators.operator_if_exp),
 )
 HEAVY = (
-    *("torch", "transformers.models.llama.modeling_llama", "transformers.models.bloom.modeling_bloom", "peft"),
-    *("pandas", "pyarrow.parquet", "scipy.stats", "scipy.optimize", "matplotlib.pyplot", "math_verify"),
+    *(
+        "torch",
+        "transformers.models.llama.modeling_llama",
+        "transformers.models.bloom.modeling_bloom",
+        "peft",
+    ),
+    *(
+        "pandas",
+        "pyarrow.parquet",
+        "scipy.stats",
+        "scipy.optimize",
+        "matplotlib.pyplot",
+        "math_verify",
+    ),
 )
 LONGEST_SECONDS = 600
 MEMORY_GIB = 16  # of address space: a mutant may ask for everything there is
@@ -102,7 +117,8 @@ def main() -> int:
 
 
 def _module_holds(name: str, listed: dict, jobs: int) -> bool:
-    """Runs one module's mutants and prints what became of them; whether every survivor is listed and every entry needed."""
+    """Runs one module's mutants and prints what became of them; whether every survivor is listed
+    and every entry needed."""
     began, tests = time.monotonic(), listed["tests"][name]
     found = list(mutants(name))
     reasons = {
@@ -116,14 +132,19 @@ def _module_holds(name: str, listed: dict, jobs: int) -> bool:
         [one for one in survivors if one not in reasons],
         [one for one in reasons if one not in survivors],
     )
-    print(f"{name}: {len(found)} mutants, {sum(killed)} killed, {len(survivors) - len(unlisted)} equivalent, "
-          f"{len(unlisted)} survived; {time.monotonic() - began:.0f} seconds", flush=True)  # fmt: skip
+    print(
+        f"{name}: {len(found)} mutants, {sum(killed)} killed, {len(survivors) - len(unlisted)} "
+        "equivalent, "
+        f"{len(unlisted)} survived; {time.monotonic() - began:.0f} seconds",
+        flush=True,
+    )
     for change, count in Counter(unlisted).items():
         print(f"survived{f' ({count} times)' if count > 1 else ''}: {change}", flush=True)
     for change in needless:
         exists = any(one.change == change for one in found)
         print(
-            f"listed as equivalent, but {'a test notices it' if exists else 'there is no such mutant'}: {change}",
+            "listed as equivalent, but "
+            f"{'a test notices it' if exists else 'there is no such mutant'}: {change}",
             flush=True,
         )
     return not unlisted and not needless
@@ -140,28 +161,48 @@ def mutants(name: str) -> Iterator[Mutant]:
         span = spans[mutation.original_node]
         end = span.start + span.length
         old, new = (
-            wrapper.module.code_for_node(one).encode() for one in (mutation.original_node, mutation.mutated_node)
+            wrapper.module.code_for_node(one).encode()
+            for one in (mutation.original_node, mutation.mutated_node)
         )
-        before, found, after = old.partition(text[span.start : end])  # blanks or parentheses that the span leaves out
-        if found and new.startswith(before) and new.endswith(after):  # several times faster than `deep_replace`
+        before, found, after = old.partition(
+            text[span.start : end]
+        )  # blanks or parentheses that the span leaves out
+        if (
+            found and new.startswith(before) and new.endswith(after)
+        ):  # several times faster than `deep_replace`
             inside = new[len(before) : len(new) - len(after)]
             changed = (text[: span.start] + inside + text[end:]).decode()
         else:
-            changed = wrapper.module.deep_replace(mutation.original_node, mutation.mutated_node).code
+            changed = wrapper.module.deep_replace(
+                mutation.original_node, mutation.mutated_node
+            ).code
         compile(changed, name, "exec")  # what is no Python at all would pass as noticed
         lines = list(unified_diff(source.splitlines(), changed.splitlines(), n=0, lineterm=""))[3:]
-        before, after = ("\n".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+")
+        before, after = (
+            "\n".join(line[1:].strip() for line in lines if line[0] == sign) for sign in "-+"
+        )
         function = mutation.contained_by_top_level_function
         yield Mutant(
-            Change(name, function.name.value if isinstance(function, cst.FunctionDef) else "", before, after), changed
+            Change(
+                name,
+                function.name.value if isinstance(function, cst.FunctionDef) else "",
+                before,
+                after,
+            ),
+            changed,
         )
 
 
 class Visitor(MutationVisitor):
-    """Leaves ``strict=True`` of a zip alone: it guards against what does not happen. Enters decorated functions too."""
+    """Leaves ``strict=True`` of a zip alone: it guards against what does not happen. Enters
+    decorated functions too."""
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        strict = isinstance(node, cst.Arg) and node.keyword is not None and node.keyword.value == "strict"
+        strict = (
+            isinstance(node, cst.Arg)
+            and node.keyword is not None
+            and node.keyword.value == "strict"
+        )
         decorated = isinstance(node, cst.FunctionDef) and len(node.decorators) > 0
         return not strict and (decorated or super().on_visit(node))
 
@@ -176,7 +217,9 @@ def outcomes(name: str, found: Sequence[Mutant], tests: Sequence[str], jobs: int
     keys = [_hash(one.source) for one in found]
     known = {}
     if KEPT.exists():
-        known = {one["key"]: one["killed"] for one in map(json.loads, KEPT.read_text().splitlines())}
+        known = {
+            one["key"]: one["killed"] for one in map(json.loads, KEPT.read_text().splitlines())
+        }
     killed = {place for place, key in enumerate(keys) if known.get(key)}
     alive = {place for place, key in enumerate(keys) if known.get(_hash(key + texts)) is False}
     waiting = [place for place in range(len(found)) if place not in killed | alive]
@@ -184,11 +227,16 @@ def outcomes(name: str, found: Sequence[Mutant], tests: Sequence[str], jobs: int
         spent = _seconds_of_children()
         (unchanged,) = _run(name, [path_of(name).read_text()], tests, 1, LONGEST_SECONDS)
         if unchanged[1]:
-            raise SystemExit(f"{name}: its tests fail, or take more than {LONGEST_SECONDS} seconds, without any change")
+            raise SystemExit(
+                f"{name}: its tests fail, or take more than {LONGEST_SECONDS} seconds, without "
+                "any change"
+            )
         limit = 10 + 5 * int(_seconds_of_children() - spent)
         KEPT.parent.mkdir(exist_ok=True)
         with KEPT.open("a") as kept:
-            for index, noticed in _run(name, [found[place].source for place in waiting], tests, jobs, limit):
+            for index, noticed in _run(
+                name, [found[place].source for place in waiting], tests, jobs, limit
+            ):
                 place = waiting[index]
                 key = keys[place] if noticed else _hash(keys[place] + texts)
                 kept.write(json.dumps({"key": key, "killed": noticed}) + "\n")
@@ -208,8 +256,11 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _run(name: str, sources: Sequence[str], tests: Sequence[str], jobs: int, limit: int) -> Iterator[tuple[int, bool]]:
-    """Place and whether a test failed, as they end; also where it took more of a processor's seconds than the limit."""
+def _run(
+    name: str, sources: Sequence[str], tests: Sequence[str], jobs: int, limit: int
+) -> Iterator[tuple[int, bool]]:
+    """Place and whether a test failed, as they end; also where it took more of a processor's
+    seconds than the limit."""
     left = list(enumerate(sources))[::-1]
     running: dict[int, tuple[BaseProcess, int, float]] = {}  # by sentinel
     while left or running:
@@ -261,10 +312,14 @@ class Finder(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, source: str) -> None:
         self.name, self.source = name, source
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if name != self.name:
             return None
-        return importlib.util.spec_from_file_location(name, path_of(name), loader=Loader(name, self.source))
+        return importlib.util.spec_from_file_location(
+            name, path_of(name), loader=Loader(name, self.source)
+        )
 
 
 class Loader(importlib.machinery.SourceFileLoader):

@@ -24,7 +24,10 @@ def modules() -> Iterator[tuple[str, Path]]:
     for room, folder in FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
             parts = [*([room] if room else []), *path.relative_to(folder).with_suffix("").parts]
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts), path
+            yield (
+                ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts),
+                path,
+            )
 
 
 MODULES = {name: path for name, path in modules() if name != "__init__"}
@@ -34,7 +37,11 @@ def imported(path: Path) -> set[str]:
     """Modules and rooms that a file imports at run time, by their name below decaylab."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):  # what stands under TYPE_CHECKING is not imported
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+        ):
             node.body = []
     found = set()
     for node in ast.walk(tree):
@@ -43,7 +50,11 @@ def imported(path: Path) -> set[str]:
             names = [f"{below}.{alias.name}" if below else alias.name for alias in node.names]
             found |= {name if name in MODULES else below for name in names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("decaylab.")}
+            found |= {
+                alias.name.partition(".")[2]
+                for alias in node.names
+                if alias.name.startswith("decaylab.")
+            }
     return found - {""}
 
 
@@ -78,7 +89,9 @@ def test_an_analysis_imports_no_other_analysis(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if room(name) == "figures"])
 def test_a_figure_imports_only_measurements_and_the_published_numbers(name: str) -> None:
     known = {"runs.measurements", "runs.store", "errors"}
-    assert {one for one in imported(MODULES[name]) if room(one) not in ("paper", "figures")} <= known
+    assert {
+        one for one in imported(MODULES[name]) if room(one) not in ("paper", "figures")
+    } <= known
 
 
 def test_help_is_shown_without_importing_torch_or_any_extra() -> None:
@@ -86,7 +99,8 @@ def test_help_is_shown_without_importing_torch_or_any_extra() -> None:
         "import sys\n"
         "from decaylab.cli import main\n"
         "try:\n    main.main(['prefix-decay', '--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'transformers', 'vllm', 'ray', 'reasoning_gym', 'matplotlib'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'ray', 'reasoning_gym', 'matplotlib'} & "
+        "set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -100,7 +114,8 @@ def test_the_whole_library_imports_without_the_extras() -> None:
     ]
     code = (
         "import sys, importlib\n"
-        "for name in ('vllm', 'ray', 'reasoning_gym', 'accelerate', 'gguf', 'inspect_ai'):\n    sys.modules[name] = None\n"
+        "for name in ('vllm', 'ray', 'reasoning_gym', 'accelerate', 'gguf', 'inspect_ai'):\n    "
+        "sys.modules[name] = None\n"
         f"for name in {names}:\n    importlib.import_module(name)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,4 +1,5 @@
-"""The list of mutants that change nothing is about the code as it is; running them all is `make mutants`."""
+"""The list of mutants that change nothing is about the code as it is; running them all is `make
+mutants`."""
 
 from __future__ import annotations
 
@@ -18,14 +19,18 @@ def code_of(module: str, function: str) -> str:
     source = (TESTS.parent / f"{module.replace('.', '/')}.py").read_text()
     if function:
         found = [
-            one for one in ast.walk(ast.parse(source)) if isinstance(one, ast.FunctionDef) and one.name == function
+            one
+            for one in ast.walk(ast.parse(source))
+            if isinstance(one, ast.FunctionDef) and one.name == function
         ]
         source = "\n".join(ast.get_source_segment(source, one) or "" for one in found)
     return "\n".join(line.strip() for line in source.splitlines())
 
 
 @pytest.mark.parametrize("one", EQUIVALENT, ids=lambda one: f"{one['module']}-{one['function']}")
-def test_a_mutant_that_is_listed_as_equivalent_changes_code_that_is_there(one: dict[str, str]) -> None:
+def test_a_mutant_that_is_listed_as_equivalent_changes_code_that_is_there(
+    one: dict[str, str],
+) -> None:
     code = code_of(one["module"], one["function"]).splitlines()
     assert set(one["before"].splitlines()) <= set(code)
     assert one["after"] != one["before"] and one["reason"] and one["module"] in LISTED["tests"]

@@ -1,4 +1,5 @@
-"""Progress: a line a stage where nobody watches, a bar where somebody does, and a rate of what was written now."""
+"""Progress: a line a stage where nobody watches, a bar where somebody does, and a rate of what was
+written now."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_without_a_terminal_a_stage_is_one_line_without_control_characters(clock: list[float]) -> None:
+def test_without_a_terminal_a_stage_is_one_line_without_control_characters(
+    clock: list[float],
+) -> None:
     one, said = reporter()
     with one.stage("teacher rollouts", 4) as progress:
         progress.advance(600, 1)

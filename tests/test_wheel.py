@@ -18,10 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     source = out / "source"
-    # A copy of what git tracks, so that no build folder or stale egg-info of the checkout takes part.
+    # A copy of what git tracks, so that no build folder or stale egg-info of the checkout takes
+    # part.
     source.mkdir()
     tracked = "git ls-files -z --cached --others --exclude-standard"
-    subprocess.run(f"{tracked} | xargs -0 cp --parents -t {source}", shell=True, cwd=ROOT, check=True)
+    subprocess.run(
+        f"{tracked} | xargs -0 cp --parents -t {source}", shell=True, cwd=ROOT, check=True
+    )
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(source)],
         check=True,
@@ -53,27 +56,57 @@ def test_the_wheel_installs_one_import_package_with_the_pair_in_it(wheel: Path) 
 
 
 @pytest.mark.slow
-def test_prefix_decay_runs_from_the_installed_wheel_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """The dependencies come from this environment by path; its editable decaylab is not among them."""
+def test_prefix_decay_runs_from_the_installed_wheel_outside_the_checkout(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """The dependencies come from this environment by path; its editable decaylab is not among
+    them."""
     clean = tmp_path / "clean"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(clean)], check=True)
     packages = next(clean.glob("lib/python*/site-packages"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), str(wheel)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            str(packages),
+            str(wheel),
+        ],
         check=True,
     )
-    # A path in a .pth file is searched, but the .pth files in it (the editable install) are not read.
+    # A path in a .pth file is searched, but the .pth files in it (the editable install) are not
+    # read.
     (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     python = clean / "bin" / "python"
     where = subprocess.run(
-        [python, "-c", "import decaylab; print(decaylab.__file__)"], cwd=tmp_path, text=True, capture_output=True
+        [python, "-c", "import decaylab; print(decaylab.__file__)"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
     )
     assert str(packages) in where.stdout
-    command = [python, "-m", "decaylab", "prefix-decay", "--limit", "3", "--samples", "1", "--prefix-lengths", "0,10"]
+    command = [
+        python,
+        "-m",
+        "decaylab",
+        "prefix-decay",
+        "--limit",
+        "3",
+        "--samples",
+        "1",
+        "--prefix-lengths",
+        "0,10",
+    ]
     done = subprocess.run([*command, "--out", "run"], cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     frame = pd.read_csv(tmp_path / "run" / "measurements.csv")
     assert {"student", "teacher", "student-prefix"} <= set(frame.condition)
-    page = subprocess.run([python, "-m", "decaylab", "report", "run"], cwd=tmp_path, text=True, capture_output=True)
+    page = subprocess.run(
+        [python, "-m", "decaylab", "report", "run"], cwd=tmp_path, text=True, capture_output=True
+    )
     assert page.returncode == 0, page.stderr
     assert (tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")

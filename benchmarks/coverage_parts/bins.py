@@ -1,13 +1,16 @@
-"""KL of a position bin and its change: how often intervals and bands hold, with problems drawn from a known population.
+"""KL of a position bin and its change: how often intervals and bands hold, with problems drawn from
+a known population.
 
-    embedded pair   300 problems, 2 rollouts each, drawn with replacement: abacus_position_kl.parquet holds the sum of the
-                    reverse KL and the number of tokens of each problem in each bin, of the base student and of one trained
-                    on the first 20 tokens. Made by `decaylab train --selector prefix --rollout-length 20 --out runs/esr` and
-                    `decaylab position-kl runs/esr --limit 300 --samples 2`.
-    log-normal      problem means of sigma 1 in 8 bins, correlated by .5; after training .7 times as much, with noise
+    embedded pair   300 problems, 2 rollouts each, drawn with replacement:
+                    abacus_position_kl.parquet holds the sum of the reverse KL and the number of
+                    tokens of each problem in each bin, of the base student and of one trained on
+                    the first 20 tokens. Made by `decaylab train --selector prefix --rollout-length
+                    20 --out runs/esr` and `decaylab position-kl runs/esr --limit 300 --samples 2`.
+    log-normal      problem means of sigma 1 in 8 bins, correlated by .5; after training .7 times as
+    much, with noise
 
-The truth is the same statistic of the whole population (of 400,000 log-normal problems). ``plain`` is the interval of the
-plain mean, Student's t on the log scale, which is what these replaced.
+The truth is the same statistic of the whole population (of 400,000 log-normal problems). ``plain``
+is the interval of the plain mean, Student's t on the log scale, which is what these replaced.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ def coverage(population: str, problems: int, draws: int) -> list[dict[str, Any]]
         for name, found in estimates(pair, ws.DRAWS).items():
             held[name].append(_holds(ws.interval(found), truths[name]))
             banded = _holds(ws.band(found), truths[name])
-            in_band[name].append(float(banded[np.isfinite(banded)].all()) if np.isfinite(banded).any() else np.nan)
+            in_band[name].append(
+                float(banded[np.isfinite(banded)].all()) if np.isfinite(banded).any() else np.nan
+            )
         held["plain"].append(_holds(token_means.interval(token_means.means(*pair[0])), plain_truth))
     table = []
     for name in truths:
@@ -68,14 +73,25 @@ def coverage(population: str, problems: int, draws: int) -> list[dict[str, Any]]
             }
             row |= {"coverage": rate, "error": error(rate, draws)}
             row |= {} if np.isnan(band) else {"band": band, "band_error": error(band, draws)}
-            table.append(row | ({"plain": float(np.mean(np.array(held["plain"])[:, cell]))} if name == "level" else {}))
+            table.append(
+                row
+                | (
+                    {"plain": float(np.mean(np.array(held["plain"])[:, cell]))}
+                    if name == "level"
+                    else {}
+                )
+            )
     return table
 
 
 def estimates(pair: Pair, bootstraps: int) -> dict[str, ws.Winsorised]:
     before, after = pair
     change, relative = ws.winsorised_change(after, before, draws=bootstraps)
-    return {"level": ws.winsorised(before, draws=bootstraps), "change": change, "relative change": relative}
+    return {
+        "level": ws.winsorised(before, draws=bootstraps),
+        "change": change,
+        "relative change": relative,
+    }
 
 
 def _holds(ends: tuple[Floats, Floats], truth: Floats) -> Floats:
@@ -113,7 +129,10 @@ def _population(student: str) -> ws.SumsAndCounts:
 def _log_normal() -> Draw:
     def draw(rng: np.random.Generator | None, problems: int = LARGE) -> Pair:
         chosen = np.random.default_rng(0) if rng is None else rng
-        shared, own = chosen.standard_normal((problems, 1)), chosen.standard_normal((problems, CELLS))
+        shared, own = (
+            chosen.standard_normal((problems, 1)),
+            chosen.standard_normal((problems, CELLS)),
+        )
         logs = (shared + own) / np.sqrt(2)
         after = 0.7 * np.exp(0.8 * logs + 0.6 * chosen.standard_normal((problems, CELLS)))
         counts = np.ones((problems, CELLS))

@@ -1,15 +1,18 @@
 """Paired differences of accuracies: coverage, width, and how often a true fall is found.
 
-Both arms answer the same problems, once or four times. Their outcomes are related in one of five ways:
+Both arms answer the same problems, once or four times. Their outcomes are related in one of five
+ways:
 
     unrelated       a problem's chance of a correct answer is drawn for each arm on its own
-    difficulty      a problem is equally hard for both; its samples are drawn apart
-    outcome         the second arm repeats the first's outcomes, but for a few that change
-    lumps           likewise, and what changes in a problem changes in all of its samples
-    lumps and noise both arms answer apart at the accuracy of the first, and the second fails a few problems in all samples
+    difficulty      a problem is equally hard for both; its samples are drawn apart outcome
+    the second arm repeats the first's outcomes, but for a few that change lumps           likewise,
+    and what changes in a problem changes in all of its samples lumps and noise both arms answer
+    apart at the accuracy of the first, and the second fails a few problems in all samples
 
-The goal is coverage of .93 to .98. Where fewer than DIFFERING problems differ, on average, the counts are too coarse for the
-upper end: many draws then hold one difference or none, and an interval that must hold the truth where they hold none is wide.
+The goal is coverage of .93 to .98. Where fewer than DIFFERING problems differ, on average, the
+counts are too coarse for the
+upper end: many draws then hold one difference or none, and an interval that must hold the truth
+where they hold none is wide.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ CHANGED = 0.06  # share of outcomes that change where both arms are equally accu
 
 
 class Case(NamedTuple):
-    """Accuracies of both arms over so many problems of so many samples, related in one of RELATIONS or NOISY."""
+    """Accuracies of both arms over so many problems of so many samples, related in one of RELATIONS
+    or NOISY."""
 
     problems: int
     samples: int
@@ -43,7 +47,8 @@ class Case(NamedTuple):
 
 
 def draw(case: Case, draws: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Outcomes of both arms, [draws, problems, samples], with expectations ``first`` and ``second`` <= first."""
+    """Outcomes of both arms, [draws, problems, samples], with expectations ``first`` and ``second``
+    <= first."""
     shape, (first, second) = (draws, case.problems, case.samples), (case.first, case.second)
 
     def chances(mean: float) -> Floats:
@@ -88,17 +93,24 @@ def printed(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def measured(case: Case, draws: int, seed: int = 0) -> dict[str, Any]:
-    """Coverage, mean width and the share of intervals without 0; the same of Student's t on the problems' means.
+    """Coverage, mean width and the share of intervals without 0; the same of Student's t on the
+    problems' means.
 
     differing: mean number of problems whose score is not the same for both arms.
     """
     x, y = draw(case, draws, np.random.default_rng([seed, *(int(100 * part) for part in case[:4])]))
     differences, truth = (x - y).mean(axis=2), case.first - case.second
-    row: dict[str, Any] = {**case._asdict(), "differing": float((np.abs(differences) > 1e-12).sum(axis=1).mean())}
+    row: dict[str, Any] = {
+        **case._asdict(),
+        "differing": float((np.abs(differences) > 1e-12).sum(axis=1).mean()),
+    }
     for name, (low, high) in {"": printed(x, y), "t_": plain(differences)}.items():
         covered = float(((low <= truth + 1e-12) & (truth <= high + 1e-12)).mean())
         row |= {f"{name}coverage": covered, f"{name}error": error(covered, draws)}
-        row |= {f"{name}width": float((high - low).mean()), f"{name}found": float(((low > 0) | (high < 0)).mean())}
+        row |= {
+            f"{name}width": float((high - low).mean()),
+            f"{name}found": float(((low > 0) | (high < 0)).mean()),
+        }
     return row
 
 
@@ -106,7 +118,9 @@ def by_sign_flips(case: Case, draws: int, seed: int = 0) -> float:
     """Share of the draws in which the sign-flip test finds a difference."""
     x, y = draw(case, draws, np.random.default_rng([seed, 1]))
     codes = np.arange(case.problems)
-    return float(np.mean([sign_flip_p(one, codes, draws=1000) <= 0.05 for one in (x - y).mean(axis=2)]))
+    return float(
+        np.mean([sign_flip_p(one, codes, draws=1000) <= 0.05 for one in (x - y).mean(axis=2)])
+    )
 
 
 def cases() -> list[Case]:

@@ -1,7 +1,8 @@
-"""Seconds a step in a row: coverage of the interval of one run's ratio to another's, by how long the noise lasts.
+"""Seconds a step in a row: coverage of the interval of one run's ratio to another's, by how long
+the noise lasts.
 
-The logarithm of a step's seconds is an autoregressive series of order 1, drawn in its stationary state; the truth is the ratio
-of the two expectations.
+The logarithm of a step's seconds is an autoregressive series of order 1, drawn in its stationary
+state; the truth is the ratio of the two expectations.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ CORRELATIONS, STEPS, SPREAD, RATIO = (0.0, 0.5, 0.9, 0.98), (20, 60, 200, 1000),
 
 
 def series(steps: int, correlation: float, draws: int, rng: np.random.Generator) -> Floats:
-    """exp of a stationary AR(1) of standard deviation SPREAD, [draws, steps]; expectation exp(SPREAD^2 / 2)."""
+    """exp of a stationary AR(1) of standard deviation SPREAD, [draws, steps]; expectation
+    exp(SPREAD^2 / 2)."""
     start, shocks = rng.standard_normal((draws, 1)), rng.standard_normal((draws, steps - 1))
     noise = np.concatenate([start, np.sqrt(1 - correlation**2) * shocks], axis=1)
     return np.exp(SPREAD * lfilter([1.0], [1.0, -correlation], noise, axis=1))
 
 
 def measured(steps: int, correlation: float, draws: int, seed: int = 0) -> dict[str, Any]:
-    """Coverage of the intervals that are printed; of all runs, how many get one, and how many get one that misses."""
+    """Coverage of the intervals that are printed; of all runs, how many get one, and how many get
+    one that misses."""
     rng = np.random.default_rng([seed, steps, int(100 * correlation)])
     ours, full = (series(steps, correlation, draws, rng) for _ in range(2))
     found = [over_steps([RATIO * mine, other]) for mine, other in zip(ours, full)]

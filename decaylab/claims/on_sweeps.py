@@ -43,17 +43,22 @@ AGAINST = {  # by what arms are compared, the first that was measured
     "": "",
 }
 NOT_PAIRED = (
-    "Over problems no paired difference of two arms is measured: the ends of two intervals decide, which asks for more."
+    "Over problems no paired difference of two arms is measured: the ends of two "
+    "intervals decide, which asks for more."
 )
 MORE, LESS, FASTER = Effect(0.0, POINTS), Effect(0.0, -POINTS), Effect(1.0, 0.9)
 COUNTED = "What counts is a difference of 2 points."
 BEATS = Claim(
     "early-stopping-beats-full",
-    "A student trained on rollouts that stop early is right more often than one trained on full rollouts.",
+    "A student trained on rollouts that stop early is right more often than one trained on full "
+    "rollouts.",
     f"{PAPER}, Fig. 1 right and main table",
-    "Paired difference to full rollouts at each N that samples half of their tokens or fewer: where an N comes near to a "
-    "full rollout, both are one thing. Holds where one of them is shown to lie above 0, corrected for all arms; contradicted "
-    f"where each lies below; not supported where each excludes being ahead by what counts. {COUNTED}",
+    "Paired difference to full rollouts at each N that samples half of their tokens or fewer: "
+    "where an N comes near to a "
+    "full rollout, both are one thing. Holds where one of them is shown to lie above 0, corrected "
+    "for all arms; contradicted "
+    "where each lies below; not supported where each excludes being ahead by what counts. "
+    f"{COUNTED}",
     LENGTHS,
     BOTH,
     "n-sweep",
@@ -62,8 +67,10 @@ PEAK = Claim(
     "peak-between",
     "Accuracy peaks at a rollout length between none and the full rollout.",
     f"{PAPER}, Fig. 1 right",
-    "Paired differences at two N or more. Holds where one N is shown to lie above full rollouts and above the untrained "
-    "student, corrected for all arms; contradicted where each N lies below full rollouts; not supported where each excludes "
+    "Paired differences at two N or more. Holds where one N is shown to lie above full rollouts "
+    "and above the untrained "
+    "student, corrected for all arms; contradicted where each N lies below full rollouts; not "
+    "supported where each excludes "
     f"being ahead of them by what counts. {COUNTED}",
     LENGTHS,
     BOTH,
@@ -73,8 +80,10 @@ WORSE = Claim(
     "selectors-worse",
     "Tokens chosen by KL or entropy teach less than as many tokens from the start.",
     f"{PAPER}, table of section 5.1; the contrary in arXiv 2604.14084",
-    "Difference to full rollouts of each selector by KL or entropy, less that of the prefix at the same budget. Holds where "
-    "each lies below 0, contradicted where some lie above and none below, corrected for all of them; not supported where one "
+    "Difference to full rollouts of each selector by KL or entropy, less that of the prefix at "
+    "the same budget. Holds where "
+    "each lies below 0, contradicted where some lie above and none below, corrected for all of "
+    "them; not supported where one "
     f"excludes being behind by what counts. {COUNTED}",
     SELECTORS.format("top-reverse-kl,top-student-entropy,top-teacher-entropy"),
     ("sweep selector",),
@@ -84,14 +93,17 @@ FIRST = Claim(
     "first-beats-last",
     "The first tokens of a rollout teach more than as many of its last ones.",
     "arXiv 2606.22600; the contrary in arXiv 2605.21606",
-    "Difference to full rollouts of the suffix, less that of the prefix at the same budget. Holds where it lies below 0, "
-    f"contradicted where above; not supported where it excludes being behind by what counts. {COUNTED}",
+    "Difference to full rollouts of the suffix, less that of the prefix at the same budget. Holds "
+    "where it lies below 0, "
+    "contradicted where above; not supported where it excludes being behind by what counts. "
+    f"{COUNTED}",
     SELECTORS.format("suffix"),
     ("sweep selector",),
     "token-selection",
 )
 WEIGHTED = (
-    "Paired difference to full rollouts of uniform weight. Holds where it lies above 0, contradicted where below; not "
+    "Paired difference to full rollouts of uniform weight. Holds where it lies above 0, "
+    "contradicted where below; not "
     f"supported where it excludes being ahead by what counts. {COUNTED}"
 )
 FALLING = Claim(
@@ -116,8 +128,10 @@ CHEAPER = Claim(
     "cheaper",
     "A training step on rollouts that stop early takes less time than one on full rollouts.",
     f"{PAPER}, efficiency table: 24 times less",
-    "Ratio of the seconds of a step to those of full rollouts of the same seed, at each N that samples half of their tokens "
-    "or fewer. Holds where each lies below 1, contradicted where one lies above and none below; not supported where one "
+    "Ratio of the seconds of a step to those of full rollouts of the same seed, at each N that "
+    "samples half of their tokens "
+    "or fewer. Holds where each lies below 1, contradicted where one lies above and none below; "
+    "not supported where one "
     "excludes a tenth less, which is what counts.",
     "decaylab sweep rollout-length --values 20,full --seeds 3 --workers 1",
     BOTH,
@@ -135,7 +149,10 @@ def beats(run: FoundRun) -> Judged | None:
     early = {arm: number for arm, number in prefixes.items() if arm in short}
     if not early:
         lengths = _lengths(arms, prefixes)
-        told = f"Of no N of this sweep ({lengths}) it is known that it samples half of the tokens or fewer."
+        told = (
+            f"Of no N of this sweep ({lengths}) it is known that it samples half of the tokens "
+            "or fewer."
+        )
         return Judged(NOT_TESTABLE, told, _rows(prefixes))
     found = [number.decided(MORE, len(early)) for number in early.values()]
     said = [_best(arms, early), _outcome(found)]
@@ -144,7 +161,9 @@ def beats(run: FoundRun) -> Judged | None:
         for arm, number in prefixes.items()
         if arm not in early
     ]
-    said += [f"Of those that sample more than half of the tokens, {'; '.join(later)}."] if later else []
+    said += (
+        [f"Of those that sample more than half of the tokens, {'; '.join(later)}."] if later else []
+    )
     return _judged(some(found), said, MORE, early, _rows(prefixes))
 
 
@@ -161,14 +180,22 @@ def peak(run: FoundRun) -> Judged | None:
     shown = HOLDS if peaks else UNDECIDED if ahead else some([*found.values()])
     below = [*found.values()].count(CONTRADICTED)
     said = [_best(arms, full), f"{below} of {len(full)} are shown to lie below full rollouts."]
-    said += [f"{listed(arms.lengths[arm] for arm in peaks)} above them and the untrained student."] if peaks else []
+    said += (
+        [f"{listed(arms.lengths[arm] for arm in peaks)} above them and the untrained student."]
+        if peaks
+        else []
+    )
     return _judged(shown, said, MORE, full, (*_rows(full), *_rows(base)))
 
 
 def worse(run: FoundRun) -> Judged | None:
     """Whether every selector by KL or entropy is behind the prefix."""
     arms = Arms.of(run)
-    chosen = [arm for arm, selector in arms.selectors.items() if selector.startswith("top-")] if arms else []
+    chosen = (
+        [arm for arm, selector in arms.selectors.items() if selector.startswith("top-")]
+        if arms
+        else []
+    )
     return _against_prefix(arms, chosen, "selectors by KL or entropy") if arms else None
 
 
@@ -206,7 +233,9 @@ def cheaper(run: FoundRun) -> Judged | None:
     notes = listed(dict.fromkeys(row.note for row in rows if row.note))
     words = [f"Over full rollouts, {'; '.join(said)}."]
     words += [f"{notes[0].upper()}{notes[1:]}."] if notes else []
-    return _judged(every(found), words, FASTER, numbers, (*rows, *(row for row in tokens.values() if row)))
+    return _judged(
+        every(found), words, FASTER, numbers, (*rows, *(row for row in tokens.values() if row))
+    )
 
 
 def _ratio(number: Number) -> str:
@@ -233,21 +262,30 @@ RULES: tuple[tuple[Claim, Rule], ...] = (
 def _against_prefix(arms: Arms, chosen: Sequence[str], name: str) -> Judged | None:
     """Whether arms are behind the prefix at their budget, by what both differ from."""
     prefixes = arms.named("prefix") or arms.named("prefix-mask")
-    compared = [(arms.numbers(chosen, ending), arms.numbers(prefixes[:1], ending), ending) for ending in AGAINST]
+    compared = [
+        (arms.numbers(chosen, ending), arms.numbers(prefixes[:1], ending), ending)
+        for ending in AGAINST
+    ]
     theirs, anchor, ending = next((one for one in compared if one[0] and one[1]), ({}, {}, ""))
     if not theirs:
         return None
     ((prefix_arm, prefix),) = anchor.items()
-    less = {arm: number for arm in theirs if (number := arms.less(arm, prefix_arm, ending)) is not None}
+    less = {
+        arm: number for arm in theirs if (number := arms.less(arm, prefix_arm, ending)) is not None
+    }
     found = [number.decided(LESS, len(less), each=True) for number in less.values()]
     best = max(less, key=lambda arm: less[arm].value)
     said = (
-        [f"Of {len(found)} {name} {found.count(CONTRADICTED)} lie above the prefix and {found.count(HOLDS)} below."]
+        [
+            f"Of {len(found)} {name} {found.count(CONTRADICTED)} lie above the prefix and "
+            f"{found.count(HOLDS)} below."
+        ]
         if len(found) > 1
         else []
     )
     said += [
-        f"{'The best, ' if len(found) > 1 else ''}{best}: {arm_points(theirs[best])}{AGAINST[ending]}; {prefix_arm}: "
+        f"{'The best, ' if len(found) > 1 else ''}{best}: "
+        f"{arm_points(theirs[best])}{AGAINST[ending]}; {prefix_arm}: "
         f"{arm_points(prefix)}. Less the prefix, {best} is {arm_points(less[best])}.",
         NOT_PAIRED,
     ]
@@ -260,28 +298,46 @@ def _weights(run: FoundRun, selector: str) -> Judged | None:
     if not numbers:
         return None
     number = next(iter(numbers.values()))
-    notes = [f"{row.note[0].upper()}{row.note[1:]}." for row in number.rows if row.note and number.seeds > 1]
+    notes = [
+        f"{row.note[0].upper()}{row.note[1:]}."
+        for row in number.rows
+        if row.note and number.seeds > 1
+    ]
     words = f"{_against_full(number)}."
     said = [words[0].upper() + words[1:], *dict.fromkeys(notes)]
     return _judged(number.decided(MORE), said, MORE, {selector: number}, number.rows)
 
 
 def _judged(
-    found: Verdict, said: Sequence[str], effect: Effect, numbers: Mapping[str, Number], rows: tuple[Measurement, ...]
+    found: Verdict,
+    said: Sequence[str],
+    effect: Effect,
+    numbers: Mapping[str, Number],
+    rows: tuple[Measurement, ...],
 ) -> Judged:
-    """The verdict with what must be known of the seeds behind it, and what would test the claim where this does not."""
+    """The verdict with what must be known of the seeds behind it, and what would test the claim
+    where this does not."""
     words = [*said, *seeds_words([*numbers.values()])]
     if found == NOT_TESTABLE:
-        problems = remedy(effect, [row for number in numbers.values() for row in number.over_problems])
+        problems = remedy(
+            effect, [row for number in numbers.values() for row in number.over_problems]
+        )
         seeds = seeds_remedy(effect, [*numbers.values()])
-        words += [f"{problems[:-1]}, and, besides, {seeds[0].lower()}{seeds[1:]}"] if problems and seeds else []
+        words += (
+            [f"{problems[:-1]}, and, besides, {seeds[0].lower()}{seeds[1:]}"]
+            if problems and seeds
+            else []
+        )
         words += filter(None, [problems, seeds]) if not (problems and seeds) else []
     return Judged(found, " ".join(words), rows)
 
 
 def _best(arms: Arms, numbers: Mapping[str, Number]) -> str:
     """The best N against full rollouts, of those that are shown to be better if any is."""
-    best = max(numbers, key=lambda arm: (numbers[arm].decided(MORE, len(numbers)) == HOLDS, numbers[arm].value))
+    best = max(
+        numbers,
+        key=lambda arm: (numbers[arm].decided(MORE, len(numbers)) == HOLDS, numbers[arm].value),
+    )
     lead = f"Of N = {_lengths(arms, numbers)} the best is " if len(numbers) > 1 else "N = "
     return f"{lead}{arms.lengths[best]:g}: {_against_full(numbers[best])}."
 

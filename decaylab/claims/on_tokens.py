@@ -1,4 +1,5 @@
-"""Claims on where the KL lies and what training does to it, by the rows of the diagnostics of scored tokens."""
+"""Claims on where the KL lies and what training does to it, by the rows of the diagnostics of
+scored tokens."""
 
 from __future__ import annotations
 
@@ -43,11 +44,15 @@ HIGHEST, CONCENTRATION = Effect(1.0, 1.1), Effect(0.1, 0.5, reached=True)
 CLOSER, MOVED = Effect(1.0, 0.9), Effect(0.0, 0.02)
 EARLY = Claim(
     "early-kl",
-    "The reverse KL of the untrained student is highest at the first tokens and falls with position.",
+    "The reverse KL of the untrained student is highest at the first tokens and falls with "
+    "position.",
     f"{PAPER}, Fig. 3 left",
-    "Ratio of the first position bin, a winsorised mean over problems, to every later one that rollouts of at least half of "
-    "its problems reach, by the ends of both intervals, corrected for how many they are. Holds where each ratio lies above 1; "
-    "contradicted where one lies below; not supported where one excludes a tenth more, which is what counts.",
+    "Ratio of the first position bin, a winsorised mean over problems, to every later one that "
+    "rollouts of at least half of "
+    "its problems reach, by the ends of both intervals, corrected for how many they are. Holds "
+    "where each ratio lies above 1; "
+    "contradicted where one lies below; not supported where one excludes a tenth more, which is "
+    "what counts.",
     "decaylab signals",
     ("signals", "position-kl"),
     "three-signals",
@@ -56,7 +61,8 @@ CONCENTRATED = Claim(
     "concentrated-kl",
     "A tenth of a rollout's tokens, those of the highest reverse KL, hold most of it.",
     f"{PAPER}, section 5.1: 100 tokens hold about 93 %",
-    "Share of a rollout's reverse KL, mean over rollouts, of the untrained student. Holds where it lies above a half; not "
+    "Share of a rollout's reverse KL, mean over rollouts, of the untrained student. Holds where "
+    "it lies above a half; not "
     "supported where it lies below.",
     "decaylab signals",
     ("signals",),
@@ -66,9 +72,12 @@ CASCADE = Claim(
     "cascade",
     "Trained on the first N tokens alone, the student comes closer to its teacher behind them too.",
     f"{PAPER}, Fig. 3 right: 30 to 40 % less",
-    "Ratio of the reverse KL behind position N after training to that before, of each student trained on a prefix, at its "
-    "last checkpoint. Holds where it lies below 1 both on the student's own rollouts and on those of the untrained one; "
-    "contradicted where both lie above 1; not supported where both exclude a tenth less, which is what counts.",
+    "Ratio of the reverse KL behind position N after training to that before, of each student "
+    "trained on a prefix, at its "
+    "last checkpoint. Holds where it lies below 1 both on the student's own rollouts and on those "
+    "of the untrained one; "
+    "contradicted where both lie above 1; not supported where both exclude a tenth less, which is "
+    "what counts.",
     "decaylab position-kl runs/esr runs/full",
     ("position-kl",),
     "position-kl",
@@ -77,9 +86,12 @@ SUBMODE = Claim(
     "sub-mode",
     "Early stopping moves the student's first choice to the teacher's second to fifth.",
     f"{PAPER}, behaviour table, right",
-    "Change of that share over one set of tokens for all students, those of the highest reverse KL at which the teacher has "
-    "two modes (elsewhere a rank of 2 to 5 is an error), of each student trained on a prefix. Holds where it lies above 0, "
-    "contradicted where it lies below; not supported where it excludes 2 points more, which is what counts.",
+    "Change of that share over one set of tokens for all students, those of the highest reverse "
+    "KL at which the teacher has "
+    "two modes (elsewhere a rank of 2 to 5 is an error), of each student trained on a prefix. "
+    "Holds where it lies above 0, "
+    "contradicted where it lies below; not supported where it excludes 2 points more, which is "
+    "what counts.",
     "decaylab submode runs/esr runs/full",
     ("submode",),
     "submode",
@@ -91,39 +103,56 @@ def early(run: FoundRun) -> Judged | None:
     rows = _bins(run)
     if len(rows) < 2:
         return None
-    first, later = rows[0], [row for row in rows[1:] if 2 * row.problems >= rows[0].problems and row.tokens > 0]
+    first, later = (
+        rows[0],
+        [row for row in rows[1:] if 2 * row.problems >= rows[0].problems and row.tokens > 0],
+    )
     if not later:
         return None
     if math.isnan(first.value):
         return Judged(NOT_TESTABLE, "The first bin has no value.", (first,))
     ratios = [_ratio(first, row) for row in later]
     found = [decided(HIGHEST, ratio, len(later), each=True) for ratio in ratios]
-    above, below = ([row for row, one in zip(later, found) if one == shown] for shown in (CONTRADICTED, HOLDS))
+    above, below = (
+        [row for row, one in zip(later, found) if one == shown] for shown in (CONTRADICTED, HOLDS)
+    )
     shown = CONTRADICTED if above else every(found)
     last = max(above or later, key=lambda row: -math.inf if math.isnan(row.value) else row.value)
     said = f"The winsorised mean reverse KL is {_at(first)} and {_at(last)}"
     if last.problems < first.problems:
         said += f", which rollouts of {last.problems} of the {first.problems} problems reach"
-    said += f". Of {len(later)} later bins {len(below)} are shown to lie below the first and {len(above)} above."
+    said += (
+        f". Of {len(later)} later bins {len(below)} are shown to lie below the first and "
+        f"{len(above)} above."
+    )
     said += _unusable([first, *later]) + _would_test(shown, HIGHEST, ratios)
     return Judged(shown, said, (first, *later))
 
 
 def _ratio(first: Measurement, second: Measurement) -> Measurement:
-    """The one over the other with an interval from the ends of both; none where one is not above 0."""
+    """The one over the other with an interval from the ends of both; none where one is not above
+    0."""
     low, high = (math.nan, math.nan)
     if min(first.low, second.low) > 0:
         low, high = first.low / second.high, first.high / second.low
     return replace(
-        first, value=first.value / second.value if second.value else math.nan, low=low, high=high,
-        problems=min(first.problems, second.problems), under_floor=first.under_floor or second.under_floor,
-        level=min(first.level, second.level), unit="ratio",
-    )  # fmt: skip
+        first,
+        value=first.value / second.value if second.value else math.nan,
+        low=low,
+        high=high,
+        problems=min(first.problems, second.problems),
+        under_floor=first.under_floor or second.under_floor,
+        level=min(first.level, second.level),
+        unit="ratio",
+    )
 
 
 def concentrated(run: FoundRun) -> Judged | None:
     """Whether the tenth of the tokens with the highest KL holds more than half of it."""
-    rows = {row.condition: row for row in pick(run.measurements, "kl_concentration", checkpoint="base", view="fresh")}
+    rows = {
+        row.condition: row
+        for row in pick(run.measurements, "kl_concentration", checkpoint="base", view="fresh")
+    }
     row = rows.get("top-10-percent")
     if row is None:
         return None
@@ -132,7 +161,9 @@ def concentrated(run: FoundRun) -> Judged | None:
     said += f", the top twentieth {percent(fewer)}." if fewer else "."
     evidence = (row, *([fewer] if fewer else []))
     shown = decided(CONCENTRATION, row)
-    return Judged(shown, said + _unusable([row]) + _would_test(shown, CONCENTRATION, [row]), evidence)
+    return Judged(
+        shown, said + _unusable([row]) + _would_test(shown, CONCENTRATION, [row]), evidence
+    )
 
 
 def cascade(run: FoundRun) -> Judged | None:
@@ -141,20 +172,33 @@ def cascade(run: FoundRun) -> Judged | None:
     if not rows:
         return None
     trained, full = stopped_early(run), of_selector(run, "full")
-    beyond = [one for one in trained if _of(rows, one) and not _of(rows, one)[0].position_low < one.rollout_length]
+    beyond = [
+        one
+        for one in trained
+        if _of(rows, one) and not _of(rows, one)[0].position_low < one.rollout_length
+    ]
     if not beyond:
         return Judged(NOT_TESTABLE, _nobody(trained, rows), tuple(rows))
     mine = {one: _of(rows, one) for one in beyond}
     views = [
-        trained_alike({one: row for one, both in mine.items() for row in both if row.view == view}, log=True)
+        trained_alike(
+            {one: row for one, both in mine.items() for row in both if row.view == view}, log=True
+        )
         for view in ("fresh", "frozen")
     ]
     arms = len({_way(one) for one in beyond})
-    found = [together(number.decided(CLOSER, arms, each=True) for number in pair) for pair in zip(*views)]
+    found = [
+        together(number.decided(CLOSER, arms, each=True) for number in pair) for pair in zip(*views)
+    ]
     ratios = "; ".join(_ratios(one, both) for one, both in mine.items())
-    said = [f"Reverse KL from position {rows[0].position_low:g} on, after training over before: {ratios}."]
+    said = [
+        f"Reverse KL from position {rows[0].position_low:g} on, after training over before: "
+        f"{ratios}."
+    ]
     said += [
-        over_words(number, 1, ".2f", f" {VIEWS[number.over_problems[0].view]}") for view in views for number in view
+        over_words(number, 1, ".2f", f" {VIEWS[number.over_problems[0].view]}")
+        for view in views
+        for number in view
     ]
     beside = [_ratios(one, both) for one in full if (both := _of(rows, one))]
     said += [f"With full rollouts: {'; '.join(beside)}."] if beside else []
@@ -167,7 +211,8 @@ def cascade(run: FoundRun) -> Judged | None:
 
 
 def submode(run: FoundRun) -> Judged | None:
-    """Whether the student's first choice moves to the teacher's ranks 2 to 5, where the teacher has two modes."""
+    """Whether the student's first choice moves to the teacher's ranks 2 to 5, where the teacher has
+    two modes."""
     what = "in_teacher_top2to5_change"
     rows = pick(run.measurements, what, condition="common, two modes", view="frozen")
     everywhere = pick(run.measurements, what, condition="common", view="frozen")
@@ -180,7 +225,11 @@ def submode(run: FoundRun) -> Judged | None:
     all_tokens = {row.checkpoint: points(row) for row in everywhere}
     said = [
         f"Where the teacher has two modes the share changes by {points(row)} ({one.label})"
-        + (f", over all common tokens by {all_tokens[one.label]}." if one.label in all_tokens else ".")
+        + (
+            f", over all common tokens by {all_tokens[one.label]}."
+            if one.label in all_tokens
+            else "."
+        )
         for one, row in mine.items()
     ]
     numbers = trained_alike(mine, apart=APART)
@@ -189,7 +238,13 @@ def submode(run: FoundRun) -> Judged | None:
     said += [f"With full rollouts: {points(row)} ({one.label})." for one, row in full]
     evidence = (*mine.values(), *(row for _, row in full), *everywhere)
     found = [number.decided(MOVED, len(numbers), each=True) for number in numbers]
-    return judged(every(found), said, MOVED, numbers, (*evidence, *(row for one in numbers for row in one.rows)))
+    return judged(
+        every(found),
+        said,
+        MOVED,
+        numbers,
+        (*evidence, *(row for one in numbers for row in one.rows)),
+    )
 
 
 RULES: tuple[tuple[Claim, Rule], ...] = (
@@ -209,7 +264,8 @@ def of_selector(run: FoundRun, *selectors: str) -> list[Student]:
 
 
 def stopped_early(run: FoundRun) -> list[Student]:
-    """The students whose loss was on a prefix, stopped there or not, each at its last checkpoint."""
+    """The students whose loss was on a prefix, stopped there or not, each at its last
+    checkpoint."""
     return of_selector(run, "prefix", "prefix-mask")
 
 
@@ -218,10 +274,14 @@ def _way(one: Student) -> tuple[str, float]:
     return one.selector, one.rollout_length
 
 
-def trained_alike(rows: Mapping[Student, Measurement], *, apart: float = math.inf, log: bool = False) -> list[Number]:
-    """A number a way of training, from one row a student: each seed's rows over problems, and their mean over the seeds.
+def trained_alike(
+    rows: Mapping[Student, Measurement], *, apart: float = math.inf, log: bool = False
+) -> list[Number]:
+    """A number a way of training, from one row a student: each seed's rows over problems, and their
+    mean over the seeds.
 
-    Students that share a seed, or whose seed is not known, have no such mean: what else they differ in is not known either.
+    Students that share a seed, or whose seed is not known, have no such mean: what else they differ
+    in is not known either.
     apart, log: as `over_seeds` and `ratios_over_seeds` have it.
     """
     ways: dict[tuple[str, float], list[Student]] = {}
@@ -230,19 +290,33 @@ def trained_alike(rows: Mapping[Student, Measurement], *, apart: float = math.in
     return [_number(alike, [rows[one] for one in alike], apart, log) for alike in ways.values()]
 
 
-def _number(alike: Sequence[Student], rows: Sequence[Measurement], apart: float, log: bool) -> Number:
+def _number(
+    alike: Sequence[Student], rows: Sequence[Measurement], apart: float, log: bool
+) -> Number:
     values, steps = tuple(row.value for row in rows), fewest(one.steps for one in alike)
     seeds = {one.seed for one in alike if not math.isnan(one.seed)}
     if len(seeds) < len(rows):
         return Number(tuple(rows), None, values[: max(len(seeds), 1)], steps)
     if len(rows) < 2 or not np.isfinite(values).all() or (log and min(values) <= 0):
         return Number(tuple(rows), None, values, steps)
-    mean = ratios_over_seeds(values, np.ones(len(values))) if log else over_seeds(values, apart=apart)
+    mean = (
+        ratios_over_seeds(values, np.ones(len(values))) if log else over_seeds(values, apart=apart)
+    )
     over = replace(
-        rows[0], checkpoint="", value=mean.value, low=mean.low, high=mean.high, standard_error=mean.standard_error,
-        method=LOG_METHOD if log else mean.method, estimand="mean over training seeds", note=mean.note,
-        p_value=math.nan, p_value_holm=math.nan, training_seed=math.nan, under_floor=False,
-    )  # fmt: skip
+        rows[0],
+        checkpoint="",
+        value=mean.value,
+        low=mean.low,
+        high=mean.high,
+        standard_error=mean.standard_error,
+        method=LOG_METHOD if log else mean.method,
+        estimand="mean over training seeds",
+        note=mean.note,
+        p_value=math.nan,
+        p_value_holm=math.nan,
+        training_seed=math.nan,
+        under_floor=False,
+    )
     return Number(tuple(rows), over, values, steps)
 
 
@@ -255,9 +329,14 @@ def over_words(number: Number, scale: float, form: str, where: str = "") -> str:
 
 
 def judged(
-    found: Verdict, said: Sequence[str], effect: Effect, numbers: Sequence[Number], rows: tuple[Measurement, ...]
+    found: Verdict,
+    said: Sequence[str],
+    effect: Effect,
+    numbers: Sequence[Number],
+    rows: tuple[Measurement, ...],
 ) -> Judged:
-    """The verdict with what must be known of seeds and numbers behind it, and what would test the claim."""
+    """The verdict with what must be known of seeds and numbers behind it, and what would test the
+    claim."""
     over = [row for number in numbers for row in number.over_problems]
     words = [*filter(None, said), *seeds_words(numbers)]
     words += filter(None, [remedy(effect, over)]) if found == NOT_TESTABLE else []
@@ -269,11 +348,15 @@ def _nobody(trained: Sequence[Student], rows: Sequence[Measurement]) -> str:
     if trained:
         within = listed(f"{one.label} (N = {one.rollout_length:g})" for one in trained)
         return (
-            f"Measured from position {rows[0].position_low:g} on, which lies within what was trained of {within}; "
+            f"Measured from position {rows[0].position_low:g} on, which lies within what was "
+            f"trained of {within}; "
             "say --rollout-length N."
         )
     measured = listed(dict.fromkeys(row.checkpoint for row in rows))
-    return f"None of {measured} is known to be trained on a prefix; name the run folder that `decaylab train` made."
+    return (
+        f"None of {measured} is known to be trained on a prefix; name the run folder that "
+        "`decaylab train` made."
+    )
 
 
 def _of(rows: Sequence[Measurement], one: Student) -> list[Measurement]:
@@ -286,12 +369,17 @@ VIEWS = {"fresh": "on its own rollouts", "frozen": "on those of the untrained st
 
 
 def _bins(run: FoundRun) -> list[Measurement]:
-    """The reverse KL of the untrained student by position, winsorised: the plain mean of a bin has no interval that holds.
+    """The reverse KL of the untrained student by position, winsorised: the plain mean of a bin has
+    no interval that holds.
 
     Over rollouts of one length where that was asked for.
     """
-    found = pick(run.measurements, "winsorised_reverse_kl", checkpoint="base", view="fresh", category="")
-    kept = [row for row in found if row.condition == "survivors"] or [row for row in found if row.condition == "all"]
+    found = pick(
+        run.measurements, "winsorised_reverse_kl", checkpoint="base", view="fresh", category=""
+    )
+    kept = [row for row in found if row.condition == "survivors"] or [
+        row for row in found if row.condition == "all"
+    ]
     return sorted(kept, key=lambda row: row.position_low)
 
 
@@ -305,7 +393,8 @@ def _ratios(one: Student, both: Sequence[Measurement]) -> str:
 
 
 def _would_test(found: Verdict, effect: Effect, rows: Sequence[Measurement]) -> str:
-    """What would test a claim that is not testable here, behind other words; nothing where that is not known."""
+    """What would test a claim that is not testable here, behind other words; nothing where that is
+    not known."""
     told = remedy(effect, rows) if found == NOT_TESTABLE else ""
     return f" {told}" if told else ""
 
@@ -314,11 +403,21 @@ def _unusable(rows: Sequence[Measurement]) -> str:
     """How many of the numbers cannot decide anything."""
     under = sum(bool(row.under_floor) for row in rows)
     few = sum(0 < row.problems < LEAST_PROBLEMS for row in rows)
-    lacking = sum(not usable(row) and not row.under_floor and not 0 < row.problems < LEAST_PROBLEMS for row in rows)
-    said = f" {under} of {len(rows)} numbers lie under twice their noise floor and decide nothing." if under else ""
+    lacking = sum(
+        not usable(row) and not row.under_floor and not 0 < row.problems < LEAST_PROBLEMS
+        for row in rows
+    )
+    said = (
+        f" {under} of {len(rows)} numbers lie under twice their noise floor and decide nothing."
+        if under
+        else ""
+    )
     said += (
-        f" {few} of {len(rows)} numbers stand on fewer than {LEAST_PROBLEMS} problems and decide nothing."
+        f" {few} of {len(rows)} numbers stand on fewer than {LEAST_PROBLEMS} problems and decide "
+        "nothing."
         if few
         else ""
     )
-    return said + (f" {lacking} of {len(rows)} numbers have no interval that could decide." if lacking else "")
+    return said + (
+        f" {lacking} of {len(rows)} numbers have no interval that could decide." if lacking else ""
+    )

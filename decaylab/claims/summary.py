@@ -1,4 +1,5 @@
-"""What was measured on a pair and what it says, in plain words: the beginning of a report. Every sentence is computed.
+"""What was measured on a pair and what it says, in plain words: the beginning of a report. Every
+sentence is computed.
 
 told = summary(runs)
 print(to_markdown(told)); print("\n".join(to_lines(told)))
@@ -49,9 +50,9 @@ class KeyNumber(NamedTuple):
 class Summary:
     """Plain text throughout.
 
-    headline: the most important, a sentence or two a line. measured: what each command measured, and how. numbers: those to
-    lead with. advice: the paragraph on N. findings: a control first, then a claim each. warnings: what must be known before
-    anything is believed.
+    headline: the most important, a sentence or two a line. measured: what each command measured,
+    and how. numbers: those to lead with. advice: the paragraph on N. findings: a control first,
+    then a claim each. warnings: what must be known before anything is believed.
     """
 
     headline: tuple[str, ...]
@@ -107,7 +108,12 @@ def to_markdown(told: Summary) -> str:
         "How claims are judged": [RULE],
     }
     return (
-        "\n\n".join(f"## {title}\n\n" + "\n".join(lines).strip() for title, lines in sections.items() if lines) + "\n"
+        "\n\n".join(
+            f"## {title}\n\n" + "\n".join(lines).strip()
+            for title, lines in sections.items()
+            if lines
+        )
+        + "\n"
     )
 
 
@@ -130,23 +136,35 @@ def _headline(
 ) -> tuple[str, ...]:
     counted = Counter(one.verdict for one in findings if not one.claim.control)
     pair, several = runs[0].pair, "s" * (len(runs) > 1)
-    lines = [f"{len(runs)} run{several} of the student {pair.student} and the teacher {pair.teacher}. {BRACKETS}"]
+    lines = [
+        f"{len(runs)} run{several} of the student {pair.student} and the teacher {pair.teacher}. "
+        f"{BRACKETS}"
+    ]
     gap = _row(decay, "teacher_advantage")
     if decay is not None and gap is not None:
         over = f"{points(gap)} over {gap.problems:,} problems"
         lines.append(f"Alone, the teacher is ahead of the student by {over}. {_half_decay(decay)}")
     if any(one.verdict == CONTRADICTED for one in findings if one.claim.control):
-        lines.append("THE CONTROL FAILED: nothing that is said of decay here can be trusted before it is mended.")
+        lines.append(
+            "THE CONTROL FAILED: nothing that is said of decay here can be trusted before it is "
+            "mended."
+        )
     lines.append(advice.text.split(". ")[0].removesuffix(".") + ".")
     lines.append(
-        f"Of {counted.total()} claims of the paper and of the literature {counted[HOLDS]} hold on this pair, "
-        f"{counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not supported, {counted[UNDECIDED]} are "
-        f"undecided, {counted[NOT_TESTABLE]} are not testable with these runs and {counted[NOT_MEASURED]} were not "
-        "measured. This speaks of this pair and these problems, not of the models that the claims were made of."
+        f"Of {counted.total()} claims of the paper and of the literature {counted[HOLDS]} hold on "
+        "this pair, "
+        f"{counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not supported, "
+        f"{counted[UNDECIDED]} are "
+        f"undecided, {counted[NOT_TESTABLE]} are not testable with these runs and "
+        f"{counted[NOT_MEASURED]} were not "
+        "measured. This speaks of this pair and these problems, not of the models that the claims "
+        "were made of."
     )
     for verdict in VERDICTS:
         names = [
-            one.claim.name.replace("-", " ") for one in findings if one.verdict == verdict and not one.claim.control
+            one.claim.name.replace("-", " ")
+            for one in findings
+            if one.verdict == verdict and not one.claim.control
         ]
         lines += [f"{verdict[0].upper()}{verdict[1:]}: {', '.join(names)}."] if names else []
     return tuple(lines)
@@ -154,18 +172,26 @@ def _headline(
 
 def _half_decay(decay: FoundRun) -> str:
     half = _row(decay, "half_decay_length")
-    return half_decay_words(half, _longest(decay)) if half else "Its half-decay length was not measured."
+    return (
+        half_decay_words(half, _longest(decay))
+        if half
+        else "Its half-decay length was not measured."
+    )
 
 
 def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
     gap, half = (_row(decay, what) for what in ("teacher_advantage", "half_decay_length"))
     if decay is None or gap is None or half is None:
-        return [KeyNumber("half-decay length", "not measured", "`decaylab prefix-decay` measures it")]
+        return [
+            KeyNumber("half-decay length", "not measured", "`decaylab prefix-decay` measures it")
+        ]
     length = "undefined" if math.isnan(half.value) else f"{half.value:.0f} tokens"
     length = f"more than {_longest(decay):g} tokens" if math.isinf(half.value) else length
     return [
         KeyNumber(
-            "teacher's advantage", f"{100 * gap.value:.1f} points", _interval(gap, lambda end: f"{100 * end:.1f}")
+            "teacher's advantage",
+            f"{100 * gap.value:.1f} points",
+            _interval(gap, lambda end: f"{100 * end:.1f}"),
         ),
         KeyNumber("half-decay length", length, half.note or _interval(half, _tokens)),
     ]
@@ -174,7 +200,10 @@ def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
 def _interval(row: Measurement, text: Callable[[float], str]) -> str:
     if math.isnan(row.low) or math.isnan(row.high):
         return row.note or "no interval"
-    return f"{100 * row.level:g} % interval over {row.problems:,} problems {text(row.low)} to {text(row.high)}"
+    return (
+        f"{100 * row.level:g} % interval over {row.problems:,} problems {text(row.low)} to "
+        f"{text(row.high)}"
+    )
 
 
 def _tokens(end: float) -> str:
@@ -183,14 +212,24 @@ def _tokens(end: float) -> str:
 
 def _advice(signals: FoundRun | None, decay: FoundRun | None) -> Advice:
     """By the signals and the decay that most problems stand behind."""
-    return advise(signals.measurements if signals else to_frame([]), decay.measurements if decay else None)
+    return advise(
+        signals.measurements if signals else to_frame([]), decay.measurements if decay else None
+    )
 
 
 def _advised(advice: Advice) -> KeyNumber:
     if advice.recommended is None:
-        reason = advice.text.split(". ")[0].removeprefix("No rollout length is recommended: ").removesuffix(".")
+        reason = (
+            advice.text.split(". ")[0]
+            .removeprefix("No rollout length is recommended: ")
+            .removesuffix(".")
+        )
         return KeyNumber("advised rollout length N", "none", reason)
-    return KeyNumber("advised rollout length N", f"{advice.recommended} tokens", "a start, not shown to be the best")
+    return KeyNumber(
+        "advised rollout length N",
+        f"{advice.recommended} tokens",
+        "a start, not shown to be the best",
+    )
 
 
 def _row(run: FoundRun | None, what: str) -> Measurement | None:
@@ -218,15 +257,25 @@ def _problems(run: FoundRun) -> int:
 
 
 def _measured(runs: Sequence[FoundRun]) -> Iterable[str]:
-    """A sentence a command and way of measuring; runs that differ by what they measured it on are named together."""
+    """A sentence a command and way of measuring; runs that differ by what they measured it on are
+    named together."""
     groups: dict[tuple[str, str], list[FoundRun]] = {}
     for run in runs:
         groups.setdefault((run.command, _how(run)), []).append(run)
     for (command, how), same in groups.items():
-        students = dict.fromkeys(name for run in same for name in run.measurements["checkpoint"] if name)
+        students = dict.fromkeys(
+            name for run in same for name in run.measurements["checkpoint"] if name
+        )
         trained = [name for name in students if name not in ("base", "teacher")]
-        on = f"; {'arms' if command.startswith('sweep') else 'students'} {_named(trained)}" if trained else ""
-        yield f"{command}, run{'s' * (len(same) > 1)} {_named([run.name for run in same])}: {how}{on}."
+        on = (
+            f"; {'arms' if command.startswith('sweep') else 'students'} {_named(trained)}"
+            if trained
+            else ""
+        )
+        yield (
+            f"{command}, run{'s' * (len(same) > 1)} {_named([run.name for run in same])}: "
+            f"{how}{on}."
+        )
 
 
 def _how(run: FoundRun) -> str:
@@ -240,7 +289,9 @@ def _how(run: FoundRun) -> str:
     rules = [str(rule) for rule in dict.fromkeys(run.measurements["answer_rule"]) if rule]
     said += [f"answer rule {rules[0]}"] if rules else []
     said += (
-        [f"{options['seeds']} training seeds, {options['checkpoint_rule']} checkpoint"] if "seeds" in options else []
+        [f"{options['seeds']} training seeds, {options['checkpoint_rule']} checkpoint"]
+        if "seeds" in options
+        else []
     )
     said += [f"seed {options['seed']}"] if "seed" in options else []
     lengths = [length for length in options.get("prefix_lengths") or () if length]
@@ -263,7 +314,10 @@ def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterable
     for run in runs:
         frame = run.measurements
         if (frame["level"] < LEAST_LEVEL).any():
-            yield f"{run.name}: its intervals are at {100 * frame['level'].min():g} %; no claim is decided by them"
+            yield (
+                f"{run.name}: its intervals are at {100 * frame['level'].min():g} %; no claim "
+                "is decided by them"
+            )
         known = frame["noise_floor"].notna()
         under = int((frame["under_floor"] & known).sum())
         if under:
@@ -284,14 +338,21 @@ def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Itera
             yield f"THE CONTROL FAILED: {one.sentence}"
         elif one.claim.control and one.verdict in (UNDECIDED, NOT_TESTABLE):
             yield f"the control decides nothing: {one.sentence}"
-        elif one.claim.control and one.verdict == NOT_MEASURED and any(run.command == "prefix-decay" for run in runs):
+        elif (
+            one.claim.control
+            and one.verdict == NOT_MEASURED
+            and any(run.command == "prefix-decay" for run in runs)
+        ):
             yield f"the control was not measured: {one.sentence}"
 
 
 def _of_settings(runs: Sequence[FoundRun]) -> Iterable[str]:
-    """Where runs of one pair were made in different ways, so that their numbers do not stand side by side."""
+    """Where runs of one pair were made in different ways, so that their numbers do not stand side
+    by side."""
     settings: dict[str, Callable[[FoundRun], object]] = {
-        "problem set": lambda run: (run.record.get("identity", {}).get("problems") or {}).get("name"),
+        "problem set": lambda run: (run.record.get("identity", {}).get("problems") or {}).get(
+            "name"
+        ),
         "temperature": lambda run: run.options.get("temperature"),
         "budget of tokens": lambda run: run.options.get("max_tokens"),
     }

@@ -1,15 +1,18 @@
-"""How a number decides a claim: what a claim and a finding are, the verdicts, and the one rule behind all of them.
+"""How a number decides a claim: what a claim and a finding are, the verdicts, and the one rule
+behind all of them.
 
-A claim states an `Effect`: its direction, and the smallest size that counts. `decided` holds an interval against it:
+A claim states an `Effect`: its direction, and the smallest size that counts. `decided` holds an
+interval against it:
 
-    holds             the effect is shown: the interval lies wholly on its side, and a size that counts is not excluded
-    contradicted      the opposite is shown, and a size that would count is not excluded
-    not supported     neither, and the interval excludes an effect of the size that counts
-    not testable here  the interval holds both no effect and one that counts; or the measurement is below its minimum
-    undecided         fewer than three training seeds, seeds that disagree, or results that contradict each other
+    holds             the effect is shown: the interval lies wholly on its side, and a size that
+    counts is not excluded contradicted      the opposite is shown, and a size that would count is
+    not excluded not supported     neither, and the interval excludes an effect of the size that
+    counts not testable here  the interval holds both no effect and one that counts; or the
+    measurement is below its minimum undecided         fewer than three training seeds, seeds that
+    disagree, or results that contradict each other
 
-Where several numbers could each make a claim hold, or contradict it, their intervals are corrected for how many they are.
-Measurements in, no file.
+Where several numbers could each make a claim hold, or contradict it, their intervals are corrected
+for how many they are. Measurements in, no file.
 """
 
 from __future__ import annotations
@@ -27,22 +30,33 @@ from decaylab.maths.seeds import LEAST_SEEDS, power_over_seeds, seeds_that_decid
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 
-Verdict = Literal["holds", "contradicted", "not supported", "undecided", "not testable here", "not measured"]
+Verdict = Literal[
+    "holds", "contradicted", "not supported", "undecided", "not testable here", "not measured"
+]
 HOLDS: Verdict = "holds"
 CONTRADICTED: Verdict = "contradicted"
 NOT_SUPPORTED: Verdict = "not supported"
 UNDECIDED: Verdict = "undecided"
 NOT_TESTABLE: Verdict = "not testable here"
 NOT_MEASURED: Verdict = "not measured"
-VERDICTS: tuple[Verdict, ...] = (HOLDS, CONTRADICTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE, NOT_MEASURED)
+VERDICTS: tuple[Verdict, ...] = (
+    HOLDS,
+    CONTRADICTED,
+    NOT_SUPPORTED,
+    UNDECIDED,
+    NOT_TESTABLE,
+    NOT_MEASURED,
+)
 LEAST_LEVEL, ALPHA = 0.95, 0.05
 LEAST_PROBLEMS, LEAST_STEPS = 30, 50
 POINTS = 0.02
 """The smallest difference of accuracies of trained students that counts."""
 MOST_SPREAD = 10
-"""Between seeds, over the size of the effect; beyond it the seeds that would do are not counted out."""
+"""Between seeds, over the size of the effect; beyond it the seeds that would do are not counted
+out."""
 SHOWN_IN_SDS = 3.0
-"""Of what size an effect is that few seeds are held against: in standard deviations between seeds."""
+"""Of what size an effect is that few seeds are held against: in standard deviations between
+seeds."""
 PAPER = "arXiv 2605.27028"
 NO_INTERVAL = "no interval"
 
@@ -51,10 +65,10 @@ NO_INTERVAL = "no interval"
 class Claim:
     """A sentence of the paper or of the literature that measurements can speak for or against.
 
-    name: short. text: what is claimed, in one plain sentence. place: where it stands. rule: what is held against the claimed
-    effect, and what size of it counts. needs: the command that measures it, as it is typed. commands: whose runs can hold
-    that. figure: the registry's item that shows it. control: nobody's claim, but what must hold for the others to mean
-    anything.
+    name: short. text: what is claimed, in one plain sentence. place: where it stands. rule: what is
+    held against the claimed effect, and what size of it counts. needs: the command that measures
+    it, as it is typed. commands: whose runs can hold that. figure: the registry's item that shows
+    it. control: nobody's claim, but what must hold for the others to mean anything.
     """
 
     name: str
@@ -69,7 +83,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about a claim. sentence: plain words with numbers. evidence: the rows that it stands on."""
+    """What was found about a claim. sentence: plain words with numbers. evidence: the rows that it
+    stands on."""
 
     claim: Claim
     verdict: Verdict
@@ -98,7 +113,10 @@ def pick(frame: pd.DataFrame, what: str, **columns: str) -> list[Measurement]:
 
 def measured(frame: pd.DataFrame) -> list[Measurement]:
     """The rows of a table, in its order."""
-    return [Measurement(**{str(name): value for name, value in row.items()}) for row in frame.to_dict("records")]
+    return [
+        Measurement(**{str(name): value for name, value in row.items()})
+        for row in frame.to_dict("records")
+    ]
 
 
 # An effect against an interval
@@ -107,9 +125,10 @@ def measured(frame: pd.DataFrame) -> list[Measurement]:
 class Effect(NamedTuple):
     """What a claim says of a number.
 
-    none: the number where nothing happens. counts: the smallest one that counts as the claimed effect; on which side of
-    ``none`` it lies is the direction of the claim. reached: the claim is that the number reaches ``counts``, so that a
-    smaller effect in its direction does not make it hold.
+    none: the number where nothing happens. counts: the smallest one that counts as the claimed
+    effect; on which side of ``none`` it lies is the direction of the claim. reached: the claim is
+    that the number reaches ``counts``, so that a smaller effect in its direction does not make it
+    hold.
     """
 
     none: float
@@ -118,22 +137,30 @@ class Effect(NamedTuple):
 
 
 def usable(row: Measurement) -> bool:
-    """Whether the number may decide anything: an interval, at the level, above its noise floor, over enough problems.
+    """Whether the number may decide anything: an interval, at the level, above its noise floor,
+    over enough problems.
 
     Numbers that stand on no problems, such as seconds, are not held against their least number.
     """
     enough = row.level >= LEAST_LEVEL and not 0 < row.problems < LEAST_PROBLEMS
-    return enough and not row.under_floor and not any(map(math.isnan, (row.value, row.low, row.high)))
+    return (
+        enough and not row.under_floor and not any(map(math.isnan, (row.value, row.low, row.high)))
+    )
 
 
 def widened(row: Measurement, numbers: int, count: int = 0) -> Measurement:
-    """The row with the interval of one of several numbers (Bonferroni): each side by the ratio of Student's t quantiles.
+    """The row with the interval of one of several numbers (Bonferroni): each side by the ratio of
+    Student's t quantiles.
 
-    count: of problems, or of seeds; those of the row where it is 0. A number over neither is widened by the normal law.
+    count: of problems, or of seeds; those of the row where it is 0. A number over neither is
+    widened by the normal law.
     """
     degrees = (count or row.problems or math.inf) - 1
     factor = float(stdtrit(degrees, 1 - ALPHA / 2 / numbers) / stdtrit(degrees, 1 - ALPHA / 2))
-    low, high = row.value - factor * (row.value - row.low), row.value + factor * (row.high - row.value)
+    low, high = (
+        row.value - factor * (row.value - row.low),
+        row.value + factor * (row.high - row.value),
+    )
     return replace(row, low=low, high=high)
 
 
@@ -150,7 +177,8 @@ def side(row: Measurement, at: float = 0.0) -> int:
 def apart(first: Measurement, second: Measurement) -> int:
     """1 where the first interval lies wholly above the second, -1 below, 0 where they touch.
 
-    Of two numbers without a paired difference. It asks for more than a test of their difference would, however they are
+    Of two numbers without a paired difference. It asks for more than a test of their difference
+    would, however they are
     correlated: half-widths add up, standard errors never by more.
     """
     if not (usable(first) and usable(second)):
@@ -158,11 +186,14 @@ def apart(first: Measurement, second: Measurement) -> int:
     return int(first.low > second.high) - int(first.high < second.low)
 
 
-def decided(effect: Effect, row: Measurement, numbers: int = 1, *, each: bool = False, count: int = 0) -> Verdict:
+def decided(
+    effect: Effect, row: Measurement, numbers: int = 1, *, each: bool = False, count: int = 0
+) -> Verdict:
     """What one number says of a claimed effect.
 
-    numbers: how many are compared, of which one would do to show the effect or its opposite; a p-value that is corrected by
-    Holm stands for that. each: the claim is of all of them, so that one would also do to exclude it. count: as in `widened`.
+    numbers: how many are compared, of which one would do to show the effect or its opposite; a
+    p-value that is corrected by Holm stands for that. each: the claim is of all of them, so that
+    one would also do to exclude it. count: as in `widened`.
     """
     if not usable(row):
         return NOT_TESTABLE
@@ -185,18 +216,23 @@ def _towards(effect: Effect, row: Measurement) -> tuple[float, float]:
 
 
 def together(found: Iterable[Verdict]) -> Verdict:
-    """Of intervals of one number, or of students trained alike, which must all say the same: the weakest of them.
+    """Of intervals of one number, or of students trained alike, which must all say the same: the
+    weakest of them.
 
     Undecided where one shows the effect and another excludes it.
     """
     said = set(found)
     if UNDECIDED in said or HOLDS in said and said & {CONTRADICTED, NOT_SUPPORTED}:
         return UNDECIDED
-    return next((one for one in (NOT_TESTABLE, NOT_SUPPORTED, CONTRADICTED, HOLDS) if one in said), NOT_TESTABLE)
+    return next(
+        (one for one in (NOT_TESTABLE, NOT_SUPPORTED, CONTRADICTED, HOLDS) if one in said),
+        NOT_TESTABLE,
+    )
 
 
 def some(found: Sequence[Verdict]) -> Verdict:
-    """Of a claim that one of several numbers shows an effect: contradicted where each shows the opposite."""
+    """Of a claim that one of several numbers shows an effect: contradicted where each shows the
+    opposite."""
     if HOLDS in found:
         return HOLDS
     if found and set(found) <= {CONTRADICTED, NOT_SUPPORTED}:
@@ -205,7 +241,8 @@ def some(found: Sequence[Verdict]) -> Verdict:
 
 
 def every(found: Sequence[Verdict]) -> Verdict:
-    """Of a claim that each of several numbers shows an effect: contradicted where one shows the opposite and none holds."""
+    """Of a claim that each of several numbers shows an effect: contradicted where one shows the
+    opposite and none holds."""
     said = set(found)
     if {HOLDS, CONTRADICTED} <= said:
         return UNDECIDED
@@ -217,9 +254,10 @@ def every(found: Sequence[Verdict]) -> Verdict:
 
 
 class Number(NamedTuple):
-    """A number of one way of training. over_problems: its rows over problems, which must all agree. over_seeds: its mean
-    over training seeds, with Student's interval where there is one. by_seed: the number of each seed. steps: of training,
-    the fewest of any seed, NaN where not known; what is not known is not held against it.
+    """A number of one way of training. over_problems: its rows over problems, which must all agree.
+    over_seeds: its mean over training seeds, with Student's interval where there is one. by_seed:
+    the number of each seed. steps: of training, the fewest of any seed, NaN where not known; what
+    is not known is not held against it.
     """
 
     over_problems: tuple[Measurement, ...]
@@ -240,37 +278,49 @@ class Number(NamedTuple):
         return (*self.over_problems, *([self.over_seeds] if self.over_seeds else []))
 
     def decided(self, effect: Effect, numbers: int = 1, *, each: bool = False) -> Verdict:
-        """As `decided`, where the intervals over problems and the one over three seeds or more agree."""
+        """As `decided`, where the intervals over problems and the one over three seeds or more
+        agree."""
         if self.steps < LEAST_STEPS or not all(usable(row) for row in self.over_problems):
             return NOT_TESTABLE
         if self.seeds < LEAST_SEEDS or self.over_seeds is None or math.isnan(self.over_seeds.low):
             return UNDECIDED
         found = [decided(effect, row, numbers, each=each) for row in self.over_problems]
-        return together([*found, decided(effect, self.over_seeds, numbers, each=each, count=self.seeds)])
+        return together(
+            [*found, decided(effect, self.over_seeds, numbers, each=each, count=self.seeds)]
+        )
 
 
 def fewest(steps: Iterable[float]) -> float:
-    """The fewest steps of training of those that are known, in whatever order; NaN where none are."""
+    """The fewest steps of training of those that are known, in whatever order; NaN where none
+    are."""
     return min((one for one in steps if not math.isnan(one)), default=math.nan)
 
 
 def seeds_words(numbers: Sequence[Number]) -> list[str]:
-    """What must be known of the steps and the seeds behind numbers of trained students, a sentence each."""
+    """What must be known of the steps and the seeds behind numbers of trained students, a sentence
+    each."""
     said = []
     short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
     if short:
         said.append(f"Trained for {min(short):g} steps; below {LEAST_STEPS} nothing is judged.")
     if any(number.seeds < len(number.over_problems) for number in numbers):
-        said.append("Students that share a training seed, or whose seed is not known, do not count as several seeds.")
+        said.append(
+            "Students that share a training seed, or whose seed is not known, do not count as "
+            "several seeds."
+        )
     few = min(number.seeds for number in numbers)
     if few < LEAST_SEEDS:
         family = len(numbers)
         enough = seeds_that_decide(SHOWN_IN_SDS, numbers=family)
-        power = [100 * power_over_seeds(count, SHOWN_IN_SDS, numbers=family) for count in (enough, LEAST_SEEDS)]
+        power = [
+            100 * power_over_seeds(count, SHOWN_IN_SDS, numbers=family)
+            for count in (enough, LEAST_SEEDS)
+        ]
         over = f" over {family} numbers" if family > 1 else ""
         lead = "One training seed decides" if few == 1 else "Two training seeds decide"
         said.append(
-            f"{lead} nothing: {enough} would find an effect of {SHOWN_IN_SDS:g} standard deviations between seeds in "
+            f"{lead} nothing: {enough} would find an effect of {SHOWN_IN_SDS:g} standard "
+            "deviations between seeds in "
             f"{power[0]:.0f} % of cases{over} ({LEAST_SEEDS} seeds: {power[1]:.0f} %)."
         )
     return said
@@ -280,28 +330,41 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
 
 
 def remedy(effect: Effect, rows: Sequence[Measurement]) -> str:
-    """How many problems would tell the smallest effect that counts from none, by the widest of the intervals.
+    """How many problems would tell the smallest effect that counts from none, by the widest of the
+    intervals.
 
-    With 80 % power: the standard error must shrink to a 2.8th of the effect, and it shrinks with the root of the problems.
+    With 80 % power: the standard error must shrink to a 2.8th of the effect, and it shrinks with
+    the root of the problems.
     """
     size = abs(effect.counts - effect.none)
     known = [row for row in rows if row.problems and math.isfinite(row.high - row.low)]
     few = [row.problems for row in rows if 0 < row.problems < LEAST_PROBLEMS]
     if few:
         return f"{min(few)} problems are too few: at least {LEAST_PROBLEMS} are needed."
-    needed = max((row.problems * ((row.high - row.low) / 3.92 * 2.8 / size) ** 2 for row in known), default=0.0)
+    needed = max(
+        (row.problems * ((row.high - row.low) / 3.92 * 2.8 / size) ** 2 for row in known),
+        default=0.0,
+    )
     if needed <= max((row.problems for row in known), default=0):
         return ""
-    return f"About {float(f'{needed:.2g}'):,.0f} problems would tell the smallest effect that counts from none."
+    return (
+        f"About {float(f'{needed:.2g}'):,.0f} problems would tell the smallest effect that "
+        "counts from none."
+    )
 
 
 def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
-    """How many seeds would tell the smallest effect that counts from none, by the seeds that differ most; as `remedy`."""
+    """How many seeds would tell the smallest effect that counts from none, by the seeds that differ
+    most; as `remedy`."""
     size = abs(effect.counts - effect.none)
     spread = max((stdev(one.by_seed) for one in numbers if one.seeds >= LEAST_SEEDS), default=0.0)
     if not spread:
         return ""
-    needed = seeds_that_decide(size / spread, numbers=len(numbers)) if spread < MOST_SPREAD * size else None
+    needed = (
+        seeds_that_decide(size / spread, numbers=len(numbers))
+        if spread < MOST_SPREAD * size
+        else None
+    )
     if needed is not None and needed <= max(one.seeds for one in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"
@@ -327,7 +390,8 @@ def plain(row: Measurement, unit: str = "", form: str = ".2f") -> str:
 
 
 def arm_points(number: Number) -> str:
-    """A difference with both intervals, ``-11.9 points [-14.3, -9.5] over problems, [-12.4, -11.4] over 3 seeds``."""
+    """A difference with both intervals, ``-11.9 points [-14.3, -9.5] over problems, [-12.4, -11.4]
+    over 3 seeds``."""
     over = over_seeds_words(number, 100, "+.1f")
     return f"{points(number.over_problems[0])}{f' over problems, {over}' if over else ''}"
 
@@ -368,7 +432,10 @@ def _shown(row: Measurement, scale: float, form: str, unit: str) -> str:
         return f"undefined ({row.note})" if row.note else "undefined"
     level = "" if row.level == LEAST_LEVEL else f" at {100 * row.level:g} %"
     ends = _bracket(row, scale, form)
-    return f"{rounded(scale * row.value, form)}{unit} {f'({ends})' if ends == NO_INTERVAL else ends + level}"
+    return (
+        f"{rounded(scale * row.value, form)}{unit} "
+        f"{f'({ends})' if ends == NO_INTERVAL else ends + level}"
+    )
 
 
 def _bracket(row: Measurement, scale: float, form: str) -> str:

@@ -20,27 +20,36 @@ Runs = Annotated[
     list[Path] | None,
     typer.Argument(help="Run folders; what stands in them and below is found.", show_default=False),
 ]
-Paper = Annotated[bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")]
+Paper = Annotated[
+    bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Do not tell what is written.")]
 
 
 def figures(
     runs: Runs = None,
-    draw_all: Annotated[bool, typer.Option("--all", help="Draw every figure and table that the runs allow.")] = False,
+    draw_all: Annotated[
+        bool, typer.Option("--all", help="Draw every figure and table that the runs allow.")
+    ] = False,
     only: Annotated[
-        str | None, typer.Option(help="Draw these, with commas: prefix-decay,n-sweep.", show_default=False)
+        str | None,
+        typer.Option(help="Draw these, with commas: prefix-decay,n-sweep.", show_default=False),
     ] = None,
     paper: Paper = False,
     width: Annotated[str, typer.Option(help="column (3.4 in), page (7 in) or both.")] = "both",
-    kinds: Annotated[str, typer.Option(help="Files of each figure, with commas: png, svg, pdf.")] = "png,svg,pdf",
+    kinds: Annotated[
+        str, typer.Option(help="Files of each figure, with commas: png, svg, pdf.")
+    ] = "png,svg,pdf",
     out: Annotated[Path, typer.Option(help="Where they are written.")] = Path("runs/figures"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """The paper's figures and tables out of your runs: a list of what there is, or (--all, --only) the files.
+    """The paper's figures and tables out of your runs: a list of what there is, or (--all, --only)
+    the files.
 
-    Without runs: each figure and table, and the command that measures what it needs. With runs: which of them have it.
-    Figures come in two print widths, each with a caption file beside it; tables as Markdown, LaTeX (booktabs) and CSV.
+    Without runs: each figure and table, and the command that measures what it needs. With runs:
+    which of them have it. Figures come in two print widths, each with a caption file beside it;
+    tables as Markdown, LaTeX (booktabs) and CSV.
 
     `decaylab figures`
 
@@ -65,7 +74,9 @@ def figures(
         raise UserError(f"--kinds must be among {', '.join(gallery.KINDS)}, got {kinds or 'none'}")
     items = chosen or [*paper_items.FIGURES, *paper_items.TABLES]
     # What was named must be there; of all, what is there is drawn and the rest told.
-    entries = [one for item in chosen for one in gallery.demand(item, found)] or gallery.entries(found, items)
+    entries = [one for item in chosen for one in gallery.demand(item, found)] or gallery.entries(
+        found, items
+    )
 
     def told(entry: Entry, written: list[Path]) -> None:
         if not quiet:
@@ -78,15 +89,19 @@ def figures(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; what stands in them and below is found.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders; what stands in them and below is found.")
+    ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     paper: Paper = False,
     quiet: Quiet = False,
 ) -> None:
-    """One self-contained page of everything that these runs measured: summary, claims, figures, tables, token view.
+    """One self-contained page of everything that these runs measured: summary, claims, figures,
+    tables, token view.
 
-    It opens from disk in any browser, without network. The summary is computed from the measurements: half-decay length,
-    advised N, which of the paper's claims hold on this pair and which are undecided. The runs must be of one pair.
+    It opens from disk in any browser, without network. The summary is computed from the
+    measurements: half-decay length, advised N, which of the paper's claims hold on this pair and
+    which are undecided. The runs must be of one pair.
 
     `decaylab report runs/decay runs/esr runs/full --out report.html`
     """
@@ -103,20 +118,24 @@ def view(
     decay: Annotated[
         Path | None,
         typer.Option(
-            help="The prefix-decay run whose continuations are shown; by default one at or below the run, or of the "
+            help="The prefix-decay run whose continuations are shown; by default one at or below "
+            "the run, or of the "
             "same pair under runs/.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The page; by default view.html in the run.", show_default=False)
+        Path | None,
+        typer.Option(help="The page; by default view.html in the run.", show_default=False),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """The token view of one run: rollouts token by token, coloured by KL, entropy, rank or category.
+    """The token view of one run: rollouts token by token, coloured by KL, entropy, rank or
+    category.
 
-    Base, ESR and full rollout stand side by side; each token shows both policies' five likeliest; and where a prefix-decay run
-    of the pair is at hand, what the teacher wrote from a prefix, right or wrong.
+    Base, ESR and full rollout stand side by side; each token shows both policies' five likeliest;
+    and where a prefix-decay run of the pair is at hand, what the teacher wrote from a prefix, right
+    or wrong.
 
     `decaylab view runs/mine`
     """

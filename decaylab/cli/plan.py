@@ -1,4 +1,5 @@
-"""The command that plans the others: memory and time before anything starts. Its options are those of the commands."""
+"""The command that plans the others: memory and time before anything starts. Its options are those
+of the commands."""
 
 from __future__ import annotations
 
@@ -19,20 +20,29 @@ def _option(panel: str, help: str, *names: str, kind: Any = str | None) -> Any:
     return Annotated[kind, typer.Option(*names, help=help, rich_help_panel=panel)]
 
 
-# Options that other commands have too keep their help; these are the plan's own, or mean something else to it.
+# Options that other commands have too keep their help; these are the plan's own, or mean something
+# else to it.
 OWN: dict[str, Any] = {
     "only": _option(option.RUN, f"What is planned, with commas: {','.join(COMMANDS)}.", kind=str),
-    "gpus": _option(MACHINE, "How many GPUs, and what each one holds: 1x48GB, 8x80GB. By default what is here."),
+    "gpus": _option(
+        MACHINE, "How many GPUs, and what each one holds: 1x48GB, 8x80GB. By default what is here."
+    ),
     "memory": _option(MACHINE, "No GPU, but so much memory: 24GB."),
     "processes": _option(
-        MACHINE, "Processes of one training run (accelerate's --num_processes), each with the teacher.", kind=int
+        MACHINE,
+        "Processes of one training run (accelerate's --num_processes), each with the teacher.",
+        kind=int,
     ),
     "sharded": _option(
-        MACHINE, "Those share the student's layers out by FSDP; otherwise each has all (DDP).", "--sharded", kind=bool
+        MACHINE,
+        "Those share the student's layers out by FSDP; otherwise each has all (DDP).",
+        "--sharded",
+        kind=bool,
     ),
     "mean_tokens": _option(
         LENGTHS,
-        "Tokens of a response on the mean, as far as you know, for tokens and hours; by default the whole budget.",
+        "Tokens of a response on the mean, as far as you know, for tokens and hours; by default "
+        "the whole budget.",
         kind=int | None,
     ),
     "prompt_tokens": _option(
@@ -41,12 +51,19 @@ OWN: dict[str, Any] = {
         kind=int | None,
     ),
     "tokens_per_second": _option(
-        LENGTHS, "Rates that you know, with commas: of sampling, of scoring, of training.", kind=str | None
+        LENGTHS,
+        "Rates that you know, with commas: of sampling, of scoring, of training.",
+        kind=str | None,
     ),
     "probe": _option(
-        LENGTHS, "Load both models here, and measure rates and peaks by a short probe.", "--probe", kind=bool
+        LENGTHS,
+        "Load both models here, and measure rates and peaks by a short probe.",
+        "--probe",
+        kind=bool,
     ),
-    "checkpoint_count": _option(option.MEASURE, "Trained students that the diagnostics measure beside base.", kind=int),
+    "checkpoint_count": _option(
+        option.MEASURE, "Trained students that the diagnostics measure beside base.", kind=int
+    ),
     "rollout_length": _option(
         option.LOSS, "train: tokens at which rollouts stop, or full. By default as train has it."
     ),
@@ -55,10 +72,23 @@ OWN: dict[str, Any] = {
         "Tokens of a batch that is scored or trained on. By default each command's own.",
         kind=int | None,
     ),
-    "as_json": _option(option.RUN, "Print the plan as JSON instead of tables.", "--json", kind=bool),
+    "as_json": _option(
+        option.RUN, "Print the plan as JSON instead of tables.", "--json", kind=bool
+    ),
 }
 WITHOUT = (
-    *("revision", "split", "device", "adapters", "answer_rule", "thought_marks", "level", "out", "overwrite", "paper"),
+    *(
+        "revision",
+        "split",
+        "device",
+        "adapters",
+        "answer_rule",
+        "thought_marks",
+        "level",
+        "out",
+        "overwrite",
+        "paper",
+    ),
     *("top_k", "seed", "lora_alpha", "leave_out_long"),
 )
 FLAGS: dict[str, Any] = {
@@ -70,12 +100,14 @@ FLAGS: dict[str, Any] = {
 def plan(**values: Any) -> None:
     """Memory and time of prefix-decay, the diagnostics and train, before anything starts.
 
-    Reads the two config.json, builds both models without weights and counts: weights, cache, activations, logits, gradients and
-    optimizer of every phase, against the memory there is. Says what does not fit and which flag would help, and how many tokens
-    are to be written and read. Hours come from a probe or from rates that you state, and are unknown otherwise. Exits with 1
+    Reads the two config.json, builds both models without weights and counts: weights, cache,
+    activations, logits, gradients and optimizer of every phase, against the memory there is. Says
+    what does not fit and which flag would help, and how many tokens are to be written and read.
+    Hours come from a probe or from rates that you state, and are unknown otherwise. Exits with 1
     where a phase does not fit.
 
-    `decaylab plan --teacher Qwen/Qwen3-8B --student Qwen/Qwen2.5-Math-1.5B --problems math500 --gpus 1x48GB`
+    `decaylab plan --teacher Qwen/Qwen3-8B --student Qwen/Qwen2.5-Math-1.5B --problems math500
+    --gpus 1x48GB`
 
     `decaylab plan --only train --full-finetune --gpus 8x80GB --processes 8 --sharded`
 
@@ -99,16 +131,25 @@ def plan(**values: Any) -> None:
 def signature() -> inspect.Signature:
     """The parameters of the command, shared ones in the order of the other commands."""
     defaults = {field.name: field.default for field in dataclasses.fields(PlanOptions)} | FLAGS
-    known = {name: one for name, one in option.PARAMETERS.items() if name in defaults and name not in WITHOUT} | OWN
+    known = {
+        name: one
+        for name, one in option.PARAMETERS.items()
+        if name in defaults and name not in WITHOUT
+    } | OWN
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter(name, keyword, default=defaults[name], annotation=one) for name, one in known.items()
+        inspect.Parameter(name, keyword, default=defaults[name], annotation=one)
+        for name, one in known.items()
     ]
     return inspect.Signature(parameters)
 
 
 def _options(values: dict[str, Any]) -> PlanOptions:
-    chosen = {**values, "columns": values["column"] or (), "template_kwargs": values["template_kwargs"] or ()}
+    chosen = {
+        **values,
+        "columns": values["column"] or (),
+        "template_kwargs": values["template_kwargs"] or (),
+    }
     del chosen["column"]
     return PlanOptions(**chosen)
 

@@ -1,4 +1,5 @@
-"""``decaylab rollouts``: what a file of rollouts holds, as every command would read it. Loads tokenizers and no weights."""
+"""``decaylab rollouts``: what a file of rollouts holds, as every command would read it. Loads
+tokenizers and no weights."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ EXAMPLES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Understood:
-    """What a file was taken for. prompts: an example as it stands in the file and as each policy reads it. notes: sentences."""
+    """What a file was taken for. prompts: an example as it stands in the file and as each policy
+    reads it. notes: sentences."""
 
     read: Read
     prompts: dict[str, str]
@@ -66,7 +68,8 @@ def understand(options: FileOptions, reporter: Reporter) -> Understood:
         rendered = rollouts_asked.student_reads(rendered, read, chosen, student, teacher)
         pair = {"student": student, "teacher": teacher}
         prompts = {
-            role: str(pair[role].tokenizer.decode(list(ids[first.problem_id]))) for role, ids in rendered.items()
+            role: str(pair[role].tokenizer.decode(list(ids[first.problem_id])))
+            for role, ids in rendered.items()
         }
     return Understood(read, prompts, responses[0].text if responses else "", tuple(notes))
 
@@ -102,7 +105,9 @@ def print_understood(found: Understood) -> None:
 
 def record(found: Understood) -> str:
     """The same as JSON."""
-    return json.dumps({**summary.record(found.read), "example": found.prompts, "notes": list(found.notes)})
+    return json.dumps(
+        {**summary.record(found.read), "example": found.prompts, "notes": list(found.notes)}
+    )
 
 
 def _plain(text: str) -> Any:

@@ -1,9 +1,11 @@
-"""Commands of decaylab in processes of their own, several jobs at a time, that end when this process does.
+"""Commands of decaylab in processes of their own, several jobs at a time, that end when this
+process does.
 
     failed = run(jobs, workers=2, on_end=lambda job, told, seconds: print(job.name, told or "done"))
 
-The first Ctrl-C is handed on once, so that a training keeps the step in flight; a second one ends everything at once. Where
-this process is killed with SIGKILL, Linux ends its children too; on other systems they work their command to its end.
+The first Ctrl-C is handed on once, so that a training keeps the step in flight; a second one ends
+everything at once. Where this process is killed with SIGKILL, Linux ends its children too; on other
+systems they work their command to its end.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ _PRCTL: Any = getattr(
 
 @dataclass(frozen=True)
 class Job:
-    """Commands, each without the program, one after the other until one fails. log: where what they say is kept."""
+    """Commands, each without the program, one after the other until one fails. log: where what they
+    say is kept."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -41,7 +44,8 @@ class Job:
 
 
 OnEnd = Callable[[Job, str, float], None]
-"""Told of each job that ends: what it said where it failed, else nothing; and the seconds it took."""
+"""Told of each job that ends: what it said where it failed, else nothing; and the seconds it
+took."""
 
 
 @dataclass
@@ -69,8 +73,11 @@ class _Running:
         return self.process.poll()
 
 
-def run(jobs: Sequence[Job], *, workers: int, on_end: OnEnd, devices: Sequence[str] = ()) -> dict[str, str]:
-    """Runs every job, so many at a time; one that fails stops no other. Returns what each that failed said last, by name.
+def run(
+    jobs: Sequence[Job], *, workers: int, on_end: OnEnd, devices: Sequence[str] = ()
+) -> dict[str, str]:
+    """Runs every job, so many at a time; one that fails stops no other. Returns what each that
+    failed said last, by name.
 
     devices: of CUDA, handed out to the workers in turn; none: all see what this process sees.
 
@@ -83,7 +90,9 @@ def run(jobs: Sequence[Job], *, workers: int, on_end: OnEnd, devices: Sequence[s
         while waiting or running:
             while waiting and len(running) < workers:
                 slot = min(set(range(workers)) - {one.slot for one in running})
-                started = _Running(waiting.pop(0), slot, _environment(workers, slot, devices), time.monotonic())
+                started = _Running(
+                    waiting.pop(0), slot, _environment(workers, slot, devices), time.monotonic()
+                )
                 started.next()
                 running.append(started)
             for one in [one for one in running if one.code is not None]:
@@ -109,11 +118,14 @@ def cores() -> int:
 
 
 def cuda_devices(workers: int, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """The CUDA devices among which several workers are spread; none where there is one worker or one device."""
+    """The CUDA devices among which several workers are spread; none where there is one worker or
+    one device."""
     if workers == 1:
         return ()
     if "CUDA_VISIBLE_DEVICES" in environment:
-        found = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+        found = [
+            name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()
+        ]
     else:
         import torch
 
@@ -122,7 +134,8 @@ def cuda_devices(workers: int, environment: Mapping[str, str] = os.environ) -> t
 
 
 def _environment(workers: int, slot: int, devices: Sequence[str]) -> dict[str, str]:
-    """Each worker has its share of the cores, unless the user has said how many threads there are, and its device."""
+    """Each worker has its share of the cores, unless the user has said how many threads there are,
+    and its device."""
     own = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if devices else {}
     return {"OMP_NUM_THREADS": str(max(1, cores() // workers)), **os.environ, **own}
 
@@ -135,9 +148,14 @@ def _start(job: Job, place: int, environment: Mapping[str, str]) -> subprocess.P
             log.write(f"$ decaylab {shlex.join(words)}\n".encode())
             log.flush()
             return subprocess.Popen(
-                [*PROGRAM, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=dict(environment),
-                start_new_session=True, preexec_fn=_follower(os.getpid()),
-            )  # fmt: skip
+                [*PROGRAM, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(environment),
+                start_new_session=True,
+                preexec_fn=_follower(os.getpid()),
+            )
     except OSError as error:
         raise store.unwritable(job.log, error) from error
 

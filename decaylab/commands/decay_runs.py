@@ -1,4 +1,5 @@
-"""The decay run that advice on N is read from: the one that was named, or the pair's own under runs/."""
+"""The decay run that advice on N is read from: the one that was named, or the pair's own under
+runs/."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ def find(options: DiagnosticOptions) -> Path | None:
     record = store.RunFolder(path).record
     if record is None:
         raise UserError(f"--decay {path} is no run folder: it holds no run.json")
-    there, here = (_names(one) for one in ((record.get("identity") or {}).get("options") or {}, asdict(options)))
+    there, here = (
+        _names(one)
+        for one in ((record.get("identity") or {}).get("options") or {}, asdict(options))
+    )
     if there != here and options.decay:
         raise UserError(f"--decay {path} was measured on {there}, not on {here}")
     return path if there == here else None
@@ -41,7 +45,8 @@ def read(path: Path | None, setup: Setup[DiagnosticOptions]) -> pd.DataFrame | N
     """Measurements of a decay run; None without one, or where the pair's own is of other contents.
 
     Raises:
-        UserError: the run that was named holds no measurements, or is one of other models, problems or temperature.
+        UserError: the run that was named holds no measurements, or is one of other models, problems
+        or temperature.
     """
     if path is None:
         return None
@@ -58,17 +63,25 @@ def _measured(identity: dict[str, Any]) -> dict[str, Any]:
     models = {role: identity.get(role) or {} for role in ("teacher", "student")}
     return {
         **{role: model.get("content_hash") for role, model in models.items()},
-        **{"problems": (problems.get("name"), problems.get("version")), "temperature": options.get("temperature")},
+        **{
+            "problems": (problems.get("name"), problems.get("version")),
+            "temperature": options.get("temperature"),
+        },
     }
 
 
 def _asked(setup: Setup[DiagnosticOptions]) -> dict[str, Any]:
     options, problems = setup.options, setup.problem_set
     return {
-        **{"teacher": setup.teacher.identity.content_hash, "student": setup.student.identity.content_hash},
+        **{
+            "teacher": setup.teacher.identity.content_hash,
+            "student": setup.student.identity.content_hash,
+        },
         **{"problems": (problems.name, problems.version), "temperature": options.temperature},
     }
 
 
 def _default_decay(options: DiagnosticOptions) -> Path:
-    return Options(teacher=options.teacher, student=options.student, problems=options.problems).default_folder()
+    return Options(
+        teacher=options.teacher, student=options.student, problems=options.problems
+    ).default_folder()

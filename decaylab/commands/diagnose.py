@@ -1,4 +1,5 @@
-"""A diagnostic from options to results: prepare, gather, measure, draw. Safe to kill and start again.
+"""A diagnostic from options to results: prepare, gather, measure, draw. Safe to kill and start
+again.
 
 position-kl, category-kl, submode, signals    on scored tokens
 behaviour, evaluate                           on rollouts alone
@@ -42,7 +43,15 @@ from decaylab.tokens.token_table import Scored
 
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 # How a run was computed, and what can be changed without another run being meant.
-COMPUTED = ("cache", "batch_rows", "batch_tokens", "advise", "decay", "view_rollouts", "checkpoint_rule")
+COMPUTED = (
+    "cache",
+    "batch_rows",
+    "batch_tokens",
+    "advise",
+    "decay",
+    "view_rollouts",
+    "checkpoint_rule",
+)
 GRADED = ("answer_rule", "thought_marks")  # rollouts are graded again, in the same run
 NOT_IDENTITY = (*INTERNAL, *GRADED, "top_ids", *COMPUTED, *COMPUTED_WITH)
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
@@ -51,9 +60,11 @@ ALL_TOKENS = 10**9
 
 @dataclass(frozen=True)
 class DiagnosticResult:
-    """A finished diagnostic: its command, folder, record and measurements (columns of `measurements.Measurement`).
+    """A finished diagnostic: its command, folder, record and measurements (columns of
+    `measurements.Measurement`).
 
-    advice: the paragraph on N, where it was asked for. tokens: the folders in which the scored tokens stand.
+    advice: the paragraph on N, where it was asked for. tokens: the folders in which the scored
+    tokens stand.
     """
 
     command: str
@@ -68,7 +79,8 @@ class DiagnosticResult:
 def diagnose(
     command: str, options: DiagnosticOptions, *, spoken: str = "", reporter: Reporter | None = None
 ) -> DiagnosticResult:
-    """Runs one diagnostic and writes its run folder; what was sampled or scored before is not done again.
+    """Runs one diagnostic and writes its run folder; what was sampled or scored before is not done
+    again.
 
     Raises:
         UserError: anything that a user can mend, in one line.
@@ -76,7 +88,9 @@ def diagnose(
     reporter = reporter or Reporter(quiet=True)
     plan = _plan(command, options)
     chosen = _targets(options, plan)
-    options = replace(chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact")
+    options = replace(
+        chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact"
+    )
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
     check_rollouts(command, options)
     decay_run = decay_runs.find(options) if options.advise else None
@@ -88,7 +102,9 @@ def diagnose(
         with folder.lock():
             shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
             own = [] if options.overwrite else [folder.path]
-            setup = kept_prompts.settled(setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared])
+            setup = kept_prompts.settled(
+                setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared]
+            )
             folder.open(run_record(command, setup, chosen, spoken), overwrite=options.overwrite)
             kept_prompts.write(setup, folder.path)
             kept_prompts.write(setup, shared)
@@ -105,27 +121,35 @@ def diagnose(
                     "tokens": [str(one) for one in material.folders],
                 }
             )
-            frame = MEASURES[command](material, _Context(options, setup, rules, folder.path, chosen, plan, grader))
+            frame = MEASURES[command](
+                material, _Context(options, setup, rules, folder.path, chosen, plan, grader)
+            )
             frame = students.described(frame, [target.name for target in chosen.checkpoints])
             measurements.write(frame, folder.path / "measurements.parquet")
             if material.viewed:
                 viewed.write(material.viewed, folder.path)
-            advice = _advice(frame, decay, folder) if command == "signals" and options.advise else ""
+            advice = (
+                _advice(frame, decay, folder) if command == "signals" and options.advise else ""
+            )
             if told := drawn(lambda: _draw(command, frame, folder, options), folder.path):
                 notes += told
                 record = folder.update({"notes": list(notes)})
-    return DiagnosticResult(command, folder.path, record, frame, notes, advice, tuple(material.folders))
+    return DiagnosticResult(
+        command, folder.path, record, frame, notes, advice, tuple(material.folders)
+    )
 
 
 def _plan(command: str, options: DiagnosticOptions) -> checkpoint_rules.Plan:
-    """The checkpoints of runs that are measured: of each run every one by evaluate, the last one by other commands."""
+    """The checkpoints of runs that are measured: of each run every one by evaluate, the last one by
+    other commands."""
     if command == "evaluate" or options.checkpoint_rule:
         return checkpoint_rules.plan(options.checkpoints, options.checkpoint_rule or EVERY)
     return checkpoint_rules.Plan((), {}, checkpoint_rules.not_measured(options.checkpoints))
 
 
 def _targets(options: DiagnosticOptions, plan: checkpoint_rules.Plan) -> targets.Targets:
-    """What is measured. Of several runs each checkpoint is named with its run, and the results stand in none of them."""
+    """What is measured. Of several runs each checkpoint is named with its run, and the results
+    stand in none of them."""
     if not plan.checkpoints:
         return targets.resolve(options)
     chosen = targets.resolve(replace(options, checkpoints=plan.loaded))
@@ -140,12 +164,15 @@ def check_rollouts(command: str, options: DiagnosticOptions) -> None:
     given = [name for name in ("samples", "temperature", "top_p", "top_k") if name in options.said]
     if options.rollouts and command == "evaluate":
         raise UserError(
-            f"evaluate samples the base student as it does the checkpoints; leave out the run that was made from the "
+            "evaluate samples the base student as it does the checkpoints; leave out the run "
+            "that was made from the "
             f"rollouts of {options.rollouts}"
         )
     if options.rollouts and not options.checkpoints and command != "behaviour" and given:
         name = given[0].replace("_", "-")
-        raise UserError(f"--{name} has no meaning here: the rollouts are those of {options.rollouts}")
+        raise UserError(
+            f"--{name} has no meaning here: the rollouts are those of {options.rollouts}"
+        )
 
 
 def results_folder(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> Path:
@@ -154,12 +181,19 @@ def results_folder(command: str, options: DiagnosticOptions, chosen: targets.Tar
         return Path(options.out).expanduser()
     if chosen.run is not None:
         return chosen.run / command
-    return Path("runs") / options.folder_name(command, *(target.label for target in chosen.checkpoints))
+    return Path("runs") / options.folder_name(
+        command, *(target.label for target in chosen.checkpoints)
+    )
 
 
-def run_record(command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targets, spoken: str) -> dict[str, Any]:
-    """run.json. What stands under ``identity`` must agree for a run to be measured again into the same folder."""
-    configuration = {name: value for name, value in asdict(setup.options).items() if name not in NOT_IDENTITY}
+def run_record(
+    command: str, setup: Setup[DiagnosticOptions], chosen: targets.Targets, spoken: str
+) -> dict[str, Any]:
+    """run.json. What stands under ``identity`` must agree for a run to be measured again into the
+    same folder."""
+    configuration = {
+        name: value for name, value in asdict(setup.options).items() if name not in NOT_IDENTITY
+    }
     pair = {"student": setup.student, "teacher": setup.teacher}
     return {
         "command": spoken,
@@ -192,12 +226,20 @@ def _rollouts_hash(setup: Setup[DiagnosticOptions], chosen: targets.Targets) -> 
     """Of the rollouts that were given, in a file or a run; None where they are sampled."""
     if setup.external:
         return setup.external.content_hash
-    return hashlib.sha256((chosen.rollouts / "rollouts.parquet").read_bytes()).hexdigest() if chosen.rollouts else None
+    return (
+        hashlib.sha256((chosen.rollouts / "rollouts.parquet").read_bytes()).hexdigest()
+        if chosen.rollouts
+        else None
+    )
 
 
 def _categories(options: DiagnosticOptions) -> str:
     """The contents of the category file, in short; "" for the one that comes with decaylab."""
-    return hashlib.sha256(Path(options.categories).read_bytes()).hexdigest() if options.categories else ""
+    return (
+        hashlib.sha256(Path(options.categories).read_bytes()).hexdigest()
+        if options.categories
+        else ""
+    )
 
 
 # What each command measures
@@ -243,11 +285,15 @@ def _category_kl(material: Material, context: _Context) -> pd.DataFrame:
     )
     end_ids = context.setup.student.end_ids
 
-    measure: Measure = partial(category_kl.measure, settings=settings, rules=context.rules, end_ids=end_ids)
+    measure: Measure = partial(
+        category_kl.measure, settings=settings, rules=context.rules, end_ids=end_ids
+    )
     every = replace(
         settings, min_count=1, top_tokens=ALL_TOKENS
     )  # what is listed on the whole may be rare among few rollouts
-    again: Measure = partial(category_kl.measure, settings=every, rules=context.rules, end_ids=end_ids)
+    again: Measure = partial(
+        category_kl.measure, settings=every, rules=context.rules, end_ids=end_ids
+    )
     return with_noise_floor(measure, material.scored, again)
 
 
@@ -265,19 +311,28 @@ def _submode(material: Material, context: _Context) -> pd.DataFrame:
 def _signals(material: Material, context: _Context) -> pd.DataFrame:
     options = context.options
     settings = signals.Settings(
-        context.bins, options.cumulative_share, options.horizon, context.rollout_length, **context.common
+        context.bins,
+        options.cumulative_share,
+        options.horizon,
+        context.rollout_length,
+        **context.common,
     )
     measure: Measure = partial(signals.measure, settings=settings)
     return with_noise_floor(measure, material.scored)
 
 
 def _behaviour(material: Material, context: _Context) -> pd.DataFrame:
-    frame: pd.DataFrame = behaviour.measure(material.rollouts, behaviour.Settings(ANSWER_RULES, **context.common))
+    frame: pd.DataFrame = behaviour.measure(
+        material.rollouts, behaviour.Settings(ANSWER_RULES, **context.common)
+    )
     return frame
 
 
 def _evaluate(material: Material, context: _Context) -> pd.DataFrame:
-    plan, labels = context.plan, {target.name: target.label for target in context.chosen.checkpoints}
+    plan, labels = (
+        context.plan,
+        {target.name: target.label for target in context.chosen.checkpoints},
+    )
     known = [(labels[one.name], one) for one in plan.checkpoints if one.name in labels]
     steps = {targets.BASE: 0.0, **{label: one.step for label, one in known}}
     table = outcomes.collect(material.rollouts, steps, context.grader.same)
@@ -313,14 +368,18 @@ PUBLISHED: Mapping[str, Callable[[], pd.DataFrame]] = {
 }
 
 
-def _draw(command: str, frame: pd.DataFrame, folder: store.RunFolder, options: DiagnosticOptions) -> None:
+def _draw(
+    command: str, frame: pd.DataFrame, folder: store.RunFolder, options: DiagnosticOptions
+) -> None:
     from decaylab.figures import style
 
     name = {"evaluate": "evaluation"}.get(command, command.replace("-", "_"))
     figure = importlib.import_module(f"decaylab.figures.{name}")
     published = PUBLISHED[command]() if options.paper and command in PUBLISHED else None
     style.save(figure.draw(frame, published=published), folder.path / command)
-    store.write_atomically(folder.path / f"{command}.txt", (figure.caption(frame, published) + "\n").encode())
+    store.write_atomically(
+        folder.path / f"{command}.txt", (figure.caption(frame, published) + "\n").encode()
+    )
 
 
 def _advice(frame: pd.DataFrame, decay: pd.DataFrame | None, folder: store.RunFolder) -> str:

@@ -9,14 +9,15 @@ from decaylab.problems.files import one_line
 
 
 def drawn(draw: Callable[[], None], folder: Path) -> tuple[str, ...]:
-    """Draws what a run's folder shows; where that fails, the sentence about it. What was measured stands already."""
+    """Draws what a run's folder shows; where that fails, the sentence about it. What was measured
+    stands already."""
     try:
         draw()
-    except (
-        Exception
-    ) as error:  # of matplotlib, of fonts, of a disk that is full: none of them is a fault of the measurement
+    # of matplotlib, of fonts, of a disk that is full: none of them is a fault of the measurement
+    except Exception as error:
         return (
-            f"the figures were not drawn ({type(error).__name__}: {one_line(error)}); the measurements are whole, and "
+            f"the figures were not drawn ({type(error).__name__}: {one_line(error)}); the "
+            "measurements are whole, and "
             f"`decaylab figures {folder} --all` draws them",
         )
     return ()

@@ -1,4 +1,5 @@
-"""A prefix-decay run from options to results: prepare, record, collect, measure, draw. Safe to kill and start again."""
+"""A prefix-decay run from options to results: prepare, record, collect, measure, draw. Safe to kill
+and start again."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ from decaylab.runs import graded, measurements, own_tokens, store
 
 @dataclass(frozen=True)
 class PrefixDecayResult:
-    """A finished run: its folder, record and measurements (columns of `measurements.Measurement`)."""
+    """A finished run: its folder, record and measurements (columns of
+    `measurements.Measurement`)."""
 
     folder: Path
     record: dict[str, Any]
@@ -49,7 +51,8 @@ class PrefixDecayResult:
 def prefix_decay(
     options: Options = Options(), *, command: str = "", reporter: Reporter | None = None
 ) -> PrefixDecayResult:
-    """Measures teacher decay; writes and returns the run. A finished run of the same configuration is read, not redone.
+    """Measures teacher decay; writes and returns the run. A finished run of the same configuration
+    is read, not redone.
 
     Raises:
         UserError: anything that a user can mend, in one line.
@@ -63,17 +66,24 @@ def prefix_decay(
             setup = kept_prompts.settled(setup, [] if options.overwrite else [folder.path])
             folder.open(_record(setup, command), overwrite=options.overwrite)
             kept_prompts.write(setup, folder.path)
-            folder.write_problems([asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems])
+            folder.write_problems(
+                [asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems]
+            )
             if folder.finished:
                 reporter.note(
-                    f"{folder.path} holds this run, finished: nothing is sampled again (--overwrite redoes it)"
+                    f"{folder.path} holds this run, finished: nothing is sampled again "
+                    "(--overwrite redoes it)"
                 )
             options = setup.options
             collector = _collector(setup, engines, grader, folder, reporter)
-            student_rollouts, told = _external_table(setup, collector) if setup.external else (None, ())
+            student_rollouts, told = (
+                _external_table(setup, collector) if setup.external else (None, ())
+            )
             rollouts = collector.collect(student_rollouts)
             notes = (*setup.notes, *told, *_afterwards(rollouts, setup))
-            record = folder.update({"answer_rule": _answer_rule(setup), "level": options.level, "notes": list(notes)})
+            record = folder.update(
+                {"answer_rule": _answer_rule(setup), "level": options.level, "notes": list(notes)}
+            )
             frame = _measure(setup, rollouts, folder)
             if told := drawn(lambda: _draw(frame, folder, options), folder.path):
                 notes += told
@@ -100,9 +110,13 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
         },
         "prompts": kept_prompts.digest(setup.prompts),
         "rollouts_hash": setup.external.content_hash if setup.external else None,
-        "end_ids": {"student": sorted(setup.student.end_ids), "teacher": sorted(setup.teacher.end_ids)},
+        "end_ids": {
+            "student": sorted(setup.student.end_ids),
+            "teacher": sorted(setup.teacher.end_ids),
+        },
         "precision": {
-            role: policy.precision for role, policy in (("student", setup.student), ("teacher", setup.teacher))
+            role: policy.precision
+            for role, policy in (("student", setup.student), ("teacher", setup.teacher))
         },
         "engine": engine_record(setup.options),
     }
@@ -113,8 +127,12 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
         "level": setup.options.level,
         "versions": versions(),
         "example_prompt": {
-            "student": setup.student.tokenizer.decode(list(next(iter(setup.prompts["student"].values())))),
-            "teacher": setup.teacher.tokenizer.decode(list(next(iter(setup.prompts["teacher"].values())))),
+            "student": setup.student.tokenizer.decode(
+                list(next(iter(setup.prompts["student"].values())))
+            ),
+            "teacher": setup.teacher.tokenizer.decode(
+                list(next(iter(setup.prompts["teacher"].values())))
+            ),
         },
         "rollouts": summary.record(setup.external) if setup.external else None,
         "notes": list(setup.notes),
@@ -131,7 +149,11 @@ def _answer_rule(setup: Setup[Options]) -> str:
 
 
 def _collector(
-    setup: Setup[Options], engines: Engines, grader: Grader, folder: store.RunFolder, reporter: Reporter
+    setup: Setup[Options],
+    engines: Engines,
+    grader: Grader,
+    folder: store.RunFolder,
+    reporter: Reporter,
 ) -> Collector:
     options = setup.options
     plan = DecayPlan(
@@ -145,7 +167,11 @@ def _collector(
     )
     teacher = engines.of(setup.teacher, longest_context(setup, "teacher"))
     samples = setup.external is None or options.needs_student
-    student = engines.of(setup.student, longest_context(setup, "student")) if samples else _Reader(setup.student)
+    student = (
+        engines.of(setup.student, longest_context(setup, "student"))
+        if samples
+        else _Reader(setup.student)
+    )
 
     pair = {"student": setup.student, "teacher": setup.teacher}
     judge = graded.judge(grader, setup.problems, pair, options.thought_marks)
@@ -164,38 +190,59 @@ class _Reader:
         raise AssertionError(f"{self.policy.name} was loaded without weights")
 
 
-def _external_table(setup: Setup[Options], collector: Collector) -> tuple[pa.Table, tuple[str, ...]]:
+def _external_table(
+    setup: Setup[Options], collector: Collector
+) -> tuple[pa.Table, tuple[str, ...]]:
     assert setup.external is not None
-    return to_table(setup.external, setup.problems, setup.student, collector.judge, setup.prompts["student"])
+    return to_table(
+        setup.external, setup.problems, setup.student, collector.judge, setup.prompts["student"]
+    )
 
 
 def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
     """What a reader must know about the rollouts, as sentences."""
     options = setup.options
-    columns = ["condition", "author", "prefix_tokens", "response_ids", "response_mask", "stop_reason"]
+    columns = [
+        "condition",
+        "author",
+        "prefix_tokens",
+        "response_ids",
+        "response_mask",
+        "stop_reason",
+    ]
     frame = rollouts.select([name for name in columns if name in rollouts.column_names]).to_pandas()
     written = pd.Series(own_tokens.count(frame), index=frame.index)
     notes = []
-    for condition, author in (("student-prefix", "student"), ("own-prefix", "teacher"), ("reverse", "teacher")):
+    for condition, author in (
+        ("student-prefix", "student"),
+        ("own-prefix", "teacher"),
+        ("reverse", "teacher"),
+    ):
         made = frame[frame.condition == condition]
         if condition not in ("student-prefix", *options.controls):
             continue
         open_at = sum(
-            int((written[frame.condition == author] >= k).sum()) for k in (options.prefix_lengths or (0,))[1:]
+            int((written[frame.condition == author] >= k).sum())
+            for k in (options.prefix_lengths or (0,))[1:]
         )
         if open_at > len(made):
-            notes.append(f"{condition}: {open_at - len(made)} of {open_at} prefixes could not be handed over, left out")
+            notes.append(
+                f"{condition}: {open_at - len(made)} of {open_at} prefixes could not be handed "
+                "over, left out"
+            )
     for author in ("student", "teacher"):
         notes.append(absent_note(author, rollouts.filter(pc.equal(rollouts["author"], author))))
     cut_off = frame[(frame.condition == "student") & (frame["stop_reason"] == "length")]
     if len(cut_off):
         notes.append(
-            f"{len(cut_off)} of {(frame.condition == 'student').sum()} student rollouts were cut off at the budget"
+            f"{len(cut_off)} of {(frame.condition == 'student').sum()} student rollouts were cut "
+            "off at the budget"
         )
     longer = int((written[frame.condition == "student"] > int(options.max_tokens or 0)).sum())
     if longer:
         notes.append(
-            f"{longer} student rollouts are longer than the budget of {options.max_tokens} tokens: graded whole"
+            f"{longer} student rollouts are longer than the budget of {options.max_tokens} "
+            "tokens: graded whole"
         )
     inside = graded.count_open(rollouts)
     if inside:
@@ -203,7 +250,10 @@ def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
     for rule in ANSWER_RULES:
         late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
         if late:
-            notes.append(f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as not correct")
+            notes.append(
+                f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as "
+                "not correct"
+            )
     return tuple(note for note in notes if note)
 
 
@@ -228,4 +278,6 @@ def _draw(frame: pd.DataFrame, folder: store.RunFolder, options: Options) -> Non
 
     published = publication.prefix_curve() if options.paper else None
     style.save(figure.draw(frame, published=published), folder.path / "prefix-decay")
-    store.write_atomically(folder.path / "prefix-decay.txt", (figure.caption(frame) + "\n").encode())
+    store.write_atomically(
+        folder.path / "prefix-decay.txt", (figure.caption(frame) + "\n").encode()
+    )

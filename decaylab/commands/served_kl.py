@@ -1,10 +1,13 @@
-"""served-kl from options to results: a lower bound of the reverse KL by position, of a teacher that only an engine holds.
+"""served-kl from options to results: a lower bound of the reverse KL by position, of a teacher that
+only an engine holds.
 
-Rollouts come from the cache of the diagnostics. The scored tokens stand beside them, made part by part:
+Rollouts come from the cache of the diagnostics. The scored tokens stand beside them, made part by
+part:
 
 CACHE/served-KEY/record.json          what the scores depend on, in full
-CACHE/served-KEY/part-00003.parquet   while the work goes on: whole rollouts, written whole and renamed into place
-CACHE/served-KEY/tokens.parquet       one row a token: rollout_id, position, `COLUMNS`, and which ids the bound stands on
+CACHE/served-KEY/part-00003.parquet   while the work goes on: whole rollouts, written whole and
+renamed into place CACHE/served-KEY/tokens.parquet       one row a token: rollout_id, position,
+`COLUMNS`, and which ids the bound stands on
 """
 
 from __future__ import annotations
@@ -47,7 +50,14 @@ from decaylab.tokens.token_table import Scored, TokenTable
 
 COMMAND = "served-kl"
 TOKENS = "decaylab.served-tokens/1"
-COLUMNS = ("student_logprob", "teacher_logprob", "student_entropy", "reverse_kl_bound", "student_mass", "teacher_mass")
+COLUMNS = (
+    "student_logprob",
+    "teacher_logprob",
+    "student_entropy",
+    "reverse_kl_bound",
+    "student_mass",
+    "teacher_mass",
+)
 WORDS = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
@@ -58,10 +68,13 @@ SCHEMA = pa.schema(
 )
 PART_TOKENS = 16384
 MEMORY_SHARE = 0.7
-"""Of a GPU, for the teacher, where nothing is said: the student that scores beside it needs the rest."""
+"""Of a GPU, for the teacher, where nothing is said: the student that scores beside it needs the
+rest."""
 
 
-def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporter | None = None) -> DiagnosticResult:
+def served_kl(
+    options: DiagnosticOptions, *, spoken: str = "", reporter: Reporter | None = None
+) -> DiagnosticResult:
     """Measures and writes the run folder; what was sampled or scored before is not done again.
 
     Raises:
@@ -71,7 +84,9 @@ def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporte
     chosen = targets.resolve(options)
     options = replace(chosen.options.resolved(), scores="served")
     if options.score_temperature != 1:
-        raise UserError("served-kl scores at temperature 1: engines know no other for tokens that are given")
+        raise UserError(
+            "served-kl scores at temperature 1: engines know no other for tokens that are given"
+        )
     diagnose.check_rollouts(COMMAND, options)
     folder = store.RunFolder(diagnose.results_folder(COMMAND, options, chosen))
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
@@ -79,9 +94,14 @@ def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporte
         with folder.lock():
             shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
             own = [] if options.overwrite else [folder.path]
-            setup = kept_prompts.settled(setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared])
+            setup = kept_prompts.settled(
+                setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared]
+            )
             record = diagnose.run_record(COMMAND, setup, chosen, spoken)
-            record["identity"]["scores"] = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
+            record["identity"]["scores"] = {
+                "kind": "approximation: a lower bound",
+                "top_ids": options.top_ids,
+            }
             folder.open(record, overwrite=options.overwrite)
             kept_prompts.write(setup, folder.path)
             kept_prompts.write(setup, shared)
@@ -91,21 +111,35 @@ def served_kl(options: DiagnosticOptions, *, spoken: str = "", reporter: Reporte
             told = "; ".join(study.routes)
             notes = (*setup.notes, *material.notes, f"approximation: {told}")
             scores = [str(path) for path in material.folders]
-            changes = {"command": spoken, "versions": versions(), "notes": list(notes), "tokens": scores}
+            changes = {
+                "command": spoken,
+                "versions": versions(),
+                "notes": list(notes),
+                "tokens": scores,
+            }
             record = folder.update({**changes, "scored": told})
             settings = analysis.Settings(
-                options.bins or (0,), told, options.estimand, options.level, options.seed, folder.path.name
+                options.bins or (0,),
+                told,
+                options.estimand,
+                options.level,
+                options.seed,
+                folder.path.name,
             )
             frame = analysis.measure(material.scored, settings)
             frame = students.described(frame, [target.name for target in chosen.checkpoints])
             measurements.write(frame, folder.path / "measurements.parquet")
-    return DiagnosticResult(COMMAND, folder.path, record, frame, notes, tokens=tuple(material.folders))
+    return DiagnosticResult(
+        COMMAND, folder.path, record, frame, notes, tokens=tuple(material.folders)
+    )
 
 
 class ServedStudy(Study):
-    """Rollouts as other diagnostics gather them; their tokens are scored by the student here and the teacher in its engine.
+    """Rollouts as other diagnostics gather them; their tokens are scored by the student here and
+    the teacher in its engine.
 
-    Everything is sampled before the engine is opened, so that no two are open at once. routes: which ids the bounds stand on.
+    Everything is sampled before the engine is opened, so that no two are open at once. routes:
+    which ids the bounds stand on.
     """
 
     _engine: VllmEngine | None = None
@@ -114,7 +148,9 @@ class ServedStudy(Study):
         """The scored tokens, by checkpoint and view; rows of rollouts are not kept."""
         assert tokens and not rollouts
         self.keeps, self.routes = False, dict[str, None]()
-        share_vocabulary(self.setup.student, self.setup.teacher)  # what does not fit is told before anything is sampled
+        share_vocabulary(
+            self.setup.student, self.setup.teacher
+        )  # what does not fit is told before anything is sampled
         for target in self.targets.checkpoints:
             self._load(target)
         sampled = {BASE: self._base_rollouts()}
@@ -123,7 +159,11 @@ class ServedStudy(Study):
         for label, rows in sampled.items():
             self._keep(label, rows)
         given = {label: self._given_to_score(label, rows) for label, rows in sampled.items()}
-        self._longest = max(len(one.teacher_prompt) + len(one.response) for some, _ in given.values() for one in some)
+        self._longest = max(
+            len(one.teacher_prompt) + len(one.response)
+            for some, _ in given.values()
+            for one in some
+        )
         views = ("fresh", "frozen") if self.targets.checkpoints else ("fresh",)
         self._measure(BASE, self.setup.student, *given[BASE], views)
         for target in self.targets.checkpoints:
@@ -142,15 +182,25 @@ class ServedStudy(Study):
         readable = self._readable(label, rows)
         if any(mask is not None for mask in self._masks(rows, readable)):
             raise UserError(
-                f"{label}: rollouts with tools or several users are measured by position-kl, not by {COMMAND}"
+                f"{label}: rollouts with tools or several users are measured by position-kl, not "
+                f"by {COMMAND}"
             )
         if not readable:
-            raise UserError(f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read")
-        names = dict(zip(rows["rollout_id"].to_pylist(), rows["problem_id"].to_pylist(), strict=True))
+            raise UserError(
+                f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read"
+            )
+        names = dict(
+            zip(rows["rollout_id"].to_pylist(), rows["problem_id"].to_pylist(), strict=True)
+        )
         return readable, np.array([self.codes[names[one.rollout_id]] for one in readable])
 
     def _measure(
-        self, label: str, policy: Policy, rollouts: Sequence[Rollout], problems: Ints, views: Sequence[str]
+        self,
+        label: str,
+        policy: Policy,
+        rollouts: Sequence[Rollout],
+        problems: Ints,
+        views: Sequence[str],
     ) -> None:
         name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")
         path = self._stored(name, policy, rollouts)
@@ -164,8 +214,12 @@ class ServedStudy(Study):
 
     def _stored(self, name: str, policy: Policy, rollouts: Sequence[Rollout]) -> Path:
         """The table of the scored tokens, from the cache or made now, part by part."""
-        contents = [f"{one.identity.contents} {one.precision}" for one in (policy, self.setup.teacher)]
-        key = score_store.ScoreKey(contents[0], contents[1], 1.0, "model", f"served, {self.options.top_ids} ids")
+        contents = [
+            f"{one.identity.contents} {one.precision}" for one in (policy, self.setup.teacher)
+        ]
+        key = score_store.ScoreKey(
+            contents[0], contents[1], 1.0, "model", f"served, {self.options.top_ids} ids"
+        )
         text = json.dumps(key.record(rollouts) | {"schema": TOKENS}, sort_keys=True, indent=1)
         folder = self.cache / f"served-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
         path = folder / "tokens.parquet"
@@ -183,7 +237,9 @@ class ServedStudy(Study):
                     if place.exists():
                         progress.skip(len(part))
                     else:
-                        scorer = scorer or ServedScorer(policy, self._teacher(), self.options.top_ids)
+                        scorer = scorer or ServedScorer(
+                            policy, self._teacher(), self.options.top_ids
+                        )
                         store.write_table(_table(scorer, part, progress), place, TOKENS)
                     parts.append(place)
             whole = pa.concat_tables(store.read_table(place, TOKENS) for place in parts)
@@ -212,7 +268,9 @@ def _table(scorer: ServedScorer, rollouts: Sequence[Rollout], progress: StagePro
     """One row a token."""
     found = scorer.score(rollouts, progress.advance)
     lengths = [len(one.response) for one in rollouts]
-    columns: dict[str, Any] = {name: np.concatenate([one.columns[name] for one in found]) for name in COLUMNS}
+    columns: dict[str, Any] = {
+        name: np.concatenate([one.columns[name] for one in found]) for name in COLUMNS
+    }
     columns["rollout_id"] = np.repeat([one.rollout_id for one in rollouts], lengths)
     columns["position"] = np.concatenate([np.arange(length) for length in lengths])
     columns["route"] = [scorer.route] * sum(lengths)

@@ -1,6 +1,8 @@
-"""What the diagnostics look at: rollouts of the base student and of each checkpoint, and their tokens, scored.
+"""What the diagnostics look at: rollouts of the base student and of each checkpoint, and their
+tokens, scored.
 
-Both come from a cache under content hashes, so that a second diagnostic on the same models and rollouts runs no model.
+Both come from a cache under content hashes, so that a second diagnostic on the same models and
+rollouts runs no model.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ BATCHES_A_PART = 4  # at least, so that large batches are not cut short by the p
 
 @dataclass
 class Material:
-    """What was gathered. rollouts: rows of the rollouts table by checkpoint, ``base`` first. Scored: see `Scored`."""
+    """What was gathered. rollouts: rows of the rollouts table by checkpoint, ``base`` first.
+    Scored: see `Scored`."""
 
     rollouts: dict[str, pd.DataFrame] = field(default_factory=dict)
     scored: list[Scored] = field(default_factory=list)
@@ -55,7 +58,8 @@ class Material:
 
 
 class Study:
-    """Gathers the material of one setup. Policies other than the pair are loaded when they are needed, one at a time."""
+    """Gathers the material of one setup. Policies other than the pair are loaded when they are
+    needed, one at a time."""
 
     def __init__(
         self,
@@ -68,7 +72,13 @@ class Study:
     ) -> None:
         """rules: the categories that viewed tokens are told by."""
         self.engines = engines
-        self.setup, self.targets, self.grader, self.reporter, self.rules = setup, targets, grader, reporter, rules
+        self.setup, self.targets, self.grader, self.reporter, self.rules = (
+            setup,
+            targets,
+            grader,
+            reporter,
+            rules,
+        )
         self.options, self.cache = setup.options, Path(setup.options.cache).expanduser()
         problem_ids = [problem.problem_id for problem in setup.problems]
         self.codes = {problem_id: code for code, problem_id in enumerate(problem_ids)}
@@ -78,7 +88,8 @@ class Study:
         """What a diagnostic looks at.
 
         Args:
-            tokens: score the tokens; without, the teacher's rollouts stand beside those of the students.
+            tokens: score the tokens; without, the teacher's rollouts stand beside those of the
+            students.
             rollouts: keep the rows of the rollouts too.
         """
         self.keeps = rollouts
@@ -89,7 +100,12 @@ class Study:
         base = self._base_rollouts()
         self._keep(BASE, base)
         if tokens:
-            self._score(BASE, self.setup.student, base, ("fresh", "frozen") if self.targets.checkpoints else ("fresh",))
+            self._score(
+                BASE,
+                self.setup.student,
+                base,
+                ("fresh", "frozen") if self.targets.checkpoints else ("fresh",),
+            )
         for target in self.targets.checkpoints:
             policy = self._load(target)
             own = self._sampled(policy, "student", target.label)
@@ -106,9 +122,13 @@ class Study:
             self.material.rollouts[label] = rollouts.to_pandas()
         cut_off = pc.sum(pc.equal(rollouts["stop_reason"], "length")).as_py() or 0
         if cut_off:
-            self.material.notes.append(f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget")
+            self.material.notes.append(
+                f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget"
+            )
         if inside := graded.count_open(rollouts):
-            self.material.notes.append(f"{label}: {inside} of {len(rollouts)} rollouts end inside a thought: no answer")
+            self.material.notes.append(
+                f"{label}: {inside} of {len(rollouts)} rollouts end inside a thought: no answer"
+            )
 
         if note := absent_note(label, rollouts):
             self.material.notes.append(note)
@@ -133,10 +153,13 @@ class Study:
             name = setup.external.name
             if self.targets.checkpoints:
                 self.material.notes.append(
-                    f"fresh: base's rollouts are those of {name}, others are sampled at T = {self.options.temperature:g}"
+                    f"fresh: base's rollouts are those of {name}, others are sampled at T = "
+                    f"{self.options.temperature:g}"
                 )
             judge = self._judge("student", setup.student)
-            table, notes = to_table(setup.external, setup.problems, setup.student, judge, setup.prompts["student"])
+            table, notes = to_table(
+                setup.external, setup.problems, setup.student, judge, setup.prompts["student"]
+            )
             self.material.notes += notes
             return table
         if self.targets.rollouts is not None:
@@ -152,7 +175,8 @@ class Study:
         author = (store.RunFolder(run).record or {}).get("identity", {}).get("student", {})
         if author.get("content_hash") != self.setup.student.identity.content_hash:
             raise UserError(
-                f"the rollouts of {run} were written by {author.get('name')}, not by --student {self.setup.student.name}"
+                f"the rollouts of {run} were written by {author.get('name')}, not by --student "
+                f"{self.setup.student.name}"
             )
         everything = store.read_table(run / "rollouts.parquet", store.ROLLOUTS)
         own = everything.filter(pc.equal(everything["condition"], "student"))
@@ -161,11 +185,16 @@ class Study:
         rows = asked.select(["problem_id", "prompt_ids"]).to_pylist()
         if not rows or any(tuple(row["prompt_ids"]) != prompts[row["problem_id"]] for row in rows):
             raise UserError(
-                f"the rollouts of {run} were written to other prompts than are asked now; leave out what makes them "
-                "others (--problems, --thinking, --prompt-format, --system, --instruction, --template-kwargs)"
+                f"the rollouts of {run} were written to other prompts than are asked now; leave "
+                "out what makes them "
+                "others (--problems, --thinking, --prompt-format, --system, --instruction, "
+                "--template-kwargs)"
             )
         if len(asked) < len(own):
-            told = f"{len(own) - len(asked)} rollouts of {run} are to problems that are not asked, left out"
+            told = (
+                f"{len(own) - len(asked)} rollouts of {run} are to problems that are not "
+                "asked, left out"
+            )
             self.material.notes.append(told)
         return self._judge("student", self.setup.student).current(asked)
 
@@ -186,7 +215,8 @@ class Study:
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
         judge = self._judge(role, policy)
-        # A finished one is read while another process is in there; what is still being made is waited for.
+        # A finished one is read while another process is in there; what is still being made is
+        # waited for.
         if (folder.path / "rollouts.parquet").exists():
             folder.open({"identity": identity})
             finished = folder.read_rollouts()
@@ -198,25 +228,38 @@ class Study:
                 return folder.merge([judge.current(finished)])
             engine = self.engines.of(policy, longest_context(self.setup, role))
             settings = StageSettings(
-                int(options.max_tokens or 0), sampling, options.batch_rows, parallel=self.engines.parallel
+                int(options.max_tokens or 0),
+                sampling,
+                options.batch_rows,
+                parallel=self.engines.parallel,
             )
             stages = Stages({role: engine}, settings, judge, folder, self.reporter)
             name = role if label in (BASE, TEACHER) else label
             with self.engines.beside(self.setup.student, self.setup.teacher, policy):
-                written = stages.plain(role, self.setup.problems, prompts, options.samples, name=name)
+                written = stages.plain(
+                    role, self.setup.problems, prompts, options.samples, name=name
+                )
             return folder.merge([written])
 
     def _judge(self, role: str, policy: Policy) -> graded.Judge:
         """What gives the verdicts on what a policy wrote."""
-        return graded.judge(self.grader, self.setup.problems, {role: policy}, self.options.thought_marks)
+        return graded.judge(
+            self.grader, self.setup.problems, {role: policy}, self.options.thought_marks
+        )
 
     # Tokens
 
-    def _score(self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]) -> None:
+    def _score(
+        self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]
+    ) -> None:
         readable = self._readable(label, rollouts)
         if not readable:
-            raise UserError(f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read")
-        codes = dict(zip(rollouts["rollout_id"].to_pylist(), rollouts["problem_id"].to_pylist(), strict=True))
+            raise UserError(
+                f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read"
+            )
+        codes = dict(
+            zip(rollouts["rollout_id"].to_pylist(), rollouts["problem_id"].to_pylist(), strict=True)
+        )
         problems = {one.rollout_id: self.codes[codes[one.rollout_id]] for one in readable}
         name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")
         folder = self._scored(name, policy, readable, self.options.view_rollouts)
@@ -225,27 +268,42 @@ class Study:
         self.material.folders.append(folder)
         if "fresh" in views:
             shown = [one.rollout_id for one in readable[: self.options.view_rollouts]]
-            self.material.viewed.append(viewed.collect(label, rollouts, folder, shown, self._scenery()))
-        twice = np.array([problems[one.rollout_id] < self.options.floor_problems for one in readable])
+            self.material.viewed.append(
+                viewed.collect(label, rollouts, folder, shown, self._scenery())
+            )
+        twice = np.array(
+            [problems[one.rollout_id] < self.options.floor_problems for one in readable]
+        )
         floor, rescored = None, None
         if twice.any():
             few = [one for one, chosen in zip(readable, twice, strict=True) if chosen]
             again = self._scored(f"{name} again", policy, few, 0, second=True)
             own = [mask for mask, chosen in zip(masks, twice, strict=True) if chosen]
-            floor, rescored = twice, score_store.table(again, few, problems, len(self.codes)).own(own)
+            floor, rescored = (
+                twice,
+                score_store.table(again, few, problems, len(self.codes)).own(own),
+            )
         self.material.scored += [Scored(label, view, tokens, floor, rescored) for view in views]
 
     @staticmethod
     def _masks(rollouts: pa.Table, readable: Sequence[Rollout]) -> list[np.ndarray | None]:
-        """Of each rollout true at the tokens that the policy wrote itself; None where it wrote all."""
-        if own_tokens.MASK not in rollouts.column_names or rollouts[own_tokens.MASK].null_count == len(rollouts):
+        """Of each rollout true at the tokens that the policy wrote itself; None where it wrote
+        all."""
+        if own_tokens.MASK not in rollouts.column_names or rollouts[
+            own_tokens.MASK
+        ].null_count == len(rollouts):
             return [None] * len(readable)
-        both = zip(rollouts["rollout_id"].to_pylist(), rollouts[own_tokens.MASK].to_pylist(), strict=True)
+        both = zip(
+            rollouts["rollout_id"].to_pylist(), rollouts[own_tokens.MASK].to_pylist(), strict=True
+        )
         found = {name: None if mask is None else np.array(mask, dtype=bool) for name, mask in both}
         return [found[one.rollout_id] for one in readable]
 
     def _scenery(self) -> viewed.Scenery:
-        student, rule = self.setup.student, self.options.answer_rule or self.setup.problem_set.answer_rule
+        student, rule = (
+            self.setup.student,
+            self.options.answer_rule or self.setup.problem_set.answer_rule,
+        )
         asked = {problem.problem_id: problem for problem in self.setup.problems}
         return viewed.Scenery(student.tokenizer, student.end_ids, self.rules, asked, rule)
 
@@ -264,31 +322,59 @@ class Study:
             empty += not response
             length = min(length, room)
             if length > 0:
-                found.append(Rollout(row["rollout_id"], tuple(row["prompt_ids"]), prompt, tuple(response[:length])))
+                found.append(
+                    Rollout(
+                        row["rollout_id"],
+                        tuple(row["prompt_ids"]),
+                        prompt,
+                        tuple(response[:length]),
+                    )
+                )
         if empty:
-            self.material.notes.append(f"{label}: {empty} of {len(rollouts)} rollouts hold no token, left out")
+            self.material.notes.append(
+                f"{label}: {empty} of {len(rollouts)} rollouts hold no token, left out"
+            )
         if beyond:
-            told = f"{label}: {beyond} of {len(rollouts)} rollouts go beyond a context: scored up to it"
+            told = (
+                f"{label}: {beyond} of {len(rollouts)} rollouts go beyond a context: scored up "
+                "to it"
+            )
             self.material.notes.append(told)
         if cut:
-            told = f"{label}: {cut} of {len(rollouts)} rollouts hold a token that the teacher lacks: scored up to it"
+            told = (
+                f"{label}: {cut} of {len(rollouts)} rollouts hold a token that the teacher "
+                "lacks: scored up to it"
+            )
             self.material.notes.append(told)
         return found
 
     def _room(self, student_prompt: int, teacher_prompt: int) -> int:
         """Tokens of a response that fit into both contexts."""
         student, teacher = self.setup.student, self.setup.teacher
-        return int(min(student.context_length - student_prompt, teacher.context_length - teacher_prompt))
+        return int(
+            min(student.context_length - student_prompt, teacher.context_length - teacher_prompt)
+        )
 
     def _scored(
-        self, name: str, policy: Policy, rollouts: Sequence[Rollout], shown: int, *, second: bool = False
+        self,
+        name: str,
+        policy: Policy,
+        rollouts: Sequence[Rollout],
+        shown: int,
+        *,
+        second: bool = False,
     ) -> Path:
-        """Scores by the first route; or by the second, one rollout at a time and in the next wider precision."""
+        """Scores by the first route; or by the second, one rollout at a time and in the next wider
+        precision."""
         options, teacher = self.options, self.setup.teacher
         route = "one by one, wider precision" if second else "in batches"
         contents = [self._content(one, second) for one in (policy, teacher)]
-        key = score_store.ScoreKey(contents[0], contents[1], options.score_temperature, options.head, route)
-        settings = ScoringSettings(options.score_temperature, options.head, 1 if second else options.batch_tokens)
+        key = score_store.ScoreKey(
+            contents[0], contents[1], options.score_temperature, options.head, route
+        )
+        settings = ScoringSettings(
+            options.score_temperature, options.head, 1 if second else options.batch_tokens
+        )
         with ExitStack() as stack:
 
             def scorer() -> Scorer:
@@ -312,7 +398,10 @@ class Study:
     def _content(self, policy: Policy, wider: bool) -> str:
         if not wider:
             return f"{policy.identity.contents} {policy.precision}"
-        return f"{policy.identity.contents} {policy.precision}, widened to {wider_than(policy.weights.dtype)}"
+        return (
+            f"{policy.identity.contents} {policy.precision}, widened to "
+            f"{wider_than(policy.weights.dtype)}"
+        )
 
 
 def _digest(value: Any) -> str:

@@ -1,7 +1,9 @@
-"""A sweep: training arms, each with several seeds, trained and evaluated in processes of their own, then compared.
+"""A sweep: training arms, each with several seeds, trained and evaluated in processes of their own,
+then compared.
 
-Every run is what ``decaylab train`` and ``decaylab evaluate`` make, in a folder named after arm and seed. What is finished is
-not done again, so that a sweep goes on where it was with the same command, and two sweeps share the runs they have in common.
+Every run is what ``decaylab train`` and ``decaylab evaluate`` make, in a folder named after arm and
+seed. What is finished is not done again, so that a sweep goes on where it was with the same
+command, and two sweeps share the runs they have in common.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ OWN = ("out", "overwrite", "seed", "workers")
 # These are of the training problems; an evaluation knows the problems of the test from the run.
 TRAINING_PROBLEMS = ("problems", "limit", "split", "columns", "revision")
 FIGURES = {LENGTHS: "n_sweep"}
-NEEDED = {"stability": "peak_accuracy"}  # what a figure cannot be drawn without: runs of one checkpoint have none
+NEEDED = {
+    "stability": "peak_accuracy"
+}  # what a figure cannot be drawn without: runs of one checkpoint have none
 NAMED = 3  # runs that failed and are named in one line
 ENGINE = "sampling engine"  # beside the options of a run, of which none is called so
 TIMED = "timed.json"  # in the folder of runs: beside how many others each was trained
@@ -63,7 +67,8 @@ class Job:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """A sweep: its folder, record, measurements and what must be known. failed: runs that are not in it, and why."""
+    """A sweep: its folder, record, measurements and what must be known. failed: runs that are not
+    in it, and why."""
 
     folder: Path
     record: dict[str, Any]
@@ -78,16 +83,23 @@ class SweepResult:
         more = f" and {len(self.failed) - NAMED} more" if len(self.failed) > NAMED else ""
         several = len(self.failed) > 1
         again = f"the same command tries {'them' if several else 'it'} again"
-        return f"{len(self.failed)} run{'s' * several} failed: {named}{more}; {again}" if self.failed else ""
+        return (
+            f"{len(self.failed)} run{'s' * several} failed: {named}{more}; {again}"
+            if self.failed
+            else ""
+        )
 
 
-def sweep(options: SweepOptions, *, command: str = "", reporter: Reporter | None = None) -> SweepResult:
+def sweep(
+    options: SweepOptions, *, command: str = "", reporter: Reporter | None = None
+) -> SweepResult:
     """Trains and evaluates what is not there yet, compares, draws; returns the results.
 
     A run that fails stops no other; the result names it and holds all others.
 
     Raises:
-        UserError: an option that cannot be used, a run of another configuration, or no run that did not fail.
+        UserError: an option that cannot be used, a run of another configuration, or no run that did
+        not fail.
     """
     reporter = reporter or Reporter(quiet=True)
     jobs = _jobs(options)
@@ -102,7 +114,12 @@ def sweep(options: SweepOptions, *, command: str = "", reporter: Reporter | None
             raise UserError(SweepResult(folder.path, {}, pd.DataFrame(), (), failed).complaint)
         frame = _measure(finished, options, folder.path.name)
         notes = _notes(jobs, finished, options)
-        changed = {"command": command, "versions": versions(), "notes": list(notes), "pair": _pair(finished[0])}
+        changed = {
+            "command": command,
+            "versions": versions(),
+            "notes": list(notes),
+            "pair": _pair(finished[0]),
+        }
         record = folder.update(changed)
         measurements.write(frame, folder.path / "measurements.parquet")
         if told := drawn(lambda: _draw(frame, options, folder.path), folder.path):
@@ -112,29 +129,39 @@ def sweep(options: SweepOptions, *, command: str = "", reporter: Reporter | None
 
 
 def _jobs(options: SweepOptions) -> list[Job]:
-    """Every arm with its first seed before any second one: what is there early compares all arms."""
+    """Every arm with its first seed before any second one: what is there early compares all
+    arms."""
     arms, root = options.arms(), options.folder_of_runs()
     found = [options.of_seed(arm, place) for place in range(options.seeds) for arm in arms]
     return [Job(one, root / f"{one.arm()}-seed-{one.seed}") for one in found]
 
 
 def _check(job: Job, options: SweepOptions) -> None:
-    """Raises UserError where a run's folder holds another training, or an evaluation of something else."""
+    """Raises UserError where a run's folder holds another training, or an evaluation of something
+    else."""
     there = _held(job.folder, "training")
     if there is not None:
         mine = {**dataclasses.asdict(job.options), ENGINE: engine_record(job.options)}
-        here = json.loads(json.dumps({name: value for name, value in mine.items() if name in there}))
+        here = json.loads(
+            json.dumps({name: value for name, value in mine.items() if name in there})
+        )
         if differences := store.differing(there, here):
             raise UserError(
-                f"{job.folder} holds a run of another configuration ({'; '.join(differences[:3])}); choose another --runs"
+                f"{job.folder} holds a run of another configuration "
+                f"({'; '.join(differences[:3])}); choose another --runs"
             )
     asked = _held(job.folder / "evaluate", "options")
     if asked is not None and not options.overwrite:
-        wanted = {"samples": options.samples, "limit": options.test_limit, ENGINE: engine_record(options)}
+        wanted = {
+            "samples": options.samples,
+            "limit": options.test_limit,
+            ENGINE: engine_record(options),
+        }
         wanted = {name: value for name, value in wanted.items() if name in asked}
         if differences := store.differing({name: asked[name] for name in wanted}, wanted):
             raise UserError(
-                f"{job.folder / 'evaluate'} holds another evaluation ({'; '.join(differences)}); choose another --runs, or "
+                f"{job.folder / 'evaluate'} holds another evaluation ({'; '.join(differences)}); "
+                "choose another --runs, or "
                 "--overwrite to evaluate again"
             )
 
@@ -151,7 +178,8 @@ def _held(folder: Path, key: str) -> dict[str, Any] | None:
 
 
 def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> dict[str, str]:
-    """Trains and evaluates what is not there, several runs at a time; returns what each run that failed said last."""
+    """Trains and evaluates what is not there, several runs at a time; returns what each run that
+    failed said last."""
     left = [job for job in jobs if not _done(job, options)]
     started = time.monotonic()
     failed: dict[str, str] = {}
@@ -166,7 +194,9 @@ def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> dic
             rest = (time.monotonic() - started) / ended * (len(left) - ended)
             more = f"; about {spoken_seconds(rest)} left" if rest else ""
             what = f"failed: {told}" if told else f"in {spoken_seconds(seconds)}"
-            reporter.note(f"{len(jobs) - len(left) + ended} of {len(jobs)} runs: {one.name} {what}{more}")
+            reporter.note(
+                f"{len(jobs) - len(left) + ended} of {len(jobs)} runs: {one.name} {what}{more}"
+            )
 
         devices = children.cuda_devices(options.workers) if options.device == "auto" else ()
         work = [_commands(job, options) for job in left]
@@ -177,10 +207,13 @@ def _work(jobs: Sequence[Job], options: SweepOptions, reporter: Reporter) -> dic
 
 
 def _remember(path: Path, workers: Mapping[str, int]) -> None:
-    """Of how many at a time each run was one, the most that there were, for whoever compares seconds later."""
+    """Of how many at a time each run was one, the most that there were, for whoever compares
+    seconds later."""
     before = _timed(path)
     most = {name: max(count, before.get(name, 0)) for name, count in workers.items()}
-    store.write_atomically(path, (json.dumps(before | most, indent=1, sort_keys=True) + "\n").encode())
+    store.write_atomically(
+        path, (json.dumps(before | most, indent=1, sort_keys=True) + "\n").encode()
+    )
 
 
 def _timed(path: Path) -> dict[str, int]:
@@ -203,7 +236,8 @@ def _done(job: Job, options: SweepOptions) -> bool:
 
 
 def _commands(job: Job, options: SweepOptions) -> children.Job:
-    """What a run still needs: training, and evaluation. One of other checkpoints gives way; its rollouts are in the cache."""
+    """What a run still needs: training, and evaluation. One of other checkpoints gives way; its
+    rollouts are in the cache."""
     train = ("train", *_words(job.options), "--out", str(job.folder), "--quiet")
     there = (job.folder / "evaluate" / "measurements.parquet").exists()
     rule = options.checkpoint_rule
@@ -216,15 +250,22 @@ def _commands(job: Job, options: SweepOptions) -> children.Job:
 
 
 def _evaluation(options: SweepOptions, rule: str) -> list[str]:
-    """The options of an evaluation: all that it shares with the sweep, and what the sweep has for it alone."""
-    shared = set(COMMANDS["evaluate"].names) - {*OWN, *TRAINING_PROBLEMS, "checkpoint_rule", "samples"}
+    """The options of an evaluation: all that it shares with the sweep, and what the sweep has for
+    it alone."""
+    shared = set(COMMANDS["evaluate"].names) - {
+        *OWN,
+        *TRAINING_PROBLEMS,
+        "checkpoint_rule",
+        "samples",
+    }
     given = {name: getattr(options, name) for name in fields_of(SweepOptions) if name in shared}
     words = ["--checkpoint-rule", rule, "--samples", str(options.samples)]
     return [*words, *_spoken(DiagnosticOptions, given | {"limit": options.test_limit}), "--quiet"]
 
 
 def _words(options: TrainOptions) -> list[str]:
-    """A training's options as the command line takes them; those that have their default are left out."""
+    """A training's options as the command line takes them; those that have their default are left
+    out."""
     names = [name for name in COMMANDS["train"].names if name not in OWN]
     given = {name: getattr(options, name) for name in names}
     return ["--seed", str(options.seed), *_spoken(TrainOptions, given)]
@@ -235,7 +276,8 @@ def fields_of(kind: type[PairOptions]) -> list[str]:
 
 
 def _spoken(kind: type[PairOptions], values: Mapping[str, Any]) -> list[str]:
-    """Values of these options as words of a command; those that are the default there are left out."""
+    """Values of these options as words of a command; those that are the default there are left
+    out."""
     usual, words = kind(), list[str]()
     for name, value in values.items():
         if value == getattr(usual, name) or value is None:
@@ -245,7 +287,10 @@ def _spoken(kind: type[PairOptions], values: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, bool):
             words.append(flag(name) if value else flag(f"no_{name}"))
         else:
-            words += [flag(name), ",".join(map(str, value)) if isinstance(value, tuple) else str(value)]
+            words += [
+                flag(name),
+                ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
+            ]
     return words
 
 
@@ -263,14 +308,18 @@ def _run(job: Job, options: SweepOptions) -> TrainedRun:
         float(job.options.stop_at or math.inf),
         outcomes.read(job.folder / "evaluate" / "outcomes.parquet"),
         Table(job.folder / "metrics.csv").read(),
-        Table(validation).read() if validation.exists() else pd.DataFrame(columns=["step", "problems", "accuracy"]),
+        Table(validation).read()
+        if validation.exists()
+        else pd.DataFrame(columns=["step", "problems", "accuracy"]),
         {rule: float(step_of(Path(names[0])) or 0) for rule, names in chosen.items()},
     )
 
 
 def _measure(jobs: Sequence[Job], options: SweepOptions, name: str) -> pd.DataFrame:
     runs = [_run(job, options) for job in jobs]
-    reported = measurements.read(jobs[0].folder / "evaluate" / "measurements.parquet")["answer_rule"]
+    reported = measurements.read(jobs[0].folder / "evaluate" / "measurements.parquet")[
+        "answer_rule"
+    ]
     rule = options.answer_rule or str(reported.iloc[0])
     common: dict[str, Any] = {"level": options.level, "run": name}
     rules = (rule, *(other for other in ANSWER_RULES if other != rule))
@@ -284,7 +333,8 @@ def _measure(jobs: Sequence[Job], options: SweepOptions, name: str) -> pd.DataFr
 
 
 def _beside(jobs: Sequence[Job], options: SweepOptions) -> str:
-    """Beside how many other runs any of these were timed; nothing where each had the machine to itself."""
+    """Beside how many other runs any of these were timed; nothing where each had the machine to
+    itself."""
     timed = _timed(options.folder_of_runs() / TIMED)
     others = max(timed.get(job.name, options.workers) for job in jobs) - 1
     return f"timed beside up to {others} other run{'s' * (others > 1)}" if others else ""
@@ -293,7 +343,10 @@ def _beside(jobs: Sequence[Job], options: SweepOptions) -> str:
 def _notes(jobs: Sequence[Job], finished: Sequence[Job], options: SweepOptions) -> tuple[str, ...]:
     told = _beside(finished, options)
     notes = (
-        [f"seconds and memory: {told}; a comparison of costs wants --workers 1 and a machine of its own"]
+        [
+            f"seconds and memory: {told}; a comparison of costs wants --workers 1 and a machine "
+            "of its own"
+        ]
         if told
         else []
     )
@@ -307,7 +360,9 @@ def _of_prompts(jobs: Sequence[Job]) -> list[str]:
     """What the runs and their evaluations say of their prompts, each sentence once."""
     folders = [folder for job in jobs for folder in (job.folder, job.folder / "evaluate")]
     records = [store.RunFolder(folder).record or {} for folder in folders]
-    return list(dict.fromkeys(note for record in records for note in record.get("prompt_notes", [])))
+    return list(
+        dict.fromkeys(note for record in records for note in record.get("prompt_notes", []))
+    )
 
 
 def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[str, Any]:
@@ -317,7 +372,10 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
         "command": command,
         "identity": {
             "options": {name: getattr(options, name) for name in kept},
-            "runs": {job.name: {"selector": job.options.selector, "training": _training(job.options)} for job in jobs},
+            "runs": {
+                job.name: {"selector": job.options.selector, "training": _training(job.options)}
+                for job in jobs
+            },
             "engine": engine_record(options),
         },
         "runs": str(options.folder_of_runs()),
@@ -329,7 +387,9 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
 def _training(options: TrainOptions) -> dict[str, Any]:
     """The options that make a training what it is, but those that have their default."""
     usual = TrainOptions()
-    given = {name: getattr(options, name) for name in fields_of(TrainOptions) if name not in NOT_IDENTITY}
+    given = {
+        name: getattr(options, name) for name in fields_of(TrainOptions) if name not in NOT_IDENTITY
+    }
     return {name: value for name, value in given.items() if value != getattr(usual, name)}
 
 
@@ -360,7 +420,9 @@ def _draw(frame: pd.DataFrame, options: SweepOptions, folder: Path) -> None:
         theirs = published[which]() if options.paper else None
         file = folder / which.replace("_", "-")
         style.save(figure.draw(frame, published=theirs), file)
-        store.write_atomically(file.with_suffix(".txt"), (figure.caption(frame, theirs) + "\n").encode())
+        store.write_atomically(
+            file.with_suffix(".txt"), (figure.caption(frame, theirs) + "\n").encode()
+        )
 
 
 def spoken_seconds(seconds: float) -> str:

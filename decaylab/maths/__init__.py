@@ -1,4 +1,5 @@
-"""Numbers in, numbers out: divergences, selectors, means and shares with intervals over problems. No file, no model.
+"""Numbers in, numbers out: divergences, selectors, means and shares with intervals over problems.
+No file, no model.
 
 Imports errors alone.
 """

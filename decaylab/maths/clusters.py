@@ -1,4 +1,5 @@
-"""Rollouts gathered by problem, the independent unit: checks, sums, clustered errors, bootstrap draws; no I/O."""
+"""Rollouts gathered by problem, the independent unit: checks, sums, clustered errors, bootstrap
+draws; no I/O."""
 
 from __future__ import annotations
 
@@ -15,17 +16,20 @@ Ints = NDArray[np.int64]
 def checked_rollouts(
     columns: Sequence[ArrayLike], problems: ArrayLike, weights: ArrayLike | None
 ) -> tuple[list[Floats], Ints, Floats]:
-    """Columns of values in [0, 1], problem codes and weights (None: 1 each), without the rollouts of weight 0.
+    """Columns of values in [0, 1], problem codes and weights (None: 1 each), without the rollouts
+    of weight 0.
 
-    Raises ValueError for values outside [0, 1], arrays of different lengths, codes that are no integers, or negative
-    weights.
+    Raises ValueError for values outside [0, 1], arrays of different lengths, codes that are no
+    integers, or negative weights.
     """
     arrays = [finite_column("values", column) for column in columns]
     codes: NDArray[Any] = np.asarray(problems)
     w = np.ones(arrays[0].size) if weights is None else finite_column("weights", weights)
     if any(array.shape != codes.shape for array in (*arrays, w)):
         shapes = [array.shape for array in (*arrays, w)]
-        raise ValueError(f"values, weights and problems must be equally long, got {shapes} and {codes.shape}")
+        raise ValueError(
+            f"values, weights and problems must be equally long, got {shapes} and {codes.shape}"
+        )
     if codes.size == 0:
         return arrays, codes.astype(np.int64), w
     if codes.dtype.kind not in "iu":
@@ -42,10 +46,14 @@ def checked_rollouts(
 
 
 def finite_column(name: str, values: ArrayLike) -> Floats:
-    """Values as a column [rollouts]. Raises ValueError, with this name, unless one-dimensional and finite."""
+    """Values as a column [rollouts]. Raises ValueError, with this name, unless one-dimensional and
+    finite."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be one-dimensional and finite: shape {array.shape}, {np.isnan(array).sum()} NaN")
+        raise ValueError(
+            f"{name} must be one-dimensional and finite: shape {array.shape}, "
+            f"{np.isnan(array).sum()} NaN"
+        )
     return array
 
 
@@ -56,19 +64,25 @@ def check_fraction(name: str, value: float) -> None:
 
 
 def masses_by_problem(columns: Sequence[Floats], codes: Ints, w: Floats) -> Floats:
-    """[1 + columns, problems]: the sum of the weights of each problem, then of each weighted column."""
+    """[1 + columns, problems]: the sum of the weights of each problem, then of each weighted
+    column."""
     found, place = np.unique(codes, return_inverse=True)
     return np.stack([np.bincount(place, row, found.size) for row in (w, *(w * x for x in columns))])
 
 
 def per_problem_sums(values: ArrayLike, problems: ArrayLike, codes: ArrayLike) -> Floats:
-    """Sums of values [rollouts] or [rollouts, columns] over the rollouts of each problem of ``codes``, 0 where none.
+    """Sums of values [rollouts] or [rollouts, columns] over the rollouts of each problem of
+    ``codes``, 0 where none.
 
-    ``bootstrap_weights(...) @ per_problem_sums(...)`` gives the sums of every bootstrap replicate in one product.
+    ``bootstrap_weights(...) @ per_problem_sums(...)`` gives the sums of every bootstrap replicate
+    in one product.
     """
     x, found, wanted = np.asarray(values, dtype=np.float64), np.asarray(problems), np.asarray(codes)
     if found.shape != x.shape[:1]:
-        raise ValueError(f"problems must have one code a rollout: {x.shape[:1]} rollouts, codes of shape {found.shape}")
+        raise ValueError(
+            f"problems must have one code a rollout: {x.shape[:1]} rollouts, codes of shape "
+            f"{found.shape}"
+        )
     order = np.argsort(wanted)
     place = np.searchsorted(wanted, found, sorter=order)
     if found.size and (place.max() >= wanted.size or np.any(wanted[order[place]] != found)):
@@ -79,23 +93,37 @@ def per_problem_sums(values: ArrayLike, problems: ArrayLike, codes: ArrayLike) -
 
 
 def clustered_se(influences: Floats) -> float:
-    """Square root of G/(G-1) times the sum of squared influences, [problems]; NaN with fewer than 2."""
+    """Square root of G/(G-1) times the sum of squared influences, [problems]; NaN with fewer than
+    2."""
     count = influences.size
-    return float(np.sqrt(count / (count - 1) * (influences @ influences))) if count > 1 else float("nan")
+    return (
+        float(np.sqrt(count / (count - 1) * (influences @ influences)))
+        if count > 1
+        else float("nan")
+    )
 
 
 def bootstrap_weights(count: int, *, draws: int, seed: int) -> Floats:
-    """How often each of ``count`` problems is drawn in each bootstrap replicate, [draws, count]; rows sum to count."""
+    """How often each of ``count`` problems is drawn in each bootstrap replicate, [draws, count];
+    rows sum to count."""
     if count < 1 or draws < 1:
         raise ValueError(f"count and draws must be at least 1, got {count} and {draws}")
-    drawn = np.random.default_rng(seed).integers(0, count, (draws, count)) + np.arange(draws)[:, None] * count
-    return np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
+    drawn = (
+        np.random.default_rng(seed).integers(0, count, (draws, count))
+        + np.arange(draws)[:, None] * count
+    )
+    return (
+        np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
+    )
 
 
 def percentile_interval(replicates: Floats, level: float) -> tuple[float, float]:
-    """The two order statistics that hold ``level`` of the replicates; no interpolation, since ends may be infinite."""
+    """The two order statistics that hold ``level`` of the replicates; no interpolation, since ends
+    may be infinite."""
     check_fraction("level", level)
     if replicates.size == 0:
         return float("nan"), float("nan")
     ordered, tail = np.sort(replicates), (1 - level) / 2 * (replicates.size - 1)
-    return float(ordered[int(np.floor(tail))]), float(ordered[int(np.ceil(replicates.size - 1 - tail))])
+    return float(ordered[int(np.floor(tail))]), float(
+        ordered[int(np.ceil(replicates.size - 1 - tail))]
+    )

@@ -1,15 +1,18 @@
-"""Where in a rollout the KL lies: the cumulative curve over positions, and the position where it reaches a share; no I/O.
+"""Where in a rollout the KL lies: the cumulative curve over positions, and the position where it
+reaches a share; no I/O.
 
     crossing(edges, mean_kl, 0.45)                          # N from means per position or per bin
-    position, *shares = cumulative(sums, counts, edges, 0.45)   # from sums by problem, with intervals
+    position, *shares = cumulative(sums, counts, edges, 0.45)   # from sums by problem, with
+    intervals
 
-A position holds its KL evenly, as a bin does: the curve is linear inside it, and position p ends at p + 1, so that N is a
-number of tokens.
+A position holds its KL evenly, as a bin does: the curve is linear inside it, and position p ends at
+p + 1, so that N is a number of tokens.
 
-The bootstrap's 95 % intervals of N cover .915 with 30 problems and .944 with 200 (simulated; tests/test_cumulative.py).
+The bootstrap's 95 % intervals of N cover .915 with 30 problems and .944 with 200 (simulated;
+tests/test_cumulative.py).
 
-Source: N at 45 % of the cumulative mean KL, arXiv 2605.27028. The horizon (the paper states none), the interpolation and
-the intervals are ours.
+Source: N at 45 % of the cumulative mean KL, arXiv 2605.27028. The horizon (the paper states none),
+the interpolation and the intervals are ours.
 """
 
 from __future__ import annotations
@@ -21,7 +24,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, check_fraction, percentile_interval
+from decaylab.maths.clusters import (
+    Floats,
+    Ints,
+    bootstrap_weights,
+    check_fraction,
+    percentile_interval,
+)
 from decaylab.maths.statistics import ONE_PROBLEM
 
 METHOD = "percentile bootstrap over problems"
@@ -41,10 +50,11 @@ class Bootstrapped(NamedTuple):
 
 
 def crossing(edges: ArrayLike, mean_kl: ArrayLike, share: float) -> Floats:
-    """Position, in tokens, by which the KL summed over positions has reached ``share`` of its total.
+    """Position, in tokens, by which the KL summed over positions has reached ``share`` of its
+    total.
 
-    edges: of adjoining cells of positions, [cells + 1]. mean_kl: per position in each cell, in nats, [..., cells]; any
-    leading axes stay. NaN where the total is not above 0.
+    edges: of adjoining cells of positions, [cells + 1]. mean_kl: per position in each cell, in
+    nats, [..., cells]; any leading axes stay. NaN where the total is not above 0.
     """
     check_fraction("share", share)
     ends = np.asarray(edges, dtype=np.float64)
@@ -58,18 +68,25 @@ def crossing(edges: ArrayLike, mean_kl: ArrayLike, share: float) -> Floats:
     return np.asarray(np.where(target > 0, ends[cell + 1] - back, np.nan)[..., 0])
 
 
-def crossing_of_bins(position_low: ArrayLike, position_high: ArrayLike, mean_kl: ArrayLike, share: float) -> float:
-    """`crossing` of bins [low, high) in ascending order; positions between two bins go half to the one, half to the other.
+def crossing_of_bins(
+    position_low: ArrayLike, position_high: ArrayLike, mean_kl: ArrayLike, share: float
+) -> float:
+    """`crossing` of bins [low, high) in ascending order; positions between two bins go half to the
+    one, half to the other.
 
     So do the published points that stand for more than their own bin.
     """
-    low, high = np.asarray(position_low, dtype=np.float64), np.asarray(position_high, dtype=np.float64)
+    low, high = (
+        np.asarray(position_low, dtype=np.float64),
+        np.asarray(position_high, dtype=np.float64),
+    )
     edges = np.concatenate([low[:1], (high[:-1] + low[1:]) / 2, high[-1:]])
     return float(crossing(edges, mean_kl, share))
 
 
 def horizon_of(lengths: Ints) -> int:
-    """The most tokens that at least 10 % of the rollouts have written, and at least 10 rollouts (all, of fewer)."""
+    """The most tokens that at least 10 % of the rollouts have written, and at least 10 rollouts
+    (all, of fewer)."""
     if not len(lengths):
         return 0
     needed = max(min(HORIZON_ROLLOUTS, len(lengths)), -(-len(lengths) * HORIZON_PERCENT // 100))
@@ -77,20 +94,29 @@ def horizon_of(lengths: Ints) -> int:
 
 
 def cumulative(
-    sums: Floats, counts: Floats | None, edges: Sequence[int], share: float, *, level: float = 0.95, seed: int = 0,
+    sums: Floats,
+    counts: Floats | None,
+    edges: Sequence[int],
+    share: float,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
     draws: int = 1000,
-) -> list[Bootstrapped]:  # fmt: skip
+) -> list[Bootstrapped]:
     """N in tokens, then the share of the KL that lies before each edge; resampled by problem.
 
     Args:
-        sums: KL of the tokens of each problem at each position up to the horizon, [problems, horizon], in nats.
-        counts: number of those tokens. With it the curve sums, over positions, the mean over the rollouts that reach
-            the position; None sums all tokens, so that long rollouts are not made to count for those that have ended.
+        sums: KL of the tokens of each problem at each position up to the horizon, [problems,
+        horizon], in nats.
+        counts: number of those tokens. With it the curve sums, over positions, the mean over the
+            rollouts that reach the position; None sums all tokens, so that long rollouts are not
+            made to count for those that have ended.
         edges: numbers of tokens; beyond the horizon the share is NaN.
         share: where N is taken.
         level: of the intervals.
         seed: of the bootstrap.
-        draws: replicates. One in which no rollout reaches some position is undefined: left out, and the note counts it.
+        draws: replicates. One in which no rollout reaches some position is undefined: left out, and
+        the note counts it.
     """
     problems, horizon = sums.shape
     values = _statistics(np.ones((1, problems)), sums, counts, edges, share)[0]
@@ -98,18 +124,25 @@ def cumulative(
     if problems > 1:
         weights = bootstrap_weights(problems, draws=draws, seed=seed)
         parts = [weights[start : start + DRAWS_AT_ONCE] for start in range(0, draws, DRAWS_AT_ONCE)]
-        replicates = np.concatenate([_statistics(part, sums, counts, edges, share) for part in parts])
+        replicates = np.concatenate(
+            [_statistics(part, sums, counts, edges, share) for part in parts]
+        )
     reached = counts is None or bool(counts.any(axis=0).all())
     lacking = "no KL up to the horizon" if reached else "no rollout reaches the horizon"
     reasons = [lacking, *("beyond the horizon" if edge > horizon else lacking for edge in edges)]
     return [
-        Bootstrapped(math.nan, math.nan, math.nan, math.nan, reason) if math.isnan(value) else _spread(value, column, level)
+        Bootstrapped(math.nan, math.nan, math.nan, math.nan, reason)
+        if math.isnan(value)
+        else _spread(value, column, level)
         for value, column, reason in zip(values.tolist(), replicates.T, reasons, strict=True)
-    ]  # fmt: skip
+    ]
 
 
-def _statistics(weights: Floats, sums: Floats, counts: Floats | None, edges: Sequence[int], share: float) -> Floats:
-    """N and the share at each edge, [draws, 1 + edges], of problems weighted by [draws, problems]."""
+def _statistics(
+    weights: Floats, sums: Floats, counts: Floats | None, edges: Sequence[int], share: float
+) -> Floats:
+    """N and the share at each edge, [draws, 1 + edges], of problems weighted by [draws,
+    problems]."""
     horizon, found = sums.shape[1], np.full((len(weights), 1 + len(edges)), np.nan)
     if not horizon:
         return found

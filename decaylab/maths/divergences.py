@@ -1,7 +1,7 @@
 """Entropy and divergences of two next-token distributions, from log-probabilities, in nats; no I/O.
 
-Log-probabilities are natural logs over the last axis, [..., vocab], normalised; -inf is a probability of 0. Student
-before teacher, always.
+Log-probabilities are natural logs over the last axis, [..., vocab], normalised; -inf is a
+probability of 0. Student before teacher, always.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Divergences(NamedTuple):
 
 
 def divergences(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Divergences:
-    """Every quantity of this module over the same [..., vocab], with what they share computed once."""
+    """Every quantity of this module over the same [..., vocab], with what they share computed
+    once."""
     student, teacher = student_logprobs.exp(), teacher_logprobs.exp()
     gap = student_logprobs - teacher_logprobs
     return Divergences(
@@ -43,9 +44,11 @@ def entropy(logprobs: Tensor) -> Tensor:
 
 
 def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
-    """KL(student || teacher) at each position, in nats: sum s (log s - log t). What on-policy distillation lowers.
+    """KL(student || teacher) at each position, in nats: sum s (log s - log t). What on-policy
+    distillation lowers.
 
-    Infinite where the student writes what the teacher never would. Source: arXiv 2605.27028, section 3.
+    Infinite where the student writes what the teacher never would. Source: arXiv 2605.27028,
+    section 3.
     """
     return expectation(student_logprobs.exp(), student_logprobs - teacher_logprobs)
 
@@ -56,34 +59,44 @@ def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
 
 
 def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
-    """Jensen-Shannon divergence at each position, in nats, at most ln 2: the mean KL of both to their even mixture.
+    """Jensen-Shannon divergence at each position, in nats, at most ln 2: the mean KL of both to
+    their even mixture.
 
-    With d = log s - log t it is half of sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)), each term 0 where the two
-    agree. Source: Lin 1991.
+    With d = log s - log t it is half of sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)),
+    each term 0 where the two agree. Source: Lin 1991.
     """
     return _js(student_logprobs.exp(), teacher_logprobs.exp(), student_logprobs - teacher_logprobs)
 
 
 def reverse_kl_k1(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:
-    """One-sample estimate of the reverse KL from a token that the student drew: log s(y) - log t(y). Unbiased."""
+    """One-sample estimate of the reverse KL from a token that the student drew: log s(y) - log
+    t(y). Unbiased."""
     return student_token_logprob - teacher_token_logprob
 
 
 def reverse_kl_k3(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:
-    """One-sample estimate r - 1 - log r, r = t(y) / s(y), y drawn from the student: unbiased and never negative.
+    """One-sample estimate r - 1 - log r, r = t(y) / s(y), y drawn from the student: unbiased and
+    never negative.
 
-    Unbiased only where the teacher gives no mass to what the student gives none. Source: Schulman 2020, k3.
+    Unbiased only where the teacher gives no mass to what the student gives none. Source: Schulman
+    2020, k3.
     """
     log_ratio = teacher_token_logprob - student_token_logprob
     return torch.expm1(log_ratio) - log_ratio
 
 
 def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
-    above = LN2 - torch.nn.functional.softplus(gap)  # log t/m, m the even mixture; log s/m is larger by the gap
-    found: Tensor = 0.5 * (torch.linalg.vecdot(student, above + gap) + torch.linalg.vecdot(teacher, above))
+    above = LN2 - torch.nn.functional.softplus(
+        gap
+    )  # log t/m, m the even mixture; log s/m is larger by the gap
+    found: Tensor = 0.5 * (
+        torch.linalg.vecdot(student, above + gap) + torch.linalg.vecdot(teacher, above)
+    )
     if bool(found.isfinite().all()):
         return found
-    apart = LN2 - torch.nn.functional.softplus(-gap)  # where the gap is infinite, the sum is not defined
+    apart = LN2 - torch.nn.functional.softplus(
+        -gap
+    )  # where the gap is infinite, the sum is not defined
     return 0.5 * (expectation(student, apart) + expectation(teacher, above))
 
 

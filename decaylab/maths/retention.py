@@ -1,9 +1,11 @@
-"""How much of the teacher is left after a prefix: retained advantage R and half-decay length, with their intervals.
+"""How much of the teacher is left after a prefix: retained advantage R and half-decay length, with
+their intervals.
 
     retained_advantage(prefixed, student, unprefixed, problems)
     half_decay(prefix_tokens, [OpenRollouts(prefixed, student, unprefixed, problems), ...])
 
-Arrays in, estimates out, as in decaylab.maths.statistics: one entry a rollout, problems as integer codes, undefined is NaN.
+Arrays in, estimates out, as in decaylab.maths.statistics: one entry a rollout, problems as integer
+codes, undefined is NaN.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ NO_ADVANTAGE = "advantage of the teacher not above 2 standard errors"
 
 
 class OpenRollouts(NamedTuple):
-    """The rollouts still open at one prefix length: three grades each [rollouts], in [0, 1], and their problems."""
+    """The rollouts still open at one prefix length: three grades each [rollouts], in [0, 1], and
+    their problems."""
 
     prefixed: ArrayLike
     student: ArrayLike
@@ -37,15 +40,25 @@ class OpenRollouts(NamedTuple):
     problems: ArrayLike
 
 
-def retained_advantage(prefixed: ArrayLike, student: ArrayLike, unprefixed: ArrayLike, problems: ArrayLike, *,
-                       level: float = 0.95, seed: int = 0, draws: int = 2000) -> Estimate:  # fmt: skip
-    """R = (A - S) / (A0 - S): the share of the teacher's advantage over the student that is left after the prefix.
+def retained_advantage(
+    prefixed: ArrayLike,
+    student: ArrayLike,
+    unprefixed: ArrayLike,
+    problems: ArrayLike,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    draws: int = 2000,
+) -> Estimate:
+    """R = (A - S) / (A0 - S): the share of the teacher's advantage over the student that is left
+    after the prefix.
 
-    A, S, A0 are means over the same rollouts of ``prefixed``, ``student`` and ``unprefixed``. 1 is all of it, 0 none;
-    below 0 and above 1 are possible. NaN with a note where A0 - S is not above 2 of its clustered standard errors.
-    The interval is the percentile bootstrap over problems. A replicate in which A0 - S is not positive has no share to
-    speak of: it counts as +inf where A > S, as -inf where A < S and as 0 where they are equal, so that such replicates
-    widen the interval, to infinity if need be, instead of leaving it.
+    A, S, A0 are means over the same rollouts of ``prefixed``, ``student`` and ``unprefixed``. 1 is
+    all of it, 0 none; below 0 and above 1 are possible. NaN with a note where A0 - S is not above 2
+    of its clustered standard errors. The interval is the percentile bootstrap over problems. A
+    replicate in which A0 - S is not positive has no share to
+    speak of: it counts as +inf where A > S, as -inf where A < S and as 0 where they are equal, so
+    that such replicates widen the interval, to infinity if need be, instead of leaving it.
 
     Source: our own definition.
     """
@@ -65,39 +78,65 @@ def retained_advantage(prefixed: ArrayLike, student: ArrayLike, unprefixed: Arra
 
 
 def half_decay_length(prefix_tokens: ArrayLike, retained: ArrayLike) -> float:
-    """First prefix length, in tokens, at which the retained advantage is at most .5, interpolated linearly.
+    """First prefix length, in tokens, at which the retained advantage is at most .5, interpolated
+    linearly.
 
-    R(0) = 1 by definition stands before the first length where that is above 0. inf: never reached, that is censored at
-    "> longest". NaN: a retained advantage is NaN before or at the crossing.
+    R(0) = 1 by definition stands before the first length where that is above 0. inf: never reached,
+    that is censored at "> longest". NaN: a retained advantage is NaN before or at the crossing.
 
     Source: our own definition.
     """
-    lengths, curve = np.asarray(prefix_tokens, dtype=np.float64), np.asarray(retained, dtype=np.float64)
+    lengths, curve = (
+        np.asarray(prefix_tokens, dtype=np.float64),
+        np.asarray(retained, dtype=np.float64),
+    )
     if lengths.ndim != 1 or lengths.size == 0 or curve.shape != lengths.shape:
-        raise ValueError(f"prefix_tokens and retained must pair up, got shapes {lengths.shape} and {curve.shape}")
+        raise ValueError(
+            f"prefix_tokens and retained must pair up, got shapes {lengths.shape} and {curve.shape}"
+        )
     if lengths[0] < 0 or np.any(np.diff(lengths) <= 0):
         raise ValueError(f"prefix_tokens must rise strictly from 0 or more, got {lengths.tolist()}")
     return float(_crossings(lengths, curve[None])[0])
 
 
-def half_decay(prefix_tokens: Sequence[int], arms: Sequence[OpenRollouts], *, level: float = 0.95, seed: int = 0,
-               draws: int = 2000) -> Estimate:  # fmt: skip
-    """Half-decay length in tokens with a percentile bootstrap interval over problems, one ``OpenRollouts`` a length.
+def half_decay(
+    prefix_tokens: Sequence[int],
+    arms: Sequence[OpenRollouts],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    draws: int = 2000,
+) -> Estimate:
+    """Half-decay length in tokens with a percentile bootstrap interval over problems, one
+    ``OpenRollouts`` a length.
 
-    A replicate draws problems once and applies them to every length, whatever rollouts are open there; its ratios are
-    those of ``retained_advantage``. Value and interval ends may be inf (censored at the longest length; the note says
-    so). The curve ends at the first length whose retained advantage is undefined: NaN with a note where it has not
-    fallen to .5 before, and a replicate that has not either counts as inf. Replicates in which a needed length has no
-    rollout are left out and counted in the note. standard_error is NaN unless every replicate is finite.
+    A replicate draws problems once and applies them to every length, whatever rollouts are open
+    there; its ratios are those of ``retained_advantage``. Value and interval ends may be inf
+    (censored at the longest length; the note says so). The curve ends at the first length whose
+    retained advantage is undefined: NaN with a note where it has not fallen to .5 before, and a
+    replicate that has not either counts as inf. Replicates in which a needed length has no rollout
+    are left out and counted in the note. standard_error is NaN unless every replicate is finite.
     """
-    lengths, method = np.asarray(prefix_tokens, dtype=np.float64), "percentile bootstrap over problems"
+    lengths, method = (
+        np.asarray(prefix_tokens, dtype=np.float64),
+        "percentile bootstrap over problems",
+    )
     if lengths.size != len(arms):
-        raise ValueError(f"arms must hold one entry a prefix length: {lengths.size} lengths, {len(arms)} entries")
+        raise ValueError(
+            f"arms must hold one entry a prefix length: {lengths.size} lengths, {len(arms)} entries"
+        )
     longs = [checked_rollouts(arm[:3], arm.problems, None) for arm in arms]
-    codes = np.unique(np.concatenate([codes for _, codes, _ in longs])) if longs else np.zeros(0, dtype=np.int64)
+    codes = (
+        np.unique(np.concatenate([codes for _, codes, _ in longs]))
+        if longs
+        else np.zeros(0, dtype=np.int64)
+    )
     masses = [per_problem_sums(np.stack([w, *x], axis=1), own, codes).T for x, own, w in longs]
     notes = [_no_advantage(columns[:, columns[0] > 0]) for columns in masses]
-    retained = [np.nan if note else float(_share(m.sum(axis=1))) for note, m in zip(notes, masses, strict=True)]
+    retained = [
+        np.nan if note else float(_share(m.sum(axis=1)))
+        for note, m in zip(notes, masses, strict=True)
+    ]
     value, rollouts = half_decay_length(lengths, retained), longs[0][2].size
     if np.isnan(value):
         bad = next(i for i, note in enumerate(notes) if note)
@@ -117,7 +156,8 @@ def half_decay(prefix_tokens: Sequence[int], arms: Sequence[OpenRollouts], *, le
 
 
 def _no_advantage(masses: Floats) -> str:
-    """Why A0 - S can't be divided by, "" where it can. masses: rollouts prefixed student unprefixed by [problems]."""
+    """Why A0 - S can't be divided by, "" where it can. masses: rollouts prefixed student unprefixed
+    by [problems]."""
     total, count = masses.sum(axis=1), masses.shape[1]
     if count < 2:
         return ONE_PROBLEM if count else "no rollouts"
@@ -127,7 +167,8 @@ def _no_advantage(masses: Floats) -> str:
 
 
 def _share(sums: Floats) -> Floats:
-    """(A - S) / (A0 - S) from sums [rollouts prefixed student unprefixed, ...]; A0 <= S: ``retained_advantage``."""
+    """(A - S) / (A0 - S) from sums [rollouts prefixed student unprefixed, ...]; A0 <= S:
+    ``retained_advantage``."""
     rollouts, prefixed, student, unprefixed = sums
     slack = 1e-9 * rollouts
     gain, room = prefixed - student, unprefixed - student
@@ -138,7 +179,8 @@ def _share(sums: Floats) -> Floats:
 
 
 def _crossings(lengths: Floats, curves: Floats) -> Floats:
-    """Half-decay length of each curve [curves, lengths]; an infinite neighbour puts the crossing at the other one."""
+    """Half-decay length of each curve [curves, lengths]; an infinite neighbour puts the crossing at
+    the other one."""
     if lengths[0] > 0:
         lengths = np.concatenate([[0.0], lengths])
         curves = np.concatenate([np.ones((len(curves), 1)), curves], axis=1)
@@ -148,5 +190,7 @@ def _crossings(lengths: Floats, curves: Floats) -> Floats:
     bounded = np.clip(curves, -1e12, 1e12)  # the limit of the interpolation, without inf - inf
     above, below = bounded[row, left], bounded[row, right]
     share = (above - 0.5) / np.where(above > below, above - below, 1.0)
-    found = np.where(right == 0, lengths[0], lengths[left] + share * (lengths[right] - lengths[left]))
+    found = np.where(
+        right == 0, lengths[0], lengths[left] + share * (lengths[right] - lengths[left])
+    )
     return np.where(stops.any(axis=1), np.where(np.isnan(below), np.nan, found), np.inf)

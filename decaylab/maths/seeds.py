@@ -1,14 +1,16 @@
-"""Means over training runs that differ by their seed alone: Student's t over the seeds; one number a run in.
+"""Means over training runs that differ by their seed alone: Student's t over the seeds; one number
+a run in.
 
     over_seeds([0.61, 0.64, 0.58])              # mean, interval, p against 0
     ratios_over_seeds(esr_seconds, full_seconds)  # paired by seed, symmetric in the logarithm
 
-Such an interval holds for other seeds on the problems that were asked. One that resamples problems (decaylab.maths.statistics)
-holds for other problems and the seeds at hand. Neither holds for both.
+Such an interval holds for other seeds on the problems that were asked. One that resamples problems
+(decaylab.maths.statistics) holds for other problems and the seeds at hand. Neither holds for both.
 
-Fewer than three seeds have no interval: of two, Student's t reaches 12.7 standard errors to either side. Nor have seeds that
-disagree, since t takes them to vary around one value: some runs that collapsed are no such thing. Where a fifth of all runs
-collapse, three seeds hold none that did half of the time; no interval over three seeds can know of it then.
+Fewer than three seeds have no interval: of two, Student's t reaches 12.7 standard errors to either
+side. Nor have seeds that disagree, since t takes them to vary around one value: some runs that
+collapsed are no such thing. Where a fifth of all runs collapse, three seeds hold none that did half
+of the time; no interval over three seeds can know of it then.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ ALIKE = "the same for every training seed: no interval over seeds"
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """A mean over seeds with its interval. p_value: two-sided, of Student's t test that it is 0; of a ratio, that it is 1.
+    """A mean over seeds with its interval. p_value: two-sided, of Student's t test that it is 0; of
+    a ratio, that it is 1.
 
     Undefined is NaN, and ``note`` says why.
     """
@@ -59,15 +62,19 @@ def disagree(values: ArrayLike, apart: float) -> bool:
 
 
 def apart_by(errors: ArrayLike) -> float:
-    """How far apart seeds disagree, of fractions with these standard errors over problems: `APART`, and four errors.
+    """How far apart seeds disagree, of fractions with these standard errors over problems: `APART`,
+    and four errors.
 
     Neighbours among three seeds are seldom as far apart by their samples alone.
     """
-    return max(APART, 4 * float(np.nan_to_num(np.asarray(errors, dtype=np.float64)).max(initial=0.0)))
+    return max(
+        APART, 4 * float(np.nan_to_num(np.asarray(errors, dtype=np.float64)).max(initial=0.0))
+    )
 
 
 def over_seeds(values: ArrayLike, *, level: float = 0.95, apart: float = math.inf) -> OverSeeds:
-    """Mean of one number a seed, with the interval of Student's t at one degree of freedom less than there are seeds.
+    """Mean of one number a seed, with the interval of Student's t at one degree of freedom less
+    than there are seeds.
 
     apart: seeds whose neighbours lie further from each other have no interval; see `disagree`.
 
@@ -90,7 +97,8 @@ def over_seeds(values: ArrayLike, *, level: float = 0.95, apart: float = math.in
 
 
 def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> OverSeeds:
-    """Geometric mean of first / second, paired by seed, with an interval symmetric in the logarithm.
+    """Geometric mean of first / second, paired by seed, with an interval symmetric in the
+    logarithm.
 
     Seeds whose neighbouring ratios differ by more than `FACTOR` have no interval.
     standard_error: of the logarithm, times the value (delta method).
@@ -102,14 +110,23 @@ def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.9
         raise ValueError("a ratio needs as many numbers on both sides, all above 0")
     logs = over_seeds(np.log(a / b), level=level, apart=math.log(FACTOR))
     value, low, high = (math.exp(end) for end in (logs.value, logs.low, logs.high))
-    return replace(logs, value=value, low=low, high=high, standard_error=value * logs.standard_error, method=LOG_METHOD)
+    return replace(
+        logs,
+        value=value,
+        low=low,
+        high=high,
+        standard_error=value * logs.standard_error,
+        method=LOG_METHOD,
+    )
 
 
 def power_over_seeds(seeds: int, effect: float, *, numbers: int = 1, level: float = 0.95) -> float:
-    """Chance that Student's t test over so many seeds finds an effect, in standard deviations between seeds.
+    """Chance that Student's t test over so many seeds finds an effect, in standard deviations
+    between seeds.
 
-    numbers: how many are compared; the test is then at (1 - level) / numbers, Holm's first step. Found is: significant,
-    two-sided, and of the right sign. Source: the noncentral t with noncentrality effect x sqrt(seeds).
+    numbers: how many are compared; the test is then at (1 - level) / numbers, Holm's first step.
+    Found is: significant, two-sided, and of the right sign. Source: the noncentral t with
+    noncentrality effect x sqrt(seeds).
     """
     check_fraction("level", level)
     if seeds < 2:
@@ -118,8 +135,11 @@ def power_over_seeds(seeds: int, effect: float, *, numbers: int = 1, level: floa
     return 1 - float(nctdtr(seeds - 1, effect * math.sqrt(seeds), critical))
 
 
-def seeds_that_decide(effect: float, *, numbers: int = 1, level: float = 0.95, power: float = 0.8) -> int:
-    """The fewest seeds, three or more, that find an effect with this power; effect and numbers as in `power_over_seeds`."""
+def seeds_that_decide(
+    effect: float, *, numbers: int = 1, level: float = 0.95, power: float = 0.8
+) -> int:
+    """The fewest seeds, three or more, that find an effect with this power; effect and numbers as
+    in `power_over_seeds`."""
     check_fraction("power", power)
     if not effect > 0:
         raise ValueError(f"effect must be above 0, got {effect}")
@@ -132,10 +152,12 @@ def seeds_that_decide(effect: float, *, numbers: int = 1, level: float = 0.95, p
 def smallest_detectable_over_seeds(
     standard_error: float, seeds: int, *, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """Smallest true mean that Student's t test over so many seeds finds with this power, in the unit of the error.
+    """Smallest true mean that Student's t test over so many seeds finds with this power, in the
+    unit of the error.
 
-    Found is: significant at the level, two-sided, and of the right sign. By the noncentral t: with 3 seeds the normal
-    approximation would promise less than half of it. NaN with fewer than 2 seeds, or where they do not differ at all.
+    Found is: significant at the level, two-sided, and of the right sign. By the noncentral t: with
+    3 seeds the normal approximation would promise less than half of it. NaN with fewer than 2
+    seeds, or where they do not differ at all.
     """
     check_fraction("level", level)
     check_fraction("power", power)

@@ -1,13 +1,14 @@
 """Which response positions carry the loss, and with what weight: one rollout at a time; numpy only.
 
-    weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # [time]: 1 where chosen, 0 elsewhere
+    weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # [time]: 1 where chosen, 0
+    elsewhere
 
-A selector takes as many positions as the budget allows; a rollout no longer than the budget is selected whole. A selector
-of your own is a function like those below and a line in `SELECTORS`.
+A selector takes as many positions as the budget allows; a rollout no longer than the budget is
+selected whole. A selector of your own is a function like those below and a line in `SELECTORS`.
 
-Source: section 5.1 of arXiv 2605.27028 for the signals and their products; ``suffix``, ``middle`` and ``random`` are its
-controls, ``prefix`` is what it proposes. Ties and the place of the middle are not stated there: ties go to the earlier
-position, an odd rest of the middle to its end.
+Source: section 5.1 of arXiv 2605.27028 for the signals and their products; ``suffix``, ``middle``
+and ``random`` are its controls, ``prefix`` is what it proposes. Ties and the place of the middle
+are not stated there: ties go to the earlier position, an odd rest of the middle to its end.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-GAMMA = 0.5  # `importance`: what the first token weighs more than one whose past has spent everything
-FLOOR, CENTRE, STEEPNESS = 0.25, 0.30, 0.10  # `rising`: w_min, tau and s of the source's schedule "Moderate"
+GAMMA = (
+    0.5  # `importance`: what the first token weighs more than one whose past has spent everything
+)
+FLOOR, CENTRE, STEEPNESS = (
+    0.25,
+    0.30,
+    0.10,
+)  # `rising`: w_min, tau and s of the source's schedule "Moderate"
 
 
 class Signals(NamedTuple):
@@ -42,9 +49,10 @@ class Signals(NamedTuple):
 class Selector:
     """How the positions of a rollout are weighted, and what a trainer must know before it asks.
 
-    weigh: signals, budget in tokens and a generator in, weights of at least 0 out, [time]. needs_signals: it reads them;
-    where False, they count for the length of the rollout alone. stops_at_budget: the rollout itself stops at the budget, so
-    that nothing later is sampled. whole: the budget does not matter, every token carries loss.
+    weigh: signals, budget in tokens and a generator in, weights of at least 0 out, [time].
+    needs_signals: it reads them; where False, they count for the length of the rollout alone.
+    stops_at_budget: the rollout itself stops at the budget, so that nothing later is sampled.
+    whole: the budget does not matter, every token carries loss.
     """
 
     weigh: Callable[[Signals, int, np.random.Generator], Floats]
@@ -83,38 +91,53 @@ def full(signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
     return np.ones(len(signals.reverse_kl))
 
 
-def top_by(names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
+def top_by(
+    names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator
+) -> Floats:
     """1 at the positions with the largest product of the named signals, [time]."""
     return top(np.multiply.reduce([getattr(signals, name) for name in names]), budget)
 
 
-def top_by_all(names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """1 at the positions that are among the top q of every named signal, at the smallest q that fills the budget, [time].
+def top_by_all(
+    names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator
+) -> Floats:
+    """1 at the positions that are among the top q of every named signal, at the smallest q that
+    fills the budget, [time].
 
-    Where the last step of q adds more positions than there is place for, the earlier ones are taken.
+    Where the last step of q adds more positions than there is place for, the earlier ones are
+    taken.
     """
     return top(-np.maximum.reduce([ranks(getattr(signals, name)) for name in names]), budget)
 
 
-def top_by_any(names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """1 at the positions that are among the top q of any named signal, at the smallest q that fills the budget, [time].
+def top_by_any(
+    names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator
+) -> Floats:
+    """1 at the positions that are among the top q of any named signal, at the smallest q that fills
+    the budget, [time].
 
-    Where the last step of q adds more positions than there is place for, the earlier ones are taken.
+    Where the last step of q adds more positions than there is place for, the earlier ones are
+    taken.
     """
     return top(-np.minimum.reduce([ranks(getattr(signals, name)) for name in names]), budget)
 
 
 def importance(signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """1 + gamma x (1 - share of the rollout's total |log-ratio| that lies before the token), gamma 0.5, [time].
+    """1 + gamma x (1 - share of the rollout's total |log-ratio| that lies before the token), gamma
+    0.5, [time].
 
-    The log-ratio is log student - log teacher of the token that was taken. Weights fall from 1.5 at the first token towards
-    1; where the policies agree on every token, nothing is ever spent and all of them are 1.5, as in the source.
+    The log-ratio is log student - log teacher of the token that was taken. Weights fall from 1.5 at
+    the first token towards 1; where the policies agree on every token, nothing is ever spent and
+    all of them are 1.5, as in the source.
 
-    Source: IW-OPD, Algorithm 1 of arXiv 2606.22600, as in the code of its authors (``iw_opd_weight_max`` 1.5) and in TRL's
-    ``IWOPDTrainer``: absolute log-ratios, neither squares nor exact KL; the token itself is left out of the sum, though the
-    authors' blog prints a sum that includes it; divided by the rollout's total, and not rescaled to a mean of 1. We differ
-    in two ways: there is no epsilon of 1e-8 in the denominator, and the weights multiply whichever loss is trained on,
-    where the source multiplies the policy-gradient advantage of the sampled token.
+    Source: IW-OPD, Algorithm 1 of arXiv 2606.22600, as in the code of its authors
+    (``iw_opd_weight_max`` 1.5) and in TRL's
+    ``IWOPDTrainer``: absolute log-ratios, neither squares nor exact KL; the token itself is left
+    out of the sum, though the authors' blog prints a sum that includes it; divided by the rollout's
+    total, and not rescaled to a mean of 1. We differ
+    in two ways: there is no epsilon of 1e-8 in the denominator, and the weights multiply whichever
+    loss is trained on, where the source multiplies the policy-gradient advantage of the sampled
+    token.
     """
     spent = np.cumsum(np.append(0.0, np.abs(signals.student_logprob - signals.teacher_logprob)))
     share: Floats = spent[:-1] / (spent[-1] or 1.0)
@@ -122,13 +145,15 @@ def importance(signals: Signals, budget: int, rng: np.random.Generator) -> Float
 
 
 def rising(signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """0.25 + 0.75 x sigmoid((u - 0.30) / 0.10), where u is the middle of the token as a fraction of its rollout, [time].
+    """0.25 + 0.75 x sigmoid((u - 0.30) / 0.10), where u is the middle of the token as a fraction of
+    its rollout, [time].
 
     From 0.29 at the start of a long rollout over 0.625 at three tenths of it to 1.00 at its end.
 
-    Source: PW-OPSD, arXiv 2605.21606, schedule "Moderate" (w_min 0.25, tau 0.30, s 0.10), u = (position + 0.5) / length of
-    the response as in the code of its authors; not rescaled to a mean of 1, there or here. We take the weight alone: there
-    it multiplies a clipped forward KL to a teacher that has seen the answer, and each rollout is averaged over its length.
+    Source: PW-OPSD, arXiv 2605.21606, schedule "Moderate" (w_min 0.25, tau 0.30, s 0.10), u =
+    (position + 0.5) / length of the response as in the code of its authors; not rescaled to a mean
+    of 1, there or here. We take the weight alone: there it multiplies a clipped forward KL to a
+    teacher that has seen the answer, and each rollout is averaged over its length.
     """
     time = len(signals.reverse_kl)
     through = (np.arange(time) + 0.5) / time
@@ -147,7 +172,8 @@ def top(values: NDArray[np.number], budget: int) -> Floats:
 
 
 def ranks(values: Floats) -> NDArray[np.int64]:
-    """Place of each value from the largest, from 0, [time]; of equal values the earlier comes first."""
+    """Place of each value from the largest, from 0, [time]; of equal values the earlier comes
+    first."""
     order = np.argsort(-values, kind="stable")
     places = np.empty(len(values), dtype=np.int64)
     places[order] = np.arange(len(values))
@@ -164,38 +190,54 @@ SELECTORS: dict[str, Selector] = {
     "middle": Selector(middle),
     "random": Selector(random),
     "full": Selector(full, whole=True),
-    # A window like the prefix, but late: positions count from the student's first token after what the teacher wrote.
+    # A window like the prefix, but late: positions count from the student's first token after what
+    # the teacher wrote.
     "after-teacher-prefix": Selector(prefix, stops_at_budget=True),
     # A prefix whose budget is another one in each step, see `progressive_budget`.
     "progressive": Selector(prefix, stops_at_budget=True),
     "top-reverse-kl": Selector(partial(top_by, ("reverse_kl",)), needs_signals=True),
     "top-student-entropy": Selector(partial(top_by, ("student_entropy",)), needs_signals=True),
     "top-teacher-entropy": Selector(partial(top_by, ("teacher_entropy",)), needs_signals=True),
-    "top-reverse-kl-x-student-entropy": Selector(partial(top_by, KL_AND_STUDENT), needs_signals=True),
-    "top-teacher-entropy-x-student-entropy": Selector(partial(top_by, BOTH_ENTROPIES), needs_signals=True),
+    "top-reverse-kl-x-student-entropy": Selector(
+        partial(top_by, KL_AND_STUDENT), needs_signals=True
+    ),
+    "top-teacher-entropy-x-student-entropy": Selector(
+        partial(top_by, BOTH_ENTROPIES), needs_signals=True
+    ),
     "top-all-three": Selector(partial(top_by, ("reverse_kl", *BOTH_ENTROPIES)), needs_signals=True),
-    "top-reverse-kl-and-student-entropy": Selector(partial(top_by_all, KL_AND_STUDENT), needs_signals=True),
-    "top-reverse-kl-or-student-entropy": Selector(partial(top_by_any, KL_AND_STUDENT), needs_signals=True),
-    "top-teacher-entropy-and-student-entropy": Selector(partial(top_by_all, BOTH_ENTROPIES), needs_signals=True),
-    "top-teacher-entropy-or-student-entropy": Selector(partial(top_by_any, BOTH_ENTROPIES), needs_signals=True),
+    "top-reverse-kl-and-student-entropy": Selector(
+        partial(top_by_all, KL_AND_STUDENT), needs_signals=True
+    ),
+    "top-reverse-kl-or-student-entropy": Selector(
+        partial(top_by_any, KL_AND_STUDENT), needs_signals=True
+    ),
+    "top-teacher-entropy-and-student-entropy": Selector(
+        partial(top_by_all, BOTH_ENTROPIES), needs_signals=True
+    ),
+    "top-teacher-entropy-or-student-entropy": Selector(
+        partial(top_by_any, BOTH_ENTROPIES), needs_signals=True
+    ),
     "importance": Selector(importance, needs_signals=True, whole=True),
     "rising": Selector(rising, whole=True),
 }
 
 
 def weigh(selector: str, signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """The weight of each position of one rollout in the loss, at this budget of tokens, [time]; only ``random`` draws.
+    """The weight of each position of one rollout in the loss, at this budget of tokens, [time];
+    only ``random`` draws.
 
     Raises:
-        ValueError: no selector of that name, a budget below 1, or a selector that gave anything but one weight of at
-            least 0 for each token.
+        ValueError: no selector of that name, a budget below 1, or a selector that gave anything but
+            one weight of at least 0 for each token.
     """
     if selector not in SELECTORS:
         raise ValueError(f"no selector {selector!r}; there are {', '.join(SELECTORS)}")
     _check_budget(budget)
     weights = SELECTORS[selector].weigh(signals, budget, rng)
     if weights.shape != signals.reverse_kl.shape or (weights < 0).any():
-        raise ValueError(f"selector {selector!r} must give one weight of at least 0 for each token, [time]")
+        raise ValueError(
+            f"selector {selector!r} must give one weight of at least 0 for each token, [time]"
+        )
     return weights
 
 
@@ -206,12 +248,14 @@ def select(selector: str, signals: Signals, budget: int, rng: np.random.Generato
 
 
 def progressive_budget(budget: int, step: int, steps: int) -> int:
-    """Tokens of ``progressive`` at a step, from 0: a straight line from half the budget to one and a half times the budget.
+    """Tokens of ``progressive`` at a step, from 0: a straight line from half the budget to one and
+    a half times the budget.
 
-    budget x (1/2 + step / (steps - 1)), rounded to whole tokens, halves to the even number: then steps as far from the start
-    as from the end add up to two budgets, and the mean over a run is the budget exactly. A run of a single step has the
-    budget, and a budget of 1 stays 1. The source names a progressive N and gives no schedule; this one is ours, with as
-    many tokens as ``prefix`` has.
+    budget x (1/2 + step / (steps - 1)), rounded to whole tokens, halves to the even number: then
+    steps as far from the start as from the end add up to two budgets, and the mean over a run is
+    the budget exactly. A run of a single step has the budget, and a budget of 1 stays 1. The source
+    names a progressive N and gives no schedule; this one is ours, with as many tokens as ``prefix``
+    has.
 
     Raises:
         ValueError: a budget below 1, or a step outside of the run.

@@ -1,11 +1,12 @@
-"""Estimates with intervals that resample the problem: arrays in, a value with its interval out; no I/O.
+"""Estimates with intervals that resample the problem: arrays in, a value with its interval out; no
+I/O.
 
-Data come long, one entry a rollout: ``problems`` (integer codes, any integers) and values in [0, 1]. The estimand is
-always the mean over rollouts, sum(w x) / sum(w); the independent unit is always the problem. Undefined is NaN, and
-``Estimate.note`` says why.
+Data come long, one entry a rollout: ``problems`` (integer codes, any integers) and values in [0,
+1]. The estimand is always the mean over rollouts, sum(w x) / sum(w); the independent unit is always
+the problem. Undefined is NaN, and ``Estimate.note`` says why.
 
-    proportion(correct, problems)                      # accuracy with an interval that holds near 0 and 1
-    paired_difference(prefixed, unprefixed, problems)  # over the same rollouts
+    proportion(correct, problems)                      # accuracy with an interval that holds near 0
+    and 1 paired_difference(prefixed, unprefixed, problems)  # over the same rollouts
 
 Ratios of such means, how much of the teacher is left, are in decaylab.maths.retention.
 """
@@ -28,11 +29,13 @@ from decaylab.maths.clusters import (
     per_problem_sums,
 )
 
-# Each clustered variance behind an interval also sees half a problem that is all right and half a problem that is all
-# wrong (Jeffreys' prior counts, with the problem as the unit): the design effect of a handful of failures is otherwise
-# so noisy that the plain recipe covers .88 to .91 at accuracy .99 (measured; tests/test_statistics.py has the rest).
+# Each clustered variance behind an interval also sees half a problem that is all right and half a
+# problem that is all wrong (Jeffreys' prior counts, with the problem as the unit): the design
+# effect of a handful of failures is otherwise so noisy that the plain recipe covers .88 to .91 at
+# accuracy .99 (measured; tests/test_statistics.py has the rest).
 PSEUDO_PROBLEMS = 0.5
-UNSEEN = 0.1  # weight, in problems, of a difference of a whole problem that was not seen (see paired_difference)
+# weight, in problems, of a difference of a whole problem that was not seen (see paired_difference)
+UNSEEN = 0.1
 UNDEFINED = (float("nan"),) * 4
 ALIKE = "the same in every problem: no interval"
 ONE_PROBLEM = "fewer than 2 problems: no interval"
@@ -42,7 +45,8 @@ ONE_PROBLEM = "fewer than 2 problems: no interval"
 class Estimate:
     """A value with its interval and what stands behind it.
 
-    standard_error: of the value itself (linearised, clustered by problem); not what the interval is built from.
+    standard_error: of the value itself (linearised, clustered by problem); not what the interval is
+    built from.
     method: the interval's name.  problems, rollouts: those with a weight above 0.
     note: why something is NaN or was left out; "" where there is nothing to say.
     """
@@ -57,22 +61,30 @@ class Estimate:
     note: str = ""
 
 
-def proportion(values: ArrayLike, problems: ArrayLike, *, weights: ArrayLike | None = None, level: float = 0.95,
-               critical: float | None = None) -> Estimate:  # fmt: skip
+def proportion(
+    values: ArrayLike,
+    problems: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    critical: float | None = None,
+) -> Estimate:
     """Mean over rollouts of values in [0, 1], with a problem-clustered Wilson interval.
 
-    The Wilson score interval is taken at the effective sample size p(1-p) / SE^2, with Student's t at G-1 degrees of
-    freedom in place of z. SE^2 and p in that ratio include the pseudo-problems (see PSEUDO_PROBLEMS). The size is
-    capped by the number of rollouts (by sum(w)^2 / sum(w^2) with weights); where the clustered variance is zero it is
-    that of the problems, sum(m)^2 / sum(m^2) for problems of mass m.
+    The Wilson score interval is taken at the effective sample size p(1-p) / SE^2, with Student's t
+    at G-1 degrees of freedom in place of z. SE^2 and p in that ratio include the pseudo-problems
+    (see PSEUDO_PROBLEMS). The size is capped by the number of rollouts (by sum(w)^2 / sum(w^2) with
+    weights); where the clustered variance is zero it is that of the problems, sum(m)^2 / sum(m^2)
+    for problems of mass m.
 
-    critical: multiplier for a simultaneous band (``simultaneous_critical``). It never narrows the interval: where this
-        estimate's own t quantile is larger, since it has fewer problems than the band, that one is used.
+    critical: multiplier for a simultaneous band (``simultaneous_critical``). It never narrows the
+        interval: where this estimate's own t quantile is larger, since it has fewer problems than
+        the band, that one is used.
 
     Raises ValueError for values outside [0, 1], arrays of different lengths, or negative weights.
 
-    Source: Wilson 1927; clustered SE Miller, arXiv 2411.00640, appendix A, with G/(G-1); effective size and t Korn and
-    Graubard 1998, Franco et al. 2019. The pseudo-problems are ours.
+    Source: Wilson 1927; clustered SE Miller, arXiv 2411.00640, appendix A, with G/(G-1); effective
+    size and t Korn and Graubard 1998, Franco et al. 2019. The pseudo-problems are ours.
     """
     (x,), codes, w = checked_rollouts((values,), problems, weights)
     masses, method = masses_by_problem((x,), codes, w), _method("clustered Wilson", critical)
@@ -86,7 +98,9 @@ def proportion(values: ArrayLike, problems: ArrayLike, *, weights: ArrayLike | N
     seen = total + 2 * PSEUDO_PROBLEMS * size
     centre = (hits + PSEUDO_PROBLEMS * size) / seen
     around = sums - centre * mass
-    spread = count / (count - 1) * float(around @ around) + PSEUDO_PROBLEMS * size**2 * (centre**2 + (1 - centre) ** 2)
+    spread = count / (count - 1) * float(around @ around) + PSEUDO_PROBLEMS * size**2 * (
+        centre**2 + (1 - centre) ** 2
+    )
     effective = min(total * seen * centre * (1 - centre) / spread, total**2 / float(w @ w))
     if float(residual @ residual) < 1e-20:
         effective = total**2 / square
@@ -94,25 +108,39 @@ def proportion(values: ArrayLike, problems: ArrayLike, *, weights: ArrayLike | N
     return Estimate(value, low, high, clustered_se(residual), method, count, w.size)
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, problems: ArrayLike, *, weights: ArrayLike | None = None,
-                      level: float = 0.95, critical: float | None = None) -> Estimate:  # fmt: skip
-    """Mean of first - second over the same rollouts, with Student's t over problems that allows for rare differences.
+def paired_difference(
+    first: ArrayLike,
+    second: ArrayLike,
+    problems: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = 0.95,
+    critical: float | None = None,
+) -> Estimate:
+    """Mean of first - second over the same rollouts, with Student's t over problems that allows for
+    rare differences.
 
-    With few problems that differ, their spread is a poor guess and its distribution skewed. So the squared deviations of
-    the problems' sums gain half a problem either way of the size of those that differ: (sum e^2 + .2) / (K + .1), where
-    e is the deviation of a problem, in average problems, and K = (sum e^2)^2 / sum e^4, about the number of problems
-    that differ, but at most 4 sum d^2 of their differences d: differences of less than half a problem say little of
-    larger ones. Where none differs, that is one whole problem either way: identical outcomes have an interval. The
-    middle moves by sum e^3 / sum e^2 / 2 over the number of problems, to the side with the longer tail. Ends stay in [-1, 1].
+    With few problems that differ, their spread is a poor guess and its distribution skewed. So the
+    squared deviations of the problems' sums gain half a problem either way of the size of those
+    that differ: (sum e^2 + .2) / (K + .1), where e is the deviation of a problem, in average
+    problems, and K = (sum e^2)^2 / sum e^4, about the number of problems that differ, but at most 4
+    sum d^2 of their differences d: differences of less than half a problem say little of larger
+    ones. Where none differs, that is one whole problem either way: identical outcomes have an
+    interval. The middle moves by sum e^3 / sum e^2 / 2 over the number of problems, to the side
+    with the longer tail. Ends stay in [-1, 1].
 
     critical: as in ``proportion``. Raises ValueError as ``proportion`` does.
 
-    Source: clustered t as in ``proportion``; pseudo-counts Bonett and Price 2012; skewness Johnson 1978. That both go by
-    the size of what differs, and the constants, are ours: by enumeration, coverage of one sample a problem is at least
-    .927 for any accuracies at 10 to 500 problems (benchmarks/coverage.py measures the rest).
+    Source: clustered t as in ``proportion``; pseudo-counts Bonett and Price 2012; skewness Johnson
+    1978. That both go by the size of what differs, and the constants, are ours: by enumeration,
+    coverage of one sample a problem is at least .927 for any accuracies at 10 to 500 problems
+    (benchmarks/coverage.py measures the rest).
     """
     (x, y), codes, w = checked_rollouts((first, second), problems, weights)
-    masses, method = masses_by_problem((x, y), codes, w), _method("paired t with pseudo-problems", critical)
+    masses, method = (
+        masses_by_problem((x, y), codes, w),
+        _method("paired t with pseudo-problems", critical),
+    )
     count = masses.shape[1]
     if count < 2:
         return _without_interval(masses[1] - masses[2], masses[0], method, w.size)
@@ -122,28 +150,53 @@ def paired_difference(first: ArrayLike, second: ArrayLike, problems: ArrayLike, 
     value = float(masses[1].sum()) / total - float(masses[2].sum()) / total
     deviations = (sums - value * mass) / size
     squares, fourths = float(deviations @ deviations), float((deviations**2) @ (deviations**2))
-    differing = min(squares**2 / fourths, 4 * float(sums @ sums) / size**2) if fourths > 1e-20 else 0.0
+    differing = (
+        min(squares**2 / fourths, 4 * float(sums @ sums) / size**2) if fourths > 1e-20 else 0.0
+    )
     pseudo = (squares + 2 * UNSEEN) / (differing + UNSEEN)
     skew = float((deviations**3).sum()) / squares / 2 if fourths > 1e-20 else 0.0
     middle = value + skew * size / total
-    reach = _multiplier(count, level, critical) * np.sqrt(count / (count - 1) * squares + pseudo) * size / total
+    reach = (
+        _multiplier(count, level, critical)
+        * np.sqrt(count / (count - 1) * squares + pseudo)
+        * size
+        / total
+    )
     low, high = max(-1.0, min(value, middle - reach)), min(1.0, max(value, middle + reach))
-    return Estimate(value, float(low), float(high), clustered_se((sums - value * mass) / total), method, count, w.size)
+    return Estimate(
+        value,
+        float(low),
+        float(high),
+        clustered_se((sums - value * mass) / total),
+        method,
+        count,
+        w.size,
+    )
 
 
 def wilson(value: ArrayLike, effective: ArrayLike, multiplier: ArrayLike) -> tuple[Floats, Floats]:
-    """Low and high of Wilson's score interval of proportions at effective sample sizes, elementwise. Source: Wilson 1927."""
-    p, shrink = np.asarray(value, dtype=np.float64), np.asarray(multiplier) ** 2 / np.asarray(effective)
+    """Low and high of Wilson's score interval of proportions at effective sample sizes,
+    elementwise. Source: Wilson 1927."""
+    p, shrink = (
+        np.asarray(value, dtype=np.float64),
+        np.asarray(multiplier) ** 2 / np.asarray(effective),
+    )
     middle = (p + shrink / 2) / (1 + shrink)
     half = np.sqrt(shrink * np.maximum(p * (1 - p), 0.0) + shrink**2 / 4) / (1 + shrink)
-    return np.minimum(p, np.maximum(middle - half, 0.0)), np.maximum(p, np.minimum(middle + half, 1.0))
+    return np.minimum(p, np.maximum(middle - half, 0.0)), np.maximum(
+        p, np.minimum(middle + half, 1.0)
+    )
 
 
-def influence(values: ArrayLike, problems: ArrayLike, codes: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Influence of each problem of ``codes`` on the mean over rollouts, [codes]: its sum of w (x - mean), over sum(w).
+def influence(
+    values: ArrayLike, problems: ArrayLike, codes: ArrayLike, *, weights: ArrayLike | None = None
+) -> Floats:
+    """Influence of each problem of ``codes`` on the mean over rollouts, [codes]: its sum of w (x -
+    mean), over sum(w).
 
-    Problems without a rollout here contribute 0. Columns of several lengths, stacked, go to ``simultaneous_critical``;
-    for a difference, pass the differences as values. Raises ValueError where a problem is not among the codes.
+    Problems without a rollout here contribute 0. Columns of several lengths, stacked, go to
+    ``simultaneous_critical``; for a difference, pass the differences as values. Raises ValueError
+    where a problem is not among the codes.
     """
     x = finite_column("values", values)
     w = np.ones(x.size) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -152,17 +205,24 @@ def influence(values: ArrayLike, problems: ArrayLike, codes: ArrayLike, *, weigh
     return np.zeros(mass.size) if total == 0 else (sums - mass * (sums.sum() / total)) / total
 
 
-def simultaneous_critical(residuals: ArrayLike, *, level: float = 0.95, seed: int = 0, draws: int = 20000) -> float:
-    """Multiplier of a simultaneous band: quantile of max |T| over lengths, from influence columns [problems, lengths].
+def simultaneous_critical(
+    residuals: ArrayLike, *, level: float = 0.95, seed: int = 0, draws: int = 20000
+) -> float:
+    """Multiplier of a simultaneous band: quantile of max |T| over lengths, from influence columns
+    [problems, lengths].
 
-    T is multivariate t with G-1 degrees of freedom and the empirical correlation of the columns; an all-zero column
-    counts as independent of the others. Never below the pointwise t quantile. NaN with fewer than 2 problems.
+    T is multivariate t with G-1 degrees of freedom and the empirical correlation of the columns; an
+    all-zero column counts as independent of the others. Never below the pointwise t quantile. NaN
+    with fewer than 2 problems.
 
     Source: Hothorn, Bretz and Westfall 2008 (max-t), by Monte Carlo.
     """
     columns = np.asarray(residuals, dtype=np.float64)
     if columns.ndim != 2 or columns.shape[1] == 0:
-        raise ValueError(f"residuals must be [problems, lengths] with at least one length, got shape {columns.shape}")
+        raise ValueError(
+            "residuals must be [problems, lengths] with at least one length, got shape "
+            f"{columns.shape}"
+        )
     if columns.shape[0] < 2:
         return float("nan")
     norms = np.sqrt((columns**2).sum(axis=0))
@@ -171,16 +231,22 @@ def simultaneous_critical(residuals: ArrayLike, *, level: float = 0.95, seed: in
     np.fill_diagonal(correlation, 1.0)
     eigenvalues, vectors = np.linalg.eigh(correlation)
     rng, degrees = np.random.default_rng(seed), columns.shape[0] - 1
-    normal = rng.standard_normal((draws, columns.shape[1])) @ (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T
+    normal = (
+        rng.standard_normal((draws, columns.shape[1]))
+        @ (vectors * np.sqrt(np.maximum(eigenvalues, 0.0))).T
+    )
     largest = np.abs(normal).max(axis=1) / np.sqrt(rng.chisquare(degrees, draws) / degrees)
     return max(float(np.quantile(largest, level)), _multiplier(columns.shape[0], level, None))
 
 
-def sign_flip_p(differences: ArrayLike, problems: ArrayLike, *, seed: int = 0, draws: int = 10000) -> float:
-    """Two-sided p of the sign-flip test: under the null a problem's sum of differences has either sign equally often.
+def sign_flip_p(
+    differences: ArrayLike, problems: ArrayLike, *, seed: int = 0, draws: int = 10000
+) -> float:
+    """Two-sided p of the sign-flip test: under the null a problem's sum of differences has either
+    sign equally often.
 
-    All sign patterns are enumerated up to 14 problems with a sum other than zero; beyond that p = (b+1) / (draws+1),
-    b the random patterns at least as extreme. All sums zero: 1.
+    All sign patterns are enumerated up to 14 problems with a sum other than zero; beyond that p =
+    (b+1) / (draws+1), b the random patterns at least as extreme. All sums zero: 1.
 
     Source: Fisher 1935; (b+1)/(draws+1) Phipson and Smyth 2010.
     """
@@ -203,7 +269,8 @@ def sign_flip_p(differences: ArrayLike, problems: ArrayLike, *, seed: int = 0, d
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Holm's adjusted p-values, in the order given. NaN passes through and is not counted. Source: Holm 1979."""
+    """Holm's adjusted p-values, in the order given. NaN passes through and is not counted. Source:
+    Holm 1979."""
     p = np.asarray(p_values, dtype=np.float64)
     if np.any((p < 0) | (p > 1)):
         raise ValueError("p_values must lie in [0, 1]")
@@ -214,16 +281,23 @@ def holm(p_values: ArrayLike) -> Floats:
     return adjusted
 
 
-def smallest_detectable_difference(standard_error: float, *, level: float = 0.95, power: float = 0.8) -> float:
-    """Smallest true difference found at this level with this power, in the unit of the standard error: (z + z') SE."""
+def smallest_detectable_difference(
+    standard_error: float, *, level: float = 0.95, power: float = 0.8
+) -> float:
+    """Smallest true difference found at this level with this power, in the unit of the standard
+    error: (z + z') SE."""
     check_fraction("level", level)
     check_fraction("power", power)
     return float((ndtri(1 - (1 - level) / 2) + ndtri(power)) * standard_error)
 
 
 def cautious_error(estimate: Estimate, *, level: float = 0.95) -> float:
-    """The standard error, or what the interval implies where that is more: near 0 and 1 the plain one is far too small."""
-    return max(estimate.standard_error, (estimate.high - estimate.low) / (2 * float(ndtri(0.5 + level / 2))))
+    """The standard error, or what the interval implies where that is more: near 0 and 1 the plain
+    one is far too small."""
+    return max(
+        estimate.standard_error,
+        (estimate.high - estimate.low) / (2 * float(ndtri(0.5 + level / 2))),
+    )
 
 
 def avg_at_k(correct: ArrayLike) -> float:
@@ -235,15 +309,22 @@ def avg_at_k(correct: ArrayLike) -> float:
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> Floats:
-    """Unbiased chance that at least one of k samples is right, from c right of n: 1 - C(n-c, k) / C(n, k), elementwise.
+    """Unbiased chance that at least one of k samples is right, from c right of n: 1 - C(n-c, k) /
+    C(n, k), elementwise.
 
-    Raises ValueError unless 1 <= k <= n and 0 <= c <= n: beyond n samples no unbiased estimator exists.
+    Raises ValueError unless 1 <= k <= n and 0 <= c <= n: beyond n samples no unbiased estimator
+    exists.
 
     Source: Chen et al., arXiv 2107.03374, equation 1.
     """
-    n, c = np.broadcast_arrays(np.asarray(samples, dtype=np.int64), np.asarray(correct, dtype=np.int64))
+    n, c = np.broadcast_arrays(
+        np.asarray(samples, dtype=np.int64), np.asarray(correct, dtype=np.int64)
+    )
     if k < 1 or np.any(n < k):
-        raise ValueError(f"k must lie between 1 and the number of samples, got k={k} with {n.min(initial=k)} samples")
+        raise ValueError(
+            f"k must lie between 1 and the number of samples, got k={k} with {n.min(initial=k)} "
+            "samples"
+        )
     if np.any((c < 0) | (c > n)):
         raise ValueError("correct must lie between 0 and samples")
     miss = np.ones(n.shape)

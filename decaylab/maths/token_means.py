@@ -1,23 +1,28 @@
-"""Means over tokens by cell (a position bin, a category), with errors that resample the problem; numpy and scipy only.
+"""Means over tokens by cell (a position bin, a category), with errors that resample the problem;
+numpy and scipy only.
 
     sums, counts = sums_by_problem(reverse_kl, problems, bins, problem_count, bin_count), ...
     before = means(sums, counts)
     change = difference(after, before)       # paired by problem
     low, high = interval(change)
 
-Everything is linear in the problems' influences, [problems, cells], so that paired changes and ratios are made of the same
-columns. For cells in which a few problems may hold much of the mean see ``winsorised``.
+Everything is linear in the problems' influences, [problems, cells], so that paired changes and
+ratios are made of the same columns. For cells in which a few problems may hold much of the mean see
+``winsorised``.
 
-KL is skewed, and some problems hold many more tokens than others. So the error is that of the jackknife over problems, the
-degrees of freedom are those of the effective number of problems, and the intervals of means and ratios are symmetric in
-the logarithm. What that buys was measured (tests/test_token_means.py): 30 problems of log-normal sizes, which tell as much
-as 14 of one size, and skewed values. Where the standard deviation of problem means is .6 of their mean, 95 % intervals hold
-means in .92, changes in .95 and ratios in .94, and the plain recipe (clustered error, G-1 degrees of freedom, no logarithm)
-means in .88. Where it is 1.4 of it, 30 problems are too few for any recipe tried (also bootstrap-t and Hall's
-transformation): .88, .89 and .90 against .80. With 200 problems: .94 to .95 against .93, and .92 to .93 against .89.
+KL is skewed, and some problems hold many more tokens than others. So the error is that of the
+jackknife over problems, the degrees of freedom are those of the effective number of problems, and
+the intervals of means and ratios are symmetric in the logarithm. What that buys was measured
+(tests/test_token_means.py): 30 problems of log-normal sizes, which tell as much as 14 of one size,
+and skewed values. Where the standard deviation of problem means is .6 of their mean, 95 % intervals
+hold means in .92, changes in .95 and ratios in .94, and the plain recipe (clustered error, G-1
+degrees of freedom, no logarithm) means in .88. Where it is 1.4 of it, 30 problems are too few for
+any recipe tried (also bootstrap-t and Hall's transformation): .88, .89 and .90 against .80. With
+200 problems: .94 to .95 against .93, and .92 to .93 against .89.
 
-Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1); delete-one-cluster jackknife Bell and
-McCaffrey 2002 (CR3); effective size Kish 1965; ratios by the delta method on the log scale.
+Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1);
+delete-one-cluster jackknife Bell and McCaffrey 2002 (CR3); effective size Kish 1965; ratios by the
+delta method on the log scale.
 """
 
 from __future__ import annotations
@@ -32,17 +37,21 @@ from scipy.special import stdtrit
 from decaylab.maths.clusters import Floats, Ints, check_fraction
 
 Estimand = Literal["tokens", "problems"]
-ESTIMAND_NAMES: dict[Estimand, str] = {"tokens": "mean over tokens", "problems": "mean of problem means"}
+ESTIMAND_NAMES: dict[Estimand, str] = {
+    "tokens": "mean over tokens",
+    "problems": "mean of problem means",
+}
 
 
 @dataclass(frozen=True)
 class CellMeans:
     """A number for each cell with what its interval needs.
 
-    value: [cells], NaN where no token is. influence: (1 - 1/G) times the number less what it is without each of the G
-    problems, [problems, cells]; 0 where the problem has no token, and NaN among them where the value is not finite.
-    weights: what each problem counts for, in any unit, [problems, cells]; in a change, on the side with effectively fewer
-    problems. tokens: [cells], of the smaller side.
+    value: [cells], NaN where no token is. influence: (1 - 1/G) times the number less what it is
+    without each of the G problems, [problems, cells]; 0 where the problem has no token, and NaN
+    among them where the value is not finite.
+    weights: what each problem counts for, in any unit, [problems, cells]; in a change, on the side
+    with effectively fewer problems. tokens: [cells], of the smaller side.
     log_scale: intervals are symmetric in the logarithm.
     """
 
@@ -64,21 +73,26 @@ class CellMeans:
 
     @property
     def effective_problems(self) -> Floats:
-        """Problems of equal weight that would tell as much, [cells]: sum(w)^2 / sum(w^2); 0 without tokens."""
+        """Problems of equal weight that would tell as much, [cells]: sum(w)^2 / sum(w^2); 0 without
+        tokens."""
         weights = np.asarray(self.weights, dtype=np.float64)
         square = (weights**2).sum(axis=0)
-        return np.asarray(np.divide(weights.sum(axis=0) ** 2, square, out=np.zeros_like(square), where=square > 0))
+        return np.asarray(
+            np.divide(weights.sum(axis=0) ** 2, square, out=np.zeros_like(square), where=square > 0)
+        )
 
     @property
     def standard_error(self) -> Floats:
-        """Clustered by problem, [cells]; NaN with fewer than 2 problems or where the value is not finite."""
+        """Clustered by problem, [cells]; NaN with fewer than 2 problems or where the value is not
+        finite."""
         count = self.problems.astype(np.float64)
         factor = np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)
         return np.asarray(np.sqrt(factor * (self.influence**2).sum(axis=0)))
 
     @property
     def alike(self) -> NDArray[np.bool_]:
-        """Whether every problem says the same, [cells]: their spread, 0, tells nothing of other problems."""
+        """Whether every problem says the same, [cells]: their spread, 0, tells nothing of other
+        problems."""
         return np.asarray(self.standard_error <= 1e-12 * np.abs(self.value))
 
     @property
@@ -88,9 +102,14 @@ class CellMeans:
 
 
 def sums_by_problem(
-    values: ArrayLike | None, problems: ArrayLike, cells: ArrayLike, problem_count: int, cell_count: int
+    values: ArrayLike | None,
+    problems: ArrayLike,
+    cells: ArrayLike,
+    problem_count: int,
+    cell_count: int,
 ) -> Floats:
-    """Sum of values over the tokens of each problem in each cell, [problems, cells]; without values, their number.
+    """Sum of values over the tokens of each problem in each cell, [problems, cells]; without
+    values, their number.
 
     problems, cells: codes of each token, [tokens]; a token of a negative cell is in none.
     """
@@ -102,10 +121,13 @@ def sums_by_problem(
     return found.reshape(problem_count, cell_count).astype(np.float64)
 
 
-def means(sums: Floats, counts: Floats, estimand: Estimand = "tokens", *, signed: bool = False) -> CellMeans:
+def means(
+    sums: Floats, counts: Floats, estimand: Estimand = "tokens", *, signed: bool = False
+) -> CellMeans:
     """Mean over the tokens of a cell (``tokens``), or mean of the problems' means (``problems``).
 
-    signed: of a quantity that may be negative; its intervals are symmetric as they stand, not in the logarithm.
+    signed: of a quantity that may be negative; its intervals are symmetric as they stand, not in
+    the logarithm.
     """
     present = counts > 0
     mass = counts if estimand == "tokens" else present.astype(np.float64)
@@ -121,7 +143,13 @@ def means(sums: Floats, counts: Floats, estimand: Estimand = "tokens", *, signed
 def difference(after: CellMeans, before: CellMeans) -> CellMeans:
     """after - before, paired by problem."""
     with np.errstate(invalid="ignore"):
-        return _paired(after.value - before.value, after.influence - before.influence, after, before, log_scale=False)
+        return _paired(
+            after.value - before.value,
+            after.influence - before.influence,
+            after,
+            before,
+            log_scale=False,
+        )
 
 
 def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
@@ -132,7 +160,9 @@ def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
     return _paired(value, influence, after, before, log_scale=True)
 
 
-def _paired(value: Floats, influence: Floats, after: CellMeans, before: CellMeans, log_scale: bool) -> CellMeans:
+def _paired(
+    value: Floats, influence: Floats, after: CellMeans, before: CellMeans, log_scale: bool
+) -> CellMeans:
     """The side with fewer problems limits what a change can say, however many the other has."""
     scarce = after.effective_problems <= before.effective_problems
     weights = np.where(scarce, after.weights, before.weights)
@@ -141,10 +171,11 @@ def _paired(value: Floats, influence: Floats, after: CellMeans, before: CellMean
 
 
 def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high, [cells]: Student's t with the effective number of problems less 1, at least 1, degrees of freedom.
+    """Low and high, [cells]: Student's t with the effective number of problems less 1, at least 1,
+    degrees of freedom.
 
-    NaN with fewer than 2 problems, or where all say the same. On the log scale a value of 0 or less, which has no logarithm,
-    is taken as it stands.
+    NaN with fewer than 2 problems, or where all say the same. On the log scale a value of 0 or
+    less, which has no logarithm, is taken as it stands.
     """
     check_fraction("level", level)
     multiplier = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 0.5 + level / 2)

@@ -1,22 +1,26 @@
-"""Winsorised means over problems, by cell, for values too skewed for an interval of the plain mean; numpy and scipy only.
+"""Winsorised means over problems, by cell, for values too skewed for an interval of the plain mean;
+numpy and scipy only.
 
     level = winsorised((sums, counts))                       # from token_means.sums_by_problem
     change, relative = winsorised_change(after, before)      # paired by problem
     low, high = interval(level)
     band_low, band_high = band(level)                        # holds at all cells at once
 
-In a position bin one problem in three hundred may hold ten times the median KL. Four samples of 60 problems in five lack
-that problem, so no interval of the plain mean can hold: on the embedded pair 95 % intervals covered .60 to .78 in the first
-bin. A winsorised mean depends on no single problem. Each problem counts with its mean over its tokens in the cell, and the
-tenth of the problems with the highest means and the tenth with the lowest are pulled in to the next value:
+In a position bin one problem in three hundred may hold ten times the median KL. Four samples of 60
+problems in five lack that problem, so no interval of the plain mean can hold: on the embedded pair
+95 % intervals covered .60 to .78 in the first bin. A winsorised mean depends on no single problem.
+Each problem counts with its mean over its tokens in the cell, and the tenth of the problems with
+the highest means and the tenth with the lowest are pulled in to the next value:
 
-    mean over problems of min(max(x, a), b),   b = x of rank ceil(0.9 n) from below, a likewise from above
+    mean over problems of min(max(x, a), b),   b = x of rank ceil(0.9 n) from below, a likewise from
+    above
 
-Intervals are percentiles of a bootstrap over problems, widened for few problems; with fewer than `LEAST_PROBLEMS` in the
-cell there is none. How often they hold was measured on problems drawn from the embedded pair's own and on log-normal problem
-means (``benchmarks/coverage.py --part bins``).
+Intervals are percentiles of a bootstrap over problems, widened for few problems; with fewer than
+`LEAST_PROBLEMS` in the cell there is none. How often they hold was measured on problems drawn from
+the embedded pair's own and on log-normal problem means (``benchmarks/coverage.py --part bins``).
 
-Source: winsorised means Tukey and McLaughlin 1963; expanded percentile intervals Hesterberg 2015, section 5.3.
+Source: winsorised means Tukey and McLaughlin 1963; expanded percentile intervals Hesterberg 2015,
+section 5.3.
 """
 
 from __future__ import annotations
@@ -30,7 +34,10 @@ from scipy.special import ndtr, stdtrit
 from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, check_fraction
 
 PULLED_IN = 0.1
-LEAST_PROBLEMS, LEAST_IN_BAND = 40, 100  # a band lies further out, where the bootstrap of few problems falls short
+LEAST_PROBLEMS, LEAST_IN_BAND = (
+    40,
+    100,
+)  # a band lies further out, where the bootstrap of few problems falls short
 DRAWS, LEAST_BEYOND = 2000, 2  # and how many replicates must lie beyond each end of a band
 DRAWS_AT_ONCE = 200  # bounds the memory of the replicates
 ESTIMAND = "winsorised mean of problem means (a tenth pulled in on either side)"
@@ -43,7 +50,8 @@ SumsAndCounts = tuple[Floats, Floats]
 class Winsorised:
     """A number for each cell with its bootstrap.
 
-    value: [cells], NaN where no problem takes part. replicates: [draws, cells], NaN with fewer than `LEAST_PROBLEMS`.
+    value: [cells], NaN where no problem takes part. replicates: [draws, cells], NaN with fewer than
+    `LEAST_PROBLEMS`.
     problems, tokens: behind the number, of the smaller side of a change, [cells].
     """
 
@@ -54,7 +62,8 @@ class Winsorised:
 
     @property
     def alike(self) -> NDArray[np.bool_]:
-        """Whether nine problems in ten have one value, [cells]: the bootstrap hardly varies and shows nothing of others."""
+        """Whether nine problems in ten have one value, [cells]: the bootstrap hardly varies and
+        shows nothing of others."""
         spread = np.ptp(np.quantile(self.replicates, (0.01, 0.99), axis=0), axis=0)
         return np.asarray(spread <= 1e-12 * np.abs(self.value))
 
@@ -74,8 +83,8 @@ class Winsorised:
 def winsorised(tokens: SumsAndCounts, *, draws: int = DRAWS, seed: int = 0) -> Winsorised:
     """Winsorised mean of the problems' means in each cell.
 
-    tokens: sum of a quantity over the tokens of each problem in each cell, and their number, [problems, cells]. A problem
-    without a token in the cell does not take part.
+    tokens: sum of a quantity over the tokens of each problem in each cell, and their number,
+    [problems, cells]. A problem without a token in the cell does not take part.
     """
     sums, counts = tokens
     means = _problem_means(tokens, counts > 0)
@@ -85,20 +94,26 @@ def winsorised(tokens: SumsAndCounts, *, draws: int = DRAWS, seed: int = 0) -> W
 def winsorised_change(
     after: SumsAndCounts, before: SumsAndCounts, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[Winsorised, Winsorised]:
-    """Change of the problems' means in each cell, in their unit, and relative to what they were, as a fraction.
+    """Change of the problems' means in each cell, in their unit, and relative to what they were, as
+    a fraction.
 
-    Both are paired by problem, over the problems with tokens on both sides: the winsorised mean of the problems' changes, and
-    the winsorised geometric mean of their ratios less 1, over the problems above 0 on both sides.
+    Both are paired by problem, over the problems with tokens on both sides: the winsorised mean of
+    the problems' changes, and the winsorised geometric mean of their ratios less 1, over the
+    problems above 0 on both sides.
     """
     both = (after[1] > 0) & (before[1] > 0)
     late, early = _problem_means(after, both), _problem_means(before, both)
-    lost = both & ~(np.isfinite(late) & np.isfinite(early))  # infinity over infinity must not drop out: no value at all
+    lost = both & ~(
+        np.isfinite(late) & np.isfinite(early)
+    )  # infinity over infinity must not drop out: no value at all
     late, early = np.where(lost, np.inf, late), np.where(lost, 1.0, early)
     ratios = np.divide(late, early, out=np.full(both.shape, np.nan), where=early > 0)
     logs = np.log(ratios, out=np.full(both.shape, np.nan), where=ratios > 0)
     tokens = np.minimum(after[1].sum(axis=0), before[1].sum(axis=0)).astype(np.int64)
     change, ratio = (_bootstrapped(values, tokens, draws, seed) for values in (late - early, logs))
-    return change, Winsorised(np.expm1(ratio.value), np.expm1(ratio.replicates), ratio.problems, tokens)
+    return change, Winsorised(
+        np.expm1(ratio.value), np.expm1(ratio.replicates), ratio.problems, tokens
+    )
 
 
 def interval(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -108,9 +123,11 @@ def interval(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floa
 
 
 def band(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high that hold at all cells of `LEAST_IN_BAND` problems at once, by Bonferroni, [cells]; else NaN.
+    """Low and high that hold at all cells of `LEAST_IN_BAND` problems at once, by Bonferroni,
+    [cells]; else NaN.
 
-    None where so many cells ask for percentiles that the bootstrap has too few draws for: 25 cells at 2,000 draws.
+    None where so many cells ask for percentiles that the bootstrap has too few draws for: 25 cells
+    at 2,000 draws.
     """
     check_fraction("level", level)
     banded = estimate.usable & (estimate.problems >= LEAST_IN_BAND)
@@ -121,16 +138,21 @@ def band(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floats]:
 
 
 def largest_share(sums: Floats) -> Floats:
-    """Share of each cell's sum that the problem with the most holds, of [problems, cells]; NaN where the sum is not above 0."""
+    """Share of each cell's sum that the problem with the most holds, of [problems, cells]; NaN
+    where the sum is not above 0."""
     total = sums.sum(axis=0)
     shares = np.divide(
-        sums.max(axis=0, initial=0.0), total, out=np.full(total.shape, np.nan), where=(total > 0) & np.isfinite(total)
+        sums.max(axis=0, initial=0.0),
+        total,
+        out=np.full(total.shape, np.nan),
+        where=(total > 0) & np.isfinite(total),
     )
     return np.asarray(shares)
 
 
 def problems_needed(present: int, problems: int) -> int:
-    """Problems to measure so that about `LEAST_PROBLEMS` reach a cell that ``present`` of ``problems`` reached."""
+    """Problems to measure so that about `LEAST_PROBLEMS` reach a cell that ``present`` of
+    ``problems`` reached."""
     return -(-LEAST_PROBLEMS * problems // max(present, 1))
 
 
@@ -142,7 +164,9 @@ def _problem_means(tokens: SumsAndCounts, taking_part: NDArray[np.bool_]) -> Flo
 def _bootstrapped(means: Floats, tokens: Ints, draws: int, seed: int) -> Winsorised:
     """From the problems' means, [problems, cells], NaN where a problem does not take part."""
     problems = np.asarray((~np.isnan(means)).sum(axis=0))
-    value = np.concatenate([np.empty(0), *(_replicates(np.ones((1, len(means))), column) for column in means.T)])
+    value = np.concatenate(
+        [np.empty(0), *(_replicates(np.ones((1, len(means))), column) for column in means.T)]
+    )
     replicates = np.full((draws, value.size), np.nan)
     if (problems >= LEAST_PROBLEMS).any():
         weights = bootstrap_weights(len(means), draws=draws, seed=seed)
@@ -152,17 +176,22 @@ def _bootstrapped(means: Floats, tokens: Ints, draws: int, seed: int) -> Winsori
 
 
 def _replicates(weights: Floats, means: Floats) -> Floats:
-    """Winsorised mean of a cell, of the problems' means [problems] with weights [draws, problems]: [draws]."""
+    """Winsorised mean of a cell, of the problems' means [problems] with weights [draws, problems]:
+    [draws]."""
     ascending = np.argsort(means, kind="stable")[: int((~np.isnan(means)).sum())]
     values = means[ascending]
     if not values.size or not np.isfinite(values).all():
         return np.full(len(weights), np.nan)
-    parts = [weights[start : start + DRAWS_AT_ONCE, ascending] for start in range(0, len(weights), DRAWS_AT_ONCE)]
+    parts = [
+        weights[start : start + DRAWS_AT_ONCE, ascending]
+        for start in range(0, len(weights), DRAWS_AT_ONCE)
+    ]
     return np.concatenate([_winsorised_mean(part, values) for part in parts])
 
 
 def _winsorised_mean(weights: Floats, values: Floats) -> Floats:
-    """Of ascending values [problems] with whole weights [draws, problems]: [draws]; NaN where all weights are 0."""
+    """Of ascending values [problems] with whole weights [draws, problems]: [draws]; NaN where all
+    weights are 0."""
     mass, sums = weights.cumsum(axis=1), (weights * values).cumsum(axis=1)
     total, draws = mass[:, -1], np.arange(len(weights))
     rank = np.ceil((1 - PULLED_IN) * total - 1e-9)
@@ -175,7 +204,8 @@ def _winsorised_mean(weights: Floats, values: Floats) -> Floats:
 
 
 def _percentiles(estimate: Winsorised, tail: float) -> tuple[Floats, Floats]:
-    """The percentiles that leave this tail on either side, widened as Student's t is wider than the normal law."""
+    """The percentiles that leave this tail on either side, widened as Student's t is wider than the
+    normal law."""
     ends = np.full((2, estimate.value.size), np.nan)
     for cell in np.flatnonzero(estimate.usable):
         count = float(estimate.problems[cell])

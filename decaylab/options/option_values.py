@@ -1,5 +1,5 @@
-"""What the value of an option may be: types, choices and ranges, declared on the fields of the options and checked as they
-are made, whichever way a value came.
+"""What the value of an option may be: types, choices and ranges, declared on the fields of the
+options and checked as they are made, whichever way a value came.
 
     @dataclass(frozen=True)
     class Mine:
@@ -27,8 +27,16 @@ from decaylab.errors import UserError
 
 SHOWN = 60  # characters of a value that is refused
 FLAGS = {"columns": "--column", "over": "what is swept", "checkpoints": "a checkpoint"}
-WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-EXAMPLES: dict[Any, str] = {int: "whole numbers with commas, such as 0,100,200", float: "numbers with commas"}
+WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+}
+EXAMPLES: dict[Any, str] = {
+    int: "whole numbers with commas, such as 0,100,200",
+    float: "numbers with commas",
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ kinds: Callable[[Any], dict[str, Any]] = cache(_kinds)
 
 
 def check(options: Any) -> None:
-    """Checks every value of a frozen options object; lists become tuples, paths text, whole numbers fractions.
+    """Checks every value of a frozen options object; lists become tuples, paths text, whole numbers
+    fractions.
 
     Raises:
         UserError: a value that its option cannot have, in one line.
@@ -119,10 +128,13 @@ def checked(name: str, kind: Any, value: Any) -> Any:
 
 
 def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
-    """A value of the declared type. Nothing is rounded, and no text is read as a number but in a list with commas."""
+    """A value of the declared type. Nothing is rounded, and no text is read as a number but in a
+    list with commas."""
     if get_origin(kind) is Literal:
         if not (isinstance(value, str) and value in get_args(kind)):
-            raise UserError(f"{name} must be one of {', '.join(get_args(kind))}, got {_plain(value)}")
+            raise UserError(
+                f"{name} must be one of {', '.join(get_args(kind))}, got {_plain(value)}"
+            )
         return value
     if get_origin(kind) is tuple:
         return _list(name, get_args(kind)[0], value, marks)
@@ -138,7 +150,10 @@ def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
     if kind is float and isinstance(value, numbers.Real) and not is_bool:
         return float(value)
     if kind in WORDS and not (kind in (bool, str) and isinstance(value, kind)):
-        told = next((mark.words for mark in marks if isinstance(mark, Must) and kind is str), f"be {WORDS[kind]}")
+        told = next(
+            (mark.words for mark in marks if isinstance(mark, Must) and kind is str),
+            f"be {WORDS[kind]}",
+        )
         raise UserError(f"{name} must {told}, got {_quoted(value)}")
     return value
 
@@ -162,7 +177,9 @@ def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, 
     try:
         return tuple(checked(name, kind, one) for one in value)
     except UserError as error:
-        raise UserError(f"{name} must be {EXAMPLES.get(kind, 'a list of texts')}, got {_quoted(value)}") from error
+        raise UserError(
+            f"{name} must be {EXAMPLES.get(kind, 'a list of texts')}, got {_quoted(value)}"
+        ) from error
 
 
 def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
@@ -171,8 +188,12 @@ def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
         wrong = [one for one in value if not (isinstance(one, str) and "=" in one)]
         value = wrong[0] if wrong else dict(one.split("=", 1) for one in value)
     if JSON_TOO in marks and isinstance(value, dict):
-        value = {key: one if isinstance(one, str) else _json(name, one) for key, one in value.items()}
-    if isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair):
+        value = {
+            key: one if isinstance(one, str) else _json(name, one) for key, one in value.items()
+        }
+    if isinstance(value, dict) and all(
+        isinstance(one, str) for pair in value.items() for one in pair
+    ):
         return value
     words = next((mark.words for mark in marks if isinstance(mark, Must)), "be KEY=VALUE")
     raise UserError(f"{name} must {words}, got {_quoted(value)}")
@@ -190,7 +211,11 @@ def _json(name: str, value: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return _short(str(value)) if isinstance(value, (str, int, float)) and value != "" else _quoted(value)
+    return (
+        _short(str(value))
+        if isinstance(value, (str, int, float)) and value != ""
+        else _quoted(value)
+    )
 
 
 def _quoted(value: Any) -> str:

@@ -16,15 +16,19 @@ from decaylab.options.training import FULL, TrainOptions
 LENGTHS, SELECTOR = "rollout-length", "selector"
 SWEEPS = (LENGTHS, SELECTOR)
 Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__)]
-Values = Annotated[str, Must("be text with commas", lambda text: True)]  # `arms` says what is amiss with them
+Values = Annotated[
+    str, Must("be text with commas", lambda text: True)
+]  # `arms` says what is amiss with them
 
 
 @dataclass(frozen=True)
 class SweepOptions(TrainOptions):
     """Every option of ``decaylab sweep``: those of training, and these.
 
-    over: what is varied, ``rollout-length`` or ``selector``. values: of it, with commas. seeds: how many, from ``seed`` on.
-    runs: the folder of the training runs, which several sweeps may share. samples: rollouts to each test problem.
+    over: what is varied, ``rollout-length`` or ``selector``. values: of it, with commas. seeds: how
+    many, from ``seed`` on.
+    runs: the folder of the training runs, which several sweeps may share. samples: rollouts to each
+    test problem.
     checkpoint_rule: which checkpoints are evaluated: last, best, last,best or every.
     """
 
@@ -42,7 +46,8 @@ class SweepOptions(TrainOptions):
         """The training of each value, resolved, with the first seed.
 
         Raises:
-            UserError: an unknown sweep, no value, a value that cannot be trained with, or one that is named twice.
+            UserError: an unknown sweep, no value, a value that cannot be trained with, or one that
+            is named twice.
         """
         values = [value.strip() for value in self.values.split(",") if value.strip()]
         if not values:
@@ -62,7 +67,9 @@ class SweepOptions(TrainOptions):
         """Where the training runs stand."""
         if self.runs:
             return Path(self.runs).expanduser()
-        return Path("runs") / dataclasses.replace(self, problems=self.problems or "").with_pair().folder_name("sweep")
+        return Path("runs") / dataclasses.replace(
+            self, problems=self.problems or ""
+        ).with_pair().folder_name("sweep")
 
     def folder(self) -> Path:
         """Where the results stand."""
@@ -74,11 +81,16 @@ class SweepOptions(TrainOptions):
         if self.over == LENGTHS:
             if self.selector not in ("prefix", FULL):
                 raise UserError(
-                    f"sweep {LENGTHS} stops rollouts at each value: --selector {self.selector} has no meaning here"
+                    f"sweep {LENGTHS} stops rollouts at each value: --selector {self.selector} "
+                    "has no meaning here"
                 )
-            return TrainOptions(**{**given, "selector": "prefix", "rollout_length": value, "budget": None})
+            return TrainOptions(
+                **{**given, "selector": "prefix", "rollout_length": value, "budget": None}
+            )
         if self.rollout_length is not None:
-            raise UserError(f"sweep {SELECTOR} compares selectors at one --budget: leave --rollout-length out")
+            raise UserError(
+                f"sweep {SELECTOR} compares selectors at one --budget: leave --rollout-length out"
+            )
         if value not in SELECTORS:
             raise UserError(f"--values must be among {', '.join(SELECTORS)}, got {value}")
         own = {"selector": value, "budget": None if SELECTORS[value].whole else self.budget}

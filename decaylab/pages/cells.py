@@ -1,4 +1,5 @@
-"""Data frames as cells of a page's tables: what a person reads of each number, and what its column is sorted by."""
+"""Data frames as cells of a page's tables: what a person reads of each number, and what its column
+is sorted by."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ DIGITS = 4  # that are shown of a number; all of them stand in its cell's key
 
 
 class Cell(NamedTuple):
-    """key: what a column of numbers is sorted by; "" sorts last in any column; None: by its text."""
+    """key: what a column of numbers is sorted by; "" sorts last in any column; None: by its
+    text."""
 
     text: str
     key: str | None
 
 
 class Grid(NamedTuple):
-    """columns: names, and whether they are sorted as numbers. constant: what is the same in every row. empty: names."""
+    """columns: names, and whether they are sorted as numbers. constant: what is the same in every
+    row. empty: names."""
 
     columns: list[tuple[str, bool]]
     rows: list[list[Cell]]
@@ -29,7 +32,8 @@ class Grid(NamedTuple):
 
 
 def measured_grid(frame: pd.DataFrame) -> Grid:
-    """The numbers behind a figure: constant columns are told once, columns that hold nothing are only named."""
+    """The numbers behind a figure: constant columns are told once, columns that hold nothing are
+    only named."""
     cells = {str(name): _cells(frame[name]) for name in frame.columns}
     varies = {name for name, column in cells.items() if len(set(column)) > 1 or len(frame) < 2}
     varies |= {*list(cells)[:1]}  # the first names the rows
@@ -52,7 +56,8 @@ def read_grid(text: pd.DataFrame, keys: Mapping[str, Sequence[float]]) -> Grid:
     for name, column in keys.items():
         if name not in text.columns or len(column) != len(text):
             raise ValueError(
-                f"keys must be of a column of the table, one a row; given {len(column)} of {name!r} for {len(text)} rows of "
+                f"keys must be of a column of the table, one a row; given {len(column)} of "
+                f"{name!r} for {len(text)} rows of "
                 f"{', '.join(map(repr, text.columns))}"
             )
     cells = [
@@ -74,7 +79,8 @@ def _cells(column: pd.Series) -> list[Cell]:
     if pd.api.types.is_numeric_dtype(column.dtype):
         return [Cell(number_text(value), _key(value)) for value in column.astype(object)]
     return [
-        Cell("", "") if pd.isna(value) or value == "" else Cell(str(value), None) for value in column.astype(object)
+        Cell("", "") if pd.isna(value) or value == "" else Cell(str(value), None)
+        for value in column.astype(object)
     ]
 
 
@@ -100,4 +106,8 @@ def number_text(value: Any) -> str:
     if float(f"{number:.{DIGITS}g}") == number:
         return f"{number:.{DIGITS}g}"
     size = math.floor(math.log10(abs(number)))
-    return f"{number:.{DIGITS - 1}e}" if size < -DIGITS or size >= 15 else f"{number:.{max(0, DIGITS - 1 - size)}f}"
+    return (
+        f"{number:.{DIGITS - 1}e}"
+        if size < -DIGITS or size >= 15
+        else f"{number:.{max(0, DIGITS - 1 - size)}f}"
+    )

@@ -1,4 +1,5 @@
-"""The paper's figures and tables out of finished runs: which of them can be drawn, and drawn. No model is at hand.
+"""The paper's figures and tables out of finished runs: which of them can be drawn, and drawn. No
+model is at hand.
 
 runs = found_runs.find(["runs/mine"])
 for entry in entries(runs):
@@ -36,7 +37,8 @@ KINDS = ("png", "svg", "pdf")
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure or table and the run that it is drawn from; None: it needs none. name: of its files."""
+    """A figure or table and the run that it is drawn from; None: it needs none. name: of its
+    files."""
 
     item: PaperItem
     run: FoundRun | None
@@ -44,7 +46,8 @@ class Entry:
 
 
 def sources(item: PaperItem, runs: Sequence[FoundRun]) -> list[FoundRun]:
-    """The runs that a figure or table can be drawn from. Of rollouts to look at: the run with the most students."""
+    """The runs that a figure or table can be drawn from. Of rollouts to look at: the run with the
+    most students."""
     if item.commands != (VIEWED,):
         return [run for run in runs if item.within(run)]
     holding = [run for run in runs if viewed.holds(run.folder)]
@@ -53,22 +56,28 @@ def sources(item: PaperItem, runs: Sequence[FoundRun]) -> list[FoundRun]:
 
 
 def entries(runs: Sequence[FoundRun], items: Sequence[PaperItem] = FIGURES) -> list[Entry]:
-    """What can be drawn from these runs, in the order of the paper; from several runs each under a name of its own."""
+    """What can be drawn from these runs, in the order of the paper; from several runs each under a
+    name of its own."""
     found = []
     for item in items:
         if not item.commands:
             found.append(Entry(item, None, item.name))
         holding = sources(item, runs)
-        found += [Entry(item, run, name) for run, name in zip(holding, _names(item, holding), strict=True)]
+        found += [
+            Entry(item, run, name) for run, name in zip(holding, _names(item, holding), strict=True)
+        ]
     return found
 
 
 def _names(item: PaperItem, runs: Sequence[FoundRun]) -> list[str]:
-    """Of files and of places in a page: the item's, with what the runs are called where there are several.
+    """Of files and of places in a page: the item's, with what the runs are called where there are
+    several.
 
     Words of a-z and 0-9 joined by hyphens; runs that come to the same words are numbered.
     """
-    words = [re.sub(r"[^a-z0-9]+", "-", f"{item.name}-{run.name}".lower()).strip("-") for run in runs]
+    words = [
+        re.sub(r"[^a-z0-9]+", "-", f"{item.name}-{run.name}".lower()).strip("-") for run in runs
+    ]
     names = words if len(runs) > 1 else [item.name] * len(runs)
     taken: set[str] = set()
     for place, name in enumerate(names):
@@ -88,7 +97,9 @@ def demand(item: PaperItem, runs: Sequence[FoundRun]) -> list[Entry]:
     found = entries(runs, [item])
     if not found:
         looked = ", ".join(str(run.folder) for run in runs[:3]) or "no run"
-        raise UserError(f"{item.kind} {item.name} needs what `{item.makes}` measures; it is not in {looked}")
+        raise UserError(
+            f"{item.kind} {item.name} needs what `{item.makes}` measures; it is not in {looked}"
+        )
     return found
 
 
@@ -132,11 +143,18 @@ _OTHERWISE: dict[str, Callable[[Any, FoundRun | None, Width], tuple[Figure, str]
 
 
 def table(entry: Entry, *, published: bool = False) -> PaperTable:
-    """A table of the paper, from the run's measurements, with the published rows where they are wanted."""
-    theirs = entry.item.published() if (published or entry.run is None) and entry.item.published else None
+    """A table of the paper, from the run's measurements, with the published rows where they are
+    wanted."""
+    theirs = (
+        entry.item.published()
+        if (published or entry.run is None) and entry.item.published
+        else None
+    )
     frame: pd.DataFrame | None = entry.run.measurements if entry.run else None
     try:
-        return paper_tables.build(entry.item.name, frame, theirs, pair=str(entry.run.pair) if entry.run else "")
+        return paper_tables.build(
+            entry.item.name, frame, theirs, pair=str(entry.run.pair) if entry.run else ""
+        )
     except ValueError as error:
         where = f" from {entry.run.folder}" if entry.run else ""
         raise UserError(f"table {entry.item.name} cannot be made{where}: {error}") from error
@@ -151,7 +169,8 @@ def write(
     kinds: Sequence[str] = KINDS,
     told: Callable[[Entry, list[Path]], None] = lambda entry, files: None,
 ) -> list[Path]:
-    """Figures as FOLDER/WIDTH/NAME.KIND with their caption as NAME.txt; tables as FOLDER/tables/NAME.md, .tex and .csv.
+    """Figures as FOLDER/WIDTH/NAME.KIND with their caption as NAME.txt; tables as
+    FOLDER/tables/NAME.md, .tex and .csv.
 
     told: is called for each with its files.
 
@@ -160,9 +179,15 @@ def write(
     """
     written: list[Path] = []
     for entry in found:
-        files = _write_figure(entry, folder, published, widths, kinds) if entry.item.kind == "figure" else []
+        files = (
+            _write_figure(entry, folder, published, widths, kinds)
+            if entry.item.kind == "figure"
+            else []
+        )
         if entry.item.kind == "table":
-            files = list(paper_tables.write(table(entry, published=published), folder / "tables", entry.name))
+            files = list(
+                paper_tables.write(table(entry, published=published), folder / "tables", entry.name)
+            )
         told(entry, files)
         written += files
     return written
@@ -181,21 +206,27 @@ def _write_figure(
     return files
 
 
-def missing(runs: Sequence[FoundRun], items: Sequence[PaperItem] = paper_items.FIGURES) -> list[PaperItem]:
+def missing(
+    runs: Sequence[FoundRun], items: Sequence[PaperItem] = paper_items.FIGURES
+) -> list[PaperItem]:
     """What cannot be drawn from these runs."""
     there = {entry.item.name for entry in entries(runs, items)}
     return [item for item in items if item.name not in there]
 
 
 def listing(runs: Sequence[FoundRun]) -> pd.DataFrame:
-    """Every figure and table, a row each: kind, name, title, place, question, makes (the command), run (those that have it)."""
+    """Every figure and table, a row each: kind, name, title, place, question, makes (the command),
+    run (those that have it)."""
     rows = []
     for item in (*paper_items.FIGURES, *paper_items.TABLES):
         held = [run.name for run in sources(item, runs)]
         here = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
         rows.append(
             {
-                **{name: getattr(item, name) for name in ("kind", "name", "title", "place", "question")},
+                **{
+                    name: getattr(item, name)
+                    for name in ("kind", "name", "title", "place", "question")
+                },
                 "makes": item.makes or "nothing: it needs no run",
                 "run": here if item.commands else "always",
             }

@@ -1,4 +1,5 @@
-"""What goes into a page so that it needs nothing else: its styles, scripts and pictures, and the policy that names them."""
+"""What goes into a page so that it needs nothing else: its styles, scripts and pictures, and the
+policy that names them."""
 
 from __future__ import annotations
 
@@ -20,16 +21,22 @@ def asset(name: str) -> str:
 
 def inlined(text: str, element: str) -> Markup:
     """Style or script between its tags; both are ours, and neither may end its element."""
-    assert not re.search(rf"</{element}|<!--", text, re.IGNORECASE), f"a {element} holds the end of its element"
+    assert not re.search(rf"</{element}|<!--", text, re.IGNORECASE), (
+        f"a {element} holds the end of its element"
+    )
     return Markup(text)
 
 
 def policy(scripts: Sequence[str]) -> Markup:
-    """Content security policy: the scripts by their hashes, styles and pictures of the page itself, nothing else."""
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    """Content security policy: the scripts by their hashes, styles and pictures of the page itself,
+    nothing else."""
+    hashes = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
+    ]
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)
     return Markup(
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; connect-src 'none'; "
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
+        "connect-src 'none'; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -39,5 +46,8 @@ def image(svg: bytes) -> dict[str, str]:
     found = {"src": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"}
     size = re.search(rb"<svg\b[^>]*\bviewBox=\"0 0 ([0-9.]+) ([0-9.]+)\"", svg)
     if size:
-        found |= {name: f"{float(points) * 96 / 72:.0f}" for name, points in zip(("width", "height"), size.groups())}
+        found |= {
+            name: f"{float(points) * 96 / 72:.0f}"
+            for name, points in zip(("width", "height"), size.groups())
+        }
     return found

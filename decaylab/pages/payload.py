@@ -1,27 +1,32 @@
-"""Rollouts to look at, packed into a page: two blocks of base64(gzip), the same for the same rollouts.
+"""Rollouts to look at, packed into a page: two blocks of base64(gzip), the same for the same
+rollouts.
 
     packed = pack(viewed.rollouts, viewed.tokens, continuations)
 
 `Payload.texts` is JSON:
 
-    rollouts        the rows of the rollouts table, each with ``start`` and ``size``: its rows among all tokens
-    continuations   their rows, each with ``rollout`` (its place among the rollouts) and ``outcome``
-    categories      names
-    strings         every text of a token, each once; the first is null: no entry
-    tokens, top     how many tokens there are, and how many likeliest ones of each policy are kept
-    columns         name -> {"start": byte, "width": bytes a value}
+    rollouts        the rows of the rollouts table, each with ``start`` and ``size``: its rows among
+    all tokens continuations   their rows, each with ``rollout`` (its place among the rollouts) and
+    ``outcome`` categories      names strings         every text of a token, each once; the first is
+    null: no entry tokens, top     how many tokens there are, and how many likeliest ones of each
+    policy are kept columns         name -> {"start": byte, "width": bytes a value}
 
-`Payload.numbers` is the columns, one number a token. A column of width w is w runs of one byte a token, the lowest bytes of
-all tokens first: a value can be read without unpacking the column, and bytes of one kind lie together, which gzip likes.
+`Payload.numbers` is the columns, one number a token. A column of width w is w runs of one byte a
+token, the lowest bytes of
+all tokens first: a value can be read without unpacking the column, and bytes of one kind lie
+together, which gzip likes.
 
     token, raw, student_top_1, ...      place in strings; a frequent text has a small one
     token_id, category, token_rank, student_top1_rank
     reverse_kl, student_entropy, teacher_entropy, student_logprob, teacher_logprob
-                                        nats in steps of 1e-4, signed; `UNDEFINED`, `BELOW`, `ABOVE`: NaN and the infinities
-    student_top_probability_1, ...      in steps of 1 / `WHOLE`; `UNKNOWN`: NaN
-    student_taken, teacher_taken        which of the likeliest tokens was taken, from 1; 0: none of them
+                                        nats in steps of 1e-4, signed; `UNDEFINED`, `BELOW`,
+                                        `ABOVE`: NaN and the infinities student_top_probability_1,
+                                        ...      in steps of 1 / `WHOLE`; `UNKNOWN`: NaN
+                                        student_taken, teacher_taken        which of the likeliest
+                                        tokens was taken, from 1; 0: none of them
 
-A token's position is its place in its rollout. `student_top_1` is the likeliest; there are as many as the longest list has.
+A token's position is its place in its rollout. `student_top_1` is the likeliest; there are as many
+as the longest list has.
 """
 
 from __future__ import annotations
@@ -58,14 +63,17 @@ class Payload:
     numbers: str
 
 
-def pack(rollouts: pd.DataFrame, tokens: pd.DataFrame, continuations: pd.DataFrame | None = None) -> Payload:
+def pack(
+    rollouts: pd.DataFrame, tokens: pd.DataFrame, continuations: pd.DataFrame | None = None
+) -> Payload:
     """Packs what `decaylab.tokens.viewed.read` and `decaylab.tokens.viewed.continuations` gave.
 
     Statistics are kept to 1e-4 nats and probabilities to 1/65534; all else is kept as it is.
 
     Raises:
-        ValueError: a rollout stands there twice, tokens or continuations are of none of the rollouts, a rollout's tokens are
-            not together and in order, or a probability is not from 0 to 1.
+        ValueError: a rollout stands there twice, tokens or continuations are of none of the
+            rollouts, a rollout's tokens are not together and in order, or a probability is not from
+            0 to 1.
     """
     strings, columns = _columns(tokens)
     categories, columns["category"] = _names(tokens["category"])
@@ -77,7 +85,9 @@ def pack(rollouts: pd.DataFrame, tokens: pd.DataFrame, continuations: pd.DataFra
         start += len(block)
     texts = {
         "rollouts": _placed(rollouts, tokens).to_dict("records"),
-        "continuations": [] if continuations is None else outcomes(rollouts, continuations).to_dict("records"),
+        "continuations": []
+        if continuations is None
+        else outcomes(rollouts, continuations).to_dict("records"),
         "categories": categories,
         "strings": strings,
         "tokens": len(tokens),
@@ -85,33 +95,42 @@ def pack(rollouts: pd.DataFrame, tokens: pd.DataFrame, continuations: pd.DataFra
         "columns": places,
     }
     # Escaped: half of a surrogate pair has no other way through UTF-8.
-    return Payload(_block(json.dumps(texts, separators=(",", ":")).encode()), _block(b"".join(blocks)))
+    return Payload(
+        _block(json.dumps(texts, separators=(",", ":")).encode()), _block(b"".join(blocks))
+    )
 
 
 def outcomes(rollouts: pd.DataFrame, continuations: pd.DataFrame) -> pd.DataFrame:
     """The continuations with what the teacher made of each rollout of the base student.
 
-    Adds ``rollout``, the place of its rollout among the rollouts, and ``outcome``: recovered, where the rollout is not correct
-    and the continuation is; spoilt, where the rollout is correct and the continuation is not; "" where they agree.
+    Adds ``rollout``, the place of its rollout among the rollouts, and ``outcome``: recovered, where
+    the rollout is not correct and the continuation is; spoilt, where the rollout is correct and the
+    continuation is not; "" where they agree.
 
     Raises:
         ValueError: a continuation is of no rollout of the base student.
     """
     base = {
         str(name): place
-        for place, (checkpoint, name) in enumerate(zip(rollouts["checkpoint"], rollouts["rollout_id"]))
+        for place, (checkpoint, name) in enumerate(
+            zip(rollouts["checkpoint"], rollouts["rollout_id"])
+        )
         if checkpoint == BASE
     }
-    places = np.array([base.get(str(name), -1) for name in continuations["rollout_id"]], dtype=np.int64)
+    places = np.array(
+        [base.get(str(name), -1) for name in continuations["rollout_id"]], dtype=np.int64
+    )
     if (places < 0).any():
         lost = continuations["rollout_id"].iloc[int(places.argmin())]
         raise ValueError(
-            f"continuations must be of rollouts of {BASE!r}; {lost!r} is none of {len(base)} that are shown"
+            f"continuations must be of rollouts of {BASE!r}; {lost!r} is none of {len(base)} that "
+            "are shown"
         )
     before = rollouts["verdict"].to_numpy()[places] == CORRECT
     after = continuations["verdict"].to_numpy() == CORRECT
     return continuations.assign(
-        rollout=places, outcome=np.select([after & ~before, before & ~after], ["recovered", "spoilt"], "")
+        rollout=places,
+        outcome=np.select([after & ~before, before & ~after], ["recovered", "spoilt"], ""),
     )
 
 
@@ -119,7 +138,9 @@ def _placed(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
     """The rollouts with the rows of their tokens; nothing is left over on either side."""
     keys = pd.MultiIndex.from_frame(rollouts[KEY])
     if keys.has_duplicates:
-        raise ValueError(f"each rollout must stand there once; twice there: {keys[keys.duplicated()][0]}")
+        raise ValueError(
+            f"each rollout must stand there once; twice there: {keys[keys.duplicated()][0]}"
+        )
     codes, unique = pd.MultiIndex.from_frame(tokens[KEY]).factorize()
     found = pd.Index(unique)
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
@@ -127,10 +148,14 @@ def _placed(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("the tokens of a rollout must stand together")
     sizes = np.diff(starts, append=len(tokens))
     if not np.array_equal(tokens["position"], np.arange(len(tokens)) - np.repeat(starts, sizes)):
-        raise ValueError("the tokens of each rollout must stand in the order of their positions, 0, 1, 2, ...")
+        raise ValueError(
+            "the tokens of each rollout must stand in the order of their positions, 0, 1, 2, ..."
+        )
     place = found.get_indexer(keys)
     if len(strange := found.difference(keys)):
-        raise ValueError(f"tokens must be of a rollout in the table of rollouts; {strange[0]} is not there")
+        raise ValueError(
+            f"tokens must be of a rollout in the table of rollouts; {strange[0]} is not there"
+        )
     has = place >= 0
     start, size = np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)
     start[has], size[has] = starts[place[has]], sizes[place[has]]
@@ -147,7 +172,9 @@ def _columns(tokens: pd.DataFrame) -> tuple[list[str | None], dict[str, Numbers]
         top = _padded(tokens[f"{policy}_top"], width, None)
         likely = _padded(tokens[f"{policy}_top_probabilities"], width, np.nan).astype(np.float64)
         taken = np.exp(tokens[f"{policy}_logprob"].to_numpy(dtype=np.float64))
-        columns[f"{policy}_taken"] = _taken(texts["token"], texts["raw"], top, np.abs(likely - taken[:, None]))
+        columns[f"{policy}_taken"] = _taken(
+            texts["token"], texts["raw"], top, np.abs(likely - taken[:, None])
+        )
         texts |= {f"{policy}_top_{rank + 1}": top[:, rank] for rank in range(width)}
         parts = _parts(likely)
         columns |= {f"{policy}_top_probability_{rank + 1}": parts[:, rank] for rank in range(width)}
@@ -156,11 +183,14 @@ def _columns(tokens: pd.DataFrame) -> tuple[list[str | None], dict[str, Numbers]
 
 
 def _taken(token: Texts, raw: Texts, top: Texts, distance: Numbers) -> Numbers:
-    """Which of the likeliest tokens was taken, from 1, or 0: it reads alike, and of several the probability is nearest.
+    """Which of the likeliest tokens was taken, from 1, or 0: it reads alike, and of several the
+    probability is nearest.
 
     Part of a character reads <0xE2> there, and a first token may have lost its leading space.
     """
-    spelled = np.array(["".join(f"<0x{byte}>" for byte in one.split()) for one in raw], dtype=object)
+    spelled = np.array(
+        ["".join(f"<0x{byte}>" for byte in one.split()) for one in raw], dtype=object
+    )
     alike = np.zeros(top.shape, dtype=bool)
     spelled[raw == ""] = None
     for text in (token, spelled, " " + token):
@@ -206,11 +236,14 @@ def _nats(values: NDArray[np.float64]) -> Numbers:
 def _parts(values: NDArray[np.float64]) -> Numbers:
     if not (np.isnan(values) | ((values >= 0) & (values <= 1 + 1e-6))).all():
         raise ValueError("probabilities of the likeliest tokens must be from 0 to 1")
-    return np.where(np.isnan(values), UNKNOWN, np.minimum(np.rint(values * WHOLE), WHOLE)).astype(np.int64)
+    return np.where(np.isnan(values), UNKNOWN, np.minimum(np.rint(values * WHOLE), WHOLE)).astype(
+        np.int64
+    )
 
 
 def _planes(values: Numbers) -> bytes:
-    """A column's bytes, the lowest of every value first, with as many a value as the largest needs; signed ones have four."""
+    """A column's bytes, the lowest of every value first, with as many a value as the largest needs;
+    signed ones have four."""
     if len(values) and values.max() > 2**32 - 1:
         raise ValueError(f"a column of tokens holds {values.max()}, more than four bytes hold")
     signed = len(values) and values.min() < 0

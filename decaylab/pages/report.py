@@ -1,10 +1,13 @@
-"""The report: one HTML file with what was found on a pair, every figure with its numbers, every table, and how it was made.
+"""The report: one HTML file with what was found on a pair, every figure with its numbers, every
+table, and how it was made.
 
-    page = render(ReportContent(title="...", student="...", teacher="...", problems="...", figures=[...]))
+    page = render(ReportContent(title="...", student="...", teacher="...", problems="...",
+    figures=[...]))
 
-Whoever calls has measured, judged and drawn; here it is only set. The same content gives the same bytes. Every text is data:
-it is escaped, and characters that cannot be seen or that turn the text around are shown by name. The page's policy runs the
-scripts below this folder and nothing else.
+Whoever calls has measured, judged and drawn; here it is only set. The same content gives the same
+bytes. Every text is data:
+it is escaped, and characters that cannot be seen or that turn the text around are shown by name.
+The page's policy runs the scripts below this folder and nothing else.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ PAPER = """\
   eprint        = {2605.27028},
   archivePrefix = {arXiv},
   url           = {https://arxiv.org/abs/2605.27028}
-}"""
+}"""  # noqa: E501
 SOFTWARE = """\
 @software{decaylab,
   title   = {decaylab: how far into a student's rollout its teacher can be trusted},
@@ -52,7 +55,8 @@ SOFTWARE = """\
 
 @dataclass(frozen=True)
 class KeyNumber:
-    """A number that the summary leads with, as a person reads it; note: its interval, or why it is undefined."""
+    """A number that the summary leads with, as a person reads it; note: its interval, or why it is
+    undefined."""
 
     name: str
     value: str
@@ -63,8 +67,9 @@ class KeyNumber:
 class Finding:
     """What became of a claim, or of a control.
 
-    verdict: one of `VERDICTS`. place: where in the paper. shown: the name of the figure or table in this report that shows
-    it. needs: the command that would measure it. rule: when it holds, when it is contradicted.
+    verdict: one of `VERDICTS`. place: where in the paper. shown: the name of the figure or table in
+    this report that shows it. needs: the command that would measure it. rule: when it holds, when
+    it is contradicted.
     """
 
     claim: str
@@ -78,7 +83,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure. alt: its title and what it shows, in a sentence. rows: the numbers that it was drawn from, if any."""
+    """A figure. alt: its title and what it shows, in a sentence. rows: the numbers that it was
+    drawn from, if any."""
 
     name: str
     title: str
@@ -90,7 +96,8 @@ class ReportFigure:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table as a person reads it. keys: by column of numbers, what each row is sorted by, NaN where undefined."""
+    """A table as a person reads it. keys: by column of numbers, what each row is sorted by, NaN
+    where undefined."""
 
     name: str
     title: str
@@ -101,7 +108,8 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Missing:
-    """A figure or table of the paper that the runs do not hold. needs: the command that would measure it."""
+    """A figure or table of the paper that the runs do not hold. needs: the command that would
+    measure it."""
 
     title: str
     place: str
@@ -120,7 +128,8 @@ class ReportModel:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How numbers came about. command: as it was typed. finished: when, "" where it was not recorded."""
+    """How numbers came about. command: as it was typed. finished: when, "" where it was not
+    recorded."""
 
     name: str
     command: str
@@ -134,7 +143,8 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A section made elsewhere, such as the token view: its markup, style and script are trusted."""
+    """A section made elsewhere, such as the token view: its markup, style and script are
+    trusted."""
 
     title: str
     html: str
@@ -146,8 +156,9 @@ class Embedded:
 class ReportContent:
     """All that a report says.
 
-    summary: paragraphs. measured: what each run measured, a line each. judging: how all claims are judged. Names of figures
-    and of tables are words of a-z and 0-9 joined by hyphens; a figure and a table may share one.
+    summary: paragraphs. measured: what each run measured, a line each. judging: how all claims are
+    judged. Names of figures and of tables are words of a-z and 0-9 joined by hyphens; a figure and
+    a table may share one.
     """
 
     title: str
@@ -172,13 +183,20 @@ def render(content: ReportContent) -> str:
     """The report as the text of an HTML file, to be written in UTF-8.
 
     Raises:
-        ValueError: names that are used twice or cannot be part of an address, a verdict that is none, a finding that points
-            at what the report does not show, or sort keys that do not fit their table.
+        ValueError: names that are used twice or cannot be part of an address, a verdict that is
+            none, a finding that points at what the report does not show, or sort keys that do not
+            fit their table.
     """
     places = _places(content)
     versions = ", ".join(_versions(content.runs))
-    scripts = [asset("report.js"), *([content.tokens.script] if content.tokens and content.tokens.script else [])]
-    styles = [asset("page.css"), *([content.tokens.css] if content.tokens and content.tokens.css else [])]
+    scripts = [
+        asset("report.js"),
+        *([content.tokens.script] if content.tokens and content.tokens.script else []),
+    ]
+    styles = [
+        asset("page.css"),
+        *([content.tokens.css] if content.tokens and content.tokens.css else []),
+    ]
     return (
         _environment()
         .get_template("report.html.jinja")
@@ -207,31 +225,41 @@ def render(content: ReportContent) -> str:
 
 
 def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
-    """The address and title of each figure and table by its name, once all names and verdicts are known to be right."""
+    """The address and title of each figure and table by its name, once all names and verdicts are
+    known to be right."""
     named = [("figure", one.name, one.title) for one in content.figures]
     named += [("table", one.name, one.title) for one in content.tables]
     places: dict[str, tuple[str, str]] = {}
     taken: set[tuple[str, str]] = set()
     for kind, name, title in named:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-            raise ValueError(f"name of a {kind} must be words of a-z and 0-9 joined by hyphens; given {name!r}")
+            raise ValueError(
+                f"name of a {kind} must be words of a-z and 0-9 joined by hyphens; given {name!r}"
+            )
         if (kind, name) in taken:
             raise ValueError(f"two {kind}s are named {name!r}")
         taken.add((kind, name))
-        places.setdefault(name, (f"#{kind}-{name}", title))  # a figure before a table of the same name
+        places.setdefault(
+            name, (f"#{kind}-{name}", title)
+        )  # a figure before a table of the same name
     for finding in (*content.claims, *content.controls):
         if finding.verdict not in VERDICTS:
-            raise ValueError(f"verdict must be one of {', '.join(VERDICTS)}; given {finding.verdict!r}")
+            raise ValueError(
+                f"verdict must be one of {', '.join(VERDICTS)}; given {finding.verdict!r}"
+            )
         if finding.shown and finding.shown not in places:
             raise ValueError(
-                f"the finding {finding.claim!r} points at {finding.shown!r}, which the report does not show"
+                f"the finding {finding.claim!r} points at {finding.shown!r}, which the report "
+                "does not show"
             )
     return places
 
 
 def _versions(runs: Sequence[RunInfo]) -> list[str]:
     """The versions of decaylab that measured, each once."""
-    return list(dict.fromkeys(str(run.versions["decaylab"]) for run in runs if "decaylab" in run.versions))
+    return list(
+        dict.fromkeys(str(run.versions["decaylab"]) for run in runs if "decaylab" in run.versions)
+    )
 
 
 def _ends(ordered: Sequence[str]) -> list[str]:
@@ -251,30 +279,53 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = lambda name: Markup("_<wbr>").join(map(escape, visible(name).split("_")))
+    environment.filters["breakable"] = lambda name: Markup("_<wbr>").join(
+        map(escape, visible(name).split("_"))
+    )
     environment.filters["words"] = _words
     environment.filters["option"] = _option
     return environment
 
 
 def _words(command: str) -> Markup:
-    """A command whose lines break between its words only: a break inside reads as another option."""
-    return Markup(" ").join(Markup('<span class="word">{}</span>').format(visible(word)) for word in command.split(" "))
+    """A command whose lines break between its words only: a break inside reads as another
+    option."""
+    return Markup(" ").join(
+        Markup('<span class="word">{}</span>').format(visible(word)) for word in command.split(" ")
+    )
 
 
 def _option(value: Any) -> str:
     """An option's value as it would be written down."""
     if value is None:
         return "not set"
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+    return (
+        value
+        if isinstance(value, str) and value
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
 
 
-# Controls (a tab and a new line apart), signs that turn the direction of writing, and halves of a character.
-_UNSEEN = [*range(9), *range(0x0B, 0x20), *range(0x7F, 0xA0), 0x061C, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F)]
+# Controls (a tab and a new line apart), signs that turn the direction of writing, and halves of a
+# character.
+_UNSEEN = [
+    *range(9),
+    *range(0x0B, 0x20),
+    *range(0x7F, 0xA0),
+    0x061C,
+    0x200B,
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+]
 _UNSEEN += [*range(0x2066, 0x206A), 0xFEFF, *range(0xD800, 0xE000)]
 _SHOWN = {code: f"\u27e8U+{code:04X}\u27e9" for code in _UNSEEN}
 
 
 def visible(value: Any) -> Any:
     """Text with what cannot be seen shown by name; the page's own markup as it is."""
-    return value.translate(_SHOWN) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return (
+        value.translate(_SHOWN)
+        if isinstance(value, str) and not isinstance(value, Markup)
+        else value
+    )

@@ -1,4 +1,5 @@
-"""The report and the token view of finished runs, as pages. Everything is read, judged and drawn anew; no model is at hand.
+"""The report and the token view of finished runs, as pages. Everything is read, judged and drawn
+anew; no model is at hand.
 
 page = report_page(["runs/decay", "runs/esr"])
 write_page(page, Path("report.html"))
@@ -34,7 +35,8 @@ PROVENANCE = ("run", "seed", "level")
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Rollouts to look at with what the teacher wrote from their prefixes; None: no decay run of the pair is at hand."""
+    """Rollouts to look at with what the teacher wrote from their prefixes; None: no decay run of
+    the pair is at hand."""
 
     kept: viewed.Viewed
     continuations: pd.DataFrame | None
@@ -51,7 +53,11 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
     runs = found_runs.find(paths)
     told = summary(runs)
     figures = [_figure(entry, published) for entry in gallery.entries(runs, FIGURES)]
-    tables = [_table(entry, published) for entry in gallery.entries(runs, TABLES) if entry.run or published]
+    tables = [
+        _table(entry, published)
+        for entry in gallery.entries(runs, TABLES)
+        if entry.run or published
+    ]
     shown = {one.name for one in figures} | {one.name for one in tables}
     return report.render(
         report.ReportContent(
@@ -59,7 +65,10 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             student=runs[0].pair.student,
             teacher=runs[0].pair.teacher,
             problems=_problems(runs),
-            summary=[*(line for line in told.headline if not told.advice.startswith(line)), told.advice],
+            summary=[
+                *(line for line in told.headline if not told.advice.startswith(line)),
+                told.advice,
+            ],
             measured=told.measured,
             numbers=[report.KeyNumber(one.name, one.value, one.note) for one in told.numbers],
             warnings=told.warnings,
@@ -68,7 +77,10 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             judging=RULE,
             figures=figures,
             tables=tables,
-            missing=[report.Missing(item.title, item.place, item.makes) for item in gallery.missing(runs, FIGURES)],
+            missing=[
+                report.Missing(item.title, item.place, item.makes)
+                for item in gallery.missing(runs, FIGURES)
+            ],
             tokens=_tokens(runs),
             runs=[_run(run) for run in runs],
         )
@@ -78,20 +90,26 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
 def view_page(path: Path, decay: Path | None = None) -> str:
     """The token view of a run, as the text of an HTML file.
 
-    decay: the prefix-decay run whose continuations are shown; None: the one at or below the path, or else that of the same
-    pair under ``runs``.
+    decay: the prefix-decay run whose continuations are shown; None: the one at or below the path,
+    or else that of the same pair under ``runs``.
 
     Raises:
-        UserError: the run kept no rollouts to look at, or ``decay`` holds no decay run of the same pair.
+        UserError: the run kept no rollouts to look at, or ``decay`` holds no decay run of the same
+        pair.
     """
     runs = found_runs.find([path])
     holding = [entry.run for entry in gallery.entries(runs, _CASE) if entry.run]
     if not holding:
         viewed.read(runs[0].folder)  # says what makes them
-        raise UserError(f"{runs[0].folder} kept no rollouts to look at; measure again with --view-rollouts above 0")
+        raise UserError(
+            f"{runs[0].folder} kept no rollouts to look at; measure again with --view-rollouts "
+            "above 0"
+        )
     known = found_runs.find([decay]) if decay else runs
     if decay and not any(run.command == DECAY for run in known):
-        raise UserError(f"--decay {decay} holds no prefix-decay run; `decaylab prefix-decay` makes one")
+        raise UserError(
+            f"--decay {decay} holds no prefix-decay run; `decaylab prefix-decay` makes one"
+        )
     if decay:
         found_runs.check_one_pair([holding[0], *known])
     near = [] if decay else found_runs.of_same_pair(holding[0], DECAY, Path("runs"))
@@ -115,13 +133,16 @@ def write_page(page: str, path: Path) -> Path:
         UserError: the place is a folder, or cannot be written.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give the page a name in it, such as {path / 'report.html'}")
+        raise UserError(
+            f"{path} is a folder; give the page a name in it, such as {path / 'report.html'}"
+        )
     store.write_atomically(path, page.encode())
     return path
 
 
 def _rollouts(run: FoundRun, runs: Sequence[FoundRun]) -> Rollouts:
-    """Those that a run kept, with continuations out of the first decay run that holds any of them."""
+    """Those that a run kept, with continuations out of the first decay run that holds any of
+    them."""
     kept = viewed.read(run.folder)
     rule = str(kept.rollouts["answer_rule"].iloc[0])
     for other in runs:
@@ -139,7 +160,10 @@ def _tokens(runs: Sequence[FoundRun]) -> report.Embedded | None:
         return None
     rollouts = _rollouts(holding[0], runs)
     part = token_view.fragment(
-        rollouts.kept.rollouts, rollouts.kept.tokens, rollouts.continuations, pair=str(holding[0].pair)
+        rollouts.kept.rollouts,
+        rollouts.kept.tokens,
+        rollouts.continuations,
+        pair=str(holding[0].pair),
     )
     return report.Embedded("Rollouts, token by token", part.html, part.css, part.script)
 
@@ -147,7 +171,8 @@ def _tokens(runs: Sequence[FoundRun]) -> report.Embedded | None:
 def _problems(runs: Sequence[FoundRun]) -> str:
     """The problem sets with how many problems were asked in how many runs: 300 in 9 runs, 800 in 2.
 
-    A sweep records no problem set of its own: that of its test counts, with as many problems as its measurements hold.
+    A sweep records no problem set of its own: that of its test counts, with as many problems as its
+    measurements hold.
     """
     asked: dict[str, Counter[int]] = {}
     for run in runs:
@@ -163,7 +188,9 @@ def _asked(counts: Counter[int]) -> str:
     told = {count: f"{count:,} problems" if count else "problems not recorded" for count in counts}
     if len(counts) == 1:
         return next(iter(told.values()))
-    return ", ".join(f"{told[count]} in {runs} run{'s' * (runs > 1)}" for count, runs in sorted(counts.items()))
+    return ", ".join(
+        f"{told[count]} in {runs} run{'s' * (runs > 1)}" for count, runs in sorted(counts.items())
+    )
 
 
 def _figure(entry: Entry, published: bool) -> report.ReportFigure:
@@ -197,7 +224,9 @@ def _table(entry: Entry, published: bool) -> report.ReportTable:
 def _finding(one: verdicts.Finding, shown: set[str]) -> report.Finding:
     claim = one.claim
     where = (
-        claim.figure if claim.figure in shown else next((n for n in sorted(shown) if n.startswith(claim.figure)), "")
+        claim.figure
+        if claim.figure in shown
+        else next((n for n in sorted(shown) if n.startswith(claim.figure)), "")
     )
     unknown = one.verdict == verdicts.NOT_MEASURED
     needs, sentence = (claim.needs, "") if unknown else ("", one.sentence)
@@ -224,10 +253,13 @@ def _run(run: FoundRun) -> report.RunInfo:
 
 
 def _relative(folder: Path) -> str:
-    """A folder as seen from where the command was given; one from elsewhere by its name alone: a report travels."""
+    """A folder as seen from where the command was given; one from elsewhere by its name alone: a
+    report travels."""
     here, there = Path.cwd(), folder.absolute()
     return str(there.relative_to(here)) if there.is_relative_to(here) else folder.name
 
 
 def _model(role: str, policy: dict[str, Any]) -> report.ReportModel:
-    return report.ReportModel(role, policy["name"], policy.get("content_hash", ""), policy.get("revision") or "")
+    return report.ReportModel(
+        role, policy["name"], policy.get("content_hash", ""), policy.get("revision") or ""
+    )

@@ -1,11 +1,13 @@
-"""The token view: rollouts token by token with what both policies thought, as a page or as a section of one.
+"""The token view: rollouts token by token with what both policies thought, as a page or as a
+section of one.
 
     found = viewed.read(folder)
     text = page(found.rollouts, found.tokens, title="Tokens of my run", pair="student and teacher")
     section = fragment(found.rollouts, found.tokens, pair="student and teacher")     # for a report
 
-The section is <section id="token-view">. Every text of a model or a user lies in its packed blocks (decaylab.pages.payload) and
-is put into the page as text, by the scripts beside this file; the page asks the network for nothing.
+The section is <section id="token-view">. Every text of a model or a user lies in its packed blocks
+(decaylab.pages.payload) and is put into the page as text, by the scripts beside this file; the page
+asks the network for nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ SCRIPTS = ("view_data.js", "view_state.js", "view.js", "view_details.js")
 
 @dataclass(frozen=True)
 class Fragment:
-    """The view as a section of a page. html: its markup with the packed rollouts. css: to stand behind page.css.
+    """The view as a section of a page. html: its markup with the packed rollouts. css: to stand
+    behind page.css.
 
     script: to stand behind the markup.
     """
@@ -47,7 +50,8 @@ def fragment(
 
     Args:
         rollouts, tokens: as `decaylab.tokens.viewed.read` gives them.
-        continuations: what the teacher wrote from prefixes of the base student's rollouts, of `viewed.continuations`.
+        continuations: what the teacher wrote from prefixes of the base student's rollouts, of
+        `viewed.continuations`.
         pair: student and teacher in words.
         heading_level: of the headings in the section; one below the heading that it stands under.
 
@@ -55,7 +59,11 @@ def fragment(
         ValueError: the tables do not fit together, see `decaylab.pages.payload.pack`.
     """
     payload = pack(rollouts, tokens, continuations)
-    html = _environment().get_template("view.html.jinja").render(payload=payload, pair=pair, level=heading_level)
+    html = (
+        _environment()
+        .get_template("view.html.jinja")
+        .render(payload=payload, pair=pair, level=heading_level)
+    )
     # A block of its own: none of its names is seen by other scripts of the page.
     script = "\n".join(['"use strict";', "{", *(asset(name) for name in SCRIPTS), "}"])
     return Fragment(html, asset("view.css"), script)
@@ -94,5 +102,9 @@ def page(
 
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, finalize=visible, trim_blocks=True
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
     )

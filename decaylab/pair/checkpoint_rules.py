@@ -1,10 +1,11 @@
-"""Checkpoint rules: which checkpoints of a training run are measured, and which one stands for the run.
+"""Checkpoint rules: which checkpoints of a training run are measured, and which one stands for the
+run.
 
-    last   the highest step
-    best   the step of the highest accuracy in the run's validation.csv, of equals the earliest; never by the test problems
+    last   the highest step best   the step of the highest accuracy in the run's validation.csv, of
+    equals the earliest; never by the test problems
 
-Both are told side by side wherever the run has a validation.csv. Step 0, before training, is no checkpoint. A model in the
-run's folder itself is its final one.
+Both are told side by side wherever the run has a validation.csv. Step 0, before training, is no
+checkpoint. A model in the run's folder itself is its final one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ VALIDATION = "validation.csv"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that is measured. name: as it is loaded. step: NaN where its folder does not tell. training, run: of its run."""
+    """One that is measured. name: as it is loaded. step: NaN where its folder does not tell.
+    training, run: of its run."""
 
     name: str
     step: float
@@ -39,7 +41,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and what each rule takes. chosen: rule -> names of the checkpoints it takes, one a run."""
+    """What is measured, and what each rule takes. chosen: rule -> names of the checkpoints it
+    takes, one a run."""
 
     checkpoints: tuple[Checkpoint, ...]
     chosen: dict[str, tuple[str, ...]]
@@ -52,12 +55,14 @@ class Plan:
 
 
 def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
-    """The checkpoints behind the names that were given: of a run's folder those that the rule takes, else the one named.
+    """The checkpoints behind the names that were given: of a run's folder those that the rule
+    takes, else the one named.
 
     rule: ``every``, ``last``, ``best``, or ``last,best``.
 
     Raises:
-        UserError: an unknown rule; ``best`` of a run without a validation.csv that says it; a damaged record.
+        UserError: an unknown rule; ``best`` of a run without a validation.csv that says it; a
+        damaged record.
     """
     rules = _rules(rule)
     found: list[Checkpoint] = []
@@ -78,20 +83,28 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
         wanted = tuple(taken) if EVERY in rules else rules
         for of in wanted:
             chosen[of] += [str(taken[of])] if taken[of] else []
-        kept = folders if EVERY in rules else [one for one in folders if one in {taken[of] for of in rules}]
+        kept = (
+            folders
+            if EVERY in rules
+            else [one for one in folders if one in {taken[of] for of in rules}]
+        )
         found += [_checkpoint(folder, str(folder), run.absolute()) for folder in kept]
-    return Plan(tuple(found), {of: tuple(kept) for of, kept in chosen.items() if kept}, tuple(notes))
+    return Plan(
+        tuple(found), {of: tuple(kept) for of, kept in chosen.items() if kept}, tuple(notes)
+    )
 
 
 def not_measured(names: Sequence[str]) -> tuple[str, ...]:
-    """Of each run's folder that stands for its last checkpoint, a sentence on those that it holds besides."""
+    """Of each run's folder that stands for its last checkpoint, a sentence on those that it holds
+    besides."""
     told = []
     for name in names:
         folders, notes = _checkpoints_of(name)
         if len(folders) > 1:
             told += notes
             told.append(
-                f"{name}: of its {len(folders)} checkpoints ({_spoken(Path(name).expanduser(), folders)}) the last one is "
+                f"{name}: of its {len(folders)} checkpoints "
+                f"({_spoken(Path(name).expanduser(), folders)}) the last one is "
                 f"measured; --checkpoint-rule {EVERY} measures all"
             )
     return tuple(told)
@@ -104,7 +117,8 @@ def _rules(rule: str) -> tuple[str, ...]:
 
 
 def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
-    """The checkpoints in a run's folder, by step, the final model in the folder itself behind them; and what must be known.
+    """The checkpoints in a run's folder, by step, the final model in the folder itself behind them;
+    and what must be known.
 
     None where a single policy is meant, or a run of something else.
     """
@@ -123,28 +137,35 @@ def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
     if hash_folder(run) == hash_folder(found[-1]):
         return found, [
             *notes,
-            f"{run}: the model in the folder itself is {found[-1].name}, byte for byte: measured once",
+            f"{run}: the model in the folder itself is {found[-1].name}, byte for byte: measured "
+            "once",
         ]
     notes.append(
-        f"{run}: {_spoken(run, [*found, run])} are measured; the last of these is the model in the folder itself"
+        f"{run}: {_spoken(run, [*found, run])} are measured; the last of these is the model in "
+        "the folder itself"
     )
     return [*found, run], notes
 
 
 def _spoken(run: Path, folders: Sequence[Path]) -> str:
     """The checkpoints of a run in words."""
-    return ", ".join("final" if one == run else checkpoint_folders.step_folder(one).name for one in folders)
+    return ", ".join(
+        "final" if one == run else checkpoint_folders.step_folder(one).name for one in folders
+    )
 
 
 def _checkpoint(folder: Path, name: str, run: Path) -> Checkpoint:
     step = step_of(folder)
     step = checkpoint_folders.recorded_step(folder) if step is None else step
     own = targets.run_folder(folder)
-    return Checkpoint(name, math.nan if step is None else float(step), _training(own) if own else {}, run)
+    return Checkpoint(
+        name, math.nan if step is None else float(step), _training(own) if own else {}, run
+    )
 
 
 def _training(run: Path) -> dict[str, Any]:
-    """Columns of the measurements that say how a run was trained; none where its record does not."""
+    """Columns of the measurements that say how a run was trained; none where its record does
+    not."""
     options = ((RunFolder(run).record or {}).get("identity") or {}).get("training") or {}
     if "selector" not in options:
         return {}
@@ -157,7 +178,8 @@ def _training(run: Path) -> dict[str, Any]:
 
 
 def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
-    """The checkpoint of the highest validation accuracy, and what must be known about the choice."""
+    """The checkpoint of the highest validation accuracy, and what must be known about the
+    choice."""
     path = run / VALIDATION
     if not path.exists():
         return None, f"{run} holds no {VALIDATION}, by which the best checkpoint would be chosen"
@@ -165,17 +187,27 @@ def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
     steps = {step: folder for folder in folders if (step := step_of(folder)) is not None}
     known = [step for step in steps if step in accuracies]
     if not known:
-        return None, f"{path} holds no accuracy of a checkpoint that is there, by which the best one would be chosen"
+        return (
+            None,
+            f"{path} holds no accuracy of a checkpoint that is there, by which the best one would "
+            "be chosen",
+        )
     lacking = len(folders) - len(known)
-    note = f"{lacking} of {len(folders)} checkpoints have no accuracy in {path}: none of them can be the best one"
+    note = (
+        f"{lacking} of {len(folders)} checkpoints have no accuracy in {path}: none of them can "
+        "be the best one"
+    )
     return steps[max(known, key=lambda step: (accuracies[step], -step))], note if lacking else ""
 
 
 def _accuracies(path: Path) -> dict[int, float]:
-    """Validation accuracy by step, where there is one; of a step that was validated twice the later one."""
+    """Validation accuracy by step, where there is one; of a step that was validated twice the later
+    one."""
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         found = {int(row["step"]): float(row["accuracy"] or math.nan) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: each row needs a step and an accuracy ({error!r})") from error
+        raise UserError(
+            f"{path} is damaged: each row needs a step and an accuracy ({error!r})"
+        ) from error
     return {step: accuracy for step, accuracy in found.items() if not math.isnan(accuracy)}

@@ -1,7 +1,9 @@
-"""The prompts of a run, kept as they were rendered: a template may write today's date, and a run has one prompt a problem.
+"""The prompts of a run, kept as they were rendered: a template may write today's date, and a run
+has one prompt a problem.
 
 RUN/prompts.parquet                one row a role and problem: the ids, and how they read
-CACHE/prompts-KEY/prompts.parquet  those that diagnostics share, under a hash of everything but the day
+CACHE/prompts-KEY/prompts.parquet  those that diagnostics share, under a hash of everything but the
+day
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from decaylab.policies.prompts import Prompts
 from decaylab.runs import store
 
 FILE, SCHEMA_NAME = "prompts.parquet", "decaylab.prompts/1"
-SCHEMA = pa.schema([("role", pa.string()), ("problem_id", pa.string()), ("ids", store.IDS), ("text", pa.string())])
-OTHERWISE = "the prompts are those of {}: rendered today they would read otherwise (a template may write the date)"
+SCHEMA = pa.schema(
+    [("role", pa.string()), ("problem_id", pa.string()), ("ids", store.IDS), ("text", pa.string())]
+)
+OTHERWISE = (
+    "the prompts are those of {}: rendered today they would read otherwise (a template "
+    "may write the date)"
+)
 Kept = TypeVar("Kept", bound=Setup[Any])
 
 
@@ -36,7 +43,12 @@ def write(setup: Setup[Any], folder: Path) -> None:
         return
     policies = {"student": setup.student, "teacher": setup.teacher}
     rows = [
-        {"role": role, "problem_id": name, "ids": ids, "text": policies[role].tokenizer.decode(list(ids))}
+        {
+            "role": role,
+            "problem_id": name,
+            "ids": ids,
+            "text": policies[role].tokenizer.decode(list(ids)),
+        }
         for role, prompts in setup.prompts.items()
         for name, ids in prompts.items()
     ]
@@ -58,23 +70,36 @@ def read(folder: Path) -> Prompts | None:
 
 
 def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
-    """The setup with the prompts of the first folder that holds those of all its problems, or with its own."""
+    """The setup with the prompts of the first folder that holds those of all its problems, or with
+    its own."""
     for folder in folders:
         kept = read(folder)
-        if kept is None or any(own.keys() - kept[role].keys() for role, own in setup.prompts.items()):
+        if kept is None or any(
+            own.keys() - kept[role].keys() for role, own in setup.prompts.items()
+        ):
             continue
-        prompts = {role: {name: kept[role][name] for name in own} for role, own in setup.prompts.items()}
+        prompts = {
+            role: {name: kept[role][name] for name in own} for role, own in setup.prompts.items()
+        }
         told = () if prompts == setup.prompts else (OTHERWISE.format(folder),)
-        return dataclasses.replace(setup, prompts=prompts, prompt_notes=(*setup.prompt_notes, *told))
+        return dataclasses.replace(
+            setup, prompts=prompts, prompt_notes=(*setup.prompt_notes, *told)
+        )
     return setup
 
 
 def shared(setup: Setup[Any], cache: Path) -> Path:
-    """The folder of a cache for prompts like these: of the same policies, addressed alike, and the same questions."""
+    """The folder of a cache for prompts like these: of the same policies, addressed alike, and the
+    same questions."""
     options = setup.options
     depends: dict[str, Any] = {
         "policies": [setup.student.identity.contents, setup.teacher.identity.contents],
-        "options": [options.teacher_prompt, options.prompt_format, options.thinking, options.template_kwargs],
+        "options": [
+            options.teacher_prompt,
+            options.prompt_format,
+            options.thinking,
+            options.template_kwargs,
+        ],
         "system": [setup.student.settings.system, setup.teacher.settings.system],
         "instruction": setup.problem_set.instruction,
         "questions": [[problem.problem_id, problem.question] for problem in setup.problems],

@@ -1,4 +1,5 @@
-"""What stands before the first token: problems and policies, loaded, addressed, and checked against each other."""
+"""What stands before the first token: problems and policies, loaded, addressed, and checked against
+each other."""
 
 from __future__ import annotations
 
@@ -53,15 +54,17 @@ def prepare(
 ) -> Setup[Chosen]:
     """Loads problems and policies, and checks that they fit together.
 
-    device: where the policies are, as `policies.LoadSettings` names it; by default the options' own. reporter: shows how far
-    a large file of rollouts is read.
+    device: where the policies are, as `policies.LoadSettings` names it; by default the options'
+    own. reporter: shows how far a large file of rollouts is read.
     """
     for name in (str(options.teacher), *(() if options.rollouts else (str(options.student),))):
         loading.resolve(name)  # a misspelt name is told before anything is fetched
     tokenizer = _tokenizer(options, device) if options.rollouts else None
     problem_set, theirs = read_problems(options, tokenizer, reporter)
     asked, graded = gradable(problem_set, grader)
-    notes = graded + rule_notes(options.answer_rule or problem_set.answer_rule, problem_set.name, asked)
+    notes = graded + rule_notes(
+        options.answer_rule or problem_set.answer_rule, problem_set.name, asked
+    )
     complete: frozenset[str] = frozenset()
     if theirs:
         asked, told = _with_rollouts(asked, theirs, problem_set, str(options.rollouts))
@@ -71,7 +74,11 @@ def prepare(
         if options.problems != "rollouts":
             asked, complete = rollouts_asked.with_given(asked, theirs)
     teacher = _load(options, "teacher", device)
-    student = tokenizer if tokenizer is not None and not options.needs_student else _load(options, "student", device)
+    student = (
+        tokenizer
+        if tokenizer is not None and not options.needs_student
+        else _load(options, "student", device)
+    )
     everything = prompts.render(options, student, teacher, asked, problem_set.instruction, complete)
     if theirs:
         everything = rollouts_asked.student_reads(everything, theirs, options, student, teacher)
@@ -82,7 +89,9 @@ def prepare(
         takes_instruction=theirs is None or rollouts_asked.takes_instruction(options, theirs),
     )
     asked = tuple(problem for problem in asked if problem.problem_id in rendered["student"])
-    setup = Setup(options, student, teacher, problem_set, asked, rendered, theirs, notes, prompt_notes=told)
+    setup = Setup(
+        options, student, teacher, problem_set, asked, rendered, theirs, notes, prompt_notes=told
+    )
     return dataclasses.replace(setup, pair_notes=notes_of(student, teacher) + shared_ids(setup))
 
 
@@ -99,18 +108,23 @@ def notes_of(student: Policy, teacher: Policy) -> tuple[str, ...]:
 
 def longest_context(setup: Setup[Chosen], role: str) -> int:
     """Positions of a policy's longest prompt and of the budget behind it, in tokens."""
-    return max(len(ids) for ids in setup.prompts[role].values()) + int(setup.options.max_tokens or 0)
+    return max(len(ids) for ids in setup.prompts[role].values()) + int(
+        setup.options.max_tokens or 0
+    )
 
 
 def _tokenizer(options: PairOptions, device: str | None) -> Policy:
     """The student without its weights: it reads the prompts of a file."""
-    return loading.load_tokenizer_only(str(options.student), load_settings(options, "student", device))
+    return loading.load_tokenizer_only(
+        str(options.student), load_settings(options, "student", device)
+    )
 
 
 def read_problems(
     options: PairOptions, student: Policy | None, reporter: Reporter | None
 ) -> tuple[ProblemSet, Read | None]:
-    """The problems with the instruction that they are asked with, and the rollouts of a file, if one is given."""
+    """The problems with the instruction that they are asked with, and the rollouts of a file, if
+    one is given."""
     found = None if options.problems == "rollouts" else _named_set(options)
     if student is None:
         assert found is not None
@@ -127,7 +141,9 @@ def _instructed(found: ProblemSet, options: PairOptions) -> ProblemSet:
 def _named_set(options: PairOptions) -> ProblemSet:
     columns = options.columns
     if options.rollouts:
-        columns = {role: name for role, name in columns.items() if role in rollouts_asked.OF_PROBLEMS}
+        columns = {
+            role: name for role, name in columns.items() if role in rollouts_asked.OF_PROBLEMS
+        }
     found = load_problems(
         str(options.problems),
         limit=options.limit,
@@ -155,21 +171,32 @@ def _with_rollouts(
 def _with_budget(
     options: Chosen, student: Policy, teacher: Policy, rendered: Prompts
 ) -> tuple[Chosen, tuple[str, ...]]:
-    """The options with a budget that fits, where none was given, and a sentence where it is less than usual."""
+    """The options with a budget that fits, where none was given, and a sentence where it is less
+    than usual."""
     if options.max_tokens is not None:
         return options, ()
     pair = {"student": student, "teacher": teacher}
-    room = min(pair[role].context_length - max(map(len, own.values())) for role, own in rendered.items())
+    room = min(
+        pair[role].context_length - max(map(len, own.values())) for role, own in rendered.items()
+    )
     chosen = options.with_budget(room)
     chosen.check()
-    told = f"the budget is {chosen.max_tokens} tokens, all that fit behind the longest prompt (--max-tokens sets it)"
+    told = (
+        f"the budget is {chosen.max_tokens} tokens, all that fit behind the longest prompt "
+        "(--max-tokens sets it)"
+    )
     return chosen, (told,) if chosen.max_tokens == room else ()
 
 
-def gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+def gradable(
+    problem_set: ProblemSet, grader: Grader
+) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """The problems whose gold answer can be compared with, and a sentence about the others."""
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
-    told = f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems have no gold answer"
+    told = (
+        f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems "
+        "have no gold answer"
+    )
     notes = [note for note in problem_set.notes if note != told]
     if len(asked) < len(problem_set.problems):
         notes.append(f"{told}, left out")
@@ -177,7 +204,8 @@ def gradable(problem_set: ProblemSet, grader: Grader) -> tuple[tuple[Problem, ..
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
         notes.append(
-            f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed ({names}), left out"
+            f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed "
+            f"({names}), left out"
         )
         asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
     if not asked:
@@ -195,7 +223,10 @@ def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str,
     for rule in ANSWER_RULES:
         judged = sum(applies(rule, problem.answer or "") for problem in asked)
         shown = judged >= applicable.LEAST * len(asked)
-        told = f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, those that are plain numbers"
+        told = (
+            f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, those that "
+            "are plain numbers"
+        )
         if rule == reported and not shown:
             raise UserError(f"--answer-rule {told}; choose another rule, such as {ANSWER_RULES[0]}")
         if judged < len(asked):
@@ -207,10 +238,15 @@ def shared_ids(setup: Setup[Chosen]) -> tuple[str, ...]:
     """What the vocabularies do not share, as a sentence."""
     agreement = compare_vocabularies(setup.student.tokenizer, setup.teacher.tokenizer)
     if agreement.kind == "different":
-        return ("two tokenizers: prefixes pass as text, and prefix lengths count tokens of the prefix's author",)
+        return (
+            "two tokenizers: prefixes pass as text, and prefix lengths count tokens of the "
+            "prefix's author",
+        )
     if agreement.kind == "compatible":
         return (
-            f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, {len(agreement.student_only)} "
-            f"student-only and {len(agreement.teacher_only)} teacher-only ids; {setup.options.unshared}",
+            f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, "
+            f"{len(agreement.student_only)} "
+            f"student-only and {len(agreement.teacher_only)} teacher-only ids; "
+            f"{setup.options.unshared}",
         )
     return ()

@@ -1,7 +1,9 @@
-"""A policy's model as its config.json describes it: parameters, cache and what its passes hold, without any weights.
+"""A policy's model as its config.json describes it: parameters, cache and what its passes hold,
+without any weights.
 
-The model is built on torch's meta device, where tensors have shapes and no values, and run there as the library runs it. So
-whatever an architecture does, its numbers are its own and not those of a formula for another one.
+The model is built on torch's meta device, where tensors have shapes and no values, and run there as
+the library runs it. So whatever an architecture does, its numbers are its own and not those of a
+formula for another one.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def dtype_of(source: Source, name: str, kind: str) -> torch.dtype:
     if name != "auto":
         chosen: torch.dtype = getattr(torch, name)
         return chosen
-    own = getattr(config_of(source).get_text_config(), "dtype", None) or getattr(config_of(source), "dtype", None)
+    own = getattr(config_of(source).get_text_config(), "dtype", None) or getattr(
+        config_of(source), "dtype", None
+    )
     return own if kind == "cuda" and isinstance(own, torch.dtype) else torch.float32
 
 
@@ -74,8 +78,14 @@ def config_of(source: Source) -> Any:
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-        remedy = "" if isinstance(source.path, Path) else "; without the hub give a folder that holds its config.json"
-        raise UserError(f"cannot read the configuration of {source.name}: {told(error)}{remedy}") from error
+        remedy = (
+            ""
+            if isinstance(source.path, Path)
+            else "; without the hub give a folder that holds its config.json"
+        )
+        raise UserError(
+            f"cannot read the configuration of {source.name}: {told(error)}{remedy}"
+        ) from error
 
 
 def build(source: Source, dtype: torch.dtype) -> Any:
@@ -88,7 +98,9 @@ def build(source: Source, dtype: torch.dtype) -> Any:
                 config, dtype=dtype, trust_remote_code=source.trust_remote_code
             )
     except (ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
-        raise UserError(f"no model can be built from the configuration of {source.name}: {told(error)}") from error
+        raise UserError(
+            f"no model can be built from the configuration of {source.name}: {told(error)}"
+        ) from error
     return model.eval()
 
 
@@ -99,8 +111,8 @@ def told(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Pass:
-    """Bytes of a pass beside the weights. held: when it has given its states, which are among them; peak: the most at any
-    time, of the way back too where there is one."""
+    """Bytes of a pass beside the weights. held: when it has given its states, which are among them;
+    peak: the most at any time, of the way back too where there is one."""
 
     held: int
     peak: int
@@ -110,9 +122,10 @@ class Pass:
 class Trained:
     """Bytes of what is trained.
 
-    weights: that are trained; adapters: those of LoRA, which come on top of the student's. merged: weights that adapters are
-    merged into while sampling, largest_merged the largest of those.
-    layers: weights in the layers that FSDP shares out, without adapters, largest_layer the largest of those; trained_layers:
+    weights: that are trained; adapters: those of LoRA, which come on top of the student's. merged:
+    weights that adapters are merged into while sampling, largest_merged the largest of those.
+    layers: weights in the layers that FSDP shares out, without adapters, largest_layer the largest
+    of those; trained_layers:
     those of them that are trained.
     """
 
@@ -139,12 +152,15 @@ class Outline:
         self.head_width = int(self.model.get_output_embeddings().weight.shape[0])
         text = self.config.get_text_config()
         self.width = int(text.hidden_size)
-        self.cache_heads = int(getattr(text, "num_key_value_heads", None) or text.num_attention_heads)
+        self.cache_heads = int(
+            getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        )
         self.context_length = int(getattr(text, "max_position_embeddings", None) or 10**9)
 
     @functools.cached_property
     def cache(self) -> tuple[int, ...]:
-        """Bytes of keys and values of one token, by layer: those that the model writes into a real cache.
+        """Bytes of keys and values of one token, by layer: those that the model writes into a real
+        cache.
 
         Raises:
             UserError: the model keeps something else than keys and values.
@@ -165,11 +181,14 @@ class Outline:
 
     @functools.cache  # noqa: B019  (an outline lives as long as its plan)
     def reading(self, rows: int, time: int) -> Pass:
-        """One pass over so many tokens without gradients, as scoring and a decoding step make them."""
+        """One pass over so many tokens without gradients, as scoring and a decoding step make
+        them."""
 
         def run(model: Any) -> Pass:
             with counted_attention(), torch.inference_mode(), LiveBytes(_tensors(model)) as live:
-                states = model.base_model(input_ids=_ids(rows, time), use_cache=False).last_hidden_state
+                states = model.base_model(
+                    input_ids=_ids(rows, time), use_cache=False
+                ).last_hidden_state
                 held = live.now
                 del states
             return Pass(held, live.peak)
@@ -177,12 +196,19 @@ class Outline:
         return self._passed(run)
 
     @functools.cache  # noqa: B019
-    def prefill(self, prompts: int, prompt_tokens: int, families: int, prefix_tokens: int, rows: int) -> Pass:
-        """The engine's prefill: prompts once each, prefixes behind them, then the rows that are decoded. Held: the cache."""
+    def prefill(
+        self, prompts: int, prompt_tokens: int, families: int, prefix_tokens: int, rows: int
+    ) -> Pass:
+        """The engine's prefill: prompts once each, prefixes behind them, then the rows that are
+        decoded. Held: the cache."""
 
         def run(model: Any) -> Pass:
             cache = GrowingCache()
-            with counted_attention(), torch.inference_mode(), LiveBytes(_tensors(model), answer=False) as live:
+            with (
+                counted_attention(),
+                torch.inference_mode(),
+                LiveBytes(_tensors(model), answer=False) as live,
+            ):
                 _fill(model, cache, prompts, prompt_tokens)
                 if prefix_tokens:
                     cache.keep(torch.zeros(families, dtype=torch.long, device="meta"), 0)
@@ -202,7 +228,10 @@ class Outline:
             if self.dtype.itemsize == 2:
                 raise
             # Mixtures of experts run on the meta device in 16 bits alone.
-            found, wider = outline(self.source, torch.bfloat16)._passed(run), self.dtype.itemsize // 2
+            found, wider = (
+                outline(self.source, torch.bfloat16)._passed(run),
+                self.dtype.itemsize // 2,
+            )
             return Pass(found.held * wider, found.peak * wider)
 
     def _counted(self, what: str, run: Callable[[Any], Found]) -> Found:
@@ -215,7 +244,8 @@ class Outline:
             return run(self.model)
         except UNTRACEABLE as error:
             raise UserError(
-                f"{what} of {self.name} ({type(self.model).__name__}) cannot be counted from its configuration: {told(error)}"
+                f"{what} of {self.name} ({type(self.model).__name__}) cannot be counted from its "
+                f"configuration: {told(error)}"
             ) from error
 
 
@@ -241,7 +271,9 @@ class TrainedOutline:
         own = [layer.get_base_layer().weight for layer in self.trainable.layers]
         merged = [_size(one) for one in own if one.dtype in (torch.float32, torch.float64)]
         adapters = set() if self.options.full_finetune else set(weights)
-        groups = [[one for one in layer.parameters() if one not in adapters] for layer in self._layers()]
+        groups = [
+            [one for one in layer.parameters() if one not in adapters] for layer in self._layers()
+        ]
         total = sum(map(_size, weights))
         return Trained(
             weights=total,
@@ -251,7 +283,9 @@ class TrainedOutline:
             largest_weight=max(map(_size, weights)),
             layers=sum(_size(one) for group in groups for one in group),
             largest_layer=max((sum(map(_size, group)) for group in groups), default=0),
-            trained_layers=sum(_size(one) for group in groups for one in group if one.requires_grad),
+            trained_layers=sum(
+                _size(one) for group in groups for one in group if one.requires_grad
+            ),
         )
 
     def _layers(self) -> list[Any]:
@@ -261,7 +295,8 @@ class TrainedOutline:
 
     @functools.cache  # noqa: B019
     def pass_and_back(self, rows: int, time: int) -> Pass:
-        """The student's pass with its way back; gradients of parameters are there already and not among the bytes."""
+        """The student's pass with its way back; gradients of parameters are there already and not
+        among the bytes."""
         weights = list(self.trainable.parameters.values())
         for one in weights:
             one.grad = torch.zeros_like(one)
@@ -269,22 +304,27 @@ class TrainedOutline:
         self.model.train(self.options.gradient_checkpointing)
         with counted_attention(), LiveBytes([*_tensors(self.model), *gradients]) as live:
             try:
-                states = self.model.base_model(input_ids=_ids(rows, time), use_cache=False).last_hidden_state
+                states = self.model.base_model(
+                    input_ids=_ids(rows, time), use_cache=False
+                ).last_hidden_state
                 held = live.now
                 torch.autograd.backward(states, torch.empty_like(states))
             except UNTRACEABLE as error:
                 raise UserError(
-                    f"what the training of {self.outline.name} holds cannot be counted: {told(error)}; --dtype bfloat16 may do"
+                    f"what the training of {self.outline.name} holds cannot be counted: "
+                    f"{told(error)}; --dtype bfloat16 may do"
                 ) from error
         return Pass(held + self._casts, live.peak + self._casts)
 
     @property
     def _casts(self) -> int:
-        """Copies in 16 bits of the weights that autocast passes through, kept for the way back. (The activations of such a
-        pass are counted in float32, which is more than they take.)"""
+        """Copies in 16 bits of the weights that autocast passes through, kept for the way back.
+        (The activations of such a pass are counted in float32, which is more than they take.)"""
         if self.options.autocast == "off":
             return 0
-        return 2 * sum(one.weight.numel() for one in self.model.modules() if isinstance(one, torch.nn.Linear))
+        return 2 * sum(
+            one.weight.numel() for one in self.model.modules() if isinstance(one, torch.nn.Linear)
+        )
 
 
 @functools.cache

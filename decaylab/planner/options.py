@@ -1,4 +1,5 @@
-"""What is planned: the options of the commands, the machine, and problems and prompts as far as they can be known here."""
+"""What is planned: the options of the commands, the machine, and problems and prompts as far as
+they can be known here."""
 
 from __future__ import annotations
 
@@ -21,7 +22,14 @@ from decaylab.options.measuring import (
     PairOptions,
 )
 from decaylab.options.option_values import Must
-from decaylab.options.training import NO_PROBLEMS, Budget, Divergence, RolloutLength, SelectorName, TrainOptions
+from decaylab.options.training import (
+    NO_PROBLEMS,
+    Budget,
+    Divergence,
+    RolloutLength,
+    SelectorName,
+    TrainOptions,
+)
 from decaylab.policies import loading
 from decaylab.policies.loading import Policy, Role, load_settings
 from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
@@ -70,11 +78,15 @@ UNBOUNDED = 10**9
 class PlanOptions(PairOptions):
     """Every option of ``decaylab plan``; None means: chosen as the planned command would.
 
-    only: the commands that are planned. checkpoint_count: trained students that the diagnostics measure beside the base.
-    batch_tokens: of scoring and of micro-batches. processes: of one training run under accelerate; sharded: by FSDP.
+    only: the commands that are planned. checkpoint_count: trained students that the diagnostics
+    measure beside the base.
+    batch_tokens: of scoring and of micro-batches. processes: of one training run under accelerate;
+    sharded: by FSDP.
     gpus: ``8x80GB``; memory: of a CPU, ``24GB``. Neither: this machine.
-    mean_tokens: of a response, as far as known; the budget is the most. prompt_tokens: of the longest prompt.
-    tokens_per_second: of sampling, and if known of scoring and training. probe: measure rates and peaks here.
+    mean_tokens: of a response, as far as known; the budget is the most. prompt_tokens: of the
+    longest prompt.
+    tokens_per_second: of sampling, and if known of scoring and training. probe: measure rates and
+    peaks here.
     """
 
     only: Planned = COMMANDS
@@ -121,7 +133,10 @@ class PlanOptions(PairOptions):
     def check(self) -> None:
         super().check()
         if self.mean_tokens and self.max_tokens and self.mean_tokens > self.max_tokens:
-            raise UserError(f"--mean-tokens {self.mean_tokens} is above the budget, --max-tokens {self.max_tokens}")
+            raise UserError(
+                f"--mean-tokens {self.mean_tokens} is above the budget, --max-tokens "
+                f"{self.max_tokens}"
+            )
         self._check_rates()
         self._check_devices()
         for name in self.only:
@@ -131,26 +146,38 @@ class PlanOptions(PairOptions):
         if self.probe and self.tokens_per_second is not None:
             raise UserError("--probe measures what --tokens-per-second gives; say one of the two")
         if self.probe and self.engine == "vllm":
-            raise UserError("--probe measures the transformers engine; with --engine vllm say --tokens-per-second")
+            raise UserError(
+                "--probe measures the transformers engine; with --engine vllm say "
+                "--tokens-per-second"
+            )
 
     def _check_devices(self) -> None:
         """Raises UserError where there are fewer GPUs than are asked for."""
         if self.gpus and self.memory:
             raise UserError("--memory is that of a CPU and --gpus that of GPUs; say one of the two")
         if self.sharded and self.processes == 1:
-            raise UserError("--sharded shares the student out over processes: say --processes, how many")
+            raise UserError(
+                "--sharded shares the student out over processes: say --processes, how many"
+            )
         if "train" in self.only and self.engine == "vllm" and self.processes > 1:
-            raise UserError("--engine vllm trains in one process: leave out --processes, or train (--only)")
+            raise UserError(
+                "--engine vllm trains in one process: leave out --processes, or train (--only)"
+            )
         there = self.stated_devices()
         if there is None or there.kind == "cpu":
             return
         for flag, wanted in (
             ("--processes", self.processes if "train" in self.only else 1),
-            ("--workers" if self.tensor_parallel == 1 else "--workers x --tensor-parallel",
-             self.workers * self.tensor_parallel),
-        ):  # fmt: skip
+            (
+                "--workers" if self.tensor_parallel == 1 else "--workers x --tensor-parallel",
+                self.workers * self.tensor_parallel,
+            ),
+        ):
             if wanted > there.count:
-                raise UserError(f"{flag} needs {wanted} GPUs, one each, and --gpus {self.gpus} has {there.count}")
+                raise UserError(
+                    f"{flag} needs {wanted} GPUs, one each, and --gpus {self.gpus} has "
+                    f"{there.count}"
+                )
 
     def of(self, command: str) -> Options | DiagnosticOptions | TrainOptions:
         """The options of a planned command, resolved as the command would."""
@@ -172,7 +199,9 @@ class PlanOptions(PairOptions):
 
     def _as(self, kind: type[Chosen], without: tuple[str, ...] = (), **more: Any) -> Chosen:
         """The fields that both have; one that is None here is left to the command."""
-        names = {field.name for field in dataclasses.fields(kind)} & {field.name for field in dataclasses.fields(self)}
+        names = {field.name for field in dataclasses.fields(kind)} & {
+            field.name for field in dataclasses.fields(self)
+        }
         given = {name: getattr(self, name) for name in sorted(names - set(without))}
         return kind(**{name: value for name, value in given.items() if value is not None}, **more)
 
@@ -180,7 +209,11 @@ class PlanOptions(PairOptions):
         """What --gpus or --memory say; None where neither was given."""
         if self.gpus is not None:
             return parse_gpus(self.gpus)
-        return Devices("cpu", 1, parse_bytes("--memory", self.memory)) if self.memory is not None else None
+        return (
+            Devices("cpu", 1, parse_bytes("--memory", self.memory))
+            if self.memory is not None
+            else None
+        )
 
 
 def parse_gpus(text: str) -> Devices:
@@ -191,7 +224,10 @@ def parse_gpus(text: str) -> Devices:
     """
     count, separator, size = text.partition("x")
     if not separator or not count.strip().isdecimal() or not size.strip():
-        raise UserError(f"--gpus must be a count, x and the memory of one, such as 1x48GB or 8x80GB, got {text!r}")
+        raise UserError(
+            "--gpus must be a count, x and the memory of one, such as 1x48GB or 8x80GB, got "
+            f"{text!r}"
+        )
     if int(count) < 1:
         raise UserError(f"--gpus must name at least one GPU, such as 1x48GB, got {text!r}")
     return Devices("cuda", int(count), parse_bytes("--gpus", size))
@@ -205,7 +241,10 @@ def parse_bytes(flag: str, text: str) -> int:
     """
     found = SIZE.fullmatch(text.strip())
     if not found or found[2].lower() not in UNITS:
-        raise UserError(f"{flag} must state memory with its unit (GB, GiB, MB or MiB), such as 48GB, got {text!r}")
+        raise UserError(
+            f"{flag} must state memory with its unit (GB, GiB, MB or MiB), such as 48GB, got "
+            f"{text!r}"
+        )
     size = int(float(found[1]) * UNITS[found[2].lower()])
     if size < 1:
         raise UserError(f"{flag} must state more than no memory, got {text!r}")
@@ -227,7 +266,8 @@ class Asked:
 
 
 def asked(options: PlanOptions) -> Asked:
-    """Problems that are here are read, and rendered by tokenizers that are here; nothing is fetched.
+    """Problems that are here are read, and rendered by tokenizers that are here; nothing is
+    fetched.
 
     Raises:
         UserError: a set that cannot be used, or one on the hub whose size nobody said.
@@ -240,27 +280,41 @@ def asked(options: PlanOptions) -> Asked:
     told: list[str] = []
     for role in ("student", "teacher"):
         policy = _tokenizer(role, options) if problems else None
-        found.append(max(len(policy.prompt_ids(one, instruction)) for one in problems) if policy else None)
+        found.append(
+            max(len(policy.prompt_ids(one, instruction)) for one in problems) if policy else None
+        )
         told += policy.template.notes() if policy and policy.template else []
-    guess = f"the longest prompt is taken to have {PROMPT_TOKENS} tokens, which nobody said (--prompt-tokens)"
+    guess = (
+        f"the longest prompt is taken to have {PROMPT_TOKENS} tokens, which nobody said "
+        "(--prompt-tokens)"
+    )
     notes = (*dict.fromkeys(told), *([guess] if None in found else []))
     student, teacher = (PROMPT_TOKENS if one is None else one for one in found)
     return Asked(count, student, student if options.teacher_prompt == "student" else teacher, notes)
 
 
 def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
-    """Those that are here with their instruction; none where they are on the hub, or rollouts that hold no questions."""
+    """Those that are here with their instruction; none where they are on the hub, or rollouts that
+    hold no questions."""
     spec = str(options.problems)
     if spec == "rollouts":
         from decaylab.rollout_files import asked as rollouts_asked  # which imports torch
 
         student = _tokenizer("student", options)
         theirs = rollouts_asked.read(options, student, None).problems if student else ()
-        return theirs, instruction_of(options.instruction, ProblemSet("", "", "", "", "last_boxed", theirs, own=True))
-    on_hub = spec.count("/") == 1 and not Path(spec).exists() and not spec.endswith((".jsonl", ".json", ".parquet"))
+        return theirs, instruction_of(
+            options.instruction, ProblemSet("", "", "", "", "last_boxed", theirs, own=True)
+        )
+    on_hub = (
+        spec.count("/") == 1
+        and not Path(spec).exists()
+        and not spec.endswith((".jsonl", ".json", ".parquet"))
+    )
     if spec in KNOWN_SIZES or on_hub:
         return (), ""
-    found = load_problems(spec, limit=options.limit, columns=options.columns or None, seed=options.seed)
+    found = load_problems(
+        spec, limit=options.limit, columns=options.columns or None, seed=options.seed
+    )
     return found.problems, instruction_of(options.instruction, found)
 
 
@@ -268,13 +322,16 @@ def _hub_size(options: PlanOptions) -> int:
     spec = str(options.problems)
     if spec == "rollouts":
         raise UserError(
-            f"the problems of {options.rollouts} cannot be counted: it holds no questions, or the student's tokenizer is not "
+            f"the problems of {options.rollouts} cannot be counted: it holds no questions, or the "
+            "student's tokenizer is not "
             "here; say --problems"
         )
     if spec in KNOWN_SIZES:
         return min(KNOWN_SIZES[spec], options.limit or KNOWN_SIZES[spec])
     if options.limit is None:
-        raise UserError(f"--problems {spec} is not fetched to be counted; say --limit, how many of its problems")
+        raise UserError(
+            f"--problems {spec} is not fetched to be counted; say --limit, how many of its problems"
+        )
     return options.limit
 
 
@@ -283,6 +340,8 @@ def _tokenizer(role: Role, options: PlanOptions) -> Policy | None:
     name = str(getattr(options, role))
     own = Path(name).expanduser()
     path = own if (own / "tokenizer_config.json").exists() else loading.resolve(name)
-    if not isinstance(path, Path) or not any((path / file).exists() for file in loading.TOKENIZER_FILES):
+    if not isinstance(path, Path) or not any(
+        (path / file).exists() for file in loading.TOKENIZER_FILES
+    ):
         return None
     return loading.load_tokenizer_only(name, load_settings(options, role))

@@ -1,4 +1,5 @@
-"""The phases of prefix-decay, the diagnostics and train: what is loaded in each, what it works on, and how many tokens."""
+"""The phases of prefix-decay, the diagnostics and train: what is loaded in each, what it works on,
+and how many tokens."""
 
 from __future__ import annotations
 
@@ -20,14 +21,23 @@ from decaylab.planner.memory import (
     training_terms,
     vllm_terms,
 )
-from decaylab.planner.models import Outline, Source, TrainedOutline, dtype_of, outline, own_dtype, trained_outline
+from decaylab.planner.models import (
+    Outline,
+    Source,
+    TrainedOutline,
+    dtype_of,
+    outline,
+    own_dtype,
+    trained_outline,
+)
 from decaylab.planner.options import Asked, Devices, PlanOptions
 from decaylab.policies.loading import wider_than
 from decaylab.rollouts.engine_spec import MEMORY_SHARE
 from decaylab.trainer.engines import MEMORY_SHARE as TRAINING_SHARE
 
 KEPT_COPIES = 2
-"""The state to go on from is laid out as bytes tensor by tensor, and then as one file, before it is written."""
+"""The state to go on from is laid out as bytes tensor by tensor, and then as one file, before it is
+written."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,8 @@ class Sources:
 
 @dataclass(frozen=True)
 class Work:
-    """Tokens that a phase writes or reads. rate: whose, as `probe.Rates` names them. sharers: processes that share it out."""
+    """Tokens that a phase writes or reads. rate: whose, as `probe.Rates` names them. sharers:
+    processes that share it out."""
 
     tokens: int = 0
     rate: str = ""
@@ -83,12 +94,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase of a command holds at its fullest, and how much it does; counted when it is asked for.
+    """What one phase of a command holds at its fullest, and how much it does; counted when it is
+    asked for.
 
-    kind: sampling, scoring, training, or what else is done. there: what is loaded and kept; count: what comes on top of that,
-    and whether vLLM's share has room for the longest sequence. rows: of sampling. copies: processes of one device that each
-    hold as much; outside: bytes of another one that stands by there. ids: of both tokenizers. wide: whether weights are in
-    more than 16 bits.
+    kind: sampling, scoring, training, or what else is done. there: what is loaded and kept; count:
+    what comes on top of that, and whether vLLM's share has room for the longest sequence. rows: of
+    sampling. copies: processes of one device that each hold as much; outside: bytes of another one
+    that stands by there. ids: of both tokenizers. wide: whether weights are in more than 16 bits.
     """
 
     name: str
@@ -116,7 +128,9 @@ class Phase:
     @property
     def allowance(self) -> int:
         """Bytes of one process beside the terms."""
-        return allowance(self.terms, self.kind, self.device, self.ids) + (PROCESS if self.device == "cpu" else 0)
+        return allowance(self.terms, self.kind, self.device, self.ids) + (
+            PROCESS if self.device == "cpu" else 0
+        )
 
     @property
     def load(self) -> int:
@@ -131,7 +145,8 @@ def phases(options: PlanOptions, sources: Sources, asked: Asked) -> list[Phase]:
     """Every phase of the planned commands, in their order.
 
     Raises:
-        UserError: a model that cannot be built or trained as asked; and where a phase is counted, one that cannot be.
+        UserError: a model that cannot be built or trained as asked; and where a phase is counted,
+        one that cannot be.
     """
     found = []
     for command in options.only:
@@ -150,8 +165,9 @@ def _always(count: Callable[[], Terms]) -> Callable[[], tuple[Terms, bool]]:
 class _Writers:
     """The sampling phases of a command: what is where while an engine writes.
 
-    held: what the command holds then. trains: of `decaylab train`, where all of that stays beside vLLM's student. In other
-    commands vLLM, and workers, load a policy of their own, and what is held on a GPU waits in the host's memory.
+    held: what the command holds then. trains: of `decaylab train`, where all of that stays beside
+    vLLM's student. In other commands vLLM, and workers, load a policy of their own, and what is
+    held on a GPU waits in the host's memory.
     """
 
     options: PairOptions
@@ -163,7 +179,11 @@ class _Writers:
         options, kind = self.options, self.sources.kind
         policy = self.sources.outlines(options)[role == "teacher"]
         served = options.engine == "vllm" and (role == "student" or not self.trains)
-        count = self._served(policy, batch) if served else _always(partial(sampling_terms, policy, batch, options))
+        count = (
+            self._served(policy, batch)
+            if served
+            else _always(partial(sampling_terms, policy, batch, options))
+        )
         phase = Phase(name, "sampling", self.held, count, Work(tokens, role), batch.rows)
         if self.trains or not (served or options.has_workers):
             return phase
@@ -194,7 +214,9 @@ def _decay(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Pha
     writers = _Writers(decay, sources, {} if elsewhere else weights)
     sequences = asked.problems * decay.samples
     length = options.mean_tokens or int(decay.max_tokens or 1)
-    behind = sequences * sum(max(length - prefix, 0) for prefix in (decay.prefix_lengths or (0,))[1:])
+    behind = sequences * sum(
+        max(length - prefix, 0) for prefix in (decay.prefix_lengths or (0,))[1:]
+    )
     own = plain_batch(decay, asked.problems, asked.student_prompt)
     if not decay.rollouts:
         yield writers.draft("student writes", "student", own, sequences * length)
@@ -230,7 +252,9 @@ def _diagnostics(options: PlanOptions, sources: Sources, asked: Asked) -> Iterat
     if chosen.head == "float32":
         narrow = [one for one in (student, teacher) if one.dtype.itemsize == 2]
         heads = {"float32 heads": sum(4 * one.head_width * one.width for one in narrow)}
-    views = 1 + 2 * options.checkpoint_count  # each checkpoint on its own rollouts and on those of base
+    views = (
+        1 + 2 * options.checkpoint_count
+    )  # each checkpoint on its own rollouts and on those of base
     context = max(asked.prompts) + mean
     score = partial(scoring_terms, student, teacher, read, kind)
     work = Work(views * sequences * context, "scored")
@@ -238,7 +262,11 @@ def _diagnostics(options: PlanOptions, sources: Sources, asked: Asked) -> Iterat
     if chosen.floor_problems:
         wide = sources.outlines(chosen, wide=True)
         widened = weights | {"teacher weights": wide[1].weight_bytes}
-        widened |= {"checkpoint weights" if options.checkpoint_count else "student weights": wide[0].weight_bytes}
+        widened |= {
+            "checkpoint weights" if options.checkpoint_count else "student weights": wide[
+                0
+            ].weight_bytes
+        }
         again = partial(scoring_terms, *wide, Reading.of(1, 1, asked.prompts, length), kind)
         twice = min(chosen.floor_problems, asked.problems) * chosen.samples
         work = Work(views * twice * context, "scored wider")
@@ -255,9 +283,17 @@ def _train(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Pha
     trained = sources.trained(chosen)
     of = trained.trained
     state = TrainedState.of(student.weight_bytes, of, processes if options.sharded else 1)
-    weights = plain | {"student weights": state.weights, "adapters": state.adapters, "optimizer": state.optimizer}
+    weights = plain | {
+        "student weights": state.weights,
+        "adapters": state.adapters,
+        "optimizer": state.optimizer,
+    }
     share = -(-chosen.problems_per_step // processes)
-    rollouts, ahead, stop = share * chosen.rollouts_per_problem, chosen.teacher_prefix or 0, longest_stop(chosen)
+    rollouts, ahead, stop = (
+        share * chosen.rollouts_per_problem,
+        chosen.teacher_prefix or 0,
+        longest_stop(chosen),
+    )
     steps, mean = int(chosen.steps or 1), min(stop, options.mean_tokens or stop)
     merged = of.merged + 2 * of.largest_merged if of.merged else 0
     whole = weights | {"merged copies": merged, "gathered layers": state.gathered_student}
@@ -266,7 +302,9 @@ def _train(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Pha
     batch = Batch(rows, -(-rows // chosen.rollouts_per_problem), asked.teacher_prompt, ahead)
     found = []
     if ahead:
-        found.append(writers.draft("teacher writes ahead", "teacher", batch, steps * rollouts * ahead))
+        found.append(
+            writers.draft("teacher writes ahead", "teacher", batch, steps * rollouts * ahead)
+        )
     batch = replace(batch, prompt_tokens=asked.student_prompt, new_tokens=stop, prefix_tokens=ahead)
     batch = replace(batch, families=rows if ahead else 0)
     found.append(writers.draft("student writes", "student", batch, steps * rollouts * mean))
@@ -280,11 +318,21 @@ def _train(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Pha
     learnt = Work(steps * rollouts * (max(prompts) + mean), "trained")
     found.append(Phase("teacher scores", "training", known, partial(passes, 0)))
     found.append(Phase("student learns", "training", known, partial(passes, 1), learnt))
-    # On a GPU AdamW takes all weights at once, with one temporary of each; on a CPU one after the other, with two.
+    # On a GPU AdamW takes all weights at once, with one temporary of each; on a CPU one after the
+    # other, with two.
     update = state.gradients if kind == "cuda" else 2 * of.largest_weight
-    added = 2 * state.gradients if processes > 1 else 0  # gradients laid side by side, and their sum
+    added = (
+        2 * state.gradients if processes > 1 else 0
+    )  # gradients laid side by side, and their sum
     temporaries = {"temporaries": max(update, added)}
-    found.append(Phase("update", "update", weights | {"gradients": state.gradients}, lambda: (temporaries, True)))
+    found.append(
+        Phase(
+            "update",
+            "update",
+            weights | {"gradients": state.gradients},
+            lambda: (temporaries, True),
+        )
+    )
     if chosen.validation_problems:
         found += _validation(options, sources, asked, writers)
     if kind == "cpu":
@@ -293,8 +341,11 @@ def _train(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Pha
     yield from (replace(one, copies=copies) for one in found)
 
 
-def _validation(options: PlanOptions, sources: Sources, asked: Asked, writers: _Writers) -> list[Phase]:
-    """Full rollouts to the held-out problems, whatever the length that is trained on; and scores of them."""
+def _validation(
+    options: PlanOptions, sources: Sources, asked: Asked, writers: _Writers
+) -> list[Phase]:
+    """Full rollouts to the held-out problems, whatever the length that is trained on; and scores of
+    them."""
     chosen, kind = options.training(), sources.kind
     student, teacher = sources.outlines(chosen)
     held_out = -(-chosen.validation_problems // options.processes)
@@ -319,11 +370,14 @@ _COMMANDS: dict[str, Callable[[PlanOptions, Sources, Asked], Iterator[Phase]]] =
 
 
 def _loading(weights: Terms, sources: Sources, options: PairOptions) -> Iterator[Phase]:
-    """On a CPU: the pages of a file are resident while its weights are made, in another precision, from them."""
+    """On a CPU: the pages of a file are resident while its weights are made, in another precision,
+    from them."""
     if sources.kind != "cpu":
         return
     pages = 0
-    for source, own in zip((sources.student, sources.teacher), sources.outlines(options), strict=True):
+    for source, own in zip(
+        (sources.student, sources.teacher), sources.outlines(options), strict=True
+    ):
         if own_dtype(source) != own.dtype:
             pages = max(pages, own.parameters * own_dtype(source).itemsize)
     yield Phase("loading", "loading", weights, lambda: ({"file": pages}, True))
@@ -339,7 +393,8 @@ def plain_batch(options: Options | DiagnosticOptions, problems: int, prompt: int
 
 
 def continued_batch(options: Options, problems: int, prompt: int) -> Batch:
-    """Rollouts are read once up to the longest prefix; every shorter one is cut from that. Together a row has the budget."""
+    """Rollouts are read once up to the longest prefix; every shorter one is cut from that. Together
+    a row has the budget."""
     lengths = [one for one in options.prefix_lengths or () if one]
     rows = min(options.batch_rows, problems * options.samples * len(lengths))
     families = -(-rows // len(lengths))

@@ -1,7 +1,8 @@
-"""The plan of a pair before anything starts: memory phase by phase against what there is, tokens, hours, and what would help.
+"""The plan of a pair before anything starts: memory phase by phase against what there is, tokens,
+hours, and what would help.
 
-    found = make_plan(PlanOptions(teacher="./teacher", student="./student", problems="math500", gpus="1x48GB"))
-    found.fits, found.phases, found.remedies
+    found = make_plan(PlanOptions(teacher="./teacher", student="./student", problems="math500",
+    gpus="1x48GB")) found.fits, found.phases, found.remedies
 
 Configurations are read; no weights are, unless a probe is asked for.
 """
@@ -73,13 +74,25 @@ class Plan:
             "fits": self.fits,
             "device": asdict(self.devices),
             "problems": self.asked.problems,
-            "prompt_tokens": {"student": self.asked.student_prompt, "teacher": self.asked.teacher_prompt},
+            "prompt_tokens": {
+                "student": self.asked.student_prompt,
+                "teacher": self.asked.teacher_prompt,
+            },
             "models": {role: _told(one) for role, one in self.pair.items()},
             "phases": [
                 {
-                    **{"command": one.command, "phase": one.name, "bytes": one.load, "terms": one.terms},
+                    **{
+                        "command": one.command,
+                        "phase": one.name,
+                        "bytes": one.load,
+                        "terms": one.terms,
+                    },
                     **{"allowance": one.allowance, "copies": one.copies, "outside": one.outside},
-                    **{"fits": one.fits(self.devices), "tokens": one.work.tokens, "seconds": self.seconds(one)},
+                    **{
+                        "fits": one.fits(self.devices),
+                        "tokens": one.work.tokens,
+                        "seconds": self.seconds(one),
+                    },
                 }
                 for one in self.phases
             ],
@@ -93,7 +106,8 @@ def make_plan(options: PlanOptions) -> Plan:
     """The plan of what the options say.
 
     Raises:
-        UserError: an option that cannot be used, a model that cannot be described, a problem set that cannot be counted.
+        UserError: an option that cannot be used, a model that cannot be described, a problem set
+        that cannot be counted.
     """
     options = options.resolved()
     sources = Sources.of(options, options.stated_devices() or this_machine())
@@ -116,13 +130,19 @@ def make_plan(options: PlanOptions) -> Plan:
 def this_machine() -> Devices:
     """The GPUs that are here; without one, the memory of the host that is free."""
     if torch.cuda.is_available():
-        return Devices("cuda", torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory)
+        return Devices(
+            "cuda", torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory
+        )
     return Devices("cpu", 1, host_memory())
 
 
 def _told(one: Outline) -> dict[str, Any]:
     return {
-        **{"name": one.name, "parameters": one.parameters, "dtype": str(one.dtype).removeprefix("torch.")},
+        **{
+            "name": one.name,
+            "parameters": one.parameters,
+            "dtype": str(one.dtype).removeprefix("torch."),
+        },
         **{"weight_bytes": one.weight_bytes, "cache_bytes_per_token": one.cache_per_token},
     }
 
@@ -133,18 +153,33 @@ def _notes(options: PlanOptions, sources: Sources, known: Asked) -> Iterator[str
     pairs = {name: sources.outlines(options.of(name)) for name in options.only}
     for place, source in enumerate((sources.student, sources.teacher)):
         if is_quantised(source):
-            yield f"{source.name} is quantised; its weights are counted as they are in the precision named"
+            yield (
+                f"{source.name} is quantised; its weights are counted as they are in the "
+                "precision named"
+            )
         context = next(iter(pairs.values()))[place].context_length
         needed = known.prompts[place] + int(options.max_tokens or 0)
         if needed > context:
-            yield f"a prompt and --max-tokens are {needed} tokens, beyond the context of {source.name}, {context}: refused"
+            yield (
+                f"a prompt and --max-tokens are {needed} tokens, beyond the context of "
+                f"{source.name}, {context}: refused"
+            )
     if sources.kind == "cuda":
         largest = max(one.weight_bytes for pair in pairs.values() for one in pair)
-        yield f"a model goes through the host's memory while it is loaded: {largest / 2**30:.1f} GiB there"
+        yield (
+            f"a model goes through the host's memory while it is loaded: {largest / 2**30:.1f} "
+            "GiB there"
+        )
         yield "GPU figures were never held against a GPU; a CPU's were (docs/plan.md)"
-    used = max(options.workers * options.tensor_parallel, options.processes if "train" in options.only else 1)
+    used = max(
+        options.workers * options.tensor_parallel,
+        options.processes if "train" in options.only else 1,
+    )
     if sources.devices.count > used:
-        yield f"{used} of the {sources.devices.count} GPUs are used: --processes, --workers and --tensor-parallel use more"
+        yield (
+            f"{used} of the {sources.devices.count} GPUs are used: --processes, --workers and "
+            "--tensor-parallel use more"
+        )
 
 
 # What would help
@@ -152,8 +187,8 @@ def _notes(options: PlanOptions, sources: Sources, known: Asked) -> Iterator[str
 
 @dataclass(frozen=True)
 class Change:
-    """A flag with the fields that it changes. number: of a flag that is a number, the one that holds now; least: the smallest
-    that makes a difference."""
+    """A flag with the fields that it changes. number: of a flag that is a number, the one that
+    holds now; least: the smallest that makes a difference."""
 
     flag: str
     fields: dict[str, Any]
@@ -167,8 +202,11 @@ class Change:
         return Change(f"--{name.replace('_', '-')} {number}", {name: value}, number, self.least)
 
 
-def _remedies(found: list[Phase], options: PlanOptions, sources: Sources, known: Asked) -> Iterator[Remedy]:
-    """For each phase that does not fit: the flags that are enough, what leaves least first; or all that help, together."""
+def _remedies(
+    found: list[Phase], options: PlanOptions, sources: Sources, known: Asked
+) -> Iterator[Remedy]:
+    """For each phase that does not fit: the flags that are enough, what leaves least first; or all
+    that help, together."""
     for phase in found:
         if not phase.fits(sources.devices):
             yield from _of_phase(phase, replace(options, only=(phase.command,)), sources, known)
@@ -177,9 +215,15 @@ def _remedies(found: list[Phase], options: PlanOptions, sources: Sources, known:
 def _of_phase(phase: Phase, options: PlanOptions, sources: Sources, known: Asked) -> list[Remedy]:
     def after(fields: dict[str, Any]) -> Remedy:
         """The phase then; it takes nothing where it is left out."""
-        again = [one for one in phases(replace(options, **fields), sources, known) if one.name == phase.name]
+        again = [
+            one
+            for one in phases(replace(options, **fields), sources, known)
+            if one.name == phase.name
+        ]
         fits = all(one.fits(sources.devices) for one in again)
-        return Remedy(phase.command, phase.name, "", max((one.load for one in again), default=0), fits)
+        return Remedy(
+            phase.command, phase.name, "", max((one.load for one in again), default=0), fits
+        )
 
     found = []
     for change in _changes(phase, options, known, sources):
@@ -191,13 +235,18 @@ def _of_phase(phase: Phase, options: PlanOptions, sources: Sources, known: Asked
     enough = sorted((remedy for _, remedy in found if remedy.fits), key=lambda one: one.load)
     if enough or not found:
         return enough
-    found.sort(key=lambda one: one[1].load)  # where two changes are of one field, what leaves less counts
+    found.sort(
+        key=lambda one: one[1].load
+    )  # where two changes are of one field, what leaves less counts
     fields = {name: value for change, _ in reversed(found) for name, value in change.fields.items()}
     return [replace(after(fields), flag=", ".join(change.flag for change, _ in found))]
 
 
-def _enough(change: Change, phase: Phase, devices: Devices, fits: Callable[[Change], bool]) -> Change:
-    """A number that is seen to do: as large as what comes and goes with it would allow, and then ever less."""
+def _enough(
+    change: Change, phase: Phase, devices: Devices, fits: Callable[[Change], bool]
+) -> Change:
+    """A number that is seen to do: as large as what comes and goes with it would allow, and then
+    ever less."""
     working = sum(size for name, size in phase.terms.items() if name not in LASTING) * (
         1 + holes(phase.kind, devices.kind)
     )
@@ -208,7 +257,9 @@ def _enough(change: Change, phase: Phase, devices: Devices, fits: Callable[[Chan
     return tried
 
 
-def _changes(phase: Phase, options: PlanOptions, known: Asked, sources: Sources) -> Iterator[Change]:
+def _changes(
+    phase: Phase, options: PlanOptions, known: Asked, sources: Sources
+) -> Iterator[Change]:
     """Flags that bear on a phase. Where the flag is a number, it is the one that holds now."""
     own, gpus = options.of(phase.command), sources.devices.count
     if phase.kind == "sampling":
@@ -216,7 +267,9 @@ def _changes(phase: Phase, options: PlanOptions, known: Asked, sources: Sources)
     if isinstance(own, TrainOptions):
         yield from _training_changes(phase, options, own, gpus)
     if phase.kind in ("scoring", "training"):
-        now = options.batch_tokens or getattr(own, "batch_tokens", None) or BATCH_TOKENS[sources.kind]
+        now = (
+            options.batch_tokens or getattr(own, "batch_tokens", None) or BATCH_TOKENS[sources.kind]
+        )
         yield Change("", {"batch_tokens": 0}, now, _one_rollout(own, known))
     if phase.kind == "scoring" and options.head == "float32":
         yield Change("--head model", {"head": "model"})
@@ -243,7 +296,9 @@ def _sampling_changes(phase: Phase, options: PlanOptions, rows: int, gpus: int) 
         yield Change(flag if served else f"--engine vllm {flag}", fields)
 
 
-def _training_changes(phase: Phase, options: PlanOptions, own: TrainOptions, gpus: int) -> Iterator[Change]:
+def _training_changes(
+    phase: Phase, options: PlanOptions, own: TrainOptions, gpus: int
+) -> Iterator[Change]:
     if phase.kind == "training" and not options.gradient_checkpointing:
         yield Change("--gradient-checkpointing", {"gradient_checkpointing": True})
     if options.full_finetune:

@@ -1,4 +1,5 @@
-"""Rates: as somebody stated them, or measured by a probe, a short batch of each phase with the models that are here."""
+"""Rates: as somebody stated them, or measured by a probe, a short batch of each phase with the
+models that are here."""
 
 from __future__ import annotations
 
@@ -32,9 +33,11 @@ TOKENS, READ = 32, 16
 
 @dataclass(frozen=True)
 class Rates:
-    """Tokens a second by whose they are: student and teacher sampled, scored, scored wider, trained. source: in words.
+    """Tokens a second by whose they are: student and teacher sampled, scored, scored wider,
+    trained. source: in words.
 
-    A batch of more rows writes more tokens a second: rates that are known of a number of rows alone are ``student x 256``.
+    A batch of more rows writes more tokens a second: rates that are known of a number of rows alone
+    are ``student x 256``.
     """
 
     source: str
@@ -42,7 +45,9 @@ class Rates:
 
     def seconds(self, phase: Phase) -> float | None:
         """How long a phase takes; None where its rate is unknown."""
-        rate = self.by_name.get(_of_rows(phase.work.rate, phase.rows), self.by_name.get(phase.work.rate))
+        rate = self.by_name.get(
+            _of_rows(phase.work.rate, phase.rows), self.by_name.get(phase.work.rate)
+        )
         return None if rate is None else phase.work.tokens / rate / phase.work.sharers
 
     @classmethod
@@ -57,18 +62,25 @@ def _of_rows(role: str, rows: int) -> str:
 
 
 def probe(options: PlanOptions, phases: Sequence[Phase]) -> Rates:
-    """Loads both policies here; samples with as many rows as each phase has, scores and, where it is planned, trains a little.
+    """Loads both policies here; samples with as many rows as each phase has, scores and, where it
+    is planned, trains a little.
 
     Raises:
         UserError: policies or problems that cannot be loaded, as in the run itself.
     """
     if options.problems == "rollouts":
-        raise UserError(f"--probe asks problems, and {options.rollouts} is not read for them; say --problems")
-    given: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(PairOptions)}
+        raise UserError(
+            f"--probe asks problems, and {options.rollouts} is not read for them; say --problems"
+        )
+    given: dict[str, Any] = {
+        field.name: getattr(options, field.name) for field in fields(PairOptions)
+    }
     with Grader(workers=1) as grader:
         setup = prepare(Options(**given | {"rollouts": None, "workers": 1, "ray": None}), grader)
     found, responses = {}, _sample(setup, "student", setup.student, READ)[1]
-    for role, rows in sorted({(one.work.rate, one.rows) for one in phases if one.kind == "sampling"}):
+    for role, rows in sorted(
+        {(one.work.rate, one.rows) for one in phases if one.kind == "sampling"}
+    ):
         policy = setup.student if role == "student" else setup.teacher
         found[_of_rows(role, rows)] = _sample(setup, role, policy, rows)[0]
     rollouts = _rollouts(setup, responses)
@@ -80,7 +92,9 @@ def probe(options: PlanOptions, phases: Sequence[Phase]) -> Rates:
     if "train" in options.only:
         found["trained"] = _train(setup, options, rollouts)
     device = (
-        torch.cuda.get_device_name() if torch.cuda.is_available() else f"this CPU, {torch.get_num_threads()} threads"
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"this CPU, {torch.get_num_threads()} threads"
     )
     return Rates(f"measured by the probe on {device}, {TOKENS} tokens a sequence", found)
 
@@ -93,7 +107,9 @@ def _sample(setup: Setup[Options], role: str, policy: Policy, rows: int) -> tupl
     """The rate of a batch as the plan's own, and the batch."""
     prompts, samples = setup.prompts[role], setup.options.samples
     asked = [setup.problems[row // samples % len(setup.problems)].problem_id for row in range(rows)]
-    requests = [Request(prompts[one], (), TOKENS, "probe", one, row) for row, one in enumerate(asked)]
+    requests = [
+        Request(prompts[one], (), TOKENS, "probe", one, row) for row, one in enumerate(asked)
+    ]
     engine = TransformersEngine(policy, batch_rows=rows)
     engine.sample([replace(one, max_new_tokens=2) for one in requests], SamplingSettings())
     written = []
@@ -105,7 +121,8 @@ def _sample(setup: Setup[Options], role: str, policy: Policy, rows: int) -> tupl
 
 
 def _rollouts(setup: Setup[Options], responses: Responses) -> list[Rollout]:
-    """Some of the student's responses, up to what both can read; one of the prompt's own ids where none is left."""
+    """Some of the student's responses, up to what both can read; one of the prompt's own ids where
+    none is left."""
     vocabulary, found = share_vocabulary(setup.student, setup.teacher), []
     for row, (place, ids) in enumerate(responses):
         own, theirs = (setup.prompts[role][place] for role in ("student", "teacher"))
@@ -122,8 +139,13 @@ def _score(setup: Setup[Options], rollouts: list[Rollout], batch_tokens: int) ->
 def _train(setup: Setup[Options], options: PlanOptions, rollouts: list[Rollout]) -> float:
     student, training = setup.student, options.training()
     Trainable(student, training)
-    heads, vocabulary = (Head(student), Head(setup.teacher)), share_vocabulary(student, setup.teacher)
-    gradient = Gradient(heads, vocabulary, training, Meter(student.weights.device), 1, training.budget)
+    heads, vocabulary = (
+        (Head(student), Head(setup.teacher)),
+        share_vocabulary(student, setup.teacher),
+    )
+    gradient = Gradient(
+        heads, vocabulary, training, Meter(student.weights.device), 1, training.budget
+    )
     read = [TrainingRollout(one, one.response, False) for one in rollouts]
     student.weights.train(training.gradient_checkpointing)
     gradient.add(read[:1])

@@ -41,7 +41,8 @@ def print_plan(plan: Plan) -> None:
     options = plan.options
     console.print(
         f"\n[bold]Plan[/bold]: {escape(str(options.teacher))} and {escape(str(options.student))}; "
-        f"{escape(str(options.problems))}, {plan.asked.problems} problems, prompts of at most {max(plan.asked.prompts)} "
+        f"{escape(str(options.problems))}, {plan.asked.problems} problems, prompts of at most "
+        f"{max(plan.asked.prompts)} "
         f"tokens, budget {options.max_tokens} tokens; {plan.devices.words}",
         soft_wrap=wrap,
     )
@@ -64,7 +65,10 @@ def verdict(plan: Plan) -> str:
     failing = sum(not one.fits(plan.devices) for one in plan.phases)
     if not failing:
         return f"It fits: at most {sizes}."
-    return f"It does not fit: {failing} of {len(plan.phases)} phases have too little; the largest takes {sizes}."
+    return (
+        f"It does not fit: {failing} of {len(plan.phases)} phases have too little; the largest "
+        f"takes {sizes}."
+    )
 
 
 def gib(size: float) -> str:
@@ -82,7 +86,10 @@ def duration(seconds: float | None) -> str:
 def _models(plan: Plan) -> Iterator[str]:
     for role, one in plan.pair.items():
         dtype = str(one.dtype).removeprefix("torch.")
-        yield f"{role}: {one.parameters:,} parameters, {dtype}; cache {one.cache_per_token:,} bytes a token"
+        yield (
+            f"{role}: {one.parameters:,} parameters, {dtype}; cache {one.cache_per_token:,} "
+            "bytes a token"
+        )
 
 
 def _memory(plan: Plan, narrow: bool) -> Group:
@@ -95,7 +102,9 @@ def _memory(plan: Plan, narrow: bool) -> Group:
     rows: Rows = []
     for command in plan.options.only:
         rows.append([command, *[""] * (len(columns) - 1)])
-        rows += [_phase_row(one, shown, plan.devices) for one in plan.phases if one.command == command]
+        rows += [
+            _phase_row(one, shown, plan.devices) for one in plan.phases if one.command == command
+        ]
         rows.append(None)
     of = "one GPU" if plan.devices.kind == "cuda" else "all processes together"
     title = f"Memory of {of} at its fullest, GiB, against {gib(plan.devices.memory)}"
@@ -106,7 +115,13 @@ def _phase_row(one: Phase, shown: dict[str, tuple[str, ...]], devices: Devices) 
     sizes = [one.copies * sum(one.terms.get(name, 0) for name in names) for names in shown.values()]
     beside = one.load - one.copies * sum(one.terms.values())  # the allowance, and what stands by
     known = [gib(size) if size else "" for size in sizes]
-    return [f"  {one.name}", *known, gib(beside), gib(one.load), "yes" if one.fits(devices) else "no"]
+    return [
+        f"  {one.name}",
+        *known,
+        gib(beside),
+        gib(one.load),
+        "yes" if one.fits(devices) else "no",
+    ]
 
 
 def _remedies(plan: Plan, narrow: bool) -> Group:
@@ -116,7 +131,9 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
         place = f"{one.command}: {one.phase}"
         if before and place != before:
             rows.append(None)
-        rows.append([place if place != before else "", one.flag, gib(one.load), "yes" if one.fits else "no"])
+        rows.append(
+            [place if place != before else "", one.flag, gib(one.load), "yes" if one.fits else "no"]
+        )
         before = place
     columns = ["does not fit", "what would help", "leaves", "fits"]
     grid = terminal.grid(columns, rows, narrow, left=("does not fit", "what would help", "fits"))
@@ -133,10 +150,13 @@ def _time(plan: Plan, narrow: bool) -> Group:
         whole += "" if len(known) == len(own) else " + unknown" if known else "unknown"
         rows.append([command, f"{sum(one.work.tokens for one in own):,}", whole])
         rows += [
-            [f"  {one.name}", f"{one.work.tokens:,}", duration(time)] for one, time in zip(own, times, strict=True)
+            [f"  {one.name}", f"{one.work.tokens:,}", duration(time)]
+            for one, time in zip(own, times, strict=True)
         ]
         rows.append(None)
     mean = plan.options.mean_tokens
     length = f"at {mean:,} a response" if mean else "at most: every response has its whole budget"
     title = f"Tokens written and read, {length}; prompts count where they are read"
-    return terminal.titled(title, terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",)))
+    return terminal.titled(
+        title, terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",))
+    )

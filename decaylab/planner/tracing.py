@@ -1,10 +1,12 @@
-"""Bytes that tensors hold while code runs, and the most of them at any time; on torch's meta device nothing is computed.
+"""Bytes that tensors hold while code runs, and the most of them at any time; on torch's meta device
+nothing is computed.
 
     with counted_attention(), LiveBytes(known=model.parameters()) as live:
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     live.now, live.peak
 
-Counted is what torch hands out as tensors. Scratch inside of a kernel and the holes of an allocator are not.
+Counted is what torch hands out as tensors. Scratch inside of a kernel and the holes of an allocator
+are not.
 """
 
 from __future__ import annotations
@@ -22,16 +24,19 @@ ASKS = frozenset({"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero"}
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages of all tensors that are made in the block, each once, for as long as anything holds them.
+    """Counts the storages of all tensors that are made in the block, each once, for as long as
+    anything holds them.
 
-    known: tensors that were there before. answer: what a tensor on the meta device is said to hold where code asks for its
-    value. Models ask of masks only: True is "no padding", False is "some".
+    known: tensors that were there before. answer: what a tensor on the meta device is said to hold
+    where code asks for its value. Models ask of masks only: True is "no padding", False is "some".
     """
 
     def __init__(self, known: Iterable[Tensor] = (), answer: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.peak, self.answer = 0, 0, answer
-        self._known = [one.untyped_storage() for one in known]  # held, so that no new one takes the id of an old one
+        self._known = [
+            one.untyped_storage() for one in known
+        ]  # held, so that no new one takes the id of an old one
         self._ids = {id(one) for one in self._known}
         self._live: dict[int, weakref.ref[Any]] = {}
 
@@ -64,7 +69,9 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         rows, heads, time = query.shape[:3]
-        made = query.new_empty(rows, time, heads, value.shape[-1]).transpose(1, 2)  # in memory as the kernels leave it
+        made = query.new_empty(rows, time, heads, value.shape[-1]).transpose(
+            1, 2
+        )  # in memory as the kernels leave it
         ctx.save_for_backward(query, key, value, made)
         return made
 
@@ -76,15 +83,23 @@ class _Fused(torch.autograd.Function):
 
 @contextmanager
 def counted_attention() -> Iterator[None]:
-    """On the meta device torch takes attention apart, with its table of scores; in the block it is one kernel, as elsewhere."""
+    """On the meta device torch takes attention apart, with its table of scores; in the block it is
+    one kernel, as elsewhere."""
     whole: Any = torch.nn.functional
     plain = whole.scaled_dot_product_attention
 
     def attention(
-        query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *_: Any, **__: Any
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        *_: Any,
+        **__: Any,
     ) -> Tensor:
         if attn_mask is not None and attn_mask.dtype == torch.bool:
-            attn_mask = attn_mask.to(query.dtype)  # the kernels take a mask of numbers, which is there beside theirs
+            attn_mask = attn_mask.to(
+                query.dtype
+            )  # the kernels take a mask of numbers, which is there beside theirs
         made: Tensor = _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
         return made
 

@@ -1,4 +1,5 @@
-"""A model with its tokenizer, chat template and prompts, loaded by name; what two vocabularies share.
+"""A model with its tokenizer, chat template and prompts, loaded by name; what two vocabularies
+share.
 
 Imports options and what stands below.
 """

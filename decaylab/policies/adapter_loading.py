@@ -1,7 +1,9 @@
-"""PEFT adapters on a loaded model: merged where that changes no log-probability, kept beside the weights elsewhere.
+"""PEFT adapters on a loaded model: merged where that changes no log-probability, kept beside the
+weights elsewhere.
 
-Merging is not exact where two layers share one matrix (a head tied to the embeddings), and in 16 bits, where the sum is
-rounded. So every adapter is compared with the unmerged model, as PEFT runs it, on a few probe tokens.
+Merging is not exact where two layers share one matrix (a head tied to the embeddings), and in 16
+bits, where the sum is rounded. So every adapter is compared with the unmerged model, as PEFT runs
+it, on a few probe tokens.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MERGE_TOLERANCE = 1e-4
-"""Nats: how far a log-probability of the merged model may lie from that of the unmerged one, in whatever precision."""
+"""Nats: how far a log-probability of the merged model may lie from that of the unmerged one, in
+whatever precision."""
 PROBES, MARGIN = 64, 2
-"""Probe tokens, and how much closer than the tolerance theirs must come, since they stand for all."""
+"""Probe tokens, and how much closer than the tolerance theirs must come, since they stand for
+all."""
 UNSUPPORTED = {
     "ADAPTION_PROMPT": "learned prompts in the attention",
     "XLORA": "a mixture of adapters that a classifier weighs",
@@ -53,8 +57,8 @@ def check(name: str, folder: Path) -> None:
     """Refuses, before anything is loaded, an adapter that cannot be run exactly.
 
     Raises:
-        UserError: no safetensors, weights of a whole model beside it, a type that is unknown or no change of weights, or
-            settings that the installed PEFT does not know.
+        UserError: no safetensors, weights of a whole model beside it, a type that is unknown or no
+            change of weights, or settings that the installed PEFT does not know.
     """
     from peft import PeftConfig
 
@@ -62,7 +66,8 @@ def check(name: str, folder: Path) -> None:
         raise UserError(f"{name}: adapter_model.safetensors is missing (pickle files are not read)")
     if any(folder.glob("model*.safetensors")):
         raise UserError(
-            f"{name} holds both an adapter (adapter_config.json) and the weights of a whole model (model*.safetensors): take "
+            f"{name} holds both an adapter (adapter_config.json) and the weights of a whole model "
+            "(model*.safetensors): take "
             "away the one that is not meant"
         )
     told = read_config(folder)
@@ -73,23 +78,28 @@ def check(name: str, folder: Path) -> None:
             config: Any = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{name} is an adapter of a type ({kind}) that the installed PEFT cannot read: upgrade peft"
+            f"{name} is an adapter of a type ({kind}) that the installed PEFT cannot read: "
+            "upgrade peft"
         ) from error
     known = {field.name for field in dataclasses.fields(config)} | {"peft_version"}
     if unknown := sorted(key for key, value in told.items() if value and key not in known):
         raise UserError(
-            f"{name}: the installed PEFT does not know the setting {unknown[0]}={told[unknown[0]]!r} and would leave it out: "
+            f"{name}: the installed PEFT does not know the setting "
+            f"{unknown[0]}={told[unknown[0]]!r} and would leave it out: "
             "upgrade peft"
         )
     if str(told.get("init_lora_weights")).startswith("pissa_niter"):
         raise UserError(
-            f"{name}: init_lora_weights={told['init_lora_weights']!r} takes a part drawn at random out of the base at every "
-            "load, so that no load gives the trained model: save it with path_initial_model_for_weight_conversion, or merged"
+            f"{name}: init_lora_weights={told['init_lora_weights']!r} takes a part drawn at "
+            "random out of the base at every "
+            "load, so that no load gives the trained model: save it with "
+            "path_initial_model_for_weight_conversion, or merged"
         )
     if config.is_prompt_learning or kind in UNSUPPORTED:
         what = UNSUPPORTED.get(kind, "learned prompts")
         raise UserError(
-            f"{name} is an adapter of type {kind}: {what}, no change of the model's weights; such adapters cannot be "
+            f"{name} is an adapter of type {kind}: {what}, no change of the model's weights; such "
+            "adapters cannot be "
             "measured, those that change weights can (LoRA and its relatives)"
         )
     for setting in (FROM_INVOCATION_ON, REPEATED_LAYERS):
@@ -103,8 +113,9 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     The model is on the CPU; it is changed. on: what it is called in messages.
 
     Raises:
-        UserError: tensors of the adapter that are missing, of another shape, or without a place in the model; an adapter on one
-            that is kept itself, where the two cannot stand beside each other.
+        UserError: tensors of the adapter that are missing, of another shape, or without a place in
+            the model; an adapter on one that is kept itself, where the two cannot stand beside each
+            other.
     """
     import torch
     from peft import PeftConfig, PeftModel
@@ -114,7 +125,8 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     label = f"loaded{len(below)}"
     if below and not (additive(folder) and only_lora(model)):
         raise UserError(
-            f"{name} is an adapter on another one, {on}, which rounding keeps from being merged into {model.dtype} weights, "
+            f"{name} is an adapter on another one, {on}, which rounding keeps from being merged "
+            f"into {model.dtype} weights, "
             "and only plain LoRAs can be kept one beside the other: say --dtype float32"
         )
     own_rows = model.get_input_embeddings().weight.shape[0]
@@ -122,10 +134,15 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # PEFT would go on without the tensors that it cannot find: the base passed off as the adapter.
+            # PEFT would go on without the tensors that it cannot find: the base passed off as the
+            # adapter.
             warnings.filterwarnings("error", message=".*missing adapter keys")
-            adapted = PeftModel.from_pretrained(model, str(folder), adapter_name=label, torch_device="cpu")
-            result = adapted.load_adapter(str(folder), label, torch_device="cpu")  # once more, for what finds no place
+            adapted = PeftModel.from_pretrained(
+                model, str(folder), adapter_name=label, torch_device="cpu"
+            )
+            result = adapted.load_adapter(
+                str(folder), label, torch_device="cpu"
+            )  # once more, for what finds no place
     except (
         OSError,
         ValueError,
@@ -140,23 +157,30 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         raise UserError(f"cannot load the adapter {name} on {on}: {first_line(error)}") from error
     if lost := _lost(folder, set(result.unexpected_keys)):
         raise UserError(
-            f"the adapter {name} holds {len(lost)} tensors that have no place in {on}, {lost[0]} among them"
+            f"the adapter {name} holds {len(lost)} tensors that have no place in {on}, {lost[0]} "
+            "among them"
         )
     activate(model, (*below, label))
     adapted.eval().requires_grad_(False)
     ids = _probes(model, adapted.peft_config[label])
     inner = adapted.get_base_model()
     if hasattr(inner, "peft_config"):
-        del inner.peft_config  # what is wrapped around it later is not a second adapter of this wrapper
+        del (
+            inner.peft_config
+        )  # what is wrapped around it later is not a second adapter of this wrapper
     with torch.inference_mode():
         unmerged, bare = _logprobs(adapted, ids), _logprobs(inner, ids)
     if rows > own_rows and not unmerged.isfinite().all():
         raise UserError(
-            f"the adapter {name} was trained with {rows} rows of the vocabulary, and {on} has {own_rows}; it does not hold "
-            "all of the new ones: save it with save_embedding_layers=True, or merge it into a model folder where it was trained"
+            f"the adapter {name} was trained with {rows} rows of the vocabulary, and {on} has "
+            f"{own_rows}; it does not hold "
+            "all of the new ones: save it with save_embedding_layers=True, or merge it into a "
+            "model folder where it was trained"
         )
     if not _same(bare, unmerged):
-        raise UserError(f"{name}: an adapter of type {read_config(folder)['peft_type']} works only inside PEFT")
+        raise UserError(
+            f"{name}: an adapter of type {read_config(folder)['peft_type']} works only inside PEFT"
+        )
     worst = float("nan")
     for loosen in () if below else (False, True) if _shares(inner) else (False,):
         try:
@@ -178,18 +202,24 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     if below:
         return inner, (f"{name}: its adapter is kept beside the weights, as the one below it is",)
     why = (
-        f"merged, log-probabilities would change by up to {worst:.2g} nats" if worst == worst else "it cannot be merged"
+        f"merged, log-probabilities would change by up to {worst:.2g} nats"
+        if worst == worst
+        else "it cannot be merged"
     )
-    return inner, (f"{name}: its adapter is kept beside the {str(model.dtype).removeprefix('torch.')} weights ({why})",)
+    return inner, (
+        f"{name}: its adapter is kept beside the {str(model.dtype).removeprefix('torch.')} "
+        f"weights ({why})",
+    )
 
 
 def _lost(folder: Path, unexpected: set[str]) -> list[str]:
-    """Tensors that PEFT does not read, but for second copies of others: it writes some of tied and of resized modules."""
+    """Tensors that PEFT does not read, but for second copies of others: it writes some of tied and
+    of resized modules."""
     from safetensors import safe_open
 
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         stored = set(weights.keys())  # PEFT reports some under names of its own
-        read = [weights.get_tensor(key) for key in weights.keys() if key not in unexpected] if unexpected else []  # noqa: SIM118
+        read = [weights.get_tensor(key) for key in stored - unexpected] if unexpected else []
         return [
             key
             for key in sorted(unexpected)
@@ -208,20 +238,34 @@ def tuner_layers(model: Any) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)]
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+    ]
 
 
 def only_lora(model: Any) -> bool:
-    """Whether all that PEFT has put into a model adds to its layers' outputs: others can be laid beside it."""
+    """Whether all that PEFT has put into a model adds to its layers' outputs: others can be laid
+    beside it."""
     from peft.tuners.lora import LoraLayer
 
-    return all(isinstance(layer, LoraLayer) and not any(layer.use_dora.values()) for layer in tuner_layers(model))
+    return all(
+        isinstance(layer, LoraLayer) and not any(layer.use_dora.values())
+        for layer in tuner_layers(model)
+    )
 
 
 def additive(folder: Path) -> bool:
     """Whether an adapter is a LoRA that only adds to the outputs of layers."""
     told = read_config(folder)
-    beyond = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias", "target_parameters")
+    beyond = (
+        "use_dora",
+        "modules_to_save",
+        "trainable_token_indices",
+        "lora_bias",
+        "target_parameters",
+    )
     return (
         told.get("peft_type") == "LORA"
         and told.get("init_lora_weights")
@@ -232,10 +276,13 @@ def additive(folder: Path) -> bool:
 
 
 def activate(model: Any, labels: tuple[str, ...]) -> None:
-    """Makes every layer add all of these adapters that it has; PEFT would leave the last one alone active."""
+    """Makes every layer add all of these adapters that it has; PEFT would leave the last one alone
+    active."""
     for layer in tuner_layers(model):
         if len(labels) > 1:
-            layer.set_adapter([one for one in labels if one in layer.lora_A or one in layer.lora_embedding_A])
+            layer.set_adapter(
+                [one for one in labels if one in layer.lora_A or one in layer.lora_embedding_A]
+            )
 
 
 def _logprobs(model: Any, ids: Tensor) -> Tensor:
@@ -264,18 +311,28 @@ def _probes(model: Any, config: Any) -> Tensor:
 
 def _trained_rows(config: Any) -> list[int]:
     """The ids whose embeddings an adapter trains by name."""
-    named = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    return sorted({one for group in named.values() for one in group} if isinstance(named, dict) else named)
+    named = (
+        getattr(config, "trainable_token_indices", None)
+        or getattr(config, "token_indices", None)
+        or []
+    )
+    return sorted(
+        {one for group in named.values() for one in group} if isinstance(named, dict) else named
+    )
 
 
 def _merged(adapted: Any, loosen: bool) -> Any:
-    """The plain model with the adapter in its weights; the unmerged one, whose other weights it shares, stays what it is.
+    """The plain model with the adapter in its weights; the unmerged one, whose other weights it
+    shares, stays what it is.
 
-    loosen: layers that share a matrix get one each, so that what is added to the one is not added to the other.
+    loosen: layers that share a matrix get one each, so that what is added to the one is not added
+    to the other.
     """
     import torch
 
-    shared = {id(one): torch.nn.Parameter(one.data, requires_grad=False) for one in adapted.parameters()}
+    shared = {
+        id(one): torch.nn.Parameter(one.data, requires_grad=False) for one in adapted.parameters()
+    }
     twin = copy.deepcopy(adapted, shared)
     owners: dict[int, list[tuple[Any, str]]] = defaultdict(list)
     for module in twin.modules():
@@ -288,7 +345,9 @@ def _merged(adapted: Any, loosen: bool) -> Any:
     ]
     for places in ties:
         for module, key in places[1:]:
-            module._parameters[key] = torch.nn.Parameter(module._parameters[key].data, requires_grad=False)
+            module._parameters[key] = torch.nn.Parameter(
+                module._parameters[key].data, requires_grad=False
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         merged = twin.merge_and_unload(safe_merge=True)
@@ -304,21 +363,30 @@ def _merged(adapted: Any, loosen: bool) -> Any:
 
 
 def _resize(model: Any, folder: Path, config: Any) -> int:
-    """Gives the model as many rows of its vocabulary as the adapter was trained with, as far as that can be read; returns them.
+    """Gives the model as many rows of its vocabulary as the adapter was trained with, as far as
+    that can be read; returns them.
 
-    New rows are NaN until the adapter's own are loaded: those that it does not hold are seen in the logits.
+    New rows are NaN until the adapter's own are loaded: those that it does not hold are seen in the
+    logits.
     """
     import torch
     from safetensors import safe_open
 
-    matrices = {_name_of(model, one): one for one in (model.get_input_embeddings(), model.get_output_embeddings())}
+    matrices = {
+        _name_of(model, one): one
+        for one in (model.get_input_embeddings(), model.get_output_embeddings())
+    }
     own = int(model.get_input_embeddings().weight.shape[0])
     rows = {own, max(_trained_rows(config), default=0) + 1} - set(range(own))
     width = int(model.get_input_embeddings().weight.shape[1])
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         for key in weights.keys():  # noqa: SIM118 (not a dictionary)
             shape = weights.get_slice(key).get_shape()
-            if any(f".{name}." in key for name in matrices) and key.endswith(".weight") and shape[1:] == [width]:
+            if (
+                any(f".{name}." in key for name in matrices)
+                and key.endswith(".weight")
+                and shape[1:] == [width]
+            ):
                 rows.add(int(shape[0]) if ".lora_" not in key else own)
     wanted = max(rows - {own}, default=own)
     if wanted != own:

@@ -17,27 +17,47 @@ from pathlib import Path
 
 from decaylab.errors import UserError
 
-NAME = re.compile(r"(?:checkpoint|global_steps?|steps?|iter)[-_]?(\d+)(?:[-_](?:hf|huggingface|merged))?")
+NAME = re.compile(
+    r"(?:checkpoint|global_steps?|steps?|iter)[-_]?(\d+)(?:[-_](?:hf|huggingface|merged))?"
+)
 MODEL_FILES = ("config.json", "adapter_config.json")
 NOT_THE_STUDENT = ("critic", "ref", "reward", "value", "optimizer")
-INSIDE = ("actor", "policy", "huggingface", "lora_adapter", "hf", "weights", "model", "consolidated", "iter_0000000")
+INSIDE = (
+    "actor",
+    "policy",
+    "huggingface",
+    "lora_adapter",
+    "hf",
+    "weights",
+    "model",
+    "consolidated",
+    "iter_0000000",
+)
 """What trainers call the folders between that of a step and the model in it."""
 DEPTH = 5  # folders below that of a step in which a model is looked for
 VERL = "python -m verl.model_merger merge --backend {} --local_dir {} --target_dir {}/huggingface"
-NEMO = "NeMo-RL's examples/converters/convert_{}_to_hf.py --config={{0}}/config.yaml --{}-ckpt-path={{0}}/policy/weights{} "
-SLIME = "slime's tools/convert_{}_to_hf.py --input-dir {{0}} --output-dir {{0}}-hf --origin-hf-dir STUDENT"
+NEMO = (
+    "NeMo-RL's examples/converters/convert_{}_to_hf.py --config={{0}}/config.yaml "
+    "--{}-ckpt-path={{0}}/policy/weights{} "
+)
+SLIME = (
+    "slime's tools/convert_{}_to_hf.py --input-dir {{0}} --output-dir {{0}}-hf "
+    "--origin-hf-dir STUDENT"
+)
 CONVERTED_BY = {
     "actor/dist_ckpt": VERL.format("megatron", "{0}/actor", "{0}/actor"),
     "actor/*.pt": VERL.format("fsdp", "{0}/actor", "{0}/actor"),
     "model_world_size_*.pt": VERL.format("fsdp", "{0}", "{0}"),
-    "policy/weights/iter_*": NEMO.format("megatron", "megatron", "/iter_0000000") + "--hf-ckpt-path={0}-hf",
+    "policy/weights/iter_*": NEMO.format("megatron", "megatron", "/iter_0000000")
+    + "--hf-ckpt-path={0}-hf",
     "policy/weights": NEMO.format("dcp", "dcp", "") + "--hf-ckpt-path={0}-hf",
     "model/.metadata": SLIME.format("fsdp"),
     "*.distcp": SLIME.format("torch_dist"),
     ".metadata": SLIME.format("torch_dist"),
     "mp_rank_*": "Megatron-LM's tools/checkpoint/convert.py, from {0} into {0}-hf",
 }
-"""What is found in a step's folder {0} that holds weights in shards, and what makes a Hugging Face folder of them."""
+"""What is found in a step's folder {0} that holds weights in shards, and what makes a Hugging Face
+folder of them."""
 
 
 def is_model(folder: Path) -> bool:
@@ -46,9 +66,12 @@ def is_model(folder: Path) -> bool:
 
 
 def step_folder(path: Path) -> Path:
-    """The folder of the step that a model belongs to: its own, or the one that a trainer put it into; else itself."""
+    """The folder of the step that a model belongs to: its own, or the one that a trainer put it
+    into; else itself."""
     for place in (path.absolute(), *path.absolute().parents):
-        if NAME.fullmatch(place.name) and place.parent.name != "weights":  # NeMo-RL keeps Megatron's iter_0000000 there
+        if (
+            NAME.fullmatch(place.name) and place.parent.name != "weights"
+        ):  # NeMo-RL keeps Megatron's iter_0000000 there
             return place
         if place.name not in INSIDE:
             break
@@ -56,7 +79,8 @@ def step_folder(path: Path) -> Path:
 
 
 def step_of(path: Path) -> int | None:
-    """The training step in the name of the folder of a checkpoint, or of the one around it; None where there is none."""
+    """The training step in the name of the folder of a checkpoint, or of the one around it; None
+    where there is none."""
     numbered = NAME.fullmatch(step_folder(path).name)
     return int(numbered[1]) if numbered else None
 
@@ -69,10 +93,11 @@ def steps(run: Path) -> list[list[Path]]:
 
 
 def checkpoints(run: Path) -> tuple[list[Path], str]:
-    """The models of a run's steps, in the order of their numbers, and a sentence on steps that are left out.
+    """The models of a run's steps, in the order of their numbers, and a sentence on steps that are
+    left out.
 
-    Left out is a step whose weights are in shards, where others can be read. A final model in the run's folder is not among
-    them.
+    Left out is a step whose weights are in shards, where others can be read. A final model in the
+    run's folder is not among them.
 
     Raises:
         UserError: no step can be read (says what converts them), or one holds two models.
@@ -89,7 +114,11 @@ def checkpoints(run: Path) -> tuple[list[Path], str]:
             sharded.append(told)
     if sharded and not found:
         raise UserError(sharded[-1])
-    note = f"{run}: {len(sharded)} of {len(wanted)} checkpoints are left out: {sharded[0]}" if sharded else ""
+    note = (
+        f"{run}: {len(sharded)} of {len(wanted)} checkpoints are left out: {sharded[0]}"
+        if sharded
+        else ""
+    )
     return found, note
 
 
@@ -108,17 +137,24 @@ def last_model(run: Path) -> Path | None:
 
 
 def models_in(step: Path) -> list[Path]:
-    """The model in a step's folder: that folder itself, or one that a trainer made in it; none where there is none.
+    """The model in a step's folder: that folder itself, or one that a trainer made in it; none
+    where there is none.
 
     Raises:
         UserError: two models.
     """
     if is_model(step):
         return [step]
-    found = [folder for folder in _below(step, DEPTH) if is_model(folder) and any(folder.glob("*.safetensors"))]
+    found = [
+        folder
+        for folder in _below(step, DEPTH)
+        if is_model(folder) and any(folder.glob("*.safetensors"))
+    ]
     if len(found) > 1:
         names = ", ".join(str(one.relative_to(step)) for one in found)
-        raise UserError(f"{step} holds {len(found)} models ({names}): give the folder of the one that is meant")
+        raise UserError(
+            f"{step} holds {len(found)} models ({names}): give the folder of the one that is meant"
+        )
     return found
 
 
@@ -126,12 +162,16 @@ def conversion(step: Path) -> str | None:
     """What is told of a step's folder that holds weights in shards; None of any other."""
     for pattern, how in CONVERTED_BY.items():
         if any(step.glob(pattern)):
-            return f"{step} holds weights in shards and no Hugging Face folder; convert it by {how.format(step)}"
+            return (
+                f"{step} holds weights in shards and no Hugging Face folder; convert it by "
+                f"{how.format(step)}"
+            )
     return None
 
 
 def recorded_step(folder: Path) -> int | None:
-    """The step that transformers' trainer_state.json in a folder records; None where it records none."""
+    """The step that transformers' trainer_state.json in a folder records; None where it records
+    none."""
     try:
         step = json.loads((folder / "trainer_state.json").read_text()).get("global_step")
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,5 @@
-"""Handing a prefix from one policy to the other: as ids where the vocabularies agree, as text where they do not."""
+"""Handing a prefix from one policy to the other: as ids where the vocabularies agree, as text where
+they do not."""
 
 from __future__ import annotations
 
@@ -11,14 +12,18 @@ from decaylab.policies.vocabularies import compare_vocabularies
 class HandOver:
     """Gives the reader's ids of a prefix that the other policy wrote.
 
-    With one vocabulary the ids pass unchanged and are never re-encoded. With two, the text is encoded by the reader; where
-    the prefix ends inside a character, it goes back to the last boundary that both can express.
+    With one vocabulary the ids pass unchanged and are never re-encoded. With two, the text is
+    encoded by the reader; where the prefix ends inside a character, it goes back to the last
+    boundary that both can express.
     """
 
     def __init__(self, student: Policy, teacher: Policy) -> None:
         self.policies: dict[str, Any] = {"student": student, "teacher": teacher}
         self.agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
-        self.tokens = {role: set(policy.tokenizer.get_vocab().values()) for role, policy in self.policies.items()}
+        self.tokens = {
+            role: set(policy.tokenizer.get_vocab().values())
+            for role, policy in self.policies.items()
+        }
 
     def __call__(self, ids: list[int], author: str) -> list[int] | None:
         """The prefix in the ids of the policy that is not its author.
@@ -31,7 +36,9 @@ class HandOver:
         if agreement.kind == "different":
             reader = self.policies["teacher" if author == "student" else "student"]
             return reader.encode(self.expressible_text(ids, author)) or None
-        foreign = agreement.foreign_to_teacher if author == "student" else agreement.foreign_to_student
+        foreign = (
+            agreement.foreign_to_teacher if author == "student" else agreement.foreign_to_student
+        )
         return None if foreign.intersection(ids) else ids
 
     def expressible_text(self, ids: list[int], author: str) -> str:

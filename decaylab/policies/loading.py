@@ -1,8 +1,8 @@
 """Policies: a causal language model with its tokenizer and template.
 
-A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from it, and may be an adapter
-itself), a folder of checkpoints (the last one is taken), or ``abacus-teacher`` and ``abacus-student``, the pair that ships
-with decaylab.
+A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from
+it, and may be an adapter itself), a folder of checkpoints (the last one is taken), or
+``abacus-teacher`` and ``abacus-student``, the pair that ships with decaylab.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "tekken.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "tekken.json",
+)
 PLAIN_FORMAT = "Question: {question}\nAnswer:"
 PromptFormat = Literal["chat", "plain"]
 Role = Literal["student", "teacher"]
@@ -48,7 +54,8 @@ Role = Literal["student", "teacher"]
 class LoadSettings:
     """How a policy is loaded and addressed.
 
-    system: the system message; "" for none. drops_system: that of a problem's own messages is left out.
+    system: the system message; "" for none. drops_system: that of a problem's own messages is left
+    out.
     template_kwargs: more variables of the template, with their values as texts.
     """
 
@@ -67,14 +74,22 @@ class LoadSettings:
         """The device, with auto decided: the GPU where there is one."""
         import torch
 
-        return self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        return (
+            self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        )
 
 
 def load_settings(options: PairOptions, role: Role, device: str | None = None) -> LoadSettings:
-    """How student or teacher is loaded and addressed. The teacher's system message is the student's unless it has its own."""
+    """How student or teacher is loaded and addressed. The teacher's system message is the student's
+    unless it has its own."""
     own = options.teacher_system if role == "teacher" else None
     return LoadSettings(
-        *(options.dtype, device or options.device, getattr(options, f"{role}_revision"), options.trust_remote_code),
+        *(
+            options.dtype,
+            device or options.device,
+            getattr(options, f"{role}_revision"),
+            options.trust_remote_code,
+        ),
         *(options.prompt_format, options.thinking),
         system=mended((own if own is not None else options.system) or ""),
         template_kwargs=tuple(sorted(options.template_kwargs.items())),
@@ -83,7 +98,8 @@ def load_settings(options: PairOptions, role: Role, device: str | None = None) -
 
 
 class Policy:
-    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only `prompt_ids` adds any.
+    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only
+    `prompt_ids` adds any.
 
     notes: what a reader of the results must know of how it was loaded, as sentences.
     """
@@ -96,12 +112,19 @@ class Policy:
         identity: PolicyIdentity,
         settings: LoadSettings = LoadSettings(),
     ) -> None:
-        self.name, self.model, self.tokenizer, self.identity, self.settings = name, model, tokenizer, identity, settings
+        self.name, self.model, self.tokenizer, self.identity, self.settings = (
+            name,
+            model,
+            tokenizer,
+            identity,
+            settings,
+        )
         self.notes: tuple[str, ...] = ()
         self.config: Any = model.config if model is not None else None
         if settings.prompt_format == "chat" and not tokenizer.chat_template:
             raise UserError(
-                f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in plain text "
+                f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in "
+                "plain text "
                 f"({PLAIN_FORMAT!r})"
             )
         self.control = ControlTokens(tokenizer)
@@ -112,11 +135,16 @@ class Policy:
         settings = self.settings
         variables = variables_of(dict(settings.template_kwargs))
         return ChatTemplate(
-            self.name, self.tokenizer, system=bool(settings.system), thinking=settings.thinking, variables=variables
+            self.name,
+            self.tokenizer,
+            system=bool(settings.system),
+            thinking=settings.thinking,
+            variables=variables,
         )
 
     def _take_ends(self, model: Any) -> None:
-        """What ends a turn: the end-of-sequence ids, and what the template writes behind an answer, asked by it or not."""
+        """What ends a turn: the end-of-sequence ids, and what the template writes behind an answer,
+        asked by it or not."""
         known = end_ids(model, self.tokenizer)
         self.turn_end = turn_end(self.template or self.name, self.tokenizer, self.control)
         own = self.turn_end.token
@@ -124,7 +152,9 @@ class Policy:
         self.adds_end = own is not None and own not in known
         eos = self.tokenizer.eos_token_id
         self.end_id = own if own is not None else int(eos) if eos is not None else min(known)
-        pad = self.tokenizer.pad_token_id  # some tokenizers got one that the model has no embedding of
+        pad = (
+            self.tokenizer.pad_token_id
+        )  # some tokenizers got one that the model has no embedding of
         self.pad_id = int(pad if pad is not None and pad < self.rows else min(self.end_ids))
 
     @property
@@ -142,13 +172,16 @@ class Policy:
     def rows(self) -> float:
         """Ids that the model has an embedding of; infinity without its weights."""
         model: Any = self.model
-        return int(model.get_input_embeddings().weight.shape[0]) if model is not None else float("inf")
+        return (
+            int(model.get_input_embeddings().weight.shape[0]) if model is not None else float("inf")
+        )
 
     @property
     def context_length(self) -> int:
         """Positions the model was made for, in tokens.
 
-        LongRoPE chooses its frequencies by the longest row of a batch, so that a long rollout would change what is read in a
+        LongRoPE chooses its frequencies by the longest row of a batch, so that a long rollout would
+        change what is read in a
         short one beside it: such a model counts up to where the choice changes.
         """
         config = self.config.get_text_config() if self.config is not None else None
@@ -163,7 +196,8 @@ class Policy:
 
     @property
     def precision(self) -> str:
-        """Of the weights, and where they are; numbers from another precision or device differ by rounding."""
+        """Of the weights, and where they are; numbers from another precision or device differ by
+        rounding."""
         if self.model is None:
             return "tokenizer only"
         kept = ", adapters beside them" if adapter_loading.tuner_layers(self.model) else ""
@@ -171,10 +205,16 @@ class Policy:
 
     @contextmanager
     def wider(self) -> Iterator[Policy]:
-        """The same policy in the next wider precision, for as long as the block lasts: the same weights, other rounding."""
+        """The same policy in the next wider precision, for as long as the block lasts: the same
+        weights, other rounding."""
         wide = wider_than(self.weights.dtype)
-        # Not the buffers: those are kept in float32 and would not come back whole. Some weights may be in float32 already.
-        own = [(weight, weight.dtype) for weight in self.weights.parameters() if weight.is_floating_point()]
+        # Not the buffers: those are kept in float32 and would not come back whole. Some weights may
+        # be in float32 already.
+        own = [
+            (weight, weight.dtype)
+            for weight in self.weights.parameters()
+            if weight.is_floating_point()
+        ]
         try:
             for weight, _ in own:
                 weight.data = weight.data.to(wide)
@@ -191,28 +231,36 @@ class Policy:
 
     @cached_property
     def absent_ids(self) -> tuple[int, ...]:
-        """Ids that the head has and no token of the tokenizer: behind its last one, or in holes. None may be sampled."""
+        """Ids that the head has and no token of the tokenizer: behind its last one, or in holes.
+        None may be sampled."""
         known = set(self.tokenizer.get_vocab().values())
         return tuple(index for index in range(self.head_width) if index not in known)
 
-    def prompt_ids(self, problem: Problem, instruction: str, reader: Policy | None = None) -> list[int]:
-        """The prompt up to where the response begins, through the policy's own template or in the plain format.
+    def prompt_ids(
+        self, problem: Problem, instruction: str, reader: Policy | None = None
+    ) -> list[int]:
+        """The prompt up to where the response begins, through the policy's own template or in the
+        plain format.
 
-        Of several messages the instruction follows the last one, and the policy's system message replaces theirs.
-        A control token that question, instruction or system message spell is encoded as text. reader: whose ids; by default
-        the policy's own.
+        Of several messages the instruction follows the last one, and the policy's system message
+        replaces theirs. A control token that question, instruction or system message spell is
+        encoded as text. reader: whose ids; by default the policy's own.
 
         Raises:
-            UserError: the template refuses it, a control token cannot be encoded as text, or there are several messages and no
-                template.
+            UserError: the template refuses it, a control token cannot be encoded as text, or there
+                are several messages and no template.
         """
         reader, hidden = reader or self, dict[str, str]()
-        said = [(role, reader.control.hide(text, hidden)) for role, text in self._said(problem, instruction)]
+        said = [
+            (role, reader.control.hide(text, hidden))
+            for role, text in self._said(problem, instruction)
+        ]
         if self.template is not None:
             return reader._embedded(reader.control.encode(self.template.conversation(said), hidden))
         if len(said) > 1:
             raise UserError(
-                f"problem {problem.problem_id} has {len(said)} messages, and --prompt-format plain has a place for one question"
+                f"problem {problem.problem_id} has {len(said)} messages, and --prompt-format "
+                "plain has a place for one question"
             )
         ids = reader.control.encode(PLAIN_FORMAT.format(question=said[-1][1]), hidden, begin=True)
         while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
@@ -231,7 +279,9 @@ class Policy:
     @property
     def thought_marks(self) -> thoughts.Marks:
         """Marks of thoughts that its tokenizer or template has beside those known."""
-        return thoughts.of_tokenizer(self.tokenizer.get_added_vocab(), str(self.tokenizer.chat_template or ""))
+        return thoughts.of_tokenizer(
+            self.tokenizer.get_added_vocab(), str(self.tokenizer.chat_template or "")
+        )
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in the middle of a response: nothing is added in front or behind."""
@@ -246,8 +296,10 @@ class Policy:
         found = list(ids)
         if beyond := [one for one in found if one >= self.rows]:
             raise UserError(
-                f"{self.name}: its tokenizer writes {self.tokenizer.convert_ids_to_tokens(beyond[0])} as id {beyond[0]}, and "
-                f"the model has {self.rows} rows of embeddings: save the resized embeddings with it (PEFT: "
+                f"{self.name}: its tokenizer writes "
+                f"{self.tokenizer.convert_ids_to_tokens(beyond[0])} as id {beyond[0]}, and "
+                f"the model has {self.rows} rows of embeddings: save the resized embeddings with "
+                "it (PEFT: "
                 "save_embedding_layers=True), or use the tokenizer that belongs to these weights"
             )
         return found
@@ -255,7 +307,11 @@ class Policy:
     def decode(self, ids: list[int]) -> str:
         """The text of response ids, without the end-of-turn token if it closes them."""
         kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
-        return str(self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return str(
+            self.tokenizer.decode(
+                kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
 
 
 def wider_than(dtype: torch.dtype) -> torch.dtype:
@@ -266,7 +322,8 @@ def wider_than(dtype: torch.dtype) -> torch.dtype:
 
 
 def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids that end a turn: the tokenizer's, and those that the model's generation settings list.
+    """The ids that end a turn: the tokenizer's, and those that the model's generation settings
+    list.
 
     Of the generation settings nothing else is ever used.
     """
@@ -278,20 +335,26 @@ def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -
             found.update(listed if isinstance(listed, list) else [listed])
     ids = frozenset(int(one) for one in found if one is not None)
     if not ids:
-        raise UserError("the tokenizer names no end-of-sequence token, so a response could never end")
+        raise UserError(
+            "the tokenizer names no end-of-sequence token, so a response could never end"
+        )
     return ids
 
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """What a template writes behind an answer, and the first control token in it; "" and None where there is none."""
+    """What a template writes behind an answer, and the first control token in it; "" and None where
+    there is none."""
 
     text: str = ""
     token: int | None = None
 
 
-def turn_end(template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, control: ControlTokens) -> TurnEnd:
-    """How the template of a tokenizer ends a turn. template: or the name of a policy that is not addressed by its own."""
+def turn_end(
+    template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, control: ControlTokens
+) -> TurnEnd:
+    """How the template of a tokenizer ends a turn. template: or the name of a policy that is not
+    addressed by its own."""
     if isinstance(template, str):
         if not tokenizer.chat_template:
             return TurnEnd()
@@ -302,7 +365,9 @@ def turn_end(template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, c
     text = template.turn_end
     begin = tokenizer.bos_token_id if tokenizer.bos_token_id != tokenizer.eos_token_id else None
     found = [
-        one for one in control.encode(text, {}) if one in control.texts and one not in (begin, tokenizer.unk_token_id)
+        one
+        for one in control.encode(text, {})
+        if one in control.texts and one not in (begin, tokenizer.unk_token_id)
     ]
     return TurnEnd(text, found[0] if found else None)
 
@@ -310,12 +375,14 @@ def turn_end(template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, c
 def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """Loads a policy by name; see the module's first lines for what a name can be.
 
-    Adapters are applied in the order in which they were trained. Each is merged where that changes no log-probability by more
-    than `adapter_loading.MERGE_TOLERANCE`, and stays beside the weights elsewhere.
+    Adapters are applied in the order in which they were trained. Each is merged where that changes
+    no log-probability by more than `adapter_loading.MERGE_TOLERANCE`, and stays beside the weights
+    elsewhere.
 
     Raises:
-        UserError: nothing there, no weights, pickle-only weights, tensors that are missing or not taken, an adapter without its
-            base or of a kind that changes no weights, no chat template.
+        UserError: nothing there, no weights, pickle-only weights, tensors that are missing or not
+            taken, an adapter without its base or of a kind that changes no weights, no chat
+            template.
     """
     links = chain(name, settings.revision)
     for link in links[:-1]:
@@ -324,7 +391,11 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     plain = links[-1]
     try:
         model, notes = load_model(
-            plain.name, plain.path, dtype=dtype, revision=plain.revision, trust_remote_code=settings.trust_remote_code
+            plain.name,
+            plain.path,
+            dtype=dtype,
+            revision=plain.revision,
+            trust_remote_code=settings.trust_remote_code,
         )
     except UserError as error:
         raise error if len(links) == 1 else missing_base(links[-2].name, error) from error
@@ -332,13 +403,16 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
         model, more = adapter_loading.attach(model, link.name, link.folder, on=above.name)
         notes += more
     place: Any = settings.place
-    policy = Policy(name, model.to(place), tokenizer_of(links, settings), identity_of(links), settings)
+    policy = Policy(
+        name, model.to(place), tokenizer_of(links, settings), identity_of(links), settings
+    )
     policy.notes = notes
     return policy
 
 
 def _dtype(settings: LoadSettings) -> torch.dtype | str:
-    """A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and coarser."""
+    """A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and
+    coarser."""
     import torch
 
     auto: torch.dtype | str = "auto" if settings.place.startswith("cuda") else torch.float32
@@ -353,8 +427,8 @@ def missing_base(adapter: str, error: UserError) -> UserError:
 class Link:
     """One of the folders or hub ids that make up a policy.
 
-    path: the folder, or the hub id with its revision. folder: where its files lie, for an adapter of the hub in the cache; of a
-    plain model on the hub the cache knows.
+    path: the folder, or the hub id with its revision. folder: where its files lie, for an adapter
+    of the hub in the cache; of a plain model on the hub the cache knows.
     """
 
     name: str
@@ -370,10 +444,12 @@ class Link:
 def chain(name: str, revision: str | None = None) -> list[Link]:
     """The adapters that a name stands for, the last trained first, and behind them the plain model.
 
-    revision: of the first of them that is on the hub; below an adapter the one that its configuration names.
+    revision: of the first of them that is on the hub; below an adapter the one that its
+    configuration names.
 
     Raises:
-        UserError: a name that means nothing, an adapter without its base, or bases that run in a circle.
+        UserError: a name that means nothing, an adapter without its base, or bases that run in a
+        circle.
     """
     links: list[Link] = []
     while True:
@@ -385,12 +461,16 @@ def chain(name: str, revision: str | None = None) -> list[Link]:
         fetched = hub.adapter_folder(path, revision) if isinstance(path, str) else None
         links.append(Link(name, path, revision if on_hub else None, fetched))
         if any(_place(one.path) == _place(path) for one in links[:-1]):
-            raise UserError(f"adapters whose bases run in a circle: {' on '.join(link.name for link in links)}")
+            raise UserError(
+                f"adapters whose bases run in a circle: {' on '.join(link.name for link in links)}"
+            )
         if fetched is None and (on_hub or not (links[-1].folder / "adapter_config.json").exists()):
             return links
         base = adapter_base(links[-1].folder)
         if not base:
-            raise UserError(f"{name}: its adapter_config.json names no base model (base_model_name_or_path)")
+            raise UserError(
+                f"{name}: its adapter_config.json names no base model (base_model_name_or_path)"
+            )
         own = adapter_loading.read_config(links[-1].folder).get("revision")
         name, revision = base, (own if on_hub else revision or own)
 
@@ -400,7 +480,8 @@ def _place(path: Path | str) -> Path | str:
 
 
 def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
-    """A policy that can read and write ids but not generate: enough where its rollouts are already there."""
+    """A policy that can read and write ids but not generate: enough where its rollouts are already
+    there."""
     own = Path(name).expanduser()
     if (own / "tokenizer_config.json").exists():
         path: Path | str = own
@@ -413,14 +494,17 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
         listed = _listed(links[-1].path, dataclasses.replace(settings, revision=links[-1].revision))
     reads = [tokenizer.get_vocab(), tokenizer.chat_template]
     digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
-    identity = PolicyIdentity(name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest)
+    identity = PolicyIdentity(
+        name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest
+    )
     policy = Policy(name, None, tokenizer, identity, settings)
     policy._take_ends(listed)
     return policy
 
 
 def _listed(path: Path | str, settings: LoadSettings) -> Any:
-    """Configuration and generation settings of a model, as far as they are here: a tokenizer may lack ids that end a turn.
+    """Configuration and generation settings of a model, as far as they are here: a tokenizer may
+    lack ids that end a turn.
 
     Of an adapter's folder those of its base. Nothing is fetched.
     """
@@ -433,7 +517,10 @@ def _listed(path: Path | str, settings: LoadSettings) -> Any:
             path = resolve(adapter_base(path) or str(path))
         except UserError:
             break
-    here: dict[str, Any] = {"revision": (None if passed else settings.revision) or "main", "local_files_only": True}
+    here: dict[str, Any] = {
+        "revision": (None if passed else settings.revision) or "main",
+        "local_files_only": True,
+    }
     trusted = here | {"trust_remote_code": settings.trust_remote_code}
     kinds: dict[str, tuple[Any, dict[str, Any]]] = {
         "generation_config": (GenerationConfig, here),
@@ -443,7 +530,12 @@ def _listed(path: Path | str, settings: LoadSettings) -> Any:
     for name, (kind, how) in kinds.items():
         try:
             found[name] = kind.from_pretrained(path, **how)
-        except (OSError, ValueError, KeyError, ImportError):  # it is not here, or of a kind that nothing here can read
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            ImportError,
+        ):  # it is not here, or of a kind that nothing here can read
             found[name] = None
     return SimpleNamespace(**found)
 
@@ -457,30 +549,40 @@ def resolve(name: str) -> Path | str:
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
             return name
         raise UserError(
-            f"no model {name!r}: neither a folder here nor a hub id (owner/name), nor {', '.join(EMBEDDED)}"
+            f"no model {name!r}: neither a folder here nor a hub id (owner/name), nor "
+            f"{', '.join(EMBEDDED)}"
         )
     if not path.is_dir():
-        raise UserError(f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub id")
+        raise UserError(
+            f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub "
+            "id"
+        )
     if (path / "adapter_config.json").exists() or (path / "config.json").exists():
         return path
     if found := last_model(path):
         return found
     raise UserError(
-        f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a model folder"
+        f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a "
+        "model folder"
     )
 
 
 def adapter_base(path: Path) -> str | None:
-    """The base that an adapter folder names, as it can be loaded from here; None where it names none.
+    """The base that an adapter folder names, as it can be loaded from here; None where it names
+    none.
 
-    A relative path is looked for from the working directory, as PEFT does, and from the adapter's folder.
+    A relative path is looked for from the working directory, as PEFT does, and from the adapter's
+    folder.
 
     Raises:
         UserError: the configuration is damaged, or both places hold a folder of that name.
     """
     base = adapter_loading.read_config(path).get("base_model_name_or_path")
     if base is not None and not isinstance(base, str):
-        raise UserError(f"{path / 'adapter_config.json'} is damaged (base_model_name_or_path is {base!r}, not a name)")
+        raise UserError(
+            f"{path / 'adapter_config.json'} is damaged (base_model_name_or_path is {base!r}, not "
+            "a name)"
+        )
     if not base or base in EMBEDDED or Path(base).is_absolute():
         return base
     beside = Path(os.path.normpath(path / base))
@@ -489,7 +591,8 @@ def adapter_base(path: Path) -> str | None:
     here = Path(base).expanduser()
     if here.is_dir() and here.resolve() != beside.resolve():
         raise UserError(
-            f"{path}: its base {base} is a folder here ({here.resolve()}) and beside the adapter ({beside.resolve()}); write "
+            f"{path}: its base {base} is a folder here ({here.resolve()}) and beside the adapter "
+            f"({beside.resolve()}); write "
             "the one that is meant into its adapter_config.json (base_model_name_or_path)"
         )
     return str(beside)
@@ -497,8 +600,12 @@ def adapter_base(path: Path) -> str | None:
 
 def tokenizer_of(links: list[Link], settings: LoadSettings) -> PreTrainedTokenizerBase:
     """The tokenizer of the last trained that has one."""
-    own = next((link for link in links[:-1] if (link.folder / "tokenizer_config.json").exists()), links[-1])
-    return load_tokenizer(links[0].name, own.fetched or own.path, dataclasses.replace(settings, revision=own.revision))
+    own = next(
+        (link for link in links[:-1] if (link.folder / "tokenizer_config.json").exists()), links[-1]
+    )
+    return load_tokenizer(
+        links[0].name, own.fetched or own.path, dataclasses.replace(settings, revision=own.revision)
+    )
 
 
 def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedTokenizerBase:
@@ -506,11 +613,14 @@ def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTr
 
     if isinstance(path, Path) and not any((path / file).exists() for file in TOKENIZER_FILES):
         raise UserError(
-            f"{name} holds no tokenizer (tokenizer.json); save the one it was trained with beside its weights"
+            f"{name} holds no tokenizer (tokenizer.json); save the one it was trained with beside "
+            "its weights"
         )
     revision = settings.revision if isinstance(path, str) else None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=revision, trust_remote_code=settings.trust_remote_code
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot load the tokenizer of {name}: {first_line(error)}") from error
     return tokenizer
@@ -521,7 +631,9 @@ def identity_of(links: list[Link]) -> PolicyIdentity:
     link, below = links[0], links[1:]
     if below:
         revision = (hub.model_commit(str(link.path), link.revision) or "") if link.fetched else ""
-        return PolicyIdentity(link.name, "adapter", revision, hash_folder(link.folder), identity_of(below))
+        return PolicyIdentity(
+            link.name, "adapter", revision, hash_folder(link.folder), identity_of(below)
+        )
     if isinstance(link.path, Path):
         source: Literal["embedded", "folder"] = "embedded" if link.name in EMBEDDED else "folder"
         return PolicyIdentity(link.name, source, "", hash_folder(link.path))

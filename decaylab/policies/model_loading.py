@@ -1,6 +1,8 @@
-"""A causal language model out of its folder or hub id, tensor by tensor: what is missing, misfits or is not taken is refused.
+"""A causal language model out of its folder or hub id, tensor by tensor: what is missing, misfits
+or is not taken is refused.
 
-transformers would go on with random numbers in the place of what is missing, and without what it has no place for.
+transformers would go on with random numbers in the place of what is missing, and without what it
+has no place for.
 """
 
 from __future__ import annotations
@@ -37,11 +39,12 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """The model on the CPU, and a sentence for each group of tensors that its class leaves out by its own list.
+    """The model on the CPU, and a sentence for each group of tensors that its class leaves out by
+    its own list.
 
     Raises:
-        UserError: no weights, pickle-only weights, or a tensor that is missing, of another shape, quantised without a
-            quantization_config, or not taken by the model.
+        UserError: no weights, pickle-only weights, or a tensor that is missing, of another shape,
+            quantised without a quantization_config, or not taken by the model.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -52,7 +55,9 @@ def load_model(
     leave_out = PreTrainedModel._adjust_missing_and_unexpected_keys
 
     def recording(model: Any, info: Any) -> None:
-        untaken.update(info.unexpected_keys)  # the report holds what is left of them by the class's own list
+        untaken.update(
+            info.unexpected_keys
+        )  # the report holds what is left of them by the class's own list
         leave_out(model, info)
 
     from_pretrained: Any = AutoModelForCausalLM.from_pretrained
@@ -70,11 +75,15 @@ def load_model(
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load {name}: {first_line(error)}") from error
     if absent := sorted(report["missing_keys"]):
-        raise UserError(f"the weights of {name} lack {len(absent)} of its model's tensors, {absent[0]} among them")
+        raise UserError(
+            f"the weights of {name} lack {len(absent)} of its model's tensors, {absent[0]} among "
+            "them"
+        )
     if misfits := sorted(report["mismatched_keys"]):
         tensor, found, wanted = misfits[0]
         raise UserError(
-            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(found)}, not {tuple(wanted)}"
+            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(found)}, not "
+            f"{tuple(wanted)}"
         )
     stored = _stored(path, revision)
     notes = _left_out(name, model, untaken, set(report["unexpected_keys"]), stored)
@@ -84,7 +93,8 @@ def load_model(
 
 
 def stored_tensors(folder: Path) -> dict[str, tuple[str, int]]:
-    """The dtype, as safetensors calls it, and the number of axes of each tensor in a folder's files."""
+    """The dtype, as safetensors calls it, and the number of axes of each tensor in a folder's
+    files."""
     from safetensors import safe_open
 
     found: dict[str, tuple[str, int]] = {}
@@ -97,7 +107,8 @@ def stored_tensors(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]]) -> None:
-    """Raises UserError where weights are stored in 8 bits or fewer, or as whole numbers, and config.json does not say how."""
+    """Raises UserError where weights are stored in 8 bits or fewer, or as whole numbers, and
+    config.json does not say how."""
     if getattr(config, "quantization_config", None) is not None:
         return
     quantised = [
@@ -106,12 +117,16 @@ def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]])
         if dtype.startswith(QUANTISED)
         and not CAUSAL_MASK.search(one)
         and not ROTARY_OR_POSITIONS.search(one)
-        and (dimensions > 1 or dtype.startswith(("F", "I8", "U8")))  # counters and indices are whole numbers too
+        and (
+            dimensions > 1 or dtype.startswith(("F", "I8", "U8"))
+        )  # counters and indices are whole numbers too
     ]
     if found := sorted(quantised):
         raise UserError(
-            f"the weights of {name} are quantised ({found[0]} is {stored[found[0]][0]}) and its config.json has no "
-            "quantization_config: they would be read without their scales; take the config.json that belongs to them"
+            f"the weights of {name} are quantised ({found[0]} is {stored[found[0]][0]}) and its "
+            "config.json has no "
+            "quantization_config: they would be read without their scales; take the config.json "
+            "that belongs to them"
         )
 
 
@@ -121,12 +136,17 @@ def _stored(path: Path | str, revision: str | None) -> dict[str, tuple[str, int]
 
 
 def _left_out(
-    name: str, model: Any, untaken: set[str], unexpected: set[str], stored: dict[str, tuple[str, int]]
+    name: str,
+    model: Any,
+    untaken: set[str],
+    unexpected: set[str],
+    stored: dict[str, tuple[str, int]],
 ) -> list[str]:
     """A sentence for each group of tensors that is left out with good reason.
 
     Raises:
-        UserError: one without: the class does not list it, or it is a scale of weights that are loaded.
+        UserError: one without: the class does not list it, or it is a scale of weights that are
+        loaded.
     """
     kind = type(model).__name__
     known = {one for one in unexpected if ROTARY_OR_POSITIONS.search(one) or _is_mask(one, stored)}
@@ -135,8 +155,10 @@ def _left_out(
     if refused := sorted(loose or unexpected - known):
         more = " (the scales of quantised weights?)" if loose else ""
         raise UserError(
-            f"the weights of {name} hold {len(refused)} tensors that its model ({kind}) does not take, {refused[0]} among "
-            f"them{more}: the config.json may be that of another model; without them the numbers would be another model's"
+            f"the weights of {name} hold {len(refused)} tensors that its model ({kind}) does not "
+            f"take, {refused[0]} among "
+            f"them{more}: the config.json may be that of another model; without them the numbers "
+            "would be another model's"
         )
     groups = Counter(_group(one) for one in untaken)
     return [
@@ -146,7 +168,8 @@ def _left_out(
 
 
 def _group(tensor: str) -> str:
-    """Where a tensor belongs: the end of its name for a buffer of each layer, else the beginning, numbers left open."""
+    """Where a tensor belongs: the end of its name for a buffer of each layer, else the beginning,
+    numbers left open."""
     parts = ["*" if part.isdigit() else part for part in tensor.split(".")]
     if ROTARY_OR_POSITIONS.search(tensor) or CAUSAL_MASK.search(tensor):
         return ".".join(["*", *parts[-2:]])
@@ -154,7 +177,8 @@ def _group(tensor: str) -> str:
 
 
 def _is_mask(tensor: str, stored: dict[str, tuple[str, int]]) -> bool:
-    """A causal mask that older versions of transformers stored; a bias that is added has one axis."""
+    """A causal mask that older versions of transformers stored; a bias that is added has one
+    axis."""
     tail = tensor.split("transformer.")[-1]
     axes = [axes for one, (_, axes) in stored.items() if one.endswith(tail)]
     return bool(CAUSAL_MASK.search(tensor)) and bool(axes) and all(one != 1 for one in axes)
@@ -167,16 +191,21 @@ def _beside(scale: str, tensor: str) -> bool:
 def _loosened(name: str, model: Any) -> Iterable[str]:
     """Where the files hold a head of its own, the configuration no longer says that it is tied."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
-    if getattr(config, "tie_word_embeddings", False) and head.weight is not model.get_input_embeddings().weight:
+    if (
+        getattr(config, "tie_word_embeddings", False)
+        and head.weight is not model.get_input_embeddings().weight
+    ):
         untie(model)
         yield (
-            f"{name}: its config.json ties the output head to the embeddings, and its files hold two that differ: used as "
+            f"{name}: its config.json ties the output head to the embeddings, and its files hold "
+            "two that differ: used as "
             "stored"
         )
 
 
 def untie(model: Any) -> None:
-    """Makes the configuration say what holds: head and embeddings are two matrices, and both are saved."""
+    """Makes the configuration say what holds: head and embeddings are two matrices, and both are
+    saved."""
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     model.all_tied_weights_keys = {}
@@ -185,10 +214,13 @@ def untie(model: Any) -> None:
 def _require_safetensors(name: str, path: Path) -> None:
     if any(path.glob("*.safetensors")):
         return
-    pickled = sorted(entry.name for entry in path.iterdir() if entry.suffix in (".bin", ".pt", ".pth", ".ckpt"))
+    pickled = sorted(
+        entry.name for entry in path.iterdir() if entry.suffix in (".bin", ".pt", ".pth", ".ckpt")
+    )
     if pickled:
         raise UserError(
-            f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to safetensors"
+            f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to "
+            "safetensors"
         )
     raise UserError(f"{name} has a config.json but no weights (*.safetensors)")
 

@@ -1,4 +1,5 @@
-"""Rendered prompts: what each policy reads before its response, what a reader must know of that, and which are too long."""
+"""Rendered prompts: what each policy reads before its response, what a reader must know of that,
+and which are too long."""
 
 from __future__ import annotations
 
@@ -25,12 +26,14 @@ def render(
     instruction: str,
     complete: Collection[str] = (),
 ) -> Prompts:
-    """The prompts of both policies. With ``--teacher-prompt student`` the teacher reads the student's rendered prompt.
+    """The prompts of both policies. With ``--teacher-prompt student`` the teacher reads the
+    student's rendered prompt.
 
     complete: ids of problems whose messages are asked as they are, without the instruction.
 
     Raises:
-        UserError: a template refuses a question, or a control token that one spells cannot be encoded as text.
+        UserError: a template refuses a question, or a control token that one spells cannot be
+        encoded as text.
     """
     said = {one.problem_id: "" if one.problem_id in complete else instruction for one in asked}
     own = {one.problem_id: tuple(student.prompt_ids(one, said[one.problem_id])) for one in asked}
@@ -39,7 +42,9 @@ def render(
         if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind != "different":
             return {"student": own, "teacher": own}
         author = student
-    theirs = {one.problem_id: tuple(author.prompt_ids(one, said[one.problem_id], reader)) for one in asked}
+    theirs = {
+        one.problem_id: tuple(author.prompt_ids(one, said[one.problem_id], reader)) for one in asked
+    }
     return {"student": own, "teacher": theirs}
 
 
@@ -53,15 +58,20 @@ def of_problems(
     *,
     takes_instruction: bool = True,
 ) -> tuple[Prompts, tuple[str, ...]]:
-    """The prompts of both policies to the problems that fit, and what must be known of them, as sentences.
+    """The prompts of both policies to the problems that fit, and what must be known of them, as
+    sentences.
 
-    everything: the prompts to all problems. takes_instruction: whether an instruction could be added to each.
+    everything: the prompts to all problems. takes_instruction: whether an instruction could be
+    added to each.
 
     Raises:
         UserError: a prompt that is too long, or all.
     """
     long = _beyond(options, student, teacher, everything)
-    prompts = {role: {name: ids for name, ids in own.items() if name not in long} for role, own in everything.items()}
+    prompts = {
+        role: {name: ids for name, ids in own.items() if name not in long}
+        for role, own in everything.items()
+    }
     fitting = [one for one in asked if one.problem_id not in long]
     told = (
         *(_of_instruction(options, problem_set) if takes_instruction else ()),
@@ -69,19 +79,28 @@ def of_problems(
     )
     if long:
         first = ", ".join([*list(long)[:NAMED], *(["..."] if len(long) > NAMED else [])])
-        told += (f"{len(long)} of {len(asked)} problems are too long for a context, left out ({first})",)
+        told += (
+            f"{len(long)} of {len(asked)} problems are too long for a context, left out ({first})",
+        )
     return prompts, told
 
 
 def _notes(
-    options: PairOptions, student: Policy, teacher: Policy, asked: Sequence[Problem], problem_set: ProblemSet
+    options: PairOptions,
+    student: Policy,
+    teacher: Policy,
+    asked: Sequence[Problem],
+    problem_set: ProblemSet,
 ) -> tuple[str, ...]:
     """What must be known of the prompts and of what ends a turn, as sentences, each once."""
     found = [*_of_texts(options)]
     for role, policy in (("student", student), ("teacher", teacher)):
         if role == "student" or options.teacher_prompt == "own":
             found += policy.template.notes() if policy.template else []
-        found += [*_of_ends(role, policy), *_of_control_tokens(role, policy, asked, problem_set.instruction)]
+        found += [
+            *_of_ends(role, policy),
+            *_of_control_tokens(role, policy, asked, problem_set.instruction),
+        ]
     if options.prompt_format == "plain" and options.thinking == "on":
         found.append("--thinking on has no effect with --prompt-format plain: it is a template's")
     return tuple(dict.fromkeys(found))
@@ -90,7 +109,8 @@ def _notes(
 def _of_instruction(options: PairOptions, problem_set: ProblemSet) -> Iterator[str]:
     if options.instruction is None and problem_set.own and not problem_set.instruction:
         yield (
-            f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks for a boxed answer, and "
+            f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks "
+            "for a boxed answer, and "
             "--instruction none says that this is meant"
         )
 
@@ -99,7 +119,10 @@ def _of_texts(options: PairOptions) -> Iterator[str]:
     for name in ("system", "teacher_system", "instruction"):
         text = getattr(options, name)
         if text is not None and mended(text) != text:
-            yield f"--{name.replace('_', '-')} holds half a character (a lone surrogate), replaced by U+FFFD"
+            yield (
+                f"--{name.replace('_', '-')} holds half a character (a lone surrogate), "
+                "replaced by U+FFFD"
+            )
 
 
 def _of_ends(role: str, policy: Policy) -> Iterator[str]:
@@ -107,28 +130,36 @@ def _of_ends(role: str, policy: Policy) -> Iterator[str]:
     if policy.adds_end and end.token is not None:
         token = policy.control.texts[end.token]
         yield (
-            f"{role}: the template of {policy.name} ends a turn with {token!r}, which is not among its end-of-sequence tokens: "
+            f"{role}: the template of {policy.name} ends a turn with {token!r}, which is not "
+            "among its end-of-sequence tokens: "
             "it ends a rollout too"
         )
     elif policy.template and end.text and end.token is None:
         yield (
-            f"{role}: the template of {policy.name} ends a turn with {end.text!r}, which is no token of its own: a rollout "
+            f"{role}: the template of {policy.name} ends a turn with {end.text!r}, which is no "
+            "token of its own: a rollout "
             "ends at the end-of-sequence token alone"
         )
 
 
-def _of_control_tokens(role: str, policy: Policy, asked: Sequence[Problem], instruction: str) -> Iterator[str]:
+def _of_control_tokens(
+    role: str, policy: Policy, asked: Sequence[Problem], instruction: str
+) -> Iterator[str]:
     spelt = [policy.control.spelt(problem.question) for problem in asked]
     said = {"the instruction": instruction, "the system message": policy.settings.system}
     tokens = Counter(token for one in spelt for token in one)
     if tokens:
         questions = sum(bool(one) for one in spelt)
         yield (
-            f"{role}: {questions} of {len(asked)} questions spell control tokens ({_named(tokens)}), which are encoded as text"
+            f"{role}: {questions} of {len(asked)} questions spell control tokens "
+            f"({_named(tokens)}), which are encoded as text"
         )
     for what, text in said.items():
         if text and (found := policy.control.spelt(text)):
-            yield f"{role}: {what} spells control tokens ({_named(Counter(found))}), which are encoded as text"
+            yield (
+                f"{role}: {what} spells control tokens ({_named(Counter(found))}), which are "
+                "encoded as text"
+            )
 
 
 def _named(tokens: Counter[str]) -> str:
@@ -136,8 +167,11 @@ def _named(tokens: Counter[str]) -> str:
     return ", ".join([*named, *(["..."] if len(tokens) > NAMED else [])])
 
 
-def _beyond(options: PairOptions, student: Policy, teacher: Policy, prompts: Prompts) -> dict[str, str]:
-    """The problems whose prompt and budget do not fit into both contexts, with a sentence on the longest of them.
+def _beyond(
+    options: PairOptions, student: Policy, teacher: Policy, prompts: Prompts
+) -> dict[str, str]:
+    """The problems whose prompt and budget do not fit into both contexts, with a sentence on the
+    longest of them.
 
     Raises:
         UserError: there is one, and such problems are not to be left out; or none fits.
@@ -145,13 +179,19 @@ def _beyond(options: PairOptions, student: Policy, teacher: Policy, prompts: Pro
     budget, long = int(options.max_tokens or 0), dict[str, str]()
     for role, policy in (("student", student), ("teacher", teacher)):
         lengths = {name: len(ids) for name, ids in prompts[role].items()}
-        beyond = [name for name, length in lengths.items() if length + budget > policy.context_length]
+        beyond = [
+            name for name, length in lengths.items() if length + budget > policy.context_length
+        ]
         if not beyond:
             continue
         worst = max(beyond, key=lambda name: lengths[name])
         told = _too_long(worst, lengths[worst], budget, role, policy)
         if not options.leave_out_long:
-            others = f"; {len(beyond)} of {len(lengths)} problems are too long" if len(beyond) > 1 else ""
+            others = (
+                f"; {len(beyond)} of {len(lengths)} problems are too long"
+                if len(beyond) > 1
+                else ""
+            )
             raise UserError(f"{told}{others}; --leave-out-long leaves such problems out")
         long |= dict.fromkeys(beyond, told)
     if len(long) == len(prompts["student"]):
@@ -163,6 +203,7 @@ def _too_long(name: str, length: int, budget: int, role: str, policy: Policy) ->
     room = policy.context_length - length
     fits = f"at most {room} fit" if room > 0 else "the prompt alone is too long"
     return (
-        f"--max-tokens {budget} behind the prompt of problem {name}, {length} tokens, goes beyond the context of the {role} "
+        f"--max-tokens {budget} behind the prompt of problem {name}, {length} tokens, goes beyond "
+        f"the context of the {role} "
         f"{policy.name}, {policy.context_length} tokens; {fits}"
     )

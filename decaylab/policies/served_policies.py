@@ -1,6 +1,7 @@
 """Policies whose weights an engine holds, and what the engine is to load for them.
 
-Here stay the tokenizer and template, the identity, the ids that end a turn, and the numbers of the configuration.
+Here stay the tokenizer and template, the identity, the ids that end a turn, and the numbers of the
+configuration.
 """
 
 from __future__ import annotations
@@ -23,17 +24,31 @@ from decaylab.policies.model_loading import refuse_quantised, stored_tensors
 
 Adapters = Literal["merged", "served"]
 NOT_SERVED = (
-    *("use_dora", "modules_to_save", "bias", "lora_bias", "trainable_token_indices", "target_parameters"),
+    *(
+        "use_dora",
+        "modules_to_save",
+        "bias",
+        "lora_bias",
+        "trainable_token_indices",
+        "target_parameters",
+    ),
     *("rank_pattern", "alpha_pattern"),  # vLLM scales every layer by alpha / r
 )
 """Settings of an adapter that vLLM refuses or leaves out."""
 
 
 class ServedPolicy(Policy):
-    """A policy without weights here: it reads and writes ids and can be sampled through an engine, but not scored exactly."""
+    """A policy without weights here: it reads and writes ids and can be sampled through an engine,
+    but not scored exactly."""
 
     def __init__(
-        self, name: str, tokenizer: Any, identity: PolicyIdentity, settings: LoadSettings, config: Any, generation: Any
+        self,
+        name: str,
+        tokenizer: Any,
+        identity: PolicyIdentity,
+        settings: LoadSettings,
+        config: Any,
+        generation: Any,
     ) -> None:
         super().__init__(name, None, tokenizer, identity, settings)
         self.config = config
@@ -53,7 +68,8 @@ def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
     """A policy by name, as `policies.load` reads names, with everything but its weights.
 
     Raises:
-        UserError: nothing there, a damaged configuration, an adapter without its base, no chat template.
+        UserError: nothing there, a damaged configuration, an adapter without its base, no chat
+        template.
     """
     links = loading.chain(name, settings.revision)
     for link in links[:-1]:
@@ -68,7 +84,8 @@ def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
 
 
 def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
-    """The precision that a policy is served in: chosen, or the one that it has, or would have, in transformers.
+    """The precision that a policy is served in: chosen, or the one that it has, or would have, in
+    transformers.
 
     Always said: left to itself vLLM would serve a float32 checkpoint in 16 bits.
     """
@@ -85,9 +102,11 @@ def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine loads: a folder or hub id, with its commit; and the adapter that it applies itself, with its rank.
+    """What an engine loads: a folder or hub id, with its commit; and the adapter that it applies
+    itself, with its rank.
 
-    scratch: the folder lies in a place of its own, which goes when this is let go. note: what a reader must know, or "".
+    scratch: the folder lies in a place of its own, which goes when this is let go. note: what a
+    reader must know, or "".
     """
 
     model: str
@@ -99,13 +118,15 @@ class Source:
 
 
 def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
-    """What to load for a policy: adapters are merged into a temporary folder where that is exact (`adapter_loading`).
+    """What to load for a policy: adapters are merged into a temporary folder where that is exact
+    (`adapter_loading`).
 
-    Where it is not, or the engine is to apply the uppermost adapter, that is served on what lies below it.
+    Where it is not, or the engine is to apply the uppermost adapter, that is served on what lies
+    below it.
 
     Raises:
-        UserError: an adapter that can neither be merged nor applied by an engine (DoRA, whole modules, biases, the head), or
-            one on another that cannot be merged.
+        UserError: an adapter that can neither be merged nor applied by an engine (DoRA, whole
+            modules, biases, the head), or one on another that cannot be merged.
     """
     links = loading.chain(policy.name, policy.settings.revision)
     if len(links) == 1:
@@ -114,7 +135,9 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
     if adapters == "merged":
         here = policy.model
         if (
-            here is None or str(here.dtype) != f"torch.{dtype}" or adapter_loading.tuner_layers(here)
+            here is None
+            or str(here.dtype) != f"torch.{dtype}"
+            or adapter_loading.tuner_layers(here)
         ):  # one that is in training
             policy = loading.load(policy.name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
         if not adapter_loading.tuner_layers(policy.weights):
@@ -124,13 +147,16 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
     _check_servable(links[0].name, links[0].folder, note)
     base = policy.identity.base
     told = adapter_loading.read_config(links[0].folder)
-    served = Source(str(links[1].path), None, str(links[0].folder), int(told.get("r", 8)), note=note)
+    served = Source(
+        str(links[1].path), None, str(links[0].folder), int(told.get("r", 8)), note=note
+    )
     if len(links) == 2 and base is not None:
         return replace(served, revision=_commit(base, policy.settings))
     below = loading.load(links[1].name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
     if adapter_loading.tuner_layers(below.weights):
         raise UserError(
-            f"vLLM applies one adapter, and {policy.name} is one on another: {below.notes[-1]}; say --dtype float32"
+            f"vLLM applies one adapter, and {policy.name} is one on another: {below.notes[-1]}; "
+            "say --dtype float32"
         )
     scratch = _written(below)
     return replace(served, model=scratch.name, scratch=scratch)
@@ -149,15 +175,21 @@ def _check_servable(name: str, folder: Path, why: str) -> None:
     bad = [key for key in NOT_SERVED if told.get(key) not in (None, False, [], {}, "none")]
     if told.get("peft_type") != "LORA" or bad:
         what = f"with {bad[0]}={told[bad[0]]!r}" if bad else f"of type {told.get('peft_type')}"
-        raise UserError(f"{name}: vLLM cannot apply an adapter {what}{f' ({why})' if why else ''}; {remedy}")
-    if found := sorted(key for key in stored_tensors(folder) if re.search(r"\.(lm_head|embed\w*|wte)\.", key)):
         raise UserError(
-            f"{name}: vLLM cannot apply an adapter to head or embeddings ({found[0]}){f' ({why})' if why else ''}; {remedy}"
+            f"{name}: vLLM cannot apply an adapter {what}{f' ({why})' if why else ''}; {remedy}"
+        )
+    if found := sorted(
+        key for key in stored_tensors(folder) if re.search(r"\.(lm_head|embed\w*|wte)\.", key)
+    ):
+        raise UserError(
+            f"{name}: vLLM cannot apply an adapter to head or embeddings "
+            f"({found[0]}){f' ({why})' if why else ''}; {remedy}"
         )
 
 
 def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights under the names that a checkpoint of the plain model has, adapters being part of them while they are merged.
+    """Weights under the names that a checkpoint of the plain model has, adapters being part of them
+    while they are merged.
 
     What is tied to another weight comes once, as in a checkpoint.
 
@@ -166,14 +198,21 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
     """
     layers = [module for module in model.modules() if hasattr(module, "merged_adapters")]
     if loose := [layer for layer in layers if not layer.merged_adapters]:
-        raise ValueError(f"{len(loose)} layers have an adapter that is not merged; hand weights over while all are")
+        raise ValueError(
+            f"{len(loose)} layers have an adapter that is not merged; hand weights over while all "
+            "are"
+        )
     for name, weight in model.named_parameters():
         if ".lora_" not in name:
-            yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), weight.detach()
+            yield (
+                name.removeprefix("base_model.model.").replace(".base_layer.", "."),
+                weight.detach(),
+            )
 
 
 def stored_names(folder: Path, tied: bool) -> frozenset[str]:
-    """The names of the weights in a model folder; without the head where that is tied to the embeddings."""
+    """The names of the weights in a model folder; without the head where that is tied to the
+    embeddings."""
     from safetensors import safe_open
 
     found: set[str] = set()
@@ -186,7 +225,8 @@ def stored_names(folder: Path, tied: bool) -> frozenset[str]:
 def _check_stored(name: str, folder: Path, config: Any) -> None:
     """Raises UserError where an engine would read other weights than are meant, without a word.
 
-    Quantised ones whose configuration does not say so; a head that is stored and, by the configuration, tied.
+    Quantised ones whose configuration does not say so; a head that is stored and, by the
+    configuration, tied.
     """
     from safetensors import safe_open
 
@@ -197,10 +237,13 @@ def _check_stored(name: str, folder: Path, config: Any) -> None:
         found: dict[str, Tensor] = {}
         for file in folder.glob("*.safetensors"):
             with safe_open(file, framework="pt") as weights:
-                found |= {key: weights.get_tensor(key) for key in {head, embeddings} & set(weights.keys())}
+                found |= {
+                    key: weights.get_tensor(key) for key in {head, embeddings} & set(weights.keys())
+                }
         if not found[head].equal(found[embeddings]):
             raise UserError(
-                f"{name}: its config.json ties the output head to the embeddings, and its files hold two that differ; vLLM "
+                f"{name}: its config.json ties the output head to the embeddings, and its files "
+                "hold two that differ; vLLM "
                 "would leave the head out: write tie_word_embeddings: false into config.json"
             )
 
@@ -213,14 +256,19 @@ def _commit(identity: PolicyIdentity, settings: LoadSettings) -> str | None:
 
 
 def _configurations(plain: Link, settings: LoadSettings) -> tuple[Any, Any]:
-    """Of a plain model, whose files, where they are here, hold no weights that are read without their scales."""
+    """Of a plain model, whose files, where they are here, hold no weights that are read without
+    their scales."""
     from transformers import AutoConfig, GenerationConfig
 
     name, path, revision = plain.name, plain.path, plain.revision
     try:
-        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=settings.trust_remote_code)
+        config = AutoConfig.from_pretrained(
+            path, revision=revision, trust_remote_code=settings.trust_remote_code
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read the configuration of {name}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"cannot read the configuration of {name}: {str(error).splitlines()[0]}"
+        ) from error
     if isinstance(path, Path):
         _check_stored(name, path, config)
     try:

@@ -1,8 +1,9 @@
-"""Chat templates: messages in, the text of a prompt out, and what ends a turn. What a template refuses is one line.
+"""Chat templates: messages in, the text of a prompt out, and what ends a turn. What a template
+refuses is one line.
 
-template = ChatTemplate("some/model", tokenizer, system="Be brief.")
-template.prompt("2 + 3?", "Be brief.")     # "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>"
-template.turn_end                          # "<|end|>"
+template = ChatTemplate("some/model", tokenizer, system="Be brief.") template.prompt("2 + 3?", "Be
+brief.")     # "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>" template.turn_end
+# "<|end|>"
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ from decaylab.errors import UserError
 from decaylab.problems.files import mended, one_line
 
 Thinking = Literal["off", "on", "template"]
-QUESTION, SYSTEM, ANSWER = "a question of a probe", "a system message of a probe", "an answer of a probe"
+QUESTION, SYSTEM, ANSWER = (
+    "a question of a probe",
+    "a system message of a probe",
+    "an answer of a probe",
+)
 PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
-OPENED = re.compile(r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE)
-"""A mark that opens a thought: ``<think>``, ``[THINK]``, ``<|begin_of_thought|>``. One that closes it has a slash or end."""
-CLOSED = re.compile(r"[<\[](?:/|\|?/?end)[^<>\[\]\s]*(?:think|thought|reason)[^<>\[\]\s]*[>\]]", re.IGNORECASE)
+OPENED = re.compile(
+    r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE
+)
+"""A mark that opens a thought: ``<think>``, ``[THINK]``, ``<|begin_of_thought|>``. One that closes
+it has a slash or end."""
+CLOSED = re.compile(
+    r"[<\[](?:/|\|?/?end)[^<>\[\]\s]*(?:think|thought|reason)[^<>\[\]\s]*[>\]]", re.IGNORECASE
+)
 SWITCH = "enable_thinking"
 OTHER_SWITCH = re.compile(r"{%[^%]*(?<![\w.'\"])thinking\b")
 
@@ -30,7 +40,8 @@ OTHER_SWITCH = re.compile(r"{%[^%]*(?<![\w.'\"])thinking\b")
 class ChatTemplate:
     """The chat template of a tokenizer, as a policy is addressed by it.
 
-    system: whether there is a system message. thinking: off and on set the template's ``enable_thinking``.
+    system: whether there is a system message. thinking: off and on set the template's
+    ``enable_thinking``.
     variables: more of the template's variables.
 
     Raises:
@@ -55,17 +66,22 @@ class ChatTemplate:
 
     def prompt(self, question: str, system: str = "") -> str:
         """The rendered prompt, up to where the response begins."""
-        return self._rendered([*self._system(system), self._message("user", question)], generate=True)
+        return self._rendered(
+            [*self._system(system), self._message("user", question)], generate=True
+        )
 
     def conversation(self, messages: Sequence[tuple[str, str]], *, generate: bool = True) -> str:
-        """Several messages, each a role and a text, rendered; ``generate`` opens the next answer behind them."""
+        """Several messages, each a role and a text, rendered; ``generate`` opens the next answer
+        behind them."""
         return self._rendered([self._message(role, text) for role, text in messages], generate)
 
     @cached_property
     def turn_end(self) -> str:
-        """What the template writes behind an answer, as text; "" where it writes nothing there or takes no answers.
+        """What the template writes behind an answer, as text; "" where it writes nothing there or
+        takes no answers.
 
-        Where nothing follows the last turn, what follows an answer in the middle counts: what begins the next turn.
+        Where nothing follows the last turn, what follows an answer in the middle counts: what
+        begins the next turn.
         """
         turn = [self._message("user", QUESTION), self._message("assistant", ANSWER)]
         for messages in (turn, [*turn, self._message("user", QUESTION)]):
@@ -83,7 +99,10 @@ class ChatTemplate:
         """What was set and changes nothing in the prompt, as sentences."""
         for key in self.given:
             if self._probe() == self._probe(without=key):
-                yield f"--template-kwargs {key} changes nothing in the prompts of {self.name}: its template does not use it"
+                yield (
+                    f"--template-kwargs {key} changes nothing in the prompts of {self.name}: "
+                    "its template does not use it"
+                )
         if self.thinking == "template":
             return
         told = f"--thinking {self.thinking} has no effect on {self.name}"
@@ -97,25 +116,37 @@ class ChatTemplate:
         elif self.thinking == "on":
             yield f"{told}: its template has no such switch{self._other_switch}"
         elif known := self._thought_mark:
-            yield f"{told}: its template has no such switch, and the model knows thoughts ({known}){self._other_switch}"
+            yield (
+                f"{told}: its template has no such switch, and the model knows thoughts "
+                f"({known}){self._other_switch}"
+            )
 
     @property
     def _other_switch(self) -> str:
         """Of templates that call theirs otherwise."""
         own = OTHER_SWITCH.search(json.dumps(self.tokenizer.chat_template))
-        return "; it has one of its own: --template-kwargs thinking=true or thinking=false" if own else ""
+        return (
+            "; it has one of its own: --template-kwargs thinking=true or thinking=false"
+            if own
+            else ""
+        )
 
     @property
     def _thought_mark(self) -> str:
-        """The mark of a thought that the template or the tokenizer has; "" where neither has any."""
+        """The mark of a thought that the template or the tokenizer has; "" where neither has
+        any."""
         source = "\n".join(
-            [json.dumps(self.tokenizer.chat_template, ensure_ascii=False), *self.tokenizer.get_added_vocab()]
+            [
+                json.dumps(self.tokenizer.chat_template, ensure_ascii=False),
+                *self.tokenizer.get_added_vocab(),
+            ]
         )
         found = OPENED.search(source)
         return found[0] if found else ""
 
     def _choose_content(self) -> None:
-        """Whether a message is text or a list of parts: the first of the two that brings question and system message in."""
+        """Whether a message is text or a list of parts: the first of the two that brings question
+        and system message in."""
         refusals = []
         for self.in_parts in (False, True):
             try:
@@ -124,18 +155,27 @@ class ChatTemplate:
                 refusals.append(error)
                 continue
             wanted = {"the question": QUESTION, "--system": self.probe_system}
-            spelt_out = self.in_parts and PARTS_AS_TEXT.search(text)  # the template wrote the list itself
+            spelt_out = self.in_parts and PARTS_AS_TEXT.search(
+                text
+            )  # the template wrote the list itself
             lost = [what for what, one in wanted.items() if one not in text or spelt_out]
             if not lost:
                 return
-            refusals.append(UserError(f"{self.name}: its chat template leaves {' and '.join(lost)} out of the prompt"))
+            refusals.append(
+                UserError(
+                    f"{self.name}: its chat template leaves {' and '.join(lost)} out of the prompt"
+                )
+            )
         raise refusals[0]
 
     def _system(self, text: str) -> list[dict[str, Any]]:
         return [self._message("system", text)] if text else []
 
     def _message(self, role: str, text: str) -> dict[str, Any]:
-        return {"role": role, "content": [{"type": "text", "text": text}] if self.in_parts else text}
+        return {
+            "role": role,
+            "content": [{"type": "text", "text": text}] if self.in_parts else text,
+        }
 
     def _probe(self, changes: Mapping[str, Any] | None = None, without: str = "") -> str:
         """The prompt of a question that is never asked, with other variables."""
@@ -156,23 +196,33 @@ class ChatTemplate:
         changes: Mapping[str, Any] = MappingProxyType({}),
         without: str = "",
     ) -> str:
-        variables = {name: value for name, value in {**self.variables, **changes}.items() if name != without}
+        variables = {
+            name: value for name, value in {**self.variables, **changes}.items() if name != without
+        }
         try:
             return str(
                 self.tokenizer.apply_chat_template(
                     messages, tokenize=False, add_generation_prompt=generate, **variables
                 )
             )
-        except Exception as error:  # a template is a program of the model's author, and may fail in any way
+        except (
+            Exception
+        ) as error:  # a template is a program of the model's author, and may fail in any way
             about_system = "system" in str(error).lower()
-            own = "; the problem brings its system message: say --teacher-prompt student or --teacher-system ''"
+            own = (
+                "; the problem brings its system message: say --teacher-prompt student or "
+                "--teacher-system ''"
+            )
             remedy = {
-                True: ("; leave --system out" if self.probe_system else own) if about_system else "",
+                True: ("; leave --system out" if self.probe_system else own)
+                if about_system
+                else "",
                 False: "; --system TEXT gives a system message" if about_system else "",
             }[messages[0]["role"] == "system"]
             line = f" (line {error.lineno})" if hasattr(error, "lineno") else ""
             raise UserError(
-                f"{self.name}: its chat template refuses the prompt: {one_line(error)}{line}{remedy}"
+                f"{self.name}: its chat template refuses the prompt: "
+                f"{one_line(error)}{line}{remedy}"
             ) from error
 
 
@@ -180,11 +230,14 @@ def open_thought(text: str) -> str:
     """The mark of a thought that a text opens and does not close; "" where there is none."""
     opened = [one for one in OPENED.finditer(text) if not CLOSED.fullmatch(one[0])]
     closed = [one.start() for one in CLOSED.finditer(text)]
-    return opened[-1][0] if opened and not any(place > opened[-1].start() for place in closed) else ""
+    return (
+        opened[-1][0] if opened and not any(place > opened[-1].start() for place in closed) else ""
+    )
 
 
 def variables_of(text: Mapping[str, str]) -> dict[str, Any]:
-    """The values of ``--template-kwargs``: JSON where they are JSON (true, 3, "text"), else text as it stands."""
+    """The values of ``--template-kwargs``: JSON where they are JSON (true, 3, "text"), else text as
+    it stands."""
     return {name: _value(value) for name, value in text.items()}
 
 

@@ -19,8 +19,10 @@ CUT = -1e30  # a logit of probability 0, whose difference to another one like it
 class VocabularyAgreement:
     """How far two tokenizers give the same ids the same meaning.
 
-    kind: ``same`` (every id), ``compatible`` (no id but those of special tokens means two things), ``different``.
-    conflicting: ids that mean different strings; student_only, teacher_only: ids that the other one lacks.
+    kind: ``same`` (every id), ``compatible`` (no id but those of special tokens means two things),
+    ``different``.
+    conflicting: ids that mean different strings; student_only, teacher_only: ids that the other one
+    lacks.
     """
 
     kind: Literal["same", "compatible", "different"]
@@ -56,10 +58,11 @@ def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
 
 @dataclass(frozen=True)
 class SharedVocabulary:
-    """The ids over which two policies are compared: those that both tokenizers have, with one meaning.
+    """The ids over which two policies are compared: those that both tokenizers have, with one
+    meaning.
 
-    size: one more than the largest of them. holes: ids below that which are not among them; heads that are wider than
-    their tokenizer end before the size or in a hole.
+    size: one more than the largest of them. holes: ids below that which are not among them; heads
+    that are wider than their tokenizer end before the size or in a hole.
     """
 
     size: int
@@ -69,17 +72,22 @@ class SharedVocabulary:
         return 0 <= token < self.size and token not in self.holes
 
     def readable(self, ids: Sequence[int]) -> int:
-        """How many tokens of a response both policies can read: those before the first that is not shared."""
+        """How many tokens of a response both policies can read: those before the first that is not
+        shared."""
         return next((index for index, token in enumerate(ids) if not self.holds(token)), len(ids))
 
     def logprobs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities over the shared ids [positions, size], and the mass on all others before the cut [positions].
+        """Log-probabilities over the shared ids [positions, size], and the mass on all others
+        before the cut [positions].
 
-        An id in a hole has a log-probability so low that it counts for nothing, and the same in both policies.
+        An id in a hole has a log-probability so low that it counts for nothing, and the same in
+        both policies.
         """
         shared = logits[:, : self.size]
         if self.holes:
-            shared = shared.index_fill(-1, torch.tensor(sorted(self.holes), device=logits.device), CUT)
+            shared = shared.index_fill(
+                -1, torch.tensor(sorted(self.holes), device=logits.device), CUT
+            )
         kept = shared.logsumexp(-1)  # on a CPU log_softmax is off by 1e-5 nats at 100,000 ids
         logprobs = shared - kept[:, None]
         if logits.shape[-1] == self.size and not self.holes:
@@ -97,14 +105,24 @@ def share_vocabulary(student: Policy, teacher: Policy) -> SharedVocabulary:
     agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
     own, others = student.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
     if agreement.kind == "different":
-        added = {*student.tokenizer.get_added_vocab().values(), *teacher.tokenizer.get_added_vocab().values()}
+        added = {
+            *student.tokenizer.get_added_vocab().values(),
+            *teacher.tokenizer.get_added_vocab().values(),
+        }
         first = next(index for index in agreement.conflicting if index not in added)
-        meanings = [next(token for token, index in vocab.items() if index == first) for vocab in (own, others)]
+        meanings = [
+            next(token for token, index in vocab.items() if index == first)
+            for vocab in (own, others)
+        ]
         raise UserError(
-            f"the vocabularies disagree: id {first} is {meanings[0]!r} to {student.name} and {meanings[1]!r} to "
-            f"{teacher.name}; their tokens cannot be compared one by one: take a teacher with the student's tokenizer"
+            f"the vocabularies disagree: id {first} is {meanings[0]!r} to {student.name} and "
+            f"{meanings[1]!r} to "
+            f"{teacher.name}; their tokens cannot be compared one by one: take a teacher with the "
+            "student's tokenizer"
         )
     width = min(student.head_width, teacher.head_width)
-    common = {index for index in set(own.values()) & set(others.values()) if index < width} - set(agreement.conflicting)
+    common = {index for index in set(own.values()) & set(others.values()) if index < width} - set(
+        agreement.conflicting
+    )
     size = max(common) + 1
     return SharedVocabulary(size, frozenset(range(size)) - common)

@@ -1,8 +1,8 @@
 """The abacus world: multi-step arithmetic word problems in which every written step can be checked.
 
-A problem is a chain of operations on one running quantity. Because the chain is known, a response can be graded at its
-answer, at each of its equations, and even in the middle of one: that is what tells a prefix that is correct so far from
-one that has already gone wrong.
+A problem is a chain of operations on one running quantity. Because the chain is known, a response
+can be graded at its answer, at each of its equations, and even in the middle of one: that is what
+tells a prefix that is correct so far from one that has already gone wrong.
 
     problems = generate(100, seed=0)            # the same 100 problems on every machine
     wordy(problems[0], rng), terse(problems[0], rng)
@@ -26,7 +26,8 @@ SHARES = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard a problem is: number of steps, size of the quantity, size of what is added or taken away."""
+    """How hard a problem is: number of steps, size of the quantity, size of what is added or taken
+    away."""
 
     min_steps: int = 5
     max_steps: int = 8
@@ -36,11 +37,13 @@ class Difficulty:
     def __post_init__(self) -> None:
         if not 1 <= self.min_steps <= self.max_steps:
             raise ValueError(
-                f"steps must satisfy 1 <= min_steps <= max_steps, got {self.min_steps} and {self.max_steps}"
+                f"steps must satisfy 1 <= min_steps <= max_steps, got {self.min_steps} and "
+                f"{self.max_steps}"
             )
         if not 10 <= self.max_operand <= self.max_value // 2:
             raise ValueError(
-                f"max_operand must lie between 10 and max_value / 2, got {self.max_operand} with {self.max_value}"
+                f"max_operand must lie between 10 and max_value / 2, got {self.max_operand} with "
+                f"{self.max_value}"
             )
 
 
@@ -76,7 +79,8 @@ class StepCheck:
     """What the step verifier found in a response or in the beginning of one.
 
     right: equations that are complete and are the expected ones, counted until the first wrong one.
-    first_wrong: index of the first equation that can no longer become the expected one; None where there is none.
+    first_wrong: index of the first equation that can no longer become the expected one; None where
+    there is none.
     boxed_wrong: the boxed number can no longer become the answer.
     """
 
@@ -89,8 +93,11 @@ class StepCheck:
         return self.first_wrong is None and not self.boxed_wrong
 
 
-def generate(count: int, *, seed: int, difficulty: Difficulty = Difficulty()) -> list[AbacusProblem]:
-    """The first ``count`` different problems of a seed; a longer list begins with the shorter one."""
+def generate(
+    count: int, *, seed: int, difficulty: Difficulty = Difficulty()
+) -> list[AbacusProblem]:
+    """The first ``count`` different problems of a seed; a longer list begins with the shorter
+    one."""
     rng = random.Random(f"{VERSION}/{seed}/{difficulty}")
     problems: dict[str, AbacusProblem] = {}
     while len(problems) < count:
@@ -136,9 +143,13 @@ def _draw_step(rng: random.Random, value: int, difficulty: Difficulty) -> Step:
 def _told(step: Step, name: str, rng: random.Random) -> str:
     """The sentence of the problem that tells this step."""
     if step.operator == "+":
-        return rng.choice((f"{name} finds {step.operand} more.", f"A friend brings {step.operand} more."))
+        return rng.choice(
+            (f"{name} finds {step.operand} more.", f"A friend brings {step.operand} more.")
+        )
     if step.operator == "-":
-        return rng.choice((f"{name} loses {step.operand} of them.", f"{name} gives away {step.operand}."))
+        return rng.choice(
+            (f"{name} loses {step.operand} of them.", f"{name} gives away {step.operand}.")
+        )
     if step.operator == "*":
         return f"Then the number {FACTORS[step.operand]}."
     return f"{name} splits them into {SHARES[step.operand]} equal parts and keeps one."
@@ -150,7 +161,8 @@ def terse(problem: AbacusProblem) -> str:
 
 
 def wordy(problem: AbacusProblem, rng: random.Random) -> str:
-    """A response in the wordy style: sentences that retell each step, with its equation in LaTeX delimiters."""
+    """A response in the wordy style: sentences that retell each step, with its equation in LaTeX
+    delimiters."""
     start = problem.steps[0].left
     opening = rng.choice(
         (
@@ -163,7 +175,9 @@ def wordy(problem: AbacusProblem, rng: random.Random) -> str:
     for step in problem.steps:
         lead = rng.choice(("Then", "Next,", "After that,"))
         lines.append(f"{lead} {_retold(step, problem.name)}, so we get \\({_latex(step)}\\).")
-    lines.append(f"{rng.choice(('Therefore', 'Thus'))} the answer is \\(\\boxed{{{problem.answer}}}\\).")
+    lines.append(
+        f"{rng.choice(('Therefore', 'Thus'))} the answer is \\(\\boxed{{{problem.answer}}}\\)."
+    )
     return "\n".join(lines)
 
 
@@ -187,16 +201,21 @@ def style(response: str) -> Literal["terse", "wordy"]:
     return "wordy" if response[:1].isalpha() else "terse"
 
 
-_CUT_COMMAND = ((re.compile(r"\\t[imes]*$"), "*"), (re.compile(r"\\d[iv]*$"), "/"), (re.compile(r"\\$"), ""))
+_CUT_COMMAND = (
+    (re.compile(r"\\t[imes]*$"), "*"),
+    (re.compile(r"\\d[iv]*$"), "/"),
+    (re.compile(r"\\$"), ""),
+)
 _EQUATION = re.compile(r"(?:^|\n|\\\()([0-9+*/=-]+)")
 _BOXED = re.compile(r"\\boxed\{([0-9]*)(\}?)")
 
 
 def check_steps(response: str, steps: tuple[Step, ...]) -> StepCheck:
-    """Checks a response, or the first part of one, equation by equation against the problem's chain.
+    """Checks a response, or the first part of one, equation by equation against the problem's
+    chain.
 
-    An equation counts where a style writes one: at the start of a line or behind ``\\(``. The last one may be cut off
-    anywhere; it is wrong once no ending can make it the expected equation.
+    An equation counts where a style writes one: at the start of a line or behind ``\\(``. The last
+    one may be cut off anywhere; it is wrong once no ending can make it the expected equation.
     """
     text = response.replace("\\times", "*").replace("\\div", "/").replace(" ", "")
     for cut_command, operator in _CUT_COMMAND:
@@ -205,12 +224,15 @@ def check_steps(response: str, steps: tuple[Step, ...]) -> StepCheck:
     for index, match in enumerate(_EQUATION.finditer(text)):
         written, cut_off = match.group(1), match.end() == len(text)
         expected = str(steps[index]) if index < len(steps) else None
-        if expected is None or not (written == expected or (cut_off and expected.startswith(written))):
+        if expected is None or not (
+            written == expected or (cut_off and expected.startswith(written))
+        ):
             first_wrong = index
             break
         right += written == expected
     answer = str(steps[-1].right)
     boxed_wrong = any(
-        number != answer if closed else not answer.startswith(number) for number, closed in _BOXED.findall(text)
+        number != answer if closed else not answer.startswith(number)
+        for number, closed in _BOXED.findall(text)
     )
     return StepCheck(right, first_wrong, boxed_wrong)

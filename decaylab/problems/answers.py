@@ -3,9 +3,10 @@ r"""Answers: what a response says (boxes, expressions, numbers), and whether two
     boxes(r"so \boxed{\frac{3}{4}}")           # ["\\frac{3}{4}"]
     equal(tidy(r"\frac{3}{4}"), tidy("0.75"))  # True
 
-Plain numbers, words and choices are compared here, everything else by math-verify, in forms that it reads (see
-decaylab.problems.forms). That can hang in C code, where its own signal-based time-out does not reach (nor outside the main
-thread): decaylab.problems.grading calls this in processes that can be lost.
+Plain numbers, words and choices are compared here, everything else by math-verify, in forms that it
+reads (see decaylab.problems.forms). That can hang in C code, where its own signal-based time-out
+does not reach (nor outside the main thread): decaylab.problems.grading calls this in processes that
+can be lost.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ from decaylab.problems import forms
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
 """The named rules by which a response is graded; every one of them is stored."""
 
-# --- What a response says -------------------------------------------------------------------------------------------
+# --- What a response says
+# ---------------------------------------------------------------------------
 
-_BOX_TOKEN = re.compile(r"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<brace>\{)?)|\\.|[{}]", re.DOTALL)
+_BOX_TOKEN = re.compile(
+    r"(?P<box>\\(?:boxed|fbox)(?![A-Za-z])\s*(?P<brace>\{)?)|\\.|[{}]", re.DOTALL
+)
 
 
 def _spans(text: str) -> list[tuple[int, int, str | None]]:
@@ -47,7 +51,8 @@ def _spans(text: str) -> list[tuple[int, int, str | None]]:
 
 
 def boxes(text: str) -> list[str | None]:
-    """Content of every box, in order of their starts; None for a box that never closes or has no braces."""
+    """Content of every box, in order of their starts; None for a box that never closes or has no
+    braces."""
     return [content for _, _, content in _spans(text)]
 
 
@@ -60,7 +65,8 @@ _BLANK = re.compile(r"\\(?:text|mathrm|mbox)\b|\\[ ,;:!_]|[\s{}$~.?_]")
 
 
 def boxed_answers(text: str) -> list[str | None]:
-    """Content of every box, in order; None for one that is malformed, empty or holds nothing but blanks."""
+    """Content of every box, in order; None for one that is malformed, empty or holds nothing but
+    blanks."""
     return [_answer(content) for content in boxes(text)]
 
 
@@ -69,21 +75,28 @@ def _answer(content: str | None) -> str | None:
 
 
 _BETWEEN_BOXES = re.compile(
-    r"(?:[\s,;&$]|\\[()\[\],;: ]|\\q?quad|(?:and|or)(?![A-Za-z])|\\text\s*\{\s*(?:and|or)\s*\}|[A-Za-z](?:_\{?\w\}?)?\s*=)*"
+    r"(?:[\s,;&$]|\\[()\[\],;: "
+    r"]|\\q?quad|(?:and|or)(?![A-Za-z])|\\text\s*\{\s*(?:and|or)\s*\}|[A-Za-z](?:_\{?\w\}?)?\s*=)*"
 )
 
 
 def boxed_lists(text: str) -> list[str | None]:
-    r"""For every box, in order, the list that it stands in: "2, 3" for both of "\boxed{2} and \boxed{3}".
+    r"""For every box, in order, the list that it stands in: "2, 3" for both of "\boxed{2} and
+    \boxed{3}".
 
-    Boxes stand in one list where nothing but separators, "and", "or" or "x =" is between them. A box on its own is a list
-    of one. None as in `boxed_answers`.
+    Boxes stand in one list where nothing but separators, "and", "or" or "x =" is between them. A
+    box on its own is a list of one. None as in `boxed_answers`.
     """
     lists: list[list[int]] = []
     spans = _spans(text)
     for index, (start, _, content) in enumerate(spans):
         end, before = spans[index - 1][1:] if index else (0, None)
-        joins = index and _answer(content) and _answer(before) and _BETWEEN_BOXES.fullmatch(text, end, max(end, start))
+        joins = (
+            index
+            and _answer(content)
+            and _answer(before)
+            and _BETWEEN_BOXES.fullmatch(text, end, max(end, start))
+        )
         if joins and start >= end:
             lists[-1].append(index)
         else:
@@ -99,31 +112,40 @@ def _number_runs() -> str:
     vulgar = "[" + "".join(forms.VULGAR) + "]"
     mixed = rf"(?:\d{{1,3}} )?\d{{1,3}}/\d{{1,3}}(?![\d/])|(?:\d{{1,3}} ?)?{vulgar}"
     number = rf"(?:{mixed}|\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?(?![\d])|\d+(?:\.\d+)?|\.\d+)"
-    term = rf"\({{0,9}}-?\$?{number}\){{0,9}}"  # bounded, or a loop of brackets takes quadratic time
+    term = (
+        rf"\({{0,9}}-?\$?{number}\){{0,9}}"  # bounded, or a loop of brackets takes quadratic time
+    )
     run = rf"{term}(?:[ \t]*(?:[-+*/×÷^]|\\times|\\cdot|\\div)[ \t]*{term})*"
-    # Not a part of a longer number, word, exponent or LaTeX group, but a unit of two or more letters may follow (12cm).
+    # Not a part of a longer number, word, exponent or LaTeX group, but a unit of two or more
+    # letters may follow (12cm).
     after = rf"(?!\d|[.,]\d|[\^_{{]| ?{vulgar}|(?:st|nd|rd|th)\b|[A-Za-z](?![A-Za-z]))"
     return rf"(?<![\w\\^_{{])(?<!\d[.,])(?<!\w-)(?P<run>{run}){after}(?P<percent>\s?\\?%)?"
 
 
 _NUMBER_RUN = re.compile(_number_runs())
 _NUMBER_LIST = re.compile(r"(?<![\w.,{-])[\[(]?-?[\d./]+(?:\s*,\s*-?[\d./]+)+[\])]?(?!\w)")
-# Dollars as pandoc reads them: no space inside, no digit after the closing one. So "$12 and then $15" is money.
+# Dollars as pandoc reads them: no space inside, no digit after the closing one. So "$12 and then
+# $15" is money.
 _MATH = re.compile(
     r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(?![\s$])((?:\\.|[^$\\\n])+?)(?<![\s\\])\$(?!\d)",
     re.DOTALL,
 )
 _BARE_LATEX = re.compile(r"(?<!\d)(?:-?\d{1,9})?\\(?:[dt]?frac\{[^{}]*\}\{[^{}]*\}|sqrt\{[^{}]*\})")
-_LIST_MARKER = re.compile(r"^[ \t]*[*#]*\d+[.)](?=[ \t*]+\S)|\b(?:Step|Problem|Question|Case)\s+#?\d+", re.MULTILINE)
+_LIST_MARKER = re.compile(
+    r"^[ \t]*[*#]*\d+[.)](?=[ \t*]+\S)|\b(?:Step|Problem|Question|Case)\s+#?\d+", re.MULTILINE
+)
 _HALF_OF_THE_DAY = re.compile(r"\b([ap])\.?\s*m\b", re.IGNORECASE)
 _SEVERAL = re.compile(
     r"[,;]|\b(?:or|and)\b|\\(?:lor|vee|land|wedge|quad|qquad)(?![A-Za-z])"
 )  # several statements, no chain
-_RELATION = re.compile(r"(?<![<>!\\:])=|\\(?:approx|implies|Rightarrow|Leftrightarrow|equiv|in)(?![A-Za-z])|≈|⇒")
+_RELATION = re.compile(
+    r"(?<![<>!\\:])=|\\(?:approx|implies|Rightarrow|Leftrightarrow|equiv|in)(?![A-Za-z])|≈|⇒"
+)
 
 
 def expressions(text: str, answer: str) -> list[str]:
-    """Expressions that a response writes outside its boxes or as a part of them: LaTeX, lists, arithmetic, numbers."""
+    """Expressions that a response writes outside its boxes or as a part of them: LaTeX, lists,
+    arithmetic, numbers."""
     text = _LIST_MARKER.sub(" ; ", re.sub(r"\\(?:boxed|fbox)\s*(?=\{)", "", text))
     maths = [next(filter(None, match.groups())) for match in _MATH.finditer(text)]
     text = _MATH.sub(" ; ", text)
@@ -131,11 +153,22 @@ def expressions(text: str, answer: str) -> list[str]:
     text = _BARE_LATEX.sub(" ; ", text)
     if "," in answer:
         plain += [match[0] for match in _NUMBER_LIST.finditer(text)]
-    plain += [match["run"] + (r"\%" if match["percent"] else "") for match in _NUMBER_RUN.finditer(text)]
+    plain += [
+        match["run"] + (r"\%" if match["percent"] else "") for match in _NUMBER_RUN.finditer(text)
+    ]
     sides = []
     for formula in maths:
-        rows = [formula] if "matrix" in formula else re.sub(r"\\(begin|end)\{[a-z]+\*?\}|&", " ", formula).split(r"\\")
-        sides += [side for row in rows for side in _RELATION.split(row) if side.count("{") == side.count("}")]
+        rows = (
+            [formula]
+            if "matrix" in formula
+            else re.sub(r"\\(begin|end)\{[a-z]+\*?\}|&", " ", formula).split(r"\\")
+        )
+        sides += [
+            side
+            for row in rows
+            for side in _RELATION.split(row)
+            if side.count("{") == side.count("}")
+        ]
     return [found for found in dict.fromkeys(map(str.strip, maths + sides + plain)) if found]
 
 
@@ -156,7 +189,8 @@ def final_number(text: str) -> Fraction | None:
 
 
 def gold_number(answer: str) -> Fraction | None:
-    """The number that a gold answer is or ends on, without its unit; None where it is none that digits can write.
+    """The number that a gold answer is or ends on, without its unit; None where it is none that
+    digits can write.
 
     Of a fraction, a sum or a mixed number `final_number` would read the last part: those are none.
     """
@@ -168,17 +202,20 @@ def gold_number(answer: str) -> Fraction | None:
 
 
 def applies(rule: str, answer: str) -> bool:
-    """Whether an answer rule can judge responses to a problem with this gold answer: gsm8k wants a number."""
+    """Whether an answer rule can judge responses to a problem with this gold answer: gsm8k wants a
+    number."""
     return rule != "gsm8k" or gold_number(answer) is not None
 
 
 def _decimal(text: str) -> Fraction:
-    # An exponent or a digit run of thousands of places is babble, not an answer: as an infinity it equals no gold.
+    # An exponent or a digit run of thousands of places is babble, not an answer: as an infinity it
+    # equals no gold.
     mantissa, _, exponent = text.lower().partition("e")
     return Fraction(text) if len(mantissa) <= 300 and len(exponent) <= 4 else Fraction(10) ** 400
 
 
-# --- Whether two answers are equal ----------------------------------------------------------------------------------
+# --- Whether two answers are equal
+# ---------------------------------------------------------------------------
 
 _PLAIN = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _TIDY: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -196,12 +233,14 @@ _TIDY: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"^(-?{_PLAIN})[eE]([-+]?\d+)$", r"\1 \\times 10^{\2}"),
         *(
             (
-                rf"^(-?{_PLAIN})\s*(?:\\text\s*\{{\s*)?{word}\b(?:\s*[A-Za-z. ]+)?\s*\}}?(?:\s*[A-Za-z. ]+)?$",
+                rf"^(-?{_PLAIN})\s*(?:\\text\s*\{{\s*)?{word}\b(?:\s*[A-Za-z. "
+                rf"]+)?\s*\}}?(?:\s*[A-Za-z. ]+)?$",
                 rf"\1 \\times 10^{{{power}}}",
             )
             for word, power in (("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12))
         ),
-        # A bare unit: "18.90 dollars", "15 cm^2". Words that belong to an expression or a list stay.
+        # A bare unit: "18.90 dollars", "15 cm^2". Words that belong to an expression or a list
+        # stay.
         (
             rf"^(-?{_PLAIN})\s+(?!(?:pi|and|or|sqrt|sin|cos|tan|log|ln|mod|of|(?i:{'|'.join(forms.MONTHS)})[a-z]*)\b)"
             r"[A-Za-z][A-Za-z .]+(?:\^\{?\d\}?)?$",
@@ -213,7 +252,8 @@ _TIDY: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 @lru_cache(maxsize=65536)
 def tidy(answer: str) -> str:
-    """The answer without what carries no meaning: outer dollars, currency, blanks in numbers, units, last period."""
+    """The answer without what carries no meaning: outer dollars, currency, blanks in numbers,
+    units, last period."""
     if answer.isdigit():
         return answer
     for pattern, replacement in _TIDY:
@@ -224,8 +264,11 @@ def tidy(answer: str) -> str:
 _THOUSANDS = r"(?<=\d),(?=\d{3}(?!\d))"
 _FRACTION = re.compile(r"\\frac\{(-?\d+)\}\{(-?\d+)\}|\\frac(\d)(\d)")
 _OPERATORS: dict[type[ast.operator], Any] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv
-}  # fmt: skip
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 _POWER_OF_TEN = re.compile(r"(?<![\d.])10\s*\^\s*(?:\{\s*(-?\d{1,3})\s*\}|(-?\d{1,3}))(?!\d)")
@@ -233,12 +276,15 @@ _POWER_OF_TEN = re.compile(r"(?<![\d.])10\s*\^\s*(?:\{\s*(-?\d{1,3})\s*\}|(-?\d{
 
 @lru_cache(maxsize=65536)
 def exact(answer: str) -> Fraction | None:
-    """The value of a tidy plain number, fraction, mixed number, power of ten, or sum of them; None for anything else."""
+    """The value of a tidy plain number, fraction, mixed number, power of ten, or sum of them; None
+    for anything else."""
     if re.fullmatch(rf"-?{_PLAIN}", answer):
         return Fraction(answer.replace(",", "").rstrip(".")) if len(answer) <= 300 else None
     if len(answer) > 200:
         return None
-    text = _FRACTION.sub(lambda m: f"(({m[1] or m[3]})/({m[2] or m[4]}))", forms.sums_of_mixed(answer))
+    text = _FRACTION.sub(
+        lambda m: f"(({m[1] or m[3]})/({m[2] or m[4]}))", forms.sums_of_mixed(answer)
+    )
     for pattern, replacement in ((r"\\times|\\cdot|×", "*"), (r"\\div|÷", "/"), (_THOUSANDS, "")):
         text = re.sub(pattern, replacement, text)
     text = _POWER_OF_TEN.sub(lambda m: f"({Fraction(10) ** int(m[1] or m[2])})", text)
@@ -264,7 +310,8 @@ def exact(answer: str) -> Fraction | None:
 
 
 def _decimals(gold: Fraction) -> int:
-    """Decimals to which an answer in decimals must agree: six, and as many more as gold has zeros after the point."""
+    """Decimals to which an answer in decimals must agree: six, and as many more as gold has zeros
+    after the point."""
     return 6 if gold == 0 or abs(gold) >= 1 else 5 - math.floor(math.log10(abs(gold)))
 
 
@@ -288,7 +335,8 @@ _COMMAND_OR_TEXT = re.compile(
 
 
 def comparable(gold: str, found: Iterable[str]) -> Iterator[str]:
-    """The expressions that may equal gold: what has other variables is not worth math-verify's time."""
+    """The expressions that may equal gold: what has other variables is not worth math-verify's
+    time."""
     letters = [_letters(gold), _letters(_RELATION.split(gold)[-1])]
     if forms.is_text(gold):
         return iter(found)
@@ -296,7 +344,9 @@ def comparable(gold: str, found: Iterable[str]) -> Iterator[str]:
     return (
         one
         for one in found
-        if _letters(one) in letters or is_inequality != (forms.interval(one) is not None) and len(one) < 100
+        if _letters(one) in letters
+        or is_inequality != (forms.interval(one) is not None)
+        and len(one) < 100
     )
 
 
@@ -315,7 +365,8 @@ def _parse(answer: str) -> tuple[Any, ...]:
 
 
 def _with_imaginary_unit(expression: Any) -> Any:
-    """The expression with the letter i as the square root of -1, which math-verify leaves a variable."""
+    """The expression with the letter i as the square root of -1, which math-verify leaves a
+    variable."""
     names = {one for one in getattr(expression, "free_symbols", ()) if one.name == "i"}
     return expression.subs(dict.fromkeys(names, _sympy().I)) if names else expression
 
@@ -324,14 +375,18 @@ _MEANINGFUL_BLANK = re.compile(r"(?<=\d)\s+(?=\d)|(?<=\d),\s+(?=\d{3}(?!\d))")
 
 
 def _same_text(gold: str, answer: str) -> bool:
-    """Whether two answers differ in blanks at most: not in one that parts digits, "3 1/2" from "31/2"."""
-    one, other = ("".join(_MEANINGFUL_BLANK.sub("|", text.strip()).split()) for text in (gold, answer))
+    """Whether two answers differ in blanks at most: not in one that parts digits, "3 1/2" from
+    "31/2"."""
+    one, other = (
+        "".join(_MEANINGFUL_BLANK.sub("|", text.strip()).split()) for text in (gold, answer)
+    )
     return one == other
 
 
 @lru_cache(maxsize=65536)
 def equal(gold: str, answer: str) -> bool:
-    """Whether a tidy answer equals a tidy gold answer. Only what is no plain number and no text goes to math-verify."""
+    """Whether a tidy answer equals a tidy gold answer. Only what is no plain number and no text
+    goes to math-verify."""
     if _same_text(gold, answer):
         return True
     gold_value, value = exact(gold), exact(answer)
@@ -363,10 +418,12 @@ def _bracket(answer: str) -> str:
 
 
 def _same_percent(gold: str, answer: str) -> bool | None:
-    """Whether two numbers agree, one of them per cent at least; None where that is not what they are.
+    """Whether two numbers agree, one of them per cent at least; None where that is not what they
+    are.
 
-    The form of gold decides. In per cent: the answer is the same per cent, or that number with its sign left out, or the
-    fraction that it is. Below 1, a fraction: per cent are hundredths. From 1 on: the sign is a unit like any other.
+    The form of gold decides. In per cent: the answer is the same per cent, or that number with its
+    sign left out, or the fraction that it is. Below 1, a fraction: per cent are hundredths. From 1
+    on: the sign is a unit like any other.
     """
     gold_percent, answer_percent = forms.percent(gold), forms.percent(answer)
     if gold_percent is None and answer_percent is None:
@@ -385,11 +442,14 @@ def _same_percent(gold: str, answer: str) -> bool | None:
 def _same_choice(gold: str, answer: str) -> bool | None:
     """Whether two answers name one option of a multiple choice; None where they do not decide it.
 
-    A letter is enough for an option with its content, and so is the content; where both are there, both count.
+    A letter is enough for an option with its content, and so is the content; where both are there,
+    both count.
     """
     first, second = forms.choice(gold), forms.choice(answer)
     if first and second:
-        same_content = not (first.content and second.content) or equal(tidy(first.content), tidy(second.content))
+        same_content = not (first.content and second.content) or equal(
+            tidy(first.content), tidy(second.content)
+        )
         return first.letter == second.letter and same_content
     if first and first.content:
         return equal(tidy(first.content), answer)
@@ -399,7 +459,8 @@ def _same_choice(gold: str, answer: str) -> bool | None:
 
 
 def _same_inequality(gold: str, answer: str) -> bool | None:
-    """Whether inequalities, or one and a set, have the same solutions; None where neither is one that can be read."""
+    """Whether inequalities, or one and a set, have the same solutions; None where neither is one
+    that can be read."""
     first, second = forms.interval(gold), forms.interval(answer)
     if first and second:
         return first[0].lower() == second[0].lower() and equal(first[1], second[1])
@@ -420,7 +481,13 @@ def math_equal(gold: str, answer: str, decimals: int) -> bool:
     for expected in _parse(forms.mathematics(gold)):
         for given in _parse(forms.mathematics(answer)):
             try:
-                agree = verify(expected, given, float_rounding=decimals, timeout_seconds=None, raise_on_error=True)
+                agree = verify(
+                    expected,
+                    given,
+                    float_rounding=decimals,
+                    timeout_seconds=None,
+                    raise_on_error=True,
+                )
                 if agree and not _apart(expected, given):
                     return True
             except MemoryError:
@@ -431,18 +498,23 @@ def math_equal(gold: str, answer: str, decimals: int) -> bool:
 
 
 DIGITS = 60
-"""Significant digits in which two values must agree that math-verify finds equal: it compares differences with 0."""
+"""Significant digits in which two values must agree that math-verify finds equal: it compares
+differences with 0."""
 _PLACES = (Fraction(3, 7), Fraction(11, 13), Fraction(-17, 5), Fraction(23, 19))
 
 
 def _apart(expected: Any, given: Any) -> bool:
-    """Whether two expressions differ that math-verify holds equal, since their difference is tiny: 1/2^99 and 1/2^98.
+    """Whether two expressions differ that math-verify holds equal, since their difference is tiny:
+    1/2^99 and 1/2^98.
 
-    Members of sets, points and matrices are compared with each other, functions at a few places. Where a decimal stands on
-    either side six digits are enough.
+    Members of sets, points and matrices are compared with each other, functions at a few places.
+    Where a decimal stands on either side six digits are enough.
     """
     sympy = _sympy()
-    expected, given = (one.rhs if isinstance(one, sympy.Eq) and one.lhs.is_Symbol else one for one in (expected, given))
+    expected, given = (
+        one.rhs if isinstance(one, sympy.Eq) and one.lhs.is_Symbol else one
+        for one in (expected, given)
+    )
     members = [_members(one) for one in (expected, given)]
     if all(members) and len(members[0]) == len(members[1]):
         if not any(isinstance(one, sympy.FiniteSet) for one in (expected, given)):
@@ -460,7 +532,8 @@ def _apart(expected: Any, given: Any) -> bool:
     size = sympy.Max(abs(first), abs(second))
     return bool(
         size > 0
-        and sympy.N(abs(first - second), DIGITS) > size * sympy.Rational(1, 10 ** (5 if is_decimal else DIGITS))
+        and sympy.N(abs(first - second), DIGITS)
+        > size * sympy.Rational(1, 10 ** (5 if is_decimal else DIGITS))
     )
 
 
@@ -475,7 +548,8 @@ def _members(expression: Any) -> list[Any]:
 
 
 def _value(expression: Any) -> Any:
-    """The number that a closed expression is, or a function at a place of its own for each variable; None for neither.
+    """The number that a closed expression is, or a function at a place of its own for each
+    variable; None for neither.
 
     Exact where it is rational, else in twice the digits that are compared.
     """
@@ -484,7 +558,8 @@ def _value(expression: Any) -> Any:
         return None
     names = sorted(expression.free_symbols, key=str)
     places = {
-        name: sympy.Rational(*_PLACES[index % len(_PLACES)].as_integer_ratio()) for index, name in enumerate(names)
+        name: sympy.Rational(*_PLACES[index % len(_PLACES)].as_integer_ratio())
+        for index, name in enumerate(names)
     }
     value = expression.doit().subs(places)
     if not value.is_number or value.is_finite is False:
@@ -499,7 +574,8 @@ def _sympy() -> Any:
 
 
 def box_equals(gold: str, content: str) -> bool:
-    """Whether the content of a box, or what stands last in its chain of equations, equals a tidy gold answer."""
+    """Whether the content of a box, or what stands last in its chain of equations, equals a tidy
+    gold answer."""
     answer = tidy(content)
     if equal(gold, answer):
         return True
@@ -511,5 +587,10 @@ def box_equals(gold: str, content: str) -> bool:
 
 
 def is_readable(gold: str) -> bool:
-    """Whether a tidy gold answer is a number, a text, or something that math-verify reads; may take for ever."""
-    return exact(gold) is not None or forms.is_text(gold) or any(not isinstance(one, str) for one in _parse(gold))
+    """Whether a tidy gold answer is a number, a text, or something that math-verify reads; may take
+    for ever."""
+    return (
+        exact(gold) is not None
+        or forms.is_text(gold)
+        or any(not isinstance(one, str) for one in _parse(gold))
+    )

@@ -1,7 +1,8 @@
-"""Where an answer rule applies: not to every gold answer, and an accuracy over the others would be no accuracy.
+"""Where an answer rule applies: not to every gold answer, and an accuracy over the others would be
+no accuracy.
 
-    applicable.rows(outcomes, "gsm8k")       # those of the problems whose gold answer the rule can judge
-    applicable.is_shown(outcomes, "gsm8k")   # whether these are at least 95 % of the problems
+    applicable.rows(outcomes, "gsm8k")       # those of the problems whose gold answer the rule can
+    judge applicable.is_shown(outcomes, "gsm8k")   # whether these are at least 95 % of the problems
 
 Rows are of the rollouts or the outcomes table. Below `LEAST` a rule is measured nowhere.
 """
@@ -23,10 +24,16 @@ def rows(graded: pd.DataFrame, rule: str) -> pd.DataFrame:
 
 def is_shown(graded: pd.DataFrame, rule: str) -> bool:
     """Whether the rule applies to at least `LEAST` of the problems."""
-    return bool(rows(graded, rule)["problem_id"].nunique() >= LEAST * graded["problem_id"].nunique())
+    return bool(
+        rows(graded, rule)["problem_id"].nunique() >= LEAST * graded["problem_id"].nunique()
+    )
 
 
 def note(graded: pd.DataFrame, rule: str) -> str:
     """How many problems an accuracy by this rule leaves out; nothing where it applies to all."""
     asked, judged = graded["problem_id"].nunique(), rows(graded, rule)["problem_id"].nunique()
-    return f"{rule} does not apply to {asked - judged} of {asked} gold answers, left out" if judged < asked else ""
+    return (
+        f"{rule} does not apply to {asked - judged} of {asked} gold answers, left out"
+        if judged < asked
+        else ""
+    )

@@ -24,18 +24,26 @@ def asked(value: list[Any], where: str, column: str) -> tuple[str, Messages]:
     messages = tuple(_message(one, where, f"{column}.{place}") for place, one in enumerate(value))
     if not messages or messages[-1][0] != "user":
         got = ", ".join(role for role, _ in messages) or "no message"
-        raise UserError(f"{where}: column {column!r} must end with a message of the role user, got {got:.60}")
+        raise UserError(
+            f"{where}: column {column!r} must end with a message of the role user, got {got:.60}"
+        )
     return messages[-1][1], messages if len(messages) > 1 else ()
 
 
 def _message(value: Any, where: str, path: str) -> tuple[str, str]:
     if not isinstance(value, dict) or not isinstance(value.get("role"), str):
-        raise UserError(f"{where}: column {path!r} must hold a chat message with role and content, got {value!r:.60}")
+        raise UserError(
+            f"{where}: column {path!r} must hold a chat message with role and content, got "
+            f"{value!r:.60}"
+        )
     content = value.get("content")
     if isinstance(content, list):
         content = joined(content)
     if not isinstance(content, str):
-        raise UserError(f"{where}: column {path + '.content'!r} must hold text, got {value.get('content')!r:.60}")
+        raise UserError(
+            f"{where}: column {path + '.content'!r} must hold text, got "
+            f"{value.get('content')!r:.60}"
+        )
     return value["role"], content
 
 

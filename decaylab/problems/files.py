@@ -1,8 +1,9 @@
-"""Rows of problem files (JSONL, JSON, parquet) and which of their columns hold question, answer and id.
+"""Rows of problem files (JSONL, JSON, parquet) and which of their columns hold question, answer and
+id.
 
-    rows = list(read_rows(Path("mine.jsonl"), "mine.jsonl"))   # [("mine.jsonl, line 1", {"q": "2 + 2?", "gold": 4})]
-    columns = find_columns(rows[0], {"question": "q", "answer": "gold"}, "mine.jsonl")
-    gold_answer(rows[0][1], columns, rows[0][0]).text          # "4"
+    rows = list(read_rows(Path("mine.jsonl"), "mine.jsonl"))   # [("mine.jsonl, line 1", {"q": "2 +
+    2?", "gold": 4})] columns = find_columns(rows[0], {"question": "q", "answer": "gold"},
+    "mine.jsonl") gold_answer(rows[0][1], columns, rows[0][0]).text          # "4"
 
 Malformed input is a UserError that names the file and the row.
 """
@@ -37,7 +38,9 @@ def read_rows(path: Path, name: str) -> Iterator[Row]:
     try:
         if path.suffix == ".parquet":
             yield from _read_parquet(path, name)
-        elif path.suffix == ".json" and path.read_text(encoding="utf-8-sig").lstrip().startswith("["):
+        elif path.suffix == ".json" and path.read_text(encoding="utf-8-sig").lstrip().startswith(
+            "["
+        ):
             yield from _read_json(path, name)
         else:
             yield from _read_jsonl(path, name)
@@ -56,7 +59,9 @@ def _read_jsonl(path: Path, name: str) -> Iterator[Row]:
 
 
 def _read_json(path: Path, name: str) -> Iterator[Row]:
-    for number, value in enumerate(_parse_json(path.read_text(encoding="utf-8-sig"), name), start=1):
+    for number, value in enumerate(
+        _parse_json(path.read_text(encoding="utf-8-sig"), name), start=1
+    ):
         yield _as_row(value, f"{name}, row {number}")
 
 
@@ -64,13 +69,20 @@ def _parse_json(text: str, where: str) -> Any:
     try:
         return json.loads(text.strip())
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        at = (
+            f"line {error.lineno} column {error.colno}"
+            if error.lineno > 1
+            else f"column {error.colno}"
+        )
         raise UserError(f"{where}: malformed JSON at {at}: {error.msg}") from error
 
 
 def _as_row(value: Any, where: str) -> Row:
     if not isinstance(value, dict):
-        raise UserError(f"{where}: must be a JSON object with a question and an answer, got {type(value).__name__}")
+        raise UserError(
+            f"{where}: must be a JSON object with a question and an answer, got "
+            f"{type(value).__name__}"
+        )
     return where, value
 
 
@@ -83,7 +95,9 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row]:
                 number += 1
                 yield f"{name}, row {number}", row
     except pa.ArrowException as error:
-        raise UserError(f"{name} is not a readable parquet file (truncated?): {one_line(error)}") from error
+        raise UserError(
+            f"{name} is not a readable parquet file (truncated?): {one_line(error)}"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:
@@ -97,7 +111,8 @@ MENDED = "{} of {} {} hold half a character (a lone surrogate, such as \\ud83d),
 
 
 def mended(text: str) -> str:
-    """A text in which half a character (a lone surrogate), which no file and no tokenizer takes, is U+FFFD."""
+    """A text in which half a character (a lone surrogate), which no file and no tokenizer takes, is
+    U+FFFD."""
     return SURROGATES.sub("\ufffd", text)
 
 
@@ -121,7 +136,8 @@ def _mended_value(value: Any) -> Any:
 class Columns:
     """Which columns (or paths into them) hold what, and how problems without an id are called.
 
-    hashes: gold is what follows ``####``; text without it has no gold, unless the caller named the column (``named``).
+    hashes: gold is what follows ``####``; text without it has no gold, unless the caller named the
+    column (``named``).
     wrapped: gold answers may stand inside an object or list.
     """
 
@@ -144,30 +160,39 @@ def find_columns(
     prefix: str = "row",
     hashes: bool = False,
 ) -> Columns:
-    """Finds the columns in the first row: those of the caller's map (``given``) first, then the usual names.
+    """Finds the columns in the first row: those of the caller's map (``given``) first, then the
+    usual names.
 
-    A name of the map may be a path, such as ``reward_model.ground_truth``. Usual names count in any case, as written first.
+    A name of the map may be a path, such as ``reward_model.ground_truth``. Usual names count in any
+    case, as written first.
 
     Raises:
-        UserError: a role in the map or a column in the row that isn't there, or several that could be meant; ``source`` is
-            what messages call the set.
+        UserError: a role in the map or a column in the row that isn't there, or several that could
+            be meant; ``source`` is what messages call the set.
     """
     found = row[1]
     odd = sorted(set(given) - {"question", "answer", "id"})
     if odd:
         raise UserError(f"the column map knows question, answer and id, got {', '.join(odd)}")
-    question = _pick(given.get("question"), _usual(found, questions), questions, found, "question", source)
+    question = _pick(
+        given.get("question"), _usual(found, questions), questions, found, "question", source
+    )
     answer = None
     if given.get("answer") != "":
         likely = _usual(found, ("answer",)) or [name for name in OTHER_ANSWERS if has(found, name)]
         answer = _pick(given.get("answer"), likely, ("answer",), found, "answer", source)
     likely = _usual(found, ids) or [VERL_ID] * (answer == VERL_ANSWER and has(found, VERL_ID))
-    identity = _pick(given.get("id"), likely, (), found, "id", source) if given.get("id") or likely else None
+    identity = (
+        _pick(given.get("id"), likely, (), found, "id", source)
+        if given.get("id") or likely
+        else None
+    )
     return Columns(question, answer, identity, prefix, hashes, "answer" in given)
 
 
 def _usual(row: Mapping[str, Any], usual: Iterable[str]) -> list[str]:
-    """The first usual name that is a column, as written or else in another case: then all columns that differ by case."""
+    """The first usual name that is a column, as written or else in another case: then all columns
+    that differ by case."""
     usual = list(usual)
     exact = next((name for name in usual if name in row), None)
     if exact:
@@ -177,7 +202,12 @@ def _usual(row: Mapping[str, Any], usual: Iterable[str]) -> list[str]:
 
 
 def _pick(
-    given: str | None, likely: list[str], usual: Iterable[str], row: Mapping[str, Any], role: str, source: str
+    given: str | None,
+    likely: list[str],
+    usual: Iterable[str],
+    row: Mapping[str, Any],
+    role: str,
+    source: str,
 ) -> str:
     """The column that was named, or the likely one. usual: what the message says was looked for."""
     found = ([given] if has(row, given) else []) if given else likely
@@ -185,7 +215,9 @@ def _pick(
         return found[0]
     way = f"name the right one with --column {role}=NAME"
     if found:
-        raise UserError(f"{source} has several columns for the {role}: {', '.join(map(repr, found))}; {way}")
+        raise UserError(
+            f"{source} has several columns for the {role}: {', '.join(map(repr, found))}; {way}"
+        )
     wanted = [given] if given else list(usual)
     raise UserError(
         f"{source} has no column {' or '.join(map(repr, wanted))} for the {role}: found "
@@ -205,5 +237,8 @@ def gold_answer(row: Mapping[str, Any], columns: Columns, where: str) -> Gold:
     if columns.hashes:
         # The set writes thousands with commas (1,200), which no answer rule should have to guess.
         _, found, last = (gold.text or "").rpartition("####")
-        gold = Gold((last.strip().replace(",", "") or None) if found or columns.named else None, gold.unwrapped)
+        gold = Gold(
+            (last.strip().replace(",", "") or None) if found or columns.named else None,
+            gold.unwrapped,
+        )
     return gold

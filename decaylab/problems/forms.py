@@ -1,4 +1,5 @@
-r"""Forms of an answer: notations of one and the same value, told apart or brought together by their text alone.
+r"""Forms of an answer: notations of one and the same value, told apart or brought together by their
+text alone.
 
     mathematics("2pi")                    # "2\\pi "
     choice("A. 73")                       # ("A", "73")
@@ -6,8 +7,8 @@ r"""Forms of an answer: notations of one and the same value, told apart or broug
     text("20th of June")                  # "06-20"
     percent(r"-35.0\%")                   # "-35.0"
 
-What is decided here, and stands in docs/evaluate.md, is which forms count as one; whether values agree is decided in
-`decaylab.problems.answers`.
+What is decided here, and stands in docs/evaluate.md, is which forms count as one; whether values
+agree is decided in `decaylab.problems.answers`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_WRAPPER = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|mbox|mathrm|mathbf|mathsf|operatorname)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(
+    r"\\(?:text(?:bf|it|rm|sf|tt)?|mbox|mathrm|mathbf|mathsf|operatorname)\s*\{([^{}]*)\}"
+)
 _SPACING = re.compile(r"\\[ ,;:]|~|\\q?quad(?![A-Za-z])")
 
 
@@ -24,22 +27,36 @@ def unwrapped(answer: str) -> str:
     return _SPACING.sub(" ", _WRAPPER.sub(r"\1", answer))
 
 
-# --- Numbers --------------------------------------------------------------------------------------------------------
+# --- Numbers
+# ---------------------------------------------------------------------------
 
-_FRACTION_PART = (
-    r"(?:\\[dt]?frac\s*(?:\{(?P<a>\d+)\}|(?P<b>\d))\s*(?:\{(?P<c>\d+)\}|(?P<d>\d))|(?P<e>\d+)\s*/\s*(?P<f>\d+))"
-)
+_FRACTION_PART = r"(?:\\[dt]?frac\s*(?:\{(?P<a>\d+)\}|(?P<b>\d))\s*(?:\{(?P<c>\d+)\}|(?P<d>\d))|(?P<e>\d+)\s*/\s*(?P<f>\d+))"  # noqa: E501
 _MIXED = re.compile(
-    rf"(?<![\w.,/^)}}_{{])(?P<whole>\d+)(?:(?:\s|~|\\[ ,;])+(?:and\s+)?|\s*(?=\\)){_FRACTION_PART}(?![\d./^])"
+    rf"(?<![\w.,/^)}}_{{])(?P<whole>\d+)(?:(?:\s|~|\\[ "
+    rf",;])+(?:and\s+)?|\s*(?=\\)){_FRACTION_PART}(?![\d./^])"
 )
 VULGAR = {
-    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
-    "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
-}  # fmt: skip
+    "½": "1/2",
+    "⅓": "1/3",
+    "⅔": "2/3",
+    "¼": "1/4",
+    "¾": "3/4",
+    "⅕": "1/5",
+    "⅖": "2/5",
+    "⅗": "3/5",
+    "⅘": "4/5",
+    "⅙": "1/6",
+    "⅚": "5/6",
+    "⅛": "1/8",
+    "⅜": "3/8",
+    "⅝": "5/8",
+    "⅞": "7/8",
+}
 
 
 def sums_of_mixed(answer: str) -> str:
-    r"""Mixed numbers as sums in brackets: "3 1/2", "3\frac{1}{2}" and "3½" are (3+1/2). An improper part is none."""
+    r"""Mixed numbers as sums in brackets: "3 1/2", "3\frac{1}{2}" and "3½" are (3+1/2). An improper
+    part is none."""
 
     def expanded(match: re.Match[str]) -> str:
         over = match["a"] or match["b"] or match["e"]
@@ -56,9 +73,10 @@ def percent(answer: str) -> str | None:
     return answer.removesuffix("\\%").strip() if answer.endswith("\\%") else None
 
 
-# --- Mathematics in plain text --------------------------------------------------------------------------------------
+# --- Mathematics in plain text
+# ---------------------------------------------------------------------------
 
-_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|alpha|beta|gamma|theta|phi"
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|alpha|beta|gamma|theta|phi"  # noqa: E501
 _NOTATIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -68,9 +86,13 @@ _NOTATIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"∞|(?<![\\A-Za-z])(?:infinity|infty|inf|oo)(?![A-Za-z])", r"\\infty "),
         (rf"(?<![\\A-Za-z])({_FUNCTIONS})(?![A-Za-z])", r"\\\1 "),
         (r"∪|(?<=[\])])\s*U\s*(?=[\[(])", r"\\cup "),
-        (r"\\varnothing(?![A-Za-z])|∅|^\\?\{\s*\\?\}$|^(?:\\text\{)?(?:the )?empty set\}?$", r"\\emptyset "),
         (
-            r"^(?:x\s*\\in\s*)?(?:\\mathbb\s*\{?R\}?|ℝ|(?:\\text\{)?(?:all )?real(?:s| numbers)\}?)$",
+            r"\\varnothing(?![A-Za-z])|∅|^\\?\{\s*\\?\}$|^(?:\\text\{)?(?:the )?empty set\}?$",
+            r"\\emptyset ",
+        ),
+        (
+            r"^(?:x\s*\\in\s*)?(?:\\mathbb\s*\{?R\}?|ℝ|(?:\\text\{)?(?:all )?real(?:s| "
+            r"numbers)\}?)$",
             r"(-\\infty,\\infty)",
         ),
         (r"²", "^2"),
@@ -81,20 +103,23 @@ _NOTATIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def mathematics(answer: str) -> str:
-    r"""An answer with what plain text has for LaTeX written in LaTeX: 2pi, √3, sqrt(2), ∞, sin x, ∅, "3 1/2"."""
+    r"""An answer with what plain text has for LaTeX written in LaTeX: 2pi, √3, sqrt(2), ∞, sin x,
+    ∅, "3 1/2"."""
     answer = sums_of_mixed(answer)
     for pattern, replacement in _NOTATIONS:
         answer = pattern.sub(replacement, answer)
     return answer
 
 
-# --- Multiple choice ------------------------------------------------------------------------------------------------
+# --- Multiple choice
+# ---------------------------------------------------------------------------
 
 _CALLED = r"(?i:(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
 _LETTER = re.compile(rf"{_CALLED}(?:[(\[]\s*([A-Ja-j])\s*[)\]]|([A-J])\s*\)?)\s*[.:]?")
 _ANOTHER = re.compile(r"[,;]\s*[(\[]?[A-J]\s*[)\].:]")
 _LABELLED = re.compile(
-    rf"{_CALLED}(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:]?|([A-J])\s*[).:])(?:\s+|(?=[\d$\\-]))(\S.*)", re.DOTALL
+    rf"{_CALLED}(?:[(\[]\s*([A-Ja-j])\s*[)\]]\s*[.:]?|([A-J])\s*[).:])(?:\s+|(?=[\d$\\-]))(\S.*)",
+    re.DOTALL,
 )
 
 
@@ -106,19 +131,28 @@ class Choice(NamedTuple):
 
 
 def choice(answer: str) -> Choice | None:
-    r"""The option that an answer names: "A", "(A)", "\textbf{(A) } 73", "A. 73", "Option A". None for anything else."""
+    r"""The option that an answer names: "A", "(A)", "\textbf{(A) } 73", "A. 73", "Option A". None
+    for anything else."""
     bare = unwrapped(answer).strip().strip("$").strip()
     match = _LETTER.fullmatch(bare) or _LABELLED.fullmatch(bare)
-    if match and match.re is _LABELLED and (_LETTER.fullmatch(match[3].strip()) or _ANOTHER.search(match[3])):
+    if (
+        match
+        and match.re is _LABELLED
+        and (_LETTER.fullmatch(match[3].strip()) or _ANOTHER.search(match[3]))
+    ):
         return None  # several options
     return (
-        Choice((match[1] or match[2]).upper(), (match[3] or "").strip() if match.re is _LABELLED else "")
+        Choice(
+            (match[1] or match[2]).upper(),
+            (match[3] or "").strip() if match.re is _LABELLED else "",
+        )
         if match
         else None
     )
 
 
-# --- Text -----------------------------------------------------------------------------------------------------------
+# --- Text
+# ---------------------------------------------------------------------------
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
@@ -150,21 +184,26 @@ def date(answer: str) -> str | None:
 
 
 def is_text(answer: str) -> bool:
-    r"""Whether an answer is words and no mathematics: "ellipse", "\text{June 20}", "\text{B, E, G}"."""
+    r"""Whether an answer is words and no mathematics: "ellipse", "\text{June 20}", "\text{B, E,
+    G}"."""
     bare = unwrapped(answer).strip(" ()")
     if date(bare):
         return True
     if key(answer) is None or "\\" in mathematics(bare):
         return False
     rest, wrappers = _WRAPPER.subn("", answer)
-    wrapped = wrappers and bare[:1].isalpha() and not re.search(r"[^\s,;&().]", _SPACING.sub(" ", rest))
+    wrapped = (
+        wrappers and bare[:1].isalpha() and not re.search(r"[^\s,;&().]", _SPACING.sub(" ", rest))
+    )
     return bool(wrapped or _PROSE.fullmatch(bare))
 
 
 def key(answer: str) -> str | None:
-    """What two texts must have in common to be one: words without case, blanks, brackets; lists in any order.
+    """What two texts must have in common to be one: words without case, blanks, brackets; lists in
+    any order.
 
-    A list in brackets keeps its order. None where anything but letters, digits and their punctuation stands in it.
+    A list in brackets keeps its order. None where anything but letters, digits and their
+    punctuation stands in it.
     """
     bare = unwrapped(answer).strip()
     if found := date(bare):
@@ -178,7 +217,8 @@ def key(answer: str) -> str | None:
     return ",".join(items if ordered else sorted(items))
 
 
-# --- Inequalities ---------------------------------------------------------------------------------------------------
+# --- Inequalities
+# ---------------------------------------------------------------------------
 
 _SIGNS = tuple(
     (re.compile(pattern), sign)
@@ -193,10 +233,13 @@ _SIGNS = tuple(
 _OR = re.compile(
     r"\\text\s*\{\s*or\s*\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\lor(?![A-Za-z])|\\vee(?![A-Za-z])|\\cup(?![A-Za-z])"
 )
-_AND = re.compile(r"\\text\s*\{\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\land(?![A-Za-z])|\\wedge(?![A-Za-z])|,")
+_AND = re.compile(
+    r"\\text\s*\{\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\land(?![A-Za-z])|\\wedge(?![A-Za-z])|,"
+)
 _VARIABLE = r"[A-Za-z]|\\(?:theta|alpha|beta|lambda|phi)"
 _BUILDER = re.compile(
-    rf"\\?\{{\s*({_VARIABLE})(?:\s*\\in\s*\\mathbb\s*\{{?R\}}?)?\s*(?:\||\\mid|\\vert|:)(.*?)\\?\}}", re.DOTALL
+    rf"\\?\{{\s*({_VARIABLE})(?:\s*\\in\s*\\mathbb\s*\{{?R\}}?)?\s*(?:\||\\mid|\\vert|:)(.*?)\\?\}}",
+    re.DOTALL,
 )
 _MEMBER = re.compile(rf"\s*({_VARIABLE})\s*\\in(?![A-Za-z])(.*)", re.DOTALL)
 
@@ -211,7 +254,8 @@ class _Bounds(NamedTuple):
 
 
 def interval(answer: str) -> tuple[str, str] | None:
-    r"""The variable of an inequality and its solutions as an interval or a union; None where it is no inequality.
+    r"""The variable of an inequality and its solutions as an interval or a union; None where it is
+    no inequality.
 
     "x<3", "3>x", "0 \le x < 1", "x<2 or x>3", "x>2 and x<5", "x \ne 2", "\{x : x<3\}".
     """
@@ -261,7 +305,9 @@ def _inequality(text: str) -> tuple[str, list[_Bounds]] | None:
         low, middle, high = sides if signs[0] in "<≤" else sides[::-1]
         first, last = signs if signs[0] in "<≤" else signs[::-1]
         if re.fullmatch(_VARIABLE, middle):
-            return middle, [_Bounds("[" if first in "≤≥" else "(", low, high, "]" if last in "≤≥" else ")")]
+            return middle, [
+                _Bounds("[" if first in "≤≥" else "(", low, high, "]" if last in "≤≥" else ")")
+            ]
     if len(signs) != 1:
         return None
     (one, other), sign = sides, signs[0]

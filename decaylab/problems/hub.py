@@ -1,4 +1,5 @@
-"""The hub: rows of a data set, found by the names of its parquet or JSONL files, and the commit of a cached model."""
+"""The hub: rows of a data set, found by the names of its parquet or JSONL files, and the commit of
+a cached model."""
 
 from __future__ import annotations
 
@@ -23,11 +24,14 @@ from decaylab.problems.files import FILE_SUFFIXES, Row, one_line, read_rows
 DEFAULT_SPLITS = ("test", "train")
 CONVERTED = "refs/convert/parquet"
 ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
-_ABOUT = re.compile(r"(^|/)(\.|(dataset_infos?|config|package)\.json$)")  # hidden files, and JSON that holds no rows
+_ABOUT = re.compile(
+    r"(^|/)(\.|(dataset_infos?|config|package)\.json$)"
+)  # hidden files, and JSON that holds no rows
 
 
 def model_commit(repo: str, revision: str | None) -> str | None:
-    """The commit that a model was loaded from: the name of its folder in the cache; None where there is none.
+    """The commit that a model was loaded from: the name of its folder in the cache; None where
+    there is none.
 
     transformers keeps the commit in no public attribute.
     """
@@ -45,7 +49,8 @@ def snapshot_of(repo: str, revision: str | None) -> Path | None:
 
 
 def adapter_folder(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache of a PEFT adapter on the hub, fetched where need be; None where the repository holds none.
+    """The folder in the cache of a PEFT adapter on the hub, fetched where need be; None where the
+    repository holds none.
 
     Raises:
         UserError: its files can't be fetched.
@@ -62,7 +67,8 @@ def adapter_folder(repo: str, revision: str | None) -> Path | None:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A hub data set. name: what messages call it; local_copy: how the caller would name a local copy instead."""
+    """A hub data set. name: what messages call it; local_copy: how the caller would name a local
+    copy instead."""
 
     repo: str
     name: str
@@ -71,10 +77,12 @@ class DataSet:
     def rows(
         self, config: str | None, split: str | None, revision: str | None, limit: int | None
     ) -> tuple[list[Row], str, list[str]]:
-        """The first rows of one split of one configuration, the commit they are from, and notes for the reader.
+        """The first rows of one split of one configuration, the commit they are from, and notes for
+        the reader.
 
         Raises:
-            UserError: the set, revision, split or configuration isn't there, or its files can't be fetched or read.
+            UserError: the set, revision, split or configuration isn't there, or its files can't be
+            fetched or read.
         """
         files, cached = self._files(revision)
         notes = ["the hub was not reached: its local cache was read"] if cached else []
@@ -87,27 +95,36 @@ class DataSet:
             notes.append(f"the {used} split is read: no {DEFAULT_SPLITS[0]} split was found")
         first = self._fetch(chosen[0], revision, cached)
         commit = first.parents[len(PurePosixPath(chosen[0]).parts) - 1].name
-        stream = (row for file in chosen for row in read_rows(self._fetch(file, commit, cached), f"{self.repo}/{file}"))
+        stream = (
+            row
+            for file in chosen
+            for row in read_rows(self._fetch(file, commit, cached), f"{self.repo}/{file}")
+        )
         rows = list(islice(stream, limit))
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
 
     def _files(self, revision: str | None) -> tuple[list[str], bool]:
-        """The file names at a revision, and whether they are those of the local cache, the hub being away."""
+        """The file names at a revision, and whether they are those of the local cache, the hub
+        being away."""
         try:
             info = HfApi().dataset_info(self.repo, revision=revision)
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
             raise self._error(revision, error) from error
-        except Exception as error:  # offline or unreachable: the exception's class changes with the client's transport
+        # offline or unreachable: the exception's class changes with the client's transport
+        except Exception as error:
             folder = _cached_snapshot(self.repo, revision)
             if folder is None:
                 raise self._error(revision, error) from error
-            return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()], True
+            return [
+                path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+            ], True
         return [sibling.rfilename for sibling in info.siblings or ()], False
 
     def _converted_files(self) -> list[str]:
-        """Files of the hub's own conversion, which is made of the main branch alone; none where it made none."""
+        """Files of the hub's own conversion, which is made of the main branch alone; none where it
+        made none."""
         try:
             return self._files(CONVERTED)[0]
         except UserError:
@@ -115,7 +132,9 @@ class DataSet:
 
     def _fetch(self, file: str, revision: str | None, cached: bool) -> Path:
         try:
-            path = hf_hub_download(self.repo, file, repo_type="dataset", revision=revision, local_files_only=cached)
+            path = hf_hub_download(
+                self.repo, file, repo_type="dataset", revision=revision, local_files_only=cached
+            )
         except Exception as error:  # as in _files
             raise self._error(revision, error) from error
         return Path(path)
@@ -123,30 +142,41 @@ class DataSet:
     def _error(self, revision: str | None, error: Exception) -> UserError:
         data_set, remedy = f"hub data set {self.repo}", f"or give a local copy as {self.local_copy}"
         if isinstance(error, GatedRepoError):
-            return UserError(f"{data_set} is gated: accept its terms on the hub and set HF_TOKEN, {remedy}")
+            return UserError(
+                f"{data_set} is gated: accept its terms on the hub and set HF_TOKEN, {remedy}"
+            )
         if isinstance(error, RevisionNotFoundError):
-            return UserError(f"{data_set} has no revision {revision!r}: leave it out for the newest, {remedy}")
+            return UserError(
+                f"{data_set} has no revision {revision!r}: leave it out for the newest, {remedy}"
+            )
         if isinstance(error, RepositoryNotFoundError | HFValidationError):
             return UserError(
-                f"no data set {self.repo} on the hub: check the name (HF_TOKEN, if it is private), {remedy}"
+                f"no data set {self.repo} on the hub: check the name (HF_TOKEN, if it is "
+                f"private), {remedy}"
             )
         why = f"{type(error).__name__}: {one_line(error)}"
-        return UserError(f"{data_set} can't be fetched ({why}): check the network and HF_ENDPOINT, {remedy}")
+        return UserError(
+            f"{data_set} can't be fetched ({why}): check the network and HF_ENDPOINT, {remedy}"
+        )
 
 
 def _refuse_partial(files: list[str], name: str) -> None:
-    """An earlier limit may have left later files out of the cache; their names (``-00000-of-00002``) tell."""
+    """An earlier limit may have left later files out of the cache; their names
+    (``-00000-of-00002``) tell."""
     shards = re.search(r"-of-(\d+)", files[0])
     if shards and int(shards[1]) > len(files):
         raise UserError(
-            f"{name}: the hub was not reached and its local cache holds {len(files)} of {int(shards[1])} files; "
+            f"{name}: the hub was not reached and its local cache holds {len(files)} of "
+            f"{int(shards[1])} files; "
             "go online once, or give a limit that the first files can serve"
         )
 
 
 def _cached_snapshot(repo: str, revision: str | None) -> Path | None:
     try:
-        return Path(snapshot_download(repo, repo_type="dataset", revision=revision, local_files_only=True))
+        return Path(
+            snapshot_download(repo, repo_type="dataset", revision=revision, local_files_only=True)
+        )
     except LocalEntryNotFoundError as error:
         # Some files of the repository were never needed: newer clients say so and name the folder.
         partial = getattr(error, "snapshot_path", None)
@@ -154,10 +184,14 @@ def _cached_snapshot(repo: str, revision: str | None) -> Path | None:
 
 
 def _data_files(files: Iterable[str]) -> list[str]:
-    return sorted(file for file in files if file.endswith(FILE_SUFFIXES) and not _ABOUT.search(file))
+    return sorted(
+        file for file in files if file.endswith(FILE_SUFFIXES) and not _ABOUT.search(file)
+    )
 
 
-def _choose(files: list[str], config: str | None, split: str | None, name: str) -> tuple[list[str], str]:
+def _choose(
+    files: list[str], config: str | None, split: str | None, name: str
+) -> tuple[list[str], str]:
     """The files of one split and one configuration, parquet before JSONL, and the split's name."""
     data = _data_files(files)
     inside = [file for file in data if config is None or config in PurePosixPath(file).parts[:-1]]
@@ -171,12 +205,14 @@ def _choose(files: list[str], config: str | None, split: str | None, name: str) 
     place = f" in configuration {config}" if config else ""
     raise UserError(
         f"{name} has no {split or ' or '.join(DEFAULT_SPLITS)} split as parquet or JSONL{place}: "
-        f"found {', '.join(data[:6]) or 'neither'}{', ...' if len(data) > 6 else ''}; name the split or a local file"
+        f"found {', '.join(data[:6]) or 'neither'}{', ...' if len(data) > 6 else ''}; name the "
+        "split or a local file"
     )
 
 
 def _of_split(files: list[str], split: str) -> list[str]:
-    """Files under a folder of the split's name or called by it; failing that, the one whose name contains it."""
+    """Files under a folder of the split's name or called by it; failing that, the one whose name
+    contains it."""
     whole = re.compile(rf"{re.escape(split)}(-\d+-of-\d+.*)?")
     stems = {file: [*PurePosixPath(file).parts[:-1], PurePosixPath(file).stem] for file in files}
     exact = [file for file in files if any(whole.fullmatch(stem) for stem in stems[file])]
@@ -186,9 +222,14 @@ def _of_split(files: list[str], split: str) -> list[str]:
 
 
 def _of_one_config(files: list[str], split: str, name: str) -> list[str]:
-    configs = {file: "/".join(p for p in PurePosixPath(file).parts[:-1] if p not in (split, "data")) for file in files}
+    configs = {
+        file: "/".join(p for p in PurePosixPath(file).parts[:-1] if p not in (split, "data"))
+        for file in files
+    }
     several = sorted(set(configs.values()))
     wanted = "default" if "default" in several else several[0]
     if len(several) > 1 and wanted != "default":
-        raise UserError(f"{name} has configurations {', '.join(several)}; name one, as in {name}:{several[-1]}")
+        raise UserError(
+            f"{name} has configurations {', '.join(several)}; name one, as in {name}:{several[-1]}"
+        )
     return [file for file in files if configs[file] == wanted]

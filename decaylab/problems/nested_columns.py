@@ -1,10 +1,13 @@
-"""Values inside other values: a column named by its path, and the single value inside a wrapped gold answer.
+"""Values inside other values: a column named by its path, and the single value inside a wrapped
+gold answer.
 
     lookup({"reward_model": {"ground_truth": "4"}}, "reward_model.ground_truth")   # "4"
     lookup({"messages": [{"content": "2 + 2?"}]}, "messages.0.content")            # "2 + 2?"
-    gold_text({"value": "136"}, "mine.jsonl, line 1", "answer")                    # Gold("136", unwrapped=True)
+    gold_text({"value": "136"}, "mine.jsonl, line 1", "answer")                    # Gold("136",
+    unwrapped=True)
 
-A path goes through objects, lists (by number) and JSON text of either. A column whose own name holds the dot wins.
+A path goes through objects, lists (by number) and JSON text of either. A column whose own name
+holds the dot wins.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ _MISSING = object()
 
 
 def lookup(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """The value under a column's name, or under a path such as ``reward_model.ground_truth``; ``default`` if none."""
+    """The value under a column's name, or under a path such as ``reward_model.ground_truth``;
+    ``default`` if none."""
     if path in row:
         return row[path]
     return _inside(row, path, default) if "." in path else default
@@ -36,12 +40,15 @@ def names(row: Mapping[str, Any]) -> list[str]:
     """Names of the columns, for messages; those of an object are named one level down."""
     found: list[str] = []
     for name, value in row.items():
-        found += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) and value else [name]
+        found += (
+            [f"{name}.{inner}" for inner in value] if isinstance(value, dict) and value else [name]
+        )
     return found
 
 
 def _inside(value: Any, path: str, default: Any) -> Any:
-    """The value under a path inside an object or list; the longest name that is a key of its own comes first."""
+    """The value under a path inside an object or list; the longest name that is a key of its own
+    comes first."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, list):
@@ -75,14 +82,16 @@ def _parsed(text: str) -> Any:
 
 
 class Gold(NamedTuple):
-    """A gold answer as text; None where there is none. unwrapped: it stood inside an object or a list."""
+    """A gold answer as text; None where there is none. unwrapped: it stood inside an object or a
+    list."""
 
     text: str | None
     unwrapped: bool
 
 
 def gold_text(value: Any, where: str, column: str) -> Gold:
-    """A gold answer as text, taken out of an object or list that holds nothing else, or out of JSON text of one.
+    """A gold answer as text, taken out of an object or list that holds nothing else, or out of JSON
+    text of one.
 
     Args:
         value: as the file has it.
@@ -90,7 +99,8 @@ def gold_text(value: Any, where: str, column: str) -> Gold:
         column: the name or path that the value stands under, for messages.
 
     Raises:
-        UserError: several values, of which none is the answer more than another; or no text or number.
+        UserError: several values, of which none is the answer more than another; or no text or
+        number.
     """
     inner, path = _single(value, where, column)
     if inner is None or (isinstance(inner, float) and math.isnan(inner)):
@@ -112,9 +122,12 @@ def _single(value: Any, where: str, path: str) -> tuple[Any, str]:
         else:
             return value, path
         if len(held) > 1:
-            inside = ", ".join(f"{path}.{name}" for name, _ in held[:4]) + (", ..." if len(held) > 4 else "")
+            inside = ", ".join(f"{path}.{name}" for name, _ in held[:4]) + (
+                ", ..." if len(held) > 4 else ""
+            )
             raise UserError(
-                f"{where}: column {path!r} holds several values ({inside}) and not one gold answer: "
+                f"{where}: column {path!r} holds several values ({inside}) and not one gold "
+                "answer: "
                 f"name it, such as --column answer={path}.{held[0][0]}"
             )
         if not held:

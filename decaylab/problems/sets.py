@@ -1,14 +1,15 @@
 r"""What is asked, where it comes from, and which version of it.
 
-    load_problems("abacus")                                  # the generated world, the same on every machine
-    load_problems("abacus-train", limit=3200)                # other problems of it, to train on
-    load_problems("math500", limit=50)                       # from the hub; gsm8k likewise
-    load_problems("math500:math500.jsonl")                   # a local copy of a known set
-    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})    # gold inside the column reward
-    load_problems("owner/name:config", split="train", revision="v1.2")
+    load_problems("abacus")                                  # the generated world, the same on
+    every machine load_problems("abacus-train", limit=3200)                # other problems of it,
+    to train on load_problems("math500", limit=50)                       # from the hub; gsm8k
+    likewise load_problems("math500:math500.jsonl")                   # a local copy of a known set
+    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})    # gold inside
+    the column reward load_problems("owner/name:config", split="train", revision="v1.2")
     load_problems("gym:chain_sum", limit=200, seed=3)        # reasoning-gym, an extra
 
-A set is read in its own order, never shuffled, and carries a version and a content hash into the run.
+A set is read in its own order, never shuffled, and carries a version and a content hash into the
+run.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ from decaylab.problems.files import (
 from decaylab.problems.nested_columns import lookup
 
 TEST_SEED, TEST_COUNT = 0, 2000
-"""The abacus problems that are asked; the recipe of the embedded pair never trains on one of them."""
+"""The abacus problems that are asked; the recipe of the embedded pair never trains on one of
+them."""
 TRAIN_SEED, TRAIN_COUNT = 2, 5000
 """The abacus problems that students are trained on; how many are taken when no limit is given."""
 GENERATED_COUNT = 100
@@ -57,10 +59,12 @@ INSTRUCTIONS = {"boxed": BOXED_INSTRUCTION, "none": ""}
 class Problem:
     """One question with its gold answer.
 
-    question: the text of the user's turn, the last where there are several, without the set's instruction.
+    question: the text of the user's turn, the last where there are several, without the set's
+    instruction.
     answer: the gold answer as text; None where the set has none.
     steps: the chain behind the problem, where the world is known.
-    messages: role and content of all messages, where the set has a system message or several turns; the last is `question`.
+    messages: role and content of all messages, where the set has a system message or several turns;
+    the last is `question`.
     """
 
     problem_id: str
@@ -74,11 +78,14 @@ class Problem:
 class ProblemSet:
     """Problems in their own order, with what a run must record about them.
 
-    name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the file's name.
+    name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the
+    file's name.
     version: of the generator, or the hub commit the rows were read from, or "local file".
-    content_hash: SHA-256 over ids, questions, answers and messages, if any, of the problems that are here, in order.
+    content_hash: SHA-256 over ids, questions, answers and messages, if any, of the problems that
+    are here, in order.
     instruction: what a prompt appends to each question; "" for none.
-    answer_rule: the answer rule the instruction calls for; the default, which a caller may override.
+    answer_rule: the answer rule the instruction calls for; the default, which a caller may
+    override.
     notes: what a reader of the results must know about the rows, one sentence each.
     own: problems of the user's, which may say themselves how they want to be answered.
     """
@@ -130,12 +137,14 @@ class _Wanted:
         given = [name for name in names if getattr(self, name)]
         if given:
             raise UserError(
-                f"{spec} {why}, so it has no {' or '.join(given)} to choose; leave {' and '.join(given)} out"
+                f"{spec} {why}, so it has no {' or '.join(given)} to choose; leave "
+                f"{' and '.join(given)} out"
             )
 
 
 def instruction_of(given: str | None, problem_set: ProblemSet) -> str:
-    """What a question is followed by: what was given, or what the problem set asks for; "" for nothing."""
+    """What a question is followed by: what was given, or what the problem set asks for; "" for
+    nothing."""
     if given is None:
         return problem_set.instruction
     return mended(INSTRUCTIONS.get(given, given))
@@ -153,20 +162,24 @@ def load_problems(
     """The problems that ``spec`` names, in their own order; with ``limit``, the first ones.
 
     Args:
-        spec: ``abacus`` or ``abacus-train``; ``math500`` or ``gsm8k``, from the hub; ``math500:FILE`` or ``gsm8k:FILE``;
-            a .jsonl, .json or .parquet file; a hub data set ``owner/name`` or ``owner/name:config``; ``gym:TASK``.
+        spec: ``abacus`` or ``abacus-train``; ``math500`` or ``gsm8k``, from the hub;
+            ``math500:FILE`` or ``gsm8k:FILE``; a .jsonl, .json or .parquet file; a hub data set
+            ``owner/name`` or ``owner/name:config``; ``gym:TASK``.
         limit: how many problems to take; None is all of them, and 100 of a generated set.
         revision: hub branch, tag or commit.
         split: hub split; None is test, and train where there is no test.
-        columns: from question, answer and id to the set's own names, or paths such as ``reward_model.ground_truth``;
-            ``answer=""`` says that it has no answers.
+        columns: from question, answer and id to the set's own names, or paths such as
+            ``reward_model.ground_truth``; ``answer=""`` says that it has no answers.
         seed: of a gym task; abacus always asks its test problems.
 
     Raises:
-        UserError: where the set, a file, a row or a column can't be used, or an argument has no meaning for the set.
+        UserError: where the set, a file, a row or a column can't be used, or an argument has no
+        meaning for the set.
     """
     if limit is not None and limit < 1:
-        raise UserError(f"limit must be at least 1, got {limit}; leave it out to take every problem")
+        raise UserError(
+            f"limit must be at least 1, got {limit}; leave it out to take every problem"
+        )
     wanted = _Wanted(limit, revision, split, columns)
     kind, _, rest = spec.partition(":")
     if spec in ("abacus", "abacus-train") or kind == "gym":
@@ -197,14 +210,21 @@ def _unknown(spec: str) -> UserError:
 def _abacus(limit: int | None) -> ProblemSet:
     count = GENERATED_COUNT if limit is None else limit
     if count > TEST_COUNT:
-        raise UserError(f"abacus has {TEST_COUNT} test problems, got a limit of {limit}; give at most {TEST_COUNT}")
+        raise UserError(
+            f"abacus has {TEST_COUNT} test problems, got a limit of {limit}; give at most "
+            f"{TEST_COUNT}"
+        )
     notes = _default_count(f"of {TEST_COUNT}", limit)
-    return _problem_set("abacus", abacus.VERSION, _generated(count, TEST_SEED), notes, instruction="")
+    return _problem_set(
+        "abacus", abacus.VERSION, _generated(count, TEST_SEED), notes, instruction=""
+    )
 
 
 def _abacus_train(count: int) -> ProblemSet:
     """Problems of another seed; whoever trains on them drops those that are asked in a test."""
-    return _problem_set("abacus-train", abacus.VERSION, _generated(count, TRAIN_SEED), [], instruction="")
+    return _problem_set(
+        "abacus-train", abacus.VERSION, _generated(count, TRAIN_SEED), [], instruction=""
+    )
 
 
 def _generated(count: int, seed: int) -> list[Problem]:
@@ -216,7 +236,11 @@ def _generated(count: int, seed: int) -> list[Problem]:
 
 
 def _default_count(of: str, limit: int | None) -> list[str]:
-    return [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"] if limit is None else []
+    return (
+        [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"]
+        if limit is None
+        else []
+    )
 
 
 def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
@@ -224,18 +248,31 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
         gym = importlib.import_module("reasoning_gym")
         tasks = sorted(importlib.import_module("reasoning_gym.factory").DATASETS)
     except ImportError as error:
-        raise UserError(f'gym:{task} needs reasoning-gym ({error}): pip install "decaylab[gym]"') from error
+        raise UserError(
+            f'gym:{task} needs reasoning-gym ({error}): pip install "decaylab[gym]"'
+        ) from error
     if task not in tasks:
         close = difflib.get_close_matches(task, tasks, n=3) or tasks[:3]
-        raise UserError(f"reasoning-gym has no task {task!r} among its {len(tasks)}; close ones: {', '.join(close)}")
+        raise UserError(
+            f"reasoning-gym has no task {task!r} among its {len(tasks)}; close ones: "
+            f"{', '.join(close)}"
+        )
     count = GENERATED_COUNT if limit is None else limit
     try:
         drawn = gym.create_dataset(task, size=count, seed=seed)
         rows = [(f"{task}, row {index + 1}", dict(drawn[index])) for index in range(count)]
-    except (AssertionError, ValueError, TypeError) as error:  # a task that needs a configuration of its own
-        raise UserError(f"reasoning-gym can't make {count} problems of {task}: {one_line(error)}") from error
+    except (
+        AssertionError,
+        ValueError,
+        TypeError,
+    ) as error:  # a task that needs a configuration of its own
+        raise UserError(
+            f"reasoning-gym can't make {count} problems of {task}: {one_line(error)}"
+        ) from error
     # An answer of a task may be JSON text itself.
-    problems, notes = _problems(rows, Columns("question", "answer", None, f"{task}-{seed}", wrapped=False))
+    problems, notes = _problems(
+        rows, Columns("question", "answer", None, f"{task}-{seed}", wrapped=False)
+    )
     version = f"reasoning-gym {importlib.metadata.version('reasoning-gym')}, seed {seed}"
     notes += _default_count("of the seed", limit)
     notes.append("answers are compared by the answer rule, not by the task's own verifier")
@@ -243,19 +280,30 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
 
 
 def _problem_set(
-    name: str, version: str, problems: list[Problem], notes: list[str], instruction: str | None = BOXED_INSTRUCTION
+    name: str,
+    version: str,
+    problems: list[Problem],
+    notes: list[str],
+    instruction: str | None = BOXED_INSTRUCTION,
 ) -> ProblemSet:
     """instruction: None for problems of the user's own."""
     digest = hashlib.sha256()
     for one in problems:
-        parts = [one.problem_id, one.question, one.answer, *([one.messages] if one.messages else [])]
+        parts = [
+            one.problem_id,
+            one.question,
+            one.answer,
+            *([one.messages] if one.messages else []),
+        ]
         row = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
         digest.update(f"{row}\n".encode())
     missing = sum(one.answer is None for one in problems)
     if missing:
         notes = [*notes, f"{missing} of {len(problems)} problems have no gold answer"]
     own, told = instruction is None, instruction or ""
-    return ProblemSet(name, version, digest.hexdigest(), told, "last_boxed", tuple(problems), tuple(notes), own)
+    return ProblemSet(
+        name, version, digest.hexdigest(), told, "last_boxed", tuple(problems), tuple(notes), own
+    )
 
 
 # From rows of a file or the hub to problems
@@ -263,37 +311,60 @@ def _problem_set(
 
 def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
     if not path.is_file():
-        raise UserError(f"{path} is a folder, not a file of problems" if path.is_dir() else f"no such file: {path}")
+        raise UserError(
+            f"{path} is a folder, not a file of problems"
+            if path.is_dir()
+            else f"no such file: {path}"
+        )
     if path.suffix not in FILE_SUFFIXES:
-        raise UserError(f"{path} has suffix {path.suffix!r}; problems are read from {', '.join(FILE_SUFFIXES)}")
+        raise UserError(
+            f"{path} has suffix {path.suffix!r}; problems are read from {', '.join(FILE_SUFFIXES)}"
+        )
     rows = list(islice(read_rows(path, str(path)), wanted.limit))
     problems, notes = _parse(rows, known, wanted, str(path))
-    return _problem_set(known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None)
+    return _problem_set(
+        known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None
+    )
 
 
 def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted) -> ProblemSet:
     name = known or (f"{repo}:{config}" if config else repo)
-    local_copy = next((f"{spec}:FILE" for spec, one in _KNOWN.items() if one.repo == repo), "the path of its file")
-    rows, commit, notes = hub.DataSet(repo, name, local_copy).rows(config, wanted.split, wanted.revision, wanted.limit)
+    local_copy = next(
+        (f"{spec}:FILE" for spec, one in _KNOWN.items() if one.repo == repo), "the path of its file"
+    )
+    rows, commit, notes = hub.DataSet(repo, name, local_copy).rows(
+        config, wanted.split, wanted.revision, wanted.limit
+    )
     problems, more = _parse(rows, known, wanted, name)
     boxed = BOXED_INSTRUCTION if known or repo in {one.repo for one in _KNOWN.values()} else None
     return _problem_set(name, commit, problems, notes + more, boxed)
 
 
-def _parse(rows: list[Row], known: str | None, wanted: _Wanted, source: str) -> tuple[list[Problem], list[str]]:
+def _parse(
+    rows: list[Row], known: str | None, wanted: _Wanted, source: str
+) -> tuple[list[Problem], list[str]]:
     if not rows:
         raise UserError(f"{source} holds no problems: it is empty")
     return _problems(rows, _columns(rows[0], known, wanted.columns or {}, source))
 
 
 def _columns(row: Row, known: str | None, given: Mapping[str, str], source: str) -> Columns:
-    """A known set's own columns, by its name or, where the caller maps none, by a row's looks; else the usual ones."""
+    """A known set's own columns, by its name or, where the caller maps none, by a row's looks; else
+    the usual ones."""
     known = known or (None if given else _recognise(row[1]))
     if known is None:
         return find_columns(row, given, source)
     own = _KNOWN[known]
     ids = (own.id,) if own.id else ()
-    return find_columns(row, given, source, questions=(own.question,), ids=ids, prefix=known, hashes=known == "gsm8k")
+    return find_columns(
+        row,
+        given,
+        source,
+        questions=(own.question,),
+        ids=ids,
+        prefix=known,
+        hashes=known == "gsm8k",
+    )
 
 
 def _recognise(row: Mapping[str, Any]) -> str | None:
@@ -303,7 +374,8 @@ def _recognise(row: Mapping[str, Any]) -> str | None:
 
 
 def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], list[str]]:
-    """Problems of the rows, and notes on what repeats: a repeated id gets its row number, so that ids stay unique."""
+    """Problems of the rows, and notes on what repeats: a repeated id gets its row number, so that
+    ids stay unique."""
     problems: list[Problem] = []
     ids: set[str] = set()
     questions: set[tuple[str, Messages]] = set()
@@ -322,16 +394,25 @@ def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], lis
         unwrapped += gold.unwrapped
         problems.append(Problem(problem_id, question, gold.text, messages=messages))
     count = len(problems)
-    notes = [f"{repeated_ids} ids repeat an earlier one: their row number was added"] if repeated_ids else []
+    notes = (
+        [f"{repeated_ids} ids repeat an earlier one: their row number was added"]
+        if repeated_ids
+        else []
+    )
     if broken:
         notes.append(MENDED.format(broken, count, "problems"))
     if unwrapped:
-        notes.append(f"{unwrapped} of {count} gold answers stood inside an object or list and were taken out of it")
+        notes.append(
+            f"{unwrapped} of {count} gold answers stood inside an object or list and were taken "
+            "out of it"
+        )
     chats = sum(bool(one.messages) for one in problems)
     if chats:
         notes.append(f"{chats} of {count} problems have a system message or several turns")
     repeated = count - len(questions)
-    return problems, notes + ([f"{repeated} problems repeat an earlier question"] if repeated else [])
+    return problems, notes + (
+        [f"{repeated} problems repeat an earlier question"] if repeated else []
+    )
 
 
 def _question(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, Messages]:
@@ -340,12 +421,16 @@ def _question(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str
     if isinstance(question, list):
         question, messages = asked(question, where, columns.question)
     if not isinstance(question, str) or not question.strip():
-        raise UserError(f"{where}: column {columns.question!r} must hold the question, got {question!r:.60}")
+        raise UserError(
+            f"{where}: column {columns.question!r} must hold the question, got {question!r:.60}"
+        )
     return question, messages
 
 
 def _own_id(row: Mapping[str, Any], columns: Columns, where: str) -> str | None:
     value = lookup(row, columns.id) if columns.id else None
     if isinstance(value, dict | list):
-        raise UserError(f"{where}: column {columns.id!r} must hold text or a number, got {value!r:.60}")
+        raise UserError(
+            f"{where}: column {columns.id!r} must hold text or a number, got {value!r:.60}"
+        )
     return None if value is None else str(value)

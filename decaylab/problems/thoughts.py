@@ -1,10 +1,12 @@
 r"""Thoughts: what a response holds between marks such as <think> and </think> is no answer.
 
-    answer_start("<think> \\boxed{12}? </think> It is 13.")       # 29: the answer stands behind the last thought
-    answer_start("<think> I get \\boxed{12}. Wait")               # None: the thought never ends
-    answer_start("\\boxed{12}? </think> It is 13.", "...<think>")  # the prompt opened it, as templates of R1 do
+    answer_start("<think> \\boxed{12}? </think> It is 13.")       # 29: the answer stands behind the
+    last thought answer_start("<think> I get \\boxed{12}. Wait")               # None: the thought
+    never ends answer_start("\\boxed{12}? </think> It is 13.", "...<think>")  # the prompt opened
+    it, as templates of R1 do
 
-Marks that a text merely mentions open nothing: `<think>` in backticks or quotes, or in the middle of a sentence.
+Marks that a text merely mentions open nothing: `<think>` in backticks or quotes, or in the middle
+of a sentence.
 """
 
 from __future__ import annotations
@@ -45,23 +47,31 @@ KNOWN: Marks = (
     ("<|channel>thought", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 )
-"""Those of models that think in text: DeepSeek, Qwen, Granite, Magistral, Seed, Sky-T1, Command, Kimi, Gemma, gpt-oss."""
+"""Those of models that think in text: DeepSeek, Qwen, Granite, Magistral, Seed, Sky-T1, Command,
+Kimi, Gemma, gpt-oss."""
 
-_OPENING = re.compile(r"[<\[◁]\|?[\w:-]*(?:think|thought|reason|scratchpad|reflection)[\w:-]*\|?[>\]▷]", re.IGNORECASE)
+_OPENING = re.compile(
+    r"[<\[◁]\|?[\w:-]*(?:think|thought|reason|scratchpad|reflection)[\w:-]*\|?[>\]▷]", re.IGNORECASE
+)
 PROMPT_TOKENS = 32
-"""Tokens at the end of a prompt that are looked at: a template that opens a thought does it last."""
+"""Tokens at the end of a prompt that are looked at: a template that opens a thought does it
+last."""
 
 
 def of_tokenizer(tokens: Iterable[str], template: str) -> Marks:
-    """Pairs of marks among the added tokens of a tokenizer and in its template, by their names, beside those known."""
+    """Pairs of marks among the added tokens of a tokenizer and in its template, by their names,
+    beside those known."""
     there = {*tokens, *_OPENING.findall(template)}
     found = []
     for opening in sorted(token for token in there if _OPENING.fullmatch(token)):
         closings = [opening[0] + "/" + opening[1:], opening[:2] + "/" + opening[2:]]
         closings += [
-            opening.replace(one, other) for one, other in (("begin", "end"), ("START", "END"), ("start", "end"))
+            opening.replace(one, other)
+            for one, other in (("begin", "end"), ("START", "END"), ("start", "end"))
         ]
-        closing = next((one for one in closings if one != opening and (one in there or one in template)), None)
+        closing = next(
+            (one for one in closings if one != opening and (one in there or one in template)), None
+        )
         if closing and (opening, closing) not in KNOWN:
             found.append((opening, closing))
     return tuple(found)
@@ -78,14 +88,16 @@ def of_option(option: str | None) -> Marks:
     words = option.split()
     if len(words) != 2 or words[0] == words[1]:
         raise UserError(
-            f"--thought-marks must be an opening and a closing mark with a blank between, such as '<think> </think>', "
+            "--thought-marks must be an opening and a closing mark with a blank between, such as "
+            "'<think> </think>', "
             f"or none, got {option!r}"
         )
     return ((words[0], words[1]),)
 
 
 def of_pair(policies: Iterable[HasMarks], option: str | None) -> Marks:
-    """Every pair of marks that counts for what these policies write: known, their own, and that of an option."""
+    """Every pair of marks that counts for what these policies write: known, their own, and that of
+    an option."""
     if option == "none":
         return ()
     own = sorted({pair for policy in policies for pair in policy.thought_marks})
@@ -93,9 +105,11 @@ def of_pair(policies: Iterable[HasMarks], option: str | None) -> Marks:
 
 
 def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | None:
-    """Where the answer begins: behind the last thought, 0 without one; None where a thought is still open at the end.
+    """Where the answer begins: behind the last thought, 0 without one; None where a thought is
+    still open at the end.
 
-    The last mark of a pair decides, however many were opened before it: templates and models open some twice.
+    The last mark of a pair decides, however many were opened before it: templates and models open
+    some twice.
 
     Args:
         text: a response, or a prefix with its continuation.
@@ -121,20 +135,28 @@ def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | Non
 
 def answers(texts: Sequence[str], starts: Sequence[float | None]) -> list[str]:
     """The answer in each text; "" where a thought is open (None or NaN)."""
-    return [text[int(start) :] if start is not None and start == start else "" for text, start in zip(texts, starts)]
+    return [
+        text[int(start) :] if start is not None and start == start else ""
+        for text, start in zip(texts, starts)
+    ]
 
 
-_TURN = re.compile(r"<[|/]|\|>|\[/?[A-Z]+\]|<\w+_of_\w+>|\bassistant\b|###", re.IGNORECASE)  # where another turn begins
+_TURN = re.compile(
+    r"<[|/]|\|>|\[/?[A-Z]+\]|<\w+_of_\w+>|\bassistant\b|###", re.IGNORECASE
+)  # where another turn begins
 
 
 def _prompt_opens(prompt: str, opening: str, closing: str) -> bool:
-    """Whether a prompt ends in an open thought: in its mark, or in words that the template writes behind the mark.
+    """Whether a prompt ends in an open thought: in its mark, or in words that the template writes
+    behind the mark.
 
     A mark in a question is followed by the marks of the next turn.
     """
     if prompt.rstrip().lower().endswith(opening.lower()):
         return True
-    marks = [one for one in _pattern(opening, closing).finditer(prompt) if not _is_quoted(prompt, one)]
+    marks = [
+        one for one in _pattern(opening, closing).finditer(prompt) if not _is_quoted(prompt, one)
+    ]
     if not marks or marks[-1]["closing"] or _TURN.search(prompt, marks[-1].end()):
         return False
     return _opens(prompt, marks[-1], False)
@@ -142,22 +164,31 @@ def _prompt_opens(prompt: str, opening: str, closing: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _pattern(opening: str, closing: str) -> re.Pattern[str]:
-    return re.compile(f"(?P<opening>{re.escape(opening)})|(?P<closing>{re.escape(closing)})", re.IGNORECASE)
+    return re.compile(
+        f"(?P<opening>{re.escape(opening)})|(?P<closing>{re.escape(closing)})", re.IGNORECASE
+    )
 
 
 _QUOTES = "`'\"“”‘’«»"
-_JOINED = re.compile(r"\W{0,8}(?:and|or|to)?\W{0,8}")  # between two marks that a text mentions together
+_JOINED = re.compile(
+    r"\W{0,8}(?:and|or|to)?\W{0,8}"
+)  # between two marks that a text mentions together
 _NAMED = re.compile(r"\s*(?:-?tags?|tokens?|blocks?|sections?|marks?|markers?)\b", re.IGNORECASE)
 
 
 def _opens(text: str, match: re.Match[str], thinks: bool) -> bool:
-    """Whether an opening mark opens a thought: at the start of a line, after a sentence, or after thoughts before."""
+    """Whether an opening mark opens a thought: at the start of a line, after a sentence, or after
+    thoughts before."""
     if _NAMED.match(text, match.end()):
         return False
     before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip(" \t*_#")
-    return thinks or not before or (before[-1] in ".!?>]▷" and not before.endswith(("e.g.", "i.e.")))
+    return (
+        thinks or not before or (before[-1] in ".!?>]▷" and not before.endswith(("e.g.", "i.e.")))
+    )
 
 
 def _is_quoted(text: str, match: re.Match[str]) -> bool:
     before, after = text[: match.start()][-1:], text[match.end() : match.end() + 1]
-    return "`" in (before, after) or bool(before and after and before in _QUOTES and after in _QUOTES)
+    return "`" in (before, after) or bool(
+        before and after and before in _QUOTES and after in _QUOTES
+    )

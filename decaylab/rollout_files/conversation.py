@@ -1,6 +1,7 @@
 """Thoughts and turns that a file keeps apart, written as the student's template writes them.
 
-Conversation(student).with_thought("2 + 3 is 5.", "It is 5.", place)   # "<think>\\n2 + 3 is 5.\\n</think>\\n\\nIt is 5."
+Conversation(student).with_thought("2 + 3 is 5.", "It is 5.", place)   # "<think>\\n2 + 3 is
+5.\\n</think>\\n\\nIt is 5."
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ QUESTION, ANSWER, THOUGHT = "a question probe", "an answer probe", "a thought pr
 
 @dataclass(frozen=True)
 class Written:
-    """Several turns in the student's ids. text: what the student wrote itself. mask: 1 at its own tokens; None: all are."""
+    """Several turns in the student's ids. text: what the student wrote itself. mask: 1 at its own
+    tokens; None: all are."""
 
     ids: list[int]
     text: str
@@ -42,7 +44,8 @@ class Conversation:
         self._frame: tuple[str, str] | None = None
 
     def with_thought(self, thought: str, answer: str, place: str, *, closed: bool = True) -> str:
-        """A response out of a thought and an answer that a server took apart, which leaves line breaks at their edges or not.
+        """A response out of a thought and an answer that a server took apart, which leaves line
+        breaks at their edges or not.
 
         closed: whether the student closed its thought; one that was cut off inside did not.
 
@@ -56,10 +59,13 @@ class Conversation:
         if not closed:
             return f"{before}{thought}"
         thought = thought.rstrip(LINES) if between.startswith(LINES) else thought
-        return f"{before}{thought}{between}{answer.lstrip(LINES) if between.endswith(LINES) else answer}"
+        if between.endswith(LINES):
+            answer = answer.lstrip(LINES)
+        return f"{before}{thought}{between}{answer}"
 
     def _thought_frame(self, place: str) -> tuple[str, str]:
-        """What stands before a thought and between it and the answer: by the template, else by the marks it knows."""
+        """What stands before a thought and between it and the answer: by the template, else by the
+        marks it knows."""
         opened = self._opened()
         message = {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT}
         whole = self._rendered([{"role": "user", "content": QUESTION}, message])
@@ -70,12 +76,15 @@ class Conversation:
             if start >= 0:
                 before = before[start:]
                 return ("" if opened else before), rest.partition(ANSWER)[0]
-        known = str(self.student.tokenizer.chat_template or "") + " ".join(self.student.tokenizer.get_added_vocab())
+        known = str(self.student.tokenizer.chat_template or "") + " ".join(
+            self.student.tokenizer.get_added_vocab()
+        )
         for opening, closing in self._marks():
             if opening in known and closing in known:
                 return ("" if opened else f"{opening}\n"), f"\n{closing}\n\n"
         raise UserError(
-            f"{place}: keeps the thought apart from the response, and neither template nor tokenizer of {self.student.name} "
+            f"{place}: keeps the thought apart from the response, and neither template nor "
+            f"tokenizer of {self.student.name} "
             "says how a thought is written"
         )
 
@@ -104,7 +113,8 @@ class Conversation:
         natural: the last turn ended by itself; a turn that somebody answered did so in any case.
 
         Raises:
-            UserError: the template refuses the messages, or writes an earlier turn otherwise once another follows.
+            UserError: the template refuses the messages, or writes an earlier turn otherwise once
+            another follows.
         """
         if not any(one.get("role") == "assistant" for one in messages):
             raise UserError(f"{place}: none of its turns is the assistant's")
@@ -124,9 +134,11 @@ class Conversation:
         return Written(ids, "\n".join(text), ended, mask if 0 in mask else None)
 
     def _pieces(self, messages: Sequence[Message], place: str) -> Iterator[tuple[str, bool]]:
-        """The text behind the prompt, cut where the speaker changes: each piece, and whether the student wrote it.
+        """The text behind the prompt, cut where the speaker changes: each piece, and whether the
+        student wrote it.
 
-        What opens a turn of the student, and what the template writes behind its end token, is not the student's.
+        What opens a turn of the student, and what the template writes behind its end token, is not
+        the student's.
         """
         others = ""
         for number, message in enumerate(messages):
@@ -134,7 +146,8 @@ class Conversation:
             whole = self._behind(messages[: number + 1], place)
             if not whole.startswith(before):
                 raise UserError(
-                    f"{place}: the template of {self.student.name} rewrites earlier turns once another follows; {REMEDY}"
+                    f"{place}: the template of {self.student.name} rewrites earlier turns once "
+                    f"another follows; {REMEDY}"
                 )
             added = whole[len(before) :]
             self._check_written(message, added, place)
@@ -145,7 +158,8 @@ class Conversation:
             opening = commonprefix([opens, added])
             if opens[len(opening) :].strip():
                 raise UserError(
-                    f"{place}: the template of {self.student.name} opens an answer with {opens!r}, and writes this one without "
+                    f"{place}: the template of {self.student.name} opens an answer with "
+                    f"{opens!r}, and writes this one without "
                     f"it; --thinking says how the rollouts were written, or {REMEDY}"
                 )
             own, behind = self._at_end(added[len(opening) :])
@@ -156,7 +170,8 @@ class Conversation:
             others = behind
 
     def _plain(self, message: Message, place: str) -> Message:
-        """A message with content as text, and with the arguments of tool calls as the template takes them."""
+        """A message with content as text, and with the arguments of tool calls as the template
+        takes them."""
         plain = {**message, "content": content_of(message, place)}
         if message.get("tool_calls") and not self._takes_text:
             plain["tool_calls"] = [_with_object(one) for one in message["tool_calls"]]
@@ -164,17 +179,28 @@ class Conversation:
 
     @cached_property
     def _takes_text(self) -> bool:
-        """Whether arguments of a tool call that are JSON text are written as they stand; many templates quote them anew."""
-        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": ARGUMENTS}}
+        """Whether arguments of a tool call that are JSON text are written as they stand; many
+        templates quote them anew."""
+        call = {
+            "id": "call00000",
+            "type": "function",
+            "function": {"name": "probe", "arguments": ARGUMENTS},
+        }
         asked = {"role": "user", "content": QUESTION}
-        return ARGUMENTS in self._rendered([asked, {"role": "assistant", "content": "", "tool_calls": [call]}])
+        return ARGUMENTS in self._rendered(
+            [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
+        )
 
     def _check_written(self, message: Message, written: str, place: str) -> None:
-        """Raises UserError where the template leaves out a part of a turn: many know no tools, and drop thoughts."""
+        """Raises UserError where the template leaves out a part of a turn: many know no tools, and
+        drop thoughts."""
         calls = message.get("tool_calls") or []
         called = [one.get("function", one) for one in calls if isinstance(one, dict)]
         names = [str(one.get("name") or "") for one in called if isinstance(one, dict)]
-        said = {"text": content_of(message, place), "thought": message.get("reasoning_content") or ""}
+        said = {
+            "text": content_of(message, place),
+            "thought": message.get("reasoning_content") or "",
+        }
         said |= {f"tool call {name}": name for name in names}
         bare = _bare(written)
         for what, text in said.items():
@@ -182,19 +208,24 @@ class Conversation:
             found = next((one for one in spellings if one in bare), None)
             if found is None:
                 raise UserError(
-                    f"{place}: the template of {self.student.name} leaves out the {what} of a turn of the role "
+                    f"{place}: the template of {self.student.name} leaves out the {what} of a "
+                    "turn of the role "
                     f"{message.get('role')!r}; {REMEDY}"
                 )
             bare = bare.replace(found, "", 1)  # a word of the text is no tool call
 
     def _check_thought(self, message: Message, own: str, place: str) -> None:
-        """Raises UserError where the template writes an empty thought that the file does not have."""
+        """Raises UserError where the template writes an empty thought that the file does not
+        have."""
         said = content_of(message, place)
         if message.get("reasoning_content") or message.get("reasoning"):
             return
-        if mark := next((opening for opening, _ in self._marks() if opening in own and opening not in said), ""):
+        if mark := next(
+            (opening for opening, _ in self._marks() if opening in own and opening not in said), ""
+        ):
             raise UserError(
-                f"{place}: the template of {self.student.name} writes a thought ({mark}) into a turn that has none; --thinking "
+                f"{place}: the template of {self.student.name} writes a thought ({mark}) into a "
+                "turn that has none; --thinking "
                 f"says how the rollouts were written, or {REMEDY}"
             )
 
@@ -210,12 +241,17 @@ class Conversation:
         asked: list[Message] = [{"role": "user", "content": QUESTION}]
         said = [self._plain(one, place) for one in messages]
         variables = self.student.template.variables if self.student.template else {}
-        options: dict[str, Any] = {**variables, "tokenize": False, "add_generation_prompt": generate}
+        options: dict[str, Any] = {
+            **variables,
+            "tokenize": False,
+            "add_generation_prompt": generate,
+        }
         try:
             whole = str(self.student.tokenizer.apply_chat_template([*asked, *said], **options))
         except Exception as error:  # as above
             raise UserError(
-                f"{place}: the chat template of {self.student.name} refuses these turns: {str(error).splitlines()[0]:.80}"
+                f"{place}: the chat template of {self.student.name} refuses these turns: "
+                f"{str(error).splitlines()[0]:.80}"
             ) from error
         return whole.partition(QUESTION)[2]
 

@@ -1,9 +1,12 @@
-"""Rows of the files that hold rollouts: JSONL, JSON and parquet, packed by gzip or zstd, alone, several, or in folders.
+"""Rows of the files that hold rollouts: JSONL, JSON and parquet, packed by gzip or zstd, alone,
+several, or in folders.
 
     for place, row in rows(Path("rollouts/part-00001.jsonl.zst")):
-        ...                                     # "rollouts/part-00001.jsonl.zst:17", {"prompt": ..., "response": ...}
+        ...                                     # "rollouts/part-00001.jsonl.zst:17", {"prompt":
+        ..., "response": ...}
 
-Rows come one at a time, so that a file may be larger than the memory. Malformed input is a UserError with file and line.
+Rows come one at a time, so that a file may be larger than the memory. Malformed input is a
+UserError with file and line.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from decaylab.problems.files import mended, one_line
 
 KINDS = (".jsonl", ".ndjson", ".json", ".parquet", ".eval")
 BESIDE = tuple(
-    f"{name}.json" for name in ("args", "config", "dataset_info", "metadata", "metrics", "params", "summary")
+    f"{name}.json"
+    for name in ("args", "config", "dataset_info", "metadata", "metrics", "params", "summary")
 )
 PACKED = (".gz", ".zst")
 BATCH_ROWS, LINES_A_TICK, BUFFER = 256, 512, 1 << 20
@@ -35,14 +39,20 @@ Progress = Callable[[int], None]
 
 
 def paths_of(option: str) -> tuple[Path, ...]:
-    """The files that an option names: one path, or several with commas between; folders as the files in them, by name.
+    """The files that an option names: one path, or several with commas between; folders as the
+    files in them, by name.
 
     Raises:
-        UserError: no such file, a folder without files of rollouts, a file of another kind, the same file twice.
+        UserError: no such file, a folder without files of rollouts, a file of another kind, the
+        same file twice.
     """
     whole = Path(option).expanduser()
     parts = [name.strip() for name in option.split(",")]
-    names = [whole] if option.strip() and whole.exists() else [Path(name).expanduser() for name in parts if name]
+    names = (
+        [whole]
+        if option.strip() and whole.exists()
+        else [Path(name).expanduser() for name in parts if name]
+    )
     if not names:
         raise UserError("--rollouts names no file")
     found = [file for name in names for file in _files(name)]
@@ -57,8 +67,12 @@ def _files(path: Path) -> list[Path]:
         run = path / "rollouts.parquet"
         if run.is_file():
             return [run]
-        inside = sorted(one for one in path.rglob("*") if one.is_file() and kind_of(one) and _counts(one, path))
-        samples = [one for one in inside if one.name.startswith("samples_")]  # lm-eval puts its results beside them
+        inside = sorted(
+            one for one in path.rglob("*") if one.is_file() and kind_of(one) and _counts(one, path)
+        )
+        samples = [
+            one for one in inside if one.name.startswith("samples_")
+        ]  # lm-eval puts its results beside them
         if not inside:
             raise UserError(f"{path} is a folder without files of rollouts ({', '.join(KINDS)})")
         return samples or inside
@@ -66,19 +80,22 @@ def _files(path: Path) -> list[Path]:
         raise UserError(f"cannot read rollouts {path}: No such file or directory")
     if not kind_of(path):
         raise UserError(
-            f"{path} has suffix {path.suffix!r}; rollouts are read from {', '.join(KINDS)}, also with {' or '.join(PACKED)}"
+            f"{path} has suffix {path.suffix!r}; rollouts are read from {', '.join(KINDS)}, also "
+            f"with {' or '.join(PACKED)}"
         )
     return [path]
 
 
 def _counts(path: Path, folder: Path) -> bool:
-    """Whether a file of a folder may hold rollouts: it is not hidden, nor what evaluators and trainers put beside them."""
+    """Whether a file of a folder may hold rollouts: it is not hidden, nor what evaluators and
+    trainers put beside them."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return not hidden and not path.name.startswith("_") and path.name not in BESIDE
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says how a file is read, without that of its packing; "" for a file of another kind."""
+    """The suffix that says how a file is read, without that of its packing; "" for a file of
+    another kind."""
     suffix = path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
     return suffix if suffix in KINDS else ""
 
@@ -92,7 +109,9 @@ def content_hash(paths: Sequence[Path]) -> str:
                 digests.append(hashlib.file_digest(handle, "sha256").hexdigest())
         except OSError as error:
             raise _unreadable(path, error) from error
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def rows(
@@ -100,7 +119,8 @@ def rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file with their places, one at a time.
 
-    halves: takes the places of rows in which half a character (a lone surrogate) was replaced by U+FFFD.
+    halves: takes the places of rows in which half a character (a lone surrogate) was replaced by
+    U+FFFD.
 
     Raises:
         UserError: a file that is damaged, cut off or no text; a malformed line.
@@ -133,7 +153,9 @@ def _unpacked(raw: BinaryIO, path: Path) -> Any:
     return raw
 
 
-def _lines(path: Path, progress: Progress, halves: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(
+    path: Path, progress: Progress, halves: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     done = 0
     with path.open("rb", buffering=BUFFER) as raw:
         for number, line in enumerate(_unpacked(raw, path), start=1):
@@ -190,8 +212,11 @@ def _deeply_mended(value: Any) -> Any:
     return value
 
 
-def _json_rows(path: Path, progress: Progress, halves: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of an array, or one object; a file that begins with an object may also hold one a line."""
+def _json_rows(
+    path: Path, progress: Progress, halves: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of an array, or one object; a file that begins with an object may also hold one a
+    line."""
     with path.open("rb") as raw:
         text = _text(_unpacked(raw, path).read(), path, 1)
     progress(path.stat().st_size)
@@ -228,4 +253,6 @@ def _parquet_rows(path: Path, progress: Progress) -> Iterator[tuple[str, dict[st
                 number += 1
                 yield f"{path}, row {number}", row
     except pa.ArrowException as error:
-        raise UserError(f"{path} is not a readable parquet file (truncated?): {one_line(error)}") from error
+        raise UserError(
+            f"{path} is not a readable parquet file (truncated?): {one_line(error)}"
+        ) from error

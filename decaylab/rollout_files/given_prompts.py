@@ -1,12 +1,14 @@
-"""Prompts as files give them: a bare question, chat messages, a text that a template has rendered, or token ids.
+"""Prompts as files give them: a bare question, chat messages, a text that a template has rendered,
+or token ids.
 
-    reader = PromptReader(student)
-    reader.of_text("What is 2 + 3?").kind                                # "question"
-    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").kind    # "rendered"
-    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").messages  # (("user", "What is 2 + 3?"),)
+    reader = PromptReader(student) reader.of_text("What is 2 + 3?").kind
+    # "question" reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").kind    # "rendered"
+    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").messages  # (("user", "What is 2 +
+    3?"),)
 
-A rendered prompt is known by what the student's template writes around its messages. It is parsed back whole or refused: the
-student reads it as it stands, and the teacher the messages through its own template.
+A rendered prompt is known by what the student's template writes around its messages. It is parsed
+back whole or refused: the student reads it as it stands, and the teacher the messages through its
+own template.
 """
 
 from __future__ import annotations
@@ -35,20 +37,29 @@ KINDS: dict[Kind, str] = {
     "stripped": "rendered, then decoded without special tokens: rendered again",
     "named": "problem ids alone",
 }
-ROLES = {"system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant"}
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+}
 THINKING: tuple[Thinking, ...] = ("template", "off", "on")
 FOREIGN = re.compile(
     r"(?:<s>|<bos>|<BOS_TOKEN>|<\|begin_of_text\|>|<\|startoftext\|>|<\|endoftext\|>|<｜begin▁of▁sentence｜>|\[gMASK\](?:<sop>)?)?\s*(?:"
     r"<\|(?:im_start|start_header_id|user|assistant|system|start_of_role|start|turn|User|Assistant)\|?>|<｜(?:User|Assistant)｜>"
-    r"|<start_of_turn>|\[INST\]|<\|START_OF_TURN_TOKEN\|>|<reserved_\d+>|### ?(?:Instruction|Human):|<extra_id_1>User)"
+    r"|<start_of_turn>|\[INST\]|<\|START_OF_TURN_TOKEN\|>|<reserved_\d+>|### "
+    r"?(?:Instruction|Human):|<extra_id_1>User)"
 )
-"""What templates of the usual families write before a message: the token that begins a text, and the mark of a role."""
+"""What templates of the usual families write before a message: the token that begins a text, and
+the mark of a role."""
 DAY = re.compile(r"\d{1,2} [A-Z][a-z]{2,8} \d{4}|[A-Z][a-z]{2,8} \d{1,2}, \d{4}|\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True)
 class GivenPrompt:
-    """A prompt as it was understood. messages: what was said. text: a rendered one, which the student reads as it stands."""
+    """A prompt as it was understood. messages: what was said. text: a rendered one, which the
+    student reads as it stands."""
 
     kind: Kind
     messages: Messages = ()
@@ -64,9 +75,9 @@ class GivenPrompt:
 class _Frame:
     """What a template writes around the messages of a conversation.
 
-    head: before the first question; a day in it stands for any day. before_system, after_system: around a system message; None
-    where there is none. after_user, after_assistant: between the turns; "" where the template takes no answers. tail: behind
-    the last question.
+    head: before the first question; a day in it stands for any day. before_system, after_system:
+    around a system message; None where there is none. after_user, after_assistant: between the
+    turns; "" where the template takes no answers. tail: behind the last question.
     """
 
     head: str
@@ -103,7 +114,8 @@ class _Frame:
     def holds(self, text: str) -> bool:
         """Whether a text begins and ends like this with words, and not with blanks alone."""
         return (
-            all(re.search(r"\w", part) for part in (self.head, self.tail)) and self._inside(text, self.head) is not None
+            all(re.search(r"\w", part) for part in (self.head, self.tail))
+            and self._inside(text, self.head) is not None
         )
 
     def _turns(self, text: str) -> Messages | None:
@@ -131,7 +143,8 @@ class _Frame:
 
 @lru_cache(maxsize=64)
 def _dated(head: str) -> re.Pattern[str]:
-    """A pattern of what a template writes first, in which a day may be any day: templates name today."""
+    """A pattern of what a template writes first, in which a day may be any day: templates name
+    today."""
     return re.compile(f"(?:{DAY.pattern})".join(map(re.escape, DAY.split(head))))
 
 
@@ -143,7 +156,8 @@ def _with_days(rendered: str, text: str, head: str) -> str:
 
 
 class PromptReader:
-    """Reads the prompts of a file for a student. Prompts are understood alone: equal ones are equal.
+    """Reads the prompts of a file for a student. Prompts are understood alone: equal ones are
+    equal.
 
     forced: of ``--prompt-kind``.
     """
@@ -167,11 +181,14 @@ class PromptReader:
         said = tuple(_message(one, place) for one in messages)
         if not said or said[-1][0] != "user":
             last = said[-1][0] if said else "nothing"
-            raise UserError(f"{place}: the messages of a prompt must end with the user's, found {last}")
+            raise UserError(
+                f"{place}: the messages of a prompt must end with the user's, found {last}"
+            )
         return GivenPrompt("messages", said)
 
     def of_text(self, text: str, place: str = "", *, stripped: bool = False) -> GivenPrompt:
-        """A prompt that is given as text. stripped: it was rendered, then decoded without its special tokens.
+        """A prompt that is given as text. stripped: it was rendered, then decoded without its
+        special tokens.
 
         Raises:
             UserError: it looks rendered and cannot be parsed back.
@@ -185,28 +202,41 @@ class PromptReader:
         if plain := _plain(text):
             if self.student.template is not None:
                 raise UserError(
-                    f"{place}: the prompt is in the plain format ({text!r:.40}), and {self.student.name} is asked by its chat "
-                    "template: --prompt-format plain asks as the file does, --prompt-kind question takes it for a question"
+                    f"{place}: the prompt is in the plain format ({text!r:.40}), and "
+                    f"{self.student.name} is asked by its chat "
+                    "template: --prompt-format plain asks as the file does, --prompt-kind "
+                    "question takes it for a question"
                 )
             return GivenPrompt("question", (("user", plain),))
-        if self.forced == "rendered" and self.student.template is None:  # a prompt of a model without a template
+        if (
+            self.forced == "rendered" and self.student.template is None
+        ):  # a prompt of a model without a template
             return GivenPrompt("rendered", (("user", text),), text)
         if self.forced == "rendered" or (stripped and self.frames):
             raise UserError(
-                f"{place}: the prompt does not read like one that the template of {self.student.name} has rendered "
+                f"{place}: the prompt does not read like one that the template of "
+                f"{self.student.name} has rendered "
                 f"({text!r:.60}); --prompt-kind question takes prompts for questions"
             )
         if mark := self._marked(text):
             if self.student.template is None:
                 raise UserError(
-                    f"{place}: the prompt holds {mark!r}, as rendered prompts do, and --prompt-format plain asks without a "
-                    "template: leave that out, or say --prompt-kind rendered to ask it as it stands, or question if it is one"
+                    f"{place}: the prompt holds {mark!r}, as rendered prompts do, and "
+                    "--prompt-format plain asks without a "
+                    "template: leave that out, or say --prompt-kind rendered to ask it as it "
+                    "stands, or question if it is one"
                 )
             tails = [frame.tail.rstrip() for frame in self.frames if frame.tail.strip()]
-            cut = " (it ends like one: was it cut off on the left?)" if text.rstrip().endswith(tuple(tails)) else ""
+            cut = (
+                " (it ends like one: was it cut off on the left?)"
+                if text.rstrip().endswith(tuple(tails))
+                else ""
+            )
             raise UserError(
-                f"{place}: the prompt holds {mark!r}, as rendered prompts do, and is none of the template of "
-                f"{self.student.name}{cut}: give the student that it was rendered for, or --prompt-kind question if it is a "
+                f"{place}: the prompt holds {mark!r}, as rendered prompts do, and is none of the "
+                "template of "
+                f"{self.student.name}{cut}: give the student that it was rendered for, or "
+                "--prompt-kind question if it is a "
                 "question"
             )
         return GivenPrompt("question", (("user", text),))
@@ -215,7 +245,8 @@ class PromptReader:
         """A prompt that is given as the student's token ids.
 
         Raises:
-            UserError: ids that the student's tokenizer lacks, or a prompt that cannot be parsed back.
+            UserError: ids that the student's tokenizer lacks, or a prompt that cannot be parsed
+            back.
         """
         pad = str(self.student.tokenizer.pad_token or "")
         text = text_of(self.student, ids, place)
@@ -235,15 +266,19 @@ class PromptReader:
         text = text_of(self.student, kept, place)
         if letters(prompt.question) not in letters(text):
             raise UserError(
-                f"{place}: the token ids of the prompt read {text!r:.60} to {self.student.name}, without the question beside "
+                f"{place}: the token ids of the prompt read {text!r:.60} to {self.student.name}, "
+                "without the question beside "
                 "them: give the student that they belong to, or leave the ids out"
             )
         return tuple(kept)
 
     def renderings(self, prompt: GivenPrompt) -> Iterator[str]:
-        """How a prompt reads when it is rendered, in every way there is; without the token that begins a text."""
+        """How a prompt reads when it is rendered, in every way there is; without the token that
+        begins a text."""
         if len(prompt.messages) > 1:
-            texts = [prompt.text] if prompt.text is not None else self._conversations(prompt.messages)
+            texts = (
+                [prompt.text] if prompt.text is not None else self._conversations(prompt.messages)
+            )
             yield from (variant for text in texts for variant in endings(self.without_begin(text)))
             return
         for frame in (*self.frames, *self.bare):
@@ -268,7 +303,8 @@ class PromptReader:
         return next((said for frame in self.frames if (said := frame.parse(bare))), None)
 
     def without_begin(self, text: str) -> str:
-        """The text without the token that begins it: twice where a template and an engine both wrote it."""
+        """The text without the token that begins it: twice where a template and an engine both
+        wrote it."""
         while self.begin and text.startswith(self.begin):
             text = text.removeprefix(self.begin)
         return text
@@ -281,12 +317,17 @@ class PromptReader:
         for frame, template in self.bare.items():
             counts = known or (frame.head.strip() and frame.tail.strip())
             if counts and (said := frame.parse(text)):
-                return GivenPrompt("stripped", said, _with_days(template.conversation(said), text, frame.head))
+                return GivenPrompt(
+                    "stripped", said, _with_days(template.conversation(said), text, frame.head)
+                )
         return None
 
     def _begun(self, text: str) -> str:
-        """The text with the token that begins every text of the template: engines add that to a prompt."""
-        begins = self.student.template is not None and self.student.template.prompt("?").startswith(self.begin)
+        """The text with the token that begins every text of the template: engines add that to a
+        prompt."""
+        begins = self.student.template is not None and self.student.template.prompt("?").startswith(
+            self.begin
+        )
         return text if not begins or text.startswith(self.begin) else self.begin + text
 
     def _marked(self, text: str) -> str:
@@ -303,18 +344,26 @@ class PromptReader:
 
 
 def _frames(student: Policy) -> Iterator[tuple[ChatTemplate, _Frame]]:
-    """The frames of a policy's template, with thoughts on, off and as it likes, each with the template set so."""
+    """The frames of a policy's template, with thoughts on, off and as it likes, each with the
+    template set so."""
     variables = student.template.given if student.template else {}
     for thinking in THINKING:
         try:
-            template = ChatTemplate(student.name, student.tokenizer, thinking=thinking, variables=variables)
+            template = ChatTemplate(
+                student.name, student.tokenizer, thinking=thinking, variables=variables
+            )
         except UserError:
             continue
         if frame := _frame(template, str(student.tokenizer.bos_token or "")):
             yield template, frame
 
 
-SYSTEM, QUESTION, ANSWER, NEXT = "a system probe", "a question probe", "an answer probe", "a second question probe"
+SYSTEM, QUESTION, ANSWER, NEXT = (
+    "a system probe",
+    "a question probe",
+    "an answer probe",
+    "a second question probe",
+)
 
 
 def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
@@ -327,9 +376,13 @@ def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
     head, found, tail = rendered(("user", QUESTION)).partition(QUESTION)
     if not found:
         return None
-    before_system, has_system, rest = rendered(("system", SYSTEM), ("user", QUESTION)).partition(SYSTEM)
+    before_system, has_system, rest = rendered(("system", SYSTEM), ("user", QUESTION)).partition(
+        SYSTEM
+    )
     after_system = rest.partition(QUESTION)[0] if has_system else ""
-    turns = rendered(("user", QUESTION), ("assistant", ANSWER), ("user", NEXT)).partition(QUESTION)[2]
+    turns = rendered(("user", QUESTION), ("assistant", ANSWER), ("user", NEXT)).partition(QUESTION)[
+        2
+    ]
     after_user, answered, rest = turns.partition(ANSWER)
     after_assistant = rest.partition(NEXT)[0] if answered else ""
     usable = bool(after_system) or not has_system
@@ -340,7 +393,8 @@ def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
 
 
 def letters(text: str) -> str:
-    """Letters and digits alone: what a text is compared by that a tokenizer may have normalised, or a template trimmed."""
+    """Letters and digits alone: what a text is compared by that a tokenizer may have normalised, or
+    a template trimmed."""
     return "".join(one for one in unicodedata.normalize("NFKC", text).casefold() if one.isalnum())
 
 
@@ -354,8 +408,13 @@ def special_tokens(policy: Policy) -> list[str]:
 
     Llama 3 has some that its list of special tokens lacks.
     """
-    added = {str(one.content) for one in policy.tokenizer.added_tokens_decoder.values() if one.special}
-    return sorted(added | set(map(str, policy.tokenizer.all_special_tokens)), key=lambda token: (-len(token), token))
+    added = {
+        str(one.content) for one in policy.tokenizer.added_tokens_decoder.values() if one.special
+    }
+    return sorted(
+        added | set(map(str, policy.tokenizer.all_special_tokens)),
+        key=lambda token: (-len(token), token),
+    )
 
 
 def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
@@ -367,9 +426,14 @@ def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
     size = len(policy.tokenizer)
     if beyond := [one for one in ids if not 0 <= one < size]:
         raise UserError(
-            f"{place}: token id {beyond[0]} is none of {policy.name}, which has {size}: give the student that wrote them"
+            f"{place}: token id {beyond[0]} is none of {policy.name}, which has {size}: give the "
+            "student that wrote them"
         )
-    return str(policy.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return str(
+        policy.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+    )
 
 
 def _plain(text: str) -> str:
@@ -383,10 +447,13 @@ def _plain(text: str) -> str:
 def _message(message: Message, place: str) -> tuple[str, str]:
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
-        raise UserError(f"{place}: a message of a prompt must be of {', '.join(ROLES)}, got {role!r}")
+        raise UserError(
+            f"{place}: a message of a prompt must be of {', '.join(ROLES)}, got {role!r}"
+        )
     if message.get("tool_calls"):
         raise UserError(
-            f"{place}: the prompt holds tool calls, which are not rendered; the rollout must begin before them"
+            f"{place}: the prompt holds tool calls, which are not rendered; the rollout must "
+            "begin before them"
         )
     return ROLES[role], content_of(message, place)
 
@@ -404,4 +471,6 @@ def content_of(message: Mapping[str, Any], place: str) -> str:
         return content
     if isinstance(content, list) and (text := joined(content)) is not None:
         return text
-    raise UserError(f"{place}: the content of a message must be text or parts with text, got {content!r:.60}")
+    raise UserError(
+        f"{place}: the content of a message must be text or parts with text, got {content!r:.60}"
+    )

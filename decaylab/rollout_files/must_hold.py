@@ -1,4 +1,5 @@
-"""What a column must hold, or one line that says which column, what must be there and what was found."""
+"""What a column must hold, or one line that says which column, what must be there and what was
+found."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def ids(value: Any, column: str, place: str) -> list[int]:
 
 
 def are_whole(values: list[Any], kind: str = "q") -> bool:
-    """Whether all are whole numbers. An array is the cheapest test of a long list, which true and false pass as well.
+    """Whether all are whole numbers. An array is the cheapest test of a long list, which true and
+    false pass as well.
 
     kind: of the array: ``q`` with a sign, ``L`` without.
     """
@@ -71,12 +73,15 @@ def are_whole(values: list[Any], kind: str = "q") -> bool:
 
 
 def mask(value: Any, column: str, length: int, place: str) -> list[int]:
-    """A mask of 0 and 1, or of false and true or 0.0 and 1.0, as long as the ids that it belongs to."""
+    """A mask of 0 and 1, or of false and true or 0.0 and 1.0, as long as the ids that it belongs
+    to."""
     found = items(value, column, place, "a mask of 0 and 1")
     if found.count(1) + found.count(0) != len(found):
         raise refused(place, column, "a mask of 0 and 1", value)
     if len(found) != length:
-        raise UserError(f"{place}: column {column!r} must be as long as its {length} ids, got {len(found)}")
+        raise UserError(
+            f"{place}: column {column!r} must be as long as its {length} ids, got {len(found)}"
+        )
     return list(map(int, found))
 
 
@@ -87,15 +92,20 @@ def messages(value: Any, column: str, place: str) -> list[Message]:
         if not isinstance(one, dict) or not isinstance(one.get("role"), str):
             raise refused(place, f"{column}.{index}", "a chat message with a role", one)
         if not isinstance(one.get("content"), str | list | None):
-            raise refused(place, f"{column}.{index}.content", "text or a list of parts", one["content"])
+            raise refused(
+                place, f"{column}.{index}.content", "text or a list of parts", one["content"]
+            )
     return found
 
 
 def message(one: Message, column: str, place: str) -> Message:
-    """A message with what chat templates read of it: content as text where it can be, reasoning, tool calls."""
+    """A message with what chat templates read of it: content as text where it can be, reasoning,
+    tool calls."""
     plain: Message = {"role": one["role"], "content": joined(one.get("content"))}
     if one.get("reasoning_content") is not None:
-        plain["reasoning_content"] = text(one["reasoning_content"], f"{column}.reasoning_content", place)
+        plain["reasoning_content"] = text(
+            one["reasoning_content"], f"{column}.reasoning_content", place
+        )
     if one.get("tool_calls"):
         plain["tool_calls"] = tool_calls(one["tool_calls"], f"{column}.tool_calls", place)
     if one.get("tool_call_id") is not None:
@@ -104,7 +114,8 @@ def message(one: Message, column: str, place: str) -> Message:
 
 
 def tool_calls(value: Any, column: str, place: str) -> list[dict[str, Any]]:
-    """Tool calls in the one spelling that chat templates read: ``{"id", "type", "function": {"name", "arguments"}}``."""
+    """Tool calls in the one spelling that chat templates read: ``{"id", "type", "function":
+    {"name", "arguments"}}``."""
     calls = []
     for index, call in enumerate(items(value, column, place, "tool calls")):
         try:
@@ -120,6 +131,8 @@ def tool_calls(value: Any, column: str, place: str) -> list[dict[str, Any]]:
 
 def joined(content: Any) -> Any:
     """Content as text where all of its parts are text; else as it stands."""
-    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") == "text" for part in content
+    ):
         return "".join(str(part.get("text", "")) for part in content)
     return content

@@ -3,8 +3,9 @@
     read = read_files(paths, ReadSettings(), student)
     read.counts.rollouts, read.problems, read.rollouts
 
-What is kept are the rollouts to the problems that are asked; of all others only counts, so that a file may be larger than the
-memory. Nothing is guessed in silence: what can be read in two ways is refused, with the option that decides.
+What is kept are the rollouts to the problems that are asked; of all others only counts, so that a
+file may be larger than the memory. Nothing is guessed in silence: what can be read in two ways is
+refused, with the option that decides.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ from decaylab.rollout_files import files
 from decaylab.rollout_files.formats import inspect_logs, openai
 from decaylab.rollout_files.formats.format import Format
 from decaylab.rollout_files.formats.registry import recognise
-from decaylab.rollout_files.given_prompts import GivenPrompt, PromptKind, PromptReader, content_of, endings, letters
+from decaylab.rollout_files.given_prompts import (
+    GivenPrompt,
+    PromptKind,
+    PromptReader,
+    content_of,
+    endings,
+    letters,
+)
 from decaylab.rollout_files.record import ABSENT, Record
 from decaylab.rollout_files.stops import NO_RESPONSE, NOT_SAID, Ends, Kind, Stop, stop_of
 
@@ -37,16 +45,19 @@ LEAST_QUESTION = 12
 """Characters of a question that a response may begin with only by repeating it."""
 NAMED = 3
 NUMBERED = ("columns", "decaylab")
-"""Formats whose sample numbers are those of the problem; others number the rollouts of a request."""
+"""Formats whose sample numbers are those of the problem; others number the rollouts of a
+request."""
 
 
 @dataclass(frozen=True)
 class ReadSettings:
     """How files are read. None and "auto": as it is recognised.
 
-    format: of all files. columns: role -> name. prompt_kind, prompt_in_response, no_stop_reason: the options of these names.
-    limit: problems of the file's own that are kept. wanted: of the problems of a set that was named beside the file, by id how
-        they may read there, as they are asked first; the file's own problems are not read then. golds: their gold answers.
+    format: of all files. columns: role -> name. prompt_kind, prompt_in_response, no_stop_reason:
+    the options of these names.
+    limit: problems of the file's own that are kept. wanted: of the problems of a set that was named
+        beside the file, by id how they may read there, as they are asked first; the file's own
+        problems are not read then. golds: their gold answers.
     """
 
     format: str | None = None
@@ -61,7 +72,8 @@ class ReadSettings:
 
 @dataclass(frozen=True, slots=True)
 class GivenRollout:
-    """One rollout of a file that is kept: to which problem, which of its samples, and what the file says of it."""
+    """One rollout of a file that is kept: to which problem, which of its samples, and what the file
+    says of it."""
 
     problem_id: str
     sample: int
@@ -78,7 +90,9 @@ class Counts:
     rollouts: int = 0  # without those that were aborted
     formats: Counter[str] = field(default_factory=Counter)  # files by the title of their format
     prompts: Counter[str] = field(default_factory=Counter)  # problems by the kind of their prompt
-    stops: Counter[tuple[str, Kind]] = field(default_factory=Counter)  # by what the file says, and what that means
+    stops: Counter[tuple[str, Kind]] = field(
+        default_factory=Counter
+    )  # by what the file says, and what that means
     with_ids: int = 0
     with_text: int = 0
     with_mask: int = 0
@@ -90,7 +104,9 @@ class Counts:
     unwrapped: int = 0  # problems whose gold answer was an object or list of one value
     hashes: int = 0  # problems whose gold answer stood behind ####
     no_gold: int = 0  # problems
-    other_gold: list[str] = field(default_factory=list)  # problems of a set to which the file has another gold answer
+    other_gold: list[str] = field(
+        default_factory=list
+    )  # problems of a set to which the file has another gold answer
     grades: Counter[str] = field(default_factory=Counter)
     steps: set[int] = field(default_factory=set)  # of training, where the rows say
     halves: int = 0  # rows in which half a character was replaced
@@ -98,9 +114,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Read:
-    """What files hold. problems: those that they bring themselves, in order, and ``prompts`` how those are given.
+    """What files hold. problems: those that they bring themselves, in order, and ``prompts`` how
+    those are given.
 
-    rollouts: of the problems that are asked. samples: most rollouts to one problem. problem_count: of all.
+    rollouts: of the problems that are asked. samples: most rollouts to one problem. problem_count:
+    of all.
     """
 
     paths: tuple[Path, ...]
@@ -116,7 +134,9 @@ class Read:
     @property
     def name(self) -> str:
         """Of the file, or of the first and how many there are."""
-        return self.paths[0].name + (f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else "")
+        return self.paths[0].name + (
+            f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        )
 
 
 def read_files(
@@ -153,7 +173,9 @@ class _Reading:
         self.contents: dict[str, int] = {}  # problem -> hash of prompt and answer
         self.problems: dict[str, Problem] = {}
         self.prompts: dict[str, GivenPrompt] = {}
-        self.asked = {text.strip(): name for name, texts in (settings.wanted or {}).items() for text in texts}
+        self.asked = {
+            text.strip(): name for name, texts in (settings.wanted or {}).items() for text in texts
+        }
         self.matches: dict[int, str | None] = {}  # hash of a prompt -> problem of the set
         self.prompt_ids: dict[str, tuple[int, ...]] = {}
         self.rollouts: list[GivenRollout] = []
@@ -171,13 +193,16 @@ class _Reading:
                 self.counts.formats[format.title] += 1
             self.counts.rows += 1
             step = row.get("step")
-            if isinstance(step, int) or (isinstance(step, str) and step.isdecimal()):  # TRL wrote it as text once
+            if isinstance(step, int) or (
+                isinstance(step, str) and step.isdecimal()
+            ):  # TRL wrote it as text once
                 self.counts.steps.add(int(step))
             tools = _tools(row)
             for record in format.records(row, place):
                 if tools and record.prompt_ids is None and isinstance(record.prompt, list):
                     raise UserError(
-                        f"{place}: the row defines tools, which are not rendered into its prompt; give the prompt as it was "
+                        f"{place}: the row defines tools, which are not rendered into its prompt; "
+                        "give the prompt as it was "
                         "rendered, or as token ids (prompt_ids)"
                     )
                 self._take(record, place, format.name in NUMBERED)
@@ -185,7 +210,9 @@ class _Reading:
 
     def _take(self, record: Record, place: str, numbered: bool) -> None:
         if record.response is None and record.response_ids is None and record.turns is None:
-            if record.request_id is not None and (record.prompt is not None or record.prompt_ids is not None):
+            if record.request_id is not None and (
+                record.prompt is not None or record.prompt_ids is not None
+            ):
                 self.requests[record.request_id] = record
                 return
             record.stop = record.stop if stop_of(record).kind == "aborted" else NO_RESPONSE
@@ -204,7 +231,9 @@ class _Reading:
 
     def _stop(self, record: Record) -> Stop:
         stop = stop_of(record, self.ends)
-        return Stop(CHOSEN[self.settings.no_stop_reason], NOT_SAID) if stop.kind == "unknown" else stop
+        return (
+            Stop(CHOSEN[self.settings.no_stop_reason], NOT_SAID) if stop.kind == "unknown" else stop
+        )
 
     def _join(self, record: Record, place: str) -> None:
         """Takes prompt and answer of the request that a response belongs to."""
@@ -236,11 +265,14 @@ class _Reading:
 
     def _problem(self, record: Record, place: str) -> str:
         """The id of the problem; one that the file brings itself is added when it comes first."""
-        brings = (record.prompt is not None or record.prompt_ids is not None) and record.answer is not ABSENT
+        brings = (
+            record.prompt is not None or record.prompt_ids is not None
+        ) and record.answer is not ABSENT
         has_prompt = record.prompt is not None or record.prompt_ids is not None
         if not brings and record.problem_id is None and not (self.asked and has_prompt):
             raise UserError(
-                f"{place}: names no problem: give problem_id, or a prompt with its gold answer (prompt, answer), or say by "
+                f"{place}: names no problem: give problem_id, or a prompt with its gold answer "
+                "(prompt, answer), or say by "
                 "--column which columns hold them"
             )
         asked = record.prompt if record.prompt is not None else record.prompt_ids
@@ -252,7 +284,8 @@ class _Reading:
             known = self.contents.setdefault(problem_id, content)
             if known != content:
                 raise UserError(
-                    f"{place}: problem {problem_id} has another prompt or gold answer than in an earlier row"
+                    f"{place}: problem {problem_id} has another prompt or gold answer than in an "
+                    "earlier row"
                 )
         if problem_id not in self.samples:
             self._add(record, problem_id, brings, place)
@@ -280,19 +313,27 @@ class _Reading:
             self.prompt_ids[problem_id] = self.reader.ids_of(record.prompt_ids, prompt, place)
         if brings and self.settings.wanted is None:
             several = prompt.messages if len(prompt.messages) > 1 else ()
-            self.problems[problem_id] = Problem(problem_id, prompt.question, answer, messages=several)
+            self.problems[problem_id] = Problem(
+                problem_id, prompt.question, answer, messages=several
+            )
 
     def _check_question(self, prompt: GivenPrompt, problem_id: str, place: str) -> None:
-        """Raises UserError where a problem of the set is named and another question stands beside its name."""
+        """Raises UserError where a problem of the set is named and another question stands beside
+        its name."""
         *_, question = (self.settings.wanted or {}).get(problem_id, ("",))
-        if prompt.kind != "named" and letters(question) not in letters("".join(text for _, text in prompt.messages)):
+        if prompt.kind != "named" and letters(question) not in letters(
+            "".join(text for _, text in prompt.messages)
+        ):
             raise UserError(
-                f"{place}: problem {problem_id} of --problems asks {question!r:.50}, and the prompt {prompt.question!r:.50}: "
-                "give the set that the rollouts are to, or say by --column problem_id=NAME where its ids stand"
+                f"{place}: problem {problem_id} of --problems asks {question!r:.50}, and the "
+                f"prompt {prompt.question!r:.50}: "
+                "give the set that the rollouts are to, or say by --column problem_id=NAME where "
+                "its ids stand"
             )
 
     def _is_asked(self, problem_id: str) -> bool:
-        """Whether a problem that comes first now is asked: of a set that was named, or among the first of the file."""
+        """Whether a problem that comes first now is asked: of a set that was named, or among the
+        first of the file."""
         limit, wanted = self.settings.limit, self.settings.wanted
         if wanted is not None:
             return problem_id in wanted
@@ -303,7 +344,9 @@ class _Reading:
             found = self.reader.of_text(record.prompt, place, stripped=record.prompt_stripped)
             if record.prompt_ids is None or found.kind != "question":
                 return found
-            return self.reader.of_ids(record.prompt_ids, place)  # what was put around the question stands there
+            return self.reader.of_ids(
+                record.prompt_ids, place
+            )  # what was put around the question stands there
         if record.prompt is not None:
             return self.reader.of_messages(record.prompt, place)
         if record.prompt_ids is not None:
@@ -321,12 +364,15 @@ class _Reading:
         return text
 
     def _sample(self, record: Record, problem_id: str, place: str, numbered: bool) -> int:
-        """The number of the rollout. That of a request may come again with the next request to the same prompt."""
+        """The number of the rollout. That of a request may come again with the next request to the
+        same prompt."""
         sample = record.sample if record.sample is not None else self.samples[problem_id]
         self.samples[problem_id] += 1
         key = hash((problem_id, sample))
         if key in self.places and numbered:
-            raise UserError(f"{place}: sample {sample} of problem {problem_id} stands already in an earlier row")
+            raise UserError(
+                f"{place}: sample {sample} of problem {problem_id} stands already in an earlier row"
+            )
         while key in self.places:
             sample += 1
             key = hash((problem_id, sample))
@@ -338,10 +384,18 @@ class _Reading:
     def _check_beginning(self, record: Record, problem_id: str, place: str) -> None:
         if self.settings.prompt_in_response == "keep":
             return
-        text = None if record.response is None else self.reader.without_begin(record.response.lstrip())
-        found = None if text is None else next(filter(text.startswith, self._beginnings(record, problem_id)), None)
+        text = (
+            None if record.response is None else self.reader.without_begin(record.response.lstrip())
+        )
+        found = (
+            None
+            if text is None
+            else next(filter(text.startswith, self._beginnings(record, problem_id)), None)
+        )
         asked, ids = record.prompt_ids or [], record.response_ids
-        repeats = bool(asked) and ids is not None and len(ids) > len(asked) and ids[: len(asked)] == asked
+        repeats = (
+            bool(asked) and ids is not None and len(ids) > len(asked) and ids[: len(asked)] == asked
+        )
         repeated = self._repeated_turns(record, problem_id, place)
         if found is None and not repeats and not repeated:
             return
@@ -360,9 +414,12 @@ class _Reading:
             record.response_ids = ids[len(asked) :]
 
     def _repeated_turns(self, record: Record, problem_id: str, place: str) -> int:
-        """How many of the first turns are those of the prompt; its last message has to be one of them."""
+        """How many of the first turns are those of the prompt; its last message has to be one of
+        them."""
         prompt, turns = self.prompts.get(problem_id), record.turns or []
-        before = next((number for number, one in enumerate(turns) if one.get("role") == "assistant"), 0)
+        before = next(
+            (number for number, one in enumerate(turns) if one.get("role") == "assistant"), 0
+        )
         if prompt is None or not before:
             return 0
         size = len(prompt.messages)
@@ -394,7 +451,8 @@ class _Reading:
             raise UserError(f"{', '.join(map(str, paths))} holds no rollouts{left}")
         if self.begins_count:
             raise UserError(
-                f"{self.begins[0]}: {self.begins_count} of {self.counts.rollouts} responses begin with their prompt; "
+                f"{self.begins[0]}: {self.begins_count} of {self.counts.rollouts} responses begin "
+                "with their prompt; "
                 "--prompt-in-response cut cuts it off, and keep takes it for what the student wrote"
             )
         return Read(
@@ -418,7 +476,9 @@ def _holds_requests(path: Path) -> bool:
     return first is not None and openai.recognises_request(first[1])
 
 
-def _rows(path: Path, progress: files.Progress | None, halves: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(
+    path: Path, progress: files.Progress | None, halves: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     if files.kind_of(path) != ".eval":
         for place, row in files.rows(path, progress, halves):
             if inspect_logs.is_log(row):
@@ -433,8 +493,16 @@ def _rows(path: Path, progress: files.Progress | None, halves: list[str]) -> Ite
 def _tools(row: Mapping[str, Any]) -> bool:
     """Whether a row, or the request in it, defines tools that its prompt was written with."""
     request = row.get("request")
-    holders = (row, row.get("body"), request, request.get("body") if isinstance(request, dict) else None)
-    return any(isinstance(one, dict) and isinstance(one.get("tools"), list) and one["tools"] for one in holders)
+    holders = (
+        row,
+        row.get("body"),
+        request,
+        request.get("body") if isinstance(request, dict) else None,
+    )
+    return any(
+        isinstance(one, dict) and isinstance(one.get("tools"), list) and one["tools"]
+        for one in holders
+    )
 
 
 def _differ(gold: str, other: str) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, Any]
-"""A chat message: ``role``, ``content`` (text, or a list of parts), and maybe ``reasoning_content``, ``tool_calls``."""
+"""A chat message: ``role``, ``content`` (text, or a list of parts), and maybe
+``reasoning_content``, ``tool_calls``."""
 
 
 class _Absent:
@@ -24,17 +25,21 @@ ABSENT = _Absent()
 class Record:
     """One rollout as its file has it. None: the file does not say.
 
-    problem_id: as the file names the problem. sample: number of the rollout among those of its problem, from 0.
+    problem_id: as the file names the problem. sample: number of the rollout among those of its
+    problem, from 0.
     prompt: text, or chat messages. Text may be a bare question or a rendered prompt.
     prompt_stripped: the prompt was rendered and then decoded without its special tokens.
-    prompt_ids, response_ids: token ids. response_mask: 1 where the student wrote the token, 0 at observations, as long as
-        response_ids.
-    response: text behind the prompt, as it stands. response_stripped: it was decoded without special tokens.
+    prompt_ids, response_ids: token ids. response_mask: 1 where the student wrote the token, 0 at
+        observations, as long as response_ids.
+    response: text behind the prompt, as it stands. response_stripped: it was decoded without
+    special tokens.
     reasoning: the thought, where the file keeps it apart from the response.
-    turns: all messages behind the prompt, where there are several or where tools were called; then `response` is None.
-    answer: the gold answer as it stands, of any type; `ABSENT` where there is no such column. answer_name: of its column.
-    stop: why the rollout ended, as it stands (a text, or SGLang's object). stop_detail: the stop string or the id of the
-        stop token, where the file says (vLLM's ``stop_reason``).
+    turns: all messages behind the prompt, where there are several or where tools were called; then
+    `response` is None.
+    answer: the gold answer as it stands, of any type; `ABSENT` where there is no such column.
+    answer_name: of its column.
+    stop: why the rollout ended, as it stands (a text, or SGLang's object). stop_detail: the stop
+        string or the id of the stop token, where the file says (vLLM's ``stop_reason``).
     truncated: where the file says so in a column of its own.
     grades: name -> verdict or score, as they stand in the file.
     request_id: joins a response with a request that stands in another row or file.

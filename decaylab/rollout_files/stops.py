@@ -1,10 +1,9 @@
 """Why a rollout ended: one table of the values that engines, trainers and evaluators write.
 
-natural   the policy ended its turn
-cut       a limit on tokens ended it: it never gets an end-of-turn token
-aborted   its engine gave it up: left out
-other     a stop string of the caller's, or a value that is not in the table: not a natural end, named and counted
-unknown   the file does not say
+natural   the policy ended its turn cut       a limit on tokens ended it: it never gets an
+end-of-turn token aborted   its engine gave it up: left out other     a stop string of the caller's,
+or a value that is not in the table: not a natural end, named and counted unknown   the file does
+not say
 """
 
 from __future__ import annotations
@@ -19,19 +18,85 @@ Kind = Literal["natural", "cut", "aborted", "other", "unknown"]
 
 NOT_SAID, NO_RESPONSE = "no stop reason", "no response"
 NATURAL = (
-    *("stop", "eos", "eos_token", "end_of_text", "end_of_turn", "end_turn", "eot", "eom", "end", "natural", "stopped"),
-    *("finish", "finished", "complete", "completed", "done", "end_of_sequence", "finish_reason_stop", "eos_found"),
-    *("tool_calls", "tool_call", "tool_use", "function_call"),  # the policy ended its turn with a call
+    *(
+        "stop",
+        "eos",
+        "eos_token",
+        "end_of_text",
+        "end_of_turn",
+        "end_turn",
+        "eot",
+        "eom",
+        "end",
+        "natural",
+        "stopped",
+    ),
+    *(
+        "finish",
+        "finished",
+        "complete",
+        "completed",
+        "done",
+        "end_of_sequence",
+        "finish_reason_stop",
+        "eos_found",
+    ),
+    *(
+        "tool_calls",
+        "tool_call",
+        "tool_use",
+        "function_call",
+    ),  # the policy ended its turn with a call
 )
 CUT = (
-    *("length", "max_tokens", "max_length", "max_new_tokens", "max_output_tokens", "max_completion_tokens", "budget"),
-    *("max_response_length", "max_model_len", "max_seq_len", "token_limit", "token_budget", "model_length"),
-    *("context_length", "context_length_exceeded", "context_window", "model_context_window_exceeded", "truncated"),
-    *("truncation", "cut", "cut_off", "incomplete", "limit", "finish_reason_max_tokens", "finish_reason_length"),
+    *(
+        "length",
+        "max_tokens",
+        "max_length",
+        "max_new_tokens",
+        "max_output_tokens",
+        "max_completion_tokens",
+        "budget",
+    ),
+    *(
+        "max_response_length",
+        "max_model_len",
+        "max_seq_len",
+        "token_limit",
+        "token_budget",
+        "model_length",
+    ),
+    *(
+        "context_length",
+        "context_length_exceeded",
+        "context_window",
+        "model_context_window_exceeded",
+        "truncated",
+    ),
+    *(
+        "truncation",
+        "cut",
+        "cut_off",
+        "incomplete",
+        "limit",
+        "finish_reason_max_tokens",
+        "finish_reason_length",
+    ),
     *("overlong", "out_of_tokens", "max_tokens_reached", "max_length_reached", "prompt_too_long"),
 )
 ABORTED = (
-    *("abort", "aborted", "cancel", "cancelled", "canceled", "error", "failed", "failure", "timeout", "timed_out"),
+    *(
+        "abort",
+        "aborted",
+        "cancel",
+        "cancelled",
+        "canceled",
+        "error",
+        "failed",
+        "failure",
+        "timeout",
+        "timed_out",
+    ),
     *(
         "interrupted",
         "preempted",
@@ -54,7 +119,8 @@ KNOWN: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """How a rollout ended. value: what the file says, as it is counted. token: the id of the end token, where it says so."""
+    """How a rollout ended. value: what the file says, as it is counted. token: the id of the end
+    token, where it says so."""
 
     kind: Kind
     value: str
@@ -63,7 +129,8 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ends:
-    """What ends a student's turn where a file names it. texts: of its end tokens. ids: of control tokens; None: any id.
+    """What ends a student's turn where a file names it. texts: of its end tokens. ids: of control
+    tokens; None: any id.
 
     A stop string or token of the caller's is no natural end, unless it is one of these.
     """
@@ -73,9 +140,11 @@ class Ends:
 
 
 def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
-    """How a rollout ended. What ``truncated`` says goes before a stop reason that is not in the table.
+    """How a rollout ended. What ``truncated`` says goes before a stop reason that is not in the
+    table.
 
-    An environment ends an episode for reasons of its own (verifiers' ``max_turns_reached``), whatever ended the last turn.
+    An environment ends an episode for reasons of its own (verifiers' ``max_turns_reached``),
+    whatever ended the last turn.
     """
     value: Any = record.stop
     detail: Any = record.stop_detail
@@ -90,7 +159,8 @@ def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
 
 
 def _said(value: Any) -> Any:
-    """A value without what tables write: NaN and empty text for nothing, floating numbers for ids beside nothing."""
+    """A value without what tables write: NaN and empty text for nothing, floating numbers for ids
+    beside nothing."""
     if value != value or (isinstance(value, str) and not value):
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -104,7 +174,11 @@ def _stop(value: Any, detail: Any, ends: Ends) -> Stop:
         return Stop(kind, str(value))
     if isinstance(detail, int):
         known = ends.ids is None or detail in ends.ids
-        return Stop(kind, str(value), detail) if known else Stop("other", f"{value} at the token id {detail}")
+        return (
+            Stop(kind, str(value), detail)
+            if known
+            else Stop("other", f"{value} at the token id {detail}")
+        )
     if str(detail) in ends.texts:
         return Stop(kind, str(value), ends.texts[str(detail)])
     if _normalised(str(detail)) in NATURAL:  # the same said twice

@@ -1,4 +1,5 @@
-"""What was understood of rollout files: one line for every command, a record for run.json, a page for ``decaylab rollouts``."""
+"""What was understood of rollout files: one line for every command, a record for run.json, a page
+for ``decaylab rollouts``."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def line(read: Read) -> str:
     """All of it in one sentence."""
     counts = read.counts
     parts = [
-        f"{read.name}: {' and '.join(counts.formats)}, {counts.rollouts:,} rollouts to {read.problem_count:,} problems",
+        f"{read.name}: {' and '.join(counts.formats)}, {counts.rollouts:,} rollouts to "
+        f"{read.problem_count:,} problems",
         f"prompts {_prompts(counts)}",
         f"responses {_responses(counts)}",
         f"stop reasons {_stops(counts)}",
@@ -47,7 +49,10 @@ def record(read: Read) -> dict[str, Any]:
         "problems": read.problem_count,
         "samples": read.samples,
         "prompts": dict(counts.prompts),
-        "stop_reasons": {value: {"rollouts": count, "means": kind} for (value, kind), count in counts.stops.items()},
+        "stop_reasons": {
+            value: {"rollouts": count, "means": kind}
+            for (value, kind), count in counts.stops.items()
+        },
         "token_ids": counts.with_ids,
         "texts": counts.with_text,
         "several_turns": counts.with_turns + counts.with_mask,
@@ -76,7 +81,11 @@ def page(read: Read) -> Iterator[tuple[str, str]]:
     for (value, kind), count in counts.stops.most_common():
         yield "stop reasons", f"{value}: {count:,}, {MEANINGS[kind]}"
     yield "gold answers", _gold(read)
-    yield "grades", ", ".join(f"{name} ({count:,})" for name, count in counts.grades.items()) or "none in the file"
+    yield (
+        "grades",
+        ", ".join(f"{name} ({count:,})" for name, count in counts.grades.items())
+        or "none in the file",
+    )
     yield "left out", f"{counts.aborted:,} aborted by their engine" if counts.aborted else "nothing"
     if counts.empty:
         yield "empty", f"{counts.empty:,} responses hold nothing; they are kept"

@@ -1,7 +1,7 @@
 """A key-value cache whose rows can be cut from one another, realigned and dropped.
 
-It is a plain `transformers` cache to the model. Columns are shared by all rows; a buffer with room to spare takes new
-ones without copying the old.
+It is a plain `transformers` cache to the model. Columns are shared by all rows; a buffer with room
+to spare takes new ones without copying the old.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ SPARE_COLUMNS = 64
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer, [rows, heads, columns, features], as views into buffers with spare columns."""
+    """Keys and values of one layer, [rows, heads, columns, features], as views into buffers with
+    spare columns."""
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
@@ -43,7 +44,10 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     def _view(self, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         self.columns = columns
-        self.keys, self.values = keys, values = self._keys[:, :, :columns], self._values[:, :, :columns]
+        self.keys, self.values = keys, values = (
+            self._keys[:, :, :columns],
+            self._values[:, :, :columns],
+        )
         return keys, values
 
     def keep(self, rows: torch.Tensor, first: int) -> None:
@@ -53,7 +57,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._view(self.columns - first)
 
     def close_up(self, holes: torch.Tensor, movers: torch.Tensor, count: int, first: int) -> None:
-        """Rows ``movers`` take the places ``holes``; then the first ``count`` rows stay, from column ``first`` on.
+        """Rows ``movers`` take the places ``holes``; then the first ``count`` rows stay, from
+        column ``first`` on.
 
         Only the movers are copied; the buffer shrinks to the rows that are left when it next grows.
         """
@@ -63,7 +68,8 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._view(self.columns - first)
 
     def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
-        """Row i becomes columns [ends[i] - width, ends[i]) of old row rows[i]; columns before the first repeat it."""
+        """Row i becomes columns [ends[i] - width, ends[i]) of old row rows[i]; columns before the
+        first repeat it."""
         columns = (ends[:, None] - width + torch.arange(width, device=ends.device)).clamp(min=0)
         self._keys = self._keys[rows[:, None], :, columns].transpose(1, 2).contiguous()
         self._values = self._values[rows[:, None], :, columns].transpose(1, 2).contiguous()
@@ -94,7 +100,8 @@ class GrowingCache(Cache):
     def holds(self, columns: int) -> bool:
         """Whether every layer is an attention layer with this many columns."""
         return bool(self.layers) and all(
-            isinstance(layer, GrowingLayer) and layer.get_seq_length() == columns for layer in self.layers
+            isinstance(layer, GrowingLayer) and layer.get_seq_length() == columns
+            for layer in self.layers
         )
 
     def _rows(self) -> list[GrowingLayer]:

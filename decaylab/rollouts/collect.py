@@ -1,9 +1,11 @@
-"""Collecting: the rollouts and continuations that a decay measurement stands on, stage by stage, part by part.
+"""Collecting: the rollouts and continuations that a decay measurement stands on, stage by stage,
+part by part.
 
-student         what the student writes                          own-prefix   the teacher continues its own rollouts
-teacher         what the teacher writes unprefixed                swapped      ... a rollout to another problem
-student-prefix  the teacher continues the student's rollouts      reverse      the student continues the teacher's
-student-turns   ... behind whole turns, where the student has several
+student         what the student writes                          own-prefix   the teacher continues
+its own rollouts teacher         what the teacher writes unprefixed                swapped      ...
+a rollout to another problem student-prefix  the teacher continues the student's rollouts
+reverse      the student continues the teacher's student-turns   ... behind whole turns, where the
+student has several
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ class DecayPlan:
     """What is sampled.
 
     prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
-    samples: rollouts for each problem and policy. max_tokens: the budget of prefix and continuation together.
+    samples: rollouts for each problem and policy. max_tokens: the budget of prefix and continuation
+    together.
     controls: a subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own.
-    part_rows: a part on disk holds whole problems and about this many sequences. parallel: parts sampled at once.
+    part_rows: a part on disk holds whole problems and about this many sequences. parallel: parts
+    sampled at once.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -53,16 +57,21 @@ class DecayPlan:
         if not lengths or lengths[0] != 0 or any(a >= b for a, b in zip(lengths, lengths[1:])):
             raise ValueError(f"prefix_lengths must ascend from 0 without repeats, got {lengths}")
         if lengths[-1] >= self.max_tokens:
-            raise ValueError(f"prefix_lengths must stay below max_tokens {self.max_tokens}, got {lengths[-1]}")
+            raise ValueError(
+                f"prefix_lengths must stay below max_tokens {self.max_tokens}, got {lengths[-1]}"
+            )
         if self.samples < 1:
             raise ValueError(f"samples must be at least 1, got {self.samples}")
         unknown = set(self.controls) - set(CONTROLS)
         if unknown:
-            raise ValueError(f"controls must be among {', '.join(CONTROLS)}, got {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"controls must be among {', '.join(CONTROLS)}, got {', '.join(sorted(unknown))}"
+            )
 
 
 class Collector:
-    """Runs stages of one measurement into one run folder. Counts what could not be handed over in ``left_out``."""
+    """Runs stages of one measurement into one run folder. Counts what could not be handed over in
+    ``left_out``."""
 
     def __init__(
         self,
@@ -88,14 +97,16 @@ class Collector:
     def collect(self, student_rollouts: pa.Table | None = None) -> pa.Table:
         """Every stage of the plan; returns the rollouts table, which is then also in the folder.
 
-        student_rollouts: rollouts that somebody already has, in the table's schema, in place of the student's stage.
+        student_rollouts: rollouts that somebody already has, in the table's schema, in place of the
+        student's stage.
         """
         finished = self.folder.read_rollouts()
         if finished is not None:
             current = self.judge.current(finished)
             if current is not finished:
                 self.reporter.note(
-                    "the rollouts are graded again: the answer rules are others than when they were graded"
+                    "the rollouts are graded again: the answer rules are others than when they "
+                    "were graded"
                 )
                 self.folder.merge([current])
             return current
@@ -110,7 +121,13 @@ class Collector:
         if "own-prefix" in self.plan.controls:
             self._continue("own-prefix", "teacher", "teacher", teacher_rollouts)
         if "swapped" in self.plan.controls:
-            self._continue("swapped", "teacher", "student", student_rollouts, shift=max(1, len(self.problems) // 2))
+            self._continue(
+                "swapped",
+                "teacher",
+                "student",
+                student_rollouts,
+                shift=max(1, len(self.problems) // 2),
+            )
         if "reverse" in self.plan.controls:
             self._continue("reverse", "student", "teacher", teacher_rollouts)
         return self.folder.merge(self.tables)
@@ -120,10 +137,14 @@ class Collector:
         self.tables.append(table)
         return table
 
-    def _continue(self, condition: str, role: str, author: str, rollouts: pa.Table, shift: int = 0) -> None:
-        """One stage: ``role`` continues the first k tokens of each rollout that is still open at k, for every k > 0.
+    def _continue(
+        self, condition: str, role: str, author: str, rollouts: pa.Table, shift: int = 0
+    ) -> None:
+        """One stage: ``role`` continues the first k tokens of each rollout that is still open at k,
+        for every k > 0.
 
-        shift: the prefix stands under the problem so many places further on, instead of under its own.
+        shift: the prefix stands under the problem so many places further on, instead of under its
+        own.
         """
         if shift and len(self.problems) < 2:
             self.reporter.note(f"{condition}: needs at least two problems, left out")
@@ -131,7 +152,9 @@ class Collector:
         by_id = {problem.problem_id: index for index, problem in enumerate(self.problems)}
         pending: list[Pending] = []
         columns = ["rollout_id", "problem_id", "sample", "response_ids", "response_mask"]
-        for row in rollouts.select([name for name in columns if name in rollouts.column_names]).to_pylist():
+        for row in rollouts.select(
+            [name for name in columns if name in rollouts.column_names]
+        ).to_pylist():
             ids = self._content(row["response_ids"], author)
             mask = row.get("response_mask")
             problem = self.problems[(by_id[row["problem_id"]] + shift) % len(self.problems)]
@@ -141,14 +164,19 @@ class Collector:
                     one = self._continuation(condition, role, author, problem, row, prefix)
                     pending += [one] if one else []
         if not pending and self.plan.prefix_lengths[1:]:
-            self.reporter.note(f"{condition}: no rollout holds {self.plan.prefix_lengths[1]} tokens, left out")
+            self.reporter.note(
+                f"{condition}: no rollout holds {self.plan.prefix_lengths[1]} tokens, left out"
+            )
         order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
         pending.sort(key=lambda one: order[one.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
 
     def _continue_turns(self, rollouts: pa.Table) -> None:
-        """The teacher continues the student's rollouts of several turns behind each of the first turns and what answered it."""
-        if own_tokens.MASK not in rollouts.column_names or rollouts[own_tokens.MASK].null_count == len(rollouts):
+        """The teacher continues the student's rollouts of several turns behind each of the first
+        turns and what answered it."""
+        if own_tokens.MASK not in rollouts.column_names or rollouts[
+            own_tokens.MASK
+        ].null_count == len(rollouts):
             return
         problems = {problem.problem_id: problem for problem in self.problems}
         pending: list[Pending] = []
@@ -157,8 +185,12 @@ class Collector:
             if row["response_mask"] is None:
                 continue
             problem = problems[row["problem_id"]]
-            for prefix in islice(own_tokens.behind_turns(row["response_ids"], row["response_mask"]), MOST_TURNS):
-                one = self._continuation("student-turns", "teacher", "student", problem, row, prefix)
+            for prefix in islice(
+                own_tokens.behind_turns(row["response_ids"], row["response_mask"]), MOST_TURNS
+            ):
+                one = self._continuation(
+                    "student-turns", "teacher", "student", problem, row, prefix
+                )
                 pending += [one] if one else []
         order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
         pending.sort(key=lambda one: order[one.problem.problem_id])

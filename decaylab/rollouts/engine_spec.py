@@ -1,4 +1,5 @@
-"""What it takes to make an engine for a policy, on this machine or another one; and what a record says of engines."""
+"""What it takes to make an engine for a policy, on this machine or another one; and what a record
+says of engines."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from decaylab.rollouts.transformers_engine import TransformersEngine
 MEMORY_SHARE = 0.9
 """Of a GPU, for vLLM, where nothing is said and nothing else is on it."""
 TRANSFORMERS_SEEDING = (
-    "every token is drawn at a uniform number that depends on seed, stage, problem, sample and position alone"
+    "every token is drawn at a uniform number that depends on seed, stage, "
+    "problem, sample and position alone"
 )
 
 
@@ -24,7 +26,8 @@ TRANSFORMERS_SEEDING = (
 class EngineSpec:
     """An engine that is not made yet; it travels to a worker as it is.
 
-    policy: by name. contents: what the policy must be there, by its identity. longest: positions of prompt and budget.
+    policy: by name. contents: what the policy must be there, by its identity. longest: positions of
+    prompt and budget.
     """
 
     kind: Literal["transformers", "vllm"]
@@ -42,14 +45,16 @@ class EngineSpec:
         """Loads the policy, unless it is given, and makes its engine.
 
         Raises:
-            UserError: a policy of other contents than were meant, or that the engine cannot run; no vLLM.
+            UserError: a policy of other contents than were meant, or that the engine cannot run; no
+            vLLM.
         """
         if policy is None:
             load = loading.load if self.kind == "transformers" else served_policies.serve
             policy = load(self.policy, self.loading)
             if policy.identity.contents != self.contents:
                 raise UserError(
-                    f"{self.policy} is another model here than where the run was started: its contents differ"
+                    f"{self.policy} is another model here than where the run was started: its "
+                    "contents differ"
                 )
         if self.kind == "transformers":
             return TransformersEngine(policy, batch_rows=self.batch_rows, on_warning=on_warning)
@@ -87,7 +92,8 @@ def spec_of(policy: Policy, options: PairOptions, longest: int) -> EngineSpec:
 
 
 def engine_record(options: PairOptions) -> dict[str, Any]:
-    """What a run's identity says of its engine: what its samples depend on. Workers and memory change none."""
+    """What a run's identity says of its engine: what its samples depend on. Workers and memory
+    change none."""
     if options.engine == "transformers":
         return {"name": "transformers", "seeding": TRANSFORMERS_SEEDING}
     from decaylab.rollouts.vllm_engine import SEEDING

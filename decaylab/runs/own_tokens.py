@@ -1,4 +1,5 @@
-"""The tokens of a response that its author wrote: all of them, or those that a mask leaves where tools and users wrote too.
+"""The tokens of a response that its author wrote: all of them, or those that a mask leaves where
+tools and users wrote too.
 
 Rows are of the rollouts table. The end-of-turn token that closes a response is not counted.
 """
@@ -27,12 +28,17 @@ def count(rows: pd.DataFrame) -> NDArray[np.int64]:
 
 def ids(response: Sequence[int], mask: Sequence[int] | None) -> list[int]:
     """The ids that the author wrote, in order, the end-of-turn token included."""
-    return list(response) if mask is None else [token for token, own in zip(response, mask, strict=True) if own]
+    return (
+        list(response)
+        if mask is None
+        else [token for token, own in zip(response, mask, strict=True) if own]
+    )
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The beginning of a response. ids: all of it. own: what its author wrote. turns: how many whole turns, if cut by those."""
+    """The beginning of a response. ids: all of it. own: what its author wrote. turns: how many
+    whole turns, if cut by those."""
 
     ids: list[int]
     own: list[int]
@@ -40,7 +46,8 @@ class Prefix:
 
 
 def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> Prefix | None:
-    """A response up to the author's own token number ``length``, with what others wrote before it; None where it is shorter."""
+    """A response up to the author's own token number ``length``, with what others wrote before it;
+    None where it is shorter."""
     if mask is None:
         start = list(response[:length])
         return Prefix(start, start) if len(response) >= length else None
@@ -49,7 +56,8 @@ def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> 
 
 
 def behind_turns(response: Sequence[int], mask: Sequence[int]) -> Iterator[Prefix]:
-    """A response up to where each turn of its author but the first begins: whole turns, each with what others answered."""
+    """A response up to where each turn of its author but the first begins: whole turns, each with
+    what others answered."""
     own = np.asarray(mask, dtype=bool)
     starts = np.flatnonzero(own & ~np.concatenate([[False], own[:-1]]))
     for turns, place in enumerate(starts[1:], start=1):

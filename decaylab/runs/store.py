@@ -1,4 +1,5 @@
-"""Run folders: parquet tables with versioned schemas, written whole or not at all, and resumed part by part.
+"""Run folders: parquet tables with versioned schemas, written whole or not at all, and resumed part
+by part.
 
 runs/mine/run.json               command, resolved configuration, versions, identities
 runs/mine/problems.parquet       what was asked
@@ -28,9 +29,19 @@ SCHEMA = b"decaylab_schema"
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
 TOP = "decaylab.top5/1"  # beside scored tokens: the likeliest ids of both policies
-IDS = pa.list_(pa.field("element", pa.int32()))  # as parquet calls it: parts that were read merge to the same bytes
+IDS = pa.list_(
+    pa.field("element", pa.int32())
+)  # as parquet calls it: parts that were read merge to the same bytes
 MASK = pa.list_(pa.field("element", pa.int8()))
-COMMANDS = ("prefix-decay", "position-kl", "category-kl", "submode", "signals", "behaviour", "evaluate")
+COMMANDS = (
+    "prefix-decay",
+    "position-kl",
+    "category-kl",
+    "submode",
+    "signals",
+    "behaviour",
+    "evaluate",
+)
 RESULTS = (
     *(
         "measurements.parquet",
@@ -46,9 +57,13 @@ RESULTS = (
     ),
     *(f"{command}.{kind}" for command in COMMANDS for kind in ("png", "svg", "txt")),
 )
+# 1 at the author's own tokens, 0 at what tools and users wrote between; null: all are its own
 ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     ("rollout_id", pa.string()),
-    ("condition", pa.string()),  # student, teacher, student-prefix, student-turns, own-prefix, swapped, reverse
+    (
+        "condition",
+        pa.string(),
+    ),  # student, teacher, student-prefix, student-turns, own-prefix, swapped, reverse
     ("problem_id", pa.string()),
     ("sample", pa.int32()),
     ("author", pa.string()),  # the role of the policy that wrote the response: student or teacher
@@ -65,10 +80,13 @@ ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
     (
         "response_mask",
         MASK,
-    ),  # 1 at the author's own tokens, 0 at what tools and users wrote between; null: all are its own
+    ),
     ("file_grade", pa.string()),  # the verdict of the file that the rollout came from
     ("stop_reason", pa.string()),  # eos, length; of a file also other (no natural end) and unknown
-    ("absent_mass", pa.float64()),  # probability at a position, on the mean, of ids that no token has: never drawn
+    (
+        "absent_mass",
+        pa.float64(),
+    ),  # probability at a position, on the mean, of ids that no token has: never drawn
     ("temperature", pa.float64()),
     ("top_p", pa.float64()),
     ("top_k", pa.int32()),
@@ -79,11 +97,16 @@ ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
 
 
 def rollout_schema(answer_rules: tuple[str, ...]) -> pa.Schema:
-    """The rollouts table: one row a rollout or continuation, one ``grade_RULE`` column for each answer rule.
+    """The rollouts table: one row a rollout or continuation, one ``grade_RULE`` column for each
+    answer rule.
 
-    answer_start: place in the text behind the last thought, 0 without one; null where a thought is open at the end.
+    answer_start: place in the text behind the last thought, 0 without one; null where a thought is
+    open at the end.
     """
-    graded = [("answer_start", pa.int32()), *((f"grade_{rule}", pa.string()) for rule in answer_rules)]
+    graded = [
+        ("answer_start", pa.int32()),
+        *((f"grade_{rule}", pa.string()) for rule in answer_rules),
+    ]
     return pa.schema(ROLLOUT_FIELDS + graded)
 
 
@@ -91,7 +114,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; what stood there before still stands.
+        UserError: the disk is full or the folder cannot be written; what stood there before still
+        stands.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -132,7 +156,9 @@ def read_table(path: Path, schema_name: str) -> pa.Table:
         ) from error
     found = (table.schema.metadata or {}).get(SCHEMA, b"none").decode()
     if found != schema_name:
-        raise UserError(f"{path} has schema {found}, expected {schema_name}; it was written by another version")
+        raise UserError(
+            f"{path} has schema {found}, expected {schema_name}; it was written by another version"
+        )
     return table
 
 
@@ -140,13 +166,15 @@ def unwritable(path: Path, error: OSError) -> UserError:
     """What is told where a file could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(
-            f"no space left while writing {path}; free some and run the same command again: nothing is lost"
+            f"no space left while writing {path}; free some and run the same command again: "
+            "nothing is lost"
         )
     return UserError(f"cannot write {path}: {error.strerror or error}")
 
 
 class RunFolder:
-    """One run on disk. Opening an existing one checks that it is the same run; finished parts are kept."""
+    """One run on disk. Opening an existing one checks that it is the same run; finished parts are
+    kept."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -160,7 +188,9 @@ class RunFolder:
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({error}); choose another folder with --out") from error
+            raise UserError(
+                f"{path} is damaged ({error}); choose another folder with --out"
+            ) from error
         if not isinstance(record, dict):
             raise UserError(f"{path} is damaged (not an object); choose another folder with --out")
         return record
@@ -172,39 +202,50 @@ class RunFolder:
     def open(self, record: dict[str, Any], *, overwrite: bool = False) -> dict[str, Any]:
         """Starts a run, or resumes one whose identity is the same; returns the record that holds.
 
-        ``record["identity"]`` is what must agree; the rest (command, versions, dates) may differ between the two.
-        With ``overwrite`` the run that stands here, whatever its identity, gives way; other files are left alone.
+        ``record["identity"]`` is what must agree; the rest (command, versions, dates) may differ
+        between the two. With ``overwrite`` the run that stands here, whatever its identity, gives
+        way; other files are left alone.
 
         Raises:
-            UserError: another configuration stands in the folder (says what differs), or files of something else.
+            UserError: another configuration stands in the folder (says what differs), or files of
+            something else.
         """
         existing = self.record
         if existing is None:
             if self.path.exists() and any(
                 entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()
             ):
-                raise UserError(f"{self.path} is not empty and holds no run.json; choose another folder with --out")
+                raise UserError(
+                    f"{self.path} is not empty and holds no run.json; choose another folder with "
+                    "--out"
+                )
             self._write_record(record)
             return record
         if overwrite:
             self._remove_results()
             self._write_record(record)
             return record
-        differences = differing(existing.get("identity", {}), json.loads(json.dumps(record["identity"])))
+        differences = differing(
+            existing.get("identity", {}), json.loads(json.dumps(record["identity"]))
+        )
         if differences:
             raise UserError(
-                f"{self.path} holds a run of another configuration ({'; '.join(differences[:4])}); choose another --out"
+                f"{self.path} holds a run of another configuration "
+                f"({'; '.join(differences[:4])}); choose another --out"
             )
         return existing
 
     def update(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Changes entries of run.json that are not part of the run's identity; returns the whole record."""
+        """Changes entries of run.json that are not part of the run's identity; returns the whole
+        record."""
         record = {**(self.record or {}), **values}
         self._write_record(record)
         return record
 
     def _write_record(self, record: dict[str, Any]) -> None:
-        write_atomically(self.path / "run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+        write_atomically(
+            self.path / "run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
+        )
 
     def clear(self) -> None:
         """Removes the tables and parts of the run that stands here, and its record."""
@@ -214,14 +255,18 @@ class RunFolder:
         (self.path / "run.json").unlink(missing_ok=True)
 
     def _remove_results(self) -> None:
-        for entry in (*(self.path / name for name in RESULTS), *(self.path / "parts").glob("*.parquet")):
+        for entry in (
+            *(self.path / name for name in RESULTS),
+            *(self.path / "parts").glob("*.parquet"),
+        ):
             entry.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Keeps a second process out of the folder while this one works in it.
 
-        wait: is told, once, where another process is in there; that one is then waited for. Without, it is an error.
+        wait: is told, once, where another process is in there; that one is then waited for.
+        Without, it is an error.
 
         Raises:
             UserError: the folder cannot be written; or is in use, and is not to be waited for.
@@ -242,11 +287,16 @@ class RunFolder:
             yield
 
     def write_problems(self, problems: list[dict[str, Any]]) -> None:
-        """What is asked: problem_id, question, gold answer, and the chain of steps where it is known."""
+        """What is asked: problem_id, question, gold answer, and the chain of steps where it is
+        known."""
         columns = [("problem_id", pa.string()), ("question", pa.string()), ("answer", pa.string())]
         schema = pa.schema([*columns, ("steps", pa.list_(pa.field("step", pa.string())))])
         if not (self.path / "problems.parquet").exists():
-            write_table(pa.Table.from_pylist(problems, schema=schema), self.path / "problems.parquet", PROBLEMS)
+            write_table(
+                pa.Table.from_pylist(problems, schema=schema),
+                self.path / "problems.parquet",
+                PROBLEMS,
+            )
 
     def part_path(self, stage: str, number: int) -> Path:
         return self.path / "parts" / f"{re.sub('[^a-z0-9-]+', '_', stage)}-{number:05d}.parquet"
@@ -254,7 +304,9 @@ class RunFolder:
     def parts(self, stage: str) -> list[int]:
         """The numbers of a stage's parts that are there, ascending."""
         here = self.part_path(stage, 0)
-        found = here.parent.glob(f"{here.stem.removesuffix('-00000')}-[0-9][0-9][0-9][0-9][0-9].parquet")
+        found = here.parent.glob(
+            f"{here.stem.removesuffix('-00000')}-[0-9][0-9][0-9][0-9][0-9].parquet"
+        )
         return sorted(int(path.stem[-5:]) for path in found)
 
     def read_part(self, stage: str, number: int) -> pa.Table | None:
@@ -267,7 +319,11 @@ class RunFolder:
 
     def merge(self, tables: list[pa.Table]) -> pa.Table:
         """Writes rollouts.parquet from all parts and removes the parts."""
-        metadata = {name: value for name, value in (tables[0].schema.metadata or {}).items() if name != SCHEMA}
+        metadata = {
+            name: value
+            for name, value in (tables[0].schema.metadata or {}).items()
+            if name != SCHEMA
+        }
         table = pa.concat_tables([table.replace_schema_metadata(metadata) for table in tables])
         write_table(table, self.path / "rollouts.parquet", ROLLOUTS)
         for part in (self.path / "parts").glob("*.parquet"):

@@ -1,7 +1,8 @@
 """The trained students that a run measured, and how each was trained, as far as it is known.
 
-Of each student the first of these that knows: the rows of the table; run.json in the checkpoint's folder or above it; the
-folder's name, where it is one that a sweep gives (``prefix-20-seed-0``). A student of whom nothing is known has no selector.
+Of each student the first of these that knows: the rows of the table; run.json in the checkpoint's
+folder or above it; the folder's name, where it is one that a sweep gives (``prefix-20-seed-0``). A
+student of whom nothing is known has no selector.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ _STEP = re.compile(rf"(?:(.*)/)?{NAME.pattern}")
 class Student:
     """A trained student. label: its ``checkpoint`` in the table. run: names those of one training.
 
-    selector: "" where it is not known. rollout_length: tokens at which its training rollouts stopped, infinity where they
-    did not. step: of a checkpoint that is not its run's last by name. steps: after how many it was measured. seed, step,
+    selector: "" where it is not known. rollout_length: tokens at which its training rollouts
+    stopped, infinity where they did not. step: of a checkpoint that is not its run's last by name.
+    steps: after how many it was measured. seed, step,
     steps, rollout_length: NaN where not known.
     """
 
@@ -52,7 +54,8 @@ def students(run: FoundRun) -> list[Student]:
 
 
 def described(frame: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
-    """Measurements with what is known of each student's training in the rows that do not say it themselves.
+    """Measurements with what is known of each student's training in the rows that do not say it
+    themselves.
 
     paths: the checkpoints as they were named.
     """
@@ -86,7 +89,11 @@ def _student(label: str, row: pd.Series, paths: Sequence[str]) -> Student:
     path = next((end for end in ends if end.endswith(f"/{label}")), "")
     matched = _STEP.fullmatch(path or label)
     run, step = (matched[1] or "", float(matched[2])) if matched else (path or label, math.nan)
-    known = _by_row(row) or (_by_record(Path(path), Path(run)) if path else {}) or _by_name(path or label)
+    known = (
+        _by_row(row)
+        or (_by_record(Path(path), Path(run)) if path else {})
+        or _by_name(path or label)
+    )
     planned = _record(Path(path), Path(run)).get("steps") if path else None
     steps = step if not math.isnan(step) else math.nan if planned is None else float(planned)
     return Student(label, run, step=step, steps=steps, **known)
@@ -95,7 +102,11 @@ def _student(label: str, row: pd.Series, paths: Sequence[str]) -> Student:
 def _by_row(row: pd.Series) -> dict[str, Any]:
     if not row["selector"]:
         return {}
-    return {"selector": str(row["selector"]), "rollout_length": row["rollout_length"], "seed": row["training_seed"]}
+    return {
+        "selector": str(row["selector"]),
+        "rollout_length": row["rollout_length"],
+        "seed": row["training_seed"],
+    }
 
 
 def _by_record(*folders: Path) -> dict[str, Any]:
@@ -129,6 +140,14 @@ def _by_name(path: str) -> dict[str, Any]:
     for part in reversed(Path(path).parts):
         if matched := _ARM.fullmatch(part):
             selector, budget, stop, seed = matched.groups()
-            length = float(stop or budget or math.nan) if SELECTORS[selector].stops_at_budget else math.inf
-            return {"selector": selector, "rollout_length": length, "seed": float(seed) if seed else math.nan}
+            length = (
+                float(stop or budget or math.nan)
+                if SELECTORS[selector].stops_at_budget
+                else math.inf
+            )
+            return {
+                "selector": selector,
+                "rollout_length": length,
+                "seed": float(seed) if seed else math.nan,
+            }
     return {}

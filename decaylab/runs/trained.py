@@ -1,4 +1,5 @@
-"""A finished training run as analyses see it: what it was trained by, what it recorded, and what became of its rollouts."""
+"""A finished training run as analyses see it: what it was trained by, what it recorded, and what
+became of its rollouts."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class TrainedRun:
 
     arm: selector and lengths in short, ``prefix-20``; runs of one arm differ by their seed alone.
     rollout_length: tokens at which rollouts stop; infinity is a full rollout.
-    outcomes: rows of the outcomes table (decaylab.runs.outcomes), those of ``base`` and ``teacher`` among them.
+    outcomes: rows of the outcomes table (decaylab.runs.outcomes), those of ``base`` and ``teacher``
+    among them.
     metrics, validation: rows of metrics.csv and validation.csv.
     chosen: checkpoint rule, ``last`` or ``best`` -> step of the checkpoint that it takes.
     """
@@ -38,7 +40,8 @@ class TrainedRun:
 
     @property
     def stops(self) -> bool:
-        """Whether rollouts end where the selection ends, so that nothing outside of it is sampled."""
+        """Whether rollouts end where the selection ends, so that nothing outside of it is
+        sampled."""
         return SELECTORS[self.selector].stops_at_budget
 
 

@@ -1,4 +1,5 @@
-"""The numbers of a diagnostic as cells of tables: found by their coordinates, with intervals and the noise floor.
+"""The numbers of a diagnostic as cells of tables: found by their coordinates, with intervals and
+the noise floor.
 
 Fractions are printed in per cent, all else in its unit. What is undefined is n/a.
 """
@@ -38,23 +39,35 @@ class Page:
         self.views = ("fresh", "frozen")[: 1 + self.trained]  # base alone is the same in both
         self.rows = {key_of(row): row for row in self.frame.itertuples()}
 
-    def find(self, what: str, checkpoint: str, condition: str = "all", view: str = "fresh", **at: Any) -> Any:
-        """The row of one number, None where there is none. at: its span of positions, category and token, if it has."""
-        return self.rows.get((what, condition, view, checkpoint, *({**NOWHERE, **at}[name] for name in NOWHERE)))
+    def find(
+        self, what: str, checkpoint: str, condition: str = "all", view: str = "fresh", **at: Any
+    ) -> Any:
+        """The row of one number, None where there is none. at: its span of positions, category and
+        token, if it has."""
+        return self.rows.get(
+            (what, condition, view, checkpoint, *({**NOWHERE, **at}[name] for name in NOWHERE))
+        )
 
     def judged(self, what: str, rule: str) -> str:
-        """An answer rule, with the number of problems that it judges where it does not apply to all."""
+        """An answer rule, with the number of problems that it judges where it does not apply to
+        all."""
         rows = self.frame[self.frame["what"] == what]
-        own, every = (int(some["problems"].max()) for some in (rows[rows["condition"] == rule], rows))
+        own, every = (
+            int(some["problems"].max()) for some in (rows[rows["condition"] == rule], rows)
+        )
         return rule if own == every else f"{rule} ({own} of {every} problems)"
 
-    def shown(self, whats: Iterable[str], checkpoint: str, condition: str, view: str = "fresh", **at: Any) -> list[str]:
+    def shown(
+        self, whats: Iterable[str], checkpoint: str, condition: str, view: str = "fresh", **at: Any
+    ) -> list[str]:
         """Several numbers of one place."""
         return [shown(self.find(what, checkpoint, condition, view, **at)) for what in whats]
 
     def spans(self, what: str) -> list[Span]:
         """The position bins of a quantity."""
-        bins = self.frame[self.frame["what"] == what][["position_low", "position_high"]].drop_duplicates()
+        bins = self.frame[self.frame["what"] == what][
+            ["position_low", "position_high"]
+        ].drop_duplicates()
         return sorted(bins.itertuples(index=False, name=None))
 
     def values(self, column: str, what: str) -> list[str]:
@@ -65,14 +78,24 @@ class Page:
         return sections((name, make(name)) for name in self.checkpoints)
 
     def table(
-        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str] | None], words: int = 1
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str] | None],
+        words: int = 1,
     ) -> RenderableType:
-        """Intervals stand beside their numbers if the table is not too wide then. words: columns that hold no numbers."""
+        """Intervals stand beside their numbers if the table is not too wide then. words: columns
+        that hold no numbers."""
         if not rows:
             return Text(f"\n{title}: none")
         width, left = self.console.width, columns[:words]
         table = terminal.grid(columns, rows, width < terminal.WIDTH, left=left)
-        if Measurement.get(self.console, self.console.options.update(max_width=10 * width), table).maximum > width:
+        if (
+            Measurement.get(
+                self.console, self.console.options.update(max_width=10 * width), table
+            ).maximum
+            > width
+        ):
             table = terminal.grid(columns, rows, width < terminal.WIDTH, stacked=True, left=left)
         return terminal.titled(title, table)
 
@@ -96,7 +119,8 @@ def sections(named: Iterable[tuple[str, Lines]]) -> list[list[str] | None]:
 
 
 def shown(row: Any) -> str:
-    """``0.288 [0.242, 0.343]``, a fraction in per cent, a change with its sign; marked where twice its floor exceeds it."""
+    """``0.288 [0.242, 0.343]``, a fraction in per cent, a change with its sign; marked where twice
+    its floor exceeds it."""
     if row is None:
         return ""
     signed = row.what.endswith(SIGNED)
@@ -104,8 +128,16 @@ def shown(row: Any) -> str:
         text = terminal.percent(row, signed=signed)
     else:
         form = ("+" if signed else "") + (".1f" if row.unit == "tokens" else "#.3g")
-        value, low, high = (f"{number:{form}}".rstrip(".") for number in (row.value, row.low, row.high))
-        text = "n/a" if math.isnan(row.value) else value if math.isnan(row.low) else f"{value} [{low}, {high}]"
+        value, low, high = (
+            f"{number:{form}}".rstrip(".") for number in (row.value, row.low, row.high)
+        )
+        text = (
+            "n/a"
+            if math.isnan(row.value)
+            else value
+            if math.isnan(row.low)
+            else f"{value} [{low}, {high}]"
+        )
     value, bracket, interval = text.partition(" [")
     return f"{value}{MARK if row.under_floor else ''}{bracket}{interval}"
 
@@ -118,7 +150,9 @@ def brief(row: Any) -> str:
 
 def with_floor(*rows: Any) -> list[str]:
     """Each number, and its noise floor in the next column."""
-    return [cell for row in rows for cell in (shown(row), "" if row is None else small(row.noise_floor))]
+    return [
+        cell for row in rows for cell in (shown(row), "" if row is None else small(row.noise_floor))
+    ]
 
 
 def small(floor: float) -> str:
@@ -128,7 +162,13 @@ def small(floor: float) -> str:
 def positions(span: Span) -> str:
     """The first and the last position of a bin."""
     low, high = span
-    return f"{low:.0f}+" if math.isinf(high) else f"{low:.0f}" if high == low + 1 else f"{low:.0f}-{high - 1:.0f}"
+    return (
+        f"{low:.0f}+"
+        if math.isinf(high)
+        else f"{low:.0f}"
+        if high == low + 1
+        else f"{low:.0f}-{high - 1:.0f}"
+    )
 
 
 def spoken(selector: str) -> str:

@@ -1,6 +1,8 @@
-"""What the diagnostics print: their measurements as tables, intervals beside the numbers and the noise floor beside each KL.
+"""What the diagnostics print: their measurements as tables, intervals beside the numbers and the
+noise floor beside each KL.
 
-Fractions are printed in per cent, all else in its unit. What is undefined is n/a, and a line below says why.
+Fractions are printed in per cent, all else in its unit. What is undefined is n/a, and a line below
+says why.
 """
 
 from __future__ import annotations
@@ -73,7 +75,8 @@ TEXTS = {
 
 
 def print_diagnostic(result: DiagnosticResult) -> None:
-    """What was compared, the tables, what must be known to read them, and where everything stands."""
+    """What was compared, the tables, what must be known to read them, and where everything
+    stands."""
     console = terminal.terminal()
     page, wrap = Page(result, console), not console.is_terminal
     title, contents = PAGES[result.command]
@@ -92,11 +95,15 @@ def _compared(result: DiagnosticResult) -> str:
     identity = result.record["identity"]
     options, problems = identity["options"], identity["problems"]
     scored = f"; scored at temperature {options['score_temperature']:g}"
-    how = f"x {options['samples']} samples at T = {options['temperature']:g}, budget {options['max_tokens']} tokens"
+    how = (
+        f"x {options['samples']} samples at T = {options['temperature']:g}, budget "
+        f"{options['max_tokens']} tokens"
+    )
     if options.get("rollouts"):
         how = f"of the rollouts in {options['rollouts']}"
     return (
-        f"{options['student']} with {options['teacher']} as its teacher; {problems['name']}, {problems['asked']} problems "
+        f"{options['student']} with {options['teacher']} as its teacher; {problems['name']}, "
+        f"{problems['asked']} problems "
         f"{how}{'' if result.command in ON_ROLLOUTS else scored}"
     )
 
@@ -104,23 +111,32 @@ def _compared(result: DiagnosticResult) -> str:
 def _reading(result: DiagnosticResult) -> Iterator[str]:
     """What the words and signs of the tables mean, and why a number or an interval is missing."""
     frame = result.measurements
-    yield f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % intervals over problems"
+    yield (
+        f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % "
+        "intervals over problems"
+    )
     if result.command not in ON_ROLLOUTS:
         yield "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
         if frame["what"].str.startswith("winsorised").any():
             yield (
-                "winsorised: mean of the problems' means, the highest and the lowest tenth of the problems pulled in; no "
-                "interval holds for the plain mean of a bin, of which one problem may hold much (largest problem, %)"
+                "winsorised: mean of the problems' means, the highest and the lowest tenth of the "
+                "problems pulled in; no "
+                "interval holds for the plain mean of a bin, of which one problem may hold much "
+                "(largest problem, %)"
             )
         if frame["noise_floor"].isna().all():
             yield "floor: not measured, since nothing was scored twice (--floor-problems)"
         else:
             yield (
-                "floor: how much the same number changes with the route of scoring (one by one, in wider precision), over "
+                "floor: how much the same number changes with the route of scoring (one by one, "
+                "in wider precision), over "
                 "the rollouts scored twice; n/a where they do not hold it"
             )
         if under := int(frame["under_floor"].sum()):
-            yield f"{MARK}: closer to no effect than twice its floor, so it says nothing ({under} of {len(frame)} numbers)"
+            yield (
+                f"{MARK}: closer to no effect than twice its floor, so it says nothing ({under} "
+                f"of {len(frame)} numbers)"
+            )
     notes = frame["note"].str.removeprefix(RARE_PROBLEMS).str.removeprefix("; ")
     noted = frame.assign(note=notes)[(notes != "") & (frame["what"] != "cumulative_kl_share")]
     for note, rows in noted.groupby("note", sort=False):
@@ -141,24 +157,39 @@ def _paths(result: DiagnosticResult) -> str:
 
 
 def _position_kl(page: Page) -> Iterator[RenderableType]:
-    yield _curve(page, "all", "Reverse KL of the student from the teacher by response position, nats")
+    yield _curve(
+        page, "all", "Reverse KL of the student from the teacher by response position, nats"
+    )
     columns = [name for view in page.views for name in (view, "floor")]
 
     def both(what: str, checkpoint: str, span: Span) -> list[str]:
-        return with_floor(*(page.find(what, checkpoint, view=view, span=span) for view in page.views))
+        return with_floor(
+            *(page.find(what, checkpoint, view=view, span=span) for view in page.views)
+        )
 
     def means(checkpoint: str) -> Lines:
-        return [[words, *both(f"mean_{what}", checkpoint, WHOLE)] for what, words in QUANTITIES.items()]
+        return [
+            [words, *both(f"mean_{what}", checkpoint, WHOLE)] for what, words in QUANTITIES.items()
+        ]
 
-    yield page.table("Means over the whole response, nats", ["quantity", *columns], page.by_model(means))
+    yield page.table(
+        "Means over the whole response, nats", ["quantity", *columns], page.by_model(means)
+    )
     for span in page.spans("cascade_ratio"):
-        rows = [[name, *both("cascade_ratio", name, span)] for name in page.checkpoints if name != "base"]
+        rows = [
+            [name, *both("cascade_ratio", name, span)]
+            for name in page.checkpoints
+            if name != "base"
+        ]
         title = (
-            f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training over before (1: unchanged)"
+            f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training "
+            "over before (1: unchanged)"
         )
         yield page.table(title, ["model", *columns], rows)
     if (least := page.options["survivors"]) is not None:
-        yield _curve(page, "survivors", f"The same over the rollouts of at least {least} tokens alone, nats")
+        yield _curve(
+            page, "survivors", f"The same over the rollouts of at least {least} tokens alone, nats"
+        )
 
 
 def _curve(page: Page, condition: str, title: str) -> RenderableType:
@@ -169,17 +200,30 @@ def _curve(page: Page, condition: str, title: str) -> RenderableType:
         for span in page.spans("reverse_kl"):
             row = page.find("winsorised_reverse_kl", checkpoint, condition, span=span)
             changes = (
-                page.find("winsorised_reverse_kl_relative_change", checkpoint, condition, view, span=span)
+                page.find(
+                    "winsorised_reverse_kl_relative_change", checkpoint, condition, view, span=span
+                )
                 for view in changed.values()
             )
             plain = page.shown(PLAIN, checkpoint, condition, span=span)
             lines.append(
-                [positions(span), *with_floor(row), *map(shown, changes), *plain, str(row.tokens), str(row.problems)]
+                [
+                    positions(span),
+                    *with_floor(row),
+                    *map(shown, changes),
+                    *plain,
+                    str(row.tokens),
+                    str(row.problems),
+                ]
             )
         return lines
 
     columns = ["position", "winsorised", "floor", *changed, *PLAIN.values(), "tokens", "problems"]
-    return page.table(f"{title}{' (fresh), and its change against base' * page.trained}", columns, page.by_model(bins))
+    return page.table(
+        f"{title}{' (fresh), and its change against base' * page.trained}",
+        columns,
+        page.by_model(bins),
+    )
 
 
 def _category_kl(page: Page) -> Iterator[RenderableType]:
@@ -187,14 +231,19 @@ def _category_kl(page: Page) -> Iterator[RenderableType]:
 
     def by_position(checkpoint: str) -> Lines:
         found = {
-            kind: [page.find("reverse_kl", checkpoint, span=span, category=kind) for span in spans] for kind in kinds
+            kind: [page.find("reverse_kl", checkpoint, span=span, category=kind) for span in spans]
+            for kind in kinds
         }
-        floors = {kind: pd.Series([row.noise_floor for row in rows]).max() for kind, rows in found.items()}
+        floors = {
+            kind: pd.Series([row.noise_floor for row in rows]).max() for kind, rows in found.items()
+        }
         return [[kind, *map(brief, rows), small(floors[kind])] for kind, rows in found.items()]
 
     title = "Mean reverse KL by kind of token and response position, nats "
     title += "(fresh; the winsorised means in the measurements have intervals)"
-    yield page.table(title, ["kind", *map(positions, spans), "floor up to"], page.by_model(by_position))
+    yield page.table(
+        title, ["kind", *map(positions, spans), "floor up to"], page.by_model(by_position)
+    )
 
     def shares(view: str, checkpoint: str) -> Lines:
         lines = []
@@ -212,17 +261,25 @@ def _category_kl(page: Page) -> Iterator[RenderableType]:
         yield page.table(title, columns, page.by_model(partial(shares, view)))
 
     def highest(checkpoint: str) -> Lines:
-        rows = page.frame[(page.frame["what"] == "token_mean_reverse_kl") & (page.frame["checkpoint"] == checkpoint)]
+        rows = page.frame[
+            (page.frame["what"] == "token_mean_reverse_kl")
+            & (page.frame["checkpoint"] == checkpoint)
+        ]
         rows = rows[rows["view"] == "fresh"].sort_values("value", ascending=False, kind="stable")
         lines = []
         for row in rows.head(TOKENS_SHOWN).itertuples():
             at: dict[str, Any] = {"span": WHOLE, "category": row.category, "token": row.token}
-            others = page.shown(("winsorised_token_mean_reverse_kl", "token_kl_share"), checkpoint, "all", **at)
-            lines.append([str(row.token), str(row.category), str(row.tokens), *with_floor(row), *others])
+            others = page.shown(
+                ("winsorised_token_mean_reverse_kl", "token_kl_share"), checkpoint, "all", **at
+            )
+            lines.append(
+                [str(row.token), str(row.category), str(row.tokens), *with_floor(row), *others]
+            )
         return lines
 
     title = (
-        f"The {TOKENS_SHOWN} tokens of the highest mean reverse KL (fresh, nats) that occur at least "
+        f"The {TOKENS_SHOWN} tokens of the highest mean reverse KL (fresh, nats) that occur at "
+        "least "
         f"{page.options['min_count']} times; \u2423 is a space, \u21b5 a line's end"
     )
     columns = ["token", "kind", "count", "mean KL", "floor", "winsorised", "% of the KL"]
@@ -232,39 +289,62 @@ def _category_kl(page: Page) -> Iterator[RenderableType]:
 def _submode(page: Page) -> Iterator[RenderableType]:
     ranks, sets = [*RANKS.values()], [("common", "frozen"), ("own", "frozen"), ("own", "fresh")]
     sets = [
-        (f"{name}{part}", view) for name, view in sets[-3 if page.trained else -1 :] for part in ("", ", two modes")
+        (f"{name}{part}", view)
+        for name, view in sets[-3 if page.trained else -1 :]
+        for part in ("", ", two modes")
     ]
 
     def shares(condition: str, view: str) -> Lines:
-        found = {name: page.find("equals_teacher_top1", name, condition, view) for name in page.checkpoints}
+        found = {
+            name: page.find("equals_teacher_top1", name, condition, view)
+            for name in page.checkpoints
+        }
         whats = (*RANKS, "two_mode_share")
-        return [[name, *page.shown(whats, name, condition, view), str(row.tokens)] for name, row in found.items()]
+        return [
+            [name, *page.shown(whats, name, condition, view), str(row.tokens)]
+            for name, row in found.items()
+        ]
 
     def changes(condition: str) -> Lines:
         whats = [f"{what}_change" for what in RANKS]
-        return [[name, *page.shown(whats, name, condition, "frozen")] for name in page.checkpoints if name != "base"]
+        return [
+            [name, *page.shown(whats, name, condition, "frozen")]
+            for name in page.checkpoints
+            if name != "base"
+        ]
 
     title = (
-        f"The student's most likely token where the reverse KL is highest ({100 * page.options['share']:g} % of tokens): "
+        "The student's most likely token where the reverse KL is highest "
+        f"({100 * page.options['share']:g} % of tokens): "
         "its mean probability, and what it is to the teacher, %"
     )
     rows = sections(
-        (name if name.startswith("common") else f"{name}, {view}", shares(name, view)) for name, view in sets
+        (name if name.startswith("common") else f"{name}, {view}", shares(name, view))
+        for name, view in sets
     )
     yield page.table(title, ["set of tokens", *ranks, "two modes", "tokens"], rows)
     if page.trained:
         rows = sections((name, changes(name)) for name in ("common", "common, two modes"))
-        yield page.table("Change against base over the common set, points", ["set of tokens", *ranks], rows)
+        yield page.table(
+            "Change against base over the common set, points", ["set of tokens", *ranks], rows
+        )
     common = (
-        "common: one frozen set, of the highest KL averaged over the models; own: the highest of the model itself; "
+        "common: one frozen set, of the highest KL averaged over the models; own: the "
+        "highest of the model itself; "
     )
     yield Text(
-        f"\n{common * page.trained}two modes: the tokens of a set at which the teacher gives its second token "
+        f"\n{common * page.trained}two modes: the tokens of a set at which the teacher gives its "
+        "second token "
         f"{page.options['second_mode']:g} or more, and their share of it"
     )
     if len(terminal.pick(page.frame, "wordy_share", "")):
-        rows = [[name, *page.shown(("wordy_share", "wordy_share_change"), name, "")] for name in page.checkpoints]
-        yield page.table("Wordy, against terse, responses (fresh)", ["model", "wordy, %", "change, points"], rows)
+        rows = [
+            [name, *page.shown(("wordy_share", "wordy_share_change"), name, "")]
+            for name in page.checkpoints
+        ]
+        yield page.table(
+            "Wordy, against terse, responses (fresh)", ["model", "wordy, %", "change, points"], rows
+        )
 
 
 def _signals(page: Page) -> Iterator[RenderableType]:
@@ -272,23 +352,46 @@ def _signals(page: Page) -> Iterator[RenderableType]:
         lines = []
         for span in page.spans("reverse_kl"):
             row = page.find("winsorised_reverse_kl", checkpoint, span=span)
-            entropies = page.shown(map("winsorised_{}".format, ENTROPIES), checkpoint, "all", span=span)
+            entropies = page.shown(
+                map("winsorised_{}".format, ENTROPIES), checkpoint, "all", span=span
+            )
             plain = page.shown(PLAIN, checkpoint, "all", span=span)
-            lines.append([positions(span), *entropies, *with_floor(row), *plain, str(row.tokens), str(row.problems)])
+            lines.append(
+                [
+                    positions(span),
+                    *entropies,
+                    *with_floor(row),
+                    *plain,
+                    str(row.tokens),
+                    str(row.problems),
+                ]
+            )
         return lines
 
-    columns = ["position", *ENTROPIES.values(), "reverse KL", "floor", *PLAIN.values(), "tokens", "problems"]
+    columns = [
+        "position",
+        *ENTROPIES.values(),
+        "reverse KL",
+        "floor",
+        *PLAIN.values(),
+        "tokens",
+        "problems",
+    ]
     title = "The three signals by response position, winsorised means, nats (fresh)"
     yield page.table(title, columns, page.by_model(bins))
 
     def top16(checkpoint: str) -> Lines:
         return [
-            [positions(span), *page.shown(map("winsorised_{}".format, OVERLAPS), checkpoint, "all", span=span)]
+            [
+                positions(span),
+                *page.shown(map("winsorised_{}".format, OVERLAPS), checkpoint, "all", span=span),
+            ]
             for span in page.spans("reverse_kl")
         ]
 
     title = (
-        "The 16 most likely tokens of student and teacher: how many are in both, and the probability of those, "
+        "The 16 most likely tokens of student and teacher: how many are in both, and the "
+        "probability of those, "
         "winsorised, %"
     )
     yield page.table(title, ["position", *OVERLAPS.values()], page.by_model(top16))
@@ -299,31 +402,64 @@ def _signals(page: Page) -> Iterator[RenderableType]:
             (span,) = page.spans("cumulative_kl_position")
             found = page.find("cumulative_kl_position", checkpoint, curve, span=span)
             horizon = page.find("cumulative_kl_horizon", checkpoint, curve, span=span)
-            lines.append([words, *with_floor(found), f"{horizon.value:.0f}", str(found.rollouts), str(found.problems)])
+            lines.append(
+                [
+                    words,
+                    *with_floor(found),
+                    f"{horizon.value:.0f}",
+                    str(found.rollouts),
+                    str(found.problems),
+                ]
+            )
         return lines
 
-    title = f"N: the response tokens that hold {100 * page.options['cumulative_share']:g} % of the reverse KL up to the horizon"
+    title = (
+        f"N: the response tokens that hold {100 * page.options['cumulative_share']:g} % of "
+        "the reverse KL up to the horizon"
+    )
     columns = ["KL cumulated as", "N, tokens", "floor", "horizon, tokens", "rollouts", "problems"]
     yield page.table(title, columns, page.by_model(lengths))
     tops = page.values("condition", "kl_concentration")
-    rows = [[name, *(shown(page.find("kl_concentration", name, top)) for top in tops)] for name in page.checkpoints]
+    rows = [
+        [name, *(shown(page.find("kl_concentration", name, top)) for top in tops)]
+        for name in page.checkpoints
+    ]
     title = "Concentration: share of a rollout's reverse KL in its tokens of the highest KL, %"
-    yield page.table(title, ["model", *(top.replace("-", " ").replace(" percent", " %") for top in tops)], rows)
+    yield page.table(
+        title, ["model", *(top.replace("-", " ").replace(" percent", " %") for top in tops)], rows
+    )
     yield from _selectors(page)
 
 
 def _selectors(page: Page) -> Iterator[RenderableType]:
-    whats, names = ("selector_kl_share", "selector_mean_position"), page.values("condition", "selector_kl_share")
-    title = f"Selectors, each choosing {page.options['rollout_length']} tokens of a rollout: what they would train on"
-    rows = page.by_model(lambda checkpoint: [[spoken(name), *page.shown(whats, checkpoint, name)] for name in names])
+    whats, names = (
+        ("selector_kl_share", "selector_mean_position"),
+        page.values("condition", "selector_kl_share"),
+    )
+    title = (
+        f"Selectors, each choosing {page.options['rollout_length']} tokens of a rollout: what "
+        "they would train on"
+    )
+    rows = page.by_model(
+        lambda checkpoint: [[spoken(name), *page.shown(whats, checkpoint, name)] for name in names]
+    )
     yield page.table(title, ["selector", "% of the KL", "mean position"], rows)
 
     def strongest(checkpoint: str) -> Lines:
-        rows = page.frame[(page.frame["what"] == "selector_overlap") & (page.frame["checkpoint"] == checkpoint)]
-        rows = rows.dropna(subset="value").sort_values("value", ascending=False, kind="stable").head(OVERLAPS_SHOWN)
+        rows = page.frame[
+            (page.frame["what"] == "selector_overlap") & (page.frame["checkpoint"] == checkpoint)
+        ]
+        rows = (
+            rows.dropna(subset="value")
+            .sort_values("value", ascending=False, kind="stable")
+            .head(OVERLAPS_SHOWN)
+        )
         return [[*spoken(str(row.condition)).split("|"), shown(row)] for row in rows.itertuples()]
 
-    title = f"The {OVERLAPS_SHOWN} pairs of selectors that agree most: chosen by both, of what either chooses"
+    title = (
+        f"The {OVERLAPS_SHOWN} pairs of selectors that agree most: chosen by both, of what "
+        "either chooses"
+    )
     yield page.table(title, ["selector", "and", "overlap, %"], page.by_model(strongest), words=2)
 
 
@@ -345,15 +481,22 @@ def _behaviour(page: Page) -> Iterator[RenderableType]:
         levels, changes = lines([*whats]), lines([f"{what}_change" for what in whats])
         under = [None, *sections([("change", changes)])] if changes else []
         yield page.table(title, ["model", *whats.values()], [*levels, *under])
-    counts = [page.find("accuracy", name, page.values("condition", "accuracy")[0]) for name in page.checkpoints]
+    counts = [
+        page.find("accuracy", name, page.values("condition", "accuracy")[0])
+        for name in page.checkpoints
+    ]
     yield Text(
-        "rollouts and problems: " + "; ".join(f"{row.checkpoint} {row.rollouts} and {row.problems}" for row in counts)
+        "rollouts and problems: "
+        + "; ".join(f"{row.checkpoint} {row.rollouts} and {row.problems}" for row in counts)
     )
     rules = page.values("condition", "accuracy")
     named = {"accuracy": "right", "no_answer_share": "no answer found"}
 
     def grades(what: str) -> Lines:
-        found = ((name, [shown(page.find(what, name, rule)) for rule in rules]) for name in page.checkpoints)
+        found = (
+            (name, [shown(page.find(what, name, rule)) for rule in rules])
+            for name in page.checkpoints
+        )
         return [[name, *cells] for name, cells in found if any(cells)]
 
     rows = sections(

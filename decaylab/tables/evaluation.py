@@ -1,4 +1,5 @@
-"""What ``decaylab evaluate`` prints: each model by the reported rule, the checkpoint rules, differences, every answer rule."""
+"""What ``decaylab evaluate`` prints: each model by the reported rule, the checkpoint rules,
+differences, every answer rule."""
 
 from __future__ import annotations
 
@@ -25,24 +26,38 @@ def contents(page: Page) -> Iterator[RenderableType]:
             yield page.table(title, ["model", "difference", "p (Holm)", "detectable"], rows)
     yield one.answer_rules()
     yield Text(
-        "\np (Holm): sign-flip test, corrected over the checkpoints that a table holds for the same quantity; detectable: the "
+        "\np (Holm): sign-flip test, corrected over the checkpoints that a table holds for the "
+        "same quantity; detectable: the "
         "smallest true difference that this many problems would show with a power of 80 %"
     )
 
 
 class _Evaluation:
-    """The measurements of one evaluation as tables. named: the quantities and how they are printed, avg@4."""
+    """The measurements of one evaluation as tables. named: the quantities and how they are printed,
+    avg@4."""
 
     def __init__(self, page: Page) -> None:
         self.page, samples = page, int(page.options["samples"])
         self.average = f"avg_at_{samples}"
         self.rules = page.values("condition", self.average)
         self.rule = self.rules[0]  # the reported one
-        passes = {str(what) for what in page.frame["what"] if str(what).removeprefix("pass_at_").isdecimal()}
-        several = sorted(passes - {"pass_at_1"}, key=lambda what: int(what.removeprefix("pass_at_")))  # pass@1 is avg@k
-        self.named = {what: what.replace("_at_", "@") for what in (self.average, f"maj_at_{samples}", *several)}
+        passes = {
+            str(what)
+            for what in page.frame["what"]
+            if str(what).removeprefix("pass_at_").isdecimal()
+        }
+        several = sorted(
+            passes - {"pass_at_1"}, key=lambda what: int(what.removeprefix("pass_at_"))
+        )  # pass@1 is avg@k
+        self.named = {
+            what: what.replace("_at_", "@")
+            for what in (self.average, f"maj_at_{samples}", *several)
+        }
         views = {view: page.frame[page.frame["view"] == view] for view in CHECKPOINT_RULES}
-        self.taken = {view: [str(name) for name in rows["checkpoint"].unique()] for view, rows in views.items()}
+        self.taken = {
+            view: [str(name) for name in rows["checkpoint"].unique()]
+            for view, rows in views.items()
+        }
 
     def label(self, name: str) -> str:
         """The model, and the checkpoint rules that take it."""
@@ -50,15 +65,24 @@ class _Evaluation:
         return f"{name} ({', '.join(rules)})" if rules else name
 
     def levels(self) -> RenderableType:
-        rows = [[self.label(name), *self.page.shown(self.named, name, self.rule)] for name in self.page.checkpoints]
+        rows = [
+            [self.label(name), *self.page.shown(self.named, name, self.rule)]
+            for name in self.page.checkpoints
+        ]
         return self.page.table(
-            f"Right by the rule {self.page.judged(self.average, self.rule)}, %", ["model", *self.named.values()], rows
+            f"Right by the rule {self.page.judged(self.average, self.rule)}, %",
+            ["model", *self.named.values()],
+            rows,
         )
 
     def against(self, what: str, other: str, name: str, view: str = "fresh") -> list[str]:
         """A difference and its corrected p-value; nothing where there is no such comparison."""
         difference = self.page.find(f"{what}_minus_{other}", name, self.rule, view)
-        return [] if difference is None else [shown(difference), terminal.p_value(difference.p_value_holm)]
+        return (
+            []
+            if difference is None
+            else [shown(difference), terminal.p_value(difference.p_value_holm)]
+        )
 
     def checkpoint_rules(self) -> RenderableType:
         rows = [
@@ -68,8 +92,18 @@ class _Evaluation:
             for name in names
         ]
         label = self.named[self.average]
-        columns = ["rule", "checkpoint", label, "less base", "p (Holm)", "less the teacher", "p (Holm)"]
-        return self.page.table(f"What each checkpoint rule takes, {label} by {self.rule}, %", columns, rows, words=2)
+        columns = [
+            "rule",
+            "checkpoint",
+            label,
+            "less base",
+            "p (Holm)",
+            "less the teacher",
+            "p (Holm)",
+        ]
+        return self.page.table(
+            f"What each checkpoint rule takes, {label} by {self.rule}, %", columns, rows, words=2
+        )
 
     def differences(self, other: str) -> list[list[str] | None]:
         def lines(what: str) -> Lines:
@@ -94,7 +128,12 @@ class _Evaluation:
             )
             return [[self.label(name), *cells] for name, cells in found if any(cells)]
 
-        endings = {"": "right", **{f"_minus_{other}": f"less {words}" for other, words in OTHERS.items()}}
+        endings = {
+            "": "right",
+            **{f"_minus_{other}": f"less {words}" for other, words in OTHERS.items()},
+        }
         rows = sections((words, lines(ending)) for ending, words in endings.items())
         title = f"{self.named[self.average]} under each answer rule, %"
-        return self.page.table(title, ["model", *(self.page.judged(self.average, rule) for rule in self.rules)], rows)
+        return self.page.table(
+            title, ["model", *(self.page.judged(self.average, rule) for rule in self.rules)], rows
+        )

@@ -1,7 +1,9 @@
-r"""A `PaperTable` in LaTeX with the rules of booktabs: every character that LaTeX would act on is escaped.
+r"""A `PaperTable` in LaTeX with the rules of booktabs: every character that LaTeX would act on is
+escaped.
 
-What is written needs the packages of its first line and a LaTeX of 2020 or later (or textcomp). In a wide table intervals stand
-under their numbers; one that is still wider than a page stands sideways; one of many rows goes over several pages.
+What is written needs the packages of its first line and a LaTeX of 2020 or later (or textcomp). In
+a wide table intervals stand under their numbers; one that is still wider than a page stands
+sideways; one of many rows goes over several pages.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from decaylab.tables.text import SOURCE_KEY, Form, PaperTable, seen
 WIDE = 90  # characters: an interval of a wider table stands under its number
 HEAD_WIDTH, WORDS_WIDTH = 12, 28  # characters of a line in the header and the words of a wide table
 SIDEWAYS = 130  # characters: a float that is still wider stands sideways
-# Lines of a float, upright and sideways, and the characters of a line from which on it is shrunk, so that more lines fit.
+# Lines of a float, upright and sideways, and the characters of a line from which on it is shrunk,
+# so that more lines fit.
 LINES, SHRUNK = {False: 40, True: 24}, {False: 80, True: 125}
-# Characters of a table over several pages: upright, sideways, and in the smallest face; a wider one stays a float.
+# Characters of a table over several pages: upright, sideways, and in the smallest face; a wider one
+# stays a float.
 UPRIGHT, LANDSCAPE, TINY = 105, 150, 210
 PREAMBLE = (
     "% \\usepackage{booktabs,graphicx,longtable,lscape,rotating}",
@@ -27,17 +31,38 @@ PREAMBLE = (
 SHRINK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
 # Brackets and the star would be taken for arguments of the line's end before them.
 _SIGNS = {
-    "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "%": "\\%", "#": "\\#", "&": "\\&", "_": "\\_", "$": "\\$",
-    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}",
-    "|": "\\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", "`": "\\textasciigrave{}", '"': "\\symbol{34}",
-    "\u2013": "--", "\u2020": "\\dag{}", "\u00d7": "$\\times$", "\u2423": "\\textvisiblespace{}",
+    "\\": "\\textbackslash{}",
+    "{": "\\{",
+    "}": "\\}",
+    "%": "\\%",
+    "#": "\\#",
+    "&": "\\&",
+    "_": "\\_",
+    "$": "\\$",
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "`": "\\textasciigrave{}",
+    '"': "\\symbol{34}",
+    "\u2013": "--",
+    "\u2020": "\\dag{}",
+    "\u00d7": "$\\times$",
+    "\u2423": "\\textvisiblespace{}",
     "\u21b5": "$\\hookleftarrow$",
-}  # fmt: skip
-_LETTERS = frozenset("ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ")  # that every LaTeX knows
+}
+_LETTERS = frozenset(
+    "ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ"
+)  # that every LaTeX knows
 
 
 def to_latex(table: PaperTable) -> str:
-    """The table as a float, or as a longtable where it has many rows; with caption, label ``tab:NAME`` and footnotes."""
+    """The table as a float, or as a longtable where it has many rows; with caption, label
+    ``tab:NAME`` and footnotes."""
     layout = _Layout.of(table)
     return "\n".join([*PREAMBLE, *(layout.pages() if layout.long else layout.float()), ""])
 
@@ -57,7 +82,10 @@ class _Layout:
         wide = _width([[[cell] for cell in row] for row in (table.header, *text)]) > WIDE
         forms = [column.form for column in table.columns]
         head = [textwrap.wrap(name, HEAD_WIDTH) if wide else [name] for name in table.header]
-        rows = [[_lines(cell, form, wide) for cell, form in zip(row, forms, strict=True)] for row in text]
+        rows = [
+            [_lines(cell, form, wide) for cell, form in zip(row, forms, strict=True)]
+            for row in text
+        ]
         return cls(table, wide, head, rows)
 
     @property
@@ -78,32 +106,59 @@ class _Layout:
     @property
     def spec(self) -> str:
         """The columns: numbers to the right."""
-        return f"@{{}}{''.join('r' if column.numeric else 'l' for column in self.table.columns)}@{{}}"
+        return (
+            f"@{{}}{''.join('r' if column.numeric else 'l' for column in self.table.columns)}@{{}}"
+        )
 
     def float(self) -> list[str]:
         kind = "sidewaystable" if self.sideways else "table"
         notes = ["\\par\\smallskip", *self.notes()] if self.table.footnotes else []
         return [
-            f"\\begin{{{kind}}}{'' if self.sideways else '[t]'}", "\\centering", *_caption(self.table),
-            "\\par\\smallskip\\small", SHRINK,
-            f"\\begin{{tabular}}{{{self.spec}}}", "\\toprule", self.header(), "\\midrule", *self.body(), "\\bottomrule",
-            "\\end{tabular}}", *notes, f"\\end{{{kind}}}",
-        ]  # fmt: skip
+            f"\\begin{{{kind}}}{'' if self.sideways else '[t]'}",
+            "\\centering",
+            *_caption(self.table),
+            "\\par\\smallskip\\small",
+            SHRINK,
+            f"\\begin{{tabular}}{{{self.spec}}}",
+            "\\toprule",
+            self.header(),
+            "\\midrule",
+            *self.body(),
+            "\\bottomrule",
+            "\\end{tabular}}",
+            *notes,
+            f"\\end{{{kind}}}",
+        ]
 
     def pages(self) -> list[str]:
         top = ("\\toprule", self.header(), "\\midrule")
         caption, label = _caption(self.table)
         face = "scriptsize" if self.width <= LANDSCAPE else "tiny"
         lines = [
-            f"{{\\{face}\\setlength{{\\tabcolsep}}{{3pt}}", f"\\begin{{longtable}}{{{self.spec}}}", caption, f"{label}\\\\",
-            *top, "\\endfirsthead", *top, "\\endhead", "\\bottomrule", "\\endfoot", *self.body(), "\\end{longtable}}",
+            f"{{\\{face}\\setlength{{\\tabcolsep}}{{3pt}}",
+            f"\\begin{{longtable}}{{{self.spec}}}",
+            caption,
+            f"{label}\\\\",
+            *top,
+            "\\endfirsthead",
+            *top,
+            "\\endhead",
+            "\\bottomrule",
+            "\\endfoot",
+            *self.body(),
+            "\\end{longtable}}",
             *(self.notes() if self.table.footnotes else ()),
-        ]  # fmt: skip
+        ]
         return ["\\begin{landscape}", *lines, "\\end{landscape}"] if self.width > UPRIGHT else lines
 
     def header(self) -> str:
         cells = zip(self.head, self.table.columns, strict=True)
-        return " & ".join(_stack([escape(line) for line in lines], column.numeric) for lines, column in cells) + " \\\\"
+        return (
+            " & ".join(
+                _stack([escape(line) for line in lines], column.numeric) for lines, column in cells
+            )
+            + " \\\\"
+        )
 
     def body(self) -> Iterator[str]:
         """The rows, a rule where what was measured ends and what was published begins."""
@@ -148,12 +203,15 @@ def _stack(lines: Sequence[str], numeric: bool) -> str:
 
 
 def escape(text: str, *, token: bool = False) -> str:
-    """Text that LaTeX sets as it is read here. token: to be set in a typewriter's face, where quotes are upright.
+    """Text that LaTeX sets as it is read here. token: to be set in a typewriter's face, where
+    quotes are upright.
 
     Letters that not every LaTeX has are shown by their codes, U+4F60.
     """
     found = "".join(_sign(one, token) for one in seen(text))
-    return re.sub(r"([-,'?!])(?=[-,'`?!])", r"\1{}", found)  # -- would become a dash, ,, and '' quotes
+    return re.sub(
+        r"([-,'?!])(?=[-,'`?!])", r"\1{}", found
+    )  # -- would become a dash, ,, and '' quotes
 
 
 def _sign(one: str, token: bool) -> str:
@@ -167,9 +225,14 @@ def _sign(one: str, token: bool) -> str:
 def _caption(table: PaperTable) -> tuple[str, str]:
     """The caption, and the label."""
     title, label = escape(table.title), re.sub(r"[^A-Za-z0-9:.-]+", "-", table.name)
-    return f"\\caption[{title}]{{\\textbf{{{title}.}} {escape(table.caption)}}}", f"\\label{{tab:{label}}}"
+    return (
+        f"\\caption[{title}]{{\\textbf{{{title}.}} {escape(table.caption)}}}",
+        f"\\label{{tab:{label}}}",
+    )
 
 
 def _width(rows: Sequence[Sequence[Sequence[str]]]) -> int:
     """Characters of the longest lines of the columns, with the space between them."""
-    return sum(2 + max(len(line) for cell in cells for line in cell) for cells in zip(*rows, strict=True))
+    return sum(
+        2 + max(len(line) for cell in cells for line in cell) for cells in zip(*rows, strict=True)
+    )

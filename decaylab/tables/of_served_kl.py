@@ -1,4 +1,5 @@
-"""What served-kl prints: the bound by position with both masses, named an approximation wherever it stands."""
+"""What served-kl prints: the bound by position with both masses, named an approximation wherever it
+stands."""
 
 from __future__ import annotations
 
@@ -25,10 +26,13 @@ COLUMNS = {
 
 
 def print_served(result: DiagnosticResult) -> None:
-    """What was compared, the tables, what must be known to read them, and where everything stands."""
+    """What was compared, the tables, what must be known to read them, and where everything
+    stands."""
     console = terminal.terminal()
     page, wrap = Page(result, console), not console.is_terminal
-    console.print(f"\n[bold]KL by position, approximated[/bold]: {escape(_compared(result))}", soft_wrap=wrap)
+    console.print(
+        f"\n[bold]KL by position, approximated[/bold]: {escape(_compared(result))}", soft_wrap=wrap
+    )
     for part in _contents(page):
         console.print(part)
     console.print()
@@ -42,11 +46,15 @@ def print_served(result: DiagnosticResult) -> None:
 def _compared(result: DiagnosticResult) -> str:
     identity = result.record["identity"]
     options, problems = identity["options"], identity["problems"]
-    how = f"x {options['samples']} samples at T = {options['temperature']:g}, budget {options['max_tokens']} tokens"
+    how = (
+        f"x {options['samples']} samples at T = {options['temperature']:g}, budget "
+        f"{options['max_tokens']} tokens"
+    )
     if options.get("rollouts"):
         how = f"rollouts of {options['rollouts']}"
     return (
-        f"{options['student']} with {options['teacher']}, held by vLLM, as its teacher; {problems['name']}, "
+        f"{options['student']} with {options['teacher']}, held by vLLM, as its teacher; "
+        f"{problems['name']}, "
         f"{problems['asked']} problems {how}; scored at temperature 1"
     )
 
@@ -58,32 +66,48 @@ def _contents(page: Page) -> Iterator[RenderableType]:
             lines = []
             for span in page.spans("reverse_kl_bound"):
                 row = page.find("reverse_kl_bound", checkpoint, view=view, span=span)
-                cells = page.shown(map("winsorised_{}".format, COLUMNS), checkpoint, "all", view, span=span)
+                cells = page.shown(
+                    map("winsorised_{}".format, COLUMNS), checkpoint, "all", view, span=span
+                )
                 lines.append([positions(span), *cells, str(row.tokens), str(row.problems)])
             whole = page.find("mean_reverse_kl_bound", checkpoint, view=view, span=WHOLE)
-            means = page.shown([f"mean_{what}" for what in COLUMNS], checkpoint, "all", view, span=WHOLE)
+            means = page.shown(
+                [f"mean_{what}" for what in COLUMNS], checkpoint, "all", view, span=WHOLE
+            )
             return [*lines, ["all", *means, str(whole.tokens), str(whole.problems)]]
 
         title = (
-            f"Approximation: a lower bound of the reverse KL by response position, nats ({view}); by bin the winsorised mean "
+            f"Approximation: a lower bound of the reverse KL by response position, nats ({view}); "
+            "by bin the winsorised mean "
             "over problems, for the whole response the plain mean"
         )
-        yield page.table(title, ["position", *COLUMNS.values(), "tokens", "problems"], page.by_model(bins))
+        yield page.table(
+            title, ["position", *COLUMNS.values(), "tokens", "problems"], page.by_model(bins)
+        )
 
 
 def _reading(result: DiagnosticResult) -> Iterator[str]:
     """What the words of the tables mean, and why a number or an interval is missing."""
     frame = result.measurements
-    yield f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % intervals over problems"
+    yield (
+        f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % "
+        "intervals over problems"
+    )
     if len(result.tokens) > 1:
         yield "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
     yield (
-        "at least: the exact reverse KL is not known and not below it; a difference of two bounds bounds nothing. Mass: each "
+        "at least: the exact reverse KL is not known and not below it; a difference of two bounds "
+        "bounds nothing. Mass: each "
         "policy's probability of the ids behind the bound, 100 where nothing can be missed"
     )
-    yield "log-ratio taken: mean of log student - log teacher of the tokens that were written, exact"
+    yield (
+        "log-ratio taken: mean of log student - log teacher of the tokens that were written, exact"
+    )
     for note, rows in frame.groupby("note", sort=False):
         reason = str(note).partition("; ")[2]
         if reason not in ("", RARE_PROBLEMS):
             missing = "n/a: " if rows["value"].isna().all() else ""
-            yield f"{missing}{reason} ({len(rows)} numbers of {', '.join(rows['checkpoint'].unique())})"
+            yield (
+                f"{missing}{reason} ({len(rows)} numbers of "
+                f"{', '.join(rows['checkpoint'].unique())})"
+            )

@@ -1,4 +1,5 @@
-"""The paper's tables of token statistics, behaviour and the prefix curve: rows of measurements in, rows of a table out.
+"""The paper's tables of token statistics, behaviour and the prefix curve: rows of measurements in,
+rows of a table out.
 
 Measured and published rows have one shape, so each function makes the rows of both.
 """
@@ -30,15 +31,26 @@ WRITERS = {
     "own-prefix": "teacher after itself",
     "reverse": "student after the teacher",
 }
-COUNTED = {"all": "all", "open": "still open", "carry-forward": "all, finished as they stand", "": "not stated"}
+COUNTED = {
+    "all": "all",
+    "open": "still open",
+    "carry-forward": "all, finished as they stand",
+    "": "not stated",
+}
 
 
 def prefix_curve(source: Source) -> Iterator[Row]:
     """Fig. 1 left: accuracy after a prefix; each arm alone, then by length."""
     found = source.places("accuracy", "condition", "view", "prefix_tokens")
     arms, views = [*WRITERS], [*COUNTED]
-    kept = [place for place in found if place[0] in WRITERS and place[:2] != ("own-prefix", "carry-forward")]
-    for condition, view, tokens in sorted(kept, key=lambda at: (arms.index(at[0]), views.index(at[1]), at[2])):
+    kept = [
+        place
+        for place in found
+        if place[0] in WRITERS and place[:2] != ("own-prefix", "carry-forward")
+    ]
+    for condition, view, tokens in sorted(
+        kept, key=lambda at: (arms.index(at[0]), views.index(at[1]), at[2])
+    ):
         at = {"condition": condition, "view": view, "prefix_tokens": tokens}
         yield {
             words("writer", "who answers", 0): WRITERS[condition],
@@ -46,7 +58,9 @@ def prefix_curve(source: Source) -> Iterator[Row]:
             column("prefix_tokens", "prefix (tokens)", "whole", 0): Number(tokens),
             percent("still_open", "still open", 1): source.number("open_share", **at),
             percent("accuracy", "accuracy", 2): source.number("accuracy", **at),
-            percent("difference", "less without prefix", 3, signed=True): source.number("accuracy_difference", **at),
+            percent("difference", "less without prefix", 3, signed=True): source.number(
+                "accuracy_difference", **at
+            ),
             column("p_holm", "p (Holm)", "p", 4): source.p("accuracy_difference", **at),
             percent("retained", "advantage kept", 5): source.number("retained_advantage", **at),
             PROBLEMS: source.field("problems", "accuracy", **at),
@@ -55,18 +69,24 @@ def prefix_curve(source: Source) -> Iterator[Row]:
 
 
 def category_kl(source: Source) -> Iterator[Row]:
-    """Category table: mean reverse KL by kind of token and range of positions, and what each kind holds."""
+    """Category table: mean reverse KL by kind of token and range of positions, and what each kind
+    holds."""
     spans = source.places("reverse_kl", "position_low", "position_high")
     for checkpoint, view, kind in source.places("reverse_kl", "checkpoint", "view", "category"):
         if not kind:
             continue
         at: dict[str, Any] = {"checkpoint": checkpoint, "view": view, "category": kind}
-        ranges = {_range(low, high): {"position_low": low, "position_high": high} for low, high in spans}
+        ranges = {
+            _range(low, high): {"position_low": low, "position_high": high} for low, high in spans
+        }
         yield {
             MODEL: spoken(checkpoint),
             VIEW: VIEWS[view],
             words("category", "kind of token", 3): kind,
-            **{name: source.number("reverse_kl", quiet=True, **at, **span) for name, span in ranges.items()},
+            **{
+                name: source.number("reverse_kl", quiet=True, **at, **span)
+                for name, span in ranges.items()
+            },
             column("mean_reverse_kl_nats", "all positions (nats)", "digits", 40): source.number(
                 "mean_reverse_kl", quiet=True, **at
             ),
@@ -89,7 +109,11 @@ def high_kl_tokens(source: Source) -> Iterator[Row]:
     """The tokens of the highest mean reverse KL of each model on its own rollouts."""
     what = "token_mean_reverse_kl"
     for checkpoint in source.values(what, "checkpoint", view="fresh"):
-        rows = [row for row in source.rows(what, checkpoint=checkpoint, view="fresh") if not math.isnan(row["value"])]
+        rows = [
+            row
+            for row in source.rows(what, checkpoint=checkpoint, view="fresh")
+            if not math.isnan(row["value"])
+        ]
         rows.sort(key=lambda row: -row["value"])
         for rank, row in enumerate(rows[:HIGHEST], 1):
             token, kind = row["token"], row["category"]
@@ -100,7 +124,9 @@ def high_kl_tokens(source: Source) -> Iterator[Row]:
                 Column("token", "token", "token", (1, -2)): token,
                 Column("category", "kind", place=(1, -1)): kind,
                 column("count", "count", "whole", 0): source.field("tokens", what, **at),
-                column("mean_reverse_kl_nats", "mean KL (nats)", "digits", 1): source.number(what, quiet=True, **at),
+                column("mean_reverse_kl_nats", "mean KL (nats)", "digits", 1): source.number(
+                    what, quiet=True, **at
+                ),
                 column("winsorised_nats", "winsorised (nats)", "digits", 1.5): source.number(
                     f"winsorised_{what}", **at
                 ),
@@ -109,32 +135,62 @@ def high_kl_tokens(source: Source) -> Iterator[Row]:
 
 
 def position_kl(source: Source) -> Iterator[Row]:
-    """Fig. 3 right: mean reverse KL by position before and after training, on own rollouts and on those of base."""
-    for checkpoint in ordered(source.values("reverse_kl", "checkpoint", condition="all", category="")):
+    """Fig. 3 right: mean reverse KL by position before and after training, on own rollouts and on
+    those of base."""
+    for checkpoint in ordered(
+        source.values("reverse_kl", "checkpoint", condition="all", category="")
+    ):
         at: dict[str, Any] = {"checkpoint": checkpoint, "condition": "all"}
         spans = source.places("reverse_kl", "position_low", "position_high", **at, category="")
-        for low, high in [*spans, *source.places("cascade_ratio", "position_low", "position_high", **at)]:
+        for low, high in [
+            *spans,
+            *source.places("cascade_ratio", "position_low", "position_high", **at),
+        ]:
             at |= {"position_low": low, "position_high": high}
             yield {
                 MODEL: spoken(checkpoint),
                 words("position", "position", 2): positions((low, high)),
                 **_views(
-                    source, "winsorised_reverse_kl", "winsorised_{}_nats", "winsorised KL, {} (nats)", "digits", 0, **at
+                    source,
+                    "winsorised_reverse_kl",
+                    "winsorised_{}_nats",
+                    "winsorised KL, {} (nats)",
+                    "digits",
+                    0,
+                    **at,
                 ),
                 **_changes(source, **at),
-                **_views(source, "reverse_kl", "reverse_kl_{}_nats", "mean KL, {} (nats)", "digits", 15, **at),
-                **_views(source, "cascade_ratio", "cascade_ratio_{}", "after / before, {}", "digits", 20, **at),
+                **_views(
+                    source,
+                    "reverse_kl",
+                    "reverse_kl_{}_nats",
+                    "mean KL, {} (nats)",
+                    "digits",
+                    15,
+                    **at,
+                ),
+                **_views(
+                    source,
+                    "cascade_ratio",
+                    "cascade_ratio_{}",
+                    "after / before, {}",
+                    "digits",
+                    20,
+                    **at,
+                ),
                 TOKENS: source.field("tokens", "reverse_kl", view="fresh", **at),
                 PROBLEMS: source.field("problems", "reverse_kl", view="fresh", **at),
             }
 
 
-def _views(source: Source, what: str, key: str, name: str, form: str, place: float, **at: Any) -> Row:
+def _views(
+    source: Source, what: str, key: str, name: str, form: str, place: float, **at: Any
+) -> Row:
     """A number on each model's own rollouts, and on those of base."""
     return {
-        column(key.format(view), name.format(f"rollouts {told}"), form, place + order): source.number(
-            what, view=view, quiet=what == "reverse_kl", **at
-        )
+        column(
+            key.format(view), name.format(f"rollouts {told}"), form, place + order
+        ): source.number(what, view=view, quiet=what == "reverse_kl", **at)
         for order, (view, told) in enumerate(VIEWS.items())
     }
 
@@ -142,7 +198,11 @@ def _views(source: Source, what: str, key: str, name: str, form: str, place: flo
 def _changes(source: Source, **at: Any) -> Row:
     return {
         Column(
-            f"change_{view}_percent", f"change, rollouts {told} (%)", "tenths", (1, 10, order), signed=True
+            f"change_{view}_percent",
+            f"change, rollouts {told} (%)",
+            "tenths",
+            (1, 10, order),
+            signed=True,
         ): source.number("winsorised_reverse_kl_relative_change", view=view, **at)
         for order, (view, told) in enumerate(VIEWS.items())
     }
@@ -157,7 +217,8 @@ RANKS = {
 
 
 def submode(source: Source) -> Iterator[Row]:
-    """Behaviour table, right: the student's likeliest token at the tokens of the highest KL, and its change against base."""
+    """Behaviour table, right: the student's likeliest token at the tokens of the highest KL, and
+    its change against base."""
     first = "equals_teacher_top1"
     for condition, view, checkpoint in source.places(first, "condition", "view", "checkpoint"):
         at = {"condition": condition, "view": view, "checkpoint": checkpoint}
@@ -169,10 +230,14 @@ def submode(source: Source) -> Iterator[Row]:
                 MODEL: spoken(checkpoint) + less,
                 VIEW: VIEWS[view],
                 **{
-                    percent(what, told, place): source.number(what + ending, signed=bool(ending), **at)
+                    percent(what, told, place): source.number(
+                        what + ending, signed=bool(ending), **at
+                    )
                     for place, (what, told) in enumerate(RANKS.items())
                 },
-                percent("two_mode_share", "two modes", 10): "" if ending else source.number("two_mode_share", **at),
+                percent("two_mode_share", "two modes", 10): ""
+                if ending
+                else source.number("two_mode_share", **at),
                 TOKENS: source.field("tokens", first + ending, **at),
             }
 
@@ -186,16 +251,22 @@ LENGTH_KINDS = {
 
 
 def response_length(source: Source) -> Iterator[Row]:
-    """Behaviour table, left: percentiles and mean of the response length; published ones are no tokens."""
+    """Behaviour table, left: percentiles and mean of the response length; published ones are no
+    tokens."""
     less = Column("mean_less_base_tokens", "mean less base (tokens)", "tenths", (1, 5), signed=True)
     for second, (kind, (unit, told)) in enumerate(LENGTH_KINDS.items()):
         for checkpoint in ordered(source.values(f"{kind}_p50", "checkpoint")):
             at = {"checkpoint": checkpoint}
             yield {
                 MODEL: spoken(checkpoint),
-                **{_length(name, unit, told, second): source.number(f"{kind}_{name}", **at) for name in LENGTHS},
+                **{
+                    _length(name, unit, told, second): source.number(f"{kind}_{name}", **at)
+                    for name in LENGTHS
+                },
                 less: source.number("response_tokens_mean_change", **at),
-                percent("natural_stop", "ended by itself", 6): source.number("natural_stop_share", **at),
+                percent("natural_stop", "ended by itself", 6): source.number(
+                    "natural_stop_share", **at
+                ),
                 PROBLEMS: source.field("problems", f"{kind}_p50", **at),
                 ROLLOUTS: source.field("rollouts", f"{kind}_p50", **at),
             }
@@ -204,23 +275,32 @@ def response_length(source: Source) -> Iterator[Row]:
 def _length(name: str, unit: str, told: str, second: int) -> Column:
     """Lengths in tokens stand before those in another unit."""
     form = "tenths" if name == "mean" else "whole"
-    return column(f"{name}_{unit}", f"{LENGTHS[name]} ({told})", form, second, [*LENGTHS].index(name))
+    return column(
+        f"{name}_{unit}", f"{LENGTHS[name]} ({told})", form, second, [*LENGTHS].index(name)
+    )
 
 
 CHARACTERS = column("mean_length_characters", "mean length (characters)", "whole", 5)
 
 
 def boxed_repetition(source: Source) -> Iterator[Row]:
-    """Boxed repetition table: several boxes, repetition, length, and accuracy under each answer rule."""
+    """Boxed repetition table: several boxes, repetition, length, and accuracy under each answer
+    rule."""
     rules = source.values("accuracy", "answer_rule")
     for checkpoint in ordered(source.values("several_boxes_share", "checkpoint")):
         at = {"checkpoint": checkpoint}
         yield {
             MODEL: spoken(checkpoint),
-            percent("several_boxes", "several boxes", 0): source.number("several_boxes_share", **at),
+            percent("several_boxes", "several boxes", 0): source.number(
+                "several_boxes_share", **at
+            ),
             column("boxes", "boxes per response", "digits", 1): source.number("boxes_mean", **at),
-            percent("repeated_3_grams", "repeated 3-grams", 2): source.number("repetition_3gram", **at),
-            percent("repetitive", "repetitive responses", 3): source.number("repetitive_share", **at),
+            percent("repeated_3_grams", "repeated 3-grams", 2): source.number(
+                "repetition_3gram", **at
+            ),
+            percent("repetitive", "repetitive responses", 3): source.number(
+                "repetitive_share", **at
+            ),
             column("mean_length_tokens", "mean length (tokens)", "tenths", 4): source.number(
                 "response_tokens_mean", **at
             ),
@@ -241,7 +321,8 @@ CURVES = {"survivors": "cumulative KL, rollouts still open", "mass": "cumulative
 
 
 def choosing_n(source: Source) -> Iterator[Row]:
-    """The rule for N of the paper, by both ways to cumulate, and the half-decay length of the same pair."""
+    """The rule for N of the paper, by both ways to cumulate, and the half-decay length of the same
+    pair."""
     rule, up_to = words("rule", "rule", 0), column("up_to_tokens", "up to (tokens)", "whole", 2)
     length, share = (
         column("rollout_length_tokens", "N (tokens)", "tenths", 0),

@@ -1,4 +1,5 @@
-"""The paper's tables of trained students: rows of measurements of evaluations and sweeps in, rows of a table out."""
+"""The paper's tables of trained students: rows of measurements of evaluations and sweeps in, rows
+of a table out."""
 
 from __future__ import annotations
 
@@ -21,8 +22,16 @@ PROBLEMS = column("problems", "problems", "whole", 81)
 ROLLOUTS = column("rollouts", "rollouts", "whole", 82)
 OTHERS = {"base": "base", "teacher": "the teacher", "full": "full rollouts"}
 UNTRAINED = ("base", "teacher")
-THESE, ONE, SEEDS = "mean over rollouts, over these seeds", "one training run", "mean over training seeds"
-LEVELS = (THESE, ONE, "mean over rollouts")  # estimands whose interval is over problems, the first that there is
+THESE, ONE, SEEDS = (
+    "mean over rollouts, over these seeds",
+    "one training run",
+    "mean over training seeds",
+)
+LEVELS = (
+    THESE,
+    ONE,
+    "mean over rollouts",
+)  # estimands whose interval is over problems, the first that there is
 RULES = {"last": "last", "best": "best on validation"}
 BEST_ON_TEST = "best on the test problems"
 AVERAGE = r"avg_at_\d+"
@@ -43,14 +52,19 @@ SETTINGS = {
 
 
 def main_results(source: Source) -> Iterator[Row]:
-    """Main table, of one evaluation: base, teacher, and each checkpoint that a rule takes; all of them if there is none."""
+    """Main table, of one evaluation: base, teacher, and each checkpoint that a rule takes; all of
+    them if there is none."""
     for average in source.whats(AVERAGE)[:1]:
         rule = source.values(average, "condition")[0]
         if source.published:
             yield from _published(source, average, rule)
             return
         passes = sorted(source.whats(r"pass_at_\d+"), key=_samples)
-        levels = [average, f"maj_at_{_samples(average)}", *(what for what in passes if what != "pass_at_1")]
+        levels = [
+            average,
+            f"maj_at_{_samples(average)}",
+            *(what for what in passes if what != "pass_at_1"),
+        ]
         for label, view, told in _taken(source, average):
             at = {"checkpoint": label, "condition": rule, "view": view}
             yield {
@@ -88,14 +102,18 @@ def _published(source: Source, average: str, condition: str) -> Iterator[Row]:
                 _accuracy(what): source.number(what, condition=condition, **at)
                 for what in (average, f"pass_at_{_samples(average)}")
             },
-            **{column: source.number(what, condition=task, **at) for (what, task), column in TASKS.items()},
+            **{
+                column: source.number(what, condition=task, **at)
+                for (what, task), column in TASKS.items()
+            },
             PROBLEMS: source.field("problems", average, condition=condition, **at),
             ROLLOUTS: source.field("rollouts", average, condition=condition, **at),
         }
 
 
 def _taken(source: Source, average: str) -> Iterator[tuple[str, str, str]]:
-    """Models in the order of the paper, each with the view that its numbers stand in, and the checkpoint rules that take it."""
+    """Models in the order of the paper, each with the view that its numbers stand in, and the
+    checkpoint rules that take it."""
     views = {view: source.values(average, "checkpoint", view=view) for view in RULES}
     trained = {name for names in views.values() for name in names}
     for name in ordered(source.values(average, "checkpoint", view="fresh")):
@@ -117,9 +135,14 @@ def _differences(source: Source, average: str, others: tuple[str, ...], at: dict
     """Paired differences to others, with their p-values."""
     found: Row = {}
     for place, other in enumerate(others):
-        what, name = f"{average}_minus_{other}", f"{average.replace('_at_', '@')} less {OTHERS[other]}"
+        what, name = (
+            f"{average}_minus_{other}",
+            f"{average.replace('_at_', '@')} less {OTHERS[other]}",
+        )
         found[percent(what, name, 10, place, signed=True)] = source.number(what, **at)
-        found[column(f"{what}_p_holm", f"p (Holm), less {OTHERS[other]}", "p", 10, place, 1)] = source.p(what, **at)
+        found[column(f"{what}_p_holm", f"p (Holm), less {OTHERS[other]}", "p", 10, place, 1)] = (
+            source.p(what, **at)
+        )
     return found
 
 
@@ -144,7 +167,10 @@ def _arms(source: Source) -> Iterator[tuple[str, Row]]:
         rule = source.values(average, "condition")[0]
         for label in ordered(source.values(average, "checkpoint", condition=rule)):
             for view in source.values(average, "view", condition=rule, checkpoint=label):
-                yield label, _arm(source, average, {"condition": rule, "view": view, "checkpoint": label})
+                yield (
+                    label,
+                    _arm(source, average, {"condition": rule, "view": view, "checkpoint": label}),
+                )
 
 
 def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
@@ -159,15 +185,21 @@ def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
         LENGTH: source.field("rollout_length", average, **over_problems),
         SEEDS_COUNTED: Number(seeds) if seeds else "",
         _accuracy(average): source.number(average, **over_problems),
-        percent(f"{average}_over_seeds", f"{name}, over seeds", 1): source.number(average, **at, estimand=SEEDS),
+        percent(f"{average}_over_seeds", f"{name}, over seeds", 1): source.number(
+            average, **at, estimand=SEEDS
+        ),
         **_differences(source, average, ("base", "full"), over_problems),
-        percent(f"{full}_over_seeds", less, 11, signed=True): source.number(full, **at, estimand=SEEDS),
+        percent(f"{full}_over_seeds", less, 11, signed=True): source.number(
+            full, **at, estimand=SEEDS
+        ),
         PROBLEMS: source.field("problems", average, **over_problems),
     }
 
 
 SELECTED = {
-    "mean_selected_position": column("mean_selected_position_tokens", "mean position (tokens)", "tenths", 20),
+    "mean_selected_position": column(
+        "mean_selected_position_tokens", "mean position (tokens)", "tenths", 20
+    ),
     "selected_kl_share": percent("selected_kl_share", "of the KL", 21),
     "tokens_selected": column("tokens_selected", "tokens with loss", "whole", 22),
     "tokens_sampled": column("tokens_sampled", "tokens sampled in training", "whole", 23),
@@ -186,14 +218,20 @@ def _mean(source: Source, what: str, **at: Any) -> Cell:
 
 
 def per_step(source: Source) -> Iterator[Row]:
-    """Per-step tables: accuracy of each checkpoint of each run; of a sweep also peak, last and lowest."""
-    for setting, label, seed, steps in [*_steps_of_sweep(source)] or [*_steps_of_evaluation(source)]:
+    """Per-step tables: accuracy of each checkpoint of each run; of a sweep also peak, last and
+    lowest."""
+    for setting, label, seed, steps in [*_steps_of_sweep(source)] or [
+        *_steps_of_evaluation(source)
+    ]:
         at: dict[str, Any] = {"checkpoint": label, "training_seed": seed, "view": setting}
         yield {
             words("asked", "asked", 1): SETTINGS[setting],
             ARM: label,
             column("training_seed", "seed", "whole", -3): "" if math.isnan(seed) else Number(seed),
-            **{percent(f"step_{step:g}", f"step {step:g}", 0, step): cell for step, cell in steps.items()},
+            **{
+                percent(f"step_{step:g}", f"step {step:g}", 0, step): cell
+                for step, cell in steps.items()
+            },
             **{
                 percent(f"{name}_accuracy", name, 1, place): source.number(f"{name}_accuracy", **at)
                 for place, name in enumerate(("peak", "last", "lowest"))
@@ -205,14 +243,24 @@ def per_step(source: Source) -> Iterator[Row]:
         }
 
 
-DISTANCES = {"peak_minus_lowest": "peak less lowest", "peak_minus_lowest_by_chance": "the same by chance"}
+DISTANCES = {
+    "peak_minus_lowest": "peak less lowest",
+    "peak_minus_lowest_by_chance": "the same by chance",
+}
 Steps = tuple[str, str, float, dict[float, Cell]]
 
 
 def _steps_of_sweep(source: Source) -> Iterator[Steps]:
     """Setting, arm, seed, and accuracy by step, where a sweep or the paper has them."""
-    for view, condition, label, seed in source.places("accuracy", "view", "condition", "checkpoint", "training_seed"):
-        at: dict[str, Any] = {"view": view, "condition": condition, "checkpoint": label, "training_seed": seed}
+    for view, condition, label, seed in source.places(
+        "accuracy", "view", "condition", "checkpoint", "training_seed"
+    ):
+        at: dict[str, Any] = {
+            "view": view,
+            "condition": condition,
+            "checkpoint": label,
+            "training_seed": seed,
+        }
         steps = [step for step in source.values("accuracy", "step", **at) if not math.isnan(step)]
         if steps:
             cells = {step: source.number("accuracy", **at, step=step) for step in steps}
@@ -224,7 +272,9 @@ def _steps_of_evaluation(source: Source) -> Iterator[Steps]:
     for average in source.whats(AVERAGE)[:1]:
         at: dict[str, Any] = {"condition": source.values(average, "condition")[0], "view": "fresh"}
         found: dict[str, Steps] = {}
-        for label, seed, step in source.places(average, "checkpoint", "training_seed", "step", **at):
+        for label, seed, step in source.places(
+            average, "checkpoint", "training_seed", "step", **at
+        ):
             run, slash, _ = label.rpartition("/")
             if slash and not math.isnan(step):
                 _, _, _, cells = found.setdefault(run, ("test", run, seed, {}))
@@ -233,7 +283,8 @@ def _steps_of_evaluation(source: Source) -> Iterator[Steps]:
 
 
 def efficiency(source: Source) -> Iterator[Row]:
-    """Efficiency table: seconds a step and peak memory by phase, and both over those of full rollouts."""
+    """Efficiency table: seconds a step and peak memory by phase, and both over those of full
+    rollouts."""
     for label in source.values("seconds_per_step", "checkpoint"):
         for phase in source.values("seconds_per_step", "condition", checkpoint=label):
             at = {"checkpoint": label, "condition": phase}
@@ -247,7 +298,11 @@ COSTS = {
     "peak_gib": column("peak_gib", "peak (GiB)", "digits", 2),
     "peak_gb": column("peak_gb_as_printed", "peak (GB as printed)", "digits", 3),
     "peak_ratio": column("peak_ratio", "peak / full", "digits", 4),
-    "tokens_sampled_per_step": column("tokens_sampled_per_step", "tokens sampled a step", "tenths", 5),
+    "tokens_sampled_per_step": column(
+        "tokens_sampled_per_step", "tokens sampled a step", "tenths", 5
+    ),
     "tokens_ratio": column("tokens_ratio", "tokens / full", "digits", 6),
-    "seconds_ratio_over_tokens_ratio": column("seconds_over_tokens", "seconds ratio / tokens ratio", "digits", 7),
+    "seconds_ratio_over_tokens_ratio": column(
+        "seconds_over_tokens", "seconds ratio / tokens ratio", "digits", 7
+    ),
 }

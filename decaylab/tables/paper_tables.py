@@ -3,7 +3,8 @@
     table = build("main-results", measurements, paper.main_results())
     write(table, Path("tables"), table.name)          # tables/main-results.md, .tex and .csv
 
-Rows are marked measured or published. Nothing is computed that the measurements do not hold; fractions stand in per cent.
+Rows are marked measured or published. Nothing is computed that the measurements do not hold;
+fractions stand in per cent.
 """
 
 from __future__ import annotations
@@ -22,15 +23,25 @@ from decaylab.tables.latex import to_latex
 from decaylab.tables.source import SOURCE, Row, Source
 from decaylab.tables.text import Column, PaperTable, to_csv, to_markdown
 
-__all__ = ["TABLES", "PaperTable", "TableSpec", "build", "to_csv", "to_latex", "to_markdown", "write"]
+__all__ = [
+    "TABLES",
+    "PaperTable",
+    "TableSpec",
+    "build",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "write",
+]
 
 
 @dataclass(frozen=True)
 class TableSpec:
     """A table of the paper.
 
-    shows: what it shows, in the caption. needs: the quantity without which there is no table. rows: makes the rows of one
-    source. published: the paper's numbers. printed: what must be known of those.
+    shows: what it shows, in the caption. needs: the quantity without which there is no table. rows:
+    makes the rows of one source. published: the paper's numbers. printed: what must be known of
+    those.
     """
 
     title: str
@@ -47,90 +58,147 @@ BEST_STEP = "best step on the test problems; answer rule not stated"
 TABLES: Mapping[str, TableSpec] = {
     "prefix-curve": TableSpec(
         "Accuracy after a prefix",
-        "How often an answer is right after so many tokens of the other policy, and paired on the same problems the "
-        "difference to answers without a prefix. Still open: the rollouts that had not ended before that length",
+        "How often an answer is right after so many tokens of the other policy, and paired on the "
+        "same problems the "
+        "difference to answers without a prefix. Still open: the rollouts that had not ended "
+        "before that length",
         "accuracy after a prefix (accuracy of condition student-prefix, student or teacher)",
-        of_tokens.prefix_curve, publication.prefix_curve,
+        of_tokens.prefix_curve,
+        publication.prefix_curve,
         f"{MATH}; answer rule not stated; finished rollouts count as they stand",
     ),
     "main-results": TableSpec(
         "Main results",
-        "Correct answers of base student, teacher and trained students (prefix-N is ESR at N tokens), and paired differences "
+        "Correct answers of base student, teacher and trained students (prefix-N is ESR at N "
+        "tokens), and paired differences "
         "on the same problems",
-        "avg_at_k", of_training.main_results, publication.main_results,
+        "avg_at_k",
+        of_training.main_results,
+        publication.main_results,
         f"{MATH}, HumanEval and HumanEval+ at T = 0, BFCL, 600 problems; {BEST_STEP}",
     ),
     "scaling": TableSpec(
         "Sizes and regimes of training",
-        "Correct answers of base student, teacher and trained students by pair and by what is trained",
-        "avg_at_k", of_training.scaling, publication.scaling, f"{MATH}; {BEST_STEP}",
+        "Correct answers of base student, teacher and trained students by pair and by what is "
+        "trained",
+        "avg_at_k",
+        of_training.scaling,
+        publication.scaling,
+        f"{MATH}; {BEST_STEP}",
     ),
     "n-sweep": TableSpec(
         "Accuracy against rollout length",
-        "Training rollouts stop at N tokens (prefix-N is ESR at N). Over seeds: the interval is over training seeds and "
+        "Training rollouts stop at N tokens (prefix-N is ESR at N). Over seeds: the interval is "
+        "over training seeds and "
         "not over problems",
-        "avg_at_k", of_training.n_sweep, publication.n_sweep, f"{MATH}; {BEST_STEP}",
+        "avg_at_k",
+        of_training.n_sweep,
+        publication.n_sweep,
+        f"{MATH}; {BEST_STEP}",
     ),
     "token-selection": TableSpec(
         "Selectors at one budget of tokens",
-        "Each arm takes the loss over the tokens that its selector chooses. Over seeds: the interval is over training seeds "
+        "Each arm takes the loss over the tokens that its selector chooses. Over seeds: the "
+        "interval is over training seeds "
         "and not over problems",
-        "avg_at_k", of_training.token_selection, publication.token_selection, f"{MATH}; {BEST_STEP}",
+        "avg_at_k",
+        of_training.token_selection,
+        publication.token_selection,
+        f"{MATH}; {BEST_STEP}",
     ),
     "per-step": TableSpec(
-        "Accuracy over checkpoints", "Correct answers of each checkpoint of each training run",
-        "accuracy or avg_at_k of checkpoints by step", of_training.per_step, publication.per_step,
+        "Accuracy over checkpoints",
+        "Correct answers of each checkpoint of each training run",
+        "accuracy or avg_at_k of checkpoints by step",
+        of_training.per_step,
+        publication.per_step,
         f"{MATH}; HumanEval at T = 0; answer rule not stated",
     ),
     "efficiency": TableSpec(
         "Seconds and memory of a training step",
-        "Seconds a step and the largest memory, by phase; ratios to full rollouts. Total: of seconds the sum of the phases, of "
+        "Seconds a step and the largest memory, by phase; ratios to full rollouts. Total: of "
+        "seconds the sum of the phases, of "
         "memory the largest of them",
-        "seconds_per_step", of_training.efficiency, publication.efficiency, "total memory is the sum of the phases there",
+        "seconds_per_step",
+        of_training.efficiency,
+        publication.efficiency,
+        "total memory is the sum of the phases there",
     ),
     "response-length": TableSpec(
-        "Response lengths", "Length of the responses that each model wrote itself",
-        "response_tokens_p50", of_tokens.response_length, publication.response_length, "characters / 3.5, called tokens there",
+        "Response lengths",
+        "Length of the responses that each model wrote itself",
+        "response_tokens_p50",
+        of_tokens.response_length,
+        publication.response_length,
+        "characters / 3.5, called tokens there",
     ),
     "submode": TableSpec(
         "Sub-mode shares",
-        "The student's likeliest token where the reverse KL is highest: its mean probability, and what it is to the teacher. "
-        "Own: the highest tokens of the model itself; common: one set for all models; two modes: those of the set at which "
+        "The student's likeliest token where the reverse KL is highest: its mean probability, and "
+        "what it is to the teacher. "
+        "Own: the highest tokens of the model itself; common: one set for all models; two modes: "
+        "those of the set at which "
         "the teacher has a second choice",
-        "equals_teacher_top1", of_tokens.submode, publication.submode, "the 10 % of each model's own tokens",
+        "equals_teacher_top1",
+        of_tokens.submode,
+        publication.submode,
+        "the 10 % of each model's own tokens",
     ),
     "boxed-repetition": TableSpec(
-        "Several boxes and repetition", "What responses look like, and how often they are right under each answer rule",
-        "several_boxes_share", of_tokens.boxed_repetition, publication.boxed_repetition,
+        "Several boxes and repetition",
+        "What responses look like, and how often they are right under each answer rule",
+        "several_boxes_share",
+        of_tokens.boxed_repetition,
+        publication.boxed_repetition,
         "full rollout, 16 rollouts a problem; what counts as repetitive is not stated",
     ),
     "category-kl": TableSpec(
-        "Reverse KL by kind of token and position", "Mean reverse KL of the student from the teacher",
-        "reverse_kl by category", of_tokens.category_kl, publication.kl_by_category, "counts not stated",
+        "Reverse KL by kind of token and position",
+        "Mean reverse KL of the student from the teacher",
+        "reverse_kl by category",
+        of_tokens.category_kl,
+        publication.kl_by_category,
+        "counts not stated",
     ),
     "high-kl-tokens": TableSpec(
         "Tokens of the highest reverse KL",
-        "The tokens with the highest mean reverse KL of those that occur often enough; \u2423 is a space, \u21b5 a line's end",
-        "token_mean_reverse_kl", of_tokens.high_kl_tokens, publication.high_kl_tokens, "at least 50 occurrences",
+        "The tokens with the highest mean reverse KL of those that occur often enough; \u2423 is "
+        "a space, \u21b5 a line's end",
+        "token_mean_reverse_kl",
+        of_tokens.high_kl_tokens,
+        publication.high_kl_tokens,
+        "at least 50 occurrences",
     ),
     "position-kl": TableSpec(
         "Reverse KL by position, before and after training",
-        "Mean reverse KL of the student from the teacher by response position, and its change against base",
-        "reverse_kl by position", of_tokens.position_kl, publication.position_kl, "read off the plot, +-0.03 nats",
+        "Mean reverse KL of the student from the teacher by response position, and its change "
+        "against base",
+        "reverse_kl by position",
+        of_tokens.position_kl,
+        publication.position_kl,
+        "read off the plot, +-0.03 nats",
     ),
     "choosing-n": TableSpec(
         "Choosing N",
-        "The rollout lengths that the rules speak for, measured before training: where the cumulative reverse KL reaches a "
-        "share of its total up to a horizon, and where the teacher has lost half of its advantage over the student",
-        "cumulative_kl_position or half_decay_length", of_tokens.choosing_n,
+        "The rollout lengths that the rules speak for, measured before training: where the "
+        "cumulative reverse KL reaches a "
+        "share of its total up to a horizon, and where the teacher has lost half of its advantage "
+        "over the student",
+        "cumulative_kl_position or half_decay_length",
+        of_tokens.choosing_n,
     ),
-}  # fmt: skip
+}
 
 
 def build(
-    name: str, measurements: pd.DataFrame | None, published: pd.DataFrame | None = None, *, pair: str = ""
+    name: str,
+    measurements: pd.DataFrame | None,
+    published: pd.DataFrame | None = None,
+    *,
+    pair: str = "",
 ) -> PaperTable:
-    """A table from the measurements of one run, with the published rows below where they are given, or those alone.
+    """A table from the measurements of one run, with the published rows below where they are given,
+    or those alone.
 
     Args:
         name: one of `TABLES`.
@@ -150,12 +218,16 @@ def build(
         if frame is not None
     ]
     if not sources:
-        raise ValueError(f"nothing to show: neither measurements nor published rows hold {spec.needs}")
+        raise ValueError(
+            f"nothing to show: neither measurements nor published rows hold {spec.needs}"
+        )
     rows = []
     for source in sources:
         found = [{**row, SOURCE: source.name} for row in spec.rows(source)]
         if not found:
-            raise ValueError(f"{'published rows' if source.published else 'measurements'} hold no {spec.needs}")
+            raise ValueError(
+                f"{'published rows' if source.published else 'measurements'} hold no {spec.needs}"
+            )
         rows += found
     columns = _columns(rows)
     cells = tuple(tuple(row.get(column, "") for column in columns) for row in rows)
@@ -164,26 +236,41 @@ def build(
 
 
 def _columns(rows: list[Row]) -> tuple[Column, ...]:
-    """The columns that hold something, in order; counts that are the same in every row stand in the caption alone."""
+    """The columns that hold something, in order; counts that are the same in every row stand in the
+    caption alone."""
     filled = {column: None for row in rows for column, cell in row.items() if cell != ""}
-    counts = {(column, row[SOURCE], row.get(column)) for row in rows for column in filled if column.key in COUNTS}
-    vary = {column for column, source, _ in counts if sum(at[:2] == (column, source) for at in counts) > 1}
+    counts = {
+        (column, row[SOURCE], row.get(column))
+        for row in rows
+        for column in filled
+        if column.key in COUNTS
+    }
+    vary = {
+        column
+        for column, source, _ in counts
+        if sum(at[:2] == (column, source) for at in counts) > 1
+    }
     kept = [column for column in filled if column.key not in COUNTS or column in vary]
     return tuple(sorted(kept, key=lambda column: column.place))
 
 
 def _told(source: Source, spec: TableSpec) -> str:
-    """What must be known to read the rows of one source: counts, intervals and answer rule, or what was not published."""
+    """What must be known to read the rows of one source: counts, intervals and answer rule, or what
+    was not published."""
     used = source.used
     if source.published:
         told = f"; {spec.printed}" if spec.printed else ""
         return f"Published: {publication.SOURCE}, single seed, no interval{told}."
     counts = [_count(used[what], what) for what in ("problems", "rollouts")]
-    methods = ", ".join(method for method in dict.fromkeys(used.loc[used["low"].notna(), "method"]) if method)
+    methods = ", ".join(
+        method for method in dict.fromkeys(used.loc[used["low"].notna(), "method"]) if method
+    )
     rules = ", ".join(rule for rule in dict.fromkeys(used["answer_rule"]) if rule)
     parts = [
         " and ".join(filter(None, counts)) + " behind a number" if any(counts) else "",
-        f"brackets: {used['level'].iloc[0] * 100:g} % intervals ({methods})" if methods else "no interval",
+        f"brackets: {used['level'].iloc[0] * 100:g} % intervals ({methods})"
+        if methods
+        else "no interval",
         f"answer rule {rules}" if rules else "",
     ]
     return f"Measured: {'; '.join(filter(None, parts))}."

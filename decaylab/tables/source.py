@@ -1,4 +1,5 @@
-"""Rows of measurements as cells of a table: looked up by their coordinates, and remembered for the caption."""
+"""Rows of measurements as cells of a table: looked up by their coordinates, and remembered for the
+caption."""
 
 from __future__ import annotations
 
@@ -55,13 +56,20 @@ class Source:
         """The rows of a quantity at these coordinates; NaN is a coordinate too."""
         wanted = {name: _coordinate(value) for name, value in at.items()}
         rows = self._by_what.get(what, [])
-        return [row for row in rows if all(_coordinate(row[name]) == value for name, value in wanted.items())]
+        return [
+            row
+            for row in rows
+            if all(_coordinate(row[name]) == value for name, value in wanted.items())
+        ]
 
     def places(self, what: str, *columns: str, **at: Any) -> list[tuple[Any, ...]]:
         """The coordinates that the rows of a quantity stand at, in their order."""
         found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         for row in self.rows(what, **at):
-            found.setdefault(tuple(_coordinate(row[name]) for name in columns), tuple(row[name] for name in columns))
+            found.setdefault(
+                tuple(_coordinate(row[name]) for name in columns),
+                tuple(row[name] for name in columns),
+            )
         return [*found.values()]
 
     def values(self, what: str, column: str, **at: Any) -> list[Any]:
@@ -69,7 +77,13 @@ class Source:
         return [value for (value,) in self.places(what, column, **at)]
 
     def number(
-        self, what: str, *, longest: float = math.nan, signed: bool = False, quiet: bool = False, **at: Any
+        self,
+        what: str,
+        *,
+        longest: float = math.nan,
+        signed: bool = False,
+        quiet: bool = False,
+        **at: Any,
     ) -> Cell:
         """One number with its interval, fractions in per cent; "" where there is no such row.
 
@@ -83,17 +97,29 @@ class Source:
             return ""
         if len(rows) > 1:
             where = ", ".join(f"{column} {value}" for column, value in at.items())
-            raise ValueError(f"{len(rows)} rows of {what} at {where}; give the measurements of one run")
+            raise ValueError(
+                f"{len(rows)} rows of {what} at {where}; give the measurements of one run"
+            )
         row = rows[0]
         self._used.add(row[PLACE])
         value, low, high = (scaled(float(row[name]), str(row["unit"])) for name in PLAIN)
         note = self._draft(str(row["note"])) if self.published else str(row["note"])
         note = note if not quiet or math.isnan(value) or self.published else ""
         under = bool(row["under_floor"])
-        return Number(value, low, high, note, longest, under_floor=under, published=self.published, signed=signed)
+        return Number(
+            value,
+            low,
+            high,
+            note,
+            longest,
+            under_floor=under,
+            published=self.published,
+            signed=signed,
+        )
 
     def field(self, column: str, what: str, **at: Any) -> Cell:
-        """A count or a coordinate of the row of a number, such as its tokens; "" where nothing was counted."""
+        """A count or a coordinate of the row of a number, such as its tokens; "" where nothing was
+        counted."""
         rows = self.rows(what, **at)
         value = float(rows[0][column]) if rows else math.nan
         return "" if math.isnan(value) or (self.published and value == 0) else Number(value)
@@ -130,7 +156,9 @@ def words(key: str, name: str, place: int) -> Column:
 def percent(key: str, name: str, *place: float, signed: bool = False) -> Column:
     """A column of fractions in per cent; of differences of such, in points."""
     unit = "points" if signed else "percent"
-    return Column(f"{key}_{unit}", f"{name} ({'points' if signed else '%'})", "tenths", (1, *place), signed)
+    return Column(
+        f"{key}_{unit}", f"{name} ({'points' if signed else '%'})", "tenths", (1, *place), signed
+    )
 
 
 def column(key: str, name: str, form: Any, *place: float) -> Column:

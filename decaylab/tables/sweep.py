@@ -1,4 +1,5 @@
-"""What ``decaylab sweep`` prints: each arm over its seeds and seed by seed, against base and full rollout."""
+"""What ``decaylab sweep`` prints: each arm over its seeds and seed by seed, against base and full
+rollout."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from decaylab.tables import terminal
 if TYPE_CHECKING:
     from decaylab.commands.sweeps import SweepResult
 
-THESE, SEEDS, ONE = "mean over rollouts, over these seeds", "mean over training seeds", "one training run"
+THESE, SEEDS, ONE = (
+    "mean over rollouts, over these seeds",
+    "mean over training seeds",
+    "one training run",
+)
 
 
 def print_sweep(result: SweepResult) -> None:
@@ -25,7 +30,8 @@ def print_sweep(result: SweepResult) -> None:
     what, seeds = f"avg_at_{options['samples']}", options["seeds"]
     problems = int(frame.loc[frame["what"] == what, "problems"].max())
     console.print(
-        f"\n[bold]Sweep over {options['over']}[/bold]: {seeds} seed{'s' * (seeds > 1)}, {problems} test problems x "
+        f"\n[bold]Sweep over {options['over']}[/bold]: {seeds} seed{'s' * (seeds > 1)}, "
+        f"{problems} test problems x "
         f"{options['samples']}, answer rule {rule}, {' and '.join(views)} checkpoint",
         soft_wrap=not console.is_terminal,
     )
@@ -42,13 +48,17 @@ def print_sweep(result: SweepResult) -> None:
 
 
 READING = (
-    "over problems: holds for other problems and these seeds; over seeds (Student's t): for other seeds and these problems",
-    "p (Holm): sign-flip test over problems, corrected over the arms; detectable: with 80 % power, over problems",
+    "over problems: holds for other problems and these seeds; over seeds (Student's t): for other "
+    "seeds and these problems",
+    "p (Holm): sign-flip test over problems, corrected over the arms; detectable: with 80 % "
+    "power, over problems",
 )
 
 
 def _pick(rows: pd.DataFrame, what: str, arm: str, estimand: str) -> pd.DataFrame:
-    return rows[(rows["what"] == what) & (rows["checkpoint"] == arm) & (rows["estimand"] == estimand)]
+    return rows[
+        (rows["what"] == what) & (rows["checkpoint"] == arm) & (rows["estimand"] == estimand)
+    ]
 
 
 def _cell(rows: pd.DataFrame, *, signed: bool = False) -> str:
@@ -61,7 +71,9 @@ def _arms(rows: pd.DataFrame, what: str, ending: str) -> RenderableType:
         singly = _pick(rows, what, arm, ONE)
         numbers = " ".join(f"{100 * value:.1f}" for value in singly["value"])
         several = _pick(rows, what, arm, THESE)
-        one = several if len(several) else rows[(rows["what"] == what) & (rows["checkpoint"] == arm)]
+        one = (
+            several if len(several) else rows[(rows["what"] == what) & (rows["checkpoint"] == arm)]
+        )
         lines.append([arm, _cell(one[:1]), _cell(_pick(rows, what, arm, SEEDS)), numbers])
     columns = ["arm", "over problems", "over seeds", "each seed"]
     return terminal.titled(
@@ -83,11 +95,23 @@ def _differences(rows: pd.DataFrame, what: str, ending: str) -> RenderableType:
             ]
             if other == "full":
                 least = _pick(rows, f"{what}_minus_full_detectable", arm, THESE)
-                cells += [_cell(least[:1]), _cell(_pick(rows, f"{what}_minus_full", arm, SEEDS), signed=True)]
+                cells += [
+                    _cell(least[:1]),
+                    _cell(_pick(rows, f"{what}_minus_full", arm, SEEDS), signed=True),
+                ]
         lines.append(cells)
-    columns = ["arm", "less base", "p (Holm)", "less full", "p (Holm)", "detectable", "less full, over seeds"]
+    columns = [
+        "arm",
+        "less base",
+        "p (Holm)",
+        "less full",
+        "p (Holm)",
+        "detectable",
+        "less full, over seeds",
+    ]
     return terminal.titled(
-        f"Differences on the same problems, points{ending}", terminal.grid(columns, lines, False, left=("arm",))
+        f"Differences on the same problems, points{ending}",
+        terminal.grid(columns, lines, False, left=("arm",)),
     )
 
 
@@ -96,12 +120,21 @@ def _selections(frame: pd.DataFrame) -> RenderableType:
     rows = frame[frame["estimand"] == SEEDS]
     rows = rows if (rows["what"] == "selected_kl_share").any() else frame[frame["estimand"] == ONE]
     for arm in rows.loc[rows["what"] == "selected_kl_share", "checkpoint"].unique():
-        found = {what: part["value"].iloc[0] for what, part in rows[rows["checkpoint"] == arm].groupby("what")}
+        found = {
+            what: part["value"].iloc[0]
+            for what, part in rows[rows["checkpoint"] == arm].groupby("what")
+        }
         lines.append(
-            [arm, f"{found['mean_selected_position']:.1f}", f"{100 * found['selected_kl_share']:.1f}",
-             f"{found['tokens_selected']:,.0f}", f"{found['tokens_sampled']:,.0f}"]
-        )  # fmt: skip
+            [
+                arm,
+                f"{found['mean_selected_position']:.1f}",
+                f"{100 * found['selected_kl_share']:.1f}",
+                f"{found['tokens_selected']:,.0f}",
+                f"{found['tokens_sampled']:,.0f}",
+            ]
+        )
     columns = ["arm", "mean position", "share of KL, %", "tokens with loss", "tokens sampled"]
     return terminal.titled(
-        "What the selection took, means over seeds", terminal.grid(columns, lines, False, left=("arm",))
+        "What the selection took, means over seeds",
+        terminal.grid(columns, lines, False, left=("arm",)),
     )

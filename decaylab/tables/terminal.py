@@ -1,4 +1,5 @@
-"""What a command prints: measurements as tables for people, in per cent, with intervals beside every number."""
+"""What a command prints: measurements as tables for people, in per cent, with intervals beside
+every number."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
     from decaylab.commands.pair_checks import PreflightReport
     from decaylab.commands.prefix_decay import PrefixDecayResult
 
-NARROW_NAMES = {"unprefixed": "un-\nprefixed", "p (Holm)": "p\n(Holm)", "student itself": "student\nitself"}
+NARROW_NAMES = {
+    "unprefixed": "un-\nprefixed",
+    "p (Holm)": "p\n(Holm)",
+    "student itself": "student\nitself",
+}
 WIDTH = 118
 CONTROL_MEANING = {
     "own-prefix": "its own prefix (must stay flat)",
@@ -37,8 +42,10 @@ def print_prefix_decay(result: PrefixDecayResult) -> None:
     identity, rule = result.record["identity"], str(frame["answer_rule"].iloc[0])
     options, samples = identity["options"], identity["options"]["samples"]
     console.print(
-        f"\n[bold]Teacher decay[/bold]: {escape(options['teacher'])} on prefixes of {escape(options['student'])}; "
-        f"{escape(identity['problems']['name'])}, {identity['problems']['asked']} problems x {samples} samples, "
+        f"\n[bold]Teacher decay[/bold]: {escape(options['teacher'])} on prefixes of "
+        f"{escape(options['student'])}; "
+        f"{escape(identity['problems']['name'])}, {identity['problems']['asked']} problems x "
+        f"{samples} samples, "
         f"T = {options['temperature']}, budget {options['max_tokens']} tokens, answer rule {rule}",
         soft_wrap=not console.is_terminal,
     )
@@ -62,7 +69,11 @@ def terminal() -> Console:
 
 
 def pick(
-    frame: pd.DataFrame, what: str, condition: str, view: str | None = None, prefix_tokens: float | None = None
+    frame: pd.DataFrame,
+    what: str,
+    condition: str,
+    view: str | None = None,
+    prefix_tokens: float | None = None,
 ) -> pd.DataFrame:
     """The rows of one quantity."""
     chosen = (frame.what == what) & (frame.condition == condition)
@@ -80,7 +91,11 @@ def percent(row: pd.DataFrame | pd.Series, *, signed: bool = False) -> str:
         return "n/a"
     sign = "+" if signed else ""
     value = f"{100 * one.value:{sign}.1f}"
-    return value if math.isnan(one.low) else f"{value} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
+    return (
+        value
+        if math.isnan(one.low)
+        else f"{value} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
+    )
 
 
 def _bare(row: pd.DataFrame | pd.Series) -> str:
@@ -100,7 +115,8 @@ def grid(
     stacked: bool = False,
     left: Collection[str] = ("control",),
 ) -> Table:
-    """None among the rows is a line. On a narrow terminal, or if stacked, an interval stands under its number.
+    """None among the rows is a line. On a narrow terminal, or if stacked, an interval stands under
+    its number.
 
     left: the columns of words; those of numbers are set to the right.
     """
@@ -113,7 +129,9 @@ def grid(
         if row is None:
             table.add_section()
         else:
-            table.add_row(*(Text(_stacked(cell, tight=narrow) if narrow or stacked else cell) for cell in row))
+            table.add_row(
+                *(Text(_stacked(cell, tight=narrow) if narrow or stacked else cell) for cell in row)
+            )
     return table
 
 
@@ -142,7 +160,9 @@ def _headline(frame: pd.DataFrame, samples: int, narrow: bool) -> Group:
     ]
     level = f"{100 * frame['level'].iloc[0]:g} %"
     teacher, student = pick(frame, "accuracy", "teacher"), pick(frame, "accuracy", "student")
-    rows: list[list[str] | None] = [["0", "100 %", percent(teacher), "", "", "", percent(student), ""]]
+    rows: list[list[str] | None] = [
+        ["0", "100 %", percent(teacher), "", "", "", percent(student), ""]
+    ]
     for _, row in pick(frame, "accuracy", "student-prefix", "open").iterrows():
         at = {"condition": "student-prefix", "view": "open", "prefix_tokens": row.prefix_tokens}
         change = pick(frame, "accuracy_difference", **at)
@@ -162,14 +182,18 @@ def _headline(frame: pd.DataFrame, samples: int, narrow: bool) -> Group:
 
 
 def _conditions(frame: pd.DataFrame) -> list[str]:
-    return [name for name in CONTROL_MEANING if len(pick(frame, "accuracy_difference", name, "open"))]
+    return [
+        name for name in CONTROL_MEANING if len(pick(frame, "accuracy_difference", name, "open"))
+    ]
 
 
 def _controls(frame: pd.DataFrame, narrow: bool) -> Group:
     columns = ["control", "prefix", "rollouts", "accuracy", "reference", "difference", "p (Holm)"]
     rows: list[list[str] | None] = []
     for name in _conditions(frame):
-        for index, (_, row) in enumerate(pick(frame, "accuracy_difference", name, "open").iterrows()):
+        for index, (_, row) in enumerate(
+            pick(frame, "accuracy_difference", name, "open").iterrows()
+        ):
             at = {"condition": name, "view": "open", "prefix_tokens": row.prefix_tokens}
             cells = [
                 CONTROL_MEANING[name] if index == 0 else "",
@@ -182,12 +206,24 @@ def _controls(frame: pd.DataFrame, narrow: bool) -> Group:
             ]
             rows.append(cells)
         rows.append(None)
-    title = "Controls: accuracy against the same problems unprefixed (own prefix: against the rollouts continued)"
+    title = (
+        "Controls: accuracy against the same problems unprefixed (own prefix: against the "
+        "rollouts continued)"
+    )
     return titled(title, grid(columns, rows, narrow))
 
 
 def _turns(frame: pd.DataFrame, narrow: bool) -> Group:
-    columns = ["turns", "tokens", "rollouts", "accuracy", "unprefixed", "difference", "p (Holm)", "student itself"]
+    columns = [
+        "turns",
+        "tokens",
+        "rollouts",
+        "accuracy",
+        "unprefixed",
+        "difference",
+        "p (Holm)",
+        "student itself",
+    ]
     rows: list[list[str] | None] = []
     for _, row in pick(frame, "accuracy", "student-turns").iterrows():
         at = {"condition": "student-turns", "view": "turns", "prefix_tokens": row.prefix_tokens}
@@ -203,14 +239,21 @@ def _turns(frame: pd.DataFrame, narrow: bool) -> Group:
             _bare(pick(frame, "student_accuracy", **at)),
         ]
         rows.append(cells)
-    title = "Behind whole turns of the student; the teacher answers in one turn, without tools (tokens: the student's, mean)"
+    title = (
+        "Behind whole turns of the student; the teacher answers in one turn, without tools "
+        "(tokens: the student's, mean)"
+    )
     return titled(title, grid(columns, rows, narrow))
 
 
 def _carry_forward(frame: pd.DataFrame, narrow: bool) -> Group:
     rows: list[list[str] | None] = []
     for _, row in pick(frame, "accuracy", "student-prefix", "carry-forward").iterrows():
-        at = {"condition": "student-prefix", "view": "carry-forward", "prefix_tokens": row.prefix_tokens}
+        at = {
+            "condition": "student-prefix",
+            "view": "carry-forward",
+            "prefix_tokens": row.prefix_tokens,
+        }
         cells = [
             f"{row.prefix_tokens:g}",
             f"{100 * pick(frame, 'finished_share', **at).value.iloc[0]:.0f} %",
@@ -219,9 +262,13 @@ def _carry_forward(frame: pd.DataFrame, narrow: bool) -> Group:
         ]
         rows.append(cells)
     title = (
-        "Carried forward, as in the paper: a finished rollout counts as it stands, so the curve falls as rollouts end"
+        "Carried forward, as in the paper: a finished rollout counts as it stands, so the "
+        "curve falls as rollouts end"
     )
-    return titled(title, grid(["prefix", "finished", "accuracy", "difference to the teacher alone"], rows, narrow))
+    return titled(
+        title,
+        grid(["prefix", "finished", "accuracy", "difference to the teacher alone"], rows, narrow),
+    )
 
 
 def summary(frame: pd.DataFrame) -> list[str]:
@@ -229,15 +276,24 @@ def summary(frame: pd.DataFrame) -> list[str]:
     lines = [_half_decay_line(frame)]
     detectable = pick(frame, "smallest_detectable_difference", "student-prefix", "open")
     if len(detectable):
-        shown = ", ".join(f"{_bare(row)} at {row.prefix_tokens:g}" for _, row in detectable.iterrows())
-        lines.append(f"smallest change this many problems could have shown (80 % power), points: {shown}")
+        shown = ", ".join(
+            f"{_bare(row)} at {row.prefix_tokens:g}" for _, row in detectable.iterrows()
+        )
+        lines.append(
+            f"smallest change this many problems could have shown (80 % power), points: {shown}"
+        )
     for what, words in (
         ("recovery_rate", "recovery (teacher right although the student ended wrong)"),
-        ("spoil_rate", "spoil (teacher wrong although the student, and the teacher unprefixed, are right)"),
+        (
+            "spoil_rate",
+            "spoil (teacher wrong although the student, and the teacher unprefixed, are right)",
+        ),
     ):
         rows = pick(frame, what, "student-prefix", "open")
         if len(rows):
-            shown = "; ".join(f"{percent(row)} at {row.prefix_tokens:g}" for _, row in rows.iterrows())
+            shown = "; ".join(
+                f"{percent(row)} at {row.prefix_tokens:g}" for _, row in rows.iterrows()
+            )
             lines.append(f"{words}, %: {shown}")
     return lines
 
@@ -250,13 +306,23 @@ def _half_decay_line(frame: pd.DataFrame) -> str:
     if math.isnan(row.value):
         return f"half-decay length: undefined ({row.note})"
     lengths = frame[frame.condition == "student-prefix"].prefix_tokens
-    ends = [f"> {lengths.max():g}" if math.isinf(end) else f"{end:.0f}" for end in (row.value, row.low, row.high)]
-    return f"half-decay length (half of the teacher's advantage gone): {ends[0]} tokens [{ends[1]}, {ends[2]}]"
+    ends = [
+        f"> {lengths.max():g}" if math.isinf(end) else f"{end:.0f}"
+        for end in (row.value, row.low, row.high)
+    ]
+    return (
+        f"half-decay length (half of the teacher's advantage gone): {ends[0]} tokens "
+        f"[{ends[1]}, {ends[2]}]"
+    )
 
 
 def print_preflight(report: PreflightReport) -> None:
     console = terminal()
-    marks = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]", "no": "[red]no[/red]"}
+    marks = {
+        "ok": "[green]ok[/green]",
+        "warning": "[yellow]warning[/yellow]",
+        "no": "[red]no[/red]",
+    }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for check in report.checks:
         table.add_row(marks[check.verdict], check.name, Text(check.finding))

@@ -1,13 +1,13 @@
 r"""A table of a paper: numbers with their intervals, as text, as data, in Markdown and in LaTeX.
 
-    table.frame      the numbers alone, a row a row of the table, value, low and high a column each, units in the names
-    table.text       what is printed: 65.4 [60.8, 69.8]
-    to_markdown(table), to_csv(table), table_latex.to_latex(table)
+    table.frame      the numbers alone, a row a row of the table, value, low and high a column each,
+    units in the names table.text       what is printed: 65.4 [60.8, 69.8] to_markdown(table),
+    to_csv(table), table_latex.to_latex(table)
 
-Nothing is computed here but roundings: half away from zero, of the decimal number as it is written. A published number is not
-rounded. Undefined is an en dash with its reason below the table, infinity is told as beyond the
-longest that was measured. Every word is data: a token such as ``\(`` or ``|`` is shown as it is in each format, and
-what cannot be seen by its code.
+Nothing is computed here but roundings: half away from zero, of the decimal number as it is written.
+A published number is not rounded. Undefined is an en dash with its reason below the table, infinity
+is told as beyond the longest that was measured. Every word is data: a token such as ``\(`` or ``|``
+is shown as it is in each format, and what cannot be seen by its code.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ Form = Literal["words", "token", "whole", "tenths", "digits", "p", "length"]
 class Number:
     """A number in the unit of its column, with its interval.
 
-    note: why it is undefined, or what must be known of it. longest: what infinity is beyond. under_floor: less than twice
-    its noise floor from no effect. published: as somebody else printed it. signed: a difference.
+    note: why it is undefined, or what must be known of it. longest: what infinity is beyond.
+    under_floor: less than twice its noise floor from no effect. published: as somebody else printed
+    it. signed: a difference.
     """
 
     value: float
@@ -49,7 +50,8 @@ class Number:
 
     @property
     def footnote(self) -> str:
-        """What its mark refers to: the reason of a number that is undefined, the remark on a published one."""
+        """What its mark refers to: the reason of a number that is undefined, the remark on a
+        published one."""
         return self.note if math.isnan(self.value) or self.published else ""
 
 
@@ -60,8 +62,9 @@ Cell = str | Number
 class Column:
     """A column.
 
-    key: its name in the numeric frame, with the unit. name: as printed, with the unit. form: words; the text of a token;
-    a whole number; one decimal; three significant digits; a p-value; a length, infinity being a full rollout.
+    key: its name in the numeric frame, with the unit. name: as printed, with the unit. form: words;
+    the text of a token; a whole number; one decimal; three significant digits; a p-value; a length,
+    infinity being a full rollout.
     place: where it stands among the columns. signed: of differences.
     """
 
@@ -78,7 +81,8 @@ class Column:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table. Every row has a cell for each column; "" where there is nothing to say. remarks: below it."""
+    """A table. Every row has a cell for each column; "" where there is nothing to say. remarks:
+    below it."""
 
     name: str
     title: str
@@ -113,14 +117,22 @@ class PaperTable:
 
     @property
     def keys(self) -> dict[str, list[float]]:
-        """The values of each column of numbers, by its name in the header: what its rows are sorted by."""
-        return {column.name: list(self.frame[column.key]) for column in self.columns if column.numeric}
+        """The values of each column of numbers, by its name in the header: what its rows are sorted
+        by."""
+        return {
+            column.name: list(self.frame[column.key]) for column in self.columns if column.numeric
+        }
 
     @property
     def footnotes(self) -> tuple[str, ...]:
-        """The reasons, by their letters; what must be known of numbers that are defined; remarks."""
+        """The reasons, by their letters; what must be known of numbers that are defined;
+        remarks."""
         lettered = [f"({letter}) {note}" for note, letter in self.letters.items()]
-        cells = [(column, cell) for row in self.rows for column, cell in zip(self.columns, row, strict=True)]
+        cells = [
+            (column, cell)
+            for row in self.rows
+            for column, cell in zip(self.columns, row, strict=True)
+        ]
         numbers = [(column, cell) for column, cell in cells if isinstance(cell, Number)]
         noted: dict[str, dict[str, None]] = {}
         for column, number in numbers:
@@ -133,7 +145,10 @@ class PaperTable:
     @cached_property
     def letters(self) -> dict[str, str]:
         notes = dict.fromkeys(
-            cell.footnote for row in self.rows for cell in row if isinstance(cell, Number) and cell.footnote
+            cell.footnote
+            for row in self.rows
+            for cell in row
+            if isinstance(cell, Number) and cell.footnote
         )
         return {note: _letter(place) for place, note in enumerate(notes)}
 
@@ -151,7 +166,9 @@ class PaperTable:
     def printed(self, row: Sequence[Cell]) -> list[str]:
         """A row as text."""
         return [
-            self._number(column, cell) if isinstance(cell, Number) else seen(cell, token=column.form == "token")
+            self._number(column, cell)
+            if isinstance(cell, Number)
+            else seen(cell, token=column.form == "token")
             for column, cell in zip(self.columns, row, strict=True)
         ]
 
@@ -161,13 +178,20 @@ class PaperTable:
             return UNDEFINED + letter
         ends = [self._written(column, number, end) for end in (number.low, number.high)]
         interval = "" if math.isnan(number.low) else f" [{ends[0]}, {ends[1]}]"
-        return f"{self._written(column, number, number.value)}{MARK * number.under_floor}{interval}{letter}"
+        value = self._written(column, number, number.value)
+        return f"{value}{MARK * number.under_floor}{interval}{letter}"
 
     def _written(self, column: Column, number: Number, value: float) -> str:
         """One value, or one end of an interval."""
         if math.isinf(value):
             full = column.form == "length"
-            return "full" if full else f"> {number.longest:,g}" if math.isfinite(number.longest) else "unbounded"
+            return (
+                "full"
+                if full
+                else f"> {number.longest:,g}"
+                if math.isfinite(number.longest)
+                else "unbounded"
+            )
         if math.isnan(value):
             return UNDEFINED
         signed = number.signed or column.signed
@@ -181,12 +205,14 @@ class PaperTable:
 
 
 def rounded(value: float, places: int, *, signed: bool = False) -> str:
-    """A number to so many decimals, half away from zero: 66.85 is 66.9. signed: a plus before what is positive."""
+    """A number to so many decimals, half away from zero: 66.85 is 66.9. signed: a plus before what
+    is positive."""
     return _signed(_decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP), signed)
 
 
 def significant(value: float, digits: int = DIGITS, *, signed: bool = False) -> str:
-    """A number to so many significant digits, but whole from there on: 0.108, 8.84, 1,480; below 0.001 two: 9.1e-4."""
+    """A number to so many significant digits, but whole from there on: 0.108, 8.84, 1,480; below
+    0.001 two: 9.1e-4."""
     number = _decimal(value)
     if not number:
         return "0"
@@ -195,7 +221,9 @@ def significant(value: float, digits: int = DIGITS, *, signed: bool = False) -> 
         mantissa = short.scaleb(-short.adjusted()).quantize(Decimal("0.1"))
         return f"{'+' if signed and short > 0 else ''}{mantissa}e{short.adjusted()}"
     for _ in range(2):  # 99.96 has one digit more once it is rounded
-        number = number.quantize(Decimal(1).scaleb(min(0, number.adjusted() - digits + 1)), ROUND_HALF_UP)
+        number = number.quantize(
+            Decimal(1).scaleb(min(0, number.adjusted() - digits + 1)), ROUND_HALF_UP
+        )
     return _signed(number, signed)
 
 
@@ -205,7 +233,9 @@ def _decimal(value: float) -> Decimal:
 
 
 def _signed(number: Decimal, signed: bool) -> str:
-    return f"{number:+,f}" if signed and number else f"{number or abs(number):,f}"  # no minus before zero
+    return (
+        f"{number:+,f}" if signed and number else f"{number or abs(number):,f}"
+    )  # no minus before zero
 
 
 def _letter(place: int) -> str:
@@ -214,10 +244,12 @@ def _letter(place: int) -> str:
 
 
 def seen(text: str, *, token: bool = False) -> str:
-    """Text in which everything can be seen: what has no shape, or turns the text around, by its code. Of a token also
-    spaces and ends of lines."""
+    """Text in which everything can be seen: what has no shape, or turns the text around, by its
+    code. Of a token also spaces and ends of lines."""
     signs = text.replace(" ", "\u2423").replace("\n", "\u21b5") if token else text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in signs)
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in signs
+    )
 
 
 # Markdown
@@ -228,14 +260,27 @@ _PLAIN = str.maketrans({**_ENTITIES, "|": "\\|"})  # of numbers, which hold no m
 
 
 def to_markdown(table: PaperTable) -> str:
-    """The table in Markdown with its caption above and its footnotes below; every cell is text and nothing else."""
+    """The table in Markdown with its caption above and its footnotes below; every cell is text and
+    nothing else."""
     numeric = [column.numeric for column in table.columns]
-    lines = [_line(_markdown(name) for name in table.header), _line("--:" if number else ":--" for number in numeric)]
+    lines = [
+        _line(_markdown(name) for name in table.header),
+        _line("--:" if number else ":--" for number in numeric),
+    ]
     for row in table.text.itertuples(index=False):
         cells = zip(row, numeric, strict=True)
-        lines.append(_line(str(cell).translate(_PLAIN) if number else _markdown(cell) for cell, number in cells))
+        lines.append(
+            _line(
+                str(cell).translate(_PLAIN) if number else _markdown(cell) for cell, number in cells
+            )
+        )
     below = [_markdown(note) for note in table.footnotes]
-    return "\n\n".join([f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "\n".join(lines), *below]) + "\n"
+    return (
+        "\n\n".join(
+            [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", "\n".join(lines), *below]
+        )
+        + "\n"
+    )
 
 
 def _line(cells: Iterable[str]) -> str:

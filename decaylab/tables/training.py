@@ -1,4 +1,5 @@
-"""What ``decaylab train`` prints: what was trained, held-out problems at each checkpoint, where KL and time went."""
+"""What ``decaylab train`` prints: what was trained, held-out problems at each checkpoint, where KL
+and time went."""
 
 from __future__ import annotations
 
@@ -33,13 +34,21 @@ def print_training(result: TrainResult) -> None:
     trained = result.record["identity"]["training"]
     stop = trained["rollout_length"]
     where = (
-        f"rollouts of {stop} tokens" if stop != "full" else f"full rollouts (at most {trained['max_tokens']} tokens)"
+        f"rollouts of {stop} tokens"
+        if stop != "full"
+        else f"full rollouts (at most {trained['max_tokens']} tokens)"
     )
-    budget = f", {trained['budget']} tokens of each" if trained["budget"] and str(trained["budget"]) != stop else ""
+    budget = (
+        f", {trained['budget']} tokens of each"
+        if trained["budget"] and str(trained["budget"]) != stop
+        else ""
+    )
     console.print(
-        f"\n[bold]Training[/bold]: {escape(trained['student'])} by {escape(trained['teacher'])} ({result.record['preset']} "
+        f"\n[bold]Training[/bold]: {escape(trained['student'])} by {escape(trained['teacher'])} "
+        f"({result.record['preset']} "
         f"preset); selector {trained['selector']}, {where}{budget}; {len(result.metrics)} steps of "
-        f"{trained['problems_per_step']} problems x {trained['rollouts_per_problem']}, seed {trained['seed']}",
+        f"{trained['problems_per_step']} problems x {trained['rollouts_per_problem']}, seed "
+        f"{trained['seed']}",
         soft_wrap=wrap,
     )
     if len(result.metrics):
@@ -66,25 +75,41 @@ def _steps(metrics: pd.DataFrame) -> Table:
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     for name in ("", "first", "last"):
         table.add_column(name, justify="left" if not name else "right")
-    parts = [metrics.head(count).mean(numeric_only=True), metrics.tail(count).mean(numeric_only=True)]
+    parts = [
+        metrics.head(count).mean(numeric_only=True),
+        metrics.tail(count).mean(numeric_only=True),
+    ]
     for name, column, form in NUMBERS:
         table.add_row(name, *(format(part[column], form) for part in parts))
-    covered = [part["reverse_kl_inside"] / (part["reverse_kl_inside"] + part["reverse_kl_outside"]) for part in parts]
-    table.add_row("share of the KL where loss falls, %", *(f"{100 * share:.1f}" for share in covered))
+    covered = [
+        part["reverse_kl_inside"] / (part["reverse_kl_inside"] + part["reverse_kl_outside"])
+        for part in parts
+    ]
+    table.add_row(
+        "share of the KL where loss falls, %", *(f"{100 * share:.1f}" for share in covered)
+    )
     for phase in PHASES:
-        costs = [f"{part[f'{phase}_seconds']:.2f} / {part[f'{phase}_peak_gib']:.2f}" for part in parts]
+        costs = [
+            f"{part[f'{phase}_seconds']:.2f} / {part[f'{phase}_peak_gib']:.2f}" for part in parts
+        ]
         table.add_row(f"{phase}, seconds / peak GiB", *costs)
     return table
 
 
 def _held_out(validation: pd.DataFrame) -> Table:
     problems = int(validation["problems"].iloc[0])
-    title = f"{problems} held-out problems, one full rollout each (choose a checkpoint by these, never by a test)"
+    title = (
+        f"{problems} held-out problems, one full rollout each (choose a checkpoint by these, "
+        "never by a test)"
+    )
     table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     for name in ("step", "right, %", "reverse KL", "tokens", "ended by itself, %", "repetitive, %"):
         table.add_column(name, justify="right")
     for row in validation.to_dict("records"):
-        shares = [f"{100 * row[name]:.1f}" for name in ("accuracy", "natural_stop_share", "repetition_share")]
+        shares = [
+            f"{100 * row[name]:.1f}"
+            for name in ("accuracy", "natural_stop_share", "repetition_share")
+        ]
         numbers = [f"{row['reverse_kl']:.4f}", f"{row['response_tokens']:.1f}"]
         table.add_row(str(int(row["step"])), shares[0], *numbers, *shares[1:])
     return table

@@ -1,10 +1,12 @@
-r"""Token categories: what kind of text a token belongs to, by the decoded text and not by how it is cut into tokens.
+r"""Token categories: what kind of text a token belongs to, by the decoded text and not by how it is
+cut into tokens.
 
-    rules = CategoryRules.load(None)                    # the categories of arXiv 2605.27028, data/categories.toml
-    codes = rules.classify(table["token"], table.lengths, ends)
+    rules = CategoryRules.load(None)                    # the categories of arXiv 2605.27028,
+    data/categories.toml codes = rules.classify(table["token"], table.lengths, ends)
     rules.names[codes[0]]
 
-``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter in one token and in two.
+``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter in one
+token and in two.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ KEYS = {"name": str, "words": list, "pattern": str, "white_space": bool, "rest":
 MOST = 100  # codes are 8 bits
 TOKENS_AT_A_TIME = 1 << 18
 LAST_SPACE = 0x3000
-SPACES = np.array([chr(code).isspace() for code in range(LAST_SPACE + 2)])  # of Unicode; the last entry: beyond
+SPACES = np.array(
+    [chr(code).isspace() for code in range(LAST_SPACE + 2)]
+)  # of Unicode; the last entry: beyond
 Codes = NDArray[np.int8]
 
 
@@ -37,8 +41,9 @@ Codes = NDArray[np.int8]
 class CategoryRules:
     """Categories of text, in the order in which they take it.
 
-    names: of the categories in the order of the file, then ``end_of_turn``. patterns: pairs of a category's code, which
-    is its place in names, and what it matches, the first of them first. white_space, rest: the codes of those.
+    names: of the categories in the order of the file, then ``end_of_turn``. patterns: pairs of a
+    category's code, which is its place in names, and what it matches, the first of them first.
+    white_space, rest: the codes of those.
     """
 
     names: tuple[str, ...]
@@ -51,10 +56,13 @@ class CategoryRules:
         """Reads a category file; None is the one that comes with the library.
 
         Raises:
-            UserError: the file is missing or no TOML, or a key of it is unknown, missing, or cannot be used.
+            UserError: the file is missing or no TOML, or a key of it is unknown, missing, or cannot
+            be used.
         """
         try:
-            text = (path or resources.files("decaylab.data") / "categories.toml").read_text(encoding="utf-8")
+            text = (path or resources.files("decaylab.data") / "categories.toml").read_text(
+                encoding="utf-8"
+            )
             return _rules(tomllib.loads(text))
         except OSError as error:
             raise UserError(f"cannot read the category file {path}: {error.strerror}") from None
@@ -62,12 +70,16 @@ class CategoryRules:
             raise UserError(f"category file {path}: {error}") from None
 
     def classify(
-        self, pieces: Sequence[str] | NDArray[Any], lengths: Ints, ends: NDArray[np.bool_] | None = None
+        self,
+        pieces: Sequence[str] | NDArray[Any],
+        lengths: Ints,
+        ends: NDArray[np.bool_] | None = None,
     ) -> Codes:
         """Category of each token, [tokens], as its place in ``names``.
 
-        A token takes the category of its first character that is no white space; one without such a character that of
-        white space; one without any character, which holds only part of one, that of the character that comes next.
+        A token takes the category of its first character that is no white space; one without such a
+        character that of white space; one without any character, which holds only part of one, that
+        of the character that comes next.
 
         Args:
             pieces: text of each token [tokens]; those of a rollout make up its text.
@@ -94,7 +106,9 @@ class CategoryRules:
 
     def _of_tokens(self, pieces: list[str], until: Ints) -> Codes:
         """until: where the tokens of each rollout end."""
-        texts = ["".join(pieces[start:stop]) for start, stop in zip([0, *until[:-1]], until, strict=True)]
+        texts = [
+            "".join(pieces[start:stop]) for start, stop in zip([0, *until[:-1]], until, strict=True)
+        ]
         stops = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
         starts = np.append(0, stops[:-1])
         visible = np.append(np.flatnonzero(~_is_space("".join(texts))), stops[-1])
@@ -106,7 +120,8 @@ class CategoryRules:
 
 
 def _chunks(until: Ints) -> Iterator[tuple[int, int]]:
-    """Ranges of rollouts of about TOKENS_AT_A_TIME tokens. until: where the tokens of each rollout end."""
+    """Ranges of rollouts of about TOKENS_AT_A_TIME tokens. until: where the tokens of each rollout
+    end."""
     first = 0
     while first < until.size:
         done = until[first - 1] if first else 0
@@ -124,9 +139,14 @@ def _is_space(text: str) -> NDArray[np.bool_]:
 def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) -> NDArray[np.bool_]:
     """Whether a match covers each character of some texts, one after the other, [characters]."""
     found = (chain.from_iterable(map(re.Match.span, pattern.finditer(text))) for text in texts)
-    spans = [np.fromiter(one, np.int64) + start for one, start in zip(found, text_ends - np.diff(text_ends, prepend=0))]
+    spans = [
+        np.fromiter(one, np.int64) + start
+        for one, start in zip(found, text_ends - np.diff(text_ends, prepend=0))
+    ]
     starts, stops = np.concatenate(spans).reshape(-1, 2).T
-    covers = starts < stops  # matches of something begin at different places; one of nothing may stand before another
+    covers = (
+        starts < stops
+    )  # matches of something begin at different places; one of nothing may stand before another
     steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
     steps[starts[covers]] += 1
     steps[stops[covers]] -= 1
@@ -141,7 +161,9 @@ def _rules(document: Mapping[str, Any]) -> CategoryRules:
         or not isinstance(tables, list)
         or not all(isinstance(one, dict) for one in tables)
     ):
-        raise ValueError(f"holds {', '.join(document) or 'nothing'}; allowed are tables [[category]] alone")
+        raise ValueError(
+            f"holds {', '.join(document) or 'nothing'}; allowed are tables [[category]] alone"
+        )
     if len(tables) > MOST:
         raise ValueError(f"holds {len(tables)} categories; at most {MOST} are possible")
     names: list[str] = []
@@ -151,10 +173,16 @@ def _rules(document: Mapping[str, Any]) -> CategoryRules:
     rest = [code for code, table in enumerate(tables) if table.get("rest")]
     spaces = [code for code, table in enumerate(tables) if table.get("white_space")]
     if len(rest) != 1:
-        raise ValueError(f"key rest: exactly one category takes the rest (rest = true), got {len(rest)}")
+        raise ValueError(
+            f"key rest: exactly one category takes the rest (rest = true), got {len(rest)}"
+        )
     if len(spaces) > 1:
-        raise ValueError(f"key white_space: at most one category takes white space, got {len(spaces)}")
-    patterns = tuple((code, pattern) for code, table in enumerate(tables) for pattern in _patterns(table))
+        raise ValueError(
+            f"key white_space: at most one category takes white space, got {len(spaces)}"
+        )
+    patterns = tuple(
+        (code, pattern) for code, table in enumerate(tables) for pattern in _patterns(table)
+    )
     return CategoryRules((*names, END_OF_TURN), patterns, (spaces or rest)[0], rest[0])
 
 
@@ -164,21 +192,34 @@ def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
         raise ValueError("key name: every [[category]] has a name, a string")
     for key, value in table.items():
         if key not in KEYS:
-            raise ValueError(f"category {name!r}: unknown key {key!r}; allowed are {', '.join(KEYS)}")
+            raise ValueError(
+                f"category {name!r}: unknown key {key!r}; allowed are {', '.join(KEYS)}"
+            )
         if not isinstance(value, KEYS[key]):
-            raise ValueError(f"category {name!r}, key {key}: expected {KEYS[key].__name__}, got {value!r}")
+            raise ValueError(
+                f"category {name!r}, key {key}: expected {KEYS[key].__name__}, got {value!r}"
+            )
     if name in names or name == END_OF_TURN:
-        raise ValueError(f"key name: {name!r} stands twice" if name in names else f"key name: {name!r} is reserved")
+        raise ValueError(
+            f"key name: {name!r} stands twice"
+            if name in names
+            else f"key name: {name!r} is reserved"
+        )
     if ("words" in table or "pattern" in table) == bool(table.get("rest")):
-        raise ValueError(f"category {name!r}: needs either words or pattern (or both), or rest = true")
+        raise ValueError(
+            f"category {name!r}: needs either words or pattern (or both), or rest = true"
+        )
 
 
 def _patterns(table: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
     if "words" in table:
         words = table["words"]
         if not words or not all(isinstance(word, str) and word for word in words):
-            raise ValueError(f"category {table['name']!r}, key words: expected a list of words, got {words!r}")
-        # What comes before is looked at last: a pattern that begins with a letter is searched several times faster.
+            raise ValueError(
+                f"category {table['name']!r}, key words: expected a list of words, got {words!r}"
+            )
+        # What comes before is looked at last: a pattern that begins with a letter is searched
+        # several times faster.
         yield re.compile("|".join(rf"{word}(?<!\w{word})(?!\w)" for word in map(re.escape, words)))
     if "pattern" in table:
         try:

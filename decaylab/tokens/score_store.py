@@ -1,12 +1,13 @@
 """Scored tokens on disk: what was scored once is never scored again.
 
 CACHE/tokens-KEY/record.json      what the scores depend on, in full, and the tokens of each rollout
-CACHE/tokens-KEY/part-00003.parquet   while the work goes on: whole rollouts, written whole and renamed into place
-CACHE/tokens-KEY/tokens.parquet   one row a token, see `token_table.COLUMNS`
-CACHE/tokens-KEY/top5.parquet     both policies' five most likely ids, for the rollouts chosen for viewing
+CACHE/tokens-KEY/part-00003.parquet   while the work goes on: whole rollouts, written whole and
+renamed into place CACHE/tokens-KEY/tokens.parquet   one row a token, see `token_table.COLUMNS`
+CACHE/tokens-KEY/top5.parquet     both policies' five most likely ids, for the rollouts chosen for
+viewing
 
-The key is a hash over all of the record that says what the scores depend on: token ids, contents of both models, precision,
-temperature.
+The key is a hash over all of the record that says what the scores depend on: token ids, contents of
+both models, precision, temperature.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ TOKENS, TOP = "decaylab.tokens/1", store.TOP
 PART_TOKENS = 16384
 WORDS = pa.dictionary(pa.int32(), pa.string())
 WHOLE = {
-    **{"position": pa.int32(), "token_id": pa.int32(), "token_rank": pa.int32(), "student_top1_rank": pa.int32()},
+    **{
+        "position": pa.int32(),
+        "token_id": pa.int32(),
+        "token_rank": pa.int32(),
+        "student_top1_rank": pa.int32(),
+    },
     "top16_overlap": pa.int8(),
 }
 SCHEMA = pa.schema(
@@ -57,7 +63,8 @@ TOP_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """What scores depend on beyond the tokens. student, teacher: content hash and precision of each."""
+    """What scores depend on beyond the tokens. student, teacher: content hash and precision of
+    each."""
 
     student: str
     teacher: str
@@ -107,11 +114,13 @@ def scored(
 ) -> Path:
     """The folder with the scored tokens of the rollouts, from the cache or made now, part by part.
 
-    scorer: called only where something is left to score. shown: the first so many rollouts keep their top 5. part_tokens:
+    scorer: called only where something is left to score. shown: the first so many rollouts keep
+    their top 5. part_tokens:
     least tokens of a part on disk, prompts included.
 
     Raises:
-        UserError: a table that is damaged or was written by another version; whatever scoring raises.
+        UserError: a table that is damaged or was written by another version; whatever scoring
+        raises.
     """
     record = key.record(rollouts)
     text = json.dumps(record, sort_keys=True, indent=1)
@@ -133,20 +142,30 @@ def scored(
                     progress.skip(len(part))
                     continue
                 ready = ready or scorer()
-                _write_part(folder, number, part, ready.score(part, progress.advance, shown_ids), ready)
+                _write_part(
+                    folder, number, part, ready.score(part, progress.advance, shown_ids), ready
+                )
         _merge(folder, "top5", len(parts), TOP_SCHEMA, TOP)
         _merge(folder, "part", len(parts), SCHEMA, TOKENS)
-        _complete_top(folder, rollouts[:shown], scorer)  # a process before this one may have kept fewer
+        _complete_top(
+            folder, rollouts[:shown], scorer
+        )  # a process before this one may have kept fewer
         return folder
 
 
-def table(folder: Path, rollouts: Sequence[Rollout], problems: Mapping[str, int], problem_count: int) -> TokenTable:
-    """The tokens of a folder as analyses see them. problems: rollout_id -> problem code below ``problem_count``."""
+def table(
+    folder: Path, rollouts: Sequence[Rollout], problems: Mapping[str, int], problem_count: int
+) -> TokenTable:
+    """The tokens of a folder as analyses see them. problems: rollout_id -> problem code below
+    ``problem_count``."""
     lengths = np.array([len(one.response) for one in rollouts], dtype=np.int64)
     codes = np.array([problems[one.rollout_id] for one in rollouts], dtype=np.int64)
     path = folder / "tokens.parquet"
     if pq.read_metadata(path).num_rows != lengths.sum():
-        raise UserError(f"{path} does not hold a row for each token; delete {folder} and run the same command again")
+        raise UserError(
+            f"{path} does not hold a row for each token; delete {folder} and run the same command "
+            "again"
+        )
     return TokenTable(lengths, codes, problem_count, ParquetColumns(path))
 
 
@@ -158,12 +177,17 @@ def check_tokens(path: Path) -> None:
         raise _damaged(path, error) from error
     found = (schema.metadata or {}).get(b"decaylab_schema", b"none").decode()
     if found != TOKENS:
-        raise UserError(f"{path} has schema {found}, expected {TOKENS}; delete it and run the same command again")
+        raise UserError(
+            f"{path} has schema {found}, expected {TOKENS}; delete it and run the same command "
+            "again"
+        )
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
     reason = str(error).splitlines()[0]
-    return UserError(f"{path} is truncated or damaged ({reason}); delete it and run the same command again")
+    return UserError(
+        f"{path} is truncated or damaged ({reason}); delete it and run the same command again"
+    )
 
 
 def _check_record(path: Path, text: str) -> None:
@@ -171,11 +195,14 @@ def _check_record(path: Path, text: str) -> None:
     if not path.exists():
         store.write_atomically(path, text.encode())
     elif path.read_bytes() != text.encode():
-        raise UserError(f"{path} belongs to other tokens under the same short name; choose another --cache")
+        raise UserError(
+            f"{path} belongs to other tokens under the same short name; choose another --cache"
+        )
 
 
 def _finished(folder: Path, text: str, shown: Sequence[Rollout]) -> bool:
-    """Whether all of it stands there already: nothing is to be written then, and nobody in there to be waited for."""
+    """Whether all of it stands there already: nothing is to be written then, and nobody in there to
+    be waited for."""
     if not (folder / "tokens.parquet").exists():
         return False
     _check_record(folder / "record.json", text)
@@ -192,12 +219,17 @@ def _holds(path: Path, part: Sequence[Rollout]) -> bool:
 
 
 def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], Scorer]) -> None:
-    """Adds to the side table what it lacks of the rollouts that are to be viewed: those alone are scored again."""
+    """Adds to the side table what it lacks of the rollouts that are to be viewed: those alone are
+    scored again."""
     path = folder / "top5.parquet"
     if lacking := _lacking(folder, shown):
         held = store.read_table(path, TOP)
         found = scorer().score(lacking, shown=frozenset(one.rollout_id for one in lacking))
-        rows = [row for rollout, one in zip(lacking, found, strict=True) for row in _top_rows(rollout, one)]
+        rows = [
+            row
+            for rollout, one in zip(lacking, found, strict=True)
+            for row in _top_rows(rollout, one)
+        ]
         more = pa.Table.from_pylist(rows, schema=TOP_SCHEMA)
         both = [table.replace_schema_metadata().cast(TOP_SCHEMA) for table in (held, more)]
         store.write_table(pa.concat_tables(both).unify_dictionaries(), path, TOP)
@@ -210,7 +242,8 @@ def _lacking(folder: Path, shown: Sequence[Rollout]) -> list[Rollout]:
 
 
 def parts_of(rollouts: Sequence[Rollout], part_tokens: int) -> Iterator[list[Rollout]]:
-    """Whole rollouts, in order, until a part holds at least so many tokens of prompts and responses."""
+    """Whole rollouts, in order, until a part holds at least so many tokens of prompts and
+    responses."""
     part: list[Rollout] = []
     tokens = 0
     for rollout in rollouts:
@@ -224,10 +257,16 @@ def parts_of(rollouts: Sequence[Rollout], part_tokens: int) -> Iterator[list[Rol
 
 
 def _write_part(
-    folder: Path, number: int, rollouts: Sequence[Rollout], found: Sequence[ScoredRollout], scorer: Scorer
+    folder: Path,
+    number: int,
+    rollouts: Sequence[Rollout],
+    found: Sequence[ScoredRollout],
+    scorer: Scorer,
 ) -> None:
     """The rows of some rollouts; the side table first, so that a part that is there has it."""
-    tops = [row for rollout, one in zip(rollouts, found, strict=True) for row in _top_rows(rollout, one)]
+    tops = [
+        row for rollout, one in zip(rollouts, found, strict=True) for row in _top_rows(rollout, one)
+    ]
     top = pa.Table.from_pylist(tops, schema=TOP_SCHEMA)
     store.write_table(top, folder / f"top5-{number:05d}.parquet", TOP)
     lengths = [len(one.response) for one in rollouts]
@@ -235,12 +274,18 @@ def _write_part(
         "rollout_id": np.repeat([one.rollout_id for one in rollouts], lengths),
         "position": np.concatenate([np.arange(length) for length in lengths]),
         "token_id": np.concatenate([one.response for one in rollouts]),
-        "token": [piece for one in rollouts for piece in token_pieces(scorer.student.tokenizer, one.response)],
+        "token": [
+            piece
+            for one in rollouts
+            for piece in token_pieces(scorer.student.tokenizer, one.response)
+        ],
     }
     for name in COLUMNS[2:]:
         columns[name] = np.concatenate([one.columns[name] for one in found])
     arrays = [pa.array(columns[field.name]).cast(field.type, safe=False) for field in SCHEMA]
-    store.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA), folder / f"part-{number:05d}.parquet", TOKENS)
+    store.write_table(
+        pa.Table.from_arrays(arrays, schema=SCHEMA), folder / f"part-{number:05d}.parquet", TOKENS
+    )
 
 
 def _top_rows(rollout: Rollout, found: ScoredRollout) -> Iterator[dict[str, Any]]:
@@ -266,7 +311,9 @@ def _merge(folder: Path, kind: str, count: int, schema: pa.Schema, schema_name: 
         try:
             with pq.ParquetWriter(temporary, named, compression="zstd") as writer:
                 for path in paths:
-                    writer.write_table(store.read_table(path, schema_name).replace_schema_metadata().cast(named))
+                    writer.write_table(
+                        store.read_table(path, schema_name).replace_schema_metadata().cast(named)
+                    )
             temporary.replace(target)
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -1,11 +1,13 @@
 """Scoring: student and teacher over the same tokens, one row of statistics a response token.
 
-Each policy reads its own prompt and then the same response. Its body is run over batches of whole rollouts; its head is
-applied to a few positions at a time, straight from the last hidden states, so that no tensor of rollouts x time x
-vocabulary exists. Statistics stand over the ids that both tokenizers share, at one temperature, in float32.
+Each policy reads its own prompt and then the same response. Its body is run over batches of whole
+rollouts; its head is applied to a few positions at a time, straight from the last hidden states, so
+that no tensor of rollouts x time x vocabulary exists. Statistics stand over the ids that both
+tokenizers share, at one temperature, in float32.
 
-Row i of a response is the distribution that its token i was, or could have been, drawn from: row 0 depends on the prompt
-alone, and there is one row for the end-of-turn token where the response has one.
+Row i of a response is the distribution that its token i was, or could have been, drawn from: row 0
+depends on the prompt alone, and there is one row for the end-of-turn token where the response has
+one.
 """
 
 from __future__ import annotations
@@ -26,8 +28,14 @@ from decaylab.rollouts.transformers_engine import out_of_memory
 from decaylab.tokens.heads import Head, HeadPrecision
 
 OVERLAP, SHOWN = 16, 5
-HEAD_ELEMENTS = {"cpu": 2**22, "cuda": 2**27}  # positions x vocabulary that a head is applied to at a time
-STATISTICS_ELEMENTS = {"cpu": 2**19, "cuda": 2**27}  # ... and statistics are taken of: on a CPU what its caches hold
+HEAD_ELEMENTS = {
+    "cpu": 2**22,
+    "cuda": 2**27,
+}  # positions x vocabulary that a head is applied to at a time
+STATISTICS_ELEMENTS = {
+    "cpu": 2**19,
+    "cuda": 2**27,
+}  # ... and statistics are taken of: on a CPU what its caches hold
 BLOCK = 64
 
 Columns = dict[str, NDArray[np.generic]]
@@ -37,8 +45,8 @@ Columns = dict[str, NDArray[np.generic]]
 class ScoringSettings:
     """How tokens are scored.
 
-    temperature: of both policies' distributions. head: precision of the output heads. batch_tokens: rollouts x time of a
-    batch, padding included.
+    temperature: of both policies' distributions. head: precision of the output heads. batch_tokens:
+    rollouts x time of a batch, padding included.
     """
 
     temperature: float = 1.0
@@ -73,7 +81,8 @@ class Rollout:
 
 @dataclass(frozen=True)
 class ScoredRollout:
-    """Statistics of one rollout's tokens, each column [time]; and both policies' top 5 where asked for."""
+    """Statistics of one rollout's tokens, each column [time]; and both policies' top 5 where asked
+    for."""
 
     rollout_id: str
     columns: Columns
@@ -85,7 +94,8 @@ class Scorer:
     """A student and a teacher, ready to score.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or a head that cannot be had in float32.
+        UserError: two tokenizers that give an id two meanings, or a head that cannot be had in
+        float32.
     """
 
     def __init__(
@@ -112,7 +122,8 @@ class Scorer:
         Running out of memory halves the batches, says so, and goes on.
 
         Raises:
-            UserError: a rollout longer than a policy's context, or NaN among the logits (names policy and rollout).
+            UserError: a rollout longer than a policy's context, or NaN among the logits (names
+            policy and rollout).
         """
         for rollout in rollouts:
             self._check(rollout)
@@ -124,7 +135,9 @@ class Scorer:
             scored = self._batch_or_none([rollouts[i] for i in batch], shown)
             if scored is None:
                 self.batch_tokens = sum(rollouts[i].context for i in batch) // 2
-                self.on_warning(f"out of memory: scoring goes on with batches of {self.batch_tokens} tokens")
+                self.on_warning(
+                    f"out of memory: scoring goes on with batches of {self.batch_tokens} tokens"
+                )
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
@@ -138,19 +151,29 @@ class Scorer:
         readable = self.vocabulary.readable(rollout.response)
         if readable < len(rollout.response):
             raise ValueError(
-                f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response position {readable} is not one "
+                f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response "
+                f"position {readable} is not one "
                 "that both policies have; give the response up to there"
             )
-        for policy, prompt in ((self.student, rollout.student_prompt), (self.teacher, rollout.teacher_prompt)):
-            length = len(prompt) + len(rollout.response) - 1  # the last token is predicted, never read
+        for policy, prompt in (
+            (self.student, rollout.student_prompt),
+            (self.teacher, rollout.teacher_prompt),
+        ):
+            length = (
+                len(prompt) + len(rollout.response) - 1
+            )  # the last token is predicted, never read
             if length > policy.context_length:
                 raise UserError(
-                    f"rollout {rollout.rollout_id} needs {length} positions, beyond the context of {policy.name} "
+                    f"rollout {rollout.rollout_id} needs {length} positions, beyond the context "
+                    f"of {policy.name} "
                     f"({policy.context_length}); give shorter rollouts (--max-tokens)"
                 )
 
-    def _batch_or_none(self, rollouts: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout] | None:
-        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of it."""
+    def _batch_or_none(
+        self, rollouts: list[Rollout], shown: frozenset[str]
+    ) -> list[ScoredRollout] | None:
+        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of
+        it."""
         try:
             return self._batch(rollouts, shown)
         except RuntimeError as error:
@@ -167,14 +190,17 @@ class Scorer:
         widest = max(self.student.head_width, self.teacher.head_width)
         at_once = max(1, HEAD_ELEMENTS.get(device.type, HEAD_ELEMENTS["cuda"]) // widest)
         few = max(1, STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"]) // widest)
-        # Rows are written in place: small results kept between the chunks would pin the memory that those free.
+        # Rows are written in place: small results kept between the chunks would pin the memory that
+        # those free.
         found: dict[str, Tensor] = {}
         for start in range(0, len(tokens), at_once):
             chunk = slice(start, start + at_once)
             logits = self.heads[0].logits(student[chunk]), self.heads[1].logits(teacher[chunk])
             for first in range(0, len(logits[0]), few):
                 rows = slice(first, first + few)
-                part = self._statistics(logits[0][rows], logits[1][rows].to(device), tokens[chunk][rows])
+                part = self._statistics(
+                    logits[0][rows], logits[1][rows].to(device), tokens[chunk][rows]
+                )
                 for name, values in part.items():
                     if name not in found:
                         found[name] = values.new_empty((len(tokens), *values.shape[1:]))
@@ -183,8 +209,12 @@ class Scorer:
         self._refuse_nan(columns, rollouts)
         return [_of_rollout(one, own, shown) for one, own in _split(rollouts, columns)]
 
-    def _statistics(self, student_logits: Tensor, teacher_logits: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        return token_statistics(student_logits, teacher_logits, tokens, self.vocabulary, self.settings.temperature)
+    def _statistics(
+        self, student_logits: Tensor, teacher_logits: Tensor, tokens: Tensor
+    ) -> dict[str, Tensor]:
+        return token_statistics(
+            student_logits, teacher_logits, tokens, self.vocabulary, self.settings.temperature
+        )
 
     def _refuse_nan(self, columns: Columns, rollouts: list[Rollout]) -> None:
         broken = np.isnan(columns["reverse_kl"])
@@ -195,7 +225,8 @@ class Scorer:
         for one in rollouts:
             if place < len(one.response):
                 raise UserError(
-                    f"NaN in the logits of {policy.name} at response position {place} of rollout {one.rollout_id}; "
+                    f"NaN in the logits of {policy.name} at response position {place} of rollout "
+                    f"{one.rollout_id}; "
                     "try --dtype float32"
                 )
             place -= len(one.response)
@@ -208,9 +239,11 @@ def token_statistics(
     vocabulary: SharedVocabulary,
     temperature: float = 1.0,
 ) -> dict[str, Tensor]:
-    """The columns of the tokens table that follow from logits [positions, vocab], and ``*_top_ids``, ``*_top_logprobs``.
+    """The columns of the tokens table that follow from logits [positions, vocab], and
+    ``*_top_ids``, ``*_top_logprobs``.
 
-    tokens: the token taken at each position. Ranks count from 1: one more than the ids with a larger probability.
+    tokens: the token taken at each position. Ranks count from 1: one more than the ids with a
+    larger probability.
     """
     student, student_removed = vocabulary.logprobs(_scaled(student_logits, temperature))
     teacher, teacher_removed = vocabulary.logprobs(_scaled(teacher_logits, temperature))
@@ -234,7 +267,10 @@ def token_statistics(
         "student_removed_mass": student_removed,
         "teacher_removed_mass": teacher_removed,
     }
-    for name, values, ids in (("student", student_top, student_ids), ("teacher", teacher_top, teacher_ids)):
+    for name, values, ids in (
+        ("student", student_top, student_ids),
+        ("teacher", teacher_top, teacher_ids),
+    ):
         found[f"{name}_top_ids"], found[f"{name}_top_logprobs"] = ids[:, :SHOWN], values[:, :SHOWN]
     return found
 
@@ -246,9 +282,11 @@ def _scaled(logits: Tensor, temperature: float) -> Tensor:
 
 
 def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
-    """Rank of a token among [positions, vocab], from 1: one more than the ids that are more likely. Ties share a rank.
+    """Rank of a token among [positions, vocab], from 1: one more than the ids that are more likely.
+    Ties share a rank.
 
-    largest: the largest values of each position, [positions, count]: only a token below all of them is searched for further.
+    largest: the largest values of each position, [positions, count]: only a token below all of them
+    is searched for further.
     """
     own = logprobs.gather(1, tokens[:, None])
     found = (largest > own).sum(1) + 1
@@ -259,9 +297,11 @@ def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
 
 
 def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest values of [positions, vocab] in falling order, and their ids, each [positions, count].
+    """The largest values of [positions, vocab] in falling order, and their ids, each [positions,
+    count].
 
-    The largest of all lie in the blocks with the largest maxima, and searching those is several times faster.
+    The largest of all lie in the blocks with the largest maxima, and searching those is several
+    times faster.
     """
     positions, vocab = logprobs.shape
     blocks, count = vocab // BLOCK, min(count, vocab)
@@ -277,7 +317,8 @@ def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def states(head: Head, contexts: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
-    """States that predict the responses, rollout by rollout, [positions, width], of (prompt, response) contexts."""
+    """States that predict the responses, rollout by rollout, [positions, width], of (prompt,
+    response) contexts."""
     device = head.model.device
     longest = max(len(prompt) + len(response) - 1 for prompt, response in contexts)
     ids = torch.zeros(len(contexts), longest, dtype=torch.long)
@@ -300,7 +341,10 @@ def _split(rollouts: list[Rollout], columns: Columns) -> Iterator[tuple[Rollout,
 
 def _of_rollout(rollout: Rollout, columns: Columns, shown: frozenset[str]) -> ScoredRollout:
     tops = {
-        name: (columns.pop(f"{name}_top_ids").astype(np.int32), np.exp(columns.pop(f"{name}_top_logprobs")))
+        name: (
+            columns.pop(f"{name}_top_ids").astype(np.int32),
+            np.exp(columns.pop(f"{name}_top_logprobs")),
+        )
         for name in ("student", "teacher")
     }
     return ScoredRollout(rollout.rollout_id, columns, tops if rollout.rollout_id in shown else {})

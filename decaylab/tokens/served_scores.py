@@ -1,11 +1,14 @@
-"""Approximate scores of a teacher that only an engine holds: a lower bound of the reverse KL, from a few of its probabilities.
+"""Approximate scores of a teacher that only an engine holds: a lower bound of the reverse KL, from
+a few of its probabilities.
 
-The student's distribution is exact. Of the teacher's the engine tells the log-probabilities of some ids at each position: the
-student's own likeliest where vLLM can be asked for ids (its second model runner, on GPUs), otherwise the teacher's likeliest;
-the token that was taken always. All other ids are one bucket, of which each policy's mass is known. The KL of two
-distributions can only fall where outcomes are put together, so what is left is a lower bound of the exact reverse KL; with
-every id it is that KL. Scores are at temperature 1: engines know no other for tokens that are given. The student's distribution
-is over the ids that both policies have, as in `scoring`; the teacher's is over all that its head has, as engines tell it.
+The student's distribution is exact. Of the teacher's the engine tells the log-probabilities of some
+ids at each position: the student's own likeliest where vLLM can be asked for ids (its second model
+runner, on GPUs), otherwise the teacher's likeliest; the token that was taken always. All other ids
+are one bucket, of which each policy's mass is known. The KL of two distributions can only fall
+where outcomes are put together, so what is left is a lower bound of the exact reverse KL; with
+every id it is that KL. Scores are at temperature 1: engines know no other for tokens that are
+given. The student's distribution is over the ids that both policies have, as in `scoring`; the
+teacher's is over all that its head has, as engines tell it.
 
 Row i scores response token i, as in `scoring`: row 0 follows from the prompt alone.
 """
@@ -30,7 +33,8 @@ from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Columns, Rollout, states, top
 
 LEAST_MASS = 1e-6
-"""What float32 log-probabilities leave uncertain of a remaining mass: a teacher's is never taken for less."""
+"""What float32 log-probabilities leave uncertain of a remaining mass: a teacher's is never taken
+for less."""
 NONE = -1  # an id that is not there: padding, or the taken token a second time
 
 
@@ -43,13 +47,16 @@ class PartialKL(NamedTuple):
 
 
 def partial_reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> PartialKL:
-    """Lower bound of KL(student || teacher) at each position, in nats, from some ids and one bucket for all others.
+    """Lower bound of KL(student || teacher) at each position, in nats, from some ids and one bucket
+    for all others.
 
-    sum over the ids of s (log s - log t), and the same of the two remaining masses. It grows with every id that is added, and
-    is never above the exact KL (data-processing inequality: Cover and Thomas, Elements of Information Theory, 2.8). Where a
-    teacher's remaining mass is under `LEAST_MASS`, that is taken for it: the bound stays one.
+    sum over the ids of s (log s - log t), and the same of the two remaining masses. It grows with
+    every id that is added, and is never above the exact KL (data-processing inequality: Cover and
+    Thomas, Elements of Information Theory, 2.8). Where a teacher's remaining mass is under
+    `LEAST_MASS`, that is taken for it: the bound stays one.
 
-    student_logprobs, teacher_logprobs: [..., ids], of the same distinct ids; -inf in both where there is none.
+    student_logprobs, teacher_logprobs: [..., ids], of the same distinct ids; -inf in both where
+    there is none.
     """
     student, teacher = student_logprobs.double(), teacher_logprobs.double()
     own = student.exp()
@@ -57,14 +64,19 @@ def partial_reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Pa
     rest = (1 - student_mass).clamp(min=0)
     others = (1 - teacher_mass).clamp(min=LEAST_MASS)
     gap = torch.where(own > 0, student - teacher, 0.0)
-    tail = torch.where(rest > 0, rest * (rest / others).clamp(min=torch.finfo(rest.dtype).tiny).log(), 0.0)
+    tail = torch.where(
+        rest > 0, rest * (rest / others).clamp(min=torch.finfo(rest.dtype).tiny).log(), 0.0
+    )
     bound = (expectation(own, gap) + tail).clamp(min=0)
     kind = student_logprobs.dtype
-    return PartialKL(bound.to(kind), student_mass.clamp(max=1).to(kind), teacher_mass.clamp(max=1).to(kind))
+    return PartialKL(
+        bound.to(kind), student_mass.clamp(max=1).to(kind), teacher_mass.clamp(max=1).to(kind)
+    )
 
 
 class TeacherRows(NamedTuple):
-    """Ids and their log-probabilities under the teacher, each [time, ids]; the taken token comes first, `NONE` is -inf."""
+    """Ids and their log-probabilities under the teacher, each [time, ids]; the taken token comes
+    first, `NONE` is -inf."""
 
     ids: NDArray[np.int64]
     logprobs: NDArray[np.float32]
@@ -74,10 +86,14 @@ Context = tuple[tuple[int, ...], tuple[int, ...]]
 """Prompt and response."""
 
 
-def likeliest_rows(engine: VllmEngine, contexts: Sequence[Context], count: int) -> list[TeacherRows]:
+def likeliest_rows(
+    engine: VllmEngine, contexts: Sequence[Context], count: int
+) -> list[TeacherRows]:
     """The teacher's `count` likeliest ids at each response token, and the token itself."""
     asked = {"prompt_logprobs": min(count, engine.policy.head_width), "flat_logprobs": True}
-    outputs = engine.run([prompt + response for prompt, response in contexts], [asked] * len(contexts))
+    outputs = engine.run(
+        [prompt + response for prompt, response in contexts], [asked] * len(contexts)
+    )
     return [
         _likeliest(output.prompt_logprobs, len(prompt), response)
         for output, (prompt, response) in zip(outputs, contexts, strict=True)
@@ -85,21 +101,26 @@ def likeliest_rows(engine: VllmEngine, contexts: Sequence[Context], count: int) 
 
 
 def _likeliest(flat: Any, start: int, response: tuple[int, ...]) -> TeacherRows:
-    """Of vLLM's entries, one a token of prompt and response, those of the response. Entry 0 is empty; entry i is of token i."""
+    """Of vLLM's entries, one a token of prompt and response, those of the response. Entry 0 is
+    empty; entry i is of token i."""
     first, last = flat.start_indices[start], flat.end_indices[-1]
     ids = np.array(flat.token_ids[first:last], dtype=np.int64).reshape(len(response), -1)
     logprobs = np.array(flat.logprobs[first:last], dtype=np.float32).reshape(ids.shape)
     assert (ids[:, 0] == response).all(), "each entry begins with the token that was given"
     twice = np.zeros(ids.shape, dtype=bool)
     twice[:, 1:] = ids[:, 1:] == ids[:, :1]
-    return TeacherRows(np.where(twice, NONE, ids), np.where(twice, -np.inf, logprobs).astype(np.float32))
+    return TeacherRows(
+        np.where(twice, NONE, ids), np.where(twice, -np.inf, logprobs).astype(np.float32)
+    )
 
 
 def rows_of_ids(
     engine: VllmEngine, contexts: Sequence[Context], wanted: Sequence[NDArray[np.int64]]
 ) -> list[TeacherRows]:
     """The teacher at the wanted ids [time, ids] of each response, and at its tokens."""
-    tables = [_with_taken(response, ids) for (_, response), ids in zip(contexts, wanted, strict=True)]
+    tables = [
+        _with_taken(response, ids) for (_, response), ids in zip(contexts, wanted, strict=True)
+    ]
     asked = [
         {"prompt_logprob_token_ids": table, "prompt_logprob_start": len(prompt) - 1}
         for (prompt, _), table in zip(contexts, tables, strict=True)
@@ -120,8 +141,8 @@ def _with_taken(response: tuple[int, ...], ids: NDArray[np.int64]) -> NDArray[np
 
 @dataclass(frozen=True)
 class ServedScores:
-    """Statistics of one rollout's tokens, each column [time]: both log-probabilities of the token, the student's entropy, the
-    bound, and both masses on the ids behind it."""
+    """Statistics of one rollout's tokens, each column [time]: both log-probabilities of the token,
+    the student's entropy, the bound, and both masses on the ids behind it."""
 
     rollout_id: str
     columns: Columns
@@ -133,7 +154,8 @@ class ServedScorer:
     count: of the ids at each position beside the taken token; up to the engine's max_logprobs.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or more ids than the engine was made for.
+        UserError: two tokenizers that give an id two meanings, or more ids than the engine was made
+        for.
     """
 
     def __init__(self, student: Policy, teacher: VllmEngine, count: int = 64) -> None:
@@ -141,7 +163,8 @@ class ServedScorer:
             raise ValueError(f"count must be at least 1, got {count}")
         if not teacher.scores_given_ids and count > teacher.settings.max_logprobs:
             raise UserError(
-                f"{count} ids a position are more than vLLM was set up to tell, at most {teacher.settings.max_logprobs}; "
+                f"{count} ids a position are more than vLLM was set up to tell, at most "
+                f"{teacher.settings.max_logprobs}; "
                 "raise max_logprobs"
             )
         self.student, self.teacher, self.count = student, teacher, count
@@ -152,7 +175,10 @@ class ServedScorer:
     def route(self) -> str:
         """Which ids the bound stands on, as a sentence for run.json."""
         whose = "student's" if self.teacher.scores_given_ids else "teacher's"
-        return f"a lower bound from the {whose} {self.count} likeliest ids, the taken token and the rest as one"
+        return (
+            f"a lower bound from the {whose} {self.count} likeliest ids, the taken token and "
+            "the rest as one"
+        )
 
     def score(
         self, rollouts: Sequence[Rollout], on_progress: Callable[[int, int], None] | None = None
@@ -181,13 +207,17 @@ class ServedScorer:
         readable = self.vocabulary.readable(rollout.response)
         if readable < len(rollout.response):
             raise ValueError(
-                f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response position {readable} is not one "
+                f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response "
+                f"position {readable} is not one "
                 "that both policies have; give the response up to there"
             )
-        length = len(rollout.teacher_prompt) + len(rollout.response) + 1  # vLLM writes one token behind what it scores
+        length = (
+            len(rollout.teacher_prompt) + len(rollout.response) + 1
+        )  # vLLM writes one token behind what it scores
         if length > self.teacher.max_model_len:
             raise UserError(
-                f"rollout {rollout.rollout_id} needs {length} positions, beyond the {self.teacher.max_model_len} of "
+                f"rollout {rollout.rollout_id} needs {length} positions, beyond the "
+                f"{self.teacher.max_model_len} of "
                 f"{self.teacher.policy.name} in vLLM; give shorter rollouts (--max-tokens)"
             )
 
@@ -202,7 +232,9 @@ class ServedScorer:
 def _columns(student: Tensor, rows: TeacherRows) -> Columns:
     ids = torch.from_numpy(rows.ids).to(student.device)
     teacher = torch.from_numpy(rows.logprobs).to(student.device)
-    known = (ids >= 0) & (ids < student.shape[1])  # what only the teacher has, the student never writes
+    known = (ids >= 0) & (
+        ids < student.shape[1]
+    )  # what only the teacher has, the student never writes
     own = student.gather(1, ids.clamp(0, student.shape[1] - 1)).masked_fill(~known, -torch.inf)
     bound = partial_reverse_kl(own, teacher)
     found = {

@@ -1,6 +1,8 @@
-"""Token statistics as analyses see them: one entry a response token, columns read when they are asked for.
+"""Token statistics as analyses see them: one entry a response token, columns read when they are
+asked for.
 
-Rows stand rollout by rollout, positions ascending from 0, so that lengths say which row belongs where.
+Rows stand rollout by rollout, positions ascending from 0, so that lengths say which row belongs
+where.
 """
 
 from __future__ import annotations
@@ -41,16 +43,27 @@ COLUMNS = (
 class TokenTable:
     """Statistics of student and teacher over the tokens of some rollouts.
 
-    lengths: tokens of each rollout, [rollouts]. problems: the problem of each rollout as an integer code below
-    ``problem_count`` [rollouts]; tables that are compared share the codes. Columns: see `COLUMNS`, each [tokens].
+    lengths: tokens of each rollout, [rollouts]. problems: the problem of each rollout as an integer
+    code below ``problem_count`` [rollouts]; tables that are compared share the codes. Columns: see
+    `COLUMNS`, each [tokens].
     """
 
     def __init__(
-        self, lengths: Ints, problems: Ints, problem_count: int, columns: Mapping[str, NDArray[np.generic]]
+        self,
+        lengths: Ints,
+        problems: Ints,
+        problem_count: int,
+        columns: Mapping[str, NDArray[np.generic]],
     ) -> None:
-        self.lengths, self.problems = np.asarray(lengths, dtype=np.int64), np.asarray(problems, dtype=np.int64)
+        self.lengths, self.problems = (
+            np.asarray(lengths, dtype=np.int64),
+            np.asarray(problems, dtype=np.int64),
+        )
         if self.lengths.shape != self.problems.shape:
-            raise ValueError(f"one problem a rollout: {self.problems.shape} problems, {self.lengths.shape} rollouts")
+            raise ValueError(
+                f"one problem a rollout: {self.problems.shape} problems, {self.lengths.shape} "
+                "rollouts"
+            )
         self.problem_count, self._columns = problem_count, columns
 
     def __len__(self) -> int:
@@ -71,8 +84,11 @@ class TokenTable:
         return np.arange(len(self)) - np.repeat(self.starts, self.lengths)
 
     def bins(self, edges: Sequence[int]) -> Ints:
-        """Bin of each token by its position, [tokens]: bin i begins at position edges[i], and the last one is open."""
-        of_position = np.searchsorted(edges, np.arange(self.lengths.max(initial=0)), side="right") - 1
+        """Bin of each token by its position, [tokens]: bin i begins at position edges[i], and the
+        last one is open."""
+        of_position = (
+            np.searchsorted(edges, np.arange(self.lengths.max(initial=0)), side="right") - 1
+        )
         return np.asarray(of_position[self.positions])
 
     @property
@@ -86,16 +102,25 @@ class TokenTable:
             return self
         kept = np.repeat(rollouts, self.lengths)
         return TokenTable(
-            self.lengths[rollouts], self.problems[rollouts], self.problem_count, _Chosen(self._columns, kept)
+            self.lengths[rollouts],
+            self.problems[rollouts],
+            self.problem_count,
+            _Chosen(self._columns, kept),
         )
 
     def own(self, masks: Sequence[NDArray[np.bool_] | None]) -> TokenTable:
-        """The same table without the tokens that others wrote. masks: true at the author's own, of each rollout; None: all."""
+        """The same table without the tokens that others wrote. masks: true at the author's own, of
+        each rollout; None: all."""
         if all(mask is None for mask in masks):
             return self
-        kept = [np.ones(n, bool) if mask is None else mask[:n] for mask, n in zip(masks, self.lengths, strict=True)]
+        kept = [
+            np.ones(n, bool) if mask is None else mask[:n]
+            for mask, n in zip(masks, self.lengths, strict=True)
+        ]
         lengths = np.array([int(one.sum()) for one in kept], dtype=np.int64)
-        return TokenTable(lengths, self.problems, self.problem_count, _Chosen(self._columns, np.concatenate(kept)))
+        return TokenTable(
+            lengths, self.problems, self.problem_count, _Chosen(self._columns, np.concatenate(kept))
+        )
 
 
 class _Chosen(Mapping[str, NDArray[np.generic]]):
@@ -117,16 +142,18 @@ class _Chosen(Mapping[str, NDArray[np.generic]]):
 def check_edges(edges: Sequence[int]) -> None:
     """Raises ValueError unless position bins begin at these edges: ascending from 0."""
     if tuple(edges[:1]) != (0,) or any(low >= high for low, high in pairwise(edges)):
-        raise ValueError(f"edges must ascend from 0, got {tuple(edges)}; name the first position of each bin")
+        raise ValueError(
+            f"edges must ascend from 0, got {tuple(edges)}; name the first position of each bin"
+        )
 
 
 @dataclass(frozen=True)
 class Scored:
     """One checkpoint beside the teacher over one set of rollouts.
 
-    checkpoint: ``base`` or the checkpoint's name. view: ``fresh`` (the checkpoint's own rollouts) or ``frozen`` (those of
-    the base student); base stands in both. floor_rollouts: true where a rollout is also in ``rescored``, the same tokens
-    scored by a second route [rollouts].
+    checkpoint: ``base`` or the checkpoint's name. view: ``fresh`` (the checkpoint's own rollouts)
+    or ``frozen`` (those of the base student); base stands in both. floor_rollouts: true where a
+    rollout is also in ``rescored``, the same tokens scored by a second route [rollouts].
     """
 
     checkpoint: str

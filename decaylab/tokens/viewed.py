@@ -1,10 +1,12 @@
-"""Rollouts to look at: what a token view and a case study need, kept in the run's folder without any model.
+"""Rollouts to look at: what a token view and a case study need, kept in the run's folder without
+any model.
 
 RUN/viewed-rollouts.parquet   one row a rollout: problem, verdict, how it ended
-RUN/viewed-tokens.parquet     one row a token: text, category, statistics of both policies and their five likeliest tokens
+RUN/viewed-tokens.parquet     one row a token: text, category, statistics of both policies and their
+five likeliest tokens
 
-Each student's tokens are those of its own rollouts. `continuations` adds what the teacher wrote from their prefixes, out of a
-prefix-decay run.
+Each student's tokens are those of its own rollouts. `continuations` adds what the teacher wrote
+from their prefixes, out of a prefix-decay run.
 """
 
 from __future__ import annotations
@@ -46,7 +48,13 @@ ROLLOUT_SCHEMA = pa.schema(
 )
 TEXTS = pa.list_(pa.field("element", pa.string()))
 PROBABILITIES = pa.list_(pa.field("element", pa.float32()))
-STATISTICS = ("reverse_kl", "student_entropy", "teacher_entropy", "student_logprob", "teacher_logprob")
+STATISTICS = (
+    "reverse_kl",
+    "student_entropy",
+    "teacher_entropy",
+    "student_logprob",
+    "teacher_logprob",
+)
 RANKS = ("token_rank", "student_top1_rank")
 TOKEN_SCHEMA = pa.schema(
     [
@@ -70,7 +78,8 @@ CONTINUATIONS = ["rollout_id", "prefix_tokens", "text", "verdict", "stop_reason"
 
 @dataclass(frozen=True)
 class Viewed:
-    """rollouts: columns of `ROLLOUT_SCHEMA`. tokens: columns of `TOKEN_SCHEMA`, those of a rollout together and in order."""
+    """rollouts: columns of `ROLLOUT_SCHEMA`. tokens: columns of `TOKEN_SCHEMA`, those of a rollout
+    together and in order."""
 
     rollouts: pd.DataFrame
     tokens: pd.DataFrame
@@ -78,7 +87,8 @@ class Viewed:
 
 @dataclass(frozen=True)
 class Scenery:
-    """What the tokens are told with: how they read, what kinds there are, what was asked, and the rule that judged it."""
+    """What the tokens are told with: how they read, what kinds there are, what was asked, and the
+    rule that judged it."""
 
     tokenizer: Any
     end_ids: frozenset[int]
@@ -90,16 +100,25 @@ class Scenery:
 def collect(
     checkpoint: str, rollouts: pa.Table, scored: Path, shown: Sequence[str], scenery: Scenery
 ) -> list[pa.Table]:
-    """The two tables of one student: its rollouts named in ``shown``, as they lie first in the folder of scored tokens."""
+    """The two tables of one student: its rollouts named in ``shown``, as they lie first in the
+    folder of scored tokens."""
     if not shown:
         return [ROLLOUT_SCHEMA.empty_table(), TOKEN_SCHEMA.empty_table()]
     tokens = _first_tokens(scored / "tokens.parquet", set(shown))
     lengths = tokens.groupby("rollout_id", sort=False, observed=True).size()
     wanted = rollouts.filter(pc.is_in(rollouts["rollout_id"], pa.array(list(shown))))
-    rows = [_rollout(checkpoint, row, int(lengths[row["rollout_id"]]), scenery) for row in wanted.to_pylist()]
+    rows = [
+        _rollout(checkpoint, row, int(lengths[row["rollout_id"]]), scenery)
+        for row in wanted.to_pylist()
+    ]
     ends = tokens["token_id"].isin(list(scenery.end_ids)).to_numpy()
-    codes = scenery.categories.classify(tokens["token"].to_numpy(), np.asarray(lengths, dtype=np.int64), ends)
-    raw = {int(token): token_bytes(scenery.tokenizer, int(token)) for token in tokens["token_id"].unique()}
+    codes = scenery.categories.classify(
+        tokens["token"].to_numpy(), np.asarray(lengths, dtype=np.int64), ends
+    )
+    raw = {
+        int(token): token_bytes(scenery.tokenizer, int(token))
+        for token in tokens["token_id"].unique()
+    }
     found = tokens.assign(
         checkpoint=checkpoint,
         raw=tokens["token_id"].map(raw),
@@ -113,7 +132,8 @@ def collect(
 
 
 def _first_tokens(path: Path, wanted: set[str]) -> pd.DataFrame:
-    """The rows of these rollouts, which stand at the beginning: no more of the file is read than holds them."""
+    """The rows of these rollouts, which stand at the beginning: no more of the file is read than
+    holds them."""
     columns = ["rollout_id", "position", "token_id", "token", *STATISTICS, *RANKS]
     found: list[pd.DataFrame] = []
     for batch in pq.ParquetFile(path).iter_batches(batch_size=1 << 15, columns=columns):
@@ -125,7 +145,9 @@ def _first_tokens(path: Path, wanted: set[str]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def _rollout(checkpoint: str, row: Mapping[str, Any], tokens: int, scenery: Scenery) -> dict[str, Any]:
+def _rollout(
+    checkpoint: str, row: Mapping[str, Any], tokens: int, scenery: Scenery
+) -> dict[str, Any]:
     problem = scenery.problems[row["problem_id"]]
     return {
         **{name: row[name] for name in ("rollout_id", "problem_id", "sample", "stop_reason")},
@@ -174,7 +196,8 @@ def read(folder: Path) -> Viewed:
     """
     if not holds(folder):
         raise UserError(
-            f"{folder} holds no scored tokens to look at; a diagnostic such as `decaylab position-kl` keeps some "
+            f"{folder} holds no scored tokens to look at; a diagnostic such as `decaylab "
+            "position-kl` keeps some "
             "(--view-rollouts says how many)"
         )
     rollouts = store.read_table(folder / FILES[0], ROLLOUTS).to_pandas()
@@ -182,9 +205,11 @@ def read(folder: Path) -> Viewed:
 
 
 def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame:
-    """What the teacher wrote from prefixes of the base student's rollouts, in the columns of `CONTINUATIONS`.
+    """What the teacher wrote from prefixes of the base student's rollouts, in the columns of
+    `CONTINUATIONS`.
 
-    A viewed rollout is found in the decay run by its problem, sample and tokens: nothing is attached to another text.
+    A viewed rollout is found in the decay run by its problem, sample and tokens: nothing is
+    attached to another text.
 
     Args:
         decay: the folder of a prefix-decay run of the same pair.
@@ -193,10 +218,15 @@ def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame
     table = store.read_table(decay / "rollouts.parquet", store.ROLLOUTS).to_pandas()
     pieces, known = _base_texts(viewed)
     theirs = table[table["condition"] == "student"].to_dict("records")
-    keys = {row["rollout_id"]: (row["problem_id"], row["sample"], tuple(row["response_ids"])) for row in theirs}
+    keys = {
+        row["rollout_id"]: (row["problem_id"], row["sample"], tuple(row["response_ids"]))
+        for row in theirs
+    }
     found = {rollout: known[key] for rollout, key in keys.items() if key in known}
     rows = []
-    written = table[(table["condition"] == "student-prefix") & table["prefix_rollout_id"].isin(list(found))]
+    written = table[
+        (table["condition"] == "student-prefix") & table["prefix_rollout_id"].isin(list(found))
+    ]
     for row in written.to_dict("records"):
         rollout = found[row["prefix_rollout_id"]]
         prefix = "".join(pieces[rollout][: int(row["prefix_tokens"])])
@@ -213,13 +243,18 @@ def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=CONTINUATIONS)
 
 
-def _base_texts(viewed: Viewed) -> tuple[dict[str, list[str]], dict[tuple[str, int, tuple[int, ...]], str]]:
-    """Of the base student's rollouts the texts of their tokens, and which one has a problem, sample and token ids."""
+def _base_texts(
+    viewed: Viewed,
+) -> tuple[dict[str, list[str]], dict[tuple[str, int, tuple[int, ...]], str]]:
+    """Of the base student's rollouts the texts of their tokens, and which one has a problem, sample
+    and token ids."""
     own = viewed.tokens[viewed.tokens["checkpoint"] == "base"]
     groups = {str(name): rows for name, rows in own.groupby("rollout_id", sort=False)}
     base = viewed.rollouts[viewed.rollouts["checkpoint"] == "base"].to_dict("records")
     known = {
-        (row["problem_id"], row["sample"], tuple(groups[row["rollout_id"]]["token_id"])): row["rollout_id"]
+        (row["problem_id"], row["sample"], tuple(groups[row["rollout_id"]]["token_id"])): row[
+            "rollout_id"
+        ]
         for row in base
     }
     return {name: list(rows["token"]) for name, rows in groups.items()}, known

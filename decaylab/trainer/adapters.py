@@ -1,4 +1,5 @@
-"""What of a student is trained: LoRA on its linear layers, or every weight; and how the result is written down."""
+"""What of a student is trained: LoRA on its linear layers, or every weight; and how the result is
+written down."""
 
 from __future__ import annotations
 
@@ -26,21 +27,28 @@ TRAINED = "default"
 class Trainable:
     """A student with the weights of it that are trained.
 
-    parameters: those, by name, in the model's own order. model: what is run; adapters stand inside it, so that engines and
-    heads use it as any other. shards: its layers where processes share them out; None where each has all of them.
-    kept: labels of the adapters that the student itself keeps beside its weights (`adapter_loading`), which stay as they are.
+    parameters: those, by name, in the model's own order. model: what is run; adapters stand inside
+    it, so that engines and heads use it as any other. shards: its layers where processes share them
+    out; None where each has all of them.
+    kept: labels of the adapters that the student itself keeps beside its weights
+    (`adapter_loading`), which stay as they are.
 
     Raises:
-        UserError: a student with kept adapters that cannot be trained, targets that match no layer, or one of tied weights.
+        UserError: a student with kept adapters that cannot be trained, targets that match no layer,
+        or one of tied weights.
     """
 
     def __init__(self, student: Policy, options: TrainOptions) -> None:
         self.student, self.model = student, student.weights
         self.kept = kept_adapters(student.weights)
-        if tuner_layers(student.weights) and (options.full_finetune or not only_lora(student.weights)):
+        if tuner_layers(student.weights) and (
+            options.full_finetune or not only_lora(student.weights)
+        ):
             raise UserError(
-                f"--student {student.name} is an adapter that cannot be merged into its {student.weights.dtype} weights, and "
-                "on such a one only LoRA can be trained, where it is a plain LoRA itself: say --dtype float32"
+                f"--student {student.name} is an adapter that cannot be merged into its "
+                f"{student.weights.dtype} weights, and "
+                "on such a one only LoRA can be trained, where it is a plain LoRA itself: say "
+                "--dtype float32"
             )
         self.adapter: Any = None if options.full_finetune else _adapted(student, options)
         if self.adapter is None:
@@ -51,7 +59,8 @@ class Trainable:
             self._checkpoint_gradients()
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shares the student's layers out over processes; the parameters are other tensors afterwards.
+        """Shares the student's layers out over processes; the parameters are other tensors
+        afterwards.
 
         Raises:
             UserError: the student has no layers to shard.
@@ -66,11 +75,13 @@ class Trainable:
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Adapters are part of the weights for as long as the block lasts: sampling at the plain model's speed.
+        """Adapters are part of the weights for as long as the block lasts: sampling at the plain
+        model's speed.
 
         Of a student that is sharded every process holds the whole for as long.
 
-        The weights come back bit by bit, since they are put aside and not computed back. Weights of 16 bits are left alone:
+        The weights come back bit by bit, since they are put aside and not computed back. Weights of
+        16 bits are left alone:
         they would round small adapters away, and the rollouts would be those of another policy.
         """
         with self.shards.gathered() if self.shards else nullcontext(), self._merged():
@@ -79,7 +90,11 @@ class Trainable:
     @contextmanager
     def _merged(self) -> Iterator[None]:
         own = [(layer, layer.get_base_layer().weight.data) for layer in self.layers]
-        own = [(layer, weight) for layer, weight in own if weight.dtype in (torch.float32, torch.float64)]
+        own = [
+            (layer, weight)
+            for layer, weight in own
+            if weight.dtype in (torch.float32, torch.float64)
+        ]
         try:
             with torch.no_grad():
                 for layer, weight in own:
@@ -93,9 +108,11 @@ class Trainable:
                 layer.merged_adapters.clear()
 
     def save(self, folder: Path, card: str, keep: bool = True) -> None:
-        """Writes a PEFT adapter or a model folder with its tokenizer and card; the folder appears whole or not at all.
+        """Writes a PEFT adapter or a model folder with its tokenizer and card; the folder appears
+        whole or not at all.
 
-        keep: whether this process writes it; where weights are sharded, all take part in gathering them.
+        keep: whether this process writes it; where weights are sharded, all take part in gathering
+        them.
         """
         gathered = self.shards is not None and self.adapter is None
         state = gather(self.model.state_dict().items(), keep) if gathered else None
@@ -107,17 +124,22 @@ class Trainable:
         if self.adapter is None:
             self.model.save_pretrained(scratch, state_dict=state)
         else:
-            self.adapter.save_pretrained(scratch, save_embedding_layers=False)  # what decides on them asks the hub
+            self.adapter.save_pretrained(
+                scratch, save_embedding_layers=False
+            )  # what decides on them asks the hub
         self.student.tokenizer.save_pretrained(scratch)
         (scratch / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
 
     def _trained(self) -> dict[str, Tensor]:
-        return {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        return {
+            name: weight for name, weight in self.model.named_parameters() if weight.requires_grad
+        }
 
     def _checkpoint_gradients(self) -> None:
-        """Activations are computed a second time instead of kept. Only a model in training mode does so: no dropout then."""
+        """Activations are computed a second time instead of kept. Only a model in training mode
+        does so: no dropout then."""
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -150,7 +172,8 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
         adapted: Any = get_peft_model(student.weights, config)
     except ValueError as error:
         raise UserError(
-            f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can be adapted: {_leaves(student)}"
+            f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can "
+            f"be adapted: {_leaves(student)}"
         ) from error
     _check_adapted(student, options, targets if isinstance(targets, list) else [])
     if isinstance(config.target_modules, set):  # whose order is another one in each process
@@ -164,7 +187,8 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
 
 
 def _name_of(student: Policy) -> str:
-    """What the adapters name as their base: of a run's folder the checkpoint that was loaded, since later ones may follow."""
+    """What the adapters name as their base: of a run's folder the checkpoint that was loaded, since
+    later ones may follow."""
     if student.name in EMBEDDED or not Path(student.name).expanduser().is_dir():
         return student.name
     resolved = resolve(student.name)
@@ -172,20 +196,31 @@ def _name_of(student: Policy) -> str:
 
 
 def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -> None:
-    """Raises UserError where a target among several matches nothing, or a layer lends its weights to another one."""
+    """Raises UserError where a target among several matches nothing, or a layer lends its weights
+    to another one."""
     layers = {
         name: one
         for name, one in student.weights.named_modules()
         if hasattr(one, "merged_adapters") and TRAINED in one._all_available_adapter_names()
     }
-    if missed := [one for one in targets if not any(f".{name}".endswith(f".{one}") for name in layers)]:
+    if missed := [
+        one for one in targets if not any(f".{name}".endswith(f".{one}") for name in layers)
+    ]:
         raise UserError(
-            f"--lora-targets {options.lora_targets}: {', '.join(missed)} matches no layer of {student.name}: {_leaves(student)}"
+            f"--lora-targets {options.lora_targets}: {', '.join(missed)} matches no layer of "
+            f"{student.name}: {_leaves(student)}"
         )
-    owners = Counter(id(weight) for module in student.weights.modules() for weight in module.parameters(recurse=False))
-    if tied := [name for name, one in layers.items() if owners[id(one.get_base_layer().weight)] > 1]:
+    owners = Counter(
+        id(weight)
+        for module in student.weights.modules()
+        for weight in module.parameters(recurse=False)
+    )
+    if tied := [
+        name for name, one in layers.items() if owners[id(one.get_base_layer().weight)] > 1
+    ]:
         raise UserError(
-            f"--lora-targets {options.lora_targets}: {tied[0]} of {student.name} shares its weights with another layer, which "
+            f"--lora-targets {options.lora_targets}: {tied[0]} of {student.name} shares its "
+            "weights with another layer, which "
             "an adapter that is merged would change too; leave it out"
         )
 
@@ -193,7 +228,9 @@ def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -
 def _leaves(student: Policy) -> str:
     """The names that targets can be chosen from."""
     named = (
-        (name.removesuffix(".base_layer"), one) for name, one in student.weights.named_modules() if ".lora_" not in name
+        (name.removesuffix(".base_layer"), one)
+        for name, one in student.weights.named_modules()
+        if ".lora_" not in name
     )
     linear = {name.split(".")[-1] for name, one in named if isinstance(one, torch.nn.Linear)}
     return f"its linear layers are {', '.join(sorted(linear)) or 'none'}"

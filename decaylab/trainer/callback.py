@@ -1,14 +1,17 @@
-"""`DecayCallback`: where in a rollout the student still differs from its teacher, logged by somebody else's trainer.
+"""`DecayCallback`: where in a rollout the student still differs from its teacher, logged by
+somebody else's trainer.
 
     student, teacher = policies.load("Qwen/Qwen2.5-Math-1.5B"), policies.load("Qwen/Qwen3-1.7B")
     probe = sample_probe(student, teacher, load_problems("math500", limit=64), max_tokens=512)
-    trainer = DistillationTrainer(model=student.model, teacher_model=teacher.model, ...)   # TRL's, or any of transformers
-    trainer.add_callback(DecayCallback(trainer, probe, teacher, every=50))
+    trainer = DistillationTrainer(model=student.model, teacher_model=teacher.model, ...)   # TRL's,
+    or any of transformers trainer.add_callback(DecayCallback(trainer, probe, teacher, every=50))
     trainer.train()
 
-The probe stands still while the student moves: the same rollouts are scored before training, every so many optimizer steps
-and at the end, so that a change is one of the student and not of its text (the frozen view of ``position-kl``). Training
-sees nothing of it: the modes of all modules, random numbers, gradients and the trainer's own log are as they were.
+The probe stands still while the student moves: the same rollouts are scored before training, every
+so many optimizer steps and at the end, so that a change is one of the student and not of its text
+(the frozen view of ``position-kl``). Training
+sees nothing of it: the modes of all modules, random numbers, gradients and the trainer's own log
+are as they were.
 """
 
 from __future__ import annotations
@@ -61,15 +64,25 @@ def sample_probe(
     A rollout is kept up to its first token that the teacher cannot read.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or no rollout of which the teacher can read a token.
+        UserError: two tokenizers that give an id two meanings, or no rollout of which the teacher
+        can read a token.
     """
     vocabulary, instruction = share_vocabulary(student, teacher), problems.instruction
     requests = [
-        Request(tuple(student.prompt_ids(problem, instruction)), (), max_tokens, "probe", problem.problem_id, sample)
+        Request(
+            tuple(student.prompt_ids(problem, instruction)),
+            (),
+            max_tokens,
+            "probe",
+            problem.problem_id,
+            sample,
+        )
         for problem in problems.problems
         for sample in range(samples)
     ]
-    read = {one.problem_id: tuple(teacher.prompt_ids(one, instruction)) for one in problems.problems}
+    read = {
+        one.problem_id: tuple(teacher.prompt_ids(one, instruction)) for one in problems.problems
+    }
     found = []
     responses = TransformersEngine(student, batch_rows=batch_rows).sample(requests, sampling)
     for request, response in zip(requests, responses, strict=True):
@@ -78,37 +91,47 @@ def sample_probe(
             name = f"probe/{request.problem_id}/{request.sample}"
             found.append(Rollout(name, request.prompt_ids, read[request.problem_id], readable))
     if not found:
-        raise UserError(f"no rollout of {student.name} begins with a token that {teacher.name} can read")
+        raise UserError(
+            f"no rollout of {student.name} begins with a token that {teacher.name} can read"
+        )
     return found
 
 
 class DecayCallback(TrainerCallback):
-    """Logs the mean reverse KL of the student from the teacher by position of a fixed probe, in nats a token.
+    """Logs the mean reverse KL of the student from the teacher by position of a fixed probe, in
+    nats a token.
 
-    ``decay/reverse_kl`` is over all tokens of the probe, ``decay/reverse_kl_0-4`` over those at response positions 0 to 4,
-    and so on; the last bin is open (``100+``). A bin that no rollout of the probe reaches is not logged. Both policies stand
-    at temperature 1, over the ids that they share, in the precision of their weights (mixed precision is switched off).
+    ``decay/reverse_kl`` is over all tokens of the probe, ``decay/reverse_kl_0-4`` over those at
+    response positions 0 to 4, and so on; the last bin is open (``100+``). A bin that no rollout of
+    the probe reaches is not logged. Both policies stand at temperature 1, over the ids that they
+    share, in the precision of their weights (mixed precision is switched off).
 
-    The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low, position_high (not in
-    it; infinity where it is open), reverse_kl, low, high, winsorised_reverse_kl, winsorised_low, winsorised_high, tokens,
-    rollouts, problems, probe, note. Intervals are of 95 % and resample problems; rollouts behind the same prompt are of one
-    problem. Of a bin only the winsorised mean has one, see `decaylab.maths.winsorised`. probe: a hash of rollouts and bins.
+    The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low,
+    position_high (not in it; infinity where it is open), reverse_kl, low, high,
+    winsorised_reverse_kl, winsorised_low, winsorised_high, tokens, rollouts, problems, probe, note.
+    Intervals are of 95 % and resample problems; rollouts behind the same prompt are of one problem.
+    Of a bin only the winsorised mean has one, see `decaylab.maths.winsorised`. probe: a hash of
+    rollouts and bins.
 
-    Under several processes the main one scores and logs while the others wait at their next exchange of gradients.
+    Under several processes the main one scores and logs while the others wait at their next
+    exchange of gradients.
 
     Args:
         trainer: of transformers, or of TRL.
         probe: rollouts that are scored again and again; `sample_probe` makes some.
-        teacher: None takes that of TRL's DistillationTrainer, for which the probe's teacher prompts must be its own.
+        teacher: None takes that of TRL's DistillationTrainer, for which the probe's teacher prompts
+        must be its own.
         every: optimizer steps between two scorings.
-        bins: where position bins begin, ascending from 0; the last one is open. None: as ``position-kl`` has them.
+        bins: where position bins begin, ascending from 0; the last one is open. None: as
+        ``position-kl`` has them.
         path: of the file; None is ``decay.csv`` in the trainer's output folder.
         batch_tokens: rollouts x time that are scored together.
 
     Raises:
-        UserError: weights that are sharded over processes, adapters that are prompts, no tokenizer or no teacher to be had,
-            or a teacher of another vocabulary. When training begins: a file that an earlier run wrote and this one does not
-            go on with, or of another probe. While scoring: NaN among the logits.
+        UserError: weights that are sharded over processes, adapters that are prompts, no tokenizer
+            or no teacher to be had, or a teacher of another vocabulary. When training begins: a
+            file that an earlier run wrote and this one does not go on with, or of another probe.
+            While scoring: NaN among the logits.
     """
 
     def __init__(
@@ -130,7 +153,9 @@ class DecayCallback(TrainerCallback):
         check_edges(self.bins)
         self.trainer, self.probe, self.every = trainer, list(probe), every
         self.settings = ScoringSettings(batch_tokens=batch_tokens)
-        self.table = Table(Path(path) if path is not None else Path(str(trainer.args.output_dir)) / "decay.csv")
+        self.table = Table(
+            Path(path) if path is not None else Path(str(trainer.args.output_dir)) / "decay.csv"
+        )
         self.digest = _digest(self.probe, self.bins)
         _refuse_sharded(trainer)
         self.tokenizer = _tokenizer(trainer)
@@ -147,14 +172,18 @@ class DecayCallback(TrainerCallback):
             self._training = True
             self._score(state, control)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if state.global_step % self.every == 0 or control.should_training_stop:
             self._score(state, control)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if control.should_training_stop:  # also where an evaluation said so; later the best checkpoint may be loaded
+        if (
+            control.should_training_stop
+        ):  # also where an evaluation said so; later the best checkpoint may be loaded
             self._score(state, control)
 
     def on_train_end(
@@ -170,19 +199,26 @@ class DecayCallback(TrainerCallback):
             return
         # A trainer that looks for a batch size that fits begins again by itself.
         if step == 0 and not (self._training and self.trainer.args.auto_find_batch_size):
-            raise UserError(f"{path} exists already, of an earlier run; give DecayCallback another path, or remove it")
+            raise UserError(
+                f"{path} exists already, of an earlier run; give DecayCallback another path, or "
+                "remove it"
+            )
         self.table.keep_until(step if step else -1)
         with path.open(newline="") as handle:
             rows = list(csv.DictReader(handle))
         if any(row.get("probe") != self.digest for row in rows):
-            raise UserError(f"{path} is of another probe or other bins; go on with the same, or give another path")
+            raise UserError(
+                f"{path} is of another probe or other bins; go on with the same, or give another "
+                "path"
+            )
         if sum(row["step"] == str(step) for row in rows) == len(self.bins) + 1:
             self._scored_at = step
         else:  # killed as it was written
             self.table.keep_until(step - 1)
 
     def _score(self, state: TrainerState, control: TrainerControl) -> None:
-        """Scores the student as it is, logs and writes; not twice at a step, and on the main process only."""
+        """Scores the student as it is, logs and writes; not twice at a step, and on the main
+        process only."""
         if self._scored_at == state.global_step or not self.trainer.is_world_process_zero():
             return
         self._scored_at = state.global_step
@@ -192,8 +228,9 @@ class DecayCallback(TrainerCallback):
             for row in rows
             if row["tokens"]
         }
-        # Not the trainer's own log: TRL's would add its running means to ours and begin them anew. And whether the trainer
-        # logs this step itself, which every log takes for done, stays as it was.
+        # Not the trainer's own log: TRL's would add its running means to ours and begin them anew.
+        # And whether the trainer logs this step itself, which every log takes for done, stays as it
+        # was.
         should_log = control.should_log
         Trainer.log(self.trainer, logged)
         control.should_log = should_log
@@ -221,7 +258,9 @@ class DecayCallback(TrainerCallback):
         )  # cell 0 is empty so far: it is the place of all of them together
         sums[:, 0], counts[:, 0] = sums.sum(axis=1), counts.sum(axis=1)
         found, robust = token_means.means(sums, counts), winsorised((sums, counts))
-        low, high = (np.where(np.arange(size[1]) == 0, end, np.nan) for end in token_means.interval(found))
+        low, high = (
+            np.where(np.arange(size[1]) == 0, end, np.nan) for end in token_means.interval(found)
+        )
         robust_low, robust_high = interval(robust)
         ends = [(0, np.inf), *pairwise((*self.bins, np.inf))]
         return [
@@ -274,15 +313,23 @@ def _note(found: token_means.CellMeans, cell: int) -> str:
 
 
 def _policy(name: str, model: Any, tokenizer: Any) -> Policy:
-    """A model in memory as a policy. Only its logits are wanted: no prompt is rendered, and nothing of it is recorded."""
-    return Policy(name, model, tokenizer, PolicyIdentity(name, "folder", "", ""), LoadSettings(prompt_format="plain"))
+    """A model in memory as a policy. Only its logits are wanted: no prompt is rendered, and nothing
+    of it is recorded."""
+    return Policy(
+        name,
+        model,
+        tokenizer,
+        PolicyIdentity(name, "folder", "", ""),
+        LoadSettings(prompt_format="plain"),
+    )
 
 
 def _tokenizer(trainer: Trainer) -> Any:
     found = getattr(trainer, "processing_class", None)
     if not hasattr(found, "get_vocab"):
         raise UserError(
-            "the trainer has no tokenizer, without which vocabularies cannot be compared: processing_class=..."
+            "the trainer has no tokenizer, without which vocabularies cannot be compared: "
+            "processing_class=..."
         )
     return found
 
@@ -294,7 +341,8 @@ def _body(trainer: Trainer, model: Any) -> Any:
         return found
     if any(one.is_prompt_learning for one in found.peft_config.values()):
         raise UserError(
-            "adapters that are prompts (prefix or prompt tuning) cannot be scored; train weights, as LoRA does"
+            "adapters that are prompts (prefix or prompt tuning) cannot be scored; train weights, "
+            "as LoRA does"
         )
     return found.get_base_model() if hasattr(found, "get_base_model") else found
 
@@ -307,16 +355,20 @@ def _refuse_sharded(trainer: Trainer) -> None:
     sharded = trainer.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
     if sharded or any(isinstance(weight, DTensor) for weight in model.parameters()):
         raise UserError(
-            "DecayCallback needs the whole student on the main process, and here its weights are sharded (FSDP, DeepSpeed "
-            "ZeRO-3 or tensor parallel); train under DDP, or score the checkpoints with decaylab position-kl"
+            "DecayCallback needs the whole student on the main process, and here its weights are "
+            "sharded (FSDP, DeepSpeed "
+            "ZeRO-3 or tensor parallel); train under DDP, or score the checkpoints with decaylab "
+            "position-kl"
         )
 
 
 @contextmanager
 def _undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation and full precision for as long as the block lasts; then all is as it was, random numbers included."""
+    """Evaluation and full precision for as long as the block lasts; then all is as it was, random
+    numbers included."""
     modes = [(module, module.training) for module in model.modules()]
-    # Under mixed precision accelerate lays a forward of its own over the model's, and the head's shell would inherit it.
+    # Under mixed precision accelerate lays a forward of its own over the model's, and the head's
+    # shell would inherit it.
     cast = model.__dict__.pop("forward", None) if "_original_forward" in model.__dict__ else None
     devices = [model.device] if model.device.type == "cuda" else []
     try:

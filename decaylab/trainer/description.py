@@ -11,10 +11,28 @@ from decaylab.policies.identity import versions
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.trainer.setup import TrainSetup
 
-# What a measurement of a checkpoint takes over from the run, where nothing else is said (see `targets`).
+# What a measurement of a checkpoint takes over from the run, where nothing else is said (see
+# `targets`).
 MEASURED_WITH = (
-    *("teacher", "student", "max_tokens", "teacher_revision", "student_revision", "temperature", "top_p", "top_k"),
-    *("teacher_prompt", "prompt_format", "thinking", "system", "teacher_system", "instruction", "template_kwargs"),
+    *(
+        "teacher",
+        "student",
+        "max_tokens",
+        "teacher_revision",
+        "student_revision",
+        "temperature",
+        "top_p",
+        "top_k",
+    ),
+    *(
+        "teacher_prompt",
+        "prompt_format",
+        "thinking",
+        "system",
+        "teacher_system",
+        "instruction",
+        "template_kwargs",
+    ),
 )
 
 
@@ -28,7 +46,9 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         "preset": options.preset,
         "identity": {
             "options": measured_with(options),
-            "training": {name: value for name, value in asdict(options).items() if name not in NOT_IDENTITY},
+            "training": {
+                name: value for name, value in asdict(options).items() if name not in NOT_IDENTITY
+            },
             **{role: asdict(policy.identity) for role, policy in policies.items()},
             "engine": engine_record(options),
             "precision": {role: policy.precision for role, policy in policies.items()},
@@ -46,7 +66,8 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         },
         "versions": versions(),
         "example_prompt": {
-            role: policy.tokenizer.decode(list(pair.prompts[role][example])) for role, policy in policies.items()
+            role: policy.tokenizer.decode(list(pair.prompts[role][example]))
+            for role, policy in policies.items()
         },
         "notes": list(pair.notes),
         "prompt_notes": list(pair.prompt_notes),
@@ -67,9 +88,15 @@ def card(setup: TrainSetup, step: int, run: str) -> str:
     """The model card of a checkpoint, in Markdown."""
     options = setup.options
     kind = (
-        "full fine-tuning" if options.full_finetune else f"LoRA, r = {options.lora_rank}, alpha = {options.lora_alpha}"
+        "full fine-tuning"
+        if options.full_finetune
+        else f"LoRA, r = {options.lora_rank}, alpha = {options.lora_alpha}"
     )
-    stop = f"{options.stop_at} tokens" if options.stop_at else f"full rollouts (at most {options.max_tokens} tokens)"
+    stop = (
+        f"{options.stop_at} tokens"
+        if options.stop_at
+        else f"full rollouts (at most {options.max_tokens} tokens)"
+    )
     end = "scored" if options.score_end else "not scored"
     library = "transformers" if options.full_finetune else "peft"
     problems = setup.pair.problem_set
@@ -99,4 +126,4 @@ Trained by decaylab (run `{run}`).
 | seed | {options.seed} |
 
 `decaylab evaluate` and `decaylab position-kl` take this folder as it is.
-"""
+"""  # noqa: E501

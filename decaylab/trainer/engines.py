@@ -1,4 +1,5 @@
-"""What writes the rollouts of training: transformers, or vLLM beside it, handed what has changed."""
+"""What writes the rollouts of training: transformers, or vLLM beside it, handed what has
+changed."""
 
 from __future__ import annotations
 
@@ -20,14 +21,16 @@ from decaylab.trainer.processes import Processes
 from decaylab.trainer.setup import TrainSetup
 
 MEMORY_SHARE = 0.4
-"""Of a GPU, for vLLM beside the weights, gradients and activations of training, where nothing is said."""
+"""Of a GPU, for vLLM beside the weights, gradients and activations of training, where nothing is
+said."""
 
 
 class VllmStudent:
-    """The student as it is now, in vLLM: before each use its adapter, or all its weights, are handed over.
+    """The student as it is now, in vLLM: before each use its adapter, or all its weights, are
+    handed over.
 
-    An adapter is served and not merged: added to weights of 16 bits it would be rounded away. Between two uses the engine
-    sleeps, so that training has the GPU's memory.
+    An adapter is served and not merged: added to weights of 16 bits it would be rounded away.
+    Between two uses the engine sleeps, so that training has the GPU's memory.
 
     Raises:
         UserError: a student that is an adapter itself and not merged.
@@ -39,8 +42,10 @@ class VllmStudent:
         options, self.trained, self.policy = setup.options, trained, setup.student
         if trained.kept:
             raise UserError(
-                f"--student {self.policy.name} is an adapter that cannot be merged into its {self.policy.weights.dtype} "
-                "weights, and vLLM serves one adapter at a time: say --dtype float32, or leave --engine vllm out"
+                f"--student {self.policy.name} is an adapter that cannot be merged into its "
+                f"{self.policy.weights.dtype} "
+                "weights, and vLLM serves one adapter at a time: say --dtype float32, or leave "
+                "--engine vllm out"
             )
         self.settings = VllmSettings(
             tensor_parallel=options.tensor_parallel,
@@ -55,7 +60,10 @@ class VllmStudent:
         self.engine.sleep(keep_weights=trained.adapter is not None)
 
     def sample(
-        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None = None,
     ) -> list[Response]:
         """One response a request, in the order of the requests, by the student as it is now."""
         self.engine.wake()
@@ -71,7 +79,11 @@ class VllmStudent:
 
 
 def training_engines(
-    setup: TrainSetup, trained: Trainable, processes: Processes, reporter: Reporter, stack: ExitStack
+    setup: TrainSetup,
+    trained: Trainable,
+    processes: Processes,
+    reporter: Reporter,
+    stack: ExitStack,
 ) -> dict[str, Engine]:
     """The engines of student and teacher. stack: what closes vLLM's at the end of the run.
 
@@ -86,7 +98,8 @@ def training_engines(
     if options.engine == "vllm":
         if processes.count > 1:
             raise UserError(
-                f"--engine vllm trains in one process, and this run has {processes.count}; leave it out, or start one process "
+                f"--engine vllm trains in one process, and this run has {processes.count}; leave "
+                "it out, or start one process "
                 "(--tensor-parallel shares vLLM's student over GPUs)"
             )
         student = VllmStudent(trained, setup)

@@ -1,10 +1,12 @@
-"""The training loop: sample, score, weigh, update; record each step, keep checkpoints, go on after a kill.
+"""The training loop: sample, score, weigh, update; record each step, keep checkpoints, go on after
+a kill.
 
     result = train(TrainOptions(), reporter=Reporter())
     result.folder / "metrics.csv", result.metrics, result.validation
 
-One process, or several under ``accelerate launch``: each samples and scores its share of a step's problems, the gradients
-and the counts of all are added up, and every process makes the same update, of the whole student or of its part of it.
+One process, or several under ``accelerate launch``: each samples and scores its share of a step's
+problems, the gradients and the counts of all are added up, and every process makes the same update,
+of the whole student or of its part of it.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ WINDOW = 10
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished run: its folder and record, the rows of metrics.csv and of validation.csv, what must be known, alarms.
+    """A finished run: its folder and record, the rows of metrics.csv and of validation.csv, what
+    must be known, alarms.
 
     is_main: of the processes of the run this is the one that speaks.
     """
@@ -71,8 +74,11 @@ class TrainResult:
     is_main: bool = True
 
 
-def train(options: TrainOptions, *, command: str = "", reporter: Reporter | None = None) -> TrainResult:
-    """Trains a student; writes and returns the run. A finished run of the same configuration is read, not redone.
+def train(
+    options: TrainOptions, *, command: str = "", reporter: Reporter | None = None
+) -> TrainResult:
+    """Trains a student; writes and returns the run. A finished run of the same configuration is
+    read, not redone.
 
     Raises:
         UserError: anything that a user can mend, in one line.
@@ -80,17 +86,28 @@ def train(options: TrainOptions, *, command: str = "", reporter: Reporter | None
     with one_speaks():
         options = options.resolved()
         processes = Processes(options)
-        return _train(options, processes, command, reporter if reporter and processes.is_main else Reporter(quiet=True))
+        return _train(
+            options,
+            processes,
+            command,
+            reporter if reporter and processes.is_main else Reporter(quiet=True),
+        )
 
 
-def _train(options: TrainOptions, processes: Processes, command: str, reporter: Reporter) -> TrainResult:
+def _train(
+    options: TrainOptions, processes: Processes, command: str, reporter: Reporter
+) -> TrainResult:
     if options.needs_vllm:
         require_installed()
-    folder = store.RunFolder(Path(options.out).expanduser() if options.out else Path(options.default_folder()))
+    folder = store.RunFolder(
+        Path(options.out).expanduser() if options.out else Path(options.default_folder())
+    )
     with Grader(workers=GRADING_WORKERS) as grader, ExitStack() as stack:
         with processes.agreeing():
             setup = prepare_training(processes.placed(options), grader)
-            trained = Trainable(setup.student, setup.options)  # what cannot be trained is told before a folder is made
+            trained = Trainable(
+                setup.student, setup.options
+            )  # what cannot be trained is told before a folder is made
             if processes.is_main:
                 stack.enter_context(folder.lock())
                 if options.overwrite:
@@ -101,7 +118,10 @@ def _train(options: TrainOptions, processes: Processes, command: str, reporter: 
         setup = _with_kept_prompts(setup, [folder.path])  # the same in every process
         record = folder.record or {}
         if record.get("finished"):
-            reporter.note(f"{folder.path} holds this run, finished: nothing is trained again (--overwrite redoes it)")
+            reporter.note(
+                f"{folder.path} holds this run, finished: nothing is trained again (--overwrite "
+                "redoes it)"
+            )
         else:
             if processes.is_main:
                 folder.update({"command": command, "notes": list(setup.pair.notes)})
@@ -111,10 +131,16 @@ def _train(options: TrainOptions, processes: Processes, command: str, reporter: 
             record = folder.record or {}
         processes.wait()
     path = folder.path
-    held_out = Table(path / "validation.csv").read() if (path / "validation.csv").exists() else pd.DataFrame()
+    held_out = (
+        Table(path / "validation.csv").read()
+        if (path / "validation.csv").exists()
+        else pd.DataFrame()
+    )
     told = tuple(f"alarm at step {one['step']}: {one['alarm']}" for one in record.get("alarms", ()))
     metrics = Table(path / "metrics.csv").read()
-    return TrainResult(path, record, metrics, held_out, tuple(record["notes"]), told, processes.is_main)
+    return TrainResult(
+        path, record, metrics, held_out, tuple(record["notes"]), told, processes.is_main
+    )
 
 
 class Run:
@@ -137,18 +163,32 @@ class Run:
         self.engines = engines
         sampling = SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
         self.plan = Plan(
-            setup.pair.problems, setup.pair.prompts, sampling, options.problems_per_step, options.rollouts_per_problem,
-            options.score_end, options.teacher_prefix or 0,
-        )  # fmt: skip
+            setup.pair.problems,
+            setup.pair.prompts,
+            sampling,
+            options.problems_per_step,
+            options.rollouts_per_problem,
+            options.score_end,
+            options.teacher_prefix or 0,
+        )
         self.meter = Meter(self.heads[0].model.device)
         self.state = ResumeState(folder.path)
-        self.metrics, self.held_out = Table(folder.path / "metrics.csv"), Table(folder.path / "validation.csv")
+        self.metrics, self.held_out = (
+            Table(folder.path / "metrics.csv"),
+            Table(folder.path / "validation.csv"),
+        )
         self.validation = None
         if setup.validation:
             batch_tokens = batch_tokens_of(options, self.meter.device)
-            scorer = Scorer(setup.student, setup.teacher, ScoringSettings(batch_tokens=batch_tokens))
-            self.validation = validation.Validation(setup, self.engines["student"], scorer, grader, processes.share)
-        if processes.sharded:  # behind heads and scorer, which run the student to see whether its head comes apart
+            scorer = Scorer(
+                setup.student, setup.teacher, ScoringSettings(batch_tokens=batch_tokens)
+            )
+            self.validation = validation.Validation(
+                setup, self.engines["student"], scorer, grader, processes.share
+            )
+        if (
+            processes.sharded
+        ):  # behind heads and scorer, which run the student to see whether its head comes apart
             self._shard()
         self.optimizer = torch.optim.AdamW(
             [{"params": kind} for kind in by_kind(self.trained.parameters.values())],
@@ -161,7 +201,8 @@ class Run:
     def _shard(self) -> None:
         if self.heads[0].shell is None:
             raise UserError(
-                f"the output head of {self.setup.student.name} cannot be applied on its own, so its layers cannot be sharded; "
+                f"the output head of {self.setup.student.name} cannot be applied on its own, so "
+                "its layers cannot be sharded; "
                 "train it without FSDP"
             )
         self.trained.shard(self.processes.mesh)
@@ -194,18 +235,25 @@ class Run:
         self.processes.wait()
 
     def step(self, step: int, progress: StageProgress | None = None) -> tuple[dict[str, Any], bool]:
-        """One step, from 1: rollouts, gradient, update. Returns its row of the metrics file, and whether to end behind it."""
+        """One step, from 1: rollouts, gradient, update. Returns its row of the metrics file, and
+        whether to end behind it."""
         options = self.options
         self.meter.clear()
         budget, longest = self._lengths(step)
         told = progress.advance if progress else None
         with self.meter.phase("generation"), self.trained.merged(), self.processes.agreeing():
             draw = self.plan.draw(
-                step, longest, self.engines, self.setup.vocabulary, self.processes.share,
+                step,
+                longest,
+                self.engines,
+                self.setup.vocabulary,
+                self.processes.share,
                 (lambda tokens, _: told(tokens, 0)) if told else None,
-            )  # fmt: skip
+            )
         most = self.processes.most if self.processes.sharded else None
-        gradient = Gradient(self.heads, self.setup.vocabulary, options, self.meter, step, budget, most)
+        gradient = Gradient(
+            self.heads, self.setup.vocabulary, options, self.meter, step, budget, most
+        )
         self.setup.student.weights.train(options.gradient_checkpointing)
         with self.processes.agreeing():
             try:
@@ -213,7 +261,9 @@ class Run:
             except NotFinite as error:
                 raise self._broken(step, error) from error
         self.setup.student.weights.train(False)
-        gradient.sums.add(sampled=draw.sampled, left_out=draw.left_out, interrupted=self.interrupted.is_set())
+        gradient.sums.add(
+            sampled=draw.sampled, left_out=draw.left_out, interrupted=self.interrupted.is_set()
+        )
         sums = self.processes.add_up(gradient.sums.values)
         norm = self._update(step, denominator(sums, options.normalise))
         row = {
@@ -239,7 +289,8 @@ class Run:
         return budget, options.stop_at or int(options.max_tokens or 1)
 
     def _update(self, step: int, count: float) -> float:
-        """Divides the summed gradient, clips it and moves the weights; returns its norm before clipping."""
+        """Divides the summed gradient, clips it and moves the weights; returns its norm before
+        clipping."""
         self.processes.add_gradients(list(self.trained.parameters.values()))
         weights = [one for one in self.trained.parameters.values() if one.grad is not None]
         if not count or not weights:
@@ -251,7 +302,9 @@ class Run:
         with self.meter.phase("training"):
             norm = clip(weights, self.options.clip)
             if not math.isfinite(norm):
-                raise UserError(f"step {step}: the gradient is not finite ({norm}); {self._advice()}")
+                raise UserError(
+                    f"step {step}: the gradient is not finite ({norm}); {self._advice()}"
+                )
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(step)
             self.optimizer.step()
@@ -259,11 +312,14 @@ class Run:
         return norm
 
     def _rate(self, step: int) -> float:
-        """Learning rate of a step: a linear warm-up, then constant, or down to 0 at the end along a line or a cosine."""
+        """Learning rate of a step: a linear warm-up, then constant, or down to 0 at the end along a
+        line or a cosine."""
         options, steps = self.options, int(self.options.steps or 1)
         warm = min(1.0, step / (options.warmup_steps + 1))
         left = 1 - max(0, step - 1 - options.warmup_steps) / max(steps - options.warmup_steps, 1)
-        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}[options.schedule]
+        shape = {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 - math.cos(math.pi * left))}[
+            options.schedule
+        ]
         return float(options.learning_rate or 0.0) * warm * shape
 
     # What is kept
@@ -276,7 +332,9 @@ class Run:
             self.metrics.keep_until(done)
             self.held_out.keep_until(done)
             self._note_processes(done + 1)
-        self.alarms = [one for one in (self.folder.record or {}).get("alarms", []) if one["step"] <= done]
+        self.alarms = [
+            one for one in (self.folder.record or {}).get("alarms", []) if one["step"] <= done
+        ]
         self.processes.wait()
         if done:
             self.reporter.note(f"{self.folder.path}: goes on behind step {done}")
@@ -286,12 +344,21 @@ class Run:
 
     def _note_processes(self, first: int) -> None:
         """Adds to run.json how many processes make the steps from the first of these on."""
-        now = {"from_step": first, "processes": self.processes.count, "sharded": self.processes.sharded}
-        kept = [one for one in (self.folder.record or {}).get("launches", []) if one["from_step"] < first]
+        now = {
+            "from_step": first,
+            "processes": self.processes.count,
+            "sharded": self.processes.sharded,
+        }
+        kept = [
+            one
+            for one in (self.folder.record or {}).get("launches", [])
+            if one["from_step"] < first
+        ]
         self.folder.update({"processes": self.processes.count, "launches": [*kept, now]})
 
     def _checkpoint(self, step: int) -> dict[str, Any]:
-        """The checkpoint's folder, its row of validation.csv, and the state to go on from, in this order."""
+        """The checkpoint's folder, its row of validation.csv, and the state to go on from, in this
+        order."""
         self.trained.save(
             checkpoint_folder(self.folder.path, step),
             card(self.setup, step, self.folder.path.name),
@@ -313,21 +380,27 @@ class Run:
         if self.processes.is_main:
             self.held_out.append(row)
             self.reporter.note(
-                f"step {step}: held-out accuracy {100 * row['accuracy']:.1f} %, reverse KL {row['reverse_kl']:.4f} nats, "
+                f"step {step}: held-out accuracy {100 * row['accuracy']:.1f} %, reverse KL "
+                f"{row['reverse_kl']:.4f} nats, "
                 f"{row['response_tokens']:.0f} tokens ({row['problems']} problems)"
             )
-            self._raise(step, validation.behaviour(self._held_out_before()), validation.behaviour(row))
+            self._raise(
+                step, validation.behaviour(self._held_out_before()), validation.behaviour(row)
+            )
         return {f"validation/{name}": value for name, value in row.items() if name != "step"}
 
     def _held_out_before(self) -> dict[str, Any]:
         return dict(self.held_out.read().iloc[0])
 
     def _watch(self, step: int, row: dict[str, Any]) -> None:
-        """Looks at the training rollouts where those are full ones: the last steps against the first."""
+        """Looks at the training rollouts where those are full ones: the last steps against the
+        first."""
         if self.options.stop_at or not self.processes.is_main or step % WINDOW or step < 2 * WINDOW:
             return
         rows = pd.concat([self.metrics.read(), pd.DataFrame([row])])
-        first, last = (validation.behaviour(dict(part.mean())) for part in (rows[:WINDOW], rows[-WINDOW:]))
+        first, last = (
+            validation.behaviour(dict(part.mean())) for part in (rows[:WINDOW], rows[-WINDOW:])
+        )
         self._raise(step, first, last)
 
     def _raise(self, step: int, before: Behaviour, now: Behaviour) -> None:
@@ -360,7 +433,8 @@ class Run:
 
 @contextmanager
 def _finishing_the_step(asked: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C sets the event, so that the step in flight is finished and kept; a second one ends at once."""
+    """The first Ctrl-C sets the event, so that the step in flight is finished and kept; a second
+    one ends at once."""
     if threading.current_thread() is not threading.main_thread():  # where no signal can be caught
         yield
         return

@@ -17,8 +17,8 @@ GIB = 2**30
 class Meter:
     """Adds up seconds by phase, and keeps the most memory that was in use in any stretch of it.
 
-    On a GPU memory is what torch has allocated there; on Linux without one, what is resident; elsewhere, and where the
-    kernel does not let a process begin its peak anew, NaN.
+    On a GPU memory is what torch has allocated there; on Linux without one, what is resident;
+    elsewhere, and where the kernel does not let a process begin its peak anew, NaN.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -62,6 +62,8 @@ class Meter:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / GIB
         with suppress(OSError, KeyError):
-            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            status = dict(
+                line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
+            )
             return int(status["VmHWM"].split()[0]) * 1024 / GIB
         return math.nan

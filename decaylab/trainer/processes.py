@@ -1,4 +1,5 @@
-"""The processes of one training run, by accelerate: who does what, and how their sums become one."""
+"""The processes of one training run, by accelerate: who does what, and how their sums become
+one."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ LAST_WORD_SECONDS = 30.0
 def one_speaks() -> Iterator[None]:
     """An error or an interruption that every process has is told by the main one alone.
 
-    A launcher ends all processes when one of them ends badly, so with an error the others leave it to the main one to be first.
+    A launcher ends all processes when one of them ends badly, so with an error the others leave it
+    to the main one to be first.
     """
     try:
         yield
@@ -44,10 +46,12 @@ def one_speaks() -> Iterator[None]:
 class Processes:
     """This process among those that ``accelerate launch`` started; the only one without it.
 
-    sharded: whether they share out the student's layers (FSDP), and so must run the student the same number of times.
+    sharded: whether they share out the student's layers (FSDP), and so must run the student the
+    same number of times.
 
     Raises:
-        UserError: a tracker's package is missing, or the launcher's file asks for what cannot be done.
+        UserError: a tracker's package is missing, or the launcher's file asks for what cannot be
+        done.
     """
 
     def __init__(self, options: TrainOptions) -> None:
@@ -56,14 +60,23 @@ class Processes:
 
         for name in options.trackers:
             if importlib.util.find_spec(name) is None:
-                raise UserError(f"--track {name} needs a package that is not installed: pip install {name}")
+                raise UserError(
+                    f"--track {name} needs a package that is not installed: pip install {name}"
+                )
         self.sharded = sharding.asked_for()
         own = options.out or options.default_folder()
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # alone, a process is where its policies are loaded
+        several = (
+            int(os.environ.get("WORLD_SIZE", "1")) > 1
+        )  # alone, a process is where its policies are loaded
         self.accelerator: Any = Accelerator(
-            cpu=several and options.device == "cpu", log_with=list(options.trackers) or None, project_dir=own
+            cpu=several and options.device == "cpu",
+            log_with=list(options.trackers) or None,
+            project_dir=own,
         )
-        self.count, self.rank = int(self.accelerator.num_processes), int(self.accelerator.process_index)
+        self.count, self.rank = (
+            int(self.accelerator.num_processes),
+            int(self.accelerator.process_index),
+        )
         set_seed(options.seed % 2**32)  # numpy's takes no more; nothing here is drawn from it
 
     @property
@@ -91,9 +104,11 @@ class Processes:
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """A `UserError` of one process is raised by all of them, at the end of the block: none waits for another in vain.
+        """A `UserError` of one process is raised by all of them, at the end of the block: none
+        waits for another in vain.
 
-        Within the block no process may wait for the others in a way that an error of one would leave open.
+        Within the block no process may wait for the others in a way that an error of one would
+        leave open.
         """
         own = ""
         try:
@@ -117,7 +132,8 @@ class Processes:
         return list(gather_object([value]))
 
     def add_up(self, sums: dict[str, float]) -> dict[str, float]:
-        """Each sum over all processes. A process that has made nothing has no name for what is missing there: 0."""
+        """Each sum over all processes. A process that has made nothing has no name for what is
+        missing there: 0."""
         found: dict[str, float] = {}
         for one in self._of_all(sums):
             for name, value in one.items():
@@ -127,16 +143,21 @@ class Processes:
     def add_gradients(self, weights: list[Tensor]) -> None:
         """Replaces each gradient by the sum over all processes; a process without one counts as 0.
 
-        That of a sharded weight is the sum already. What has no gradient anywhere is left without one, as in one process: an
-        optimizer would move it by its weight decay.
+        That of a sharded weight is the sum already. What has no gradient anywhere is left without
+        one, as in one process: an optimizer would move it by its weight decay.
         """
         weights = [one for one in weights if not isinstance(one, DTensor)]
         if self.count == 1 or not weights:
             return
         with torch.no_grad():
             there = torch.tensor([one.grad is not None for one in weights], dtype=weights[0].dtype)
-            parts = [torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten() for one in weights]
-            flat = self.accelerator.reduce(torch.cat([*parts, there.to(weights[0].device)]), reduction="sum")
+            parts = [
+                torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten()
+                for one in weights
+            ]
+            flat = self.accelerator.reduce(
+                torch.cat([*parts, there.to(weights[0].device)]), reduction="sum"
+            )
             start = 0
             for weight, count in zip(weights, flat[-len(weights) :].tolist(), strict=True):
                 own = flat[start : start + weight.numel()].view_as(weight)
@@ -150,13 +171,16 @@ class Processes:
             yield lambda row, step: None
             return
         plain = {
-            name: value for name, value in dataclasses.asdict(options).items() if isinstance(value, (int, float, str))
+            name: value
+            for name, value in dataclasses.asdict(options).items()
+            if isinstance(value, (int, float, str))
         }
         self.accelerator.init_trackers("decaylab", config={"run": folder.path.name, **plain})
 
         def track(row: dict[str, Any], step: int) -> None:
             self.accelerator.log(
-                {name: value for name, value in row.items() if isinstance(value, (int, float))}, step=step
+                {name: value for name, value in row.items() if isinstance(value, (int, float))},
+                step=step,
             )
 
         try:

@@ -1,7 +1,9 @@
-"""What a training step is made of: the problems of the step, and the rollouts that the student writes to them now.
+"""What a training step is made of: the problems of the step, and the rollouts that the student
+writes to them now.
 
-Every draw is a function of (seed, step, problem, sample): nothing random is carried from one step to the next, so that a
-run which goes on after a kill needs no state of a generator, and it does not matter which process makes which rollout.
+Every draw is a function of (seed, step, problem, sample): nothing random is carried from one step
+to the next, so that a run which goes on after a kill needs no state of a generator, and it does not
+matter which process makes which rollout.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ Prompts = Mapping[str, Mapping[str, tuple[int, ...]]]
 class TrainingRollout:
     """A rollout and what of it is scored.
 
-    scored: the part that both policies read, behind its prompts; a teacher's prefix counts among those. ids: the whole
-    response. ended: the student ended it by itself. offset: response tokens that the teacher wrote before.
+    scored: the part that both policies read, behind its prompts; a teacher's prefix counts among
+    those. ids: the whole response. ended: the student ended it by itself. offset: response tokens
+    that the teacher wrote before.
     """
 
     scored: Rollout
@@ -43,7 +46,8 @@ class TrainingRollout:
 
 @dataclass(frozen=True)
 class Draw:
-    """The rollouts of a step. left_out: those of which nothing can be scored. sampled: tokens that were written."""
+    """The rollouts of a step. left_out: those of which nothing can be scored. sampled: tokens that
+    were written."""
 
     rollouts: list[TrainingRollout]
     left_out: int
@@ -52,7 +56,8 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """How each step is drawn. teacher_prefix: tokens that the teacher writes ahead; 0 where it writes none."""
+    """How each step is drawn. teacher_prefix: tokens that the teacher writes ahead; 0 where it
+    writes none."""
 
     problems: tuple[Problem, ...]
     prompts: Prompts
@@ -63,10 +68,14 @@ class Plan:
     teacher_prefix: int = 0
 
     def problems_of(self, step: int) -> list[Problem]:
-        """The problems of a step, from 1: each once before any comes again, in a new order each time."""
+        """The problems of a step, from 1: each once before any comes again, in a new order each
+        time."""
         count = len(self.problems)
         places = range((step - 1) * self.problems_per_step, step * self.problems_per_step)
-        return [self.problems[order(self.sampling.seed, place // count, count)[place % count]] for place in places]
+        return [
+            self.problems[order(self.sampling.seed, place // count, count)[place % count]]
+            for place in places
+        ]
 
     def draw(
         self,
@@ -77,22 +86,37 @@ class Plan:
         share: slice = slice(None),
         on_progress: OnProgress | None = None,
     ) -> Draw:
-        """The rollouts of a step, of at most so many tokens. share: of the problems, those that this process takes."""
+        """The rollouts of a step, of at most so many tokens. share: of the problems, those that
+        this process takes."""
         problems = self.problems_of(step)
         stage = f"train-{step}"
         wanted = [
-            Request(self.prompts["student"][one.problem_id], (), max_tokens, stage, f"{place}/{one.problem_id}", sample)
+            Request(
+                self.prompts["student"][one.problem_id],
+                (),
+                max_tokens,
+                stage,
+                f"{place}/{one.problem_id}",
+                sample,
+            )
             for place, one in list(enumerate(problems))[share]
             for sample in range(self.rollouts_per_problem)
         ]
         teacher_prompts = [
-            self.prompts["teacher"][one.problem_id] for one in problems[share] for _ in range(self.rollouts_per_problem)
+            self.prompts["teacher"][one.problem_id]
+            for one in problems[share]
+            for _ in range(self.rollouts_per_problem)
         ]
         sampled, left_out = 0, 0
         if self.teacher_prefix:
-            prefixes, sampled = self._prefixes(wanted, teacher_prompts, engines["teacher"], vocabulary, on_progress)
-            # A response that the teacher has ended, or that the student cannot read, has no later window.
-            going_on = [place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix]
+            prefixes, sampled = self._prefixes(
+                wanted, teacher_prompts, engines["teacher"], vocabulary, on_progress
+            )
+            # A response that the teacher has ended, or that the student cannot read, has no later
+            # window.
+            going_on = [
+                place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix
+            ]
             left_out += len(wanted) - len(going_on)
             wanted = [_behind(wanted[place], prefixes[place]) for place in going_on]
             teacher_prompts = [teacher_prompts[place] for place in going_on]
@@ -120,15 +144,19 @@ class Plan:
         vocabulary: SharedVocabulary,
         on_progress: OnProgress | None,
     ) -> tuple[list[tuple[int, ...]], int]:
-        """What the teacher writes ahead of each rollout, shorter than `teacher_prefix` where it ends or cannot be read; and
-        the tokens that it wrote in all."""
+        """What the teacher writes ahead of each rollout, shorter than `teacher_prefix` where it
+        ends or cannot be read; and the tokens that it wrote in all."""
         requests = [
-            Request(prompt, (), self.teacher_prefix, f"{one.stage}-prefix", one.problem_id, one.sample)
+            Request(
+                prompt, (), self.teacher_prefix, f"{one.stage}-prefix", one.problem_id, one.sample
+            )
             for one, prompt in zip(wanted, prompts, strict=True)
         ]
         responses = teacher.sample(requests, self.sampling, on_progress)
         open_ids = [one.ids[:-1] if one.stop_reason == "eos" else one.ids for one in responses]
-        return [ids[: vocabulary.readable(ids)] for ids in open_ids], sum(len(one.ids) for one in responses)
+        return [ids[: vocabulary.readable(ids)] for ids in open_ids], sum(
+            len(one.ids) for one in responses
+        )
 
 
 @cache
@@ -139,17 +167,28 @@ def order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
 
 def _behind(request: Request, prefix: tuple[int, ...]) -> Request:
     return Request(
-        request.prompt_ids, prefix, request.max_new_tokens, request.stage, request.problem_id, request.sample
+        request.prompt_ids,
+        prefix,
+        request.max_new_tokens,
+        request.stage,
+        request.problem_id,
+        request.sample,
     )
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one rollout's selection, a function of the seed and the rollout's name."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little"))
+    """The random numbers of one rollout's selection, a function of the seed and the rollout's
+    name."""
+    return np.random.default_rng(
+        int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
+    )
 
 
-def micro_batches(rollouts: Sequence[TrainingRollout], batch_tokens: int) -> list[list[TrainingRollout]]:
-    """Rollouts of similar lengths together, each batch at most so many tokens with its padding, the longest first."""
+def micro_batches(
+    rollouts: Sequence[TrainingRollout], batch_tokens: int
+) -> list[list[TrainingRollout]]:
+    """Rollouts of similar lengths together, each batch at most so many tokens with its padding, the
+    longest first."""
     order = sorted(range(len(rollouts)), key=lambda place: (-rollouts[place].scored.context, place))
     found: list[list[TrainingRollout]] = []
     for place in order:

@@ -1,4 +1,5 @@
-"""What stands before the first step: policies, training problems without those of the test, and held-out ones."""
+"""What stands before the first step: policies, training problems without those of the test, and
+held-out ones."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from decaylab.problems.grading import Grader
 from decaylab.problems.sets import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 
 HELD_OUT_SEED = 0
-"""Which problems are held out does not depend on a run's seed: runs of several seeds are judged on the same ones."""
+"""Which problems are held out does not depend on a run's seed: runs of several seeds are judged on
+the same ones."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     """Loads problems and policies, and checks that they fit together.
 
     Raises:
-        UserError: two vocabularies, no training problem left, a context that is too short, anything that cannot be loaded.
+        UserError: two vocabularies, no training problem left, a context that is too short, anything
+        that cannot be loaded.
     """
     for name in (str(options.teacher), str(options.student)):
         loading.resolve(name)  # a misspelt name is told before anything is fetched
@@ -62,31 +65,53 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         columns=options.columns or None,
         seed=options.seed,
     )
-    problem_set = dataclasses.replace(problem_set, instruction=instruction_of(options.instruction, problem_set))
+    problem_set = dataclasses.replace(
+        problem_set, instruction=instruction_of(options.instruction, problem_set)
+    )
     kept, overlap, notes = _without_test(problem_set, options)
-    validation, training = _held_out(kept, options, options.answer_rule or problem_set.answer_rule, grader)
+    validation, training = _held_out(
+        kept, options, options.answer_rule or problem_set.answer_rule, grader
+    )
     if options.validation_problems and len(validation) < options.validation_problems:
-        notes.append(f"{len(validation)} problems are held out: no others have a gold answer that can be compared with")
+        notes.append(
+            f"{len(validation)} problems are held out: no others have a gold answer that can be "
+            "compared with"
+        )
     if not training:
         raise UserError(
-            f"{problem_set.name}: no training problem is left ({_where_they_went(problem_set, overlap, validation)})"
+            f"{problem_set.name}: no training problem is left "
+            f"({_where_they_went(problem_set, overlap, validation)})"
         )
     wanted = int(options.steps or 0) * options.problems_per_step
     if len(training) > wanted:  # a set of a million is not read into prompts
-        chosen = np.random.default_rng([options.seed, len(training)]).permutation(len(training))[:wanted]
+        chosen = np.random.default_rng([options.seed, len(training)]).permutation(len(training))[
+            :wanted
+        ]
         training = tuple(training[place] for place in chosen)
     student = loading.load(str(options.student), load_settings(options, "student"))
     teacher = loading.load(str(options.teacher), load_settings(options, "teacher"))
     vocabulary = share_vocabulary(student, teacher)
     problems = (*training, *validation)
     everything = prompts.render(options, student, teacher, problems, problem_set.instruction)
-    rendered, told = prompts.of_problems(options, student, teacher, problems, problem_set, everything)
+    rendered, told = prompts.of_problems(
+        options, student, teacher, problems, problem_set, everything
+    )
     fits = rendered["student"].keys()
-    training, validation = (tuple(one for one in some if one.problem_id in fits) for some in (training, validation))
+    training, validation = (
+        tuple(one for one in some if one.problem_id in fits) for some in (training, validation)
+    )
     if not training:
         raise UserError(f"{problem_set.name}: no training problem is left ({told[-1]})")
     pair: Setup[TrainOptions] = Setup(
-        options, student, teacher, problem_set, training, rendered, None, tuple(notes), prompt_notes=told
+        options,
+        student,
+        teacher,
+        problem_set,
+        training,
+        rendered,
+        None,
+        tuple(notes),
+        prompt_notes=told,
     )
     pair = dataclasses.replace(pair, pair_notes=notes_of(student, teacher) + shared_ids(pair))
     return TrainSetup(pair, validation, vocabulary, overlap)
@@ -95,15 +120,26 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
 def _on_hub(options: TrainOptions) -> bool:
     """Whether the training problems are a set on the hub, whose train split is meant."""
     spec = str(options.problems).partition(":")[0]
-    return spec in ("gsm8k", "math500") and ":" not in str(options.problems) or _is_hub_id(str(options.problems))
+    return (
+        spec in ("gsm8k", "math500")
+        and ":" not in str(options.problems)
+        or _is_hub_id(str(options.problems))
+    )
 
 
 def _is_hub_id(spec: str) -> bool:
-    return spec.count("/") == 1 and not Path(spec).exists() and not spec.endswith((".jsonl", ".json", ".parquet"))
+    return (
+        spec.count("/") == 1
+        and not Path(spec).exists()
+        and not spec.endswith((".jsonl", ".json", ".parquet"))
+    )
 
 
-def _without_test(problem_set: ProblemSet, options: TrainOptions) -> tuple[list[Problem], int, list[str]]:
-    """The training problems that do not stand in the test set, how many do, and what must be said."""
+def _without_test(
+    problem_set: ProblemSet, options: TrainOptions
+) -> tuple[list[Problem], int, list[str]]:
+    """The training problems that do not stand in the test set, how many do, and what must be
+    said."""
     notes = list(problem_set.notes)
     if options.test_problems == NO_PROBLEMS:
         return (
@@ -116,13 +152,16 @@ def _without_test(problem_set: ProblemSet, options: TrainOptions) -> tuple[list[
         test = load_problems(spec, limit=TEST_COUNT if spec == "abacus" else None)
     except UserError as error:
         raise UserError(
-            f"--test-problems {spec}: {error}; say {NO_PROBLEMS} to train without looking for an overlap"
+            f"--test-problems {spec}: {error}; say {NO_PROBLEMS} to train without looking for an "
+            "overlap"
         ) from error
     asked = {one_form(problem.question) for problem in test.problems}
     kept = [problem for problem in problem_set.problems if one_form(problem.question) not in asked]
     overlap = len(problem_set) - len(kept)
     if overlap:
-        notes.append(f"{overlap} of {len(problem_set)} training problems also stand in {test.name}, dropped")
+        notes.append(
+            f"{overlap} of {len(problem_set)} training problems also stand in {test.name}, dropped"
+        )
     return kept, overlap, notes
 
 
@@ -134,7 +173,8 @@ def one_form(question: str) -> str:
 def _held_out(
     problems: Sequence[Problem], options: TrainOptions, rule: str, grader: Grader
 ) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """The validation problems, all with a gold answer that the rule can compare with, and the rest, in its own order."""
+    """The validation problems, all with a gold answer that the rule can compare with, and the rest,
+    in its own order."""
     wanted = min(options.validation_problems, len(problems) // 2)
     order = np.random.default_rng(HELD_OUT_SEED).permutation(len(problems)) if wanted else ()
     found: list[int] = []
@@ -142,7 +182,11 @@ def _held_out(
         if len(found) >= wanted:
             break
         some = [int(place) for place in order[start : start + 4 * wanted]]
-        some = [place for place in some if problems[place].answer and applies(rule, str(problems[place].answer))]
+        some = [
+            place
+            for place in some
+            if problems[place].answer and applies(rule, str(problems[place].answer))
+        ]
         bad = set(grader.unparsable([str(problems[place].answer) for place in some]))
         found += [place for index, place in enumerate(some) if index not in bad]
     held = set(found[:wanted])
@@ -153,4 +197,6 @@ def _held_out(
 
 
 def _where_they_went(problem_set: ProblemSet, overlap: int, validation: Sequence[Any]) -> str:
-    return f"of {len(problem_set)}, {overlap} stand in the test set and {len(validation)} are held out"
+    return (
+        f"of {len(problem_set)}, {overlap} stand in the test set and {len(validation)} are held out"
+    )

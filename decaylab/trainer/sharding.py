@@ -1,8 +1,10 @@
-"""A student whose layers are shared out over processes, by torch's `fully_shard` (FSDP2), and what the launcher asks of it.
+"""A student whose layers are shared out over processes, by torch's `fully_shard` (FSDP2), and what
+the launcher asks of it.
 
-Each decoder layer is a group: a process keeps its part of the layer's weights, gathers the whole for the layer's pass, and lets
-it go. Embeddings, final norm, output head and adapters stay whole everywhere, so that the head is applied, and the loss
-taken, as in one process. Gradients are sums over processes, as everywhere in the trainer, and not means.
+Each decoder layer is a group: a process keeps its part of the layer's weights, gathers the whole
+for the layer's pass, and lets it go. Embeddings, final norm, output head and adapters stay whole
+everywhere, so that the head is applied, and the loss taken, as in one process. Gradients are sums
+over processes, as everywhere in the trainer, and not means.
 """
 
 from __future__ import annotations
@@ -21,22 +23,35 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from decaylab.errors import UserError
 
-INSTEAD = "write distributed_type: MULTI_GPU, or FSDP with fsdp_version: 2, into the launcher's file (docs/train.md)"
-# What a launcher's file sets and the trainer cannot do: variable, the values it can have, and what to write instead.
+INSTEAD = (
+    "write distributed_type: MULTI_GPU, or FSDP with fsdp_version: 2, into the launcher's "
+    "file (docs/train.md)"
+)
+# What a launcher's file sets and the trainer cannot do: variable, the values it can have, and what
+# to write instead.
 REFUSED = (
     ("ACCELERATE_USE_DEEPSPEED", ("", "false"), f"DeepSpeed is not supported: {INSTEAD}"),
     ("ACCELERATE_USE_MEGATRON_LM", ("", "false"), f"Megatron-LM is not supported: {INSTEAD}"),
-    ("ACCELERATE_USE_PARALLELISM_CONFIG", ("", "false"), f"parallelism_config is not supported: {INSTEAD}"),
+    (
+        "ACCELERATE_USE_PARALLELISM_CONFIG",
+        ("", "false"),
+        f"parallelism_config is not supported: {INSTEAD}",
+    ),
 )
 REFUSED_BY_SEVERAL = (
     (
         "ACCELERATE_MIXED_PRECISION",
         ("", "no"),
-        "mixed_precision of the launcher is not used: write mixed_precision: 'no', and say --autocast bfloat16",
+        "mixed_precision of the launcher is not used: write mixed_precision: 'no', and say "
+        "--autocast bfloat16",
     ),
 )
 REFUSED_BY_SHARDS = (
-    ("FSDP_VERSION", ("2",), "FSDP is supported in version 2 only: write fsdp_version: 2 under fsdp_config"),
+    (
+        "FSDP_VERSION",
+        ("2",),
+        "FSDP is supported in version 2 only: write fsdp_version: 2 under fsdp_config",
+    ),
     (
         "FSDP_RESHARD_AFTER_FORWARD",
         ("", "true", "false"),
@@ -50,31 +65,41 @@ REFUSED_BY_SHARDS = (
     (
         "FSDP_CPU_RAM_EFFICIENT_LOADING",
         ("", "false"),
-        "every process reads the weights itself: write fsdp_cpu_ram_efficient_loading: false under fsdp_config",
+        "every process reads the weights itself: write fsdp_cpu_ram_efficient_loading: false "
+        "under fsdp_config",
     ),
     (
         "FSDP_ACTIVATION_CHECKPOINTING",
         ("", "false"),
-        "write fsdp_activation_checkpointing: false under fsdp_config, and say --gradient-checkpointing",
+        "write fsdp_activation_checkpointing: false under fsdp_config, and say "
+        "--gradient-checkpointing",
     ),
-    ("FSDP_IGNORED_MODULES", ("",), "take fsdp_ignored_modules out of fsdp_config: layers are sharded whole"),
+    (
+        "FSDP_IGNORED_MODULES",
+        ("",),
+        "take fsdp_ignored_modules out of fsdp_config: layers are sharded whole",
+    ),
     (
         "FSDP_AUTO_WRAP_POLICY",
         ("", "transformer_based_wrap"),
-        "layers are what is sharded: write fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP under fsdp_config",
+        "layers are what is sharded: write fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP under "
+        "fsdp_config",
     ),
 )
 
 
 def asked_for() -> bool:
-    """Whether the launcher, by the variables that ``accelerate launch`` sets from its file, asks for sharded weights.
+    """Whether the launcher, by the variables that ``accelerate launch`` sets from its file, asks
+    for sharded weights.
 
     Raises:
         UserError: it asks for what the trainer cannot do; names what to write into the file.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     sharded = several and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    rules = REFUSED + (REFUSED_BY_SEVERAL if several else ()) + (REFUSED_BY_SHARDS if sharded else ())
+    rules = (
+        REFUSED + (REFUSED_BY_SEVERAL if several else ()) + (REFUSED_BY_SHARDS if sharded else ())
+    )
     for variable, allowed, told in rules:
         if os.environ.get(variable, "").lower() not in allowed:
             raise UserError(told)
@@ -93,12 +118,18 @@ class Shards:
             UserError: the model says of no module that it is a layer.
         """
         body = model.base_model
-        named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP") or ",".join(model._no_split_modules or ())
+        named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP") or ",".join(
+            model._no_split_modules or ()
+        )
         kinds = {kind.strip() for kind in named.split(",")}
         # Innermost first: what an inner layer has taken, an outer one leaves alone.
-        self.layers: list[Any] = [one for one in body.modules() if type(one).__name__ in kinds][::-1]
+        self.layers: list[Any] = [one for one in body.modules() if type(one).__name__ in kinds][
+            ::-1
+        ]
         if not self.layers:
-            raise UserError(f"{name} has no layers to shard ({named or 'it names none'}); train it without FSDP")
+            raise UserError(
+                f"{name} has no layers to shard ({named or 'it names none'}); train it without FSDP"
+            )
         reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
         others = {id(hook) for hooks in _hooks([*self.layers, body]) for hook in hooks.values()}
         for layer in self.layers:
@@ -106,8 +137,13 @@ class Shards:
             fully_shard(layer, mesh=mesh, reshard_after_forward=reshard, ignored_params=kept)
             layer.set_gradient_divide_factor(1.0)  # a sum; torch's own choice is the mean
             layer.set_force_sum_reduction_for_comms(True)  # gloo knows no other
-        # The body is sharded last and has nothing left to shard: it is there for its layers to know each other.
-        fully_shard(body, mesh=mesh, ignored_params={one for one in body.parameters() if not isinstance(one, DTensor)})
+        # The body is sharded last and has nothing left to shard: it is there for its layers to know
+        # each other.
+        fully_shard(
+            body,
+            mesh=mesh,
+            ignored_params={one for one in body.parameters() if not isinstance(one, DTensor)},
+        )
         self.hooks = [
             (hooks, name)
             for hooks in _hooks([*self.layers, body])
@@ -117,10 +153,11 @@ class Shards:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Every process holds the whole student for as long as the block lasts, and runs it at its own pace.
+        """Every process holds the whole student for as long as the block lasts, and runs it at its
+        own pace.
 
-        FSDP's hooks are off: they keep count of the passes forward to gather ahead by in the next one back, where processes
-        would then wait for each other in vain.
+        FSDP's hooks are off: they keep count of the passes forward to gather ahead by in the next
+        one back, where processes would then wait for each other in vain.
         """
         for layer in self.layers:
             layer.unshard()
@@ -148,14 +185,18 @@ def own_part(tensor: Tensor) -> Tensor:
 
 
 def like(whole: Tensor, weight: Tensor) -> Tensor:
-    """A tensor that every process holds whole, as the weight lies: on its device, in parts where that is in parts."""
+    """A tensor that every process holds whole, as the weight lies: on its device, in parts where
+    that is in parts."""
     if isinstance(weight, DTensor):
-        return distribute_tensor(whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None)
+        return distribute_tensor(
+            whole.to(weight.device), weight.device_mesh, weight.placements, src_data_rank=None
+        )
     return whole.to(weight.device)
 
 
 def gather(tensors: Iterable[tuple[str, Tensor]], keep: bool = True) -> dict[str, Tensor]:
-    """The tensors whole, by name; those that were in parts, on the CPU. keep: False takes part and keeps none."""
+    """The tensors whole, by name; those that were in parts, on the CPU. keep: False takes part and
+    keeps none."""
     found = {}
     for name, one in tensors:
         whole = one.detach()
@@ -168,7 +209,8 @@ def gather(tensors: Iterable[tuple[str, Tensor]], keep: bool = True) -> dict[str
 
 
 def by_kind(weights: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Whole weights and those in parts, of which an optimizer and a norm cannot take both in one list; no empty list."""
+    """Whole weights and those in parts, of which an optimizer and a norm cannot take both in one
+    list; no empty list."""
     kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
     for weight in weights:
         kinds[isinstance(weight, DTensor)].append(weight)
@@ -176,13 +218,18 @@ def by_kind(weights: Iterable[Tensor]) -> list[list[Tensor]]:
 
 
 def clip(weights: Sequence[Tensor], limit: float) -> float:
-    """Scales gradients to a common norm of at most the limit; returns the norm that they had, each weight counted once."""
+    """Scales gradients to a common norm of at most the limit; returns the norm that they had, each
+    weight counted once."""
     if not any(isinstance(weight, DTensor) for weight in weights):
         return float(torch.nn.utils.clip_grad_norm_(weights, limit))
     square = torch.zeros((), dtype=torch.float64, device=weights[0].device)
     for kind in by_kind(weights):
-        squares = sum(own_part(one.grad).double().square().sum() for one in kind if one.grad is not None)
-        if isinstance(kind[0], DTensor):  # whole gradients are the same everywhere, and counted as they are
+        squares = sum(
+            own_part(one.grad).double().square().sum() for one in kind if one.grad is not None
+        )
+        if isinstance(
+            kind[0], DTensor
+        ):  # whole gradients are the same everywhere, and counted as they are
             torch.distributed.all_reduce(squares, group=kind[0].device_mesh.get_group())
         square += squares
     norm = float(square.sqrt())

@@ -1,7 +1,9 @@
-"""One step's gradient: rollouts scored by both policies, weighted by the selector, taken back through the student.
+"""One step's gradient: rollouts scored by both policies, weighted by the selector, taken back
+through the student.
 
-Gradients are sums over positions until the whole step is known; the loop then divides by the one denominator that
-holds for all micro-batches and all processes. So neither their number nor their sizes change what a position counts for.
+Gradients are sums over positions until the whole step is known; the loop then divides by the one
+denominator that holds for all micro-batches and all processes. So neither their number nor their
+sizes change what a position counts for.
 """
 
 from __future__ import annotations
@@ -37,14 +39,16 @@ class NotFinite(ValueError):
 
     def __init__(self, rollout: TrainingRollout, position: int, values: dict[str, float]) -> None:
         super().__init__(
-            f"the loss is not finite at response position {position} of rollout {rollout.scored.rollout_id}"
+            f"the loss is not finite at response position {position} of rollout "
+            f"{rollout.scored.rollout_id}"
         )
         self.rollout, self.position, self.values = rollout, position, values
 
 
 @dataclass
 class Sums:
-    """What a step's records are made of: sums over the tokens and rollouts of this process, by name."""
+    """What a step's records are made of: sums over the tokens and rollouts of this process, by
+    name."""
 
     values: dict[str, float] = field(default_factory=dict)
 
@@ -54,7 +58,8 @@ class Sums:
 
 
 class Gradient:
-    """Accumulates the gradient of one step in the parameters' ``grad``, and what is recorded of it in ``sums``."""
+    """Accumulates the gradient of one step in the parameters' ``grad``, and what is recorded of it
+    in ``sums``."""
 
     def __init__(
         self,
@@ -68,8 +73,9 @@ class Gradient:
     ) -> None:
         """budget: of this step's selection; None where every token carries loss.
 
-        most: of a sharded student, the largest of a number over all processes. A pass through such a student is one of all
-        processes, so all make as many as the one with the most micro-batches, with nothing to add where they have none.
+        most: of a sharded student, the largest of a number over all processes. A pass through such
+        a student is one of all processes, so all make as many as the one with the most
+        micro-batches, with nothing to add where they have none.
         """
         self.heads, self.vocabulary, self.options, self.meter = heads, vocabulary, options, meter
         self.step, self.budget, self.sums, self.most = step, budget, Sums(), most
@@ -109,9 +115,13 @@ class Gradient:
             teacher = states(self.heads[1], [(one.teacher_prompt, one.response) for one in scored])
         with self.meter.phase("training"):
             with self._autocast():
-                student = states(self.heads[0], [(one.student_prompt, one.response) for one in scored])
+                student = states(
+                    self.heads[0], [(one.student_prompt, one.response) for one in scored]
+                )
             teacher = teacher.to(student.device)
-            tokens = torch.tensor([token for one in scored for token in one.response], device=student.device)
+            tokens = torch.tensor(
+                [token for one in scored for token in one.response], device=student.device
+            )
             try:
                 losses, weights, gradient = self._gradient(student.detach(), teacher, tokens, batch)
             except NotFinite:
@@ -135,8 +145,12 @@ class Gradient:
         gradient = torch.zeros_like(student)
         chosen = torch.as_tensor(weights != 0, device=tokens.device)
         if bool(chosen.any()):
-            scale = torch.as_tensor(weights / self._rollout_shares(batch, weights), device=tokens.device)
-            own = scale[chosen].to(torch.float64 if student.dtype == torch.float64 else torch.float32)
+            scale = torch.as_tensor(
+                weights / self._rollout_shares(batch, weights), device=tokens.device
+            )
+            own = scale[chosen].to(
+                torch.float64 if student.dtype == torch.float64 else torch.float32
+            )
             with self._autocast():
                 found, slope = chunked_loss(
                     self.heads,
@@ -154,16 +168,29 @@ class Gradient:
         rest = ~chosen
         if not SELECTORS[self.options.selector].needs_signals and bool(rest.any()):
             others = self._losses(student[rest], teacher[rest], tokens[rest], rest, batch)
-            losses = {name: np.where(rest.cpu().numpy(), others[name], losses.get(name, 0.0)) for name in others}
+            losses = {
+                name: np.where(rest.cpu().numpy(), others[name], losses.get(name, 0.0))
+                for name in others
+            }
         return losses, weights, gradient
 
     def _losses(
-        self, student: Tensor, teacher: Tensor, tokens: Tensor, places: Tensor, batch: list[TrainingRollout]
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        tokens: Tensor,
+        places: Tensor,
+        batch: list[TrainingRollout],
     ) -> dict[str, Floats]:
         """Losses without a gradient at the positions of the batch that ``places`` marks."""
         with self._autocast():
             found, _ = chunked_loss(
-                self.heads, (student, teacher), tokens, self.vocabulary, None, self.options.divergence
+                self.heads,
+                (student, teacher),
+                tokens,
+                self.vocabulary,
+                None,
+                self.options.divergence,
             )
         self._refuse_broken(found, batch, places)
         return _spread(found, places)
@@ -180,14 +207,17 @@ class Gradient:
         return np.concatenate(parts)
 
     def _rollout_shares(self, batch: list[TrainingRollout], weights: Floats) -> Floats:
-        """What each position's weight is divided by now: its rollout's selected tokens, or 1 where tokens count alike."""
+        """What each position's weight is divided by now: its rollout's selected tokens, or 1 where
+        tokens count alike."""
         shares = np.ones(len(weights))
         if self.options.normalise == "rollouts":
             for _, rows in _rows(batch):
                 shares[rows] = max(int(np.count_nonzero(weights[rows])), 1)
         return shares
 
-    def _refuse_broken(self, found: TokenLosses, batch: list[TrainingRollout], places: Tensor) -> None:
+    def _refuse_broken(
+        self, found: TokenLosses, batch: list[TrainingRollout], places: Tensor
+    ) -> None:
         whole = torch.stack([found.loss, found.reverse_kl]).isfinite().all(0)
         if bool(whole.all()):
             return
@@ -198,8 +228,12 @@ class Gradient:
                 values = {name: float(column[at]) for name, column in found._asdict().items()}
                 raise NotFinite(one, one.offset + place - rows.start, values)
 
-    def _record(self, batch: list[TrainingRollout], losses: dict[str, Floats], weights: Floats) -> None:
-        positions = np.concatenate([np.arange(len(one.scored.response)) + one.offset for one in batch])
+    def _record(
+        self, batch: list[TrainingRollout], losses: dict[str, Floats], weights: Floats
+    ) -> None:
+        positions = np.concatenate(
+            [np.arange(len(one.scored.response)) + one.offset for one in batch]
+        )
         shares = self._rollout_shares(batch, weights)
         chosen, kl = weights != 0, losses["reverse_kl"]
         self.sums.add(
@@ -222,7 +256,9 @@ class Gradient:
         cells = np.searchsorted(bins, positions, side="right") - 1
         for code, low in enumerate(bins):
             here = cells == code
-            self.sums.add(**{f"tokens_{low}": int(here.sum()), f"reverse_kl_{low}": float(kl[here].sum())})
+            self.sums.add(
+                **{f"tokens_{low}": int(here.sum()), f"reverse_kl_{low}": float(kl[here].sum())}
+            )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.options.autocast == "off":
@@ -236,12 +272,14 @@ def batch_tokens_of(options: TrainOptions, device: torch.device) -> int:
 
 
 def denominator(sums: dict[str, float], normalise: str) -> float:
-    """What the step's summed loss and gradient are divided by: its selected tokens, or its rollouts that have any."""
+    """What the step's summed loss and gradient are divided by: its selected tokens, or its rollouts
+    that have any."""
     return sums.get("selected" if normalise == "tokens" else "selecting", 0.0)
 
 
 def record(sums: dict[str, float], options: TrainOptions) -> dict[str, float]:
-    """A row of the metrics file from the sums over all processes; NaN where there is nothing to be a mean of."""
+    """A row of the metrics file from the sums over all processes; NaN where there is nothing to be
+    a mean of."""
 
     def mean(name: str, over: str) -> float:
         return sums.get(name, 0.0) / sums[over] if sums.get(over) else math.nan

@@ -1,4 +1,5 @@
-"""Held-out problems: how the student does on them with full rollouts, at each checkpoint, on the same random numbers."""
+"""Held-out problems: how the student does on them with full rollouts, at each checkpoint, on the
+same random numbers."""
 
 from __future__ import annotations
 
@@ -17,9 +18,12 @@ from decaylab.trainer.step import REPETITIVE
 
 
 class Validation:
-    """Samples one full rollout to each held-out problem, grades it, and scores it by both policies."""
+    """Samples one full rollout to each held-out problem, grades it, and scores it by both
+    policies."""
 
-    def __init__(self, setup: TrainSetup, engine: Engine, scorer: Scorer, grader: Grader, share: slice) -> None:
+    def __init__(
+        self, setup: TrainSetup, engine: Engine, scorer: Scorer, grader: Grader, share: slice
+    ) -> None:
         """share: of the problems, those that this process takes."""
         self.setup, self.engine, self.scorer, self.grader = setup, engine, scorer, grader
         self.problems = setup.validation[share]
@@ -29,12 +33,19 @@ class Validation:
         options, prompts = self.setup.options, self.setup.pair.prompts
         requests = [
             Request(
-                prompts["student"][one.problem_id], (), int(options.max_tokens or 1), "validation", one.problem_id, 0
+                prompts["student"][one.problem_id],
+                (),
+                int(options.max_tokens or 1),
+                "validation",
+                one.problem_id,
+                0,
             )
             for one in self.problems
         ]
         with reporter.stage("validation", len(requests)) as progress:
-            sampling = SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
+            sampling = SamplingSettings(
+                options.temperature, options.top_p, options.top_k, options.seed
+            )
             responses = self.engine.sample(requests, sampling, progress.advance)
         student = self.setup.student
         texts = [student.decode(list(one.ids)) for one in responses]
@@ -42,10 +53,16 @@ class Validation:
         marks = thoughts.of_pair([student], options.thought_marks)
         rule = self.setup.options.answer_rule or self.setup.pair.problem_set.answer_rule
         gold = [str(one.answer) for one in self.problems]
-        verdicts = self.grader.grade(texts, gold, rules=[rule], prompts=ends, marks=marks).verdicts[rule]
-        inside = sum(thoughts.answer_start(*one, marks) is None for one in zip(texts, ends, strict=True))
+        verdicts = self.grader.grade(texts, gold, rules=[rule], prompts=ends, marks=marks).verdicts[
+            rule
+        ]
+        inside = sum(
+            thoughts.answer_start(*one, marks) is None for one in zip(texts, ends, strict=True)
+        )
         if inside:
-            reporter.note(f"validation: {inside} of {len(texts)} rollouts end inside a thought: no answer")
+            reporter.note(
+                f"validation: {inside} of {len(texts)} rollouts end inside a thought: no answer"
+            )
         scored = []
         for problem, response in zip(self.problems, responses, strict=True):
             readable = response.ids[: self.setup.vocabulary.readable(response.ids)]
@@ -85,4 +102,6 @@ def row(step: int, sums: dict[str, float]) -> dict[str, Any]:
 
 def behaviour(found: dict[str, Any]) -> Behaviour:
     """Of a row of the metrics or validation file."""
-    return Behaviour(found["response_tokens"], found["natural_stop_share"], found["repetition_share"])
+    return Behaviour(
+        found["response_tokens"], found["natural_stop_share"], found["repetition_share"]
+    )

@@ -1,4 +1,5 @@
-"""Mode seeking: the forward fit in closed form, the reverse fits by another quadrature and by trying every student."""
+"""Mode seeking: the forward fit in closed form, the reverse fits by another quadrature and by
+trying every student."""
 
 from __future__ import annotations
 
@@ -39,10 +40,14 @@ def modes(settings: Settings) -> Iterator[tuple[float, float, float]]:
 
 
 def log_teacher(settings: Settings, x: Any) -> Any:
-    return np.logaddexp.reduce([math.log(weight) + log_normal(x, *mode) for weight, *mode in modes(settings)])
+    return np.logaddexp.reduce(
+        [math.log(weight) + log_normal(x, *mode) for weight, *mode in modes(settings)]
+    )
 
 
-def mean_over(settings: Settings, mean: float, deviation: float, integrand: Callable[[float], float]) -> float:
+def mean_over(
+    settings: Settings, mean: float, deviation: float, integrand: Callable[[float], float]
+) -> float:
     """Of a function of the line over a Gaussian, by adaptive quadrature."""
     inside = [at for at in settings.means if abs(at - mean) < 12 * deviation]
     edges = mean - 12 * deviation, mean + 12 * deviation
@@ -59,17 +64,22 @@ def kl_of_student_from_teacher(settings: Settings, mean: float, deviation: float
 def kl_of_teacher_from_student(settings: Settings, mean: float, deviation: float) -> float:
     """E over the teacher of log t - log s, a mode at a time."""
     ratio = lambda x: log_teacher(settings, x) - log_normal(x, mean, deviation)  # noqa: E731
-    return sum(weight * mean_over(settings, at, spread, ratio) for weight, at, spread in modes(settings))
+    return sum(
+        weight * mean_over(settings, at, spread, ratio) for weight, at, spread in modes(settings)
+    )
 
 
 def fits(result: ModeSeeking, kind: str) -> pd.DataFrame:
     """A row for each fit of a direction, a column for each quantity."""
     rows = result.measurements
-    return rows[rows.condition.str.startswith(kind)].pivot(index="condition", columns="what", values="value")
+    return rows[rows.condition.str.startswith(kind)].pivot(
+        index="condition", columns="what", values="value"
+    )
 
 
 def lowest_places(settings: Settings, step: float) -> list[tuple[float, float]]:
-    """Where the reverse KL is lower than at all eight neighbours, of students with every mean and standard deviation."""
+    """Where the reverse KL is lower than at all eight neighbours, of students with every mean and
+    standard deviation."""
     means, deviations = np.arange(-4.0, 4.0, step), np.arange(0.2, 4.0, step)
     table = np.empty((len(means), len(deviations)))
     for (i, mean), (j, sd) in itertools.product(enumerate(means), enumerate(deviations)):
@@ -82,17 +92,23 @@ def lowest_places(settings: Settings, step: float) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("settings", [DEFAULT, FAR, EVEN])
-def test_the_forward_fit_has_the_mean_and_the_variance_of_the_whole_teacher(settings: Settings) -> None:
+def test_the_forward_fit_has_the_mean_and_the_variance_of_the_whole_teacher(
+    settings: Settings,
+) -> None:
     (fit,) = fits(mode_seeking.fit(settings), "forward-kl").itertuples()
     mean = sum(weight * at for weight, at, _ in modes(settings))
     variance = sum(weight * (spread**2 + at**2) for weight, at, spread in modes(settings)) - mean**2
-    assert fit.mean == pytest.approx(mean, abs=1e-7) and fit.standard_deviation**2 == pytest.approx(variance, rel=1e-7)
+    assert fit.mean == pytest.approx(mean, abs=1e-7) and fit.standard_deviation**2 == pytest.approx(
+        variance, rel=1e-7
+    )
 
 
 def test_the_forward_fit_of_the_default_teacher_by_hand(computed: ModeSeeking) -> None:
     (fit,) = fits(computed, "forward-kl").itertuples()
     # 0.65 x -2 + 0.35 x 2 = -0.6; 0.65 x 0.49 + 0.35 x 0.25 + 4 - 0.36 = 4.046
-    assert fit.mean == pytest.approx(-0.6, abs=1e-7) and fit.standard_deviation == pytest.approx(4.046**0.5, rel=1e-7)
+    assert fit.mean == pytest.approx(-0.6, abs=1e-7) and fit.standard_deviation == pytest.approx(
+        4.046**0.5, rel=1e-7
+    )
 
 
 @pytest.mark.parametrize("settings", [DEFAULT, EVEN])
@@ -100,13 +116,19 @@ def test_the_reverse_fits_are_the_minima_found_by_trying_every_student(settings:
     step = 0.05
     tried = lowest_places(settings, step)
     found = fits(mode_seeking.fit(settings), "reverse-kl")
-    np.testing.assert_allclose(sorted(tried), sorted(found[FITTED].itertuples(index=False)), atol=step)
+    np.testing.assert_allclose(
+        sorted(tried), sorted(found[FITTED].itertuples(index=False)), atol=step
+    )
 
 
 @pytest.mark.parametrize("settings", [DEFAULT, FAR])
-def test_each_reverse_fit_sits_on_one_mode_and_costs_the_log_of_its_weight(settings: Settings) -> None:
+def test_each_reverse_fit_sits_on_one_mode_and_costs_the_log_of_its_weight(
+    settings: Settings,
+) -> None:
     found = fits(mode_seeking.fit(settings), "reverse-kl")
-    assert list(found.index) == ["reverse-kl-1", "reverse-kl-2"], "the heavier mode, whose KL is lower, first"
+    assert list(found.index) == ["reverse-kl-1", "reverse-kl-2"], (
+        "the heavier mode, whose KL is lower, first"
+    )
     near = 0.01 if settings is DEFAULT else 1e-6  # 4 or 22 apart
     np.testing.assert_allclose(found["mean"], settings.means, atol=near)
     np.testing.assert_allclose(found.standard_deviation, settings.standard_deviations, atol=near)
@@ -114,7 +136,9 @@ def test_each_reverse_fit_sits_on_one_mode_and_costs_the_log_of_its_weight(setti
 
 
 @pytest.mark.parametrize("kind", ["forward-kl", "reverse-kl"])
-def test_both_divergences_of_a_fit_agree_with_another_quadrature(computed: ModeSeeking, kind: str) -> None:
+def test_both_divergences_of_a_fit_agree_with_another_quadrature(
+    computed: ModeSeeking, kind: str
+) -> None:
     for fit in fits(computed, kind).itertuples():
         place = DEFAULT, fit.mean, fit.standard_deviation
         assert fit.reverse_kl == pytest.approx(kl_of_student_from_teacher(*place), rel=1e-7)
@@ -133,10 +157,14 @@ def test_a_step_to_any_side_of_a_fit_leaves_its_own_divergence_flat_and_not_the_
         assert np.abs(slopes(other, fit.mean, fit.standard_deviation)).max() > 0.1
 
 
-def slopes(divergence: Callable[..., float], mean: float, sd: float, step: float = 1e-3) -> list[float]:
+def slopes(
+    divergence: Callable[..., float], mean: float, sd: float, step: float = 1e-3
+) -> list[float]:
     """By the mean and by the standard deviation, from finite differences."""
     sides = ((mean + step, sd), (mean - step, sd)), ((mean, sd + step), (mean, sd - step))
-    return [(divergence(DEFAULT, *up) - divergence(DEFAULT, *down)) / (2 * step) for up, down in sides]
+    return [
+        (divergence(DEFAULT, *up) - divergence(DEFAULT, *down)) / (2 * step) for up, down in sides
+    ]
 
 
 def test_where_the_modes_lie_close_one_student_holds_both() -> None:
@@ -156,7 +184,9 @@ def test_a_change_of_units_changes_the_fits_by_it_and_no_divergence() -> None:
     for kind in ("forward-kl", "reverse-kl"):
         one, other = fits(mode_seeking.fit(), kind), fits(mode_seeking.fit(small), kind)
         np.testing.assert_allclose(one[FITTED] * 1e-4, other[FITTED], rtol=1e-6)
-        np.testing.assert_allclose(one[["forward_kl", "reverse_kl"]], other[["forward_kl", "reverse_kl"]], rtol=1e-6)
+        np.testing.assert_allclose(
+            one[["forward_kl", "reverse_kl"]], other[["forward_kl", "reverse_kl"]], rtol=1e-6
+        )
 
 
 def test_curves_are_the_densities_of_what_the_rows_say(computed: ModeSeeking) -> None:
@@ -169,7 +199,9 @@ def test_curves_are_the_densities_of_what_the_rows_say(computed: ModeSeeking) ->
         (fit,) = fits(computed, name).itertuples()
         expected = np.exp(log_normal(rows.x.to_numpy(), fit.mean, fit.standard_deviation))
         np.testing.assert_allclose(rows.density, expected)
-        assert np.trapezoid(rows.density, rows.x) == pytest.approx(1.0, abs=2e-3), "nothing of it is cut off"
+        assert np.trapezoid(rows.density, rows.x) == pytest.approx(1.0, abs=2e-3), (
+            "nothing of it is cut off"
+        )
 
 
 def test_rows_hold_the_teacher_as_given_and_how_the_fits_were_found(computed: ModeSeeking) -> None:
@@ -180,7 +212,9 @@ def test_rows_hold_the_teacher_as_given_and_how_the_fits_were_found(computed: Mo
     assert list(given.standard_deviation) == [0.7, 0.5]
     fitted = rows[rows.condition.str.contains("kl")]
     assert fitted.method.str.contains("L-BFGS-B from 15 starting points, KL summed over").all()
-    assert set(fitted[fitted.condition == "forward-kl"].estimand) == {"least KL(teacher || student)"}
+    assert set(fitted[fitted.condition == "forward-kl"].estimand) == {
+        "least KL(teacher || student)"
+    }
     assert set(rows[rows.what.str.endswith("_kl")].unit) == {"nats"}
 
 
@@ -194,6 +228,8 @@ def test_rows_hold_the_teacher_as_given_and_how_the_fits_were_found(computed: Mo
         ({"means": (1.0, 2.0, 3.0)}, "means"),
     ],
 )
-def test_a_teacher_that_is_no_mixture_of_two_is_refused(settings: dict[str, tuple[float, ...]], named: str) -> None:
+def test_a_teacher_that_is_no_mixture_of_two_is_refused(
+    settings: dict[str, tuple[float, ...]], named: str
+) -> None:
     with pytest.raises(ValueError, match=named):
         Settings(**settings)

@@ -23,7 +23,11 @@ def run(arm: str, seed: int = 0, steps: int = 3, **columns: Any) -> TrainedRun:
 
 
 def pick(
-    frame: pd.DataFrame, what: str, condition: str = "total", arm: str = "prefix-20", seed: float = math.nan
+    frame: pd.DataFrame,
+    what: str,
+    condition: str = "total",
+    arm: str = "prefix-20",
+    seed: float = math.nan,
 ) -> Any:
     chosen = (frame.what == what) & (frame.condition == condition) & (frame.checkpoint == arm)
     (row,) = frame[
@@ -33,7 +37,8 @@ def pick(
 
 
 def test_seconds_memory_and_tokens_by_hand() -> None:
-    """The first of three steps warms up: (2 + 4) / 2 = 3 s of generation, not 36; memory is the largest of all steps."""
+    """The first of three steps warms up: (2 + 4) / 2 = 3 s of generation, not 36; memory is the
+    largest of all steps."""
     frame = measure(
         [
             run(
@@ -49,10 +54,14 @@ def test_seconds_memory_and_tokens_by_hand() -> None:
         ],
         Settings(),
     )
-    seconds = {phase: pick(frame, "seconds_per_step", phase, seed=0).value for phase in (*PHASES, "total")}
+    seconds = {
+        phase: pick(frame, "seconds_per_step", phase, seed=0).value for phase in (*PHASES, "total")
+    }
     assert seconds == {"generation": 3, "scoring": 1, "training": 2, "total": 6}
     peaks = {phase: pick(frame, "peak_gib", phase, seed=0).value for phase in (*PHASES, "total")}
-    assert peaks == {"generation": 7, "scoring": 3, "training": 6.5, "total": 7}, "phases do not add up to a peak"
+    assert peaks == {"generation": 7, "scoring": 3, "training": 6.5, "total": 7}, (
+        "phases do not add up to a peak"
+    )
     assert pick(frame, "tokens_sampled_per_step", "generation", seed=0).value == 320
     assert not frame.what.str.contains("ratio").any(), "there is no full rollout to compare with"
 
@@ -61,11 +70,16 @@ def test_ratios_are_taken_seed_by_seed_with_the_t_interval_of_their_logarithms()
     runs = grown()
     frame = measure(runs, Settings())
     total = {
-        (run.arm, run.seed): run.metrics[1:][[f"{phase}_seconds" for phase in PHASES]].sum(axis=1).mean()
+        (run.arm, run.seed): run.metrics[1:][[f"{phase}_seconds" for phase in PHASES]]
+        .sum(axis=1)
+        .mean()
         for run in runs
     }
     tokens = {(run.arm, run.seed): run.metrics[1:].tokens_sampled.mean() for run in runs}
-    for what, condition, of in (("seconds_ratio", "total", total), ("tokens_ratio", "generation", tokens)):
+    for what, condition, of in (
+        ("seconds_ratio", "total", total),
+        ("tokens_ratio", "generation", tokens),
+    ):
         logs = [math.log(of["prefix-20", seed] / of["full", seed]) for seed in range(3)]
         low, high = np.exp(stats.ttest_1samp(logs, 0.0).confidence_interval(0.95))
         row = pick(frame, what, condition)
@@ -80,18 +94,39 @@ def test_ratios_are_taken_seed_by_seed_with_the_t_interval_of_their_logarithms()
 
 def test_time_that_goes_as_the_tokens_has_a_ratio_of_1() -> None:
     """A fifth of the tokens in a fifth of the time: 1. In half the time: 2.5."""
-    full = run("full", tokens_sampled=1000, generation_seconds=10.0, scoring_seconds=5.0, training_seconds=5.0)
-    fast = run("prefix-20", tokens_sampled=200, generation_seconds=2.0, scoring_seconds=1.0, training_seconds=1.0)
-    slow = run("prefix-5", tokens_sampled=200, generation_seconds=6.0, scoring_seconds=3.0, training_seconds=1.0)
+    full = run(
+        "full",
+        tokens_sampled=1000,
+        generation_seconds=10.0,
+        scoring_seconds=5.0,
+        training_seconds=5.0,
+    )
+    fast = run(
+        "prefix-20",
+        tokens_sampled=200,
+        generation_seconds=2.0,
+        scoring_seconds=1.0,
+        training_seconds=1.0,
+    )
+    slow = run(
+        "prefix-5",
+        tokens_sampled=200,
+        generation_seconds=6.0,
+        scoring_seconds=3.0,
+        training_seconds=1.0,
+    )
     frame = measure([full, fast, slow], Settings())
     assert pick(frame, "seconds_ratio_over_tokens_ratio").value == pytest.approx(1.0)
-    assert pick(frame, "seconds_ratio_over_tokens_ratio", arm="prefix-5").value == pytest.approx(2.5)
+    assert pick(frame, "seconds_ratio_over_tokens_ratio", arm="prefix-5").value == pytest.approx(
+        2.5
+    )
     assert pick(frame, "seconds_ratio", arm="prefix-5").value == pytest.approx(0.5)
     assert pick(frame, "seconds_ratio", "training", arm="prefix-5").value == pytest.approx(0.2)
 
 
 def test_a_single_seed_has_its_interval_over_blocks_of_steps() -> None:
-    """60 steps behind the first make 30 blocks of 2; t over the blocks that count as independent, by the definition."""
+    """60 steps behind the first make 30 blocks of 2; t over the blocks that count as independent,
+    by the definition."""
     rng = np.random.default_rng(1)
     drawn = {
         arm: {f"{phase}_seconds": rng.uniform(1, 2, 61) * scale for phase in PHASES}
@@ -114,7 +149,10 @@ def test_a_single_seed_has_its_interval_over_blocks_of_steps() -> None:
     assert row.value == pytest.approx(value) and row.standard_error == pytest.approx(value * error)
     assert "blocks of consecutive steps" in row.method and row.estimand == "one training run"
     short = measure([run("full", steps=30), run("prefix-20", steps=30)], Settings())
-    assert pick(short, "seconds_ratio").note == "fewer than 30 steps and one training seed: no interval"
+    assert (
+        pick(short, "seconds_ratio").note
+        == "fewer than 30 steps and one training seed: no interval"
+    )
 
 
 def test_steps_that_are_too_much_alike_have_no_interval() -> None:
@@ -125,7 +163,9 @@ def test_steps_that_are_too_much_alike_have_no_interval() -> None:
     assert "33 blocks of them count as" in found.note and "run more steps or seeds" in found.note
     same = over_steps([np.full(200, 2.0), np.ones(200)])
     assert (
-        same.value == 2 and math.isnan(same.low) and same.note == "the same ratio in every block of steps: no interval"
+        same.value == 2
+        and math.isnan(same.low)
+        and same.note == "the same ratio in every block of steps: no interval"
     )
 
 
@@ -146,14 +186,16 @@ def test_a_ratio_and_its_inverse_mirror_each_other() -> None:
     four = over_steps(list(columns))
     means = columns.mean(axis=1)
     assert (
-        four.value == pytest.approx(means[0] / means[1] / (means[2] / means[3])) and four.low < four.value < four.high
+        four.value == pytest.approx(means[0] / means[1] / (means[2] / means[3]))
+        and four.low < four.value < four.high
     )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", seconds.STEPS)
 def test_intervals_over_steps_hold_or_are_not_printed(steps: int) -> None:
-    """AR(1) noise. Where at least a tenth of the runs get an interval it covers .93; no more than .05 print one that misses."""
+    """AR(1) noise. Where at least a tenth of the runs get an interval it covers .93; no more than
+    .05 print one that misses."""
     for correlation in seconds.CORRELATIONS:
         row = seconds.measured(steps, correlation, 1000, seed=1)
         assert row["missed"] <= 0.05 + 3 * row["missed_error"], row
@@ -180,13 +222,23 @@ def test_memory_ratios_are_those_of_the_peaks() -> None:
     row = pick(measure(runs, Settings()), "peak_ratio", "training")
     assert row.value == pytest.approx(math.sqrt(4 / 8 * 5 / 9))
     single = pick(measure([runs[0], runs[2]], Settings()), "peak_ratio", "training")
-    assert single.value == pytest.approx(0.5) and math.isnan(single.low) and "a peak has no interval" in single.note
+    assert (
+        single.value == pytest.approx(0.5)
+        and math.isnan(single.low)
+        and "a peak has no interval" in single.note
+    )
 
 
 def test_seeds_without_a_run_of_full_rollout_are_left_out_and_counted() -> None:
-    runs = [*(run("prefix-20", seed, generation_seconds=1.0 + seed) for seed in range(3)), run("full", 1)]
+    runs = [
+        *(run("prefix-20", seed, generation_seconds=1.0 + seed) for seed in range(3)),
+        run("full", 1),
+    ]
     row = pick(measure(runs, Settings()), "seconds_ratio")
-    assert row.value == pytest.approx(4 / 3) and "2 of 3 seeds have no run of full, left out" in row.note
+    assert (
+        row.value == pytest.approx(4 / 3)
+        and "2 of 3 seeds have no run of full, left out" in row.note
+    )
 
 
 def test_a_note_on_the_machine_stands_with_every_number() -> None:

@@ -1,4 +1,5 @@
-"""avg@k, pass@k and maj@k of checkpoints and their paired differences: by hand, by enumeration, and with their corners."""
+"""avg@k, pass@k and maj@k of checkpoints and their paired differences: by hand, by enumeration, and
+with their corners."""
 
 from __future__ import annotations
 
@@ -22,10 +23,18 @@ SETTINGS = Settings(RULES)
 
 
 def value(
-    frame: pd.DataFrame, what: str, checkpoint: str = "base", rule: str = "last_boxed", view: str = "fresh"
+    frame: pd.DataFrame,
+    what: str,
+    checkpoint: str = "base",
+    rule: str = "last_boxed",
+    view: str = "fresh",
 ) -> Any:
     place = (what, checkpoint, rule, view)
-    (found,) = (row for row in frame.itertuples() if (row.what, row.checkpoint, row.condition, row.view) == place)
+    (found,) = (
+        row
+        for row in frame.itertuples()
+        if (row.what, row.checkpoint, row.condition, row.view) == place
+    )
     return found
 
 
@@ -37,16 +46,33 @@ def test_levels_by_hand() -> None:
 
     avg@4 = (2 + 1 + 0) / 12. pass@2: a 1 - 1/6 = 5/6, b 1 - 3/6 = 1/2. maj@4: a 1, b 0, c 0.
     """
-    frame = measure(outcomes({"base": {"a": [0, 0, 1, -1], "b": [1, 1, 0, -1], "c": [1, 1, 2, 2]}}), SETTINGS)
-    found = {what: value(frame, what).value for what in ("avg_at_4", "pass_at_1", "pass_at_2", "pass_at_4", "maj_at_4")}
-    expected = {"avg_at_4": 1 / 4, "pass_at_1": 1 / 4, "pass_at_2": (5 / 6 + 1 / 2) / 3, "pass_at_4": 2 / 3}
+    frame = measure(
+        outcomes({"base": {"a": [0, 0, 1, -1], "b": [1, 1, 0, -1], "c": [1, 1, 2, 2]}}), SETTINGS
+    )
+    found = {
+        what: value(frame, what).value
+        for what in ("avg_at_4", "pass_at_1", "pass_at_2", "pass_at_4", "maj_at_4")
+    }
+    expected = {
+        "avg_at_4": 1 / 4,
+        "pass_at_1": 1 / 4,
+        "pass_at_2": (5 / 6 + 1 / 2) / 3,
+        "pass_at_4": 2 / 3,
+    }
     assert found == pytest.approx({**expected, "maj_at_4": 1 / 3})
     one = value(frame, "avg_at_4")
-    assert (one.unit, one.problems, one.rollouts, one.tokens, one.answer_rule) == ("fraction", 3, 12, 120, "last_boxed")
+    assert (one.unit, one.problems, one.rollouts, one.tokens, one.answer_rule) == (
+        "fraction",
+        3,
+        12,
+        120,
+        "last_boxed",
+    )
 
 
 def test_a_tie_is_worth_its_share() -> None:
-    """a: right and wrong tie, 1/2; b: three classes tie, 1/3. Counting a tie as won gives 1, as lost 0."""
+    """a: right and wrong tie, 1/2; b: three classes tie, 1/3. Counting a tie as won gives 1, as
+    lost 0."""
     frame = measure(outcomes({"base": {"a": [0, 0, 1, 1], "b": [0, 1, 2, -1]}}), SETTINGS)
     assert value(frame, "maj_at_4").value == pytest.approx((1 / 2 + 1 / 3) / 2)
 
@@ -61,9 +87,12 @@ def test_pass_at_k_is_the_mean_over_every_choice_of_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "numbers"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (8, [1, 2, 4, 8])]
+    ("samples", "numbers"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4]), (8, [1, 2, 4, 8])],
 )
-def test_samples_are_drawn_in_doubling_numbers_and_all_at_once(samples: int, numbers: list[int]) -> None:
+def test_samples_are_drawn_in_doubling_numbers_and_all_at_once(
+    samples: int, numbers: list[int]
+) -> None:
     assert drawn(samples) == numbers
 
 
@@ -86,7 +115,9 @@ def test_intervals_are_those_of_the_library_over_rollouts_and_over_problems() ->
     }
     for what, estimate in expected.items():
         row = value(frame, what)
-        assert (row.value, row.low, row.high) == pytest.approx((estimate.value, estimate.low, estimate.high)), what
+        assert (row.value, row.low, row.high) == pytest.approx(
+            (estimate.value, estimate.low, estimate.high)
+        ), what
         assert row.standard_error == pytest.approx(estimate.standard_error)
         assert row.method == "clustered Wilson"
 
@@ -106,7 +137,9 @@ def test_a_rule_that_names_several_answers_has_no_majority() -> None:
     row = value(frame, "maj_at_4", rule="anywhere")
     assert math.isnan(row.value) and "there is no vote" in row.note
     assert value(frame, "avg_at_4", rule="anywhere").value > 0
-    assert not ((frame["condition"] == "anywhere") & frame["what"].str.startswith("maj_at_4_minus")).any()
+    assert not (
+        (frame["condition"] == "anywhere") & frame["what"].str.startswith("maj_at_4_minus")
+    ).any()
 
 
 def test_the_reported_rule_comes_first() -> None:
@@ -117,7 +150,9 @@ def test_the_reported_rule_comes_first() -> None:
 def test_responses_that_took_too_long_are_told() -> None:
     frame = measure(outcomes({"base": at_random(3)}, anywhere="timeout"), SETTINGS)
     row = value(frame, "avg_at_4", rule="anywhere")
-    assert row.value == 0 and row.note.endswith("100 of 100 responses took too long to grade: not correct")
+    assert row.value == 0 and row.note.endswith(
+        "100 of 100 responses took too long to grade: not correct"
+    )
     assert value(frame, "avg_at_4").note == ""
 
 
@@ -137,14 +172,18 @@ def by_problem(votes: Mapping[str, Sequence[int]], what: str) -> np.ndarray:
 
 @pytest.mark.parametrize("what", ["avg_at_4", "pass_at_4", "maj_at_4"])
 @pytest.mark.parametrize("other", ["base", "teacher"])
-def test_differences_are_the_checkpoint_less_the_other_paired_by_problem(what: str, other: str) -> None:
+def test_differences_are_the_checkpoint_less_the_other_paired_by_problem(
+    what: str, other: str
+) -> None:
     frame = measure(outcomes(MODELS, STEPS), SETTINGS)
     row = value(frame, f"{what}_minus_{other}", "one")
     first, second = (by_problem(MODELS[name], what) for name in ("one", other))
     codes = np.arange(len(first))
     assert row.value == pytest.approx((first - second).mean())
     each = 4 if what == "avg_at_4" else 1
-    expected = st.paired_difference(np.repeat(first, each), np.repeat(second, each), np.repeat(codes, each))
+    expected = st.paired_difference(
+        np.repeat(first, each), np.repeat(second, each), np.repeat(codes, each)
+    )
     assert (row.low, row.high) == pytest.approx((expected.low, expected.high))
     assert row.p_value == st.sign_flip_p(first - second, codes)
     assert (row.problems, row.rollouts, row.step) == (25, 100, 50)
@@ -152,11 +191,16 @@ def test_differences_are_the_checkpoint_less_the_other_paired_by_problem(what: s
 
 def test_a_difference_by_hand_over_the_problems_that_both_were_asked() -> None:
     """b: 3/4 against 1/4, c: 0 against 1/2; a was not asked of base. Mean difference 0."""
-    models = {"base": {"b": [0, 1, 1, 1], "c": [0, 0, 1, 1]}, "one": {"a": [0] * 4, "b": [0, 0, 0, 1], "c": [1] * 4}}
+    models = {
+        "base": {"b": [0, 1, 1, 1], "c": [0, 0, 1, 1]},
+        "one": {"a": [0] * 4, "b": [0, 0, 0, 1], "c": [1] * 4},
+    }
     row = value(measure(outcomes(models), SETTINGS), "avg_at_4_minus_base", "one")
     assert (row.value, row.problems, row.rollouts) == (0, 2, 8)
     assert row.note == "1 of 3 problems were not asked of base, left out"
-    assert row.standard_error == pytest.approx(0.5)  # differences +1/2 and -1/2: sd .7071 over the root of 2
+    assert row.standard_error == pytest.approx(
+        0.5
+    )  # differences +1/2 and -1/2: sd .7071 over the root of 2
 
 
 def test_the_order_of_rows_and_problems_changes_nothing() -> None:
@@ -169,13 +213,16 @@ def test_base_is_compared_with_the_teacher_and_the_teacher_with_none() -> None:
     frame = measure(outcomes(MODELS, STEPS), SETTINGS)
     compared = {(row.checkpoint, row.what) for row in frame.itertuples() if "_minus_" in row.what}
     assert ("base", "avg_at_4_minus_teacher") in compared
-    assert not [pair for pair in compared if pair[0] == "teacher" or pair == ("base", "avg_at_4_minus_base")]
+    assert not [
+        pair for pair in compared if pair[0] == "teacher" or pair == ("base", "avg_at_4_minus_base")
+    ]
 
 
 @pytest.mark.parametrize("what", ["avg_at_4", "pass_at_2", "maj_at_4"])
 @pytest.mark.parametrize("other", ["base", "teacher"])
 def test_holm_is_over_the_checkpoints_of_one_comparison_and_rule(what: str, other: str) -> None:
-    """Two checkpoints are a family of two; base against the teacher is no checkpoint, and each rule is corrected alone."""
+    """Two checkpoints are a family of two; base against the teacher is no checkpoint, and each rule
+    is corrected alone."""
     frame = measure(outcomes(MODELS, STEPS), SETTINGS)
     rows = [value(frame, f"{what}_minus_{other}", name) for name in ("one", "two")]
     expected = st.holm([row.p_value for row in rows])
@@ -185,7 +232,8 @@ def test_holm_is_over_the_checkpoints_of_one_comparison_and_rule(what: str, othe
 
 
 def test_the_detectable_difference_is_that_of_the_paired_error() -> None:
-    """Bound by hand: (1.960 + 0.842) times the standard error, or what the interval implies where that is more."""
+    """Bound by hand: (1.960 + 0.842) times the standard error, or what the interval implies where
+    that is more."""
     frame = measure(outcomes(MODELS, STEPS), SETTINGS)
     change = value(frame, "avg_at_4_minus_base", "one")
     row = value(frame, "avg_at_4_minus_base_detectable", "one")
@@ -215,7 +263,9 @@ def test_what_a_rule_takes_stands_again_under_its_name_with_its_own_correction()
         left, right = (table[columns].reset_index(drop=True) for table in (rows, own))
         pd.testing.assert_frame_equal(left, right)
         known = rows[rows["p_value"].notna()]
-        assert (known["p_value_holm"] == known["p_value"]).all()  # one checkpoint is a family of one
+        assert (
+            known["p_value_holm"] == known["p_value"]
+        ).all()  # one checkpoint is a family of one
 
 
 def test_how_a_checkpoint_was_trained_stands_in_its_rows() -> None:
@@ -223,7 +273,11 @@ def test_how_a_checkpoint_was_trained_stands_in_its_rows() -> None:
     frame = measure(outcomes(MODELS, STEPS), Settings(RULES, training=training))
     one, base, teacher = (value(frame, "avg_at_4", name) for name in ("one", "base", "teacher"))
     assert (one.step, one.selector, one.rollout_length, one.training_seed) == (50, "prefix", 20, 3)
-    assert (base.step, base.selector) == (0, "") and math.isnan(base.rollout_length) and math.isnan(teacher.step)
+    assert (
+        (base.step, base.selector) == (0, "")
+        and math.isnan(base.rollout_length)
+        and math.isnan(teacher.step)
+    )
 
 
 def test_rows_have_unique_keys_and_intervals_hold_their_values() -> None:
@@ -239,20 +293,26 @@ def test_rows_have_unique_keys_and_intervals_hold_their_values() -> None:
 def test_one_problem_has_values_and_no_intervals() -> None:
     frame = measure(outcomes({"base": {"a": [0, 1]}, "one": {"a": [0, 0]}}), SETTINGS)
     row, change = value(frame, "avg_at_2"), value(frame, "avg_at_2_minus_base", "one")
-    assert (row.value, change.value) == (0.5, 0.5) and math.isnan(row.low) and math.isnan(change.low)
+    assert (
+        (row.value, change.value) == (0.5, 0.5) and math.isnan(row.low) and math.isnan(change.low)
+    )
     assert st.ONE_PROBLEM in row.note and st.ONE_PROBLEM in change.note
     least = value(frame, "avg_at_2_minus_base_detectable", "one")
     assert math.isnan(least.value) and st.ONE_PROBLEM in least.note
 
 
 def test_without_a_common_problem_there_is_no_difference() -> None:
-    frame = measure(outcomes({"base": {"a": [0, 1], "b": [0, 0]}, "one": {"c": [0, 0], "d": [1, 1]}}), SETTINGS)
+    frame = measure(
+        outcomes({"base": {"a": [0, 1], "b": [0, 0]}, "one": {"c": [0, 0], "d": [1, 1]}}), SETTINGS
+    )
     row = value(frame, "avg_at_2_minus_base", "one")
     assert math.isnan(row.value) and math.isnan(row.p_value) and row.note.startswith("no rollouts")
 
 
 def test_numbers_of_samples_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"base: every problem needs as many samples, got \[1, 2\]"):
+    with pytest.raises(
+        ValueError, match=r"base: every problem needs as many samples, got \[1, 2\]"
+    ):
         measure(outcomes({"base": {"a": [0, 1], "b": [0]}}), SETTINGS)
     with pytest.raises(ValueError, match="models need as many samples: base 2, one 1"):
         measure(outcomes({"base": {"a": [0, 1]}, "one": {"a": [0]}}), SETTINGS)

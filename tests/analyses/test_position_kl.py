@@ -1,4 +1,5 @@
-"""Divergence by position against hand-sized tables and a Markov law whose every rollout can be written out."""
+"""Divergence by position against hand-sized tables and a Markov law whose every rollout can be
+written out."""
 
 from __future__ import annotations
 
@@ -13,7 +14,14 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from decaylab.analyses.position_kl import NO_RATIO, NO_TOKENS, NOT_FINITE, QUANTITIES, Settings, measure
+from decaylab.analyses.position_kl import (
+    NO_RATIO,
+    NO_TOKENS,
+    NOT_FINITE,
+    QUANTITIES,
+    Settings,
+    measure,
+)
 from decaylab.maths.statistics import ONE_PROBLEM
 from decaylab.runs.measurements import COLUMNS
 from decaylab.runs.skewed_cells import MOSTLY_ALIKE, RARE_PROBLEMS
@@ -29,7 +37,9 @@ BEFORE = np.array([1.0, 2, 3, 5, 1, 4, 6, 10])
 AFTER = np.array([1.0, 1, 2, 5, 1, 2, 3, 2])
 
 
-def table(values: Floats, lengths: Ints = LENGTHS, problems: Ints = PROBLEMS, problem_count: int = 2) -> TokenTable:
+def table(
+    values: Floats, lengths: Ints = LENGTHS, problems: Ints = PROBLEMS, problem_count: int = 2
+) -> TokenTable:
     """Every quantity a multiple of its own of the values, so that none can stand in for another."""
     columns = {quantity: values * (1 + place) for place, quantity in enumerate(QUANTITIES)}
     return TokenTable(lengths, problems, problem_count, columns)
@@ -46,20 +56,28 @@ def row(frame: pd.DataFrame, what: str, low: float = 0.0, **where: Any) -> Any:
     return found.iloc[0]
 
 
-# --- by hand ------------------------------------------------------------------------------------------------------
+# --- by hand
+# ---------------------------------------------------------------------------
 
 
 def test_bins_and_the_whole_response_by_hand() -> None:
-    """Positions 0 and 1 hold 1 2 | 5 | 1 4: 13 / 5 = 2.6; positions from 2 on 3 | 6 10: 19 / 3. All: 32 / 8 = 4.
+    """Positions 0 and 1 hold 1 2 | 5 | 1 4: 13 / 5 = 2.6; positions from 2 on 3 | 6 10: 19 / 3.
+    All: 32 / 8 = 4.
 
     As means of problem means: (8/3 + 5/2) / 2, (3 + 8) / 2 and (11/4 + 21/4) / 2 = 4.
     """
     expected = {"tokens": (2.6, 19 / 3, 4.0), "problems": ((8 / 3 + 5 / 2) / 2, 5.5, 4.0)}
     for estimand, values in expected.items():
-        frame = measure(pair(table(BEFORE), table(AFTER)), Settings((0, 2), 2, estimand=estimand))  # type: ignore[arg-type]
+        frame = measure(pair(table(BEFORE), table(AFTER)), Settings((0, 2), 2, estimand=estimand))
         for place, quantity in enumerate(QUANTITIES):
-            early, late, whole = row(frame, quantity), row(frame, quantity, 2.0), row(frame, f"mean_{quantity}")
-            assert (early.value, late.value, whole.value) == pytest.approx([x * (1 + place) for x in values])
+            early, late, whole = (
+                row(frame, quantity),
+                row(frame, quantity, 2.0),
+                row(frame, f"mean_{quantity}"),
+            )
+            assert (early.value, late.value, whole.value) == pytest.approx(
+                [x * (1 + place) for x in values]
+            )
         assert [(one.position_low, one.position_high) for one in (early, late, whole)] == [
             (0, 2),
             (2, math.inf),
@@ -76,10 +94,11 @@ def test_bins_and_the_whole_response_by_hand() -> None:
 
 
 def test_change_relative_change_and_cascade_by_hand() -> None:
-    """After: 1 1 | 5 | 1 2 = 10 / 5 = 2 and 2 | 3 2 = 7 / 3. Changes -.6 and -4; relative 10/13 - 1 and 7/19 - 1.
+    """After: 1 1 | 5 | 1 2 = 10 / 5 = 2 and 2 | 3 2 = 7 / 3. Changes -.6 and -4; relative 10/13 - 1
+    and 7/19 - 1.
 
-    Cascade from position 1 on: after 1 2 | 2 3 2 = 10 over before 2 3 | 4 6 10 = 25, of 5 tokens each: .4. From position 2
-    on it would be 7/19.
+    Cascade from position 1 on: after 1 2 | 2 3 2 = 10 over before 2 3 | 4 6 10 = 25, of 5 tokens
+    each: .4. From position 2 on it would be 7/19.
     """
     frame = measure(pair(table(BEFORE), table(AFTER)), Settings((0, 2), rollout_length=1))
     ckpt = {"checkpoint": "ckpt"}
@@ -94,7 +113,8 @@ def test_change_relative_change_and_cascade_by_hand() -> None:
 
 
 def test_survivors_are_the_rollouts_of_at_least_so_many_tokens() -> None:
-    """3 tokens: the first and third rollout. Positions 0 and 1: 1 2 | 1 4 = 2. With more than 3 it would be 2.5."""
+    """3 tokens: the first and third rollout. Positions 0 and 1: 1 2 | 1 4 = 2. With more than 3 it
+    would be 2.5."""
     frame = measure(pair(table(BEFORE), table(AFTER)), Settings((0, 2), 2, survivors=3))
     survivors = {"condition": "survivors"}
     early = row(frame, "reverse_kl", **survivors)
@@ -103,7 +123,10 @@ def test_survivors_are_the_rollouts_of_at_least_so_many_tokens() -> None:
     assert row(frame, "reverse_kl", 2.0, **survivors).value == row(frame, "reverse_kl", 2.0).value
     change = row(frame, "reverse_kl_change", checkpoint="ckpt", **survivors)
     assert change.value == pytest.approx(5 / 4 - 2)
-    alone = measure(pair(*(one.only(LENGTHS >= 3) for one in (table(BEFORE), table(AFTER)))), Settings((0, 2), 2))
+    alone = measure(
+        pair(*(one.only(LENGTHS >= 3) for one in (table(BEFORE), table(AFTER)))),
+        Settings((0, 2), 2),
+    )
     matched = frame[frame["condition"] == "survivors"].reset_index(drop=True)
     assert set(matched[matched.what.isin(QUANTITIES)].estimand) == {
         "mean over tokens, of rollouts of at least 3 tokens"
@@ -124,16 +147,29 @@ def test_a_checkpoint_is_compared_with_base_in_its_own_view() -> None:
     ]
     frame = measure(entries, Settings((0, 2), 2))
     assert set(frame.loc[frame["what"] == "cascade_ratio", "view"]) == {"fresh", "frozen"}
-    assert row(frame, "cascade_ratio", 2.0, checkpoint="ckpt", view="frozen").value == pytest.approx(7 / 19)
+    assert row(
+        frame, "cascade_ratio", 2.0, checkpoint="ckpt", view="frozen"
+    ).value == pytest.approx(7 / 19)
     own = row(frame, "cascade_ratio", 2.0, checkpoint="ckpt", view="fresh")
-    assert (own.value, own.tokens, own.rollouts, own.problems) == (pytest.approx(6 / (19 / 3)), 1, 1, 1)
-    swapped = [replace(one, checkpoint={"base": "ckpt", "ckpt": "base"}[one.checkpoint]) for one in entries[:2]]
+    assert (own.value, own.tokens, own.rollouts, own.problems) == (
+        pytest.approx(6 / (19 / 3)),
+        1,
+        1,
+        1,
+    )
+    swapped = [
+        replace(one, checkpoint={"base": "ckpt", "ckpt": "base"}[one.checkpoint])
+        for one in entries[:2]
+    ]
     back = row(measure(swapped, Settings((0, 2), 2)), "cascade_ratio", 2.0, checkpoint="ckpt")
     assert (back.tokens, back.rollouts, back.problems) == (1, 1, 1)
-    assert not frame["what"].str.contains("change").where(frame["checkpoint"] == "other", False).any()
+    assert (
+        not frame["what"].str.contains("change").where(frame["checkpoint"] == "other", False).any()
+    )
 
 
-# --- intervals ----------------------------------------------------------------------------------------------------
+# --- intervals
+# ---------------------------------------------------------------------------
 
 
 def many(seed: int, problems: int = 15) -> TokenTable:
@@ -143,7 +179,12 @@ def many(seed: int, problems: int = 15) -> TokenTable:
     lengths = np.random.default_rng(5).integers(1, 31, codes.size)
     effect = np.random.default_rng(6).lognormal(0, 0.5, problems)
     blank = TokenTable(lengths, codes, problems, {})
-    return table(rng.exponential(effect[blank.token_problems] / (1 + blank.positions)), lengths, codes, problems)
+    return table(
+        rng.exponential(effect[blank.token_problems] / (1 + blank.positions)),
+        lengths,
+        codes,
+        problems,
+    )
 
 
 def test_errors_are_those_of_leaving_each_problem_out() -> None:
@@ -155,24 +196,36 @@ def test_errors_are_those_of_leaving_each_problem_out() -> None:
 
     frame = measure(pair(before, after), settings).set_index(KEY)
     frame = frame[~frame.index.get_level_values("what").str.contains("winsorised|largest")]
-    left_out = pd.concat([values(before.problems != problem) for problem in range(15)], axis=1).loc[frame.index]
+    left_out = pd.concat([values(before.problems != problem) for problem in range(15)], axis=1).loc[
+        frame.index
+    ]
     counts = frame["problems"]
     spread = ((left_out.sub(frame["value"], axis=0)) ** 2).sum(axis=1)
     expected = np.sqrt((counts - 1) / counts * spread)
     relative = frame.index.get_level_values("what").str.contains("relative|cascade")
-    assert frame.loc[~relative, "standard_error"].to_numpy() == pytest.approx(expected[~relative].to_numpy())
-    assert frame.loc[relative, "standard_error"].to_numpy() == pytest.approx(expected[relative].to_numpy(), rel=0.2)
+    assert frame.loc[~relative, "standard_error"].to_numpy() == pytest.approx(
+        expected[~relative].to_numpy()
+    )
+    assert frame.loc[relative, "standard_error"].to_numpy() == pytest.approx(
+        expected[relative].to_numpy(), rel=0.2
+    )
     assert relative.sum() == 8
 
 
 def test_only_winsorised_means_have_intervals_in_a_bin_and_the_bands_hold_them() -> None:
     frame = measure(pair(many(0, 120), many(1, 120)), Settings((0, 2, 4, 8), 4))
-    robust, whole = frame["what"].str.startswith("winsorised"), frame["what"].str.contains("^mean|cascade")
+    robust, whole = (
+        frame["what"].str.startswith("winsorised"),
+        frame["what"].str.contains("^mean|cascade"),
+    )
     bins = frame[robust]
     assert ((bins["band_low"] <= bins["low"]) & (bins["high"] <= bins["band_high"])).all()
     assert ((bins["low"] < bins["value"]) & (bins["value"] < bins["high"])).all()
     assert frame.loc[~robust, ["band_low", "band_high"]].isna().all().all()
-    assert frame.loc[~robust & ~whole, ["low", "high"]].isna().all().all() and frame.loc[whole, "low"].notna().all()
+    assert (
+        frame.loc[~robust & ~whole, ["low", "high"]].isna().all().all()
+        and frame.loc[whole, "low"].notna().all()
+    )
     plain = frame[~robust & ~whole & ~frame["what"].str.contains("largest")]
     assert set(plain.note) == {RARE_PROBLEMS}
     assert len(bins) == len(plain)
@@ -181,9 +234,16 @@ def test_only_winsorised_means_have_intervals_in_a_bin_and_the_bands_hold_them()
 def test_a_bin_that_few_problems_reach_has_no_interval_and_says_how_many_would_do() -> None:
     frame = measure(pair(many(0, 60), many(1, 60)), Settings((0, 28), 4))
     thin = row(frame, "winsorised_reverse_kl", 28.0)
-    assert 0 < thin.problems < 40 and np.isnan([thin.low, thin.high, thin.band_low, thin.standard_error]).all()
+    assert (
+        0 < thin.problems < 40
+        and np.isnan([thin.low, thin.high, thin.band_low, thin.standard_error]).all()
+    )
     needed = math.ceil(40 * 60 / thin.problems)
-    assert thin.note == f"{thin.problems} of 60 problems reach it: too few for an interval, about {needed} would do"
+    assert (
+        thin.note
+        == f"{thin.problems} of 60 problems reach it: too few for an interval, about {needed} "
+        "would do"
+    )
     assert row(frame, "winsorised_reverse_kl").note == ""
 
 
@@ -210,7 +270,11 @@ def test_an_unchanged_checkpoint_has_changed_by_exactly_nothing() -> None:
         assert (rows["value"] == expected).all() and rows[["low", "high"]].isna().all().all()
     for what in (f"winsorised_{change}", f"winsorised_{relative}"):
         rows = frame[frame["what"] == what]
-        assert (rows["value"] == 0).all() and rows["low"].isna().all() and set(rows.note) == {MOSTLY_ALIKE}
+        assert (
+            (rows["value"] == 0).all()
+            and rows["low"].isna().all()
+            and set(rows.note) == {MOSTLY_ALIKE}
+        )
 
 
 def test_the_seed_moves_bootstraps_alone_and_the_level_moves_intervals() -> None:
@@ -222,20 +286,25 @@ def test_the_seed_moves_bootstraps_alone_and_the_level_moves_intervals() -> None
     pd.testing.assert_frame_equal(once[same], other[same])
     robust = once["what"].str.startswith("winsorised")
     assert (once.loc[robust, "low"] != other.loc[robust, "low"]).mean() > 0.9
-    pd.testing.assert_frame_equal(once[~robust].drop(columns="seed"), other[~robust].drop(columns="seed"))
+    pd.testing.assert_frame_equal(
+        once[~robust].drop(columns="seed"), other[~robust].drop(columns="seed")
+    )
     narrow = measure(entries, replace(settings, level=0.5))
     has = once["low"].notna()
     assert (narrow.loc[has, "low"] > once.loc[has, "low"]).all() and (narrow["level"] == 0.5).all()
 
 
-# --- corners ------------------------------------------------------------------------------------------------------
+# --- corners
+# ---------------------------------------------------------------------------
 
 
 def test_an_empty_bin_is_there_and_says_so() -> None:
     frame = measure(pair(table(BEFORE), table(AFTER)), Settings((0, 2, 50), 60, survivors=100))
     for what in (*QUANTITIES, "reverse_kl_change", "reverse_kl_relative_change"):
         empty = row(frame, what, 50.0, checkpoint="ckpt")
-        assert np.isnan([empty.value, empty.low, empty.high, empty.band_low, empty.standard_error]).all()
+        assert np.isnan(
+            [empty.value, empty.low, empty.high, empty.band_low, empty.standard_error]
+        ).all()
         assert (empty.note, empty.tokens, empty.rollouts, empty.problems) == (NO_TOKENS, 0, 0, 0)
     assert row(frame, "cascade_ratio", 60.0, checkpoint="ckpt").note == NO_TOKENS
     nothing_to_share = {NO_TOKENS, "nothing to share"}
@@ -262,7 +331,9 @@ def test_a_kl_of_zero_before_has_no_ratio_and_what_is_not_finite_says_so() -> No
     assert math.isfinite(row(frame, "reverse_kl_change", 2.0, checkpoint="ckpt").value)
     frame = measure(pair(table(spoilt), table(AFTER)), Settings((0, 2), 2))
     infinite = row(frame, "reverse_kl", 2.0)
-    assert (infinite.value, infinite.note) == (math.inf, NOT_FINITE) and math.isnan(infinite.standard_error)
+    assert (infinite.value, infinite.note) == (math.inf, NOT_FINITE) and math.isnan(
+        infinite.standard_error
+    )
     assert math.isnan(row(frame, "winsorised_reverse_kl", 2.0).low)
 
 
@@ -270,7 +341,10 @@ def test_rows_are_measurements_with_keys_of_their_own() -> None:
     entries = [*pair(many(0), many(1)), *pair(many(0), many(2), "fresh")]
     frame = measure(entries, Settings((0, 4), 4, survivors=9, run="here"))
     assert tuple(frame.columns) == COLUMNS and not frame.duplicated(KEY).any()
-    levels, changes = 5 * (3 * 2 + 1), 4 * 2 + 1  # quantities in 2 bins and on the whole; 2 bins and the cascade
+    levels, changes = (
+        5 * (3 * 2 + 1),
+        4 * 2 + 1,
+    )  # quantities in 2 bins and on the whole; 2 bins and the cascade
     assert len(frame) == 2 * 2 * (2 * levels + changes)  # views and conditions; base and checkpoint
     assert set(frame["run"]) == {"here"}
     assert set(frame["method"]) == {
@@ -281,17 +355,28 @@ def test_rows_are_measurements_with_keys_of_their_own() -> None:
 
 
 def test_the_noise_floor_of_a_change_is_that_of_the_change() -> None:
-    """Rollouts 1 and 3 again: before has 1 more at position 0 of the third, after as well: the change has a floor of 0."""
-    twice, rows, shift = np.array([True, False, True]), [0, 1, 2, 4, 5, 6, 7], np.array([0.0, 0, 0, 1, 0, 0, 0])
+    """Rollouts 1 and 3 again: before has 1 more at position 0 of the third, after as well: the
+    change has a floor of 0."""
+    twice, rows, shift = (
+        np.array([True, False, True]),
+        [0, 1, 2, 4, 5, 6, 7],
+        np.array([0.0, 0, 0, 1, 0, 0, 0]),
+    )
     entries = [
-        replace(one, floor_rollouts=twice, rescored=table(values[rows] + shift, LENGTHS[twice], PROBLEMS[twice]))
+        replace(
+            one,
+            floor_rollouts=twice,
+            rescored=table(values[rows] + shift, LENGTHS[twice], PROBLEMS[twice]),
+        )
         for one, values in zip(pair(table(BEFORE), table(AFTER)), (BEFORE, AFTER), strict=True)
     ]
     frame = with_noise_floor(lambda scored: measure(scored, Settings((0, 2), 2)), entries)
     assert row(frame, "reverse_kl").noise_floor == pytest.approx(1 / 4)
     assert row(frame, "reverse_kl", 2.0).noise_floor == 0
     assert row(frame, "reverse_kl_change", checkpoint="ckpt").noise_floor == pytest.approx(0)
-    assert row(frame, "reverse_kl_relative_change", checkpoint="ckpt").noise_floor == pytest.approx(6 / 9 - 5 / 8)
+    assert row(frame, "reverse_kl_relative_change", checkpoint="ckpt").noise_floor == pytest.approx(
+        6 / 9 - 5 / 8
+    )
 
 
 @pytest.mark.parametrize("edges", [(), (1, 5), (0, 5, 5), (0, 9, 5)])
@@ -307,14 +392,15 @@ def test_two_checkpoints_of_one_name_and_a_negative_length_are_refused() -> None
         Settings((0,), -1)
 
 
-# --- a known law --------------------------------------------------------------------------------------------------
+# --- a known law
+# ---------------------------------------------------------------------------
 
 ROOM = 4
 
 
 def quarters(*rows: tuple[int, ...]) -> Floats:
-    """A law in quarters, so that every rollout of 4 tokens has a multiple of 1/256. Rows: start, n, g, b; as columns end,
-    n, g, h, b, m."""
+    """A law in quarters, so that every rollout of 4 tokens has a multiple of 1/256. Rows: start, n,
+    g, b; as columns end, n, g, h, b, m."""
     start, n, g, b = rows
     return np.array([start, n, g, g, b, b]) / 4
 
@@ -331,7 +417,10 @@ TRAINED = np.stack(
         quarters((0, 3, 0, 1, 0, 0), (1, 2, 0, 1, 0, 0), (1, 0, 2, 1, 0, 0), (0, 1, 0, 1, 2, 0)),
     ]
 )
-SCORED = {"base": 0.9 * BASE + 0.1 / 6, "ckpt": 0.9 * TRAINED + 0.1 / 6}  # every token is possible: finite forward KL
+SCORED = {
+    "base": 0.9 * BASE + 0.1 / 6,
+    "ckpt": 0.9 * TRAINED + 0.1 / 6,
+}  # every token is possible: finite forward KL
 TEACHER = np.random.default_rng(3).dirichlet(np.ones(6), (2, 6))
 
 
@@ -342,7 +431,9 @@ def quantity(name: str, student: Floats, teacher: Floats) -> Floats:
         found = np.zeros(p.shape[:-1])
         for place in np.ndindex(p.shape):
             if p[place] > 0:
-                found[place[:-1]] += p[place] * (math.log(p[place]) - math.log(q[place]) if q[place] > 0 else math.inf)
+                found[place[:-1]] += p[place] * (
+                    math.log(p[place]) - math.log(q[place]) if q[place] > 0 else math.inf
+                )
         return found
 
     middle = (student + teacher) / 2
@@ -356,22 +447,27 @@ def quantity(name: str, student: Floats, teacher: Floats) -> Floats:
 
 
 class PositionLaw:
-    """Expected means by position over an author's rollouts: sum over (kind, last token) of the probability to stand there
-    times the quantity. survivors: given that the rollout has at least so many tokens."""
+    """Expected means by position over an author's rollouts: sum over (kind, last token) of the
+    probability to stand there times the quantity. survivors: given that the rollout has at least so
+    many tokens."""
 
     def __init__(self, author: Floats, max_tokens: int, survivors: int = 0) -> None:
         self.mass = np.zeros((max_tokens, *author.shape[:2]))  # [position, kind, last token]
         at = np.zeros(author.shape[:2])
         at[:, 0] = 0.5
         for position in range(max_tokens):
-            lasts = np.ones(author.shape[:2])  # P(no end among the tokens from here to survivors - 2)
+            lasts = np.ones(
+                author.shape[:2]
+            )  # P(no end among the tokens from here to survivors - 2)
             for _ in range(position, survivors - 1):
                 lasts = np.einsum("kuv,kv->ku", author[:, :, 1:], lasts[:, 1:])
             self.mass[position] = at * lasts
             at = np.einsum("ku,kuv->kv", at, author)
             at[:, markov.END] = 0.0
 
-    def mean(self, values: Floats, low: int, high: float = math.inf, kind: int | None = None) -> float:
+    def mean(
+        self, values: Floats, low: int, high: float = math.inf, kind: int | None = None
+    ) -> float:
         chosen = slice(None) if kind is None else slice(kind, kind + 1)
         mass = self.mass[low : int(min(high, len(self.mass))), chosen]
         return float((mass * values[chosen]).sum() / mass.sum())
@@ -389,7 +485,8 @@ def law_table(
 
 
 def every_rollout(law: Floats) -> list[tuple[int, tuple[int, ...]]]:
-    """Each rollout of at most 4 tokens as often as it comes in 256, for both kinds; a text that stops early has an end."""
+    """Each rollout of at most 4 tokens as often as it comes in 256, for both kinds; a text that
+    stops early has an end."""
     found = []
     for kind in (0, 1):
         for text, chance in markov.paths(law, kind, 0, ROOM):
@@ -402,18 +499,29 @@ def every_rollout(law: Floats) -> list[tuple[int, tuple[int, ...]]]:
 
 @pytest.mark.parametrize("estimand", ["tokens", "problems"])
 def test_every_rollout_of_a_known_law_gives_its_expectation(estimand: Any) -> None:
-    """All quantities, both views, all rollouts and survivors, bins and cascade: exactly. As means of problem means each
-    kind is one problem."""
+    """All quantities, both views, all rollouts and survivors, bins and cascade: exactly. As means
+    of problem means each kind is one problem."""
     trained, base = every_rollout(TRAINED), every_rollout(BASE)
     kinds = np.repeat([0, 1], 4**ROOM)
-    authors = {("base", "fresh"): BASE, ("ckpt", "fresh"): TRAINED, ("base", "frozen"): BASE, ("ckpt", "frozen"): BASE}
+    authors = {
+        ("base", "fresh"): BASE,
+        ("ckpt", "fresh"): TRAINED,
+        ("base", "frozen"): BASE,
+        ("ckpt", "frozen"): BASE,
+    }
     scored = [
-        Scored(checkpoint, view, law_table(base if author is BASE else trained, kinds, SCORED[checkpoint], TEACHER))
+        Scored(
+            checkpoint,
+            view,
+            law_table(base if author is BASE else trained, kinds, SCORED[checkpoint], TEACHER),
+        )
         for (checkpoint, view), author in authors.items()
     ]
     frame = measure(scored, Settings((0, 1, 3), 2, survivors=3, estimand=estimand))
 
-    def mean(name: str, checkpoint: str, view: str, condition: str, low: float, high: float) -> float:
+    def mean(
+        name: str, checkpoint: str, view: str, condition: str, low: float, high: float
+    ) -> float:
         law = PositionLaw(authors[checkpoint, view], ROOM, 3 if condition == "survivors" else 0)
         values = quantity(name, SCORED[checkpoint], TEACHER)
         if estimand == "tokens":
@@ -426,7 +534,9 @@ def test_every_rollout_of_a_known_law_gives_its_expectation(estimand: Any) -> No
         if one.what.removeprefix("mean_") in QUANTITIES:
             expected = mean(one.what.removeprefix("mean_"), one.checkpoint, *place)
         else:
-            after, before = (mean("reverse_kl", checkpoint, *place) for checkpoint in ("ckpt", "base"))
+            after, before = (
+                mean("reverse_kl", checkpoint, *place) for checkpoint in ("ckpt", "base")
+            )
             expected = {
                 "reverse_kl_change": after - before,
                 "reverse_kl_relative_change": after / before - 1,
@@ -439,7 +549,11 @@ def test_every_rollout_of_a_known_law_gives_its_expectation(estimand: Any) -> No
 def test_the_law_tells_survivors_views_and_checkpoints_apart() -> None:
     """What the exact test could not reject if these agreed."""
     values, after = (quantity("reverse_kl", SCORED[name], TEACHER) for name in ("base", "ckpt"))
-    alive, survivors, own = PositionLaw(BASE, ROOM), PositionLaw(BASE, ROOM, 3), PositionLaw(TRAINED, ROOM)
+    alive, survivors, own = (
+        PositionLaw(BASE, ROOM),
+        PositionLaw(BASE, ROOM, 3),
+        PositionLaw(TRAINED, ROOM),
+    )
     assert alive.mean(values, 3) == pytest.approx(survivors.mean(values, 3))
     for left, right in (
         (alive.mean(values, 1, 3), survivors.mean(values, 1, 3)),
@@ -451,7 +565,9 @@ def test_the_law_tells_survivors_views_and_checkpoints_apart() -> None:
         assert left != pytest.approx(right, rel=1e-4)
 
 
-def drawn(law: Floats, kinds: Ints, max_tokens: int, rng: np.random.Generator) -> list[tuple[int, list[int]]]:
+def drawn(
+    law: Floats, kinds: Ints, max_tokens: int, rng: np.random.Generator
+) -> list[tuple[int, list[int]]]:
     cumulative, written = law.cumsum(axis=-1), []
     for kind in kinds.tolist():
         ids = [0]
@@ -463,8 +579,8 @@ def drawn(law: Floats, kinds: Ints, max_tokens: int, rng: np.random.Generator) -
 
 @pytest.mark.slow
 def test_intervals_of_whole_responses_cover_the_law_at_their_rate() -> None:
-    """40 problems of 3 rollouts of at most 12 tokens; means and cascade ratios .93 to .97 with 300 replicates. The intervals
-    of bins are in tests/test_winsorised.py."""
+    """40 problems of 3 rollouts of at most 12 tokens; means and cascade ratios .93 to .97 with 300
+    replicates. The intervals of bins are in tests/test_winsorised.py."""
     world, room, settings = markov.decaying_world(), 12, Settings((0,), 3)
     base, teacher = world.student.law, world.teacher.law
     laws = {"base": base, "ckpt": 0.6 * base + 0.4 * teacher}
@@ -473,7 +589,9 @@ def test_intervals_of_whole_responses_cover_the_law_at_their_rate() -> None:
     def expected(one: Any) -> float:
         def mean(checkpoint: str, name: str = "reverse_kl") -> float:
             law = PositionLaw(laws["base" if one.view == "frozen" else checkpoint], room)
-            return law.mean(quantity(name, laws[checkpoint], teacher), int(one.position_low), one.position_high)
+            return law.mean(
+                quantity(name, laws[checkpoint], teacher), int(one.position_low), one.position_high
+            )
 
         if one.what != "cascade_ratio":
             return mean(one.checkpoint, one.what.removeprefix("mean_"))
@@ -484,7 +602,11 @@ def test_intervals_of_whole_responses_cover_the_law_at_their_rate() -> None:
         kinds = np.repeat(rng.integers(0, 2, 40), 3)
         own = {checkpoint: drawn(law, kinds, room, rng) for checkpoint, law in laws.items()}
         scored = [
-            Scored(checkpoint, view, law_table(own["base" if view == "frozen" else checkpoint], problems, law, teacher))
+            Scored(
+                checkpoint,
+                view,
+                law_table(own["base" if view == "frozen" else checkpoint], problems, law, teacher),
+            )
             for view in ("fresh", "frozen")
             for checkpoint, law in laws.items()
         ]

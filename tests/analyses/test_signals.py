@@ -19,7 +19,13 @@ from decaylab.tokens.token_table import Scored, TokenTable
 
 EDGES = (0, 3, 10, 40)
 SETTINGS = signals.Settings(edges=EDGES, budget=6)
-COLUMNS = ("reverse_kl", "student_entropy", "teacher_entropy", "student_overlap_mass", "teacher_overlap_mass")
+COLUMNS = (
+    "reverse_kl",
+    "student_entropy",
+    "teacher_entropy",
+    "student_overlap_mass",
+    "teacher_overlap_mass",
+)
 Columns = dict[str, NDArray[np.generic]]
 
 
@@ -30,11 +36,17 @@ def columns_of(tokens: int, rng: np.random.Generator) -> Columns:
     return columns
 
 
-def scored(seed: int = 0, rollouts: int = 40, problems: int = 10, checkpoint: str = "base") -> Scored:
+def scored(
+    seed: int = 0, rollouts: int = 40, problems: int = 10, checkpoint: str = "base"
+) -> Scored:
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 30, rollouts)
     columns = columns_of(int(lengths.sum()), rng)
-    return Scored(checkpoint, "fresh", TokenTable(lengths, rng.integers(0, problems, rollouts), problems, columns))
+    return Scored(
+        checkpoint,
+        "fresh",
+        TokenTable(lengths, rng.integers(0, problems, rollouts), problems, columns),
+    )
 
 
 def by_hand(kl: list[list[float]], problems: list[int]) -> Scored:
@@ -42,7 +54,9 @@ def by_hand(kl: list[list[float]], problems: list[int]) -> Scored:
     lengths = np.array([len(rollout) for rollout in kl])
     columns = columns_of(int(lengths.sum()), np.random.default_rng(0))
     columns["reverse_kl"] = np.array([nats for rollout in kl for nats in rollout])
-    return Scored("base", "fresh", TokenTable(lengths, np.array(problems), max(problems) + 1, columns))
+    return Scored(
+        "base", "fresh", TokenTable(lengths, np.array(problems), max(problems) + 1, columns)
+    )
 
 
 def rollouts_of(one: Scored, column: str) -> list[NDArray[np.float64]]:
@@ -63,11 +77,14 @@ def only(frame: pd.DataFrame, what: str, condition: str) -> pd.Series:
 def slow_error(values: list[float], problems: list[int]) -> float:
     """Clustered standard error of a mean over rollouts, one problem at a time."""
     mean, found = sum(values) / len(values), sorted(set(problems))
-    squares = [sum(v - mean for v, p in zip(values, problems) if p == problem) ** 2 for problem in found]
+    squares = [
+        sum(v - mean for v, p in zip(values, problems) if p == problem) ** 2 for problem in found
+    ]
     return math.sqrt(len(found) / (len(found) - 1) * sum(squares)) / len(values)
 
 
-# --- by position --------------------------------------------------------------------------------------------------
+# --- by position
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +94,12 @@ def slow_error(values: list[float], problems: list[int]) -> float:
 def test_a_bin_holds_the_mean_over_its_tokens(what: str, column: str, whole: int) -> None:
     one = scored()
     rows = pick(signals.measure([one], SETTINGS), what)
-    assert rows.position_low.tolist() == [0, 3, 10, 40] and rows.position_high.tolist() == [3, 10, 40, math.inf]
+    assert rows.position_low.tolist() == [0, 3, 10, 40] and rows.position_high.tolist() == [
+        3,
+        10,
+        40,
+        math.inf,
+    ]
     for row in rows.itertuples():
         inside = [
             value / whole
@@ -86,7 +108,9 @@ def test_a_bin_holds_the_mean_over_its_tokens(what: str, column: str, whole: int
             if row.position_low <= position < row.position_high
         ]
         assert row.tokens == len(inside)
-        assert row.rollouts == sum(len(rollout) > row.position_low for rollout in rollouts_of(one, column))
+        assert row.rollouts == sum(
+            len(rollout) > row.position_low for rollout in rollouts_of(one, column)
+        )
         if inside:
             assert row.value == pytest.approx(np.mean(inside)) and math.isnan(row.low)
         else:
@@ -94,7 +118,9 @@ def test_a_bin_holds_the_mean_over_its_tokens(what: str, column: str, whole: int
 
 
 def test_rows_have_units_keys_of_their_own_and_what_they_come_from() -> None:
-    frame = signals.measure([scored(), scored(1, checkpoint="step-50")], signals.Settings(EDGES, run="run-1", seed=3))
+    frame = signals.measure(
+        [scored(), scored(1, checkpoint="step-50")], signals.Settings(EDGES, run="run-1", seed=3)
+    )
     assert tuple(frame.columns) == measurements.COLUMNS and not frame.duplicated(KEY).any()
     assert set(frame.checkpoint) == {"base", "step-50"} and set(frame["view"]) == {"fresh"}
     assert set(frame.run) == {"run-1"} and set(frame.seed) == {3} and set(frame.level) == {0.95}
@@ -113,7 +139,9 @@ def test_only_a_checkpoints_own_rollouts_are_measured() -> None:
     one = scored()
     frozen = Scored("base", "frozen", one.tokens)
     assert len(signals.measure([frozen], SETTINGS)) == 0
-    pd.testing.assert_frame_equal(signals.measure([frozen, one], SETTINGS), signals.measure([one], SETTINGS))
+    pd.testing.assert_frame_equal(
+        signals.measure([frozen, one], SETTINGS), signals.measure([one], SETTINGS)
+    )
 
 
 @pytest.mark.parametrize("edges", [(), (1, 5), (0, 5, 5), (0, 9, 4)])
@@ -122,15 +150,19 @@ def test_edges_that_do_not_rise_from_zero_are_refused(edges: tuple[int, ...]) ->
         signals.measure([scored()], signals.Settings(edges))
 
 
-# --- cumulative KL ------------------------------------------------------------------------------------------------
+# --- cumulative KL
+# ---------------------------------------------------------------------------
 
 
 def test_cumulative_kl_by_hand_in_both_countings() -> None:
-    """Means 3, 2, 1 to the horizon 3 of the shortest rollout: 45 % of 6 = 2.7 lie before .9; before token 2 lie 5/6.
+    """Means 3, 2, 1 to the horizon 3 of the shortest rollout: 45 % of 6 = 2.7 lie before .9; before
+    token 2 lie 5/6.
 
     Sums 6, 4, 2, 8: 45 % of 20 = 9 lie before 1.75, and before token 2 half.
     """
-    frame = signals.measure([by_hand([[4, 2, 1, 8], [2, 2, 1]], [0, 1])], signals.Settings((0, 2, 3, 4)))
+    frame = signals.measure(
+        [by_hand([[4, 2, 1, 8], [2, 2, 1]], [0, 1])], signals.Settings((0, 2, 3, 4))
+    )
     for condition, horizon, position, shares in (
         ("survivors", 3, 0.9, [5 / 6, 1, math.nan]),
         ("mass", 4, 1.75, [0.5, 0.6, 1]),
@@ -147,27 +179,41 @@ def test_cumulative_kl_by_hand_in_both_countings() -> None:
 
 
 def test_the_two_countings_differ_in_what_a_finished_rollout_counts_for() -> None:
-    """KL 1 everywhere: 45 % of the survivors' curve lie at 45 % of the horizon, but earlier in the sum of all tokens."""
+    """KL 1 everywhere: 45 % of the survivors' curve lie at 45 % of the horizon, but earlier in the
+    sum of all tokens."""
     one = scored(rollouts=100)
     kl = np.ones(len(one.tokens))
-    table = TokenTable(one.tokens.lengths, one.tokens.problems, 10, {**one.tokens._columns, "reverse_kl": kl})
+    table = TokenTable(
+        one.tokens.lengths, one.tokens.problems, 10, {**one.tokens._columns, "reverse_kl": kl}
+    )
     level = Scored("base", "fresh", table)
     frame = signals.measure([level], SETTINGS)
     horizon = horizon_of(one.tokens.lengths)
-    survivors, mass = (only(frame, "cumulative_kl_position", name) for name in ("survivors", "mass"))
-    assert survivors.value == pytest.approx(0.45 * horizon) and survivors.low == survivors.high == survivors.value
+    survivors, mass = (
+        only(frame, "cumulative_kl_position", name) for name in ("survivors", "mass")
+    )
+    assert (
+        survivors.value == pytest.approx(0.45 * horizon)
+        and survivors.low == survivors.high == survivors.value
+    )
     assert mass.value < survivors.value - 2 and mass.low < mass.value < mass.high
     assert survivors.position_high == math.inf, "a horizon of its own is no coordinate"
 
 
 def test_a_horizon_by_setting_holds_for_every_checkpoint_and_is_the_coordinate() -> None:
-    frame = signals.measure([by_hand([[4, 2, 1, 8], [2, 2, 1]], [0, 1])], signals.Settings((0, 2, 3), horizon=4))
+    frame = signals.measure(
+        [by_hand([[4, 2, 1, 8], [2, 2, 1]], [0, 1])], signals.Settings((0, 2, 3), horizon=4)
+    )
     row = only(frame, "cumulative_kl_position", "survivors")
-    assert row.position_high == 4 and row.value == pytest.approx(3 + 0.3 / 8), "45 % of 3 + 2 + 1 + 8 = 14 is 6.3"
+    assert row.position_high == 4 and row.value == pytest.approx(3 + 0.3 / 8), (
+        "45 % of 3 + 2 + 1 + 8 = 14 is 6.3"
+    )
     assert only(frame, "cumulative_kl_horizon", "survivors").value == 4
     beyond = signals.measure([by_hand([[4, 2], [2]], [0, 1])], signals.Settings((0, 1), horizon=4))
     row = only(beyond, "cumulative_kl_position", "survivors")
-    assert math.isnan(row.value) and row.note.startswith("no rollout reaches the horizon; horizon 4 tokens")
+    assert math.isnan(row.value) and row.note.startswith(
+        "no rollout reaches the horizon; horizon 4 tokens"
+    )
     assert only(beyond, "cumulative_kl_position", "mass").value == pytest.approx(0.45 * 8 / 6), (
         "8 nats, 6 in position 0"
     )
@@ -176,21 +222,29 @@ def test_a_horizon_by_setting_holds_for_every_checkpoint_and_is_the_coordinate()
 def test_another_share_moves_the_position_along_the_curve() -> None:
     one = scored()
     positions = [
-        only(signals.measure([one], signals.Settings(EDGES, share=share)), "cumulative_kl_position", "survivors").value
+        only(
+            signals.measure([one], signals.Settings(EDGES, share=share)),
+            "cumulative_kl_position",
+            "survivors",
+        ).value
         for share in (0.1, 0.45, 0.9)
     ]
     assert positions == sorted(positions) and len(set(positions)) == 3
 
 
-# --- concentration ------------------------------------------------------------------------------------------------
+# --- concentration
+# ---------------------------------------------------------------------------
 
 
 def test_concentration_by_hand() -> None:
-    """25 tokens, 1 % is 1 token, 5 % 2, 10 % 3 (rounded up): of 7 5 4 and 22 ones = 38 nats 7, 12, 16; the top 6: 19.
+    """25 tokens, 1 % is 1 token, 5 % 2, 10 % 3 (rounded up): of 7 5 4 and 22 ones = 38 nats 7, 12,
+    16; the top 6: 19.
 
     The other rollout has 3 tokens: 1 of each share, 2 of 4 nats, and all of it for a budget of 6.
     """
-    frame = signals.measure([by_hand([[1.0] * 11 + [5, 7, 4] + [1.0] * 11, [1, 2, 1]], [0, 1])], SETTINGS)
+    frame = signals.measure(
+        [by_hand([[1.0] * 11 + [5, 7, 4] + [1.0] * 11, [1, 2, 1]], [0, 1])], SETTINGS
+    )
     for condition, first, second in (
         ("top-1-percent", 7 / 38, 0.5),
         ("top-5-percent", 12 / 38, 0.5),
@@ -200,7 +254,10 @@ def test_concentration_by_hand() -> None:
         row = only(frame, "kl_concentration", condition)
         assert row.value == pytest.approx((first + second) / 2), condition
         assert row.rollouts == 2 and row.tokens == 28
-    assert only(frame, "kl_concentration", "top-6-tokens").note == "1 rollouts of at most 6 tokens, whose share is 1"
+    assert (
+        only(frame, "kl_concentration", "top-6-tokens").note
+        == "1 rollouts of at most 6 tokens, whose share is 1"
+    )
 
 
 def test_concentration_agrees_with_a_sort_of_every_rollout_and_its_clustered_error() -> None:
@@ -209,35 +266,59 @@ def test_concentration_agrees_with_a_sort_of_every_rollout_and_its_clustered_err
     for condition, size in (("top-6-tokens", None), ("top-10-percent", 10), ("top-1-percent", 1)):
         shares = []
         for kl in rollouts_of(one, "reverse_kl"):
-            taken = 6 if size is None else next(n for n in range(1, 99) if 100 * n >= size * len(kl))
+            taken = (
+                6 if size is None else next(n for n in range(1, 99) if 100 * n >= size * len(kl))
+            )
             shares.append(sum(sorted(kl, reverse=True)[:taken]) / sum(kl))
         row = only(frame, "kl_concentration", condition)
         assert row.value == pytest.approx(np.mean(shares))
         assert row.low < row.value < row.high and row.estimand == "mean over rollouts"
-        assert row.standard_error == pytest.approx(slow_error(shares, one.tokens.problems.tolist()), rel=0.35)
+        assert row.standard_error == pytest.approx(
+            slow_error(shares, one.tokens.problems.tolist()), rel=0.35
+        )
 
 
 def test_rollouts_without_kl_are_left_out_and_counted() -> None:
     frame = signals.measure([by_hand([[1, 3], [0, 0], [2, 2]], [0, 1, 2])], SETTINGS)
     row = only(frame, "kl_concentration", "top-1-percent")
-    assert row.value == pytest.approx((0.75 + 0.5) / 2) and (row.rollouts, row.problems, row.tokens) == (2, 2, 4)
+    assert row.value == pytest.approx((0.75 + 0.5) / 2) and (
+        row.rollouts,
+        row.problems,
+        row.tokens,
+    ) == (2, 2, 4)
     assert row.note == "1 rollouts without KL left out"
-    nothing = only(signals.measure([by_hand([[0, 0], [0]], [0, 1])], SETTINGS), "kl_concentration", "top-1-percent")
-    assert math.isnan(nothing.value) and nothing.note == "nothing to average; 2 rollouts without KL left out"
+    nothing = only(
+        signals.measure([by_hand([[0, 0], [0]], [0, 1])], SETTINGS),
+        "kl_concentration",
+        "top-1-percent",
+    )
+    assert (
+        math.isnan(nothing.value)
+        and nothing.note == "nothing to average; 2 rollouts without KL left out"
+    )
 
 
-# --- selectors ----------------------------------------------------------------------------------------------------
+# --- selectors
+# ---------------------------------------------------------------------------
 
 
 def test_selector_overlap_by_hand() -> None:
-    """10 tokens with the KL 9 1 1 1 1 1 1 1 9 1 = 26 and a budget of 2: prefix {0, 1}, top {0, 8}, suffix {8, 9}.
+    """10 tokens with the KL 9 1 1 1 1 1 1 1 9 1 = 26 and a budget of 2: prefix {0, 1}, top {0, 8},
+    suffix {8, 9}.
 
-    prefix and top share 1 of 3 positions: 1/3 (1/2 by the size of one mask). The top covers 18/26 at mean position 4.
+    prefix and top share 1 of 3 positions: 1/3 (1/2 by the size of one mask). The top covers 18/26
+    at mean position 4.
     """
     kl = [9.0, 1, 1, 1, 1, 1, 1, 1, 9, 1]
-    frame = signals.measure([by_hand([kl, kl, [5, 5]], [0, 1, 2])], signals.Settings((0,), budget=2))
+    frame = signals.measure(
+        [by_hand([kl, kl, [5, 5]], [0, 1, 2])], signals.Settings((0,), budget=2)
+    )
     overlap = frame[frame.what == "selector_overlap"].set_index("condition")
-    assert overlap.value["prefix|top-reverse-kl"] == overlap.value["suffix|top-reverse-kl"] == pytest.approx(1 / 3)
+    assert (
+        overlap.value["prefix|top-reverse-kl"]
+        == overlap.value["suffix|top-reverse-kl"]
+        == pytest.approx(1 / 3)
+    )
     assert overlap.value["prefix|suffix"] == 0
     covered = frame[frame.what == "selector_kl_share"].set_index("condition").value
     named = ["prefix", "suffix", "middle", "top-reverse-kl"]
@@ -258,7 +339,9 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
     rng, masks = np.random.default_rng(SETTINGS.seed), []
     for i in long:
         own = Signals(*(column[i] for column in columns), *np.zeros((2, one.tokens.lengths[i])))
-        masks.append({name: set(np.flatnonzero(select(name, own, 6, rng)).tolist()) for name in SELECTORS})
+        masks.append(
+            {name: set(np.flatnonzero(select(name, own, 6, rng)).tolist()) for name in SELECTORS}
+        )
     for a, b in (
         ("prefix", "top-all-three"),
         ("random", "top-reverse-kl"),
@@ -268,7 +351,10 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
         row = only(frame, "selector_overlap", f"{a}|{b}")
         assert row.value == pytest.approx(np.mean(jaccard)) and row.rollouts == len(long)
     for name in SELECTORS:
-        share = [sum(columns[0][i][p] for p in mask[name]) / sum(columns[0][i]) for i, mask in zip(long, masks)]
+        share = [
+            sum(columns[0][i][p] for p in mask[name]) / sum(columns[0][i])
+            for i, mask in zip(long, masks)
+        ]
         assert only(frame, "selector_kl_share", name).value == pytest.approx(np.mean(share))
         position = np.mean([np.mean(list(mask[name])) for mask in masks])
         assert only(frame, "selector_mean_position", name).value == pytest.approx(position)
@@ -277,7 +363,8 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
 
 
 def test_selectors_are_undefined_where_no_rollout_is_longer_than_the_budget() -> None:
-    """At 29 tokens, the longest here, every selector takes everything: an overlap of 1 would say nothing."""
+    """At 29 tokens, the longest here, every selector takes everything: an overlap of 1 would say
+    nothing."""
     frame = signals.measure([scored()], signals.Settings(EDGES, budget=29))
     rows = frame[frame.what.str.startswith("selector_")]
     assert len(rows) == 65 and rows.value.isna().all() and set(rows.rollouts) == {0}
@@ -292,7 +379,8 @@ def test_the_random_selector_repeats_with_its_seed() -> None:
     assert overlap(1) == overlap(1) != overlap(2)
 
 
-# --- corners ------------------------------------------------------------------------------------------------------
+# --- corners
+# ---------------------------------------------------------------------------
 
 
 def test_the_noise_floor_reaches_every_number_though_the_subset_has_its_own_horizon() -> None:
@@ -300,7 +388,9 @@ def test_the_noise_floor_reaches_every_number_though_the_subset_has_its_own_hori
     chosen = np.arange(60) % 3 == 0
     again = one.tokens.only(chosen)
     columns = {name: again[name] for name in one.tokens._columns}
-    columns["reverse_kl"] = np.asarray(columns["reverse_kl"]) * np.random.default_rng(9).uniform(0.9, 1.1, len(again))
+    columns["reverse_kl"] = np.asarray(columns["reverse_kl"]) * np.random.default_rng(9).uniform(
+        0.9, 1.1, len(again)
+    )
     rescored = TokenTable(again.lengths, again.problems, again.problem_count, columns)
     twice = Scored("base", "fresh", one.tokens, chosen, rescored)
     frame = with_noise_floor(lambda some: signals.measure(some, SETTINGS), [twice])
@@ -315,12 +405,24 @@ def test_the_noise_floor_reaches_every_number_though_the_subset_has_its_own_hori
 def test_one_rollout_one_problem_or_none_give_rows_without_intervals() -> None:
     full = signals.measure([scored()], SETTINGS)
     single = signals.measure([by_hand([[1, 2, 3, 4, 5, 6, 7, 8]], [0])], SETTINGS)
-    empty = Scored("base", "fresh", TokenTable(np.zeros(0), np.zeros(0), 3, columns_of(0, np.random.default_rng(0))))
+    empty = Scored(
+        "base",
+        "fresh",
+        TokenTable(np.zeros(0), np.zeros(0), 3, columns_of(0, np.random.default_rng(0))),
+    )
     none = signals.measure([empty], SETTINGS)
     for frame in (single, none):
         assert frame[KEY].equals(full[KEY]), "the same rows, whatever the data"
         assert frame[["low", "high"]].isna().all(axis=None)
-        stated = frame.what.isin(["cumulative_kl_horizon", "cumulative_kl_threshold", "reverse_kl_largest_problem"])
+        stated = frame.what.isin(
+            ["cumulative_kl_horizon", "cumulative_kl_threshold", "reverse_kl_largest_problem"]
+        )
         assert (frame.note[~stated] != "").all()
-    assert none.value[~none.what.isin(["cumulative_kl_horizon", "cumulative_kl_threshold"])].isna().all()
-    assert only(single, "cumulative_kl_position", "survivors").value == pytest.approx(5 + 1.2 / 6), "45 % of 36 is 16.2"
+    assert (
+        none.value[~none.what.isin(["cumulative_kl_horizon", "cumulative_kl_threshold"])]
+        .isna()
+        .all()
+    )
+    assert only(single, "cumulative_kl_position", "survivors").value == pytest.approx(
+        5 + 1.2 / 6
+    ), "45 % of 36 is 16.2"

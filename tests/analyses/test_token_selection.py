@@ -30,7 +30,8 @@ def number(frame: pd.DataFrame, what: str, arm: str, seed: float = math.nan) -> 
 
 
 def test_position_and_share_by_hand() -> None:
-    """Step 1: 10 tokens at mean 4, step 2: 30 at mean 8: (40 + 240) / 40 = 7; the mean of the steps' means would be 6.
+    """Step 1: 10 tokens at mean 4, step 2: 30 at mean 8: (40 + 240) / 40 = 7; the mean of the
+    steps' means would be 6.
 
     KL inside 1 + 2, outside 5 + 0: 3/8; the mean of the steps' shares would be (1/6 + 1) / 2.
     """
@@ -59,10 +60,15 @@ def test_a_step_that_selected_nothing_counts_for_nothing() -> None:
     assert number(measure([one], Settings()), "mean_selected_position", "random-20", 0).value == 8
 
 
-def test_the_share_of_a_rollout_that_stops_with_its_selection_is_undefined_and_of_full_rollout_1() -> None:
-    """Inside over all sampled would be 1 for ESR, which tells nothing of what full rollouts hold."""
+def test_the_share_of_a_rollout_that_stops_with_its_selection_is_undefined_and_of_full_rollout_1() -> (  # noqa: E501
+    None
+):
+    """Inside over all sampled would be 1 for ESR, which tells nothing of what full rollouts
+    hold."""
     outside = {"reverse_kl_outside": 0.0}
-    frame = measure([run("prefix-20", **outside), run("prefix-mask-20"), run("full", **outside)], Settings())
+    frame = measure(
+        [run("prefix-20", **outside), run("prefix-mask-20"), run("full", **outside)], Settings()
+    )
     stopped = number(frame, "selected_kl_share", "prefix-20", 0)
     assert math.isnan(stopped.value) and "was not sampled" in stopped.note
     mean = number(frame, "selected_kl_share", "prefix-20")
@@ -90,6 +96,8 @@ def test_means_over_seeds_have_the_t_interval_within_what_is_possible() -> None:
             assert "the same for every training seed" in row.note
             continue
         low, high = stats.ttest_1samp(singles, 0.0).confidence_interval(0.95)
-        assert (row.value, row.low, row.high) == pytest.approx((np.mean(singles), max(low, 0), high))
+        assert (row.value, row.low, row.high) == pytest.approx(
+            (np.mean(singles), max(low, 0), high)
+        )
     assert frame[frame.training_seed.notna()].low.isna().all(), "what is counted has no interval"
     assert set(frame["view"]) == {"training"} and (frame.rollouts > 0).all()

@@ -1,4 +1,5 @@
-"""Rates of wrong verdicts: those kept in benchmarks/results, and a thousand draws of the cheap cases anew."""
+"""Rates of wrong verdicts: those kept in benchmarks/results, and a thousand draws of the cheap
+cases anew."""
 
 from __future__ import annotations
 
@@ -57,5 +58,10 @@ def test_the_rate_without_an_effect_of_position_anew() -> None:
 
 def test_seeds_of_which_some_collapsed_are_seen_to_disagree() -> None:
     found = part.collapsing(3, DRAWS)
-    assert found["disagree_where_some_collapsed"] > 0.99 and found["disagree_where_none_or_all_did"] < 0.01
-    assert found["coverage_of_every_t"] < 0.7 and found["sweeps_in_which_no_collapse_is_seen"] > 0.45
+    assert (
+        found["disagree_where_some_collapsed"] > 0.99
+        and found["disagree_where_none_or_all_did"] < 0.01
+    )
+    assert (
+        found["coverage_of_every_t"] < 0.7 and found["sweeps_in_which_no_collapse_is_seen"] > 0.45
+    )

@@ -1,4 +1,5 @@
-"""The summary says what was measured and how, leads with the numbers, and tells first what must not be believed."""
+"""The summary says what was measured and how, leads with the numbers, and tells first what must not
+be believed."""
 
 from __future__ import annotations
 
@@ -24,18 +25,39 @@ RULED = {"answer_rule": "last_boxed"}
 
 
 def decay_rows(**more: Any) -> list[Measurement]:
-    gap = row("teacher_advantage", 0.449, 0.05, "student-prefix", view="all", prefix_tokens=0.0, **RULED)
-    half = row("half_decay_length", 39.1, 5.0, "student-prefix", view="open", unit="tokens", **RULED)
+    gap = row(
+        "teacher_advantage", 0.449, 0.05, "student-prefix", view="all", prefix_tokens=0.0, **RULED
+    )
+    half = row(
+        "half_decay_length", 39.1, 5.0, "student-prefix", view="open", unit="tokens", **RULED
+    )
     falls = [
-        row("accuracy_difference", -0.01 * k, 0.02, "student-prefix", view="open", prefix_tokens=float(k), **RULED)
+        row(
+            "accuracy_difference",
+            -0.01 * k,
+            0.02,
+            "student-prefix",
+            view="open",
+            prefix_tokens=float(k),
+            **RULED,
+        )
         for k in (10, 60)
     ]
     flat = [replace(one, condition="own-prefix", value=0.0, low=-0.02, high=0.02) for one in falls]
     return [replace(one, **more) for one in (gap, half, *falls, *flat)]
 
 
-def decay_run(rows: list[Measurement] | None = None, name: str = "pair", **options: Any) -> FoundRun:
-    given = {"samples": 4, "temperature": 0.7, "max_tokens": 320, "seed": 0, "prefix_lengths": [0, 10, 60], **options}
+def decay_run(
+    rows: list[Measurement] | None = None, name: str = "pair", **options: Any
+) -> FoundRun:
+    given = {
+        "samples": 4,
+        "temperature": 0.7,
+        "max_tokens": 320,
+        "seed": 0,
+        "prefix_lengths": [0, 10, 60],
+        **options,
+    }
     problems = {"name": given.pop("problem_set", "abacus"), "version": "abacus-1", "asked": 300}
     record = {"identity": {"options": given, "problems": problems}, "notes": given.pop("notes", [])}
     return made("prefix-decay", decay_rows() if rows is None else rows, name, record)
@@ -44,13 +66,26 @@ def decay_run(rows: list[Measurement] | None = None, name: str = "pair", **optio
 def signal_rows(floor: float = 1e-6, under: bool = False) -> list[Measurement]:
     place = {"view": "fresh", "checkpoint": "base", "unit": "tokens"}
     position = row("cumulative_kl_position", 53.0, 3.0, "survivors", **place)
-    stated = [row("cumulative_kl_horizon", 88.0, NAN, "survivors", **place),
-              row("cumulative_kl_threshold", 0.45, NAN, "survivors", **place)]  # fmt: skip
+    stated = [
+        row("cumulative_kl_horizon", 88.0, NAN, "survivors", **place),
+        row("cumulative_kl_threshold", 0.45, NAN, "survivors", **place),
+    ]
     bins = [
-        row(what, 0.5, 0.1, "all", **{**place, "unit": "nats"}, position_low=low, position_high=low + 10, tokens=9,
-            noise_floor=floor, under_floor=under and low > 0)
-        for what in ("reverse_kl", "winsorised_reverse_kl") for low in (0.0, 10.0, 100.0)
-    ]  # fmt: skip
+        row(
+            what,
+            0.5,
+            0.1,
+            "all",
+            **{**place, "unit": "nats"},
+            position_low=low,
+            position_high=low + 10,
+            tokens=9,
+            noise_floor=floor,
+            under_floor=under and low > 0,
+        )
+        for what in ("reverse_kl", "winsorised_reverse_kl")
+        for low in (0.0, 10.0, 100.0)
+    ]
     return [position, *stated, *bins]
 
 
@@ -61,10 +96,14 @@ def test_the_headline_says_pair_advantage_half_decay_n_and_how_many_claims_hold(
         "2 runs of the student small and the teacher large.",
         "ahead of the student by +44.9 points [+39.9, +49.9] over 300 problems. "
         "Half of its advantage over the student is gone after 39 tokens",
-        "Recommended rollout length: 39 tokens (interval 34 to 44), by the half-decay: the smaller of two lengths.",
-        f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 are contradicted",
-        "Holds: teacher decay.", "Not testable here: early kl.", "Not measured: content, ",
-    ):  # fmt: skip
+        "Recommended rollout length: 39 tokens (interval 34 to 44), by the half-decay: the "
+        "smaller of two lengths.",
+        f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 "
+        "are contradicted",
+        "Holds: teacher decay.",
+        "Not testable here: early kl.",
+        "Not measured: content, ",
+    ):
         assert said in text, text
     assert "Contradicted:" not in text and "CONTROL" not in text
 
@@ -76,7 +115,9 @@ def test_the_findings_are_those_of_the_judge_with_controls_apart() -> None:
     assert [(one.claim, one.verdict, one.sentence) for one in told.findings] == [
         (one.claim, one.verdict, one.sentence) for one in judged
     ]
-    assert [one.claim.name for one in told.controls] == ["own-prefix"] and len(told.claims) == len(CLAIMS) - 1
+    assert [one.claim.name for one in told.controls] == ["own-prefix"] and len(told.claims) == len(
+        CLAIMS
+    ) - 1
 
 
 # Numbers
@@ -88,22 +129,44 @@ def numbers(*runs: FoundRun) -> dict[str, KeyNumber]:
 
 def test_numbers_have_their_intervals() -> None:
     found = numbers(decay_run(), made("signals", signal_rows()))
-    assert found["teacher's advantage"][1:] == ("44.9 points", "95 % interval over 300 problems 39.9 to 49.9")
-    assert found["half-decay length"][1:] == ("39 tokens", "95 % interval over 300 problems 34 to 44")
+    assert found["teacher's advantage"][1:] == (
+        "44.9 points",
+        "95 % interval over 300 problems 39.9 to 49.9",
+    )
+    assert found["half-decay length"][1:] == (
+        "39 tokens",
+        "95 % interval over 300 problems 34 to 44",
+    )
     assert found["advised rollout length N"].value == "39 tokens"
 
 
 @pytest.mark.parametrize(
     ("half", "value", "note"),
     [
-        ({"value": INF, "low": 44.0, "high": INF, "note": "not reached by 60"}, "more than 60 tokens", "not reached by 60"),
-        ({"value": NAN, "low": NAN, "high": NAN, "note": "no advantage"}, "undefined", "no advantage"),
-        ({"low": 30.0, "high": INF}, "39 tokens", "95 % interval over 300 problems 30 to beyond the longest prefix"),
+        (
+            {"value": INF, "low": 44.0, "high": INF, "note": "not reached by 60"},
+            "more than 60 tokens",
+            "not reached by 60",
+        ),
+        (
+            {"value": NAN, "low": NAN, "high": NAN, "note": "no advantage"},
+            "undefined",
+            "no advantage",
+        ),
+        (
+            {"low": 30.0, "high": INF},
+            "39 tokens",
+            "95 % interval over 300 problems 30 to beyond the longest prefix",
+        ),
         ({"low": NAN, "high": NAN}, "39 tokens", "no interval"),
     ],
-)  # fmt: skip
-def test_a_half_decay_length_without_end_or_value_is_told_in_words(half: dict[str, Any], value: str, note: str) -> None:
-    rows = [replace(one, **half) if one.what == "half_decay_length" else one for one in decay_rows()]
+)
+def test_a_half_decay_length_without_end_or_value_is_told_in_words(
+    half: dict[str, Any], value: str, note: str
+) -> None:
+    rows = [
+        replace(one, **half) if one.what == "half_decay_length" else one for one in decay_rows()
+    ]
     found = numbers(decay_run(rows))["half-decay length"]
     assert found.value == value and found.note.startswith(note)
 
@@ -117,7 +180,9 @@ def test_without_a_decay_run_the_half_decay_length_was_not_measured() -> None:
 
 
 def test_advice_is_that_of_the_signals_and_the_decay_that_most_problems_stand_behind() -> None:
-    small = decay_run([replace(one, value=9.0, low=8.0, high=10.0, problems=20) for one in decay_rows()], "small")
+    small = decay_run(
+        [replace(one, value=9.0, low=8.0, high=10.0, problems=20) for one in decay_rows()], "small"
+    )
     large, signals = decay_run(), made("signals", signal_rows())
     told = summary([small, signals, large])
     assert told.advice == advise(signals.measurements, large.measurements).text
@@ -128,7 +193,10 @@ def test_why_no_n_is_advised_is_said(with_decay: bool) -> None:
     runs = [decay_run()] if with_decay else [made("behaviour", [row("boxes_mean", 1.0)])]
     told = summary(runs)
     number = {one.name: one for one in told.numbers}["advised rollout length N"]
-    assert number.value == "none" and "the signals of the base student were not measured" in number.note
+    assert (
+        number.value == "none"
+        and "the signals of the base student were not measured" in number.note
+    )
     assert ("no decay curve" in number.note) != with_decay
     assert any(line.startswith("No rollout length is recommended") for line in told.headline)
 
@@ -139,27 +207,33 @@ def test_why_no_n_is_advised_is_said(with_decay: bool) -> None:
 def test_what_was_measured_has_its_problems_samples_and_settings() -> None:
     (said,) = summary([decay_run()]).measured
     assert said == (
-        "prefix-decay, run pair: 300 problems of abacus x 4 samples, T = 0.7, at most 320 tokens, answer rule last_boxed, "
+        "prefix-decay, run pair: 300 problems of abacus x 4 samples, T = 0.7, at most 320 tokens, "
+        "answer rule last_boxed, "
         "seed 0, prefixes of 10 and 60 tokens."
     )
 
 
 def test_a_sweep_tells_its_arms_and_seeds() -> None:
     rows = [*arm("prefix-5", 0.1), *arm("full", 0.0)]
-    run = made("sweep rollout-length", rows, "mine", samples=1, seeds=3, checkpoint_rule="last", seed=0)
+    run = made(
+        "sweep rollout-length", rows, "mine", samples=1, seeds=3, checkpoint_rule="last", seed=0
+    )
     assert summary([run]).measured == (
-        "sweep rollout-length, run mine: 300 problems x 1 sample, answer rule last_boxed, 3 training seeds, last checkpoint, "
+        "sweep rollout-length, run mine: 300 problems x 1 sample, answer rule last_boxed, 3 "
+        "training seeds, last checkpoint, "
         "seed 0; arms prefix-5, full.",
     )
 
 
 def test_runs_that_measured_alike_are_told_in_one_sentence() -> None:
     runs = [
-        made("evaluate", [row("avg_at_1", 0.5, checkpoint=f"full-seed-{i}")], f"run-{i}", samples=1) for i in range(9)
+        made("evaluate", [row("avg_at_1", 0.5, checkpoint=f"full-seed-{i}")], f"run-{i}", samples=1)
+        for i in range(9)
     ]
     (said,) = summary(runs).measured
     assert said == (
-        "evaluate, runs run-0, run-1, run-2 and 6 more: 300 problems x 1 sample; students full-seed-0, full-seed-1, "
+        "evaluate, runs run-0, run-1, run-2 and 6 more: 300 problems x 1 sample; students "
+        "full-seed-0, full-seed-1, "
         "full-seed-2 and 6 more."
     )
     other = made("evaluate", [row("avg_at_1", 0.5)], "other", samples=2)
@@ -186,26 +260,37 @@ def test_a_control_that_fails_is_told_loudly_before_all_else() -> None:
         replace(one, value=-0.1, low=-0.12, high=-0.08) if one.condition == "own-prefix" else one
         for one in decay_rows()
     ]
-    told = summary([decay_run(rows, notes=["17 of 20 student rollouts were cut off at the budget"])])
-    assert told.warnings[0].startswith("THE CONTROL FAILED: ") and "-10.0 points" in told.warnings[0]
+    told = summary(
+        [decay_run(rows, notes=["17 of 20 student rollouts were cut off at the budget"])]
+    )
+    assert (
+        told.warnings[0].startswith("THE CONTROL FAILED: ") and "-10.0 points" in told.warnings[0]
+    )
     assert any(line.startswith("THE CONTROL FAILED: nothing") for line in told.headline)
 
 
 def test_a_control_that_is_undecided_or_missing_is_told() -> None:
     around = [
-        replace(one, low=0.001, p_value_holm=0.4) if one.condition == "own-prefix" else one for one in decay_rows()
+        replace(one, low=0.001, p_value_holm=0.4) if one.condition == "own-prefix" else one
+        for one in decay_rows()
     ]
     assert "the control decides nothing: " in warnings(decay_run(around))
     without = [one for one in decay_rows() if one.condition != "own-prefix"]
-    assert "the control was not measured: `decaylab prefix-decay --controls all`" in warnings(decay_run(without))
-    assert "control" not in warnings(made("signals", signal_rows())), "nothing that it would guard was measured"
+    assert "the control was not measured: `decaylab prefix-decay --controls all`" in warnings(
+        decay_run(without)
+    )
+    assert "control" not in warnings(made("signals", signal_rows())), (
+        "nothing that it would guard was measured"
+    )
 
 
 def test_numbers_under_the_noise_floor_and_floors_that_are_missing_are_counted() -> None:
     assert "signals: 4 of 6 numbers lie under twice their noise floor" in warnings(
         made("signals", signal_rows(under=True), "signals")
     )
-    assert "signals: the noise floor was not measured" in warnings(made("signals", signal_rows(floor=NAN), "signals"))
+    assert "signals: the noise floor was not measured" in warnings(
+        made("signals", signal_rows(floor=NAN), "signals")
+    )
     assert warnings(made("evaluate", [row("avg_at_1", 0.5)])) == "", "accuracy has none"
 
 
@@ -216,13 +301,18 @@ def test_notes_of_runs_are_told_once_with_all_that_have_them() -> None:
 
 
 def test_intervals_of_less_than_95_percent_are_told() -> None:
-    assert "pair: its intervals are at 90 %; no claim is decided by them" in warnings(decay_run(decay_rows(level=0.9)))
+    assert "pair: its intervals are at 90 %; no claim is decided by them" in warnings(
+        decay_run(decay_rows(level=0.9))
+    )
 
 
 def test_runs_that_were_made_differently_are_told_apart() -> None:
     found = warnings(decay_run(), decay_run(name="hot", temperature=1.0, problem_set="gsm8k"))
     assert "the runs differ in their temperature: 0.7 (pair); 1.0 (hot)" in found
-    assert "the runs differ in their problem set: abacus (pair); gsm8k (hot)" in found and "budget" not in found
+    assert (
+        "the runs differ in their problem set: abacus (pair); gsm8k (hot)" in found
+        and "budget" not in found
+    )
     assert "differ" not in warnings(decay_run(), made("signals", signal_rows())), (
         "what is not recorded differs from nothing"
     )
@@ -269,5 +359,9 @@ def test_names_are_text_in_markdown_and_never_markup() -> None:
 def test_lines_for_a_terminal_say_the_verdict_first(embedded: Summary) -> None:
     lines = to_lines(embedded)
     assert lines[: len(embedded.headline)] == list(embedded.headline)
-    assert sum(line.startswith(tuple(f"{one}: " for one in VERDICTS)) for line in lines) == len(CLAIMS)
-    assert any(line.startswith("warning: ") for line in lines) and all("\n" not in line for line in lines)
+    assert sum(line.startswith(tuple(f"{one}: " for one in VERDICTS)) for line in lines) == len(
+        CLAIMS
+    )
+    assert any(line.startswith("warning: ") for line in lines) and all(
+        "\n" not in line for line in lines
+    )

@@ -1,4 +1,5 @@
-"""A number decides only where its intervals do, and words say it without a NaN, an infinity or a -0."""
+"""A number decides only where its intervals do, and words say it without a NaN, an infinity or a
+-0."""
 
 from __future__ import annotations
 
@@ -40,7 +41,15 @@ NAN = math.nan
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0.001, 0.2, 1), (-0.2, -0.001, -1), (-0.1, 0.1, 0), (0.0, 0.2, 0), (-0.2, 0.0, 0), (NAN, 0.2, 0), (0.1, NAN, 0)],
+    [
+        (0.001, 0.2, 1),
+        (-0.2, -0.001, -1),
+        (-0.1, 0.1, 0),
+        (0.0, 0.2, 0),
+        (-0.2, 0.0, 0),
+        (NAN, 0.2, 0),
+        (0.1, NAN, 0),
+    ],
 )
 def test_a_side_is_shown_where_the_interval_leaves_out_0_and_not_where_it_touches(
     low: float, high: float, expected: int
@@ -75,8 +84,12 @@ def test_two_numbers_are_apart_where_their_intervals_do_not_touch() -> None:
     assert apart(*touching) == apart(*touching[::-1]) == 0
 
 
-def number(over_problems: Measurement, over_seeds: Measurement | None, seeds: int, steps: float = 100.0) -> Number:
-    return Number((over_problems,), over_seeds, tuple(0.1 + 0.01 * seed for seed in range(seeds)), steps)
+def number(
+    over_problems: Measurement, over_seeds: Measurement | None, seeds: int, steps: float = 100.0
+) -> Number:
+    return Number(
+        (over_problems,), over_seeds, tuple(0.1 + 0.01 * seed for seed in range(seeds)), steps
+    )
 
 
 # An effect of which 2 counts, by hand: its interval, and that of one that must be reached.
@@ -86,22 +99,31 @@ SIZE, REACHED = Effect(0.0, 2.0), Effect(0.0, 2.0, reached=True)
 @pytest.mark.parametrize(
     ("low", "high", "shown", "reached"),
     [
-        (1, 3, "holds", "not testable here"), (2.1, 3, "holds", "holds"), (0.5, 1.5, "not supported", "not supported"),
-        (-1, 1, "not supported", "not supported"), (-1, 2, "not testable here", "not testable here"),
-        (-3, 3, "not testable here", "not testable here"), (-3, 1, "not supported", "not supported"),
-        (-3, -1, "contradicted", "contradicted"), (-1.5, -0.5, "not supported", "not supported"),
-        (0, 3, "not testable here", "not testable here"), (-3, 0, "not supported", "not supported"),  # touch nothing
-        (1, 2, "holds", "not testable here"), (2, 3, "holds", "not testable here"),  # touch what counts
+        (1, 3, "holds", "not testable here"),
+        (2.1, 3, "holds", "holds"),
+        (0.5, 1.5, "not supported", "not supported"),
+        (-1, 1, "not supported", "not supported"),
+        (-1, 2, "not testable here", "not testable here"),
+        (-3, 3, "not testable here", "not testable here"),
+        (-3, 1, "not supported", "not supported"),
+        (-3, -1, "contradicted", "contradicted"),
+        (-1.5, -0.5, "not supported", "not supported"),
+        (0, 3, "not testable here", "not testable here"),
+        (-3, 0, "not supported", "not supported"),  # touch nothing
+        (1, 2, "holds", "not testable here"),
+        (2, 3, "holds", "not testable here"),  # touch what counts
         (-2, -1, "contradicted", "contradicted"),
     ],
-)  # fmt: skip
+)
 def test_an_interval_decides_an_effect_by_its_direction_and_by_the_size_that_counts(
     low: float, high: float, shown: str, reached: str
 ) -> None:
     one = row("x", (low + high) / 2, low=low, high=high)
     turned = row("x", -(low + high) / 2, low=-high, high=-low)
     assert decided(SIZE, one) == shown and decided(REACHED, one) == reached
-    assert decided(Effect(0.0, -2.0), turned) == shown, "a claim in the other direction is its mirror image"
+    assert decided(Effect(0.0, -2.0), turned) == shown, (
+        "a claim in the other direction is its mirror image"
+    )
     shifted = row("x", (low + high) / 2 + 7, low=low + 7, high=high + 7, p_value_holm=0.9)
     assert decided(Effect(7.0, 9.0), shifted) == shown, "the p-value is of a difference from 0"
 
@@ -110,7 +132,10 @@ def test_one_of_several_numbers_is_held_to_the_wider_interval() -> None:
     """Over 300 problems t goes from 1.968 to 2.825 for ten numbers: a reach of 1 becomes 1.44."""
     one = row("x", 1.3, 1.0)
     assert decided(SIZE, one) == "holds" and decided(SIZE, one, 10) == "not testable here"
-    assert widened(one, 10).low == pytest.approx(1.3 - 1.437, abs=1e-3) and widened(one, 1).low == one.low
+    assert (
+        widened(one, 10).low == pytest.approx(1.3 - 1.437, abs=1e-3)
+        and widened(one, 1).low == one.low
+    )
     by_three = widened(one, 10, 3)
     assert by_three.high == pytest.approx(1.3 + stats.t.ppf(0.9975, 2) / stats.t.ppf(0.975, 2))
     with_holm = row("x", 1.3, 1.0, p_value_holm=0.01)
@@ -119,7 +144,9 @@ def test_one_of_several_numbers_is_held_to_the_wider_interval() -> None:
         assert decided(SIZE, row("x", 1.3, 1.0, p_value_holm=p), 10) == "not testable here"
         assert decided(SIZE, row("x", -1.3, 1.0, p_value_holm=p), 10) == "not supported"
     small = row("x", 0.0, 1.5)
-    assert decided(SIZE, small, 10) == "not supported", "of one of ten each must exclude it: no correction"
+    assert decided(SIZE, small, 10) == "not supported", (
+        "of one of ten each must exclude it: no correction"
+    )
     assert decided(SIZE, small, 10, each=True) == "not testable here", "of all of ten one would do"
 
 
@@ -127,9 +154,15 @@ def test_by_default_a_number_stands_alone_over_its_own_problems() -> None:
     """A reach of 1 becomes 1.14 for two numbers, and 1.437 for ten over 300 problems."""
     barely = row("x", 1.05, 1.0)
     assert decided(SIZE, barely) == number(barely, barely, 3).decided(SIZE) == "holds"
-    assert decided(SIZE, barely, 2) == number(barely, barely, 3).decided(SIZE, 2) == "not testable here"
+    assert (
+        decided(SIZE, barely, 2)
+        == number(barely, barely, 3).decided(SIZE, 2)
+        == "not testable here"
+    )
     factor = stats.t.ppf(1 - 0.025 / 2, 299) / stats.t.ppf(0.975, 299)
-    assert (widened(barely, 2).low, widened(barely, 2).high) == pytest.approx((1.05 - factor, 1.05 + factor))
+    assert (widened(barely, 2).low, widened(barely, 2).high) == pytest.approx(
+        (1.05 - factor, 1.05 + factor)
+    )
     assert decided(SIZE, row("x", 1.45, 1.0), 10) == "holds"
     assert widened(row("x", 0.0, 1.0, problems=0), 10).high == pytest.approx(
         stats.norm.ppf(0.9975) / stats.norm.ppf(0.975)
@@ -137,7 +170,8 @@ def test_by_default_a_number_stands_alone_over_its_own_problems() -> None:
 
 
 def test_numbers_of_training_are_corrected_over_problems_and_over_seeds_as_one_is() -> None:
-    """Over three seeds the reach grows with t of 2 degrees of freedom: for two numbers by 6.205 / 4.303 = 1.442."""
+    """Over three seeds the reach grows with t of 2 degrees of freedom: for two numbers by 6.205 /
+    4.303 = 1.442."""
     sure = row("x", 1.5, 0.6)
     assert number(sure, row("x", 1.5, 1.0), 3).decided(SIZE, 2) == "holds"
     assert number(sure, row("x", 1.5, 1.1), 3).decided(SIZE, 2) == "not testable here"
@@ -160,7 +194,8 @@ def test_the_difference_of_accuracies_that_counts_is_two_points() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problems", "expected"), [(0, "holds"), (1, "not testable here"), (29, "not testable here"), (30, "holds")]
+    ("problems", "expected"),
+    [(0, "holds"), (1, "not testable here"), (29, "not testable here"), (30, "holds")],
 )
 def test_fewer_problems_than_the_least_decide_nothing(problems: int, expected: str) -> None:
     one = row("x", 3.0, 1.0, problems=problems)
@@ -171,35 +206,62 @@ def test_fewer_problems_than_the_least_decide_nothing(problems: int, expected: s
 @pytest.mark.parametrize(
     ("found", "of_one", "of_some", "of_every"),
     [
-        ("HH", "holds", "holds", "holds"), ("HC", "undecided", "holds", "undecided"),
-        ("HT", "not testable here", "holds", "not testable here"), ("HS", "undecided", "holds", "not supported"),
-        ("CC", "contradicted", "contradicted", "contradicted"), ("CS", "not supported", "not supported", "contradicted"),
+        ("HH", "holds", "holds", "holds"),
+        ("HC", "undecided", "holds", "undecided"),
+        ("HT", "not testable here", "holds", "not testable here"),
+        ("HS", "undecided", "holds", "not supported"),
+        ("CC", "contradicted", "contradicted", "contradicted"),
+        ("CS", "not supported", "not supported", "contradicted"),
         ("CT", "not testable here", "not testable here", "contradicted"),
         ("ST", "not testable here", "not testable here", "not supported"),
-        ("SS", "not supported", "not supported", "not supported"), ("UC", "undecided", "undecided", "contradicted"),
-        ("UT", "undecided", "undecided", "undecided"), ("UH", "undecided", "holds", "undecided"),
+        ("SS", "not supported", "not supported", "not supported"),
+        ("UC", "undecided", "undecided", "contradicted"),
+        ("UT", "undecided", "undecided", "undecided"),
+        ("UH", "undecided", "holds", "undecided"),
         ("", "not testable here", "not testable here", "not testable here"),
     ],
-)  # fmt: skip
+)
 def test_verdicts_of_several_numbers(found: str, of_one: str, of_some: str, of_every: str) -> None:
     names: dict[str, Verdict] = {
-        "H": "holds", "C": "contradicted", "S": "not supported", "T": "not testable here", "U": "undecided"
-    }  # fmt: skip
+        "H": "holds",
+        "C": "contradicted",
+        "S": "not supported",
+        "T": "not testable here",
+        "U": "undecided",
+    }
     said = [names[letter] for letter in found]
     assert (together(said), some(said), every(said)) == (of_one, of_some, of_every)
-    assert (together(said[::-1]), some(said[::-1]), every(said[::-1])) == (of_one, of_some, of_every)
+    assert (together(said[::-1]), some(said[::-1]), every(said[::-1])) == (
+        of_one,
+        of_some,
+        of_every,
+    )
 
 
 def test_a_number_of_training_needs_three_seeds_and_the_steps_and_both_intervals() -> None:
     above, around = row("x", 3.0, 1.0), row("x", 3.0, 4.0)
     assert number(above, above, 3).decided(SIZE) == "holds"
-    assert number(above, around, 3).decided(SIZE) == number(around, above, 3).decided(SIZE) == "not testable here"
-    assert number(above, row("x", 3.0, NAN), 3).decided(SIZE) == number(above, None, 3).decided(SIZE) == "undecided"
-    assert number(above, None, 1).decided(SIZE) == number(above, above, 2).decided(SIZE) == "undecided"
-    assert number(above, above, 3, steps=49).decided(SIZE) == number(above, None, 1, steps=20).decided(SIZE)
+    assert (
+        number(above, around, 3).decided(SIZE)
+        == number(around, above, 3).decided(SIZE)
+        == "not testable here"
+    )
+    assert (
+        number(above, row("x", 3.0, NAN), 3).decided(SIZE)
+        == number(above, None, 3).decided(SIZE)
+        == "undecided"
+    )
+    assert (
+        number(above, None, 1).decided(SIZE) == number(above, above, 2).decided(SIZE) == "undecided"
+    )
+    assert number(above, above, 3, steps=49).decided(SIZE) == number(
+        above, None, 1, steps=20
+    ).decided(SIZE)
     assert number(above, above, 3, steps=49).decided(SIZE) == "not testable here"
     assert number(above, above, 3, steps=50).decided(SIZE) == "holds"
-    assert number(above, above, 3, steps=NAN).decided(SIZE) == "holds", "where the steps were not recorded"
+    assert number(above, above, 3, steps=NAN).decided(SIZE) == "holds", (
+        "where the steps were not recorded"
+    )
     level = row("x", 0.0, 1.0)
     assert (
         number(level, level, 1).decided(SIZE) == "undecided"
@@ -212,7 +274,8 @@ def test_the_fewest_steps_are_those_of_the_seeds_whose_steps_are_known() -> None
     assert math.isnan(fewest([NAN, NAN])) and math.isnan(fewest([]))
 
 
-# --- what would test it -------------------------------------------------------------------------------------------
+# --- what would test it
+# ---------------------------------------------------------------------------
 
 
 def power(seeds: int, effect: float, numbers: int) -> float:
@@ -225,14 +288,19 @@ def seeds_for(effect: float, numbers: int = 1) -> int:
     return next(seeds for seeds in range(3, 1000) if power(seeds, effect, numbers) >= 0.8)
 
 
-@pytest.mark.parametrize(("seeds", "lead"), [(1, "One training seed decides"), (2, "Two training seeds decide")])
+@pytest.mark.parametrize(
+    ("seeds", "lead"), [(1, "One training seed decides"), (2, "Two training seeds decide")]
+)
 @pytest.mark.parametrize("numbers", [1, 2, 6])
-def test_of_few_seeds_it_is_said_how_many_would_find_three_deviations(seeds: int, lead: str, numbers: int) -> None:
+def test_of_few_seeds_it_is_said_how_many_would_find_three_deviations(
+    seeds: int, lead: str, numbers: int
+) -> None:
     one, enough = row("x", 0.1), seeds_for(3, numbers)
     (said,) = seeds_words([number(one, None, seeds), *[number(one, one, 3)] * (numbers - 1)])
     assert said == (
         f"{lead} nothing: {enough} would find an effect of 3 standard deviations between seeds in "
-        f"{100 * power(enough, 3, numbers):.0f} % of cases{f' over {numbers} numbers' if numbers > 1 else ''} "
+        f"{100 * power(enough, 3, numbers):.0f} % of "
+        f"cases{f' over {numbers} numbers' if numbers > 1 else ''} "
         f"(3 seeds: {100 * power(3, 3, numbers):.0f} %)."
     )
 
@@ -245,7 +313,8 @@ def test_three_seeds_of_50_steps_need_no_words_and_fewer_steps_are_told() -> Non
 
 
 def test_the_problems_that_would_do_by_hand() -> None:
-    """An error of 2.8 over 100 problems, which must shrink to 1 to tell 2.8 from 0: 2.8^2 times as many, 784."""
+    """An error of 2.8 over 100 problems, which must shrink to 1 to tell 2.8 from 0: 2.8^2 times as
+    many, 784."""
     effect = Effect(1.0, 3.8)
     wide, narrow = row("x", 0.0, 1.96 * 2.8, problems=100), row("x", 0.0, 1.0, problems=200)
     told = "About 780 problems would tell the smallest effect that counts from none."
@@ -275,49 +344,84 @@ def trained(*by_seed: float) -> Number:
 def test_the_seeds_that_would_do_are_those_of_the_numbers_that_differ_most() -> None:
     alone, calm = trained(0.0, 2.0, 4.0), trained(0.1, 0.2, 0.3)  # deviations 2 and .1
     assert (
-        seeds_remedy(Effect(1.0, 3.0), [alone]) == f"{seeds_for(1.0)} seeds are needed, where they differ as these do."
+        seeds_remedy(Effect(1.0, 3.0), [alone])
+        == f"{seeds_for(1.0)} seeds are needed, where they differ as these do."
     )
-    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(f"{seeds_for(1.0, 2)} seeds are needed")
+    assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(
+        f"{seeds_for(1.0, 2)} seeds are needed"
+    )
     assert seeds_for(1.0, 2) > seeds_for(1.0)
-    assert seeds_remedy(SIZE, [trained(0.0, 9.0)]) == seeds_remedy(SIZE, [trained(1.0, 1.0, 1.0)]) == ""
-    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(f"{seeds_for(1.0, 2)} seeds are needed")
+    assert (
+        seeds_remedy(SIZE, [trained(0.0, 9.0)])
+        == seeds_remedy(SIZE, [trained(1.0, 1.0, 1.0)])
+        == ""
+    )
+    assert seeds_remedy(SIZE, [trained(0.0, 900.0), alone]).startswith(
+        f"{seeds_for(1.0, 2)} seeds are needed"
+    )
 
 
-def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_number_is_said() -> None:
+def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_number_is_said() -> (
+    None
+):
     assert seeds_for(3.0) == 4
     four = trained(0.0, 0.0, math.sqrt(3), math.sqrt(3))  # deviation 1
     assert seeds_remedy(Effect(0.0, 3.0), [four]) == ""
     three = trained(0.0, 1.0, 2.0)
     assert seeds_remedy(Effect(0.0, 3.0), [three]).startswith("4 seeds are needed")
-    assert seeds_remedy(Effect(0.0, 0.1), [three]) == "More than 100 seeds are needed, where they differ as these do."
-    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(f"{seeds_for(0.125)} seeds are needed")
+    assert (
+        seeds_remedy(Effect(0.0, 0.1), [three])
+        == "More than 100 seeds are needed, where they differ as these do."
+    )
+    assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(
+        f"{seeds_for(0.125)} seeds are needed"
+    )
 
 
-# --- words --------------------------------------------------------------------------------------------------------
+# --- words
+# ---------------------------------------------------------------------------
 
 
 def test_rows_are_picked_by_quantity_and_columns_and_are_what_was_put_in() -> None:
-    first, second = row("x", 0.1, condition="a", view="open"), row("x", 0.2, condition="b", view="open")
+    first, second = (
+        row("x", 0.1, condition="a", view="open"),
+        row("x", 0.2, condition="b", view="open"),
+    )
     frame = to_frame([first, second, row("y", 0.3, condition="a")])
     assert [one.value for one in pick(frame, "x", view="open")] == [0.1, 0.2]
-    assert [one.value for one in pick(frame, "x", condition="a")] == [0.1], "not the y of that condition"
+    assert [one.value for one in pick(frame, "x", condition="a")] == [0.1], (
+        "not the y of that condition"
+    )
     (found,) = pick(frame, "x", condition="b")
-    assert isinstance(found, Measurement) and found.low == second.low and math.isnan(found.prefix_tokens)
-    assert tuple(made("signals", [first]).measurements.columns) == COLUMNS and pick(to_frame([]), "x") == []
+    assert (
+        isinstance(found, Measurement)
+        and found.low == second.low
+        and math.isnan(found.prefix_tokens)
+    )
+    assert (
+        tuple(made("signals", [first]).measurements.columns) == COLUMNS
+        and pick(to_frame([]), "x") == []
+    )
 
 
 def test_numbers_read_as_a_person_writes_them() -> None:
     one = row("x", -0.0417, low=-0.0683, high=-0.0177)
     assert points(one) == "-4.2 points [-6.8, -1.8]"
     assert percent(row("x", 0.8842, low=0.852, high=0.91)) == "88.4 % [85.2, 91.0]"
-    assert plain(row("x", 0.2273, low=0.2149, high=0.2409), "nats", ".3f") == "0.227 nats [0.215, 0.241]"
+    assert (
+        plain(row("x", 0.2273, low=0.2149, high=0.2409), "nats", ".3f")
+        == "0.227 nats [0.215, 0.241]"
+    )
     assert points(row("x", 0.0, low=-0.0004, high=0.0004)) == "+0.0 points [+0.0, +0.0]"
     assert plain(row("x", -0.001, low=-0.002, high=0.002)) == "0.00 [0.00, 0.00]"
     assert points(row("x", 0.1, NAN)) == "+10.0 points (no interval)"
     half = row("x", 0.1, low=NAN), row("x", 0.1, high=NAN)
-    assert [points(one) for one in half] == ["+10.0 points (no interval)"] * 2, "one end is no interval"
+    assert [points(one) for one in half] == ["+10.0 points (no interval)"] * 2, (
+        "one end is no interval"
+    )
     assert (
-        points(row("x", NAN, note="no rollouts")) == "undefined (no rollouts)" and points(row("x", NAN)) == "undefined"
+        points(row("x", NAN, note="no rollouts")) == "undefined (no rollouts)"
+        and points(row("x", NAN)) == "undefined"
     )
     assert points(row("x", 0.1, 0.02, level=0.9)) == "+10.0 points [+8.0, +12.0] at 90 %"
 
@@ -330,7 +434,9 @@ def test_both_intervals_of_an_arm_are_told_and_only_one_of_a_single_seed() -> No
     )
     told = arm_points(Number((value,), row("x", -0.119, NAN), (-0.4, 0.022, 0.021)))
     assert told.endswith("over problems, no interval (-40.0, +2.2 and +2.1) over 3 seeds")
-    assert arm_points(Number((value,), None, (-0.13, -0.11))).endswith(", no interval (-13.0 and -11.0) over 2 seeds")
+    assert arm_points(Number((value,), None, (-0.13, -0.11))).endswith(
+        ", no interval (-13.0 and -11.0) over 2 seeds"
+    )
     assert arm_points(Number((value,), over, (-0.119,))) == "-11.9 points [-14.3, -9.5]"
 
 

@@ -42,7 +42,11 @@ def model(tmp_path: Path) -> Folders:
 
 def rows(text: str) -> list[list[str]]:
     """The cells of every table row."""
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    return [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in text.splitlines()
+        if line.startswith("│")
+    ]
 
 
 def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]) -> None:
@@ -50,7 +54,9 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
     assert outcome.code == 0
     frame = pd.read_csv(folder / "measurements.csv", keep_default_na=False, na_values=[""])
 
-    def shown(what: str, condition: str, view: str | None, length: float, signed: bool = False) -> str:
+    def shown(
+        what: str, condition: str, view: str | None, length: float, signed: bool = False
+    ) -> str:
         found = terminal.pick(frame, what, condition, view, length)
         (value,), (low,), (high,) = found["value"], found["low"], found["high"]
         sign = "+" if signed else ""
@@ -67,7 +73,10 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
         if line[0]:
             headline.append(line)
         else:
-            headline[-1] = [f"{number} {interval}".strip() for number, interval in zip(headline[-1], line, strict=True)]
+            headline[-1] = [
+                f"{number} {interval}".strip()
+                for number, interval in zip(headline[-1], line, strict=True)
+            ]
     assert [row[0] for row in headline] == ["0", "4", "8"]
     assert headline[0][2] == shown("accuracy", "teacher", None, 0)
     assert headline[0][6] == shown("accuracy", "student", None, 0)
@@ -79,7 +88,9 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
         assert row[6] == shown("student_accuracy", *at).split(" [")[0]
         assert row[7] == shown("retained_advantage", *at)
     carried = [row for row in printed if len(row) == 4]
-    assert [row[2] for row in carried] == [shown("accuracy", "student-prefix", "carry-forward", n) for n in (4, 8)]
+    assert [row[2] for row in carried] == [
+        shown("accuracy", "student-prefix", "carry-forward", n) for n in (4, 8)
+    ]
     controls = [row for row in printed if len(row) == 7]
     meanings = {words: name for name, words in terminal.CONTROL_MEANING.items()}
     name = ""
@@ -89,9 +100,18 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
     assert {meanings[row[0]] for row in controls if row[0]} >= {"own-prefix", "swapped", "reverse"}
 
 
-def test_results_go_to_standard_output_and_a_line_a_stage_to_standard_error(finished: tuple[Path, Outcome]) -> None:
+def test_results_go_to_standard_output_and_a_line_a_stage_to_standard_error(
+    finished: tuple[Path, Outcome],
+) -> None:
     folder, outcome = finished
-    stages = ["student rollouts", "teacher rollouts", "student-prefix", "own-prefix", "swapped", "reverse"]
+    stages = [
+        "student rollouts",
+        "teacher rollouts",
+        "student-prefix",
+        "own-prefix",
+        "swapped",
+        "reverse",
+    ]
     assert [line.split(":")[0] for line in outcome.err.splitlines()] == stages
     assert "\r" not in outcome.err and "\x1b" not in outcome.err + outcome.out
     assert f"measurements: {folder / 'measurements.csv'}" in outcome.out
@@ -111,16 +131,24 @@ def test_notes_are_printed_once(tmp_path: Path) -> None:
     assert "- note: 1 of 3 problems have no gold answer, left out\n" in outcome.out
 
 
-def test_json_holds_every_measurement_and_quiet_says_nothing(finished: tuple[Path, Outcome]) -> None:
+def test_json_holds_every_measurement_and_quiet_says_nothing(
+    finished: tuple[Path, Outcome],
+) -> None:
     folder, _ = finished
-    outcome = decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", folder, "--json", "--quiet")
+    outcome = decaylab(
+        "prefix-decay", *SMALL, "--controls", "all", "--out", folder, "--json", "--quiet"
+    )
     assert (outcome.code, outcome.err) == (0, "")
     printed = json.loads(outcome.out)
     stored = pd.read_parquet(folder / "measurements.parquet")
     assert printed["run"] == str(folder)
     assert pd.DataFrame(printed["measurements"]).shape == stored.shape
     assert [row["value"] for row in printed["measurements"]] == pytest.approx(
-        [None if pd.isna(value) or value in (float("inf"),) else value for value in stored["value"]], abs=1e-9
+        [
+            None if pd.isna(value) or value in (float("inf"),) else value
+            for value in stored["value"]
+        ],
+        abs=1e-9,
     )
 
 
@@ -128,7 +156,9 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
     """rich takes [words] for markup."""
     problems = write_lines(tmp_path / "set[bold].jsonl", {"question": "1 + 1?", "answer": "2"})
     small = ("--samples", 1, "--prefix-lengths", "0,4", "--max-tokens", 16)
-    outcome = decaylab("prefix-decay", *small, "--problems", problems, "--out", tmp_path / "run[red]")
+    outcome = decaylab(
+        "prefix-decay", *small, "--problems", problems, "--out", tmp_path / "run[red]"
+    )
     assert "; set[bold].jsonl, 1 problems x 1 samples" in outcome.out
     assert f"{tmp_path / 'run[red]' / 'measurements.csv'}" in outcome.out
 
@@ -143,14 +173,18 @@ def test_tables_fit_a_terminal_of_80_columns_whole(
     assert max(map(len, narrow.split("Rollouts still open")[1].splitlines())) <= 80
     assert "…" not in narrow
     wanted = re.findall(r"\[[^ ]+, [^ ]+\]", wide.out.split("\n- ")[0])
-    assert sorted(re.findall(r"\[[^ ]+,[^ ]+\]", narrow)) == sorted(one.replace(", ", ",") for one in wanted)
+    assert sorted(re.findall(r"\[[^ ]+,[^ ]+\]", narrow)) == sorted(
+        one.replace(", ", ",") for one in wanted
+    )
 
 
 # Options in a file
 
 
 def test_every_way_to_write_a_config_file_gives_the_same_run(tmp_path: Path) -> None:
-    problems = write_lines(tmp_path / "mine.jsonl", {"q": "1 + 1?", "gold": 2}, {"q": "2 + 2?", "gold": 4})
+    problems = write_lines(
+        tmp_path / "mine.jsonl", {"q": "1 + 1?", "gold": 2}, {"q": "2 + 2?", "gold": 4}
+    )
     dashes = f"""
         problems = "{problems}"
         samples = 1
@@ -178,7 +212,9 @@ def test_every_way_to_write_a_config_file_gives_the_same_run(tmp_path: Path) -> 
     outcome = decaylab("prefix-decay", "--config", first, "--out", tmp_path / "run")
     assert outcome.code == 0
     again = decaylab("prefix-decay", "--config", second, "--samples", 1, "--out", tmp_path / "run")
-    assert "nothing is sampled again" in again.err  # the same run, and the command line goes before the file
+    assert (
+        "nothing is sampled again" in again.err
+    )  # the same run, and the command line goes before the file
     assert json.loads(again.out) == json.loads(outcome.out)
     options = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]["options"]
     assert (options["prefix_lengths"], options["max_tokens"], options["samples"]) == ([0, 4], 16, 1)
@@ -188,7 +224,10 @@ def test_every_way_to_write_a_config_file_gives_the_same_run(tmp_path: Path) -> 
 
 def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
-    config.write_text('limit = 2\nmax-tokens = 24\nprefix-lengths = [0, 8]\nout = "elsewhere"\ntemperature = 0.5\n')
+    config.write_text(
+        'limit = 2\nmax-tokens = 24\nprefix-lengths = [0, 8]\nout = "elsewhere"\ntemperature = '
+        "0.5\n"
+    )
     outcome = decaylab("preflight", "--config", config, "--json")
     assert "2 problems asked" in json.loads(outcome.out)["checks"][0]["finding"]
 
@@ -211,7 +250,9 @@ def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
         ("samples = 1\nsamples = 2", "Cannot overwrite a value"),
     ],
 )
-def test_a_config_file_with_a_fault_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_config_file_with_a_fault_is_refused_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     config = tmp_path / "faulty.toml"
     config.write_text(text)
     assert message in decaylab("prefix-decay", "--config", config).complaint
@@ -273,32 +314,48 @@ def test_a_bad_option_is_one_line_and_leaves_a_finished_run_alone(
 ) -> None:
     folder, _ = finished
     before = contents(folder)
-    outcome = decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", folder, *arguments.split())
+    outcome = decaylab(
+        "prefix-decay", *SMALL, "--controls", "all", "--out", folder, *arguments.split()
+    )
     assert message in outcome.complaint
     assert contents(folder) == before
 
 
 def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    assert "--device cuda:77 cannot be used here" in decaylab("prefix-decay", "--device", "cuda:77").complaint
+    assert (
+        "--device cuda:77 cannot be used here"
+        in decaylab("prefix-decay", "--device", "cuda:77").complaint
+    )
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> None:
     def complaint(folder: Path) -> str:
         return decaylab(
-            "prefix-decay", *SMALL, "--teacher", folder, "--problems", "abacus", "--out", tmp_path / "run"
+            "prefix-decay",
+            *SMALL,
+            "--teacher",
+            folder,
+            "--problems",
+            "abacus",
+            "--out",
+            tmp_path / "run",
         ).complaint
 
     (empty := tmp_path / "empty").mkdir()
     assert "it is not a model folder" in complaint(empty)
     (bare := model("bare")).joinpath("model.safetensors").unlink()
     assert "no weights (*.safetensors)" in complaint(bare)
-    (pickled := model("pickled")).joinpath("model.safetensors").rename(pickled / "pytorch_model.bin")
+    (pickled := model("pickled")).joinpath("model.safetensors").rename(
+        pickled / "pytorch_model.bin"
+    )
     assert "only pickled weights (pytorch_model.bin)" in complaint(pickled)
     (plain := model("plain")).joinpath("chat_template.jinja").unlink()
     assert "no chat template; say --prompt-format plain" in complaint(plain)
     (adapter := tmp_path / "adapter").mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"")
-    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "gone", "peft_type": "LORA"}')
+    (adapter / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "gone", "peft_type": "LORA"}'
+    )
     assert "is an adapter and its base is missing: no model 'gone'" in complaint(adapter)
     short = model("short") / "model.safetensors"
     short.write_bytes(short.read_bytes()[:1000])
@@ -321,7 +378,9 @@ def test_a_faulty_problem_file_is_one_line_with_its_number(
     tmp_path: Path, lines: list[object], options: list[str], message: str
 ) -> None:
     problems = write_lines(tmp_path / "mine.jsonl", *lines)
-    outcome = decaylab("prefix-decay", *SMALL, "--problems", problems, *options, "--out", tmp_path / "run")
+    outcome = decaylab(
+        "prefix-decay", *SMALL, "--problems", problems, *options, "--out", tmp_path / "run"
+    )
     assert message in outcome.complaint
     assert not (tmp_path / "run").exists()
 
@@ -329,7 +388,10 @@ def test_a_faulty_problem_file_is_one_line_with_its_number(
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "cannot write" in decaylab("prefix-decay", *SMALL, "--out", tmp_path / "file").complaint
-    assert "cannot write" in decaylab("prefix-decay", *SMALL, "--out", tmp_path / "file" / "below").complaint
+    assert (
+        "cannot write"
+        in decaylab("prefix-decay", *SMALL, "--out", tmp_path / "file" / "below").complaint
+    )
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "one.jpg").write_bytes(b"mine")
@@ -339,7 +401,9 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert contents(tmp_path / "photographs") == {"one.jpg": b"mine"}
 
 
-def test_a_truncated_table_is_one_line_that_names_it(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+def test_a_truncated_table_is_one_line_that_names_it(
+    finished: tuple[Path, Outcome], tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(finished[0], tmp_path / "run"))
     rollouts = folder / "rollouts.parquet"
     rollouts.write_bytes(rollouts.read_bytes()[:-100])
@@ -347,7 +411,8 @@ def test_a_truncated_table_is_one_line_that_names_it(finished: tuple[Path, Outco
     command = ("prefix-decay", *SMALL, "--controls", "all", "--out", folder)
     complaint = decaylab(*command, "--quiet").complaint
     assert (
-        f"{rollouts} is truncated or damaged" in complaint and "delete it and run the same command again" in complaint
+        f"{rollouts} is truncated or damaged" in complaint
+        and "delete it and run the same command again" in complaint
     )
     assert contents(folder) == before
     rollouts.unlink()
@@ -374,7 +439,9 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
     kept = sorted(path.name for path in (folder / "parts").iterdir())
     assert len(kept) == 2 and all(name.endswith(".parquet") for name in kept)
     assert decaylab(*command).code == 0
-    assert (folder / "rollouts.parquet").read_bytes() == (finished[0] / "rollouts.parquet").read_bytes()
+    assert (folder / "rollouts.parquet").read_bytes() == (
+        finished[0] / "rollouts.parquet"
+    ).read_bytes()
 
 
 def test_a_file_size_limit_is_one_line_in_a_real_process(tmp_path: Path) -> None:

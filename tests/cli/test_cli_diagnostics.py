@@ -1,4 +1,5 @@
-"""The diagnostics on the command line: each prints, draws and writes; bad input is one line, exit 2, and nothing is written."""
+"""The diagnostics on the command line: each prints, draws and writes; bad input is one line, exit
+2, and nothing is written."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(
     checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Outcome]]:
-    """Every command on the embedded pair and a checkpoint: the folder of the runs, and what was printed."""
+    """Every command on the embedded pair and a checkpoint: the folder of the runs, and what was
+    printed."""
     root, outcomes = tmp_path_factory.mktemp("finished"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diagnose, "Grader", _SharedGrader)
@@ -102,7 +104,8 @@ def test_a_line_a_stage_goes_to_standard_error_and_only_for_what_was_done(
 ) -> None:
     _, outcomes = finished
     stages = {
-        command: [line.split(":")[0] for line in outcome.err.splitlines()] for command, outcome in outcomes.items()
+        command: [line.split(":")[0] for line in outcome.err.splitlines()]
+        for command, outcome in outcomes.items()
     }
     assert stages["position-kl"] == [
         "student rollouts",
@@ -131,12 +134,16 @@ def test_json_holds_every_measurement_and_nothing_else_is_said(
     assert printed["notes"] == json.loads((folder / "run.json").read_text())["notes"] != []
     assert list(printed["measurements"][0]) == list(measurements.COLUMNS)
     assert [row["what"] for row in printed["measurements"]] == stored["what"].tolist()
-    values = [float("nan") if row["value"] is None else row["value"] for row in printed["measurements"]]
+    values = [
+        float("nan") if row["value"] is None else row["value"] for row in printed["measurements"]
+    ]
     assert values == pytest.approx(stored["value"].tolist(), rel=1e-8, abs=1e-9, nan_ok=True)
 
 
 def test_quiet_leaves_standard_error_empty(checkpoint: Path, cache: Path, tmp_path: Path) -> None:
-    outcome = called("behaviour", checkpoint, *PAIR, "--quiet", "--seed", 1, tmp_path / "run", cache)
+    outcome = called(
+        "behaviour", checkpoint, *PAIR, "--quiet", "--seed", 1, tmp_path / "run", cache
+    )
     assert (outcome.code, outcome.err) == (0, "")
     assert "step-7" in outcome.out
 
@@ -167,9 +174,17 @@ def test_a_config_file_says_the_same_as_the_command_line(
     )
     outcome = decaylab("position-kl", "--config", config, "--out", out, "--quiet")
     assert outcome.code == 0, outcome.err
-    assert (out / "measurements.csv").read_bytes() == (finished[0] / "position-kl" / "measurements.csv").read_bytes()
-    again = decaylab("position-kl", "--config", config, "--bins", "0,7", "--out", tmp_path / "other", "--json")
-    lows = {row["position_low"] for row in json.loads(again.out)["measurements"] if row["what"] == "reverse_kl"}
+    assert (out / "measurements.csv").read_bytes() == (
+        finished[0] / "position-kl" / "measurements.csv"
+    ).read_bytes()
+    again = decaylab(
+        "position-kl", "--config", config, "--bins", "0,7", "--out", tmp_path / "other", "--json"
+    )
+    lows = {
+        row["position_low"]
+        for row in json.loads(again.out)["measurements"]
+        if row["what"] == "reverse_kl"
+    }
     assert lows == {0, 7}  # the command line goes before the file
 
 
@@ -190,15 +205,32 @@ def test_a_config_file_with_a_fault_is_one_line(text: str, message: str, tmp_pat
     assert message in decaylab("position-kl", "--config", tmp_path / "faulty.toml").complaint
 
 
-def test_an_option_that_says_its_default_goes_before_what_a_run_knows(tmp_path: Path, cache: Path) -> None:
-    small = ("--limit", "2", "--samples", "1", "--max-tokens", "16", "--prefix-lengths", "0,4", "--controls", "none")
+def test_an_option_that_says_its_default_goes_before_what_a_run_knows(
+    tmp_path: Path, cache: Path
+) -> None:
+    small = (
+        "--limit",
+        "2",
+        "--samples",
+        "1",
+        "--max-tokens",
+        "16",
+        "--prefix-lengths",
+        "0,4",
+        "--controls",
+        "none",
+    )
     assert decaylab("prefix-decay", *small, "--out", tmp_path / "run", "--quiet").code == 0
     where = ("--cache", cache, "--json", "--quiet")
     taken = decaylab("behaviour", tmp_path / "run", *where)
     assert taken.code == 0
-    options = json.loads((tmp_path / "run" / "behaviour" / "run.json").read_text())["identity"]["options"]
+    options = json.loads((tmp_path / "run" / "behaviour" / "run.json").read_text())["identity"][
+        "options"
+    ]
     assert (options["samples"], options["limit"], options["max_tokens"]) == (1, 2, 16)
-    said = decaylab("behaviour", tmp_path / "run", "--samples", 4, "--out", tmp_path / "said", *where)
+    said = decaylab(
+        "behaviour", tmp_path / "run", "--samples", 4, "--out", tmp_path / "said", *where
+    )
     assert (said.code, said.complaint) == (
         2,
         "--samples 4: the rollouts of the run were sampled with 1; say --samples 1",
@@ -206,7 +238,18 @@ def test_an_option_that_says_its_default_goes_before_what_a_run_knows(tmp_path: 
 
 
 def test_infinity_is_text_in_json_and_small_numbers_are_whole(cache: Path, tmp_path: Path) -> None:
-    small = ("--limit", "3", "--samples", "1", "--cache", cache, "--out", tmp_path / "out", "--json", "--quiet")
+    small = (
+        "--limit",
+        "3",
+        "--samples",
+        "1",
+        "--cache",
+        cache,
+        "--out",
+        tmp_path / "out",
+        "--json",
+        "--quiet",
+    )
     rows = json.loads(decaylab("position-kl", *small).out)["measurements"]
     whole = next(row for row in rows if row["what"] == "mean_js")
     stored = pd.read_parquet(tmp_path / "out" / "measurements.parquet")
@@ -216,20 +259,30 @@ def test_infinity_is_text_in_json_and_small_numbers_are_whole(cache: Path, tmp_p
 
 def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) -> None:
     rows = [{"question": "1 + 1?", "answer": "2", "response": "1+1=2\n\\boxed{2}"}] * 2
-    file = write_lines(tmp_path / "theirs.jsonl", *rows, {**rows[0], "response": "", "stop_reason": "length"})
+    file = write_lines(
+        tmp_path / "theirs.jsonl", *rows, {**rows[0], "response": "", "stop_reason": "length"}
+    )
     where = ("--cache", cache, "--out", tmp_path / "out", "--floor-problems", "0")
     first = decaylab("position-kl", "--rollouts", file, *where)
     assert first.code == 0
     assert "rollouts of " in first.out and "samples at T" not in first.out
-    assert "1 of 3 rollouts hold no token, left out" in first.out and "are encoded from their text" in first.out
+    assert (
+        "1 of 3 rollouts hold no token, left out" in first.out
+        and "are encoded from their text" in first.out
+    )
     write_lines(file, *rows)
-    assert "holds a run of another configuration" in decaylab("position-kl", "--rollouts", file, *where).complaint
+    assert (
+        "holds a run of another configuration"
+        in decaylab("position-kl", "--rollouts", file, *where).complaint
+    )
     said = decaylab("position-kl", "--rollouts", file, "--samples", 4, *where)
     assert said.complaint.startswith("--samples has no meaning here: the rollouts are those of ")
 
 
 def test_many_checkpoints_make_no_folder_name_that_is_too_long() -> None:
-    long, other = (Options().with_pair().folder_name("position-kl", *labels) for labels in (LABELS, LABELS[1:]))
+    long, other = (
+        Options().with_pair().folder_name("position-kl", *labels) for labels in (LABELS, LABELS[1:])
+    )
     assert len(long) <= 120 and long != other
 
 
@@ -247,24 +300,48 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
         ("position-kl", "--bins 0,5,5", "--bins must begin with 0 and increase, got 0,5,5"),
         ("position-kl", "--bins 5,10", "--bins must begin with 0 and increase, got 5,10"),
         ("category-kl", "--bins 0,-5", "--bins must begin with 0 and increase, got 0,-5"),
-        ("signals", "--bins 0,ten", "--bins must be whole numbers with commas, such as 0,100,200, got '0,ten'"),
+        (
+            "signals",
+            "--bins 0,ten",
+            "--bins must be whole numbers with commas, such as 0,100,200, got '0,ten'",
+        ),
         ("position-kl", "--bins=", "--bins must be whole numbers with commas"),
         ("position-kl", "--rollout-length 0", "--rollout-length must be at least 1, got 0"),
         ("position-kl", "--survivors 0", "--survivors must be at least 1, got 0"),
-        ("position-kl", "--estimand median", "--estimand must be one of tokens, problems, got median"),
+        (
+            "position-kl",
+            "--estimand median",
+            "--estimand must be one of tokens, problems, got median",
+        ),
         ("position-kl", "--head float16", "--head must be one of model, float32, got float16"),
         ("position-kl", "--score-temperature 0", "--score-temperature must be above 0, got 0.0"),
         ("position-kl", "--score-temperature nan", "--score-temperature must be above 0, got nan"),
         ("position-kl", "--batch-tokens 0", "--batch-tokens must be at least 1, got 0"),
-        ("position-kl", "--floor-problems -1", "--floor-problems must be at least 0 (0 is off), got -1"),
-        ("position-kl", "--view-rollouts -1", "--view-rollouts must be at least 0 (0 is off), got -1"),
+        (
+            "position-kl",
+            "--floor-problems -1",
+            "--floor-problems must be at least 0 (0 is off), got -1",
+        ),
+        (
+            "position-kl",
+            "--view-rollouts -1",
+            "--view-rollouts must be at least 0 (0 is off), got -1",
+        ),
         ("position-kl", "--level 95", "--level must lie between 0 and 1, got 95.0"),
         ("position-kl", "--samples 0", "--samples must be at least 1, got 0"),
-        ("position-kl", "--max-tokens 2000", "goes beyond the context of the student abacus-student, 1024 tokens"),
+        (
+            "position-kl",
+            "--max-tokens 2000",
+            "goes beyond the context of the student abacus-student, 1024 tokens",
+        ),
         ("submode", "--share 2", "--share must lie between 0 and 1, got 2.0"),
         ("submode", "--share 0", "--share must lie between 0 and 1, got 0.0"),
         ("submode", "--second-mode 1", "--second-mode must be at least 0 and below 1, got 1.0"),
-        ("signals", "--cumulative-share 45", "--cumulative-share must lie between 0 and 1, got 45.0"),
+        (
+            "signals",
+            "--cumulative-share 45",
+            "--cumulative-share must lie between 0 and 1, got 45.0",
+        ),
         ("signals", "--horizon 0", "--horizon must be at least 1, got 0"),
         ("signals", "--decay runs/none", "--decay is what --advise reads, which was not asked for"),
         ("signals", "--advise --decay runs/none", "--decay runs/none is no run folder"),
@@ -281,30 +358,45 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
 def test_a_bad_option_is_one_line_and_writes_nothing(
     command: str, arguments: str, message: str, tmp_path: Path
 ) -> None:
-    outcome = decaylab(command, *arguments.split(), "--out", tmp_path / "run", "--cache", tmp_path / "cache")
+    outcome = decaylab(
+        command, *arguments.split(), "--out", tmp_path / "run", "--cache", tmp_path / "cache"
+    )
     assert message in outcome.complaint
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_folder_that_is_neither_model_adapter_nor_run_is_one_line(command: str, tmp_path: Path) -> None:
+def test_a_folder_that_is_neither_model_adapter_nor_run_is_one_line(
+    command: str, tmp_path: Path
+) -> None:
     (tmp_path / "photographs").mkdir()
     complaint = decaylab(command, tmp_path / "photographs", "--out", tmp_path / "run").complaint
-    assert "photographs holds neither config.json nor adapter_config.json nor checkpoints" in complaint
+    assert (
+        "photographs holds neither config.json nor adapter_config.json nor checkpoints" in complaint
+    )
     assert not (tmp_path / "run").exists()
 
 
 def test_a_model_folder_alone_asks_for_its_pair(checkpoint: Path, tmp_path: Path) -> None:
     complaint = decaylab("position-kl", checkpoint, "--out", tmp_path / "run").complaint
     assert complaint.endswith(
-        "step-7 does not say what it was trained from or which teacher it had: give --student and --teacher"
+        "step-7 does not say what it was trained from or which teacher it had: give --student and "
+        "--teacher"
     )
-    assert "the same checkpoint is named twice" in decaylab("behaviour", checkpoint, f"{checkpoint}/", *PAIR).complaint
+    assert (
+        "the same checkpoint is named twice"
+        in decaylab("behaviour", checkpoint, f"{checkpoint}/", *PAIR).complaint
+    )
 
 
 def test_a_checkpoint_of_another_base_is_one_line(cache: Path, tmp_path: Path) -> None:
-    complaint = called("position-kl", save_folder(tmp_path / "alien"), *PAIR, tmp_path / "run", cache).complaint
-    assert "alien was not trained from --student abacus-student: its model_type is llama, not qwen3" in complaint
+    complaint = called(
+        "position-kl", save_folder(tmp_path / "alien"), *PAIR, tmp_path / "run", cache
+    ).complaint
+    assert (
+        "alien was not trained from --student abacus-student: its model_type is llama, not qwen3"
+        in complaint
+    )
 
 
 def test_vocabularies_that_disagree_are_one_line_before_anything_is_sampled(
@@ -316,16 +408,34 @@ def test_vocabularies_that_disagree_are_one_line_before_anything_is_sampled(
     problems = write_lines(tmp_path / "mine.jsonl", {"question": "1 + 1?", "answer": "2"})
     pair = ("--student", student, "--teacher", teacher, "--problems", problems, "--max-tokens", 16)
     first = [byte_tokenizer(shift=shift).convert_ids_to_tokens(5) for shift in (0, 1)]
-    complaint = decaylab("position-kl", *pair, "--out", tmp_path / "run", "--cache", tmp_path / "cache").complaint
-    assert f"the vocabularies disagree: id 5 is {first[0]!r} to {student} and {first[1]!r} to {teacher}" in complaint
+    complaint = decaylab(
+        "position-kl", *pair, "--out", tmp_path / "run", "--cache", tmp_path / "cache"
+    ).complaint
+    assert (
+        f"the vocabularies disagree: id 5 is {first[0]!r} to {student} and {first[1]!r} to "
+        f"{teacher}" in complaint
+    )
     assert "take a teacher with the student's tokenizer" in complaint
 
 
 def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path) -> None:
-    lines = [{"question": "5?", "answer": "5", "response": "5"}, {"question": "6?", "answer": "6", "response": None}]
+    lines = [
+        {"question": "5?", "answer": "5", "response": "5"},
+        {"question": "6?", "answer": "6", "response": None},
+    ]
     rollouts = write_lines(tmp_path / "mine.jsonl", *lines)
-    outcome = decaylab("behaviour", "--rollouts", rollouts, "--out", tmp_path / "run", "--cache", tmp_path / "cache")
-    assert outcome.code == 0 and "1 were aborted by their engine, left out" in " ".join(outcome.out.split())
+    outcome = decaylab(
+        "behaviour",
+        "--rollouts",
+        rollouts,
+        "--out",
+        tmp_path / "run",
+        "--cache",
+        tmp_path / "cache",
+    )
+    assert outcome.code == 0 and "1 were aborted by their engine, left out" in " ".join(
+        outcome.out.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -336,8 +446,12 @@ def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path
         ({"response": "2"}, "mine.jsonl:2: names no problem: give problem_id, or a prompt"),
     ],
 )
-def test_rollouts_without_a_response_are_one_line_with_its_number(line: Any, message: str, tmp_path: Path) -> None:
-    rollouts = write_lines(tmp_path / "mine.jsonl", {"question": "5?", "answer": "5", "response": "5"}, line)
+def test_rollouts_without_a_response_are_one_line_with_its_number(
+    line: Any, message: str, tmp_path: Path
+) -> None:
+    rollouts = write_lines(
+        tmp_path / "mine.jsonl", {"question": "5?", "answer": "5", "response": "5"}, line
+    )
     out = ("--out", tmp_path / "run", "--cache", tmp_path / "cache")
     assert message in decaylab("position-kl", "--rollouts", rollouts, *out).complaint
     assert not (tmp_path / "run").exists()
@@ -346,14 +460,19 @@ def test_rollouts_without_a_response_are_one_line_with_its_number(line: Any, mes
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[[category]]\nname = "a"\nword = ["b"]', "category 'a': unknown key 'word'; allowed are name, words"),
+        (
+            '[[category]]\nname = "a"\nword = ["b"]',
+            "category 'a': unknown key 'word'; allowed are name, words",
+        ),
         ('[[kind]]\nname = "a"', "holds kind; allowed are tables [[category]] alone"),
         ("[[category", "category file"),
     ],
 )
 def test_a_category_file_with_a_fault_is_one_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(text)
-    complaint = decaylab("category-kl", "--categories", tmp_path / "mine.toml", "--out", tmp_path / "run").complaint
+    complaint = decaylab(
+        "category-kl", "--categories", tmp_path / "mine.toml", "--out", tmp_path / "run"
+    ).complaint
     assert message in complaint and "mine.toml" in complaint
     assert not (tmp_path / "run").exists()
 
@@ -367,9 +486,15 @@ def test_a_tokens_table_of_another_schema_is_one_line(
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"decaylab_schema": "decaylab.tokens/0"}), path)
     complaint = called("submode", checkpoint, *PAIR, tmp_path / "run", copy).complaint
-    assert f"{path} has schema decaylab.tokens/0, expected decaylab.tokens/1; delete it and run" in complaint
+    assert (
+        f"{path} has schema decaylab.tokens/0, expected decaylab.tokens/1; delete it and run"
+        in complaint
+    )
     path.write_bytes(path.read_bytes()[:-8])
-    assert f"{path} is truncated or damaged" in called("submode", checkpoint, *PAIR, tmp_path / "run", copy).complaint
+    assert (
+        f"{path} is truncated or damaged"
+        in called("submode", checkpoint, *PAIR, tmp_path / "run", copy).complaint
+    )
     path.unlink()
     assert called("submode", checkpoint, *PAIR, tmp_path / "run", copy).code == 0
     assert path.read_bytes() == (cache / tokens / "tokens.parquet").read_bytes()
@@ -392,5 +517,7 @@ def test_a_folder_with_another_configuration_or_something_else_is_one_line_and_s
     complaint = called("position-kl", checkpoint, *PAIR, tmp_path / "photographs", cache).complaint
     assert "is not empty and holds no run.json" in complaint
     assert contents(tmp_path / "photographs") == {"one.jpg": b"mine"}
-    complaint = called("position-kl", checkpoint, *PAIR, tmp_path / "photographs" / "one.jpg", cache).complaint
+    complaint = called(
+        "position-kl", checkpoint, *PAIR, tmp_path / "photographs" / "one.jpg", cache
+    ).complaint
     assert "cannot write" in complaint

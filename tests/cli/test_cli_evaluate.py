@@ -1,4 +1,5 @@
-"""``decaylab evaluate`` from a run's folder to tables, figure and outcomes; bad input is one line, exit 2."""
+"""``decaylab evaluate`` from a run's folder to tables, figure and outcomes; bad input is one line,
+exit 2."""
 
 from __future__ import annotations
 
@@ -43,9 +44,17 @@ def write_adapter(path: Path, scale: float) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """esr: a run of the embedded pair with two checkpoints. cache: what evaluations leave."""
     path = tmp_path_factory.mktemp("evaluate")
-    run = Path(training_run(path / "esr", validation=VALIDATED, selector="prefix", rollout_length="20", seed=0))
+    run = Path(
+        training_run(
+            path / "esr", validation=VALIDATED, selector="prefix", rollout_length="20", seed=0
+        )
+    )
     record = json.loads((run / "run.json").read_text())
-    record["identity"]["options"] = {"teacher": "abacus-teacher", "student": "abacus-student", "problems": "abacus"}
+    record["identity"]["options"] = {
+        "teacher": "abacus-teacher",
+        "student": "abacus-student",
+        "problems": "abacus",
+    }
     (run / "run.json").write_text(json.dumps(record))
     for step, scale in ((10, 0.2), (20, 0.4)):
         write_adapter(run / f"step-{step:06}", scale)
@@ -64,7 +73,9 @@ def finished(root: Path) -> tuple[Path, Outcome]:
 
 @pytest.fixture
 def no_model(finished: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked"))
+    monkeypatch.setattr(
+        TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked")
+    )
 
 
 # What comes out
@@ -74,18 +85,26 @@ def test_a_run_is_evaluated_whole_into_its_own_folder(finished: tuple[Path, Outc
     folder, outcome = finished
     assert (outcome.code, outcome.err) == (0, "")
     frame = measurements.read(folder / "measurements.parquet")
-    assert frame["checkpoint"].unique().tolist() == ["base", "step-000010", "step-000020", "teacher"]
+    assert frame["checkpoint"].unique().tolist() == [
+        "base",
+        "step-000010",
+        "step-000020",
+        "teacher",
+    ]
     taken = {view: set(rows["checkpoint"]) for view, rows in frame.groupby("view")}
     assert taken["last"] == {"step-000020"} and taken["best"] == {"step-000010"}
     own = frame[frame["checkpoint"] == "step-000010"].iloc[0]
     assert (own.step, own.selector, own.rollout_length, own.training_seed) == (10, "prefix", 20, 0)
-    assert set(frame["condition"]) == set(ANSWER_RULES) and frame["condition"].iloc[0] == "last_boxed"
+    assert (
+        set(frame["condition"]) == set(ANSWER_RULES) and frame["condition"].iloc[0] == "last_boxed"
+    )
 
 
 def test_tables_figure_and_caption_are_there(finished: tuple[Path, Outcome]) -> None:
     folder, outcome = finished
     for words in (
-        "Evaluation: abacus-student with abacus-teacher as its teacher; abacus, 5 problems x 2 samples",
+        "Evaluation: abacus-student with abacus-teacher as its teacher; abacus, 5 problems x 2 "
+        "samples",
         "Right by the rule last_boxed, %",
         "step-000010 (best)",
         "step-000020 (last)",
@@ -110,7 +129,10 @@ def test_outcomes_are_those_of_the_rollouts_and_give_the_measurements(
         ("base", "step-000010", "step-000020", "teacher"), 10
     )
     assert found.groupby("checkpoint", sort=False)["step"].first().tolist()[:3] == [0, 10, 20]
-    stored = [store.read_table(path, store.ROLLOUTS).to_pandas() for path in root.glob("cache/*/rollouts.parquet")]
+    stored = [
+        store.read_table(path, store.ROLLOUTS).to_pandas()
+        for path in root.glob("cache/*/rollouts.parquet")
+    ]
     theirs = pd.concat(stored)
     for rule in ANSWER_RULES:
         assert sorted(found[f"grade_{rule}"]) == sorted(theirs[f"grade_{rule}"])
@@ -118,18 +140,29 @@ def test_outcomes_are_those_of_the_rollouts_and_give_the_measurements(
     rows = found[found["checkpoint"] == "step-000020"]
     expected = proportion(rows["grade_gsm8k"] == "correct", pd.factorize(rows["problem_id"])[0])
     (row,) = frame.query(
-        "what == 'avg_at_2' and condition == 'gsm8k' and checkpoint == 'step-000020' and view == 'fresh'"
+        "what == 'avg_at_2' and condition == 'gsm8k' and checkpoint == 'step-000020' and view == "
+        "'fresh'"
     ).itertuples()
-    assert (row.value, row.low, row.high) == pytest.approx((expected.value, expected.low, expected.high))
+    assert (row.value, row.low, row.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
 
 
 @pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
     ("rule", "measured"),
-    [("last", ["step-000020"]), ("best", ["step-000010"]), ("last,best", ["step-000010", "step-000020"])],
+    [
+        ("last", ["step-000020"]),
+        ("best", ["step-000010"]),
+        ("last,best", ["step-000010", "step-000020"]),
+    ],
 )
-def test_a_checkpoint_rule_chooses_what_is_sampled(rule: str, measured: list[str], root: Path, tmp_path: Path) -> None:
-    outcome = evaluated(root, root / "esr", "--checkpoint-rule", rule, "--json", out=tmp_path / "out")
+def test_a_checkpoint_rule_chooses_what_is_sampled(
+    rule: str, measured: list[str], root: Path, tmp_path: Path
+) -> None:
+    outcome = evaluated(
+        root, root / "esr", "--checkpoint-rule", rule, "--json", out=tmp_path / "out"
+    )
     assert outcome.code == 0, outcome.err
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")
     assert frame["checkpoint"].unique().tolist() == ["base", *measured, "teacher"]
@@ -137,9 +170,16 @@ def test_a_checkpoint_rule_chooses_what_is_sampled(rule: str, measured: list[str
 
 
 @pytest.mark.usefixtures("no_model")
-def test_the_reported_rule_and_the_level_are_chosen_without_a_model(root: Path, tmp_path: Path) -> None:
-    outcome = evaluated(root, root / "esr", "--answer-rule", "anywhere", "--level", "0.5", out=tmp_path / "out")
-    assert "Right by the rule anywhere, %" in outcome.out and "n/a: a response may name several answers" in outcome.out
+def test_the_reported_rule_and_the_level_are_chosen_without_a_model(
+    root: Path, tmp_path: Path
+) -> None:
+    outcome = evaluated(
+        root, root / "esr", "--answer-rule", "anywhere", "--level", "0.5", out=tmp_path / "out"
+    )
+    assert (
+        "Right by the rule anywhere, %" in outcome.out
+        and "n/a: a response may name several answers" in outcome.out
+    )
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")
     assert frame["condition"].iloc[0] == "anywhere" and set(frame["level"]) == {0.5}
 
@@ -148,8 +188,13 @@ def test_the_reported_rule_and_the_level_are_chosen_without_a_model(root: Path, 
 def test_checkpoints_of_several_runs_are_told_apart_and_their_results_stand_in_none(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same weights again, of a run without a validation: the note says whose best is missing."""
-    other = Path(shutil.copytree(root / "esr", tmp_path / "again", ignore=shutil.ignore_patterns("evaluate", "*.csv")))
+    """The same weights again, of a run without a validation: the note says whose best is
+    missing."""
+    other = Path(
+        shutil.copytree(
+            root / "esr", tmp_path / "again", ignore=shutil.ignore_patterns("evaluate", "*.csv")
+        )
+    )
     monkeypatch.chdir(tmp_path)
     outcome = evaluated(root, root / "esr", other)
     (folder,) = Path("runs").iterdir()
@@ -175,10 +220,16 @@ def test_single_checkpoints_and_none_are_evaluated_too(root: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("no_model")
-def test_the_same_command_again_gives_the_same_numbers(root: Path, finished: tuple[Path, Outcome]) -> None:
-    before = [(finished[0] / name).read_bytes() for name in ("measurements.csv", "outcomes.parquet")]
+def test_the_same_command_again_gives_the_same_numbers(
+    root: Path, finished: tuple[Path, Outcome]
+) -> None:
+    before = [
+        (finished[0] / name).read_bytes() for name in ("measurements.csv", "outcomes.parquet")
+    ]
     assert evaluated(root, root / "esr").out == finished[1].out
-    assert [(finished[0] / name).read_bytes() for name in ("measurements.csv", "outcomes.parquet")] == before
+    assert [
+        (finished[0] / name).read_bytes() for name in ("measurements.csv", "outcomes.parquet")
+    ] == before
 
 
 # Bad input
@@ -187,7 +238,10 @@ def test_the_same_command_again_gives_the_same_numbers(root: Path, finished: tup
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--checkpoint-rule", "newest"), "--checkpoint-rule must be every, last, best, or last,best, got newest"),
+        (
+            ("--checkpoint-rule", "newest"),
+            "--checkpoint-rule must be every, last, best, or last,best, got newest",
+        ),
         (
             ("--answer-rule", "boxed"),
             "--answer-rule must be one of last_boxed, first_boxed, anywhere, gsm8k, got boxed",
@@ -198,7 +252,9 @@ def test_the_same_command_again_gives_the_same_numbers(root: Path, finished: tup
     ],
 )
 def test_a_bad_option_is_one_line(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    outcome = decaylab("evaluate", *arguments, "--out", tmp_path / "out", "--cache", tmp_path / "cache")
+    outcome = decaylab(
+        "evaluate", *arguments, "--out", tmp_path / "out", "--cache", tmp_path / "cache"
+    )
     assert message in outcome.complaint
     assert list(tmp_path.iterdir()) == []
 
@@ -208,12 +264,15 @@ def test_a_run_without_checkpoints_or_without_a_validation_is_one_line(
 ) -> None:
     monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     empty = training_run(tmp_path / "empty", validation=VALIDATED)
-    assert "empty is a run folder with neither rollouts nor checkpoints" in decaylab("evaluate", empty).complaint
+    assert (
+        "empty is a run folder with neither rollouts nor checkpoints"
+        in decaylab("evaluate", empty).complaint
+    )
     blind = training_run(tmp_path / "blind", 10)
     complaint = decaylab("evaluate", blind, "--checkpoint-rule", "best").complaint
     assert (
-        "blind holds no validation.csv, by which the best checkpoint would be chosen; say --checkpoint-rule last"
-        in complaint
+        "blind holds no validation.csv, by which the best checkpoint would be chosen; say "
+        "--checkpoint-rule last" in complaint
     )
 
 
@@ -221,7 +280,18 @@ def test_a_run_that_came_from_a_file_of_rollouts_is_one_line(tmp_path: Path) -> 
     """Those may hold any number of samples of a problem, and none of the checkpoints'."""
     theirs = tmp_path / "theirs.jsonl"
     theirs.write_text(json.dumps({"question": "1 + 1?", "answer": "2", "response": "2"}) + "\n")
-    small: tuple[Any, ...] = ("--rollouts", theirs, "--prefix-lengths", "0,1", "--max-tokens", 8, "--controls", "none")
+    small: tuple[Any, ...] = (
+        "--rollouts",
+        theirs,
+        "--prefix-lengths",
+        "0,1",
+        "--max-tokens",
+        8,
+        "--controls",
+        "none",
+    )
     assert decaylab("prefix-decay", *small, "--out", tmp_path / "run").code == 0
     complaint = decaylab("evaluate", tmp_path / "run", "--out", tmp_path / "out").complaint
-    assert complaint.startswith("evaluate samples the base student as it does the checkpoints; leave out the run that ")
+    assert complaint.startswith(
+        "evaluate samples the base student as it does the checkpoints; leave out the run that "
+    )

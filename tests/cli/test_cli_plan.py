@@ -1,4 +1,5 @@
-"""What a user of `decaylab plan` sees: whether it fits, what would help, hours, and one line for what cannot be planned."""
+"""What a user of `decaylab plan` sees: whether it fits, what would help, hours, and one line for
+what cannot be planned."""
 
 from __future__ import annotations
 
@@ -68,20 +69,41 @@ def test_what_does_not_fit_ends_with_1_and_names_a_flag_that_helps(pair: list[st
     assert record["models"]["teacher"]["weight_bytes"] == 2 * 8_190_735_360
     by_name = {one["phase"]: one for one in record["phases"]}
     assert by_name["student writes"]["fits"] and not by_name["teacher writes"]["fits"]
-    (rows,) = (one for one in record["remedies"] if one["phase"] == "teacher writes" and "batch-rows" in one["flag"])
+    (rows,) = (
+        one
+        for one in record["remedies"]
+        if one["phase"] == "teacher writes" and "batch-rows" in one["flag"]
+    )
     assert rows["fits"]
-    again = decaylab("plan", *pair, "--gpus", "1x48GB", "--only", "prefix-decay", *rows["flag"].split())
+    again = decaylab(
+        "plan", *pair, "--gpus", "1x48GB", "--only", "prefix-decay", *rows["flag"].split()
+    )
     assert again.code == 0, again.out
 
 
 def test_flags_of_training_are_named_and_do_what_is_said(pair: list[str]) -> None:
-    words = ["plan", *pair, "--gpus", "8x80GB", "--only", "train", "--full-finetune", "--validation-problems", "0"]
+    words = [
+        "plan",
+        *pair,
+        "--gpus",
+        "8x80GB",
+        "--only",
+        "train",
+        "--full-finetune",
+        "--validation-problems",
+        "0",
+    ]
     found = decaylab(*words, "--json", "--problems-per-step", "64")
     record = json.loads(found.out)
     flags = {one["flag"] for one in record["remedies"] if one["phase"] == "student learns"}
     assert any("--gradient-checkpointing" in one for one in flags)
     whole, parts = (
-        {one["phase"]: one for one in json.loads(decaylab(*words, "--json", "--processes", "8", *more).out)["phases"]}
+        {
+            one["phase"]: one
+            for one in json.loads(decaylab(*words, "--json", "--processes", "8", *more).out)[
+                "phases"
+            ]
+        }
         for more in ((), ("--sharded",))
     )
     assert parts["update"]["terms"]["optimizer"] < 0.4 * whole["update"]["terms"]["optimizer"]
@@ -89,7 +111,17 @@ def test_flags_of_training_are_named_and_do_what_is_said(pair: list[str]) -> Non
 
 
 def test_hours_are_tokens_over_the_stated_rate(pair: list[str]) -> None:
-    words = ["plan", *pair, "--gpus", "1x80GB", "--only", "prefix-decay", "--json", "--tokens-per-second", "1000"]
+    words = [
+        "plan",
+        *pair,
+        "--gpus",
+        "1x80GB",
+        "--only",
+        "prefix-decay",
+        "--json",
+        "--tokens-per-second",
+        "1000",
+    ]
     record = json.loads(decaylab(*words).out)
     assert {one["seconds"] for one in record["phases"]} == {
         500 * 4 * 2048 / 1000,
@@ -106,7 +138,10 @@ def test_hours_are_tokens_over_the_stated_rate(pair: list[str]) -> None:
         (("--only", "tarin"), "--only must be among prefix-decay, diagnostics, train, got tarin"),
         (("--only", ","), "--only must name what is planned"),
         (("--teacher", "nowhere"), "no model 'nowhere'"),
-        (("--gpus", "1x48GB", "--processes", "2"), "--processes needs 2 GPUs, one each, and --gpus 1x48GB has 1"),
+        (
+            ("--gpus", "1x48GB", "--processes", "2"),
+            "--processes needs 2 GPUs, one each, and --gpus 1x48GB has 1",
+        ),
         (("--gpus", "1x48GB", "--tensor-parallel", "2"), "say --engine vllm"),
         (("--sharded",), "say --processes"),
         (("--tokens-per-second", "fast"), "--tokens-per-second must be numbers"),
@@ -129,11 +164,16 @@ def test_a_model_that_cannot_be_described_is_one_line(tmp_path: Path) -> None:
         in decaylab("plan", "--teacher", tmp_path, "--student", "abacus-student").complaint
     )
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    assert str(tmp_path) in decaylab("plan", "--teacher", tmp_path, "--student", "abacus-student").complaint
+    assert (
+        str(tmp_path)
+        in decaylab("plan", "--teacher", tmp_path, "--student", "abacus-student").complaint
+    )
 
 
 def test_a_probe_measures_every_rate_that_the_plan_needs() -> None:
-    options = PlanOptions(limit=4, samples=2, memory="8GB", probe=True, validation_problems=4, problems_per_step=2)
+    options = PlanOptions(
+        limit=4, samples=2, memory="8GB", probe=True, validation_problems=4, problems_per_step=2
+    )
     found = make_plan(options)
     assert all((found.seconds(one) or 0) > 0 for one in found.phases if one.work.tokens)
     assert sum(one.work.tokens > 0 for one in found.phases) == 10

@@ -1,4 +1,5 @@
-"""Rollouts that exist already, through the commands: any writer's file of a run gives that run's measurements again."""
+"""Rollouts that exist already, through the commands: any writer's file of a run gives that run's
+measurements again."""
 
 from __future__ import annotations
 
@@ -32,12 +33,18 @@ SAMPLED_FROM = ("ids", "vllm", "sglang", "messages")
 SHORT, LONG = 70, 160
 """Budgets: the first cuts half of the rollouts off, the second none, of two problems."""
 END = 1
-ROW: dict[str, Any] = {"prompt": "What is 4 + 3 in all?", "answer": "7", "response": "4+3=7", "finish_reason": "stop"}
+ROW: dict[str, Any] = {
+    "prompt": "What is 4 + 3 in all?",
+    "answer": "7",
+    "response": "4+3=7",
+    "finish_reason": "stop",
+}
 
 
 @dataclass(frozen=True)
 class Own:
-    """Runs of the embedded pair with one budget: of each command its folder; and the student's rollouts."""
+    """Runs of the embedded pair with one budget: of each command its folder; and the student's
+    rollouts."""
 
     budget: int
     runs: dict[str, Path]
@@ -45,7 +52,8 @@ class Own:
 
 
 def measured(command: str, out: Path, cache: Path, budget: int, *options: object) -> Outcome:
-    """A command on the embedded pair. Scores of rollouts that a file brings need no sampling options."""
+    """A command on the embedded pair. Scores of rollouts that a file brings need no sampling
+    options."""
     size = SIZE if budget == SHORT else ("--limit", 2, "--quiet")
     rest: tuple[object, ...] = () if command == "prefix-decay" else ("--cache", cache)
     if command != "position-kl" or "--rollouts" not in options:
@@ -61,7 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def undrawn(own: Own, ended: Own, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Figures take half of the time of a run, so that they are drawn in the first runs and where a test undoes this."""
+    """Figures take half of the time of a run, so that they are drawn in the first runs and where a
+    test undoes this."""
     monkeypatch.setattr(diagnose, "_draw", lambda *args: None)
     monkeypatch.setattr(run_module, "_draw", lambda *args: None)
     return monkeypatch
@@ -101,9 +110,15 @@ def value(run: Path, what: str, **where: Any) -> Any:
 # Every writer's file gives the run again
 
 
-def test_of_the_rollouts_that_are_written_here_some_are_cut_off_and_some_end(own: Own, ended: Own) -> None:
-    assert {one.stop for one in own.rollouts} == {"eos", "length"} and {one.stop for one in ended.rollouts} == {"eos"}
-    assert (len(own.rollouts), len(ended.rollouts)) == (8, 4) and all(one.ids[-1] == END for one in ended.rollouts)
+def test_of_the_rollouts_that_are_written_here_some_are_cut_off_and_some_end(
+    own: Own, ended: Own
+) -> None:
+    assert {one.stop for one in own.rollouts} == {"eos", "length"} and {
+        one.stop for one in ended.rollouts
+    } == {"eos"}
+    assert (len(own.rollouts), len(ended.rollouts)) == (8, 4) and all(
+        one.ids[-1] == END for one in ended.rollouts
+    )
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -115,13 +130,25 @@ def test_a_file_of_a_run_gives_the_measurements_of_the_run(
     path = exported.export(source.rollouts, writer, tmp_path)
     for command in COMMANDS if name in SAMPLED_FROM else FROM_ROLLOUTS:
         outcome = measured(
-            command, tmp_path / command, folder / "cache", source.budget, "--rollouts", path, *writer.options
+            command,
+            tmp_path / command,
+            folder / "cache",
+            source.budget,
+            "--rollouts",
+            path,
+            *writer.options,
         )
         assert outcome.code == 0, outcome.err
-        pd.testing.assert_frame_equal(table(tmp_path / command), table(source.runs[command]), check_exact=True)
+        pd.testing.assert_frame_equal(
+            table(tmp_path / command), table(source.runs[command]), check_exact=True
+        )
     count = len(source.rollouts)
     read = json.loads((tmp_path / "behaviour" / "run.json").read_text())["rollouts"]
-    assert (read["formats"], read["rollouts"], read["problems"]) == ({writer.title: 1}, count, count // 2)
+    assert (read["formats"], read["rollouts"], read["problems"]) == (
+        {writer.title: 1},
+        count,
+        count // 2,
+    )
     if name in SAMPLED_FROM:
         run = tmp_path / "prefix-decay"
         assert exported.made(run) == source.rollouts
@@ -129,25 +156,53 @@ def test_a_file_of_a_run_gives_the_measurements_of_the_run(
         assert list(engines["student"]) == ["external"]
 
 
-def test_the_rollouts_table_and_the_folder_of_a_run_give_the_run_again(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_the_rollouts_table_and_the_folder_of_a_run_give_the_run_again(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     run = own.runs["prefix-decay"]
     for command, path in zip(FROM_ROLLOUTS, (run, run / "rollouts.parquet"), strict=True):
         options = ("--rollouts", path, "--problems", "abacus")
         assert measured(command, tmp_path / command, folder / "cache", SHORT, *options).code == 0
-        pd.testing.assert_frame_equal(table(tmp_path / command), table(own.runs[command]), check_exact=True)
+        pd.testing.assert_frame_equal(
+            table(tmp_path / command), table(own.runs[command]), check_exact=True
+        )
     record = json.loads((tmp_path / "behaviour" / "run.json").read_text())["rollouts"]
     assert record["formats"] == {"decaylab's rollouts table": 1} and record["token_ids"] == 8
 
 
-def test_with_every_control_ones_own_rollouts_give_the_same_rollouts(tmp_path: Path, own: Own) -> None:
+def test_with_every_control_ones_own_rollouts_give_the_same_rollouts(
+    tmp_path: Path, own: Own
+) -> None:
     path = exported.export(own.rollouts, WRITERS["columns"], tmp_path)
     few, size = own.rollouts[:4], ("--limit", 2, "--quiet")
-    command = ("prefix-decay", *size, *SAMPLED, "--max-tokens", 24, "--prefix-lengths", "0,8", "--controls", "all")
+    command = (
+        "prefix-decay",
+        *size,
+        *SAMPLED,
+        "--max-tokens",
+        24,
+        "--prefix-lengths",
+        "0,8",
+        "--controls",
+        "all",
+    )
     for name, more in (("run", ()), ("given", ("--rollouts", path, "--problems", "abacus"))):
         assert decaylab(*command, *more, "--out", tmp_path / name).code == 0
-    first, second = (pd.read_parquet(tmp_path / name / "rollouts.parquet") for name in ("run", "given"))
-    columns = ["rollout_id", "response_ids", "text", "stop_reason", "prefix_ids", "grade_last_boxed"]
-    teachers = [frame[frame["condition"].isin(("teacher", "own-prefix", "reverse"))] for frame in (first, second)]
+    first, second = (
+        pd.read_parquet(tmp_path / name / "rollouts.parquet") for name in ("run", "given")
+    )
+    columns = [
+        "rollout_id",
+        "response_ids",
+        "text",
+        "stop_reason",
+        "prefix_ids",
+        "grade_last_boxed",
+    ]
+    teachers = [
+        frame[frame["condition"].isin(("teacher", "own-prefix", "reverse"))]
+        for frame in (first, second)
+    ]
     for frame in teachers:
         frame[["response_ids", "prefix_ids"]] = frame[["response_ids", "prefix_ids"]].map(tuple)
     pd.testing.assert_frame_equal(*(frame[columns].reset_index(drop=True) for frame in teachers))
@@ -160,18 +215,30 @@ def test_with_every_control_ones_own_rollouts_give_the_same_rollouts(tmp_path: P
 
 
 def of_file(
-    own: Own, rows: Callable[[Made], dict[str, Any]], tmp_path: Path, folder: Path, command: str, *options: object
+    own: Own,
+    rows: Callable[[Made], dict[str, Any]],
+    tmp_path: Path,
+    folder: Path,
+    command: str,
+    *options: object,
 ) -> Path:
     """A run of a command on the rollouts, a row each as given."""
     path = write_lines(tmp_path / "theirs.jsonl", *(rows(one) for one in own.rollouts))
-    outcome = measured(command, tmp_path / command, folder / "cache", own.budget, "--rollouts", path, *options)
+    outcome = measured(
+        command, tmp_path / command, folder / "cache", own.budget, "--rollouts", path, *options
+    )
     assert outcome.code == 0, outcome.err
     return tmp_path / command
 
 
 def plain(one: Made) -> dict[str, Any]:
     finish = exported.FINISH[one.stop]
-    return {"prompt": one.question, "response": one.text, "answer": one.answer, "finish_reason": finish}
+    return {
+        "prompt": one.question,
+        "response": one.text,
+        "answer": one.answer,
+        "finish_reason": finish,
+    }
 
 
 def test_no_prompt_becomes_the_text_of_a_list_or_a_template_in_a_template(
@@ -192,7 +259,9 @@ def test_no_prompt_becomes_the_text_of_a_list_or_a_template_in_a_template(
     run = of_file(own, row, tmp_path, folder, "position-kl")
     prompts = pd.read_parquet(run / "prompts.parquet")
     for role in ("student", "teacher"):
-        assert list(prompts[prompts["role"] == role]["text"]) == [one.rendered for one in own.rollouts[::2]]
+        assert list(prompts[prompts["role"] == role]["text"]) == [
+            one.rendered for one in own.rollouts[::2]
+        ]
     read = json.loads((run / "run.json").read_text())["rollouts"]
     assert read["prompts"] == {"question": 1, "messages": 2, "rendered": 1}
 
@@ -201,13 +270,19 @@ def test_a_text_of_prompt_and_response_is_refused_and_once_cut_has_the_length_of
     own: Own, folder: Path, tmp_path: Path
 ) -> None:
     def row(one: Made) -> dict[str, Any]:
-        return {"prompt": one.question, "text": one.question + one.text, "answer": one.answer, "finish_reason": "stop"}
+        return {
+            "prompt": one.question,
+            "text": one.question + one.text,
+            "answer": one.answer,
+            "finish_reason": "stop",
+        }
 
     path = write_lines(tmp_path / "refused.jsonl", *map(row, own.rollouts))
     for command in COMMANDS:
         refused = measured(command, tmp_path / "no", folder / "cache", SHORT, "--rollouts", path)
         assert refused.complaint == (
-            f"{path}:1: 8 of 8 responses begin with their prompt; --prompt-in-response cut cuts it off, and keep takes it for "
+            f"{path}:1: 8 of 8 responses begin with their prompt; --prompt-in-response cut cuts "
+            "it off, and keep takes it for "
             "what the student wrote"
         )
     run = of_file(own, row, tmp_path, folder, "behaviour", "--prompt-in-response", "cut")
@@ -215,7 +290,9 @@ def test_a_text_of_prompt_and_response_is_refused_and_once_cut_has_the_length_of
     assert value(run, "response_tokens_mean", checkpoint="base").value == np.mean(written)
 
 
-def test_a_wrapped_gold_answer_is_compared_with_what_stands_inside(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_a_wrapped_gold_answer_is_compared_with_what_stands_inside(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     wraps: list[Callable[[str], Any]] = [
         lambda gold: {"value": gold},
         lambda gold: [gold],
@@ -224,11 +301,17 @@ def test_a_wrapped_gold_answer_is_compared_with_what_stands_inside(own: Own, fol
     ]
     wrap = dict(zip(dict.fromkeys(one.problem_id for one in own.rollouts), wraps, strict=True))
     run = of_file(
-        own, lambda one: plain(one) | {"answer": wrap[one.problem_id](one.answer)}, tmp_path, folder, "behaviour"
+        own,
+        lambda one: plain(one) | {"answer": wrap[one.problem_id](one.answer)},
+        tmp_path,
+        folder,
+        "behaviour",
     )
     right = [f"\\boxed{{{one.answer}}}" in one.text for one in own.rollouts]
     assert 0 < sum(right) < len(right)
-    assert value(run, "accuracy", answer_rule="last_boxed", checkpoint="base").value == np.mean(right)
+    assert value(run, "accuracy", answer_rule="last_boxed", checkpoint="base").value == np.mean(
+        right
+    )
 
 
 CUT: tuple[dict[str, Any], ...] = (
@@ -259,9 +342,13 @@ def test_however_a_file_says_that_a_rollout_was_cut_off_nobody_writes_an_end_tok
     assert tokens == sum(len(one.ids) for one in own.rollouts)  # an end token more would count
 
 
-def test_an_unknown_stop_reason_and_none_at_all_are_no_natural_ends(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_an_unknown_stop_reason_and_none_at_all_are_no_natural_ends(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     stops = iter(["loop", None, "stop", "length"] * 2)
-    run = of_file(own, lambda one: plain(one) | {"finish_reason": next(stops)}, tmp_path, folder, "behaviour")
+    run = of_file(
+        own, lambda one: plain(one) | {"finish_reason": next(stops)}, tmp_path, folder, "behaviour"
+    )
     share = value(run, "natural_stop_share", checkpoint="base")
     assert (share.value, share.rollouts) == (pytest.approx(1 / 3), 6)
     notes = " ".join(json.loads((run / "run.json").read_text())["notes"])
@@ -275,12 +362,16 @@ def thinking_student(folder: Path) -> Path:
     path = Path(shutil.copytree(DATA / "student", folder / "thinks", dirs_exist_ok=True))
     template = path / "chat_template.jinja"
     said = "message['content']"
-    thought = "('<think>' + message.reasoning_content + '</think>' if message.reasoning_content else '')"
+    thought = (
+        "('<think>' + message.reasoning_content + '</think>' if message.reasoning_content else '')"
+    )
     template.write_text(template.read_text().replace(said, f"{thought} + {said}"))
     return path
 
 
-def test_a_thought_beside_its_answer_is_measured_and_holds_no_answer(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_a_thought_beside_its_answer_is_measured_and_holds_no_answer(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     student = thinking_student(tmp_path)
 
     def row(one: Made) -> dict[str, Any]:
@@ -290,12 +381,15 @@ def test_a_thought_beside_its_answer_is_measured_and_holds_no_answer(own: Own, f
     run = of_file(own, row, tmp_path, folder, "behaviour", "--student", student)
     tokenizer = loading.load_tokenizer_only("abacus-student")
     written = [
-        len(tokenizer.encode(f"<think>First \\boxed{{1}}.</think>\\boxed{{{one.answer}}}")) for one in own.rollouts
+        len(tokenizer.encode(f"<think>First \\boxed{{1}}.</think>\\boxed{{{one.answer}}}"))
+        for one in own.rollouts
     ]
     assert value(run, "response_tokens_mean", checkpoint="base").value == np.mean(written)
     assert value(run, "accuracy", answer_rule="first_boxed", checkpoint="base").value == 1
     notes = json.loads((run / "run.json").read_text())["notes"]
-    assert any("8 of 8 responses were put together from thought and answer" in note for note in notes)
+    assert any(
+        "8 of 8 responses were put together from thought and answer" in note for note in notes
+    )
 
 
 def test_token_ids_go_before_text(own: Own, folder: Path, tmp_path: Path) -> None:
@@ -303,11 +397,17 @@ def test_token_ids_go_before_text(own: Own, folder: Path, tmp_path: Path) -> Non
     tokenizer = loading.load_tokenizer_only("abacus-student")
 
     def row(one: Made) -> dict[str, Any]:
-        return plain(one) | {"response_ids": [token for letter in one.text for token in tokenizer.encode(letter)]}
+        return plain(one) | {
+            "response_ids": [token for letter in one.text for token in tokenizer.encode(letter)]
+        }
 
     run = of_file(own, row, tmp_path, folder, "prefix-decay")
     longer = [len(one.text) + (one.stop == "eos") for one in own.rollouts]
-    assert [len(one.ids) for one in exported.made(run)] == longer != [len(one.ids) for one in own.rollouts]
+    assert (
+        [len(one.ids) for one in exported.made(run)]
+        == longer
+        != [len(one.ids) for one in own.rollouts]
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -322,25 +422,47 @@ def test_without_a_budget_what_fits_behind_the_longest_prompt_is_the_budget(
     path = write_lines(tmp_path / "theirs.jsonl", ROW, ROW | {"prompt": question})
     rest = DECAY if command == "prefix-decay" else ("--cache", folder / "cache")
     lengths = {"prefix-decay": ("--samples", 1), "behaviour": ("--samples", 1)}.get(command, ())
-    outcome = decaylab(command, "--rollouts", path, "--quiet", *rest, *lengths, "--out", tmp_path / "run")
+    outcome = decaylab(
+        command, "--rollouts", path, "--quiet", *rest, *lengths, "--out", tmp_path / "run"
+    )
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
     assert (
-        f"the budget is {1024 - length} tokens, all that fit behind the longest prompt (--max-tokens sets it)" in notes
+        f"the budget is {1024 - length} tokens, all that fit behind the longest prompt "
+        "(--max-tokens sets it)" in notes
     )
     if command == "behaviour":  # the same for all
         usual = write_lines(tmp_path / "usual.jsonl", ROW)
-        outcome = decaylab(command, "--rollouts", usual, "--quiet", *rest, *lengths, "--out", tmp_path / "usual")
-        assert outcome.code == 0 and "the budget is" not in (tmp_path / "usual" / "run.json").read_text()
+        outcome = decaylab(
+            command, "--rollouts", usual, "--quiet", *rest, *lengths, "--out", tmp_path / "usual"
+        )
+        assert (
+            outcome.code == 0
+            and "the budget is" not in (tmp_path / "usual" / "run.json").read_text()
+        )
 
 
 def test_a_prompt_beyond_the_context_is_refused_or_left_out(folder: Path, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "theirs.jsonl", ROW, ROW | {"prompt": "add three " * 600 + "?"})
-    command = ("behaviour", "--rollouts", path, "--quiet", "--samples", 1, "--cache", folder / "cache")
+    command = (
+        "behaviour",
+        "--rollouts",
+        path,
+        "--quiet",
+        "--samples",
+        1,
+        "--cache",
+        folder / "cache",
+    )
     refused = decaylab(*command, "--out", tmp_path / "no")
-    assert "the prompt alone is too long" in refused.complaint and "--leave-out-long" in refused.complaint
+    assert (
+        "the prompt alone is too long" in refused.complaint
+        and "--leave-out-long" in refused.complaint
+    )
     outcome = decaylab(*command, "--leave-out-long", "--out", tmp_path / "run")
-    assert outcome.code == 0 and "1 of 2 problems are too long for a context, left out" in outcome.out
+    assert (
+        outcome.code == 0 and "1 of 2 problems are too long for a context, left out" in outcome.out
+    )
 
 
 # Several turns
@@ -349,12 +471,17 @@ def test_a_prompt_beyond_the_context_is_refused_or_left_out(folder: Path, tmp_pa
 def with_tool(one: Made) -> dict[str, Any]:
     """The rollout with twelve of its tokens, behind the fifth, taken for a tool's."""
     mask = [int(not 5 <= place < 17) for place in range(len(one.ids))]
-    return {"prompt": one.question, "response_ids": one.ids, "response_mask": mask, "answer": one.answer} | {
-        "finish_reason": exported.FINISH[one.stop]
-    }
+    return {
+        "prompt": one.question,
+        "response_ids": one.ids,
+        "response_mask": mask,
+        "answer": one.answer,
+    } | {"finish_reason": exported.FINISH[one.stop]}
 
 
-def test_the_kl_of_what_a_tool_wrote_is_not_measured(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_the_kl_of_what_a_tool_wrote_is_not_measured(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     run = of_file(own, with_tool, tmp_path, folder, "position-kl")
     scores = scored_tokens(folder / "cache", own)
     kept = scores[(scores["position"] < 5) | (scores["position"] >= 17)].copy()
@@ -362,7 +489,9 @@ def test_the_kl_of_what_a_tool_wrote_is_not_measured(own: Own, folder: Path, tmp
     for low, high in ((0, 5), (5, 10), (10, 20), (20, 30)):
         expected = kept[(kept["own"] >= low) & (kept["own"] < high)]["reverse_kl"]
         found = value(run, "reverse_kl", condition="all", position_low=low)
-        assert found.tokens == len(expected) and found.value == pytest.approx(expected.mean(), rel=1e-3)
+        assert found.tokens == len(expected) and found.value == pytest.approx(
+            expected.mean(), rel=1e-3
+        )
 
 
 def scored_tokens(cache: Path, own: Own) -> pd.DataFrame:
@@ -372,14 +501,22 @@ def scored_tokens(cache: Path, own: Own) -> pd.DataFrame:
     return next(one for one in tables if one["token_id"].tolist() == ids)
 
 
-def test_lengths_and_prefixes_count_the_students_own_tokens(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_lengths_and_prefixes_count_the_students_own_tokens(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     run = of_file(own, with_tool, tmp_path, folder, "behaviour")
     written = [len(one.ids) - 12 - (one.stop == "eos") for one in own.rollouts]
     assert value(run, "response_tokens_mean", checkpoint="base").value == np.mean(written)
-    rollouts = pd.read_parquet(of_file(own, with_tool, tmp_path, folder, "prefix-decay") / "rollouts.parquet")
+    rollouts = pd.read_parquet(
+        of_file(own, with_tool, tmp_path, folder, "prefix-decay") / "rollouts.parquet"
+    )
     for length, reached in ((8, 20), (16, 28)):  # the tool's twelve tokens stand in the prefix too
-        prefixes = rollouts[(rollouts["condition"] == "student-prefix") & (rollouts["prefix_tokens"] == length)]
-        assert [list(ids) for ids in prefixes["prefix_ids"]] == [one.ids[:reached] for one in own.rollouts]
+        prefixes = rollouts[
+            (rollouts["condition"] == "student-prefix") & (rollouts["prefix_tokens"] == length)
+        ]
+        assert [list(ids) for ids in prefixes["prefix_ids"]] == [
+            one.ids[:reached] for one in own.rollouts
+        ]
 
 
 def test_messages_of_several_turns_are_continued_and_measured(
@@ -394,10 +531,14 @@ def test_messages_of_several_turns_are_continued_and_measured(
     for command in ("prefix-decay", "behaviour"):  # the KL of what a tool wrote: above
         run = of_file(own, row, tmp_path, folder, command)
         notes = json.loads((run / "run.json").read_text())["notes"]
-        assert any("8 of 8 responses hold text that the student did not write" in note for note in notes)
+        assert any(
+            "8 of 8 responses hold text that the student did not write" in note for note in notes
+        )
     said = len("4+3=") + 1  # an id a character, and its end
     own_tokens = [said + len(one.ids) - (one.stop == "eos") for one in own.rollouts]
-    assert value(tmp_path / "behaviour", "response_tokens_mean", checkpoint="base").value == np.mean(own_tokens)
+    assert value(
+        tmp_path / "behaviour", "response_tokens_mean", checkpoint="base"
+    ).value == np.mean(own_tokens)
 
 
 @pytest.mark.parametrize("command", ["category-kl", "submode", "signals"])
@@ -413,27 +554,42 @@ def test_the_other_diagnostics_read_rollouts_of_several_turns_too(
     tokens = found["tokens"].max()
     if command == "category-kl":
         tokens = found[found["what"] == "token_share"]["tokens"].sum()
-    assert tokens == {"signals": 416, "submode": 42, "category-kl": 416}[command]  # 42: the highest tenth
+    assert (
+        tokens == {"signals": 416, "submode": 42, "category-kl": 416}[command]
+    )  # 42: the highest tenth
 
 
 def test_a_checkpoint_is_compared_with_rollouts_of_a_file_whose_ends_are_unknown(
     own: Own, folder: Path, tmp_path: Path
 ) -> None:
     path = write_lines(
-        tmp_path / "theirs.jsonl", *(one.named | with_tool(one) | {"finish_reason": None} for one in own.rollouts[:6])
+        tmp_path / "theirs.jsonl",
+        *(one.named | with_tool(one) | {"finish_reason": None} for one in own.rollouts[:6]),
     )
     checkpoint = shutil.copytree(DATA / "student", tmp_path / "step-1")
     for command in ("behaviour", "position-kl"):
-        options = ("--rollouts", path, "--cache", folder / "cache", *SIZE, *SAMPLED, "--max-tokens", 24)
+        options = (
+            "--rollouts",
+            path,
+            "--cache",
+            folder / "cache",
+            *SIZE,
+            *SAMPLED,
+            "--max-tokens",
+            24,
+        )
         pair = ("--student", "abacus-student", "--teacher", "abacus-teacher")
         outcome = decaylab(command, checkpoint, *pair, *options, "--out", tmp_path / command)
         assert outcome.code == 0, outcome.err
     change = value(tmp_path / "behaviour", "natural_stop_share_change", checkpoint="step-1")
-    assert change.problems == 2 and "of base unknown on 1 of 3 problems" in change.note  # the ids of two end
+    assert (
+        change.problems == 2 and "of base unknown on 1 of 3 problems" in change.note
+    )  # the ids of two end
 
 
 def test_two_readings_of_a_file_share_no_prompts(own: Own, tmp_path: Path) -> None:
-    """Ids of prompts in two columns, of which one ends with a line break; one cache must not take them for each other."""
+    """Ids of prompts in two columns, of which one ends with a line break; one cache must not take
+    them for each other."""
     (line_break,) = loading.load_tokenizer_only("abacus-student").encode("\n")
 
     def row(one: Made) -> dict[str, Any]:
@@ -441,14 +597,28 @@ def test_two_readings_of_a_file_share_no_prompts(own: Own, tmp_path: Path) -> No
 
     path = write_lines(tmp_path / "theirs.jsonl", *map(row, own.rollouts))
     for column, more in (("first", []), ("second", [line_break])):
-        options = ("--rollouts", path, "--column", f"prompt_ids={column}", "--cache", tmp_path / "cache")
-        assert decaylab("position-kl", *options, "--limit", 1, "--quiet", "--out", tmp_path / column).code == 0
+        options = (
+            "--rollouts",
+            path,
+            "--column",
+            f"prompt_ids={column}",
+            "--cache",
+            tmp_path / "cache",
+        )
+        assert (
+            decaylab(
+                "position-kl", *options, "--limit", 1, "--quiet", "--out", tmp_path / column
+            ).code
+            == 0
+        )
         prompts = pd.read_parquet(tmp_path / column / "prompts.parquet")
         student = [list(ids) for ids in prompts[prompts["role"] == "student"]["ids"]]
         assert student == [[*own.rollouts[0].prompt_ids, *more]]
 
 
-def test_a_run_is_resumed_with_the_same_file_and_the_same_reading_alone(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_the_same_file_and_the_same_reading_alone(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     path = exported.export(own.rollouts, WRITERS["messages"], tmp_path)
     command = ("prefix-decay", *SIZE, *SAMPLED, "--max-tokens", SHORT, *DECAY, "--rollouts", path)
     options = ("--out", tmp_path / "run")
@@ -456,38 +626,66 @@ def test_a_run_is_resumed_with_the_same_file_and_the_same_reading_alone(own: Own
     first = table(tmp_path / "run")
     written_at = (tmp_path / "run" / "rollouts.parquet").stat().st_mtime_ns
     assert decaylab(*command, *options).code == 0
-    assert (tmp_path / "run" / "rollouts.parquet").stat().st_mtime_ns == written_at, "nothing is sampled again"
+    assert (tmp_path / "run" / "rollouts.parquet").stat().st_mtime_ns == written_at, (
+        "nothing is sampled again"
+    )
     pd.testing.assert_frame_equal(first, table(tmp_path / "run"), check_exact=True)
     other = decaylab(*command, "--no-stop-reason", "natural", *options)
-    assert "of another configuration (options.no_stop_reason: 'unknown' there, 'natural' now)" in other.complaint
+    assert (
+        "of another configuration (options.no_stop_reason: 'unknown' there, 'natural' now)"
+        in other.complaint
+    )
     path.write_text(path.read_text().replace("+", " + "))
-    assert "of another configuration (problems.content_hash: " in decaylab(*command, *options).complaint
+    assert (
+        "of another configuration (problems.content_hash: "
+        in decaylab(*command, *options).complaint
+    )
 
 
-def test_an_instruction_is_proposed_where_one_could_be_added_alone(own: Own, folder: Path, tmp_path: Path) -> None:
+def test_an_instruction_is_proposed_where_one_could_be_added_alone(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
     told = "--instruction boxed asks for a boxed answer"
     for name, prompt in (("question", False), ("rendered", True)):
         rows = [plain(one) | ({"prompt": one.rendered} if prompt else {}) for one in own.rollouts]
         path = write_lines(tmp_path / f"{name}.jsonl", *rows)
-        outcome = measured("position-kl", tmp_path / name, folder / "cache", SHORT, "--rollouts", path)
-        assert outcome.code == 0 and (told in (tmp_path / name / "run.json").read_text()) is not prompt
+        outcome = measured(
+            "position-kl", tmp_path / name, folder / "cache", SHORT, "--rollouts", path
+        )
+        assert (
+            outcome.code == 0 and (told in (tmp_path / name / "run.json").read_text()) is not prompt
+        )
 
 
-def test_an_instruction_beside_the_messages_of_a_file_stops_every_reading_of_it(own: Own, tmp_path: Path) -> None:
+def test_an_instruction_beside_the_messages_of_a_file_stops_every_reading_of_it(
+    own: Own, tmp_path: Path
+) -> None:
     path = exported.export(own.rollouts, WRITERS["messages"], tmp_path)
     options = ("--problems", "abacus", "--instruction", "boxed")
     told = (
-        f"4 of 4 prompts of {path} are chat messages, which are asked as they stand to the problems of abacus: leave "
+        f"4 of 4 prompts of {path} are chat messages, which are asked as they stand to the "
+        "problems of abacus: leave "
     )
     assert decaylab("rollouts", path, *options).complaint == f"{told}--instruction out"
-    assert decaylab("position-kl", "--rollouts", path, *options, *SIZE).complaint == f"{told}--instruction out"
+    assert (
+        decaylab("position-kl", "--rollouts", path, *options, *SIZE).complaint
+        == f"{told}--instruction out"
+    )
 
 
 # Grades of the file
 
 
-def test_grades_of_the_file_stand_beside_ours_as_a_rule_of_their_own(own: Own, folder: Path, tmp_path: Path) -> None:
-    run = of_file(own, lambda one: one.named | plain(one) | {"correct": one.sample == 0}, tmp_path, folder, "behaviour")
+def test_grades_of_the_file_stand_beside_ours_as_a_rule_of_their_own(
+    own: Own, folder: Path, tmp_path: Path
+) -> None:
+    run = of_file(
+        own,
+        lambda one: one.named | plain(one) | {"correct": one.sample == 0},
+        tmp_path,
+        folder,
+        "behaviour",
+    )
     assert value(run, "accuracy", answer_rule="file").value == 0.5
     pd.testing.assert_frame_equal(table(run), table(own.runs["behaviour"]), check_exact=True)
 
@@ -495,13 +693,25 @@ def test_grades_of_the_file_stand_beside_ours_as_a_rule_of_their_own(own: Own, f
 # Problems
 
 
-def test_a_tokenizer_is_student_enough_for_rollouts_that_are_there(own: Own, tmp_path: Path) -> None:
+def test_a_tokenizer_is_student_enough_for_rollouts_that_are_there(
+    own: Own, tmp_path: Path
+) -> None:
     theirs = exported.export(own.rollouts, WRITERS["columns"], tmp_path)
     student = tmp_path / "tokenizer"
     student.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(DATA / "student" / name, student)
-    options = ("--rollouts", theirs, "--problems", "abacus", "--student", student, "--max-tokens", 40, *SIZE)
+    options = (
+        "--rollouts",
+        theirs,
+        "--problems",
+        "abacus",
+        "--student",
+        student,
+        "--max-tokens",
+        40,
+        *SIZE,
+    )
     command = ("prefix-decay", "--prefix-lengths", "0,8,16", *options)
     assert decaylab(*command, "--controls", "none", "--out", tmp_path / "run").code == 0
     identity = json.loads((tmp_path / "run" / "run.json").read_text())["identity"]
@@ -518,34 +728,62 @@ def test_a_tokenizer_is_student_enough_for_rollouts_that_are_there(own: Own, tmp
 
 def test_a_file_with_its_own_questions_is_measured_on_them(tmp_path: Path) -> None:
     lines = [
-        {"question": f"{n} + 1?", "answer": n + 1, "response": f"{n}+1={n + 1} " * 9} for n in (1, 2, 3) for _ in "ab"
+        {"question": f"{n} + 1?", "answer": n + 1, "response": f"{n}+1={n + 1} " * 9}
+        for n in (1, 2, 3)
+        for _ in "ab"
     ]
     theirs = write_lines(tmp_path / "theirs.jsonl", *lines)
-    command = ("prefix-decay", "--rollouts", theirs, "--samples", 1, "--prefix-lengths", "0,4", "--max-tokens", 16)
+    command = (
+        "prefix-decay",
+        "--rollouts",
+        theirs,
+        "--samples",
+        1,
+        "--prefix-lengths",
+        "0,4",
+        "--max-tokens",
+        16,
+    )
     outcome = decaylab(*command, "--limit", 2, "--quiet", "--out", tmp_path / "run")
     assert "theirs.jsonl, 2 problems x 1 samples" in outcome.out
     said = " ".join(outcome.out.split())
     assert "1 problems of " in said and "are not asked, left out" in said
     assert "4 student rollouts are longer than the budget of 16 tokens: graded whole" in said
     assert (
-        "theirs.jsonl: plain columns, 6 rollouts to 3 problems; prompts bare questions (3); responses text, encoded anew"
-        in said
+        "theirs.jsonl: plain columns, 6 rollouts to 3 problems; prompts bare questions (3); "
+        "responses text, encoded anew" in said
     )
-    assert "so --split has no meaning" in decaylab(*command, "--split", "test", "--out", tmp_path / "other").complaint
+    assert (
+        "so --split has no meaning"
+        in decaylab(*command, "--split", "test", "--out", tmp_path / "other").complaint
+    )
 
 
-def test_problems_that_the_set_does_not_have_are_refused_or_counted(own: Own, tmp_path: Path) -> None:
+def test_problems_that_the_set_does_not_have_are_refused_or_counted(
+    own: Own, tmp_path: Path
+) -> None:
     theirs = exported.export(own.rollouts, WRITERS["columns"], tmp_path)
     one = {"problem_id": "a", "response": "2"}
     strange = write_lines(tmp_path / "strange.jsonl", one)
     command = ("prefix-decay", "--prefix-lengths", "0,8,16", "--max-tokens", 40, *SIZE)
-    refused = decaylab(*command, "--rollouts", strange, "--problems", "abacus", "--out", tmp_path / "run")
+    refused = decaylab(
+        *command, "--rollouts", strange, "--problems", "abacus", "--out", tmp_path / "run"
+    )
     assert "none of its problem_ids is in abacus" in refused.complaint
     assert decaylab(*command, "--rollouts", strange, "--out", tmp_path / "run").complaint == (
         f"{strange} names problem_ids but holds no questions; say --problems"
     )
     mixed = write_lines(tmp_path / "mixed.jsonl", *theirs.read_text().splitlines(), one)
-    options = ("--rollouts", mixed, "--problems", "abacus", "--controls", "none", "--out", tmp_path / "run")
+    options = (
+        "--rollouts",
+        mixed,
+        "--problems",
+        "abacus",
+        "--controls",
+        "none",
+        "--out",
+        tmp_path / "run",
+    )
     outcome = decaylab(*command, *options)
     assert f"1 problems of {mixed} are not asked, left out" in outcome.out
 
@@ -590,7 +828,10 @@ def test_the_command_gives_the_same_as_json(own: Own, tmp_path: Path) -> None:
     }
     assert (found["gold_unwrapped"], found["texts"], found["token_ids"]) == (4, 8, 0)
     assert found["prompts"] == {"messages": 4}
-    assert found["example"] == {"student": own.rollouts[0].rendered, "teacher": own.rollouts[0].rendered}
+    assert found["example"] == {
+        "student": own.rollouts[0].rendered,
+        "teacher": own.rollouts[0].rendered,
+    }
 
 
 def test_the_command_reads_several_files_and_loads_no_weights(own: Own, tmp_path: Path) -> None:
@@ -609,11 +850,17 @@ def test_the_command_reads_several_files_and_loads_no_weights(own: Own, tmp_path
     [
         (("--rollouts-format", "vlm"), "--rollouts-format must be one of decaylab, trl, "),
         (("--column", "reply=text"), "--column must name question, answer, id, prompt"),
-        (("--column", "response=made"), "{}:1: no column 'made' for the response (found prompt, answer, response"),
+        (
+            ("--column", "response=made"),
+            "{}:1: no column 'made' for the response (found prompt, answer, response",
+        ),
         (("--prompt-kind", "chat"), "--prompt-kind must be "),
         (("--prompt-in-response", "drop"), "--prompt-in-response must be "),
         (("--no-stop-reason", "eos"), "--no-stop-reason must be "),
-        (("--prompt-kind", "rendered"), "{}:1: the prompt does not read like one that the template of abacus-student"),
+        (
+            ("--prompt-kind", "rendered"),
+            "{}:1: the prompt does not read like one that the template of abacus-student",
+        ),
     ],
 )
 def test_what_stops_a_measurement_stops_the_command_with_the_same_line(
@@ -623,21 +870,31 @@ def test_what_stops_a_measurement_stops_the_command_with_the_same_line(
     complaint = decaylab("rollouts", path, *options).complaint
     assert complaint.startswith(message.format(path))
     command = COMMANDS[len(message) % len(COMMANDS)]  # all of them read files in the same way
-    measured_too = decaylab(command, "--rollouts", path, *options, "--quiet", "--out", tmp_path / "no")
+    measured_too = decaylab(
+        command, "--rollouts", path, *options, "--quiet", "--out", tmp_path / "no"
+    )
     assert measured_too.complaint == complaint
     assert not (tmp_path / "no").exists()
 
 
 def test_a_file_that_is_not_there_or_not_given_is_one_line(tmp_path: Path) -> None:
     gone = tmp_path / "none.jsonl"
-    assert decaylab("rollouts", gone).complaint == f"cannot read rollouts {gone}: No such file or directory"
+    assert (
+        decaylab("rollouts", gone).complaint
+        == f"cannot read rollouts {gone}: No such file or directory"
+    )
     assert decaylab("rollouts").complaint == "no file is named: decaylab rollouts FILE"
 
 
 def test_notes_of_the_command_say_what_a_measurement_would_say(tmp_path: Path) -> None:
-    rows = [ROW | {"finish_reason": None, "answer": {"value": "7"}, "step": step} for step in (1, 2)]
+    rows = [
+        ROW | {"finish_reason": None, "answer": {"value": "7"}, "step": step} for step in (1, 2)
+    ]
     said = " ".join(page(write_lines(tmp_path / "theirs.jsonl", *rows), "--quiet").split())
-    assert "the rollouts are of 2 training steps, each of another student, and are taken together" in said
+    assert (
+        "the rollouts are of 2 training steps, each of another student, and are taken together"
+        in said
+    )
     assert "1 of 1 gold answers stood inside an object or list and were taken out of it" in said
     assert "2 of 2 rollouts do not say why they ended" in said
 
@@ -649,13 +906,25 @@ def test_that_rollouts_are_of_several_training_steps_is_told_with_a_set_of_probl
     path = write_lines(tmp_path / "theirs.jsonl", *rows)
     told = "the rollouts are of 8 training steps, each of another student, and are taken together"
     outcome = measured(
-        "position-kl", tmp_path / "set", folder / "cache", SHORT, "--rollouts", path, "--problems", "abacus"
+        "position-kl",
+        tmp_path / "set",
+        folder / "cache",
+        SHORT,
+        "--rollouts",
+        path,
+        "--problems",
+        "abacus",
     )
-    assert outcome.code == 0 and json.loads((tmp_path / "set" / "run.json").read_text())["notes"].count(told) == 1
+    assert (
+        outcome.code == 0
+        and json.loads((tmp_path / "set" / "run.json").read_text())["notes"].count(told) == 1
+    )
     assert json.loads(page(path, "--json", "--quiet"))["notes"].count(told) == 1
 
 
-def test_every_writer_here_is_read_without_an_option_or_says_which_is_missing(own: Own, tmp_path: Path) -> None:
+def test_every_writer_here_is_read_without_an_option_or_says_which_is_missing(
+    own: Own, tmp_path: Path
+) -> None:
     for name, writer in WRITERS.items():
         path = exported.export(own.rollouts, writer, tmp_path)
         outcome = decaylab("rollouts", path, "--quiet")

@@ -1,4 +1,5 @@
-"""Jobs in processes of their own: order, failures, shares of the machine, and that none outlives the process that began it."""
+"""Jobs in processes of their own: order, failures, shares of the machine, and that none outlives
+the process that began it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ def job(folder: Path, name: str, *commands: str) -> Job:
 def test_commands_of_a_job_follow_each_other_and_what_they_say_is_kept(tmp_path: Path) -> None:
     ended = []
     one = job(tmp_path, "one", "print('first')", "import sys; print('second', file=sys.stderr)")
-    failed = run([one], workers=1, on_end=lambda job, told, seconds: ended.append((job.name, told, seconds > 0)))
+    failed = run(
+        [one],
+        workers=1,
+        on_end=lambda job, told, seconds: ended.append((job.name, told, seconds > 0)),
+    )
     assert failed == {} and ended == [("one", "", True)]
     said = one.log.read_text().splitlines()
     assert [line for line in said if not line.startswith("$ ")] == ["first", "second"]
@@ -53,12 +58,21 @@ def test_a_job_that_fails_stops_at_its_command_and_stops_no_other(tmp_path: Path
     ]
     told = {}
     failed = run(jobs, workers=2, on_end=lambda job, said, seconds: told.setdefault(job.name, said))
-    assert failed == {"bad": "no problem is left", "mute": "exit code 3", "shot": "ended by SIGTERM"}
-    assert told == {**failed, "good": ""} and (tmp_path / "made").exists() and not Path("never").exists()
+    assert failed == {
+        "bad": "no problem is left",
+        "mute": "exit code 3",
+        "shot": "ended by SIGTERM",
+    }
+    assert (
+        told == {**failed, "good": ""}
+        and (tmp_path / "made").exists()
+        and not Path("never").exists()
+    )
 
 
 def test_so_many_work_at_a_time_and_no_more(tmp_path: Path) -> None:
-    """Each waits until as many as may work at once are there; the highest number that was ever there is that."""
+    """Each waits until as many as may work at once are there; the highest number that was ever
+    there is that."""
     code = textwrap.dedent(f"""
         import os, time, pathlib
         here = pathlib.Path({str(tmp_path)!r}) / f"here-{{os.getpid()}}"
@@ -90,7 +104,10 @@ def test_workers_share_cores_and_devices_unless_the_user_has_said(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run(jobs[:1], workers=2, on_end=lambda *more: None)
     assert jobs[0].log.read_text().splitlines()[-1] == "1 4,5"
-    assert children.cuda_devices(1) == () and children.cuda_devices(3, {"CUDA_VISIBLE_DEVICES": "2"}) == ()
+    assert (
+        children.cuda_devices(1) == ()
+        and children.cuda_devices(3, {"CUDA_VISIBLE_DEVICES": "2"}) == ()
+    )
 
 
 PARENT = """
@@ -101,7 +118,7 @@ children.PROGRAM = (sys.executable, "-S", "-c")
 code = ("import os, time, pathlib, signal, subprocess, sys; pathlib.Path({place!r}).write_text(str(os.getpid()));"
         "{more}time.sleep(300)")
 children.run([children.Job("one", ((code,),), Path({log!r}))], workers=1, on_end=lambda *more: None)
-"""
+"""  # noqa: E501
 
 
 def started(tmp_path: Path, more: str = "") -> tuple[subprocess.Popen[bytes], int]:
@@ -130,7 +147,9 @@ def gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs extra: prctl, which Linux has")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="needs extra: prctl, which Linux has"
+)
 def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent, child = started(tmp_path)
     parent.send_signal(signal.SIGKILL)
@@ -140,7 +159,10 @@ def test_a_child_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> Non
 
 def test_ctrl_c_is_handed_on_and_the_child_may_finish_what_it_does(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    more = f"signal.signal(signal.SIGINT, lambda *a: (pathlib.Path({str(kept)!r}).touch(), sys.exit(130)));"
+    more = (
+        f"signal.signal(signal.SIGINT, lambda *a: (pathlib.Path({str(kept)!r}).touch(), "
+        "sys.exit(130)));"
+    )
     parent, child = started(tmp_path, more)
     parent.send_signal(signal.SIGINT)
     parent.wait(timeout=30)

@@ -1,4 +1,5 @@
-"""A diagnostic as a whole: killed, started again, followed by another one; what its folder holds and what it refuses."""
+"""A diagnostic as a whole: killed, started again, followed by another one; what its folder holds
+and what it refuses."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ def stall(owner, name, calls, before=False):
             time.sleep(300)
     setattr(owner, name, stalled)
 
-"""
+"""  # noqa: E501
 SAMPLING = STALLS + "stall(store.RunFolder, 'write_part', 2)"
 SCORING = STALLS + "stall(score_store, '_write_part', 2)"
 MERGING = STALLS + "stall(score_store, '_merge', 2, before=True)"
@@ -80,7 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """run: a position-kl that nothing disturbed. cache: what it left for others."""
     root = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        light.__wrapped__(patch)  # type: ignore[attr-defined]
+        light.__wrapped__(patch)
         assert measured(root).code == 0
     return root
 
@@ -95,7 +96,9 @@ def root(finished: Path, tmp_path: Path) -> Path:
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = type(loading.load("abacus-student").weights)
     monkeypatch.setattr(kind, "forward", lambda *_, **__: pytest.fail("a model was run"))
-    monkeypatch.setattr(TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked"))
+    monkeypatch.setattr(
+        TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked")
+    )
 
 
 def measured(root: Path, command: str = "position-kl", *more: object, out: str = "run") -> Outcome:
@@ -126,7 +129,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[int]]:
 
 def stalled(root: Path, before: str, reached: Callable[[], bool]) -> subprocess.Popen[str]:
     """The command in a process of its own, once it has come as far as it will."""
-    process = start("position-kl", *SMALL, "--cache", root / "cache", "--out", root / "run", before=before)
+    process = start(
+        "position-kl", *SMALL, "--cache", root / "cache", "--out", root / "run", before=before
+    )
     deadline = time.monotonic() + 120
     while not reached():
         assert process.poll() is None, process.communicate()[1]
@@ -148,7 +153,10 @@ def files(root: Path, pattern: str) -> list[str]:
 def same_results(root: Path, finished: Path) -> None:
     """Every table of the cache and every number, byte for byte."""
     mine, theirs = (contents(one / "cache") for one in (root, finished))
-    assert mine.keys() == theirs.keys() and len([name for name in mine if name.endswith("/tokens.parquet")]) == 2
+    assert (
+        mine.keys() == theirs.keys()
+        and len([name for name in mine if name.endswith("/tokens.parquet")]) == 2
+    )
     for name in mine:
         assert mine[name] == theirs[name], name
     for name in ("measurements.parquet", "measurements.csv"):
@@ -159,7 +167,9 @@ def same_results(root: Path, finished: Path) -> None:
 def test_killed_while_sampling_it_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = stalled(tmp_path, SAMPLING, lambda: len(files(tmp_path, "rollouts-*/parts/*.parquet")) == 2)
+    process = stalled(
+        tmp_path, SAMPLING, lambda: len(files(tmp_path, "rollouts-*/parts/*.parquet")) == 2
+    )
     # While it is there, nobody else gets into its folder; what it samples for all is waited for.
     assert f"{tmp_path / 'run'} is in use by another process" in measured(tmp_path).complaint
     kill(process)
@@ -173,7 +183,11 @@ def test_killed_while_sampling_it_goes_on_and_ends_with_the_same_bytes(
 def test_killed_while_scoring_it_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill(stalled(tmp_path, SCORING, lambda: "part-00001.parquet" in files(tmp_path, "tokens-*/*.parquet")))
+    kill(
+        stalled(
+            tmp_path, SCORING, lambda: "part-00001.parquet" in files(tmp_path, "tokens-*/*.parquet")
+        )
+    )
     kept = sum(len(set(rows["rollout_id"])) for rows in part_rows(tmp_path))
     assert 0 < kept < 12
     sampled, scored = counted(monkeypatch)
@@ -186,7 +200,9 @@ def test_killed_while_scoring_it_goes_on_and_ends_with_the_same_bytes(
 def test_killed_between_the_two_merges_it_scores_nothing_again(
     tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill(stalled(tmp_path, MERGING, lambda: "top5.parquet" in files(tmp_path, "tokens-*/*.parquet")))
+    kill(
+        stalled(tmp_path, MERGING, lambda: "top5.parquet" in files(tmp_path, "tokens-*/*.parquet"))
+    )
     assert files(tmp_path, "tokens-*/tokens.parquet") == []
     sampled, scored = counted(monkeypatch)
     assert measured(tmp_path).code == 0
@@ -225,7 +241,10 @@ def test_bins_and_level_are_measured_anew_without_a_model(root: Path) -> None:
     assert measured(root, "position-kl", "--bins", "0,7", "--level", "0.5", out="other").code == 0
     frame = measurements.read(root / "other" / "measurements.parquet")
     curve = frame[frame["what"] == "reverse_kl"]
-    assert curve["position_low"].tolist() == [0, 7] and curve["position_high"].tolist() == [7, float("inf")]
+    assert curve["position_low"].tolist() == [0, 7] and curve["position_high"].tolist() == [
+        7,
+        float("inf"),
+    ]
     assert set(frame["level"]) == {0.5}
 
 
@@ -234,18 +253,25 @@ def test_another_configuration_in_the_folder_is_refused_and_overwrite_takes_it(r
     complaint = measured(root, "position-kl", "--bins", "0,7").complaint
     assert "holds a run of another configuration (options.bins" in complaint
     assert (
-        "holds a run of another configuration (diagnostic: 'position-kl' there" in measured(root, "submode").complaint
+        "holds a run of another configuration (diagnostic: 'position-kl' there"
+        in measured(root, "submode").complaint
     )
     assert contents(root / "run") == before
     assert measured(root, "position-kl", "--bins", "0,7", "--overwrite").code == 0
     curve = measurements.read(root / "run" / "measurements.parquet").query("what == 'reverse_kl'")
     assert curve["position_low"].tolist() == [0, 7]
-    assert json.loads((root / "run" / "run.json").read_text())["identity"]["options"]["bins"] == [0, 7]
+    assert json.loads((root / "run" / "run.json").read_text())["identity"]["options"]["bins"] == [
+        0,
+        7,
+    ]
 
 
 def test_the_contents_of_a_category_file_are_part_of_the_run(root: Path, tmp_path: Path) -> None:
     rules = tmp_path / "mine.toml"
-    rules.write_text('[[category]]\nname = "digit"\npattern = "[0-9]"\n[[category]]\nname = "else"\nrest = true\n')
+    rules.write_text(
+        '[[category]]\nname = "digit"\npattern = "[0-9]"\n[[category]]\nname = "else"\nrest = '
+        "true\n"
+    )
     assert measured(root, "category-kl", "--categories", rules, out="mine").code == 0
     frame = measurements.read(root / "mine" / "measurements.parquet")
     assert {"digit", "else", "end_of_turn"} <= set(frame["category"])
@@ -265,10 +291,22 @@ def test_the_record_holds_all_that_the_run_was(finished: Path) -> None:
     assert identity["diagnostic"] == "position-kl"
     options = identity["options"]
     assert (options["limit"], options["head"], options["score_temperature"]) == (6, "model", 1.0)
-    assert options["bins"] == [0, 5, 10, 20, 30, 40, 60, 80, 100]  # what was not said stands there too
+    assert options["bins"] == [
+        0,
+        5,
+        10,
+        20,
+        30,
+        40,
+        60,
+        80,
+        100,
+    ]  # what was not said stands there too
     assert not options.keys() & set(diagnose.NOT_IDENTITY)
     for role in ("student", "teacher"):
-        assert identity[role]["name"] == f"abacus-{role}" and len(identity[role]["content_hash"]) == 64
+        assert (
+            identity[role]["name"] == f"abacus-{role}" and len(identity[role]["content_hash"]) == 64
+        )
         assert identity["precision"][role] == "torch.float32 on cpu"
     assert (identity["problems"]["name"], identity["problems"]["asked"]) == ("abacus", 6)
     assert {"decaylab", "torch", "transformers", "python"} <= record["versions"].keys()
@@ -278,7 +316,9 @@ def test_the_record_holds_all_that_the_run_was(finished: Path) -> None:
 
 
 def test_the_result_is_what_stands_in_the_folder(root: Path) -> None:
-    options = DiagnosticOptions(limit=6, samples=2, max_tokens=40, floor_problems=2, cache=str(root / "cache"))
+    options = DiagnosticOptions(
+        limit=6, samples=2, max_tokens=40, floor_problems=2, cache=str(root / "cache")
+    )
     result = diagnose.diagnose("position-kl", replace(options, out=str(root / "run")))
     stored = measurements.read(root / "run" / "measurements.parquet")
     pd.testing.assert_frame_equal(result.measurements, stored, check_dtype=False)
@@ -296,12 +336,16 @@ def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
     assert found.folder == Path("runs/behaviour-abacus-teacher-abacus-student-abacus")
     assert (tmp_path / "runs" / "cache").is_dir()
     prefix_decay.prefix_decay(Options(**small, prefix_lengths=(0, 4), controls=(), out="runs/mine"))
-    found = diagnose.diagnose("position-kl", DiagnosticOptions(checkpoints=("runs/mine",), floor_problems=0))
+    found = diagnose.diagnose(
+        "position-kl", DiagnosticOptions(checkpoints=("runs/mine",), floor_problems=0)
+    )
     assert found.folder == Path("runs/mine/position-kl")
     assert found.record["identity"]["options"]["limit"] == 2
     shutil.copytree(DATA / "student", "mine/step-5")
     pair = {"student": "abacus-student", "teacher": "abacus-teacher"}
-    found = diagnose.diagnose("behaviour", DiagnosticOptions(checkpoints=("mine/step-5",), **small, **pair))
+    found = diagnose.diagnose(
+        "behaviour", DiagnosticOptions(checkpoints=("mine/step-5",), **small, **pair)
+    )
     assert found.folder == Path("runs/behaviour-abacus-teacher-abacus-student-step-5-abacus")
 
 
@@ -312,11 +356,21 @@ def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
 def decays(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """mine: a decay run of the embedded pair. swapped: one of the pair the other way round."""
     folder = tmp_path_factory.mktemp("decays")
-    small: dict[str, Any] = {"limit": 3, "samples": 1, "max_tokens": 24, "prefix_lengths": (0, 4), "controls": ()}
+    small: dict[str, Any] = {
+        "limit": 3,
+        "samples": 1,
+        "max_tokens": 24,
+        "prefix_lengths": (0, 4),
+        "controls": (),
+    }
     prefix_decay.prefix_decay(Options(**small, out=str(folder / "mine")))
     prefix_decay.prefix_decay(
         Options(
-            **small, out=str(folder / "swapped"), problems="abacus", student="abacus-teacher", teacher="abacus-student"
+            **small,
+            out=str(folder / "swapped"),
+            problems="abacus",
+            student="abacus-teacher",
+            teacher="abacus-student",
         )
     )
     return folder
@@ -325,12 +379,16 @@ def decays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_advice_is_given_where_it_is_asked_for_and_only_there(root: Path, decays: Path) -> None:
     assert measured(root, "signals", out="plain").code == 0
     assert not (root / "plain" / "advice.txt").exists()
-    assert measured(root, "signals", "--advise", "--decay", decays / "mine").complaint  # the folder of a position-kl
+    assert measured(
+        root, "signals", "--advise", "--decay", decays / "mine"
+    ).complaint  # the folder of a position-kl
     outcome = measured(root, "signals", "--advise", "--decay", decays / "mine", out="advised")
     assert outcome.code == 0
     text = (root / "advised" / "advice.txt").read_text()
     assert len(text.split()) > 20 and text.count("\n") == 1
-    first, second = (measurements.read(root / name / "measurements.parquet") for name in ("plain", "advised"))
+    first, second = (
+        measurements.read(root / name / "measurements.parquet") for name in ("plain", "advised")
+    )
     pd.testing.assert_frame_equal(first.drop(columns="run"), second.drop(columns="run"))
 
 
@@ -352,7 +410,8 @@ def test_the_decay_run_of_the_pair_under_runs_is_found(
     [
         (
             "swapped",
-            r"swapped was measured on abacus-student and abacus-teacher, not on abacus-teacher and abacus-student",
+            r"swapped was measured on abacus-student and abacus-teacher, not on abacus-teacher "
+            r"and abacus-student",
         ),
         ("nowhere", "nowhere is no run folder: it holds no run.json"),
     ],
@@ -367,7 +426,11 @@ def test_a_decay_run_that_cannot_be_used_is_told_before_a_model_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_decay_run_without_a_wish_for_advice_is_not_ignored(decays: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decay_run_without_a_wish_for_advice_is_not_ignored(
+    decays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prepare, "load_problems", lambda *_, **__: pytest.fail("fetched"))
-    with pytest.raises(UserError, match="--decay is what --advise reads, which was not asked for; say --advise too"):
+    with pytest.raises(
+        UserError, match="--decay is what --advise reads, which was not asked for; say --advise too"
+    ):
         diagnose.diagnose("signals", DiagnosticOptions(decay=str(decays / "mine")))

@@ -16,7 +16,9 @@ def test_what_was_drawn_adds_nothing() -> None:
     assert drawn(lambda: None, Path("run")) == ()
 
 
-def test_a_measurement_stands_where_its_figure_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_stands_where_its_figure_cannot_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*more: object, **others: object) -> None:
         raise RuntimeError("no such font\nfor the axes")
 
@@ -25,7 +27,9 @@ def test_a_measurement_stands_where_its_figure_cannot_be_drawn(tmp_path: Path, m
         patch.setattr(figure, "draw", broken)
         outcome = decaylab("prefix-decay", *SMALL, "--controls", "none", "--quiet", "--out", out)
     assert outcome.code == 0, outcome.err
-    told = [note for note in json.loads((out / "run.json").read_text())["notes"] if "not drawn" in note]
+    told = [
+        note for note in json.loads((out / "run.json").read_text())["notes"] if "not drawn" in note
+    ]
     assert told == [
         "the figures were not drawn (RuntimeError: no such font); the measurements are whole, and "
         f"`decaylab figures {out} --all` draws them"

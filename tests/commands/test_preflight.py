@@ -39,7 +39,15 @@ def test_the_embedded_pair_can_be_measured() -> None:
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.rstrip().splitlines()[-1] == "This pair can be measured."
     found = checks()
-    wanted = ["problems", "vocabularies", "student template", "teacher template", "context", "memory", "time"]
+    wanted = [
+        "problems",
+        "vocabularies",
+        "student template",
+        "teacher template",
+        "context",
+        "memory",
+        "time",
+    ]
     assert list(found) == wanted
     assert {check["verdict"] for check in found.values()} == {"ok"}
     assert "a turn ends with '<|end|>'" in found["teacher template"]["finding"]
@@ -65,8 +73,13 @@ def test_a_budget_beyond_the_context_is_no_and_says_what_fits() -> None:
 def test_the_smaller_context_is_the_one_that_counts(tmp_path: Path) -> None:
     shutil.copytree(DATA / "student", tmp_path / "short")
     config = json.loads((tmp_path / "short" / "config.json").read_text())
-    (tmp_path / "short" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 300}))
-    assert "of the smaller context's 300 tokens" in checks("--student", tmp_path / "short")["context"]["finding"]
+    (tmp_path / "short" / "config.json").write_text(
+        json.dumps(config | {"max_position_embeddings": 300})
+    )
+    assert (
+        "of the smaller context's 300 tokens"
+        in checks("--student", tmp_path / "short")["context"]["finding"]
+    )
     outcome = decaylab("preflight", *SMALL, "--student", tmp_path / "short", "--max-tokens", 299)
     assert outcome.code == 1 and "300 tokens; at most" in " ".join(outcome.out.split())
 
@@ -75,7 +88,10 @@ def test_an_unknown_model_is_no_and_an_unusable_option_is_exit_2() -> None:
     outcome = decaylab("preflight", "--teacher", "nonsense", "--json")
     assert outcome.code == 1
     (check,) = json.loads(outcome.out)["checks"]
-    assert (check["name"], check["verdict"]) == ("loading", "no") and "no model 'nonsense'" in check["finding"]
+    assert (check["name"], check["verdict"]) == (
+        "loading",
+        "no",
+    ) and "no model 'nonsense'" in check["finding"]
     assert "--samples must be at least 1" in decaylab("preflight", "--samples", 0).complaint
 
 
@@ -85,15 +101,25 @@ def test_an_unknown_model_is_no_and_an_unusable_option_is_exit_2() -> None:
 def test_a_token_that_only_the_student_added_is_a_warning(tmp_path: Path) -> None:
     def add(tokenizer: dict[str, Any]) -> None:
         last = tokenizer["added_tokens"][-1]
-        size = 1 + max([*tokenizer["model"]["vocab"].values(), *(one["id"] for one in tokenizer["added_tokens"])])
+        size = 1 + max(
+            [
+                *tokenizer["model"]["vocab"].values(),
+                *(one["id"] for one in tokenizer["added_tokens"]),
+            ]
+        )
         tokenizer["added_tokens"].append(last | {"id": size, "content": "<|mine|>"})
 
     student = respelt(tmp_path / "student", add)
     found = checks("--student", student)
     assert found["vocabularies"]["verdict"] == "warning"
-    assert "0 ids conflict, 1 only the student has ('<|mine|>'), 0 only the teacher" in found["vocabularies"]["finding"]
+    assert (
+        "0 ids conflict, 1 only the student has ('<|mine|>'), 0 only the teacher"
+        in found["vocabularies"]["finding"]
+    )
     outcome = decaylab("preflight", *SMALL, "--student", student)
-    assert outcome.code == 0 and outcome.out.rstrip().endswith("This pair can be measured; mind the warning.")
+    assert outcome.code == 0 and outcome.out.rstrip().endswith(
+        "This pair can be measured; mind the warning."
+    )
 
 
 def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Path) -> None:
@@ -112,7 +138,9 @@ def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Pat
 
 
 @pytest.mark.parametrize("free_gib", [0.04, 0.09])
-def test_small_memory_names_the_batch_that_fits(monkeypatch: pytest.MonkeyPatch, free_gib: float) -> None:
+def test_small_memory_names_the_batch_that_fits(
+    monkeypatch: pytest.MonkeyPatch, free_gib: float
+) -> None:
     monkeypatch.setattr(pair_checks, "host_memory", lambda: int(free_gib * 2**30))
     found = checks("--batch-rows", 4000)["memory"]
     assert found["verdict"] == "warning"
@@ -132,12 +160,17 @@ def test_the_cache_estimate_is_what_the_cache_takes() -> None:
     ids = torch.zeros(2, 7, dtype=torch.long)
     with torch.no_grad():
         cache = policy.weights(input_ids=ids, use_cache=True).past_key_values
-    taken = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    taken = sum(
+        t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values)
+    )
     assert pair_checks.cache_bytes_per_token(policy) * ids.numel() == taken
 
 
-def test_the_time_estimate_counts_every_stage_at_the_probed_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2 problems x 4 samples, budget 32, lengths 0 and 8: 8 x 32 tokens plain and 8 x 24 continued."""
+def test_the_time_estimate_counts_every_stage_at_the_probed_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2 problems x 4 samples, budget 32, lengths 0 and 8: 8 x 32 tokens plain and 8 x 24
+    continued."""
     monkeypatch.setattr(pair_checks, "probe", lambda setup, role: 10.0)
     finding = checks("--controls", "none")["time"]["finding"]
     assert finding.startswith(f"at most {8 * 32 + 8 * (32 + 24)} tokens, 70 s")

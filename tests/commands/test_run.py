@@ -1,4 +1,5 @@
-"""A run as a whole: killed, interrupted, started again, read again, redone; and what it leaves in its folder."""
+"""A run as a whole: killed, interrupted, started again, read again, redone; and what it leaves in
+its folder."""
 
 from __future__ import annotations
 
@@ -36,7 +37,18 @@ COMMAND = [
     "8",
 ]
 COMMAND += ["--controls", "own-prefix,correct-so-far"]
-FEW = (*COMMAND, "--limit", "6", "--max-tokens", "32", "--batch-rows", "4", "--controls", "none", "--quiet")
+FEW = (
+    *COMMAND,
+    "--limit",
+    "6",
+    "--max-tokens",
+    "32",
+    "--batch-rows",
+    "4",
+    "--controls",
+    "none",
+    "--quiet",
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +63,8 @@ def parts(folder: Path) -> list[Path]:
 
 
 def stop_after(folder: Path, count: int, sign: signal.Signals) -> tuple[int, str]:
-    """Starts the command, sends the signal once so many parts are on disk; returns how it ended and what it said.
+    """Starts the command, sends the signal once so many parts are on disk; returns how it ended and
+    what it said.
 
     The grading workers must be gone soon after.
     """
@@ -73,8 +86,12 @@ def stop_after(folder: Path, count: int, sign: signal.Signals) -> tuple[int, str
 
 
 def same_results(folder: Path, undisturbed: Path) -> None:
-    assert (folder / "rollouts.parquet").read_bytes() == (undisturbed / "rollouts.parquet").read_bytes()
-    first, second = (measurements.read(path / "measurements.parquet") for path in (folder, undisturbed))
+    assert (folder / "rollouts.parquet").read_bytes() == (
+        undisturbed / "rollouts.parquet"
+    ).read_bytes()
+    first, second = (
+        measurements.read(path / "measurements.parquet") for path in (folder, undisturbed)
+    )
     pd.testing.assert_frame_equal(first, second)
     assert parts(folder) == []
 
@@ -112,17 +129,23 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_so_in_one_line_and_goes_on(tmp_path: Path, undisturbed: Path) -> None:
+def test_an_interrupted_run_says_so_in_one_line_and_goes_on(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     folder = tmp_path / "run"
     code, said = stop_after(folder, 1, signal.SIGINT)
     assert code == 130
     lines = [line for line in said.splitlines() if "tokens/s" not in line]
-    assert lines == ["decaylab: interrupted; finished parts are kept, and the same command goes on from there"]
+    assert lines == [
+        "decaylab: interrupted; finished parts are kept, and the same command goes on from there"
+    ]
     assert decaylab(*COMMAND, "--out", folder).code == 0
     same_results(folder, undisturbed)
 
 
-def test_a_truncated_part_is_one_line_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_part_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, sample = tmp_path / "run", TransformersEngine.sample
     calls: list[int] = []
 
@@ -152,7 +175,8 @@ def test_a_truncated_part_is_one_line_that_names_it(tmp_path: Path, monkeypatch:
 def test_a_run_goes_on_with_another_batch_size_and_ends_with_the_same_table(
     rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Advice on low memory is to lower --batch-rows: what is on disk stays, is not sampled again, and merges."""
+    """Advice on low memory is to lower --batch-rows: what is on disk stays, is not sampled again,
+    and merges."""
     whole, folder, sample = tmp_path / "whole" / "run", tmp_path / "run", TransformersEngine.sample
     assert decaylab(*FEW, "--out", whole).code == 0
     calls: list[int] = []
@@ -172,7 +196,9 @@ def test_a_run_goes_on_with_another_batch_size_and_ends_with_the_same_table(
     assert sum(asked) + sum(calls[:5]) == len(pd.read_parquet(whole / "rollouts.parquet"))
 
 
-def test_how_a_run_is_computed_is_no_part_of_its_identity(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_a_run_is_computed_is_no_part_of_its_identity(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = count_samples(monkeypatch)
     for words in (
         ("--batch-rows", "1"),
@@ -186,20 +212,31 @@ def test_how_a_run_is_computed_is_no_part_of_its_identity(undisturbed: Path, mon
     decaylab(*COMMAND, "--out", undisturbed)
     assert asked == []
     held = json.loads((undisturbed / "run.json").read_text())["identity"]["options"]
-    assert not set(held) & set(COMPUTED_WITH) and {"seed", "temperature", "dtype", "limit"} <= set(held)
+    assert not set(held) & set(COMPUTED_WITH) and {"seed", "temperature", "dtype", "limit"} <= set(
+        held
+    )
 
 
 def test_a_second_process_in_the_folder_is_refused(undisturbed: Path) -> None:
     with store.RunFolder(undisturbed).lock():
-        assert "is in use by another process" in decaylab(*COMMAND, "--out", undisturbed, "--quiet").complaint
+        assert (
+            "is in use by another process"
+            in decaylab(*COMMAND, "--out", undisturbed, "--quiet").complaint
+        )
 
 
-def test_a_finished_run_is_read_and_not_sampled(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_read_and_not_sampled(
+    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = contents(undisturbed)
     asked = count_samples(monkeypatch)
     outcome = decaylab(*COMMAND, "--out", undisturbed)
     assert asked == []
-    assert outcome.err == f"{undisturbed} holds this run, finished: nothing is sampled again (--overwrite redoes it)\n"
+    assert (
+        outcome.err
+        == f"{undisturbed} holds this run, finished: nothing is sampled again (--overwrite redoes "
+        "it)\n"
+    )
     assert contents(undisturbed) == before
 
 
@@ -218,7 +255,9 @@ def test_another_answer_rule_or_level_measures_the_same_rollouts_again(
     own = rollouts[rollouts["condition"] == "student"]
     (accuracy,) = frame[(frame["what"] == "accuracy") & (frame["condition"] == "student")]["value"]
     assert accuracy == pytest.approx((own["grade_anywhere"] == "correct").mean(), abs=1e-9)
-    assert (folder / "rollouts.parquet").read_bytes() == (undisturbed / "rollouts.parquet").read_bytes()
+    assert (folder / "rollouts.parquet").read_bytes() == (
+        undisturbed / "rollouts.parquet"
+    ).read_bytes()
     record = json.loads((folder / "run.json").read_text())
     assert (record["answer_rule"], record["level"]) == ("anywhere", 0.8)
 
@@ -252,7 +291,9 @@ def test_the_record_holds_all_that_the_run_was(undisturbed: Path) -> None:
         assert identity["precision"][role] == "torch.float32 on cpu"
         assert record["example_prompt"][role].endswith("<|assistant|>")
     assert identity["student"]["content_hash"] != identity["teacher"]["content_hash"]
-    assert identity["problems"]["name"] == "abacus" and len(identity["problems"]["content_hash"]) == 64
+    assert (
+        identity["problems"]["name"] == "abacus" and len(identity["problems"]["content_hash"]) == 64
+    )
     assert {"decaylab", "torch", "transformers", "python"} <= record["versions"].keys()
     assert record["answer_rule"] == "last_boxed" and record["level"] == 0.95
 
@@ -278,7 +319,9 @@ def test_folders_of_ones_own_and_a_problem_file_are_measured(tmp_path: Path) -> 
     for role in ("student", "teacher"):
         shutil.copytree(DATA / role, tmp_path / role)
     problems = write_lines(
-        tmp_path / "mine.jsonl", {"question": "1 + 1?", "answer": 2}, {"question": "5?", "answer": "5"}
+        tmp_path / "mine.jsonl",
+        {"question": "1 + 1?", "answer": 2},
+        {"question": "5?", "answer": "5"},
     )
     options = Options(
         teacher=str(tmp_path / "teacher"),
@@ -296,18 +339,25 @@ def test_folders_of_ones_own_and_a_problem_file_are_measured(tmp_path: Path) -> 
     assert result.record["identity"]["problems"]["version"] == "local file"
     assert all(figure.exists() for figure in result.figures)
     conditions = set(result.measurements["condition"])
-    assert not {"correct-so-far", "already-wrong"} & conditions  # no steps are known: by the end, and named so
+    assert (
+        not {"correct-so-far", "already-wrong"} & conditions
+    )  # no steps are known: by the end, and named so
     rollouts = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
     greedy = rollouts[rollouts["condition"] == "teacher"].groupby("problem_id")["text"].nunique()
     assert set(greedy) == {1}
 
 
 def test_controls_in_any_order_are_the_same_run() -> None:
-    first, second = Options(controls=("reverse", "own-prefix")), Options(controls=("own-prefix", "reverse", "reverse"))
+    first, second = (
+        Options(controls=("reverse", "own-prefix")),
+        Options(controls=("own-prefix", "reverse", "reverse")),
+    )
     assert first.resolved() == second.resolved()
 
 
-def test_a_misspelt_model_is_told_before_problems_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_model_is_told_before_problems_are_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(prepare, "load_problems", lambda *_, **__: pytest.fail("fetched"))
     with pytest.raises(UserError, match="no model 'nonsense'"):
         prefix_decay.prefix_decay(Options(teacher="nonsense"))

@@ -1,4 +1,5 @@
-"""What the diagnostics look at: whose tokens stand in which view, which are scored twice, and what is not run again."""
+"""What the diagnostics look at: whose tokens stand in which view, which are scored twice, and what
+is not run again."""
 
 from __future__ import annotations
 
@@ -38,7 +39,13 @@ from decaylab.tokens.noise_floor import with_noise_floor
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.tokens.token_table import Scored
 
-SMALL: dict[str, Any] = {"limit": 5, "samples": 2, "max_tokens": 40, "floor_problems": 2, "view_rollouts": 1}
+SMALL: dict[str, Any] = {
+    "limit": 5,
+    "samples": 2,
+    "max_tokens": 40,
+    "floor_problems": 2,
+    "view_rollouts": 1,
+}
 Gather = Callable[..., Material]
 
 
@@ -58,12 +65,19 @@ def gather(grader: Grader, cache: Path) -> Gather:
     """The material of a command with these checkpoints and options."""
 
     def gathered(*checkpoints: Path, tokens: bool = True, **options: Any) -> Material:
-        asked = {**SMALL, "cache": str(cache), "checkpoints": tuple(map(str, checkpoints)), **options}
+        asked = {
+            **SMALL,
+            "cache": str(cache),
+            "checkpoints": tuple(map(str, checkpoints)),
+            **options,
+        }
         chosen = targets.resolve(DiagnosticOptions(**asked))
         setup = prepare(chosen.options.resolved(), grader)
         reporter = Reporter(quiet=True)
         with Engines(setup.options, reporter) as engines:
-            return Study(setup, chosen, grader, reporter, CategoryRules.load(None), engines).gather(tokens=tokens)
+            return Study(setup, chosen, grader, reporter, CategoryRules.load(None), engines).gather(
+                tokens=tokens
+            )
 
     return gathered
 
@@ -96,20 +110,30 @@ def material(gather: Gather, changed: Path) -> Material:
 
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From here on scoring or a sample fails the test; adapters are still compared with themselves as they are loaded."""
+    """From here on scoring or a sample fails the test; adapters are still compared with themselves
+    as they are loaded."""
     monkeypatch.setattr(scoring.Scorer, "__init__", lambda *_, **__: pytest.fail("a model was run"))
-    monkeypatch.setattr(TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked"))
+    monkeypatch.setattr(
+        TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked")
+    )
 
 
 def one(material: Material, checkpoint: str, view: str) -> Scored:
-    (found,) = (scored for scored in material.scored if (scored.checkpoint, scored.view) == (checkpoint, view))
+    (found,) = (
+        scored
+        for scored in material.scored
+        if (scored.checkpoint, scored.view) == (checkpoint, view)
+    )
     return found
 
 
 def token_ids(scored: Scored) -> list[list[int]]:
     """Ids of each rollout."""
     ids = scored.tokens["token_id"]
-    return [ids[start : start + length].tolist() for start, length in zip(scored.tokens.starts, scored.tokens.lengths)]
+    return [
+        ids[start : start + length].tolist()
+        for start, length in zip(scored.tokens.starts, scored.tokens.lengths)
+    ]
 
 
 def responses(material: Material, checkpoint: str) -> list[list[int]]:
@@ -127,18 +151,27 @@ def test_base_alone_stands_in_the_fresh_view_only(gather: Gather) -> None:
 
 def test_with_a_checkpoint_both_stand_in_both_views(material: Material) -> None:
     names = [(scored.checkpoint, scored.view) for scored in material.scored]
-    assert names == [("base", "fresh"), ("base", "frozen"), ("changed", "fresh"), ("changed", "frozen")]
+    assert names == [
+        ("base", "fresh"),
+        ("base", "frozen"),
+        ("changed", "fresh"),
+        ("changed", "frozen"),
+    ]
     assert one(material, "base", "fresh").tokens is one(material, "base", "frozen").tokens
     assert {scored.tokens.problem_count for scored in material.scored} == {5}
 
 
-def test_fresh_tokens_are_the_checkpoints_own_and_frozen_ones_those_of_base(material: Material) -> None:
+def test_fresh_tokens_are_the_checkpoints_own_and_frozen_ones_those_of_base(
+    material: Material,
+) -> None:
     base, own = responses(material, "base"), responses(material, "changed")
     assert base != own
     assert token_ids(one(material, "base", "fresh")) == base
     assert token_ids(one(material, "changed", "fresh")) == own
     assert token_ids(one(material, "changed", "frozen")) == base
-    lengths = [one(material, name, "frozen").tokens.lengths.tolist() for name in ("base", "changed")]
+    lengths = [
+        one(material, name, "frozen").tokens.lengths.tolist() for name in ("base", "changed")
+    ]
     assert lengths[0] == lengths[1]
 
 
@@ -160,19 +193,27 @@ def test_each_view_holds_the_checkpoint_beside_the_teacher_over_those_tokens(
     scorer, found, start = Scorer(student, teacher), one(material, "changed", view).tokens, 0
     for row in rows.itertuples():
         prompt, response = tuple(row.prompt_ids), tuple(row.response_ids)
-        (alone,) = scorer.score([Rollout(row.rollout_id, prompt, prompt, response)])  # one template, one prompt
+        (alone,) = scorer.score(
+            [Rollout(row.rollout_id, prompt, prompt, response)]
+        )  # one template, one prompt
         for name in ("reverse_kl", "forward_kl", "student_logprob", "teacher_entropy"):
             values = found[name][start : start + len(response)]
             np.testing.assert_allclose(values, alone.columns[name], rtol=1e-3, atol=1e-5)
         start += len(response)
 
 
-def test_a_checkpoint_that_changed_nothing_changes_exactly_nothing(gather: Gather, tmp_path: Path) -> None:
+def test_a_checkpoint_that_changed_nothing_changes_exactly_nothing(
+    gather: Gather, tmp_path: Path
+) -> None:
     found = gather(write_adapter(tmp_path / "zero", scale=0.0))
-    frame = position_kl.measure(found.scored, position_kl.Settings((0, 5, 10, 20), 10, survivors=10))
+    frame = position_kl.measure(
+        found.scored, position_kl.Settings((0, 5, 10, 20), 10, survivors=10)
+    )
     values = {what: rows["value"].dropna() for what, rows in frame.groupby("what")}
     for what in ("reverse_kl_change", "reverse_kl_relative_change"):
-        assert len(values[what]) == 2 * 2 * 4 and (values[what] == 0).all()  # conditions, views, bins
+        assert (
+            len(values[what]) == 2 * 2 * 4 and (values[what] == 0).all()
+        )  # conditions, views, bins
     assert len(values["cascade_ratio"]) == 4 and (values["cascade_ratio"] == 1).all()
     assert (values["mean_reverse_kl"] > 0.01).all()
 
@@ -232,23 +273,37 @@ def tiny_policy(dtype: torch.dtype, **changes: Any) -> Policy:
     return Policy("tiny", model, tokenizer, loading.PolicyIdentity("tiny", "folder", "", ""))
 
 
-WIDER = [(torch.float32, torch.float64), (torch.bfloat16, torch.float32), (torch.float16, torch.float32)]
+WIDER = [
+    (torch.float32, torch.float64),
+    (torch.bfloat16, torch.float32),
+    (torch.float16, torch.float32),
+]
 
 
 @pytest.mark.parametrize(("dtype", "wide"), WIDER)
 def test_wider_weights_come_back_bit_for_bit(dtype: torch.dtype, wide: torch.dtype) -> None:
     policy = tiny_policy(dtype)
     ids = torch.arange(5, 25)[None]
-    before, buffers = parameters(policy.weights), {name: one.clone() for name, one in policy.weights.named_buffers()}
+    before, buffers = (
+        parameters(policy.weights),
+        {name: one.clone() for name, one in policy.weights.named_buffers()},
+    )
     with torch.inference_mode():
         narrow_logits = policy.weights(input_ids=ids).logits
         with policy.wider() as same:
             assert same is policy
             assert {weight.dtype for weight in policy.weights.parameters()} == {wide}
-            assert all(torch.equal(one.to(dtype), before[name]) for name, one in policy.weights.named_parameters())
+            assert all(
+                torch.equal(one.to(dtype), before[name])
+                for name, one in policy.weights.named_parameters()
+            )
             wide_logits = policy.weights(input_ids=ids).logits
         again = policy.weights(input_ids=ids).logits
-    assert 0 < (wide_logits.double() - narrow_logits.double()).abs().max() < (1e-4 if dtype == torch.float32 else 1)
+    assert (
+        0
+        < (wide_logits.double() - narrow_logits.double()).abs().max()
+        < (1e-4 if dtype == torch.float32 else 1)
+    )
     assert torch.equal(again, narrow_logits)
     same_weights(policy.weights, before)
     for name, buffer in policy.weights.named_buffers():
@@ -261,7 +316,9 @@ def test_weights_that_were_in_float32_all_along_stay_as_they_are() -> None:
     norm: Any = policy.weights.get_parameter("model.norm.weight")
     norm.data = norm.data.float() + 1e-4 * torch.linspace(0, 1, norm.numel())
     before = parameters(policy.weights)
-    assert not torch.equal(before["model.norm.weight"].bfloat16().float(), before["model.norm.weight"])
+    assert not torch.equal(
+        before["model.norm.weight"].bfloat16().float(), before["model.norm.weight"]
+    )
     with policy.wider():
         assert {weight.dtype for weight in policy.weights.parameters()} == {torch.float32}
     same_weights(policy.weights, before)
@@ -272,7 +329,9 @@ def test_tied_weights_stay_tied() -> None:
 
     def tied() -> bool:
         weights: Any = policy.weights
-        return bool(weights.lm_head.weight.data_ptr() == weights.model.embed_tokens.weight.data_ptr())
+        return bool(
+            weights.lm_head.weight.data_ptr() == weights.model.embed_tokens.weight.data_ptr()
+        )
 
     assert tied()
     with policy.wider():
@@ -310,7 +369,9 @@ def test_weights_that_were_widened_in_part_come_back_too(monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("no_model")
-def test_what_was_sampled_and_scored_is_not_run_again(gather: Gather, material: Material, changed: Path) -> None:
+def test_what_was_sampled_and_scored_is_not_run_again(
+    gather: Gather, material: Material, changed: Path
+) -> None:
     again = gather(changed)
     assert again.folders == material.folders and len(set(again.folders)) == 3
     for before, after in zip(material.scored, again.scored, strict=True):
@@ -322,7 +383,9 @@ def test_what_was_sampled_and_scored_is_not_run_again(gather: Gather, material: 
 def test_the_same_models_under_other_names_are_not_run_again(
     gather: Gather, material: Material, changed: Path, tmp_path: Path
 ) -> None:
-    copies = {role: str(shutil.copytree(DATA / role, tmp_path / role)) for role in ("student", "teacher")}
+    copies = {
+        role: str(shutil.copytree(DATA / role, tmp_path / role)) for role in ("student", "teacher")
+    }
     moved = Path(shutil.copytree(changed, tmp_path / "moved"))
     again = gather(moved, **copies, problems="abacus")
     assert again.folders == material.folders
@@ -338,12 +401,14 @@ def test_another_option_that_scores_depend_on_is_scored_anew(
 ) -> None:
     scored: list[int] = []
     score = Scorer.score
-    monkeypatch.setattr(Scorer, "score", lambda self, *more: scored.append(1) or score(self, *more))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(Scorer, "score", lambda self, *more: scored.append(1) or score(self, *more))
     found = gather(**options, floor_problems=0)
     assert scored == [1] and found.folders[0] not in material.folders
 
 
-@pytest.mark.parametrize("options", [{"batch_rows": 3}, {"batch_tokens": 64}, {"level": 0.5}, {"bins": (0, 7)}])
+@pytest.mark.parametrize(
+    "options", [{"batch_rows": 3}, {"batch_tokens": 64}, {"level": 0.5}, {"bins": (0, 7)}]
+)
 @pytest.mark.usefixtures("no_model")
 def test_another_option_that_scores_do_not_depend_on_runs_no_model(
     options: dict[str, Any], gather: Gather, material: Material
@@ -354,13 +419,18 @@ def test_another_option_that_scores_do_not_depend_on_runs_no_model(
 def test_the_second_route_starts_from_the_precision_of_the_first(gather: Gather) -> None:
     """Both widen to float32, from weights that were rounded in two ways."""
     found = [gather(dtype=dtype, limit=2, floor_problems=2) for dtype in ("bfloat16", "float16")]
-    floors = [one.scored[0].rescored["reverse_kl"] for one in found]  # type: ignore[index]
+    floors = [one.scored[0].rescored["reverse_kl"] for one in found]
     assert not np.array_equal(*floors)
 
 
 def test_other_weights_under_the_same_name_are_scored_anew(gather: Gather, tmp_path: Path) -> None:
     mine = Path(shutil.copytree(DATA / "student", tmp_path / "mine"))
-    pair = {"student": "abacus-student", "teacher": "abacus-teacher", "limit": 2, "floor_problems": 0}
+    pair = {
+        "student": "abacus-student",
+        "teacher": "abacus-teacher",
+        "limit": 2,
+        "floor_problems": 0,
+    }
     before = gather(mine, **pair)
     model = AutoModelForCausalLM.from_pretrained(mine)
     model.get_parameter("model.norm.weight").data *= 1.01
@@ -369,7 +439,8 @@ def test_other_weights_under_the_same_name_are_scored_anew(gather: Gather, tmp_p
     assert before.folders[0] == after.folders[0]
     assert not {*before.folders[1:]} & {*after.folders[1:]}
     assert (
-        one(before, "mine", "frozen").tokens["reverse_kl"] != one(after, "mine", "frozen").tokens["reverse_kl"]
+        one(before, "mine", "frozen").tokens["reverse_kl"]
+        != one(after, "mine", "frozen").tokens["reverse_kl"]
     ).any()
 
 
@@ -391,7 +462,9 @@ def test_sampling_goes_on_in_parts_of_another_size_without_a_rollout_twice(
         gather(**small, batch_rows=4)
     found = gather(**small, batch_rows=rows).rollouts["base"]
     whole = gather(**{**small, "cache": str(tmp_path / "other")}, batch_rows=rows).rollouts["base"]
-    assert found["rollout_id"].tolist() == [f"student/abacus-0-{number:06d}/0" for number in range(6)]
+    assert found["rollout_id"].tolist() == [
+        f"student/abacus-0-{number:06d}/0" for number in range(6)
+    ]
     assert found["text"].tolist() == whole["text"].tolist()
 
 
@@ -401,7 +474,9 @@ def test_what_another_process_samples_is_waited_for_and_what_is_finished_is_not(
     small = {"cache": str(tmp_path), "samples": 1, "limit": 2, "max_tokens": 8, "tokens": False}
     before = gather(**small)
     folders = [
-        path for path in tmp_path.glob("rollouts-*") if store.read_table(path / "rollouts.parquet", store.ROLLOUTS)
+        path
+        for path in tmp_path.glob("rollouts-*")
+        if store.read_table(path / "rollouts.parquet", store.ROLLOUTS)
     ]
     with ExitStack() as stack:
         others = {str(folder): stack.enter_context(held(folder)) for folder in folders}
@@ -429,7 +504,13 @@ def test_what_another_process_samples_is_waited_for_and_what_is_finished_is_not(
 def decay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished decay run of the embedded pair."""
     folder = tmp_path_factory.mktemp("decay") / "run"
-    small: dict[str, Any] = {"limit": 4, "samples": 1, "max_tokens": 24, "prefix_lengths": (0, 4), "controls": ()}
+    small: dict[str, Any] = {
+        "limit": 4,
+        "samples": 1,
+        "max_tokens": 24,
+        "prefix_lengths": (0, 4),
+        "controls": (),
+    }
     prefix_decay.prefix_decay(Options(**small, out=str(folder)))
     return folder
 
@@ -446,7 +527,9 @@ def test_the_student_rollouts_of_a_run_are_looked_at(gather: Gather, decay: Path
     assert len(own) == 4 and len(table) > 8
 
 
-def test_of_the_rollouts_of_a_run_those_to_problems_that_are_asked_are_taken(gather: Gather, decay: Path) -> None:
+def test_of_the_rollouts_of_a_run_those_to_problems_that_are_asked_are_taken(
+    gather: Gather, decay: Path
+) -> None:
     found = gather(decay, **{**RUN_SETS, "limit": 3})
     assert len(found.rollouts["base"]) == 3
     assert f"1 rollouts of {decay} are to problems that are not asked, left out" in found.notes
@@ -455,14 +538,19 @@ def test_of_the_rollouts_of_a_run_those_to_problems_that_are_asked_are_taken(gat
 def test_the_rollouts_of_another_student_are_not_passed_off_as_this_ones(
     gather: Gather, decay: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="were written by abacus-student, not by --student abacus-teacher"):
+    with pytest.raises(
+        UserError, match="were written by abacus-student, not by --student abacus-teacher"
+    ):
         gather(decay, **RUN_SETS, student="abacus-teacher")
     copy = shutil.copytree(DATA / "student", tmp_path / "copy")  # the same one under another name
     assert len(gather(decay, **RUN_SETS, student=str(copy)).rollouts["base"]) == 4
 
 
 def test_rollouts_to_other_prompts_are_refused(gather: Gather, decay: Path, tmp_path: Path) -> None:
-    lines = [{"id": f"abacus-0-{number:06d}", "question": f"{number} + 1?", "answer": "1"} for number in range(4)]
+    lines = [
+        {"id": f"abacus-0-{number:06d}", "question": f"{number} + 1?", "answer": "1"}
+        for number in range(4)
+    ]
     for problems in (lines, [{**line, "id": f"mine-{line['id']}"} for line in lines]):
         path = write_lines(tmp_path / "mine.jsonl", *problems)
         with pytest.raises(UserError, match="were written to other prompts than are asked now"):
@@ -482,21 +570,35 @@ def lacking(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def rollout_lines(*texts: str) -> list[dict[str, str]]:
-    return [{"question": f"{n} + {n}?", "answer": str(2 * n), "response": text} for n, text in enumerate(texts)]
+    return [
+        {"question": f"{n} + {n}?", "answer": str(2 * n), "response": text}
+        for n, text in enumerate(texts)
+    ]
 
 
 def test_a_rollout_is_scored_up_to_a_token_that_the_teacher_lacks(
     gather: Gather, lacking: dict[str, str], tmp_path: Path
 ) -> None:
-    """Of a b c END 4 tokens are scored, of a b BOS c d END 2, of BOS x END none: the third problem keeps its code."""
-    path = write_lines(tmp_path / "mine.jsonl", *rollout_lines("abc", "ab<|bos|>cd", "<|bos|>x", "y"))
-    found = gather(rollouts=str(path), **lacking, limit=None, max_tokens=64, no_stop_reason="natural")
+    """Of a b c END 4 tokens are scored, of a b BOS c d END 2, of BOS x END none: the third problem
+    keeps its code."""
+    path = write_lines(
+        tmp_path / "mine.jsonl", *rollout_lines("abc", "ab<|bos|>cd", "<|bos|>x", "y")
+    )
+    found = gather(
+        rollouts=str(path), **lacking, limit=None, max_tokens=64, no_stop_reason="natural"
+    )
     scored = one(found, "base", "fresh")
     assert scored.tokens.lengths.tolist() == [4, 2, 2]
     assert (scored.tokens.problems.tolist(), scored.tokens.problem_count) == ([0, 1, 3], 4)
-    assert scored.floor_rollouts is not None and scored.floor_rollouts.tolist() == [True, True, False]
+    assert scored.floor_rollouts is not None and scored.floor_rollouts.tolist() == [
+        True,
+        True,
+        False,
+    ]
     assert scored.tokens["token"].tolist() == ["a", "b", "c", "<|end|>", "a", "b", "y", "<|end|>"]
-    assert "base: 2 of 4 rollouts hold a token that the teacher lacks: scored up to it" in found.notes
+    assert (
+        "base: 2 of 4 rollouts hold a token that the teacher lacks: scored up to it" in found.notes
+    )
     assert len(found.rollouts["base"]) == 4
     assert (scored.tokens["student_removed_mass"] > 0).all()
 
@@ -505,7 +607,9 @@ def test_rollouts_that_the_teacher_cannot_read_at_all_are_one_line(
     gather: Gather, lacking: dict[str, str], tmp_path: Path
 ) -> None:
     path = write_lines(tmp_path / "mine.jsonl", *rollout_lines("<|bos|>x", "<|bos|>"))
-    with pytest.raises(UserError, match="base: no rollout begins with a token that .*teacher can read"):
+    with pytest.raises(
+        UserError, match="base: no rollout begins with a token that .*teacher can read"
+    ):
         gather(rollouts=str(path), **lacking, limit=None, max_tokens=64)
 
 
@@ -517,7 +621,9 @@ def test_rollouts_that_were_cut_off_are_counted_in_a_note(material: Material) ->
         assert f"{name}: {cut} of 10 rollouts were cut off at the budget" in material.notes
 
 
-def test_behaviour_needs_the_teachers_rollouts_and_no_score(gather: Gather, changed: Path, cache: Path) -> None:
+def test_behaviour_needs_the_teachers_rollouts_and_no_score(
+    gather: Gather, changed: Path, cache: Path
+) -> None:
     before = set(cache.glob("tokens-*"))
     found = gather(changed, tokens=False)
     assert list(found.rollouts) == ["base", "changed", "teacher"]
@@ -528,5 +634,9 @@ def test_behaviour_needs_the_teachers_rollouts_and_no_score(gather: Gather, chan
 def test_the_record_beside_the_scores_names_no_path(material: Material) -> None:
     """So that a cache can be moved, and a folder of models too."""
     record = json.loads((material.folders[-1] / "record.json").read_text())
-    assert not [value for value in map(str, record.values()) if "/" in value.replace("decaylab.tokens/1", "")]
+    assert not [
+        value
+        for value in map(str, record.values())
+        if "/" in value.replace("decaylab.tokens/1", "")
+    ]
     assert dataclasses.is_dataclass(material)

@@ -1,4 +1,5 @@
-"""A sweep: which runs it makes, that it shares and resumes them, what it says of those that fail, and what it compares."""
+"""A sweep: which runs it makes, that it shares and resumes them, what it says of those that fail,
+and what it compares."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import measurements, store
 
 STUB = (sys.executable, str(Path(__file__).parents[1] / "helpers" / "stub_decaylab.py"))
-THESE, SEEDS, ONE = "mean over rollouts, over these seeds", "mean over training seeds", "one training run"
+THESE, SEEDS, ONE = (
+    "mean over rollouts, over these seeds",
+    "mean over training seeds",
+    "one training run",
+)
 
 
 DRAW = sweeps._draw
@@ -56,7 +61,9 @@ def calls(folder: Path) -> list[str]:
 
 
 def pick(frame: pd.DataFrame, what: str, arm: str, estimand: str) -> pd.Series:
-    chosen = frame[(frame["what"] == what) & (frame["checkpoint"] == arm) & (frame["estimand"] == estimand)]
+    chosen = frame[
+        (frame["what"] == what) & (frame["checkpoint"] == arm) & (frame["estimand"] == estimand)
+    ]
     return chosen[(chosen["condition"] == "last_boxed") & (chosen["view"] == "last")].iloc[0]
 
 
@@ -79,7 +86,9 @@ def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> N
 def test_a_second_sweep_shares_the_runs_it_has_in_common(tmp_path: Path) -> None:
     sweeps.sweep(options(tmp_path, values="20,full", seeds=1))
     before = len(calls(tmp_path))
-    sweeps.sweep(options(tmp_path, over="selector", values="prefix,random,full", budget=20, seeds=1))
+    sweeps.sweep(
+        options(tmp_path, over="selector", values="prefix,random,full", budget=20, seeds=1)
+    )
     assert calls(tmp_path)[before:] == ["train random-20-seed-0", "evaluate random-20-seed-0"]
     assert (tmp_path / "runs" / "selector" / "run.json").exists()
 
@@ -91,7 +100,9 @@ def test_a_finished_sweep_starts_no_process(tmp_path: Path) -> None:
     assert calls(tmp_path) == before
 
 
-def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_is_named_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STUB_FAIL", "prefix-20-seed-0")
     result = sweeps.sweep(options(tmp_path, values="5,20", workers=2))
     assert result.failed == {"prefix-20-seed-0": "the loss is not finite"}
@@ -100,7 +111,9 @@ def test_a_run_that_fails_is_named_and_stops_no_other(tmp_path: Path, monkeypatc
     )
     assert len([line for line in calls(tmp_path) if line.startswith("evaluate")]) == 3
     rows = result.measurements
-    assert set(rows[rows.checkpoint == "prefix-20"].training_seed.dropna()) == {1}, "the others are measured"
+    assert set(rows[rows.checkpoint == "prefix-20"].training_seed.dropna()) == {1}, (
+        "the others are measured"
+    )
     assert "1 of 4 runs failed, left out" in result.notes
     log = (tmp_path / "runs" / "logs" / "prefix-20-seed-0.log").read_text().splitlines()
     assert log[0].startswith("$ decaylab train ") and log[1:] == [
@@ -121,16 +134,27 @@ def test_a_failure_is_one_line_and_exit_code_2_behind_the_table_of_the_others(
     outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet")
     assert outcome.code == 2 and "prefix-5" in outcome.out
     assert outcome.err == (
-        "decaylab: 1 run failed: full-seed-0 (the loss is not finite); the same command tries it again\n"
+        "decaylab: 1 run failed: full-seed-0 (the loss is not finite); the same command tries it "
+        "again\n"
     )
     monkeypatch.setenv("STUB_FAIL", "prefix-20-seed-0")
     none = decaylab(
-        "sweep", "rollout-length", "--values", "20", "--seeds", "1", "--runs", tmp_path / "other", "--quiet"
+        "sweep",
+        "rollout-length",
+        "--values",
+        "20",
+        "--seeds",
+        "1",
+        "--runs",
+        tmp_path / "other",
+        "--quiet",
     )
     assert none.complaint.startswith("1 run failed: prefix-20-seed-0 (the loss is not finite)")
 
 
-def test_each_run_is_told_with_an_estimate_of_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_run_is_told_with_an_estimate_of_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from decaylab.progress import Reporter
 
     sweeps.sweep(options(tmp_path, values="5", seeds=2), reporter=Reporter())
@@ -154,12 +178,18 @@ def test_checkpoints_that_are_not_evaluated_yet_are_and_those_that_are_stay(tmp_
     assert calls(tmp_path)[before:] == ["evaluate prefix-5-seed-0"]
     draws = np.random.default_rng(0).random(40)
     rows = frame[
-        (frame["what"] == "avg_at_1") & (frame["checkpoint"] == "prefix-5") & (frame["condition"] == "last_boxed")
+        (frame["what"] == "avg_at_1")
+        & (frame["checkpoint"] == "prefix-5")
+        & (frame["condition"] == "last_boxed")
     ]
     assert set(rows["view"]) == {"best"} and set(rows["step"]) == {1}
     assert set(rows["value"]) == {(draws < chance_of("prefix-5-seed-0", 1)).mean()}
     before = len(calls(tmp_path))
-    both = sweeps.sweep(options(tmp_path, values="5", seeds=1, checkpoint_rule="last,best", out=str(tmp_path / "both")))
+    both = sweeps.sweep(
+        options(
+            tmp_path, values="5", seeds=1, checkpoint_rule="last,best", out=str(tmp_path / "both")
+        )
+    )
     assert calls(tmp_path)[before:] == [], "the last one was kept"
     assert {"last", "best"} <= set(both.measurements["view"])
 
@@ -169,7 +199,9 @@ def test_overwrite_evaluates_and_compares_again_and_trains_nothing(tmp_path: Pat
     with pytest.raises(UserError, match="--overwrite to evaluate again"):
         sweeps.sweep(options(tmp_path, values="5", seeds=1, test_limit=30))
     before = len(calls(tmp_path))
-    frame = sweeps.sweep(options(tmp_path, values="5", seeds=1, test_limit=30, overwrite=True)).measurements
+    frame = sweeps.sweep(
+        options(tmp_path, values="5", seeds=1, test_limit=30, overwrite=True)
+    ).measurements
     assert calls(tmp_path)[before:] == ["evaluate prefix-5-seed-0"]
     assert set(frame[frame["what"] == "avg_at_1"]["problems"]) == {30}
 
@@ -189,7 +221,11 @@ def test_seconds_that_were_taken_beside_others_say_so_for_good(tmp_path: Path) -
     again = sweeps.sweep(options(tmp_path, values="5", seeds=1, workers=1))
     for result in (first, again):
         rows = result.measurements
-        assert rows[rows["what"] == "seconds_per_step"]["note"].str.contains("timed beside up to 1 other run").all()
+        assert (
+            rows[rows["what"] == "seconds_per_step"]["note"]
+            .str.contains("timed beside up to 1 other run")
+            .all()
+        )
         assert any("timed beside up to 1 other run;" in note for note in result.notes)
     alone = sweeps.sweep(options(tmp_path, values="5", seeds=1, runs=str(tmp_path / "alone")))
     assert not alone.measurements["note"].str.contains("timed beside").any() and alone.notes == ()
@@ -201,11 +237,20 @@ def test_the_answer_rule_that_is_reported_is_that_of_the_problems(
     monkeypatch.setenv("STUB_RULE", "gsm8k")
     frame = sweeps.sweep(options(tmp_path, values="5", seeds=1)).measurements
     assert frame[frame["what"] == "avg_at_1"]["condition"].iloc[0] == "gsm8k"
-    said = options(tmp_path, values="5", seeds=1, answer_rule="anywhere", overwrite=True, runs=str(tmp_path / "other"))
+    said = options(
+        tmp_path,
+        values="5",
+        seeds=1,
+        answer_rule="anywhere",
+        overwrite=True,
+        runs=str(tmp_path / "other"),
+    )
     assert sweeps.sweep(said).measurements["condition"].iloc[0] == "anywhere"
 
 
-def test_figures_are_drawn_as_far_as_there_are_rows_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_drawn_as_far_as_there_are_rows_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved: list[str] = []
     monkeypatch.setattr(sweeps, "_draw", DRAW)
     monkeypatch.setattr(style, "save", lambda figure, path, **more: saved.append(path.name))
@@ -218,7 +263,9 @@ def test_figures_are_drawn_as_far_as_there_are_rows_for_them(tmp_path: Path, mon
     assert saved == ["token-selection", "stability", "efficiency"]
     saved.clear()
     DRAW(frame[~frame["what"].isin(["peak_accuracy", "accuracy"])], runs, result.folder)
-    assert saved == ["token-selection", "efficiency"], "runs of a single checkpoint have no stability"
+    assert saved == ["token-selection", "efficiency"], (
+        "runs of a single checkpoint have no stability"
+    )
 
 
 def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: Path) -> None:
@@ -230,7 +277,9 @@ def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: P
     )
     code += "sweeps._draw = lambda *more: None\ncli.main()"
     environment = ENVIRONMENT | {"STUB_STALL": "prefix-20-seed-0"}
-    process = subprocess.Popen([sys.executable, "-c", code, *words], env=environment, cwd=DATA.parent.parent)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], env=environment, cwd=DATA.parent.parent
+    )
     end = time.monotonic() + 60
     while not (tmp_path / "runs" / "stalled").exists():
         assert time.monotonic() < end and process.poll() is None
@@ -242,13 +291,19 @@ def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: P
         assert time.monotonic() < end
         time.sleep(0.05)
     found = subprocess.run(
-        [sys.executable, "-c", code, *words], env=ENVIRONMENT, cwd=DATA.parent.parent, capture_output=True
+        [sys.executable, "-c", code, *words],
+        env=ENVIRONMENT,
+        cwd=DATA.parent.parent,
+        capture_output=True,
     )
     assert found.returncode == 0
     assert calls(tmp_path) == [
-        "train prefix-5-seed-0", "evaluate prefix-5-seed-0", "train prefix-20-seed-0", "train prefix-20-seed-0",
+        "train prefix-5-seed-0",
+        "evaluate prefix-5-seed-0",
+        "train prefix-20-seed-0",
+        "train prefix-20-seed-0",
         "evaluate prefix-20-seed-0",
-    ]  # fmt: skip
+    ]
 
 
 def _children_of_the_stub(folder: Path) -> list[str]:
@@ -270,7 +325,8 @@ def test_a_run_of_another_training_is_refused_with_what_differs(tmp_path: Path) 
     training = dataclasses.asdict(TrainOptions(rollout_length="5", steps=7).resolved())
     (run / "run.json").write_text(json.dumps({"identity": {"training": training}}))
     with pytest.raises(
-        UserError, match=r"prefix-5-seed-0 holds a run of another configuration \(steps: 7 there, 100 now\)"
+        UserError,
+        match=r"prefix-5-seed-0 holds a run of another configuration \(steps: 7 there, 100 now\)",
     ):
         sweeps.sweep(options(tmp_path))
 
@@ -285,8 +341,19 @@ def test_an_evaluation_of_other_problems_is_refused(tmp_path: Path) -> None:
     "training",
     [
         TrainOptions(rollout_length="10", learning_rate=1e-4, score_end=False, bins=(0, 4)),
-        TrainOptions(selector="random", budget=7, full_finetune=True, columns={"answer": ""}, problems="mine.jsonl"),
-        TrainOptions(selector="after-teacher-prefix", rollout_length="10", teacher_prefix=30, normalise="rollouts"),
+        TrainOptions(
+            selector="random",
+            budget=7,
+            full_finetune=True,
+            columns={"answer": ""},
+            problems="mine.jsonl",
+        ),
+        TrainOptions(
+            selector="after-teacher-prefix",
+            rollout_length="10",
+            teacher_prefix=30,
+            normalise="rollouts",
+        ),
         TrainOptions(selector="importance", seed=4, gradient_checkpointing=True, top_k=5),
         TrainOptions(rollout_length="full"),
     ],
@@ -313,10 +380,19 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("rollouts", "--values", "5"), "what is swept must be rollout-length or selector, got rollouts"),
-        (("rollout-length",), "--values must name what is compared, with commas, such as 5,10,20,full"),
+        (
+            ("rollouts", "--values", "5"),
+            "what is swept must be rollout-length or selector, got rollouts",
+        ),
+        (
+            ("rollout-length",),
+            "--values must name what is compared, with commas, such as 5,10,20,full",
+        ),
         (("rollout-length", "--values", "5,0"), "--rollout-length must be at least 1 token, got 0"),
-        (("rollout-length", "--values", "5,five"), "--rollout-length must be a number of tokens or full, got five"),
+        (
+            ("rollout-length", "--values", "5,five"),
+            "--rollout-length must be a number of tokens or full, got five",
+        ),
         (("rollout-length", "--values", "5,5"), "--values 5,5: prefix-5 stands there twice"),
         (("selector", "--values", "prefix,best"), "--values must be among prefix, prefix-mask, "),
         (
@@ -324,10 +400,15 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
             "sweep selector compares selectors at one --budget",
         ),
         (("rollout-length", "--values", "5", "--seeds", "0"), "--seeds must be at least 1, got 0"),
-        (("rollout-length", "--values", "5", "--workers", "0"), "--workers must be at least 1, got 0"),
+        (
+            ("rollout-length", "--values", "5", "--workers", "0"),
+            "--workers must be at least 1, got 0",
+        ),
     ],
 )
-def test_bad_input_is_refused_in_one_line(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_one_line(
+    words: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
     assert decaylab("sweep", *words, "--runs", tmp_path / "runs").complaint.startswith(told)
     assert not (tmp_path / "runs").exists()
 
@@ -336,7 +417,10 @@ def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path
     words = ("sweep", "selector", "--values", "random,full", "--seeds", "2", "--test-limit", "40")
     outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet")
     assert outcome.code == 0, outcome.err
-    assert "Sweep over selector: 2 seeds, 40 test problems x 1, answer rule last_boxed, last checkpoint" in outcome.out
+    assert (
+        "Sweep over selector: 2 seeds, 40 test problems x 1, answer rule last_boxed, last "
+        "checkpoint" in outcome.out
+    )
     (line,) = [line for line in outcome.out.splitlines() if "random-20" in line][:1]
     draws = np.random.default_rng(0).random(40)
     assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.55))
@@ -366,14 +450,18 @@ def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:
         assert f"{100 * (draws < chance_of('prefix-5-seed-0', step)).mean():.1f}" in line
 
 
-def handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> tuple[TrainOptions, DiagnosticOptions]:
+def handed_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **given: Any
+) -> tuple[TrainOptions, DiagnosticOptions]:
     """The options that train and evaluate make of the words that a sweep gives them."""
     from decaylab.cli import main
     from decaylab.commands import diagnose
     from decaylab.trainer import loop
 
     words: list[tuple[str, ...]] = []
-    monkeypatch.setattr(children, "run", lambda jobs, **more: words.extend(jobs[0].commands) or {"all": "stopped"})
+    monkeypatch.setattr(
+        children, "run", lambda jobs, **more: words.extend(jobs[0].commands) or {"all": "stopped"}
+    )
     found: list[Any] = []
     end = UserError("enough")
 
@@ -392,20 +480,65 @@ def handed_on(folder: Path, monkeypatch: pytest.MonkeyPatch, **given: Any) -> tu
 
 
 CHANGED: dict[str, Any] = {
-    "teacher": "abacus-student", "student": "abacus-teacher", "problems": "mine.jsonl", "samples": 3, "max_tokens": 99,
-    "limit": 7, "split": "dev", "columns": {"answer": "gold"}, "revision": "r1", "teacher_revision": "r2",
-    "student_revision": "r3", "temperature": 0.5, "top_p": 0.9, "top_k": 5, "teacher_prompt": "student",
-    "prompt_format": "plain", "thinking": "on", "answer_rule": "anywhere", "level": 0.8, "dtype": "float32",
-    "device": "cpu", "batch_rows": 3, "engine": "vllm", "tensor_parallel": 2, "gpu_memory_share": 0.3,
-    "trust_remote_code": True, "cache": "elsewhere", "test_problems": "gsm8k", "test_limit": 11,
-    "validation_problems": 5, "steps": 3, "problems_per_step": 2, "rollouts_per_problem": 2, "divergence": "js",
-    "normalise": "rollouts", "score_end": False, "full_finetune": True, "lora_rank": 3, "lora_alpha": 5,
-    "lora_targets": "q_proj", "learning_rate": 0.1, "warmup_steps": 1, "schedule": "cosine", "weight_decay": 0.1,
-    "clip": 2.0, "autocast": "bfloat16", "gradient_checkpointing": True, "batch_tokens": 77, "checkpoint_every": 2,
-    "bins": (0, 3), "seed": 4, "checkpoint_rule": "best", "system": "Be brief.",
-    "teacher_system": "Be exact.", "instruction": "none", "template_kwargs": {"effort": "low"},
-    "thought_marks": "<a> <b>", "leave_out_long": True,
-}  # fmt: skip
+    "teacher": "abacus-student",
+    "student": "abacus-teacher",
+    "problems": "mine.jsonl",
+    "samples": 3,
+    "max_tokens": 99,
+    "limit": 7,
+    "split": "dev",
+    "columns": {"answer": "gold"},
+    "revision": "r1",
+    "teacher_revision": "r2",
+    "student_revision": "r3",
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 5,
+    "teacher_prompt": "student",
+    "prompt_format": "plain",
+    "thinking": "on",
+    "answer_rule": "anywhere",
+    "level": 0.8,
+    "dtype": "float32",
+    "device": "cpu",
+    "batch_rows": 3,
+    "engine": "vllm",
+    "tensor_parallel": 2,
+    "gpu_memory_share": 0.3,
+    "trust_remote_code": True,
+    "cache": "elsewhere",
+    "test_problems": "gsm8k",
+    "test_limit": 11,
+    "validation_problems": 5,
+    "steps": 3,
+    "problems_per_step": 2,
+    "rollouts_per_problem": 2,
+    "divergence": "js",
+    "normalise": "rollouts",
+    "score_end": False,
+    "full_finetune": True,
+    "lora_rank": 3,
+    "lora_alpha": 5,
+    "lora_targets": "q_proj",
+    "learning_rate": 0.1,
+    "warmup_steps": 1,
+    "schedule": "cosine",
+    "weight_decay": 0.1,
+    "clip": 2.0,
+    "autocast": "bfloat16",
+    "gradient_checkpointing": True,
+    "batch_tokens": 77,
+    "checkpoint_every": 2,
+    "bins": (0, 3),
+    "seed": 4,
+    "checkpoint_rule": "best",
+    "system": "Be brief.",
+    "teacher_system": "Be exact.",
+    "instruction": "none",
+    "template_kwargs": {"effort": "low"},
+    "thought_marks": "<a> <b>",
+    "leave_out_long": True,
+}
 ARMS = (
     "over",
     "values",
@@ -424,26 +557,38 @@ OTHERS = {
     "problems": "mine.jsonl",
     "test_problems": "gsm8k",
 }  # another pair than the embedded one has no problems of its own
-ONLY_WITH = {"teacher": OTHERS, "tensor_parallel": {"engine": "vllm"}, "gpu_memory_share": {"engine": "vllm"}}
+ONLY_WITH = {
+    "teacher": OTHERS,
+    "tensor_parallel": {"engine": "vllm"},
+    "gpu_memory_share": {"engine": "vllm"},
+}
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS["sweep"].names) - {*ARMS, "teacher_prefix"}))
 def test_every_option_of_a_sweep_arrives_where_it_concerns(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An option without a value here, because it is new, fails: whoever adds it says where it goes."""
+    """An option without a value here, because it is new, fails: whoever adds it says where it
+    goes."""
     value = CHANGED[name]
     given = {"values": "5", "seeds": 1, **ONLY_WITH.get(name, {}), name: value}
     training, evaluation = handed_on(tmp_path, monkeypatch, **given)
     if name in COMMANDS["train"].names:
         assert getattr(training, name) == (None if name == "test_limit" else value)
-    of_the_test = {"test_limit": "limit", "samples": "samples", "cache": "cache", "checkpoint_rule": "checkpoint_rule"}
+    of_the_test = {
+        "test_limit": "limit",
+        "samples": "samples",
+        "cache": "cache",
+        "checkpoint_rule": "checkpoint_rule",
+    }
     own = of_the_test.get(name, name)
     if own in COMMANDS["evaluate"].names and name not in (*sweeps.TRAINING_PROBLEMS, "seed"):
         assert getattr(evaluation, own) == value
     if name in sweeps.TRAINING_PROBLEMS:
         untouched = {"limit": 40, "columns": {}}.get(name)
-        assert getattr(evaluation, name) == untouched, "the problems of the test are told by the run"
+        assert getattr(evaluation, name) == untouched, (
+            "the problems of the test are told by the run"
+        )
 
 
 def test_runs_by_another_engine_are_not_taken_for_those_of_this_sweep(tmp_path: Path) -> None:
@@ -452,14 +597,22 @@ def test_runs_by_another_engine_are_not_taken_for_those_of_this_sweep(tmp_path: 
     training = dataclasses.asdict(TrainOptions(rollout_length="5").resolved())
     identity = {"training": training, "engine": engine_record(TrainOptions(engine="vllm"))}
     (run / "run.json").write_text(json.dumps({"identity": identity}))
-    with pytest.raises(UserError, match="prefix-5-seed-0 holds a run of another configuration .*engine.*vllm"):
+    with pytest.raises(
+        UserError, match="prefix-5-seed-0 holds a run of another configuration .*engine.*vllm"
+    ):
         sweeps.sweep(options(tmp_path))
 
 
 def test_how_a_sweep_is_computed_is_no_part_of_what_it_is(tmp_path: Path) -> None:
     first = sweeps.sweep(options(tmp_path, values="5", seeds=1))
     before = calls(tmp_path)
-    computed = {"batch_rows": 7, "batch_tokens": 99, "gradient_checkpointing": True, "device": "cpu", "workers": 2}
+    computed = {
+        "batch_rows": 7,
+        "batch_tokens": 99,
+        "gradient_checkpointing": True,
+        "device": "cpu",
+        "workers": 2,
+    }
     again = sweeps.sweep(options(tmp_path, values="5", seeds=1, **computed))
     assert again.folder == first.folder and calls(tmp_path) == before
     with pytest.raises(UserError, match="another configuration"):
@@ -481,9 +634,17 @@ def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     result = sweeps.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
     rows = result.measurements
     arms = rows[(rows["what"] == "avg_at_1") & (rows["condition"] == "last_boxed")]
-    assert {"prefix-5", "full", "base", "teacher"} <= set(arms["checkpoint"]) and (arms["problems"] == 6).all()
-    assert (result.folder / "n-sweep.png").exists() and not (result.folder / "stability.png").exists()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*-seed-0/**/*") if path.is_file()}
+    assert {"prefix-5", "full", "base", "teacher"} <= set(arms["checkpoint"]) and (
+        arms["problems"] == 6
+    ).all()
+    assert (result.folder / "n-sweep.png").exists() and not (
+        result.folder / "stability.png"
+    ).exists()
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "runs").glob("*-seed-0/**/*")
+        if path.is_file()
+    }
     again = sweeps.sweep(options(tmp_path, **small, workers=2, cache=str(tmp_path / "cache")))
     pd.testing.assert_frame_equal(again.measurements, rows)
     assert before == {path: path.stat().st_mtime_ns for path in before}, "nothing is done twice"

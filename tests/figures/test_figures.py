@@ -1,4 +1,5 @@
-"""Figures are drawn from stored tables without a model, and their artists hold the table's numbers."""
+"""Figures are drawn from stored tables without a model, and their artists hold the table's
+numbers."""
 
 from __future__ import annotations
 
@@ -23,13 +24,20 @@ LENGTHS = (0, 25, 50, 100)
 
 
 def synthetic_rollouts(
-    lengths: tuple[int, ...] = LENGTHS, problems: int = 60, samples: int = 4, ease: float = 0.0, seed: int = 0
+    lengths: tuple[int, ...] = LENGTHS,
+    problems: int = 60,
+    samples: int = 4,
+    ease: float = 0.0,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """A rollouts table with every condition: the teacher decays along wrong prefixes. ``ease``: logits on all."""
+    """A rollouts table with every condition: the teacher decays along wrong prefixes. ``ease``:
+    logits on all."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, object]] = []
 
-    def add(condition: str, problem: int, sample: int, logit: float, tokens: int, **more: object) -> dict[str, object]:
+    def add(
+        condition: str, problem: int, sample: int, logit: float, tokens: int, **more: object
+    ) -> dict[str, object]:
         right = rng.random() < 1 / (1 + math.exp(-logit - ease))
         row = {
             "rollout_id": f"{condition}/{more.get('prefix_tokens', 0)}/{problem}/{sample}",
@@ -54,7 +62,9 @@ def synthetic_rollouts(
             student = add("student", problem, sample, level - 0.3, length)
             teacher = add("teacher", problem, sample, level + 3.0, 2 * length)
             good = student["grade_last_boxed"] == "correct"
-            broken = math.inf if good else rng.uniform(0, 1.5 * lengths[-1])  # the token at which the student slips
+            broken = (
+                math.inf if good else rng.uniform(0, 1.5 * lengths[-1])
+            )  # the token at which the student slips
             for k in lengths[1:]:
                 place = {"prefix_tokens": k, "prefix_rollout_id": student["rollout_id"]}
                 if length > k:
@@ -87,7 +97,9 @@ def synthetic_rollouts(
 def stored(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """All measurements, written and read back: what a figure is drawn from."""
     path = tmp_path_factory.mktemp("run") / "measurements.parquet"
-    table.write(measure(synthetic_rollouts(), Settings(LENGTHS, "last_boxed", run="runs/synthetic")), path)
+    table.write(
+        measure(synthetic_rollouts(), Settings(LENGTHS, "last_boxed", run="runs/synthetic")), path
+    )
     return table.read(path)
 
 
@@ -104,16 +116,22 @@ def xy(figure: Figure, gid: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_headline_and_what_stands_beside_it_hold_the_tables_numbers(stored: pd.DataFrame, width: style.Width) -> None:
+def test_headline_and_what_stands_beside_it_hold_the_tables_numbers(
+    stored: pd.DataFrame, width: style.Width
+) -> None:
     figure = prefix_decay.draw(stored, width=width)
-    teacher, student = (rows(stored, "accuracy", role, "all").value.iloc[0] for role in ("teacher", "student"))
+    teacher, student = (
+        rows(stored, "accuracy", role, "all").value.iloc[0] for role in ("teacher", "student")
+    )
     for gid, what, first in (
         ("a.headline", "accuracy", [(0.0, teacher)]),
         ("a.outcome", "student_accuracy", [(0.0, student)]),
         ("a.reference", "reference_accuracy", []),
     ):
         curve = rows(stored, what, "student-prefix", "open")
-        expected = np.array([*first, *curve[["prefix_tokens", "value"]].itertuples(index=False)]) * [1, 100]
+        expected = np.array(
+            [*first, *curve[["prefix_tokens", "value"]].itertuples(index=False)]
+        ) * [1, 100]
         np.testing.assert_allclose(xy(figure, gid), expected)
     assert xy(figure, "a.headline")[:, 0].tolist() == list(LENGTHS)
 
@@ -123,10 +141,14 @@ def test_bars_are_the_pointwise_intervals_and_the_area_is_the_band(stored: pd.Da
     for gid, view in (("a.headline", "open"), ("c.carry-forward", "carry-forward")):
         curve = rows(stored, "accuracy", "student-prefix", view)
         alone = rows(stored, "accuracy", "teacher", "all")
-        bars = np.array([segment[:, 1] for segment in artist(figure, f"{gid}.bars").get_segments()])  # type: ignore[union-attr]
-        np.testing.assert_allclose(bars, pd.concat([alone, curve])[["low", "high"]].to_numpy() * 100)
-        corners = artist(figure, f"{gid[0]}.band").get_paths()[0].vertices  # type: ignore[union-attr]
-        for length, low, high in curve[["prefix_tokens", "band_low", "band_high"]].itertuples(index=False):
+        bars = np.array([segment[:, 1] for segment in artist(figure, f"{gid}.bars").get_segments()])
+        np.testing.assert_allclose(
+            bars, pd.concat([alone, curve])[["low", "high"]].to_numpy() * 100
+        )
+        corners = artist(figure, f"{gid[0]}.band").get_paths()[0].vertices
+        for length, low, high in curve[["prefix_tokens", "band_low", "band_high"]].itertuples(
+            index=False
+        ):
             at = corners[corners[:, 0] == length, 1]
             np.testing.assert_allclose((at.min(), at.max()), (low * 100, high * 100))
         assert (curve.band_low < curve.low).all(), "a case in which the two intervals differ"
@@ -134,10 +156,19 @@ def test_bars_are_the_pointwise_intervals_and_the_area_is_the_band(stored: pd.Da
 
 def test_controls_are_drawn_as_differences_in_points(stored: pd.DataFrame) -> None:
     figure = prefix_decay.draw(stored)
-    for name in ("student-prefix", "own-prefix", "correct-so-far", "already-wrong", "swapped", "reverse"):
+    for name in (
+        "student-prefix",
+        "own-prefix",
+        "correct-so-far",
+        "already-wrong",
+        "swapped",
+        "reverse",
+    ):
         curve = rows(stored, "accuracy_difference", name, "open")
         assert len(curve) == len(LENGTHS) - 1
-        np.testing.assert_allclose(xy(figure, f"b.{name}"), curve[["prefix_tokens", "value"]].to_numpy() * [1, 100])
+        np.testing.assert_allclose(
+            xy(figure, f"b.{name}"), curve[["prefix_tokens", "value"]].to_numpy() * [1, 100]
+        )
 
 
 def test_baselines_of_the_carry_forward_panel_are_the_policies_alone(stored: pd.DataFrame) -> None:
@@ -145,8 +176,8 @@ def test_baselines_of_the_carry_forward_panel_are_the_policies_alone(stored: pd.
     for role, colour in (("teacher", style.TEACHER), ("student", style.STUDENT)):
         line = artist(figure, f"c.{role}-alone")
         value = rows(stored, "accuracy", role, "all").value.iloc[0] * 100
-        np.testing.assert_allclose(line.get_ydata(), [value, value])  # type: ignore[union-attr]
-        assert to_hex(line.get_color()).upper() == colour  # type: ignore[union-attr]
+        np.testing.assert_allclose(line.get_ydata(), [value, value])
+        assert to_hex(line.get_color()).upper() == colour
 
 
 def test_absent_conditions_are_not_drawn(stored: pd.DataFrame) -> None:
@@ -155,34 +186,45 @@ def test_absent_conditions_are_not_drawn(stored: pd.DataFrame) -> None:
     assert artist(figure, "b.own-prefix") is not None
     assert artist(figure, "b.swapped") is None and artist(figure, "b.reverse") is None
     assert "reverse" not in (texts(figure) + prefix_decay.caption(without)).lower()
-    bare = stored[stored.condition.isin(["student", "teacher", "student-prefix"]) & (stored["view"] != "carry-forward")]
+    bare = stored[
+        stored.condition.isin(["student", "teacher", "student-prefix"])
+        & (stored["view"] != "carry-forward")
+    ]
     assert len(prefix_decay.draw(bare).axes) == 2, "panel a and its strip"
     assert "(b)" not in prefix_decay.caption(bare) and "(c)" not in prefix_decay.caption(bare)
 
 
-def test_published_curve_is_drawn_only_when_given_and_cannot_be_taken_for_measured(stored: pd.DataFrame) -> None:
+def test_published_curve_is_drawn_only_when_given_and_cannot_be_taken_for_measured(
+    stored: pd.DataFrame,
+) -> None:
     assert artist(prefix_decay.draw(stored), "c.published") is None
     figure = prefix_decay.draw(stored, published=publication.prefix_curve())
     line = artist(figure, "c.published")
-    np.testing.assert_allclose(line.get_ydata(), [65.30, 62.70, 56.30, 51.75])  # type: ignore[union-attr]
-    assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"  # type: ignore[union-attr]
+    np.testing.assert_allclose(line.get_ydata(), [65.30, 62.70, 56.30, 51.75])
+    assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
     assert artist(figure, "c.published.bars") is None, "no interval was published"
     assert "no interval" in texts(figure).replace("\n", " ")
     measured = [
-        one for one in figure.findobj(lambda one: str(one.get_gid()).startswith(("a.", "b.", "c."))) if one is not line
+        one
+        for one in figure.findobj(lambda one: str(one.get_gid()).startswith(("a.", "b.", "c.")))
+        if one is not line
     ]
     colours = {to_hex(one.get_color()) for one in measured if hasattr(one, "get_markerfacecolor")}
-    assert to_hex(line.get_color()) not in colours  # type: ignore[union-attr]
+    assert to_hex(line.get_color()) not in colours
 
 
 def test_half_decay_is_marked_where_it_is_defined(stored: pd.DataFrame) -> None:
     def with_half(value: float, low: float, high: float) -> pd.DataFrame:
         changed = stored.copy()
-        changed.loc[changed.what == "half_decay_length", ["value", "low", "high"]] = value, low, high
+        changed.loc[changed.what == "half_decay_length", ["value", "low", "high"]] = (
+            value,
+            low,
+            high,
+        )
         return changed
 
     reached = prefix_decay.draw(with_half(62.4, 41.0, math.inf))
-    np.testing.assert_allclose(artist(reached, "a.half-decay").get_xdata(), [62.4, 62.4])  # type: ignore[union-attr]
+    np.testing.assert_allclose(artist(reached, "a.half-decay").get_xdata(), [62.4, 62.4])
     assert "half-decay 62 tokens [41, > 100]" in texts(reached)
     censored = with_half(math.inf, math.inf, math.inf)
     assert artist(prefix_decay.draw(censored), "a.half-decay") is None
@@ -194,13 +236,21 @@ def test_half_decay_is_marked_where_it_is_defined(stored: pd.DataFrame) -> None:
 def test_caption_and_foot_hold_counts_level_and_answer_rule(stored: pd.DataFrame) -> None:
     changed = stored.assign(level=0.9, answer_rule="first_boxed")
     text = prefix_decay.caption(changed)
-    for part in ("60 problems × 4 samples", "avg@4", "90 %", "answer rule first_boxed", "clustered Wilson"):
+    for part in (
+        "60 problems × 4 samples",
+        "avg@4",
+        "90 %",
+        "answer rule first_boxed",
+        "clustered Wilson",
+    ):
         assert part in text, part
-    note = artist(prefix_decay.draw(changed), "note").get_text().replace("\n", " ")  # type: ignore[union-attr]
+    note = artist(prefix_decay.draw(changed), "note").get_text().replace("\n", " ")
     for part in ("60 problems × 4 samples", "90 %", "answer rule first_boxed"):
         assert part in note, part
     uneven = stored.assign(rollouts=stored.rollouts.where(stored["view"] != "all", 239))
-    assert "239 rollouts of 60 problems" in prefix_decay.caption(uneven) and "avg@" not in prefix_decay.caption(uneven)
+    assert "239 rollouts of 60 problems" in prefix_decay.caption(
+        uneven
+    ) and "avg@" not in prefix_decay.caption(uneven)
 
 
 def test_undefined_intervals_are_points_without_bars(stored: pd.DataFrame) -> None:
@@ -211,20 +261,25 @@ def test_undefined_intervals_are_points_without_bars(stored: pd.DataFrame) -> No
 
 
 @pytest.mark.parametrize(
-    ("ease", "lengths", "problems"), [(4.0, (0, 50), 60), (-6.0, (0, 100, 200, 300), 60), (0.0, (0, 5, 10, 50, 300), 5)]
+    ("ease", "lengths", "problems"),
+    [(4.0, (0, 50), 60), (-6.0, (0, 100, 200, 300), 60), (0.0, (0, 5, 10, 50, 300), 5)],
 )
 @pytest.mark.parametrize("width", ["page", "column"])
 def test_text_stays_on_the_page_and_apart(
     ease: float, lengths: tuple[int, ...], problems: int, width: style.Width
 ) -> None:
-    frame = measure(synthetic_rollouts(lengths, problems, ease=ease), Settings(lengths, "last_boxed"))
+    frame = measure(
+        synthetic_rollouts(lengths, problems, ease=ease), Settings(lengths, "last_boxed")
+    )
     figure = prefix_decay.draw(
         frame, published=publication.prefix_curve(), width=width, title="a teacher after a student"
     )
     with style.context():
-        figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        figure.draw(figure.canvas.get_renderer())
         shown = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text()]
-        boxes = [(one.get_text(), Text.get_window_extent(one)) for one in shown]  # of an annotation without its leader
+        boxes = [
+            (one.get_text(), Text.get_window_extent(one)) for one in shown
+        ]  # of an annotation without its leader
     assert min(one.get_fontsize() for one in shown) >= 7.0
     for text, box in boxes:
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
@@ -247,7 +302,9 @@ def test_measurements_without_the_teacher_are_refused(stored: pd.DataFrame) -> N
         prefix_decay.draw(stored[stored.condition != "teacher"])
 
 
-def test_saving_twice_gives_the_same_bytes_and_text_stays_text(stored: pd.DataFrame, tmp_path: Path) -> None:
+def test_saving_twice_gives_the_same_bytes_and_text_stays_text(
+    stored: pd.DataFrame, tmp_path: Path
+) -> None:
     figure = prefix_decay.draw(stored)
     first, second, again = tmp_path / "first", tmp_path / "second", tmp_path / "again"
     style.save(figure, first)
@@ -255,13 +312,17 @@ def test_saving_twice_gives_the_same_bytes_and_text_stays_text(stored: pd.DataFr
     style.save(prefix_decay.draw(stored), again)
     assert png.name == "second.png" and svg.name == "second.svg"
     for kind in ("png", "svg"):
-        content = [path.with_name(f"{path.name}.{kind}").read_bytes() for path in (first, second, again)]
+        content = [
+            path.with_name(f"{path.name}.{kind}").read_bytes() for path in (first, second, again)
+        ]
         assert content[0] == content[1] == content[2], kind
     text = svg.read_text()
     assert "still open</text>" in text and "<dc:date>" not in text
 
 
-def test_a_figure_can_be_saved_as_pdf_too_and_twice_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_figure_can_be_saved_as_pdf_too_and_twice_gives_the_same_bytes(
+    stored: pd.DataFrame, tmp_path: Path
+) -> None:
     figure = prefix_decay.draw(stored)
     written = style.save(figure, tmp_path / "first", kinds=("png", "svg", "pdf"))
     assert [path.name for path in written] == ["first.png", "first.svg", "first.pdf"]
@@ -280,9 +341,11 @@ def test_a_kind_of_file_that_is_not_known_is_refused(stored: pd.DataFrame, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_figures_are_drawn_at_print_width_and_resolution(stored: pd.DataFrame, tmp_path: Path) -> None:
+def test_figures_are_drawn_at_print_width_and_resolution(
+    stored: pd.DataFrame, tmp_path: Path
+) -> None:
     for width, inches in (("column", 3.4), ("page", 7.0)):
-        figure = prefix_decay.draw(stored, width=width)  # type: ignore[arg-type]
+        figure = prefix_decay.draw(stored, width=width)
         assert figure.get_size_inches()[0] == inches
         png, _ = style.save(figure, tmp_path / width, dots_per_inch=200)
         assert int.from_bytes(png.read_bytes()[16:20], "big") == round(inches * 200)

@@ -19,7 +19,15 @@ def test_bars_hold_the_tables_numbers_and_their_intervals(tmp_path: Path) -> Non
     frame = stored_frame(tmp_path, "base", "late", "teacher")
     figure = behaviour.draw(frame)
     groups = {
-        "a": (["response_tokens_p10", "response_tokens_p50", "response_tokens_p90", "response_tokens_mean"], 1.0),
+        "a": (
+            [
+                "response_tokens_p10",
+                "response_tokens_p50",
+                "response_tokens_p90",
+                "response_tokens_mean",
+            ],
+            1.0,
+        ),
         "b": (["natural_stop_share", "several_boxes_share", "repetition_3gram"], 100.0),
         "c": (["accuracy", "accuracy"], 100.0),
     }
@@ -30,24 +38,34 @@ def test_bars_hold_the_tables_numbers_and_their_intervals(tmp_path: Path) -> Non
             conditions = RULES if panel == "c" else [""] * len(quantities)
             rows = own.loc[list(zip(quantities, conditions, strict=True))]
             line = artist(figure, f"{panel}.{name}")
-            np.testing.assert_allclose(line.get_xdata(), rows.value * scale)  # type: ignore[union-attr]
+            np.testing.assert_allclose(line.get_xdata(), rows.value * scale)
             known = rows[rows.low.notna()]
-            np.testing.assert_allclose(bars(figure, f"{panel}.{name}"), known[["low", "high"]] * scale)
-    assert frame[frame.what == "accuracy"].groupby("checkpoint").value.nunique().max() == 2, "rules that differ"
+            np.testing.assert_allclose(
+                bars(figure, f"{panel}.{name}"), known[["low", "high"]] * scale
+            )
+    assert frame[frame.what == "accuracy"].groupby("checkpoint").value.nunique().max() == 2, (
+        "rules that differ"
+    )
 
 
 def test_bars_of_a_group_stand_below_each_other_in_the_order_of_the_models(tmp_path: Path) -> None:
     figure = behaviour.draw(stored_frame(tmp_path, "base", "one", "two", "teacher"))
-    heights = np.array([artist(figure, f"a.{name}").get_ydata() for name in ("base", "one", "two", "teacher")])  # type: ignore[union-attr]
+    heights = np.array(
+        [artist(figure, f"a.{name}").get_ydata() for name in ("base", "one", "two", "teacher")]
+    )
     assert (np.diff(heights, axis=0) > 0).all() and (heights[0, 1:] > heights[-1, :-1]).all()
-    colours = [to_hex(artist(figure, f"a.{name}").get_color()).upper() for name in ("base", "teacher")]  # type: ignore[union-attr]
+    colours = [
+        to_hex(artist(figure, f"a.{name}").get_color()).upper() for name in ("base", "teacher")
+    ]
     assert colours == [style.STUDENT, style.TEACHER]
 
 
 def test_lengths_of_cut_rollouts_are_written_as_lower_bounds(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "base", cut=0.5)
     longest = frame[frame.what == "response_tokens_p90"].iloc[0]
-    assert f"\u2265 {longest.value:.0f}" in texts(behaviour.draw(frame)) and "lower bound" in behaviour.caption(frame)
+    assert f"\u2265 {longest.value:.0f}" in texts(
+        behaviour.draw(frame)
+    ) and "lower bound" in behaviour.caption(frame)
     whole = stored_frame(tmp_path, "base")
     assert "\u2265" not in texts(behaviour.draw(whole)) + behaviour.caption(whole)
 
@@ -56,9 +74,12 @@ def test_published_lengths_stand_apart_since_their_unit_is_another(tmp_path: Pat
     frame, published = stored_frame(tmp_path, "base"), publication.response_length()
     figure = behaviour.draw(frame, published=published)
     line = artist(figure, "d.published.base")
-    np.testing.assert_allclose(line.get_xdata(), [400, 860, 1500, 990])  # type: ignore[union-attr]
-    assert line.get_markerfacecolor() == "white" and artist(figure, "d.published.base.bars") is None  # type: ignore[union-attr]
-    assert line.axes is not artist(figure, "a.base").axes and line.axes.get_xlabel() == "characters / 3.5"  # type: ignore[union-attr]
+    np.testing.assert_allclose(line.get_xdata(), [400, 860, 1500, 990])
+    assert line.get_markerfacecolor() == "white" and artist(figure, "d.published.base.bars") is None
+    assert (
+        line.axes is not artist(figure, "a.base").axes
+        and line.axes.get_xlabel() == "characters / 3.5"
+    )
     text = behaviour.caption(frame, published)
     assert "arXiv 2605.27028" in text and "another pair" in text
     assert artist(behaviour.draw(frame), "d.published.base") is None
@@ -82,25 +103,39 @@ def test_an_interval_that_runs_away_ends_in_an_arrowhead(tmp_path: Path) -> None
     frame = stored_frame(tmp_path, "base")
     frame.loc[frame.what == "response_tokens_p50", "high"] = math.inf
     figure = behaviour.draw(frame)
-    limit = artist(figure, "a.base").axes.get_xlim()[1]  # type: ignore[union-attr]
-    assert artist(figure, "a.base.cut").get_xdata().tolist() == [limit]  # type: ignore[union-attr]
+    limit = artist(figure, "a.base").axes.get_xlim()[1]
+    assert artist(figure, "a.base.cut").get_xdata().tolist() == [limit]
     assert limit <= 1.05 * 2.5 * frame[frame.what == "response_tokens_p90"].value.iloc[0]
     assert artist(behaviour.draw(stored_frame(tmp_path, "base")), "a.base.cut") is None
 
 
-@pytest.mark.parametrize("names", [("base",), ("base", "one", "two"), ("base", *"abcde", "teacher")])
+@pytest.mark.parametrize(
+    "names", [("base",), ("base", "one", "two"), ("base", *"abcde", "teacher")]
+)
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_any_number_of_models_fits_the_page(names: tuple[str, ...], width: style.Width, tmp_path: Path) -> None:
+def test_any_number_of_models_fits_the_page(
+    names: tuple[str, ...], width: style.Width, tmp_path: Path
+) -> None:
     frame = stored_frame(tmp_path, *names)
     apart_on_the_page(
-        behaviour.draw(frame, published=publication.response_length(), width=width, title="teacher after student")
+        behaviour.draw(
+            frame,
+            published=publication.response_length(),
+            width=width,
+            title="teacher after student",
+        )
     )
 
 
 def test_undefined_numbers_are_dashes(tmp_path: Path) -> None:
-    frame = stored_frame(tmp_path, "base", "late").assign(value=math.nan, low=math.nan, high=math.nan)
+    frame = stored_frame(tmp_path, "base", "late").assign(
+        value=math.nan, low=math.nan, high=math.nan
+    )
     figure = behaviour.draw(frame)
-    assert np.isnan(artist(figure, "a.base").get_xdata()).all() and artist(figure, "a.base.bars") is None  # type: ignore[union-attr]
+    assert (
+        np.isnan(artist(figure, "a.base").get_xdata()).all()
+        and artist(figure, "a.base.bars") is None
+    )
     assert "\u2013" in texts(figure) and "nan" not in texts(figure)
 
 

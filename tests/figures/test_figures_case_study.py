@@ -1,4 +1,5 @@
-"""The figure of one rollout: every token in its place, shaded by its own KL, under its own category."""
+"""The figure of one rollout: every token in its place, shaded by its own KL, under its own
+category."""
 
 from __future__ import annotations
 
@@ -46,11 +47,15 @@ ROLLOUT = pd.Series(
 )
 
 
-def frame_of(tokens: list[tuple[str, str, float]], rollout: str = "r0", checkpoint: str = "base") -> pd.DataFrame:
+def frame_of(
+    tokens: list[tuple[str, str, float]], rollout: str = "r0", checkpoint: str = "base"
+) -> pd.DataFrame:
     """Rows of viewed tokens, as far as the figure reads them."""
     frame = pd.DataFrame(tokens, columns=["token", "category", "reverse_kl"])
     raw = ["E2 82" if not token else "" for token in frame.token]
-    return frame.assign(checkpoint=checkpoint, rollout_id=rollout, position=range(len(frame)), raw=raw)
+    return frame.assign(
+        checkpoint=checkpoint, rollout_id=rollout, position=range(len(frame)), raw=raw
+    )
 
 
 SHORT = Case(frame_of(TOKENS), ROLLOUT, "the only one")
@@ -60,7 +65,9 @@ LONG = Case(frame_of([(f" word{i}", "continuation", i / 100) for i in range(350)
 def boxes(figure: Figure) -> dict[int, list[Any]]:
     """The boxes of each token by its position; a token may stand on several lines."""
     found: dict[int, list[Any]] = {}
-    for one in figure.findobj(lambda one: str(one.get_gid()).startswith("token.") and hasattr(one, "get_facecolor")):
+    for one in figure.findobj(
+        lambda one: str(one.get_gid()).startswith("token.") and hasattr(one, "get_facecolor")
+    ):
         found.setdefault(int(str(one.get_gid()).removeprefix("token.")), []).append(one)
     return found
 
@@ -82,16 +89,28 @@ def test_each_token_is_shaded_by_its_own_kl_on_a_square_root_scale(width: style.
     found = boxes(figure)
     assert sorted(found) == list(range(len(TOKENS)))
     for position, (_, _, kl) in enumerate(TOKENS):
-        share = math.sqrt(kl / 4.0) if math.isfinite(kl) else 1.0  # 4 nats are the most that is finite
-        expected = to_rgb("#d9d9d9") if math.isnan(kl) else [a + (b - a) * share for a, b in zip(white, wine)]
+        share = (
+            math.sqrt(kl / 4.0) if math.isfinite(kl) else 1.0
+        )  # 4 nats are the most that is finite
+        expected = (
+            to_rgb("#d9d9d9")
+            if math.isnan(kl)
+            else [a + (b - a) * share for a, b in zip(white, wine)]
+        )
         for box in found[position]:
             assert box.get_facecolor()[:3] == pytest.approx(expected, abs=0.01), TOKENS[position]
-    assert "Grey: undefined." in case_study.caption(SHORT) and "infinite" in case_study.caption(SHORT)
+    assert "Grey: undefined." in case_study.caption(SHORT) and "infinite" in case_study.caption(
+        SHORT
+    )
 
 
 def test_the_colour_bar_ends_at_the_highest_kl_that_is_shown() -> None:
     case = Case(LONG.tokens.assign(reverse_kl=[50.0 if i == 150 else i / 100 for i in range(350)]))
-    (bar,) = [one for one in case_study.draw(case).axes if one.get_xlim() != (0, 1) and one.get_xticks().size > 1]
+    (bar,) = [
+        one
+        for one in case_study.draw(case).axes
+        if one.get_xlim() != (0, 1) and one.get_xticks().size > 1
+    ]
     assert bar.get_xlim() == (0, 3.49), "the token of 50 nats lies between the blocks"
     assert [one.get_text() for one in bar.get_xticklabels()] == ["0", "0.1", "0.5", "1", "2"]
 
@@ -101,7 +120,9 @@ def test_text_on_a_shade_has_a_contrast_of_at_least_4_5() -> None:
     figure = case_study.draw(case)
     for position, (box,) in boxes(figure).items():
         (text,) = figure.findobj(lambda one, gid=f"token.{position}.text": one.get_gid() == gid)
-        light = sorted(case_study.luminance(to_rgb(one)) for one in (box.get_facecolor(), text.get_color()))
+        light = sorted(
+            case_study.luminance(to_rgb(one)) for one in (box.get_facecolor(), text.get_color())
+        )
         assert (light[1] + 0.05) / (light[0] + 0.05) >= 4.5
     grey = ((128 / 255 + 0.055) / 1.055) ** 2.4
     assert case_study.luminance(to_rgb("#808080")) == pytest.approx(grey)
@@ -115,12 +136,16 @@ def test_tokens_follow_each_other_like_text_and_break_at_the_end_of_a_line() -> 
         assert other.get_x() == pytest.approx(one.get_x() + one.get_width() if same else 0.0)
         assert same or other.get_y() == one.get_y() + case_study.PITCH
     lines = [sorted({box.get_y() for box in found[position]}) for position in range(len(TOKENS))]
-    assert lines[:3] == [[1.0]] * 3 and lines[3] == [1.0, 1.0 + case_study.PITCH], "of two line ends the second alone"
+    assert lines[:3] == [[1.0]] * 3 and lines[3] == [1.0, 1.0 + case_study.PITCH], (
+        "of two line ends the second alone"
+    )
     assert all(own == [1.0 + 2 * case_study.PITCH] for own in lines[4:])
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_no_token_is_cut_that_fits_a_line_and_one_that_does_not_fills_lines(width: style.Width) -> None:
+def test_no_token_is_cut_that_fits_a_line_and_one_that_does_not_fills_lines(
+    width: style.Width,
+) -> None:
     tokens = [("a" * 20, "continuation", 0.1)] * 60 + [("b" * 400, "structural", 1.0)]
     figure = case_study.draw(Case(frame_of(tokens)), width=width)
     found = boxes(figure)
@@ -133,13 +158,32 @@ def test_no_token_is_cut_that_fits_a_line_and_one_that_does_not_fills_lines(widt
     assert heights == sorted(set(heights)) and len(marks(figure, "category.60")) == len(found[60])
 
 
-def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_characters_bytes() -> None:
+def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_characters_bytes() -> (  # noqa: E501
+    None
+):
     figure = case_study.draw(SHORT)
-    expected = ["To", "solve", "$x$", "\u21b5\u21b5", "\\(", "12", "=", "\\u4e2d", "<E282>", "\u20ac", "<|end|>"]
+    expected = [
+        "To",
+        "solve",
+        "$x$",
+        "\u21b5\u21b5",
+        "\\(",
+        "12",
+        "=",
+        "\\u4e2d",
+        "<E282>",
+        "\u20ac",
+        "<|end|>",
+    ]
     assert [written(figure, position) for position in range(len(TOKENS))] == expected
-    assert not any(one.get_parse_math() for one in figure.findobj(lambda one: hasattr(one, "get_parse_math")))
+    assert not any(
+        one.get_parse_math() for one in figure.findobj(lambda one: hasattr(one, "get_parse_math"))
+    )
     space, word = (boxes(figure)[position][0].get_width() for position in (1, 0))
-    assert space == pytest.approx(running_text.text_width(" solve") + 2 * running_text.PAD) and space > word
+    assert (
+        space == pytest.approx(running_text.text_width(" solve") + 2 * running_text.PAD)
+        and space > word
+    )
     (text,) = figure.findobj(lambda one: one.get_gid() == "token.1.text")
     assert text.get_position()[0] == pytest.approx(
         boxes(figure)[1][0].get_x() + running_text.PAD + running_text.text_width(" ")
@@ -148,9 +192,18 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
         "the sign itself is told apart from what it stands for"
     )
     for said in (case_study.caption(SHORT), texts(figure).replace("\n", " ")):
-        assert "\u21b5: end of a line" in said and "bytes of part of a character" in said and "code of" in said
+        assert (
+            "\u21b5: end of a line" in said
+            and "bytes of part of a character" in said
+            and "code of" in said
+        )
     plain = case_study.caption(LONG)
-    assert "\u21b5" not in plain and "bytes" not in plain and "code" not in plain and "Grey: undefined" not in plain
+    assert (
+        "\u21b5" not in plain
+        and "bytes" not in plain
+        and "code" not in plain
+        and "Grey: undefined" not in plain
+    )
 
 
 def test_each_category_has_an_underline_of_its_own_that_the_key_names() -> None:
@@ -179,7 +232,9 @@ def test_categories_of_a_users_own_file_have_underlines_too() -> None:
     figure = case_study.draw(Case(frame_of(tokens)))
     own = [marks(figure, f"category.{position}") for position in range(4)]
     assert own[0] and own[1] and not own[2] and own[3]
-    assert len(own[0]) != len(own[1]) or own[0][0].is_dashed() != own[1][0].is_dashed(), "apart without colour"
+    assert len(own[0]) != len(own[1]) or own[0][0].is_dashed() != own[1][0].is_dashed(), (
+        "apart without colour"
+    )
     assert "greeting" in texts(figure)
 
 
@@ -194,7 +249,9 @@ def test_a_long_rollout_shows_its_first_and_last_100_tokens_with_their_positions
     assert starts[0] == 0 and 250 in starts and starts == sorted(starts)
     for one in marks(figure, "position"):
         (box,) = boxes(figure)[int(one.get_text())]
-        assert box.get_x() == 0 and box.axes is one.axes and one.get_position()[1] == box.get_y() + 8.0
+        assert (
+            box.get_x() == 0 and box.axes is one.axes and one.get_position()[1] == box.get_y() + 8.0
+        )
     for size, blocks in ((1, 1), (200, 1), (201, 2)):
         assert len(case_study.blocks(LONG.tokens[:size])) == blocks
     assert "all 200 tokens" in case_study.caption(Case(LONG.tokens[:200]))
@@ -204,7 +261,9 @@ def test_rows_are_drawn_by_position_whatever_their_order() -> None:
     mixed = Case(SHORT.tokens.sample(frac=1.0, random_state=1), ROLLOUT)
     first, other = boxes(case_study.draw(SHORT)), boxes(case_study.draw(mixed))
     for position in first:
-        assert [box.get_xy() for box in first[position]] == [box.get_xy() for box in other[position]]
+        assert [box.get_xy() for box in first[position]] == [
+            box.get_xy() for box in other[position]
+        ]
 
 
 def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chosen() -> None:
@@ -214,12 +273,17 @@ def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chose
     assert title.get_text() == "p17, sample 2, the base student: no answer"
     assert question.get_text() == "Question (answer 12): What is $x$? Say it."
     for part in (
-        "Problem p17, sample 2, the base student: no answer under the answer rule last_boxed; 11 tokens, stop reason length",
-        "Chosen: the only one.", "the highest of them (4.00)", "One rollout is an example",
-    ):  # fmt: skip
+        "Problem p17, sample 2, the base student: no answer under the answer rule last_boxed; 11 "
+        "tokens, stop reason length",
+        "Chosen: the only one.",
+        "the highest of them (4.00)",
+        "One rollout is an example",
+    ):
         assert part in text, part
     bare = case_study.draw(LONG)
-    assert marks(bare, "title")[0].get_text() == "r0, the base student" and "Chosen" not in case_study.caption(LONG)
+    assert marks(bare, "title")[
+        0
+    ].get_text() == "r0, the base student" and "Chosen" not in case_study.caption(LONG)
 
 
 # Choosing
@@ -246,8 +310,14 @@ TABLE = (
 
 def test_the_longest_wrong_rollout_of_the_base_student_with_at_least_median_kl_is_chosen() -> None:
     case = choose(*kept(*TABLE))
-    assert case.rollout is not None and case.rollout.rollout_id == "far and long", "of two as long the first"
-    assert len(case.tokens) == 30 and set(case.tokens.checkpoint) == {"base"} and set(case.tokens.reverse_kl) == {2.0}
+    assert case.rollout is not None and case.rollout.rollout_id == "far and long", (
+        "of two as long the first"
+    )
+    assert (
+        len(case.tokens) == 30
+        and set(case.tokens.checkpoint) == {"base"}
+        and set(case.tokens.reverse_kl) == {2.0}
+    )
     # KL of the wrong ones: 0.1, 2, 2, 3, hence a median of 2
     assert case.rule.startswith("the longest of the base student's wrong rollouts")
     assert "(3 of 4, out of 6 kept to look at)" in case.rule
@@ -255,15 +325,15 @@ def test_the_longest_wrong_rollout_of_the_base_student_with_at_least_median_kl_i
 
 def test_the_rule_is_checked_against_the_median_of_the_wrong_ones() -> None:
     rollouts, tokens = kept(*TABLE[:3])
-    assert choose(rollouts, tokens).rollout.rollout_id == "far and long"  # type: ignore[union-attr]
+    assert choose(rollouts, tokens).rollout.rollout_id == "far and long"
     assert "(2 of 3, out of 3 kept to look at)" in choose(rollouts, tokens).rule
-    assert choose(*kept(*TABLE[:2])).rollout.rollout_id == "far but short"  # type: ignore[union-attr]
+    assert choose(*kept(*TABLE[:2])).rollout.rollout_id == "far but short"
 
 
 def test_without_a_wrong_rollout_another_failure_is_chosen_and_then_any() -> None:
     failed, right = choose(*kept(*TABLE[4:])), choose(*kept(*TABLE[5:]))
-    assert failed.rollout.rollout_id == "cut" and "not correct rollouts" in failed.rule  # type: ignore[union-attr]
-    assert right.rollout.rollout_id == "right" and "student's rollouts" in right.rule  # type: ignore[union-attr]
+    assert failed.rollout.rollout_id == "cut" and "not correct rollouts" in failed.rule
+    assert right.rollout.rollout_id == "right" and "student's rollouts" in right.rule
     with pytest.raises(ValueError, match="no rollout of the base student"):
         choose(*kept(TABLE[-1]))
 
@@ -280,8 +350,13 @@ def test_any_rollout_fits_the_page(case: Case, width: style.Width) -> None:
 @pytest.mark.parametrize("width", ["page", "column"])
 def test_long_names_and_questions_of_wide_letters_fit_the_page(width: style.Width) -> None:
     wide = ROLLOUT.copy()
-    wide["problem_id"], wide["question"] = "counting_and_probability/" * 4 + "117", "WHAT WOULD MOM MAKE? " * 40
-    tokens = [("W" * (i % 9), f"a category of the user's own, number {i % 5}", 0.1 * i) for i in range(40)]
+    wide["problem_id"], wide["question"] = (
+        "counting_and_probability/" * 4 + "117",
+        "WHAT WOULD MOM MAKE? " * 40,
+    )
+    tokens = [
+        ("W" * (i % 9), f"a category of the user's own, number {i % 5}", 0.1 * i) for i in range(40)
+    ]
     figure = case_study.draw(Case(frame_of(tokens), wide), width=width)
     apart_on_the_page(figure)
     question: Any = artist(figure, "question")
@@ -289,7 +364,9 @@ def test_long_names_and_questions_of_wide_letters_fit_the_page(width: style.Widt
 
 
 def test_the_same_tokens_give_the_same_bytes(tmp_path: Path) -> None:
-    first, again = (style.save(case_study.draw(SHORT), tmp_path / name) for name in ("first", "again"))
+    first, again = (
+        style.save(case_study.draw(SHORT), tmp_path / name) for name in ("first", "again")
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 

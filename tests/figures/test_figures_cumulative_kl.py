@@ -1,4 +1,5 @@
-"""The figure of the cumulative KL holds the table's shares and N, of both ways to sum and of every student."""
+"""The figure of the cumulative KL holds the table's shares and N, of both ways to sum and of every
+student."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_both_curves_hold_the_shares_from_none_at_0_to_all_at_their_own_horizon(
     assert shares.nunique() == len(shares), "a case in which a swap of the two would be seen"
 
 
-def test_the_rule_is_thick_with_intervals_and_the_other_way_thin_beside_it(stored: pd.DataFrame) -> None:
+def test_the_rule_is_thick_with_intervals_and_the_other_way_thin_beside_it(
+    stored: pd.DataFrame,
+) -> None:
     figure = cumulative_kl.draw(stored)
     for name in FEW:
         thick: Any = artist(figure, f"survivors.{name}")
@@ -53,12 +56,16 @@ def test_the_rule_is_thick_with_intervals_and_the_other_way_thin_beside_it(store
         assert thick.get_linewidth() > 1.5 * thin.get_linewidth() and thick.axes is thin.axes
         assert thick.get_color() == thin.get_color() and artist(figure, f"mass.{name}.bars") is None
         curve = rows(stored, "cumulative_kl_share", "survivors", name).dropna(subset="value")
-        np.testing.assert_allclose([one[:, 1] for one in bars.get_segments()], curve[["low", "high"]] * 100)
+        np.testing.assert_allclose(
+            [one[:, 1] for one in bars.get_segments()], curve[["low", "high"]] * 100
+        )
     legend = [one.get_text() for one in figure.legends[0].get_texts()]
     assert legend == ["base student", *FEW[1:], "thick: survivors", "thin: all tokens"]
 
 
-def test_n_stands_in_the_strip_with_its_interval_of_each_student_and_way_to_sum(stored: pd.DataFrame) -> None:
+def test_n_stands_in_the_strip_with_its_interval_of_each_student_and_way_to_sum(
+    stored: pd.DataFrame,
+) -> None:
     figure = cumulative_kl.draw(stored)
     heights = []
     for condition in CONDITIONS:
@@ -69,7 +76,9 @@ def test_n_stands_in_the_strip_with_its_interval_of_each_student_and_way_to_sum(
             assert dot.get_xdata() == [row.value]
             np.testing.assert_allclose(bar.get_segments()[0][:, 0], [row.low, row.high])
             number = f"{row.value:.0f} [{row.low:.0f}, {row.high:.0f}]"
-            assert number in texts(figure) and f"{name} {number} (horizon" in cumulative_kl.caption(stored)
+            assert number in texts(figure) and f"{name} {number} (horizon" in cumulative_kl.caption(
+                stored
+            )
             heights.append(float(dot.get_ydata()[0]))
     assert heights == sorted(heights), "the table's order from above"
     labels = [one.get_text() for one in dot.axes.get_yticklabels()]
@@ -91,8 +100,14 @@ def test_the_threshold_is_drawn_where_the_table_has_it(stored: pd.DataFrame, sha
 def test_a_student_of_full_rollouts_has_the_colour_of_full_rollouts() -> None:
     frame = frame_of(("base", "prefix-20-seed-0", "full-seed-0"))
     for figure, gid in ((cumulative_kl.draw(frame), "survivors"), (signals.draw(frame), "d")):
-        lines: list[Any] = [artist(figure, f"{gid}.{name}") for name in ("base", "prefix-20-seed-0", "full-seed-0")]
-        assert [to_hex(line.get_color()).upper() for line in lines] == [style.STUDENT, style.ESR, style.FULL_ROLLOUT]
+        lines: list[Any] = [
+            artist(figure, f"{gid}.{name}") for name in ("base", "prefix-20-seed-0", "full-seed-0")
+        ]
+        assert [to_hex(line.get_color()).upper() for line in lines] == [
+            style.STUDENT,
+            style.ESR,
+            style.FULL_ROLLOUT,
+        ]
 
 
 def test_it_draws_what_the_figure_of_the_signals_draws(stored: pd.DataFrame) -> None:
@@ -104,12 +119,19 @@ def test_it_draws_what_the_figure_of_the_signals_draws(stored: pd.DataFrame) -> 
             np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
 
 
-def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(stored: pd.DataFrame) -> None:
+def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(
+    stored: pd.DataFrame,
+) -> None:
     text = cumulative_kl.caption(stored.assign(level=0.9))
     for part in (
-        "90 %", "percentile bootstrap over problems", "mean over rollouts that reach them", "sum over tokens",
-        "horizon 50 tokens, longest rollout 60", "base 45 problems, 135 rollouts", "two pairs",
-    ):  # fmt: skip
+        "90 %",
+        "percentile bootstrap over problems",
+        "mean over rollouts that reach them",
+        "sum over tokens",
+        "horizon 50 tokens, longest rollout 60",
+        "base 45 problems, 135 rollouts",
+        "two pairs",
+    ):
         assert part in text, part
     assert "90 % intervals" in texts(cumulative_kl.draw(stored.assign(level=0.9)))
 
@@ -119,8 +141,10 @@ def test_what_is_undefined_is_not_drawn_and_told(stored: pd.DataFrame) -> None:
     nothing = stored.copy()
     nothing.loc[~kept, ["value", "low", "high"]] = math.nan
     figure = cumulative_kl.draw(nothing)
-    assert not {gid for gid in gids(figure) if gid.endswith((".bars", ".N")) or gid == "survivors.base"}
-    assert not len(artist(figure, "mass.base").get_xdata())  # type: ignore[union-attr]
+    assert not {
+        gid for gid in gids(figure) if gid.endswith((".bars", ".N")) or gid == "survivors.base"
+    }
+    assert not len(artist(figure, "mass.base").get_xdata())
     assert "undefined" in cumulative_kl.caption(nothing)
 
 
@@ -131,14 +155,20 @@ def test_a_single_bin_still_has_n() -> None:
     assert dot.get_xdata() == [place] and "N, where 45 %" in cumulative_kl.caption(frame)
 
 
-@pytest.mark.parametrize("checkpoints", [("base",), FEW, ("base", *(f"run/step-{i}" for i in range(5)))])
+@pytest.mark.parametrize(
+    "checkpoints", [("base",), FEW, ("base", *(f"run/step-{i}" for i in range(5)))]
+)
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_any_number_of_students_fits_the_page(checkpoints: tuple[str, ...], width: style.Width) -> None:
+def test_any_number_of_students_fits_the_page(
+    checkpoints: tuple[str, ...], width: style.Width
+) -> None:
     apart_on_the_page(cumulative_kl.draw(frame_of(checkpoints), width=width))
 
 
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
-    first, again = (style.save(cumulative_kl.draw(stored), tmp_path / name) for name in ("first", "again"))
+    first, again = (
+        style.save(cumulative_kl.draw(stored), tmp_path / name) for name in ("first", "again")
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 

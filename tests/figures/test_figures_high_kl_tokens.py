@@ -1,4 +1,5 @@
-"""The tokens of the highest mean reverse KL, from stored tables alone: artists hold their numbers."""
+"""The tokens of the highest mean reverse KL, from stored tables alone: artists hold their
+numbers."""
 
 from __future__ import annotations
 
@@ -25,20 +26,22 @@ def of(frame: pd.DataFrame, what: str, name: str = "base", view: str = "frozen")
 
 def columns(figure: Figure, gid: str) -> list[str]:
     """What is written right of the bars of a panel, the headings first."""
-    return [one.get_text() for one in artist(figure, gid).axes.texts]  # type: ignore[union-attr]
+    return [one.get_text() for one in artist(figure, gid).axes.texts]
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_bars_hold_the_means_of_the_tokens_from_the_highest_down(width: style.Width, tmp_path: Path) -> None:
+def test_bars_hold_the_means_of_the_tokens_from_the_highest_down(
+    width: style.Width, tmp_path: Path
+) -> None:
     frame = stored_frame(tmp_path, "late")
     figure = high_kl_tokens.draw(frame, width=width)
     expected = of(frame, "token_mean_reverse_kl").sort_values("value", ascending=False)
     assert 10 < len(expected) <= high_kl_tokens.MOST
-    np.testing.assert_allclose(artist(figure, "a.base").get_xdata(), expected.value)  # type: ignore[union-attr]
+    np.testing.assert_allclose(artist(figure, "a.base").get_xdata(), expected.value)
     assert artist(figure, "a.base.bars") is None, "a plain mean has no interval"
     late = of(frame, "token_mean_reverse_kl", "late").value.reindex(expected.index)
-    np.testing.assert_allclose(artist(figure, "a.late").get_xdata(), late)  # type: ignore[union-attr]
-    names = [one.get_text() for one in artist(figure, "a.base").axes.get_yticklabels()]  # type: ignore[union-attr]
+    np.testing.assert_allclose(artist(figure, "a.late").get_xdata(), late)
+    names = [one.get_text() for one in artist(figure, "a.base").axes.get_yticklabels()]
     assert names == [high_kl_tokens.printable(token) for token in expected.index]
 
 
@@ -54,25 +57,36 @@ def test_beside_each_token_stand_its_number_and_its_share_of_the_kl(tmp_path: Pa
     assert columns(high_kl_tokens.draw(lacking), "a.base")[half + 1] == "\u2013"
 
 
-def test_only_the_first_of_many_tokens_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_of_many_tokens_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = stored_frame(tmp_path)
     monkeypatch.setattr(high_kl_tokens, "MOST", 3)
     highest = of(frame, "token_mean_reverse_kl").value.nlargest(3)
-    np.testing.assert_allclose(artist(high_kl_tokens.draw(frame), "a.base").get_xdata(), highest)  # type: ignore[union-attr]
-    assert "the 3 with the highest mean reverse KL of the base student" in high_kl_tokens.caption(frame)
+    np.testing.assert_allclose(artist(high_kl_tokens.draw(frame), "a.base").get_xdata(), highest)
+    assert "the 3 with the highest mean reverse KL of the base student" in high_kl_tokens.caption(
+        frame
+    )
 
 
 def test_published_tokens_are_grey_and_hollow_on_an_axis_of_their_own(tmp_path: Path) -> None:
     frame, published = stored_frame(tmp_path), publication.high_kl_tokens()
     figure = high_kl_tokens.draw(frame, published=published)
     line = artist(figure, "b.published.base")
-    assert list(line.get_xdata())[:3] == [21.93, 16.49, 13.21] and len(line.get_xdata()) == 20  # type: ignore[union-attr]
-    assert line.get_markerfacecolor() == "white" and to_hex(line.get_color()) == style.PUBLISHED  # type: ignore[union-attr]
-    assert artist(figure, "b.published.base.bars") is None and line.axes is not artist(figure, "a.base").axes  # type: ignore[union-attr]
+    assert list(line.get_xdata())[:3] == [21.93, 16.49, 13.21] and len(line.get_xdata()) == 20
+    assert line.get_markerfacecolor() == "white" and to_hex(line.get_color()) == style.PUBLISHED
+    assert (
+        artist(figure, "b.published.base.bars") is None
+        and line.axes is not artist(figure, "a.base").axes
+    )
     written = columns(figure, "b.published.base")
-    assert written[:3] == ["count", "152", "125"] and "KL (%)" not in written, "no share was published"
-    names = [one.get_text() for one in line.axes.get_yticklabels()]  # type: ignore[union-attr]
-    assert "\u2423First" in names and "First" in names, "with and without a space in front they are two"
+    assert written[:3] == ["count", "152", "125"] and "KL (%)" not in written, (
+        "no share was published"
+    )
+    names = [one.get_text() for one in line.axes.get_yticklabels()]
+    assert "\u2423First" in names and "First" in names, (
+        "with and without a space in front they are two"
+    )
     text = high_kl_tokens.caption(frame, published)
     assert "(b) Grey and hollow: published, arXiv 2605.27028" in text and "another pair" in text
     assert "published" not in high_kl_tokens.caption(frame) + texts(high_kl_tokens.draw(frame))
@@ -80,8 +94,11 @@ def test_published_tokens_are_grey_and_hollow_on_an_axis_of_their_own(tmp_path: 
 
 def test_the_panel_is_that_of_the_figure_of_categories(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late")
-    alone, beside = artist(high_kl_tokens.draw(frame), "a.base"), artist(category_kl.draw(frame), "d.base")
-    np.testing.assert_allclose(alone.get_xydata(), beside.get_xydata())  # type: ignore[union-attr]
+    alone, beside = (
+        artist(high_kl_tokens.draw(frame), "a.base"),
+        artist(category_kl.draw(frame), "d.base"),
+    )
+    np.testing.assert_allclose(alone.get_xydata(), beside.get_xydata())
 
 
 def test_caption_holds_counts_level_and_method(tmp_path: Path) -> None:
@@ -97,14 +114,18 @@ def test_caption_holds_counts_level_and_method(tmp_path: Path) -> None:
         assert part in text, part
 
 
-@pytest.mark.parametrize("names", [(), ("late",), ("full-seed-0", "prefix-20-seed-0", "prefix-20-seed-1")])
+@pytest.mark.parametrize(
+    "names", [(), ("late",), ("full-seed-0", "prefix-20-seed-0", "prefix-20-seed-1")]
+)
 @pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize("with_paper", [False, True])
 def test_any_number_of_models_fits_the_page(
     names: tuple[str, ...], width: style.Width, with_paper: bool, tmp_path: Path
 ) -> None:
     published = publication.high_kl_tokens() if with_paper else None
-    figure = high_kl_tokens.draw(stored_frame(tmp_path, *names), published=published, width=width, title="a title")
+    figure = high_kl_tokens.draw(
+        stored_frame(tmp_path, *names), published=published, width=width, title="a title"
+    )
     apart_on_the_page(figure)
 
 

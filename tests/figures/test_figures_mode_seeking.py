@@ -1,4 +1,5 @@
-"""The figure of mode seeking draws the densities that were computed and writes the divergence that each fit minimises."""
+"""The figure of mode seeking draws the densities that were computed and writes the divergence that
+each fit minimises."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def text_of(figure: Any, gid: str) -> str:
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_lines_hold_the_computed_densities(computed: analysis.ModeSeeking, width: style.Width) -> None:
+def test_lines_hold_the_computed_densities(
+    computed: analysis.ModeSeeking, width: style.Width
+) -> None:
     figure = mode_seeking.draw(computed, width=width)
     for name in CURVES:
         line: Any = artist(figure, name)
@@ -42,7 +45,9 @@ def test_lines_hold_the_computed_densities(computed: analysis.ModeSeeking, width
         np.testing.assert_array_equal(line.get_xydata(), rows[["x", "density"]])
 
 
-def test_labels_name_the_divergence_that_the_fit_minimises_in_nats(computed: analysis.ModeSeeking) -> None:
+def test_labels_name_the_divergence_that_the_fit_minimises_in_nats(
+    computed: analysis.ModeSeeking,
+) -> None:
     figure = mode_seeking.draw(computed)
     forward, first, second = (
         number(computed, "forward-kl", "forward_kl"),
@@ -52,8 +57,13 @@ def test_labels_name_the_divergence_that_the_fit_minimises_in_nats(computed: ana
     assert text_of(figure, "forward-kl.label") == f"forward-KL fit\n{forward:.2f} nats"
     assert text_of(figure, "reverse-kl-1.label") == f"reverse-KL fit 1\n{first:.2f} nats"
     assert text_of(figure, "reverse-kl-2.label") == f"reverse-KL fit 2\n{second:.2f} nats"
-    others = [number(computed, "forward-kl", "reverse_kl"), number(computed, "reverse-kl-1", "forward_kl")]
-    assert len({round(one, 2) for one in (forward, first, second, *others)}) == 5, "a swap would be seen"
+    others = [
+        number(computed, "forward-kl", "reverse_kl"),
+        number(computed, "reverse-kl-1", "forward_kl"),
+    ]
+    assert len({round(one, 2) for one in (forward, first, second, *others)}) == 5, (
+        "a swap would be seen"
+    )
 
 
 def test_a_reverse_fit_has_its_label_over_its_own_peak(computed: analysis.ModeSeeking) -> None:
@@ -63,7 +73,9 @@ def test_a_reverse_fit_has_its_label_over_its_own_peak(computed: analysis.ModeSe
         assert label.xy[0] == pytest.approx(number(computed, name, "mean"), abs=0.05)
 
 
-def test_the_teacher_has_its_colour_and_no_line_is_dashed_as_the_published_ones(computed: analysis.ModeSeeking) -> None:
+def test_the_teacher_has_its_colour_and_no_line_is_dashed_as_the_published_ones(
+    computed: analysis.ModeSeeking,
+) -> None:
     figure = mode_seeking.draw(computed)
     lines: list[Any] = [artist(figure, name) for name in CURVES]
     assert to_hex(lines[0].get_color()).upper() == style.TEACHER
@@ -76,13 +88,23 @@ def test_figure_and_caption_say_that_it_is_computed_with_which_parameters_and_ho
 ) -> None:
     teacher = "65 % at \u22122 (sd 0.7) and 35 % at 2 (sd 0.5)"
     note = " ".join(text_of(mode_seeking.draw(computed), "note").split())
-    for part in ("Computed, no model", teacher, "Forward: KL(teacher || student)", "Reverse: KL(student || teacher)"):
+    for part in (
+        "Computed, no model",
+        teacher,
+        "Forward: KL(teacher || student)",
+        "Reverse: KL(student || teacher)",
+    ):
         assert part in note, part
     text = mode_seeking.caption(computed)
     for part in (
-        "computed illustration", "no model was measured", teacher, "L-BFGS-B from 15 starting points", "no intervals",
-        f"forward-KL fit: mean \u22120.60, standard deviation 2.01, {number(computed, 'forward-kl', 'forward_kl'):.2f} nats",
-    ):  # fmt: skip
+        "computed illustration",
+        "no model was measured",
+        teacher,
+        "L-BFGS-B from 15 starting points",
+        "no intervals",
+        "forward-KL fit: mean \u22120.60, standard deviation 2.01, "
+        f"{number(computed, 'forward-kl', 'forward_kl'):.2f} nats",
+    ):
         assert part in text, part
 
 
@@ -103,8 +125,12 @@ def test_any_teacher_fits_the_page(settings: analysis.Settings, width: style.Wid
     assert texts(figure).count("reverse-KL fit") == result.curves.curve.nunique() - 2
 
 
-def test_the_same_numbers_give_the_same_bytes(computed: analysis.ModeSeeking, tmp_path: Path) -> None:
-    first, again = (style.save(mode_seeking.draw(computed), tmp_path / name) for name in ("first", "again"))
+def test_the_same_numbers_give_the_same_bytes(
+    computed: analysis.ModeSeeking, tmp_path: Path
+) -> None:
+    first, again = (
+        style.save(mode_seeking.draw(computed), tmp_path / name) for name in ("first", "again")
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 

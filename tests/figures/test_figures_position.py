@@ -1,4 +1,5 @@
-"""The figure of position KL holds the table's numbers, for any number of checkpoints, and what bins share."""
+"""The figure of position KL holds the table's numbers, for any number of checkpoints, and what bins
+share."""
 
 from __future__ import annotations
 
@@ -22,7 +23,14 @@ from decaylab.runs import measurements as table
 from decaylab.tokens.token_table import Scored, TokenTable
 
 EDGES = (0, 5, 10, 20, 40, 60)
-CENTRES = {0: 2.5, 5: 7.5, 10: 15, 20: 30, 40: 50, 60: 70}  # the open bin from 60 on is drawn as wide as the one before
+CENTRES = {
+    0: 2.5,
+    5: 7.5,
+    10: 15,
+    20: 30,
+    40: 50,
+    60: 70,
+}  # the open bin from 60 on is drawn as wide as the one before
 NAMES = ("reverse_kl", "forward_kl", "js", "student_entropy", "teacher_entropy")
 LEVEL, CHANGE = "winsorised_reverse_kl", "winsorised_reverse_kl_relative_change"
 PANELS = {"a": (LEVEL, "fresh"), "b": (LEVEL, "frozen")}
@@ -39,7 +47,8 @@ def tokens(seed: int, size: float = 1.0, longest: int = 80) -> TokenTable:
 
 
 def frame_of(checkpoints: list[str], edges: tuple[int, ...] = EDGES, longest: int = 80) -> Any:
-    """Measurements of students of ever smaller KL, each on its own rollouts and all on the first one's."""
+    """Measurements of students of ever smaller KL, each on its own rollouts and all on the first
+    one's."""
     scored = [
         Scored(name, view, tokens(10 * i + (view == "frozen"), 0.8**i, longest))
         for i, name in enumerate(checkpoints)
@@ -77,7 +86,9 @@ def texts(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_levels_stand_at_the_centres_of_their_bins_with_their_bars(stored: pd.DataFrame, width: style.Width) -> None:
+def test_levels_stand_at_the_centres_of_their_bins_with_their_bars(
+    stored: pd.DataFrame, width: style.Width
+) -> None:
     figure = position_kl.draw(stored, width=width)
     for panel, (what, view) in PANELS.items():
         for name in FEW:
@@ -86,7 +97,9 @@ def test_levels_stand_at_the_centres_of_their_bins_with_their_bars(stored: pd.Da
             line = artist(figure, f"{panel}.{name}").get_xydata()
             np.testing.assert_allclose(line[:, 0], list(CENTRES.values()))
             np.testing.assert_allclose(line[:, 1], curve.value)
-            bars = [segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()]
+            bars = [
+                segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()
+            ]
             np.testing.assert_allclose(bars, curve[["low", "high"]])
             dots = artist(figure, f"{panel}.{name}.plain").get_xydata()
             np.testing.assert_allclose(dots[:, 1], rows(stored, "reverse_kl", view, name).value)
@@ -99,15 +112,23 @@ def test_changes_are_per_cent_of_what_was_there_before(stored: pd.DataFrame) -> 
             curve = rows(stored, CHANGE, view, name)
             line = artist(figure, f"{panel}.{name}").get_xydata()
             np.testing.assert_allclose(line[:, 1], 100 * curve.value)
-            new, old = (rows(stored, "reverse_kl", view, one).value.to_numpy() for one in (name, "base"))
+            new, old = (
+                rows(stored, "reverse_kl", view, one).value.to_numpy() for one in (name, "base")
+            )
             plain = artist(figure, f"{panel}.{name}.plain").get_xydata()
             np.testing.assert_allclose(plain[:, 1], 100 * (new / old - 1))
-            bars = [segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()]
+            bars = [
+                segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()
+            ]
             np.testing.assert_allclose(bars, curve[["low", "high"]] * 100)
-        assert f"{panel}.base" not in gids(figure), "the base student has not changed against itself"
+        assert f"{panel}.base" not in gids(figure), (
+            "the base student has not changed against itself"
+        )
 
 
-def test_outlines_are_the_band_over_all_bins_of_the_base_student_and_the_last(stored: pd.DataFrame) -> None:
+def test_outlines_are_the_band_over_all_bins_of_the_base_student_and_the_last(
+    stored: pd.DataFrame,
+) -> None:
     figure = position_kl.draw(stored)
     for panel, what, view, name, scale in (
         ("a", LEVEL, "fresh", "base", 1),
@@ -130,7 +151,9 @@ def corners(figure: Figure, gid: str) -> dict[float, tuple[float, float]]:
     return {place: (heights.min(), heights.max()) for place, heights in at.items() if len(heights)}
 
 
-def test_what_training_closed_is_shaded_between_the_curves_before_and_after(stored: pd.DataFrame) -> None:
+def test_what_training_closed_is_shaded_between_the_curves_before_and_after(
+    stored: pd.DataFrame,
+) -> None:
     figure = position_kl.draw(stored)
     for panel, (what, view) in PANELS.items():
         old = rows(stored, what, view, "base").value
@@ -147,21 +170,32 @@ def test_what_training_closed_is_shaded_between_the_curves_before_and_after(stor
                 np.testing.assert_allclose(found[place], ends)
     front, behind = (artist(figure, f"a.{name}.gap").get_zorder() for name in FEW[1:])
     assert front > behind, "the first student's area covers that of the next"
-    assert "ckpt-20 and of ckpt-60 lies below that of the base student" in position_kl.caption(stored)
+    assert "ckpt-20 and of ckpt-60 lies below that of the base student" in position_kl.caption(
+        stored
+    )
 
 
 def test_a_bin_in_which_the_kl_rose_is_no_closed_gap(stored: pd.DataFrame) -> None:
     risen = stored.copy()
     chosen = (risen.what == LEVEL) & (risen["view"] == "frozen") & (risen.checkpoint == "ckpt-20")
     base = rows(risen, LEVEL, "frozen", "base").value
-    risen.loc[chosen, "value"] = [base.iloc[0] / 2, base.iloc[1] / 2, base.iloc[2] * 2, *(base.iloc[3:] / 2)]
+    risen.loc[chosen, "value"] = [
+        base.iloc[0] / 2,
+        base.iloc[1] / 2,
+        base.iloc[2] * 2,
+        *(base.iloc[3:] / 2),
+    ]
     found = corners(position_kl.draw(risen), "b.ckpt-20.gap")
     assert set(found) == set(CENTRES.values()) - {15}
 
 
 def test_of_many_students_only_the_gap_of_the_last_is_shaded() -> None:
     frame = frame_of(["base", "one", "two", "three"])
-    shaded = {gid for gid in gids(position_kl.draw(frame)) if gid.startswith("a.") and gid.endswith(".gap")}
+    shaded = {
+        gid
+        for gid in gids(position_kl.draw(frame))
+        if gid.startswith("a.") and gid.endswith(".gap")
+    }
     assert shaded == {"a.three.gap"}
     assert "level of three lies below" in position_kl.caption(frame)
 
@@ -174,7 +208,9 @@ def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> Non
     assert level[:, 1].min() == 0 and level[:, 1].max() == 0.04
     assert sorted(set(level[level[:, 1] == 0.04, 0])) == [5, 10], "over its own bin alone"
     change = artist(figure, "c.floor").get_paths()[0].vertices
-    np.testing.assert_allclose((change[:, 1].min(), change[:, 1].max()), (-2, 2))  # 2 x 0.01, per cent
+    np.testing.assert_allclose(
+        (change[:, 1].min(), change[:, 1].max()), (-2, 2)
+    )  # 2 x 0.01, per cent
     assert "0.02 nats" in position_kl.caption(changed).replace("2.0e-02", "0.02")
     assert "a.floor" not in gids(position_kl.draw(stored.assign(noise_floor=math.nan)))
     assert "not measured" in position_kl.caption(stored.assign(noise_floor=math.nan))
@@ -207,11 +243,15 @@ def test_a_ratio_is_on_the_page_however_large_it_or_its_interval_is(stored: pd.D
 
 def spans(figure: Figure, panel: str) -> list[tuple[float, float]]:
     """Ends of the cream areas of a panel."""
-    found = [one.get_bbox() for one in figure.findobj(lambda one: one.get_gid() == f"{panel}.trained")]
+    found = [
+        one.get_bbox() for one in figure.findobj(lambda one: one.get_gid() == f"{panel}.trained")
+    ]
     return sorted((box.x0, box.x1) for box in found)
 
 
-def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(stored: pd.DataFrame) -> None:
+def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(
+    stored: pd.DataFrame,
+) -> None:
     figure = position_kl.draw(stored)
     for panel in "abcd":
         assert artist(figure, f"{panel}.rollout-length").get_xdata() == [20, 20]
@@ -219,7 +259,11 @@ def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(store
     assert "below N = 20" in texts(figure) and "below N = 20" in position_kl.caption(stored)
     assert "trained" not in " ".join(texts(figure)), "which positions were trained is not known"
     without = stored[stored.what != "cascade_ratio"]
-    assert not {gid for gid in gids(position_kl.draw(without)) if "rollout-length" in gid or "trained" in gid}
+    assert not {
+        gid
+        for gid in gids(position_kl.draw(without))
+        if "rollout-length" in gid or "trained" in gid
+    }
     assert "Cream" not in position_kl.caption(without)
 
 
@@ -238,7 +282,9 @@ def test_the_trained_positions_of_each_student_are_shaded_and_named(stored: pd.D
     assert "ckpt-20 N = 10; ckpt-60 N = 40" in position_kl.caption(frame)
 
 
-def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(stored: pd.DataFrame) -> None:
+def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(
+    stored: pd.DataFrame,
+) -> None:
     frame = trained_frame(stored, ckpt_20=20, ckpt_60=math.inf)
     figure = position_kl.draw(frame)
     assert spans(figure, "a") == [(0, 20)] and texts(figure).count("trained below N = 20") == 4
@@ -253,7 +299,9 @@ def test_the_base_student_alone_stands_beside_both_entropies() -> None:
     figure = position_kl.draw(frame)
     for what in ("reverse_kl", "student_entropy", "teacher_entropy"):
         line = artist(figure, f"{what}.base")
-        np.testing.assert_allclose(line.get_ydata(), rows(frame, f"winsorised_{what}", "fresh", "base").value)
+        np.testing.assert_allclose(
+            line.get_ydata(), rows(frame, f"winsorised_{what}", "fresh", "base").value
+        )
         dots = artist(figure, f"{what}.base.plain")
         np.testing.assert_allclose(dots.get_ydata(), rows(frame, what, "fresh", "base").value)
         assert to_hex(line.get_color()).upper() == style.STUDENT
@@ -264,7 +312,10 @@ def test_the_base_student_alone_stands_beside_both_entropies() -> None:
 def test_each_of_many_checkpoints_can_be_told_from_the_others(count: int) -> None:
     names = [f"step-{i}" for i in range(count)]
     figure = position_kl.draw(frame_of(["base", *names]))
-    looks = {(to_hex(line.get_color()), line.get_marker()) for line in (artist(figure, f"a.{name}") for name in names)}
+    looks = {
+        (to_hex(line.get_color()), line.get_marker())
+        for line in (artist(figure, f"a.{name}") for name in names)
+    }
     assert len(looks) == count
     assert all(any(name in text for text in [*texts(figure), *_key(figure)]) for name in names)
     if count == 1:
@@ -275,25 +326,36 @@ def _key(figure: Figure) -> list[str]:
     return [one.get_text() for legend in figure.legends for one in legend.get_texts()]
 
 
-def test_published_numbers_are_drawn_only_when_given_and_cannot_be_taken_for_measured(stored: pd.DataFrame) -> None:
+def test_published_numbers_are_drawn_only_when_given_and_cannot_be_taken_for_measured(
+    stored: pd.DataFrame,
+) -> None:
     assert not {gid for gid in gids(position_kl.draw(stored)) if "published" in gid}
     published = publication.position_kl()
     figure = position_kl.draw(stored, published=published)
-    for name, value in (("base", 2.06), ("esr-100", 1.02)):  # of the first bin, [0, 50); the next is beyond the axis
+    for name, value in (
+        ("base", 2.06),
+        ("esr-100", 1.02),
+    ):  # of the first bin, [0, 50); the next is beyond the axis
         line = artist(figure, f"a.published.{name}")
         np.testing.assert_allclose(line.get_xydata()[0], (25, value))
         assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
         assert to_hex(line.get_color()) == style.PUBLISHED and line.get_xdata().max() <= 80
         assert f"a.published.{name}.bars" not in gids(figure), "no interval was published"
-    assert not {gid for gid in gids(figure) if gid.startswith("b.published")}, "only on own rollouts"
+    assert not {gid for gid in gids(figure) if gid.startswith("b.published")}, (
+        "only on own rollouts"
+    )
     for said in (position_kl.caption(stored, published), " ".join(texts(figure))):
         assert "another pair" in said
     assert "published" not in position_kl.caption(stored)
 
 
-def test_an_interval_that_runs_away_ends_at_the_frame_with_an_arrowhead(stored: pd.DataFrame) -> None:
+def test_an_interval_that_runs_away_ends_at_the_frame_with_an_arrowhead(
+    stored: pd.DataFrame,
+) -> None:
     wide = stored.copy()
-    wide.loc[(wide.what == LEVEL) & (wide.position_low == 10) & (wide.checkpoint == "base"), "high"] = 1e6
+    wide.loc[
+        (wide.what == LEVEL) & (wide.position_low == 10) & (wide.checkpoint == "base"), "high"
+    ] = 1e6
     figure = position_kl.draw(wide)
     top = figure.axes[0].get_ylim()[1]
     assert top < 3 * wide[wide.what == LEVEL].value.max()
@@ -315,12 +377,18 @@ def test_bins_without_a_value_leave_a_gap_and_none_at_all_says_so(stored: pd.Dat
 def test_an_open_bin_is_as_wide_as_the_last_closed_one() -> None:
     frame = pd.DataFrame({"position_low": [0.0, 5.0, 20.0], "position_high": [5.0, 20.0, math.inf]})
     lows, highs, centres = bins.bin_places(frame)
-    assert lows.tolist() == [0, 5, 20] and highs.tolist() == [5, 20, 35] and centres.tolist() == [2.5, 12.5, 27.5]
+    assert (
+        lows.tolist() == [0, 5, 20]
+        and highs.tolist() == [5, 20, 35]
+        and centres.tolist() == [2.5, 12.5, 27.5]
+    )
     reversed_ = bins.bin_places(frame[::-1])
     assert reversed_[2].tolist() == [27.5, 12.5, 2.5], "whatever the order"
 
 
-def test_the_open_bin_is_named_and_a_bin_beyond_the_longest_rollout_takes_no_room(stored: pd.DataFrame) -> None:
+def test_the_open_bin_is_named_and_a_bin_beyond_the_longest_rollout_takes_no_room(
+    stored: pd.DataFrame,
+) -> None:
     labels = [one.get_text() for one in position_kl.draw(stored).axes[0].get_xticklabels()]
     assert labels[-1] == "\u2265 60"
     short = position_kl.draw(frame_of(["base"], (0, 5, 10, 20, 40, 60), longest=40))
@@ -331,15 +399,23 @@ def test_the_open_bin_is_named_and_a_bin_beyond_the_longest_rollout_takes_no_roo
 def test_a_single_bin_is_a_point() -> None:
     figure = position_kl.draw(frame_of(["base", "ckpt-20"], (0,)))
     assert len(artist(figure, "a.base").get_xdata()) == 1 and "all" in texts(figure)
-    assert len(artist(position_kl.draw(frame_of(["base"], (0,))), "reverse_kl.base").get_xdata()) == 1
+    assert (
+        len(artist(position_kl.draw(frame_of(["base"], (0,))), "reverse_kl.base").get_xdata()) == 1
+    )
 
 
-def test_narrow_bins_are_told_apart_by_a_square_root_axis_that_says_so(stored: pd.DataFrame) -> None:
+def test_narrow_bins_are_told_apart_by_a_square_root_axis_that_says_so(
+    stored: pd.DataFrame,
+) -> None:
     assert position_kl.draw(stored).axes[0].get_xscale() == "linear"
     figure = position_kl.draw(frame_of(["base"], (0, 5, 20, 50, 100, 200, 300), longest=350))
-    assert figure.axes[0].get_xscale() == "function" and any("square-root axis" in text for text in texts(figure))
+    assert figure.axes[0].get_xscale() == "function" and any(
+        "square-root axis" in text for text in texts(figure)
+    )
     pixels = figure.axes[0].transData.transform([(0, 0), (100, 0), (400, 0)])[:, 0]
-    np.testing.assert_allclose(pixels[1] - pixels[0], (pixels[2] - pixels[0]) / 2)  # sqrt 100 / sqrt 400
+    np.testing.assert_allclose(
+        pixels[1] - pixels[0], (pixels[2] - pixels[0]) / 2
+    )  # sqrt 100 / sqrt 400
 
 
 def test_captions_hold_estimand_level_counts_and_views(stored: pd.DataFrame) -> None:
@@ -360,12 +436,14 @@ def test_captions_hold_estimand_level_counts_and_views(stored: pd.DataFrame) -> 
 )
 @pytest.mark.parametrize("width", ["page", "column"])
 def test_text_stays_on_the_page_and_apart(checkpoints: list[str], width: style.Width) -> None:
-    check_text(position_kl.draw(frame_of(checkpoints), published=publication.position_kl(), width=width))
+    check_text(
+        position_kl.draw(frame_of(checkpoints), published=publication.position_kl(), width=width)
+    )
 
 
 def check_text(figure: Figure) -> None:
     with style.context():
-        figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+        figure.draw(figure.canvas.get_renderer())
         shown = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text()]
         boxes = [(one.get_text(), Text.get_window_extent(one)) for one in shown]
     assert min(float(one.get_fontsize()) for one in shown) >= 7.0
@@ -390,7 +468,9 @@ def test_survivors_are_dashed_beside_their_level_and_explained_in_the_caption() 
 
 
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
-    first, again = (style.save(position_kl.draw(stored), tmp_path / name) for name in ("first", "again"))
+    first, again = (
+        style.save(position_kl.draw(stored), tmp_path / name) for name in ("first", "again")
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 

@@ -41,16 +41,22 @@ def texts(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_signals_stand_at_the_centres_of_their_bins_with_their_bars(stored: pd.DataFrame, width: style.Width) -> None:
+def test_signals_stand_at_the_centres_of_their_bins_with_their_bars(
+    stored: pd.DataFrame, width: style.Width
+) -> None:
     figure = signals.draw(stored, width=width)
     for what, name in itertools.product(SIGNALS, FEW):
         curve = rows(stored, f"winsorised_{what}", "all", name)
-        np.testing.assert_allclose(artist(figure, f"{what}.{name}").get_xydata(), np.array([CENTRES, curve.value]).T)
+        np.testing.assert_allclose(
+            artist(figure, f"{what}.{name}").get_xydata(), np.array([CENTRES, curve.value]).T
+        )
         bars = [segment[:, 1] for segment in artist(figure, f"{what}.{name}.bars").get_segments()]
         np.testing.assert_allclose(bars, curve[["low", "high"]])
 
 
-@pytest.mark.parametrize(("panel", "condition", "horizon"), [("d", "survivors", 50), ("e", "mass", 60)])
+@pytest.mark.parametrize(
+    ("panel", "condition", "horizon"), [("d", "survivors", 50), ("e", "mass", 60)]
+)
 def test_cumulative_shares_rise_from_none_at_0_to_all_at_the_horizon(
     stored: pd.DataFrame, panel: str, condition: str, horizon: int
 ) -> None:
@@ -60,7 +66,11 @@ def test_cumulative_shares_rise_from_none_at_0_to_all_at_the_horizon(
         line = artist(figure, f"{panel}.{name}").get_xydata()
         np.testing.assert_allclose(line[1:-1], curve[["position_high", "value"]] * [1, 100])
         assert line[0].tolist() == [0, 0] and line[-1, 1] == 100
-        assert line[-1, 0] == rows(stored, "cumulative_kl_horizon", condition, name).value.iloc[0] == horizon
+        assert (
+            line[-1, 0]
+            == rows(stored, "cumulative_kl_horizon", condition, name).value.iloc[0]
+            == horizon
+        )
         bars = [segment[:, 1] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()]
         np.testing.assert_allclose(bars, curve[["low", "high"]] * 100)
     assert artist(figure, f"{panel}.threshold").get_ydata() == [45, 45]
@@ -78,7 +88,10 @@ def test_n_is_marked_with_its_interval_and_written_out_with_its_horizon(
         np.testing.assert_allclose(bar[:, 0], [row.low, row.high])
         number = f"{row.value:.0f} [{row.low:.0f}, {row.high:.0f}]"
         assert number in texts(figure)
-        assert f"{name} {number} (horizon {50 if condition == 'survivors' else 60} tokens" in signals.caption(stored)
+        assert (
+            f"{name} {number} (horizon {50 if condition == 'survivors' else 60} tokens"
+            in signals.caption(stored)
+        )
 
 
 def test_concentration_and_selectors_are_dots_in_the_tables_order(stored: pd.DataFrame) -> None:
@@ -93,13 +106,19 @@ def test_concentration_and_selectors_are_dots_in_the_tables_order(stored: pd.Dat
             own = pd.concat([rows(stored, what, condition, name) for condition in names])
             line = artist(figure, f"{panel}.{name}")
             np.testing.assert_allclose(line.get_xdata(), own.value * scale)
-            assert np.round(line.get_ydata()).tolist() == list(range(len(names))), "each within its own row"
-            bars = [segment[:, 0] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()]
+            assert np.round(line.get_ydata()).tolist() == list(range(len(names))), (
+                "each within its own row"
+            )
+            bars = [
+                segment[:, 0] for segment in artist(figure, f"{panel}.{name}.bars").get_segments()
+            ]
             # The prefix has one mean position in all problems, hence no interval.
             np.testing.assert_allclose(bars, own[["low", "high"]].dropna() * scale)
 
 
-def test_the_overlap_map_holds_every_pair_once_under_the_names_of_its_rows(stored: pd.DataFrame) -> None:
+def test_the_overlap_map_holds_every_pair_once_under_the_names_of_its_rows(
+    stored: pd.DataFrame,
+) -> None:
     figure = signals.draw(stored)
     shown = np.ma.filled(artist(figure, "i.overlap").get_array(), np.nan)
     names = list(SELECTORS)
@@ -107,9 +126,15 @@ def test_the_overlap_map_holds_every_pair_once_under_the_names_of_its_rows(store
         expected = rows(stored, "selector_overlap", f"{first}|{second}", "base").value.iloc[0] * 100
         np.testing.assert_allclose(shown[j, i], expected)
         assert np.isnan(shown[i, j])
-    assert len({round(value, 6) for value in shown[~np.isnan(shown)]}) > 20, "a case in which a swap would be seen"
+    assert len({round(value, 6) for value in shown[~np.isnan(shown)]}) > 20, (
+        "a case in which a swap would be seen"
+    )
     labels = [one.get_text() for one in figure.axes[-3].get_yticklabels()]
-    assert labels[0] == "prefix  1" and labels[4] == "KL  5" and labels[8] == "teacher H \u00d7 student H  9"
+    assert (
+        labels[0] == "prefix  1"
+        and labels[4] == "KL  5"
+        and labels[8] == "teacher H \u00d7 student H  9"
+    )
 
 
 def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> None:
@@ -122,7 +147,9 @@ def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> Non
     assert not {gid for gid in none if gid.endswith(".floor")}
 
 
-def test_published_signals_are_drawn_only_when_given_and_cannot_be_taken_for_measured(stored: pd.DataFrame) -> None:
+def test_published_signals_are_drawn_only_when_given_and_cannot_be_taken_for_measured(
+    stored: pd.DataFrame,
+) -> None:
     assert not {gid for gid in gids(signals.draw(stored)) if "published" in gid}
     figure = signals.draw(stored, published=publication.three_signals())
     for what, first in (("student_entropy", 1.07), ("teacher_entropy", 0.25), ("reverse_kl", 4.5)):
@@ -148,7 +175,9 @@ def test_each_student_has_its_own_look_and_stands_in_the_key(count: int) -> None
 def test_what_is_undefined_is_not_drawn(stored: pd.DataFrame) -> None:
     nothing = stored.assign(**dict.fromkeys(["value", "low", "high"], math.nan))
     figure = signals.draw(nothing)
-    assert not {gid for gid in gids(figure) if gid.endswith((".bars", ".N", *(f".{name}" for name in FEW)))}
+    assert not {
+        gid for gid in gids(figure) if gid.endswith((".bars", ".N", *(f".{name}" for name in FEW)))
+    }
     assert texts(figure).count("no value") == 3 and "undefined" in signals.caption(nothing)
 
 
@@ -167,15 +196,22 @@ def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.D
     text = signals.caption(stored.assign(level=0.9))
     counted = PROBLEMS * (50 + 8 + 30) + 10
     parts = (
-        "winsorised mean of problem means", "90 %", "selectors of 10 tokens", "45 % is reached", "percentile bootstrap",
-        f"base {PROBLEMS} problems, {3 * PROBLEMS} rollouts, {counted:,} tokens", "1.0e-02 nats",
+        "winsorised mean of problem means",
+        "90 %",
+        "selectors of 10 tokens",
+        "45 % is reached",
+        "percentile bootstrap",
+        f"base {PROBLEMS} problems, {3 * PROBLEMS} rollouts, {counted:,} tokens",
+        "1.0e-02 nats",
         f"base {PROBLEMS} rollouts of at most 10 tokens left out",
-    )  # fmt: skip
+    )
     for part in parts:
         assert part in text, part
 
 
-@pytest.mark.parametrize("checkpoints", [("base",), FEW, ("base", *(f"run/step-{i}" for i in range(5)))])
+@pytest.mark.parametrize(
+    "checkpoints", [("base",), FEW, ("base", *(f"run/step-{i}" for i in range(5)))]
+)
 @pytest.mark.parametrize("width", ["page", "column"])
 def test_text_stays_on_the_page_and_apart(checkpoints: tuple[str, ...], width: style.Width) -> None:
     figure = signals.draw(frame_of(checkpoints), published=publication.three_signals(), width=width)
@@ -194,7 +230,9 @@ def test_text_stays_on_the_page_and_apart(checkpoints: tuple[str, ...], width: s
 
 
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
-    first, again = (style.save(signals.draw(stored), tmp_path / name) for name in ("first", "again"))
+    first, again = (
+        style.save(signals.draw(stored), tmp_path / name) for name in ("first", "again")
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 

@@ -17,7 +17,12 @@ from decaylab.paper import publication
 from decaylab.runs import measurements as table
 from decaylab.tokens.token_table import Scored, TokenTable
 
-QUANTITIES = ["equals_teacher_top1", "in_teacher_top2to5", "outside_teacher_top5", "student_top1_probability"]
+QUANTITIES = [
+    "equals_teacher_top1",
+    "in_teacher_top2to5",
+    "outside_teacher_top5",
+    "student_top1_probability",
+]
 
 
 def scored_tokens(seed: int) -> TokenTable:
@@ -27,27 +32,41 @@ def scored_tokens(seed: int) -> TokenTable:
         "reverse_kl": rng.exponential(1, 720).astype(np.float32),
         "student_top1_rank": rng.integers(1, 9, 720).astype(np.int32),
         "student_top1_probability": rng.uniform(0.3, 1, 720).astype(np.float32),
-        "teacher_top2_probability": np.random.default_rng(0).uniform(0, 0.3, 720).astype(np.float32),
+        "teacher_top2_probability": np.random.default_rng(0)
+        .uniform(0, 0.3, 720)
+        .astype(np.float32),
     }
     return TokenTable(lengths, problems, 12, columns)
 
 
 def stored_frame(folder: Path, *names: str, wordy: bool = True) -> pd.DataFrame:
-    """Measurements of base and these checkpoints, written and read back; fresh and frozen tokens differ."""
+    """Measurements of base and these checkpoints, written and read back; fresh and frozen tokens
+    differ."""
     scored = [Scored("base", view, scored_tokens(0)) for view in ("fresh", "frozen")]
     for i, name in enumerate(names):
-        scored += [Scored(name, "fresh", scored_tokens(100 + i)), Scored(name, "frozen", scored_tokens(200 + i))]
+        scored += [
+            Scored(name, "fresh", scored_tokens(100 + i)),
+            Scored(name, "frozen", scored_tokens(200 + i)),
+        ]
     frames = [measure(scored, Settings(share=0.3))]
     if wordy:
-        rows = {"problem_id": ["p0", "p1", "p2"], "text": ["1+1=2", "1+2=3", "1+3=4"], "response_ids": [[1]] * 3}
+        rows = {
+            "problem_id": ["p0", "p1", "p2"],
+            "text": ["1+1=2", "1+2=3", "1+3=4"],
+            "response_ids": [[1]] * 3,
+        }
         styles = pd.DataFrame({**rows, "stop_reason": "eos"})
         frames.append(measure_styles(dict.fromkeys(("base", *names), styles), Settings()))
     table.write(pd.concat(frames, ignore_index=True), folder / "measurements.parquet")
     return table.read(folder / "measurements.parquet")
 
 
-def rows(frame: pd.DataFrame, condition: str, view: str, name: str, ending: str = "") -> pd.DataFrame:
-    query = frame[(frame.condition == condition) & (frame["view"] == view) & (frame.checkpoint == name)]
+def rows(
+    frame: pd.DataFrame, condition: str, view: str, name: str, ending: str = ""
+) -> pd.DataFrame:
+    query = frame[
+        (frame.condition == condition) & (frame["view"] == view) & (frame.checkpoint == name)
+    ]
     return query.set_index("what").loc[[one + ending for one in QUANTITIES]]
 
 
@@ -62,11 +81,15 @@ def test_each_panel_holds_the_numbers_of_its_set(tmp_path: Path) -> None:
     ):
         for name in ("base", "late"):
             expected = rows(frame, condition, view, name)
-            found = artist(figure, f"{panel}.{name}").get_xdata()[:4]  # type: ignore[union-attr]
+            found = artist(figure, f"{panel}.{name}").get_xdata()[:4]
             np.testing.assert_allclose(found, expected.value * 100)
-            np.testing.assert_allclose(bars(figure, f"{panel}.{name}")[:4], expected[["low", "high"]] * 100)
+            np.testing.assert_allclose(
+                bars(figure, f"{panel}.{name}")[:4], expected[["low", "high"]] * 100
+            )
     other = rows(frame, "own", "frozen", "late").value * 100
-    assert not np.allclose(artist(figure, "c.late").get_xdata()[:4], other), "own sets are those of the own rollouts"  # type: ignore[union-attr]
+    assert not np.allclose(artist(figure, "c.late").get_xdata()[:4], other), (
+        "own sets are those of the own rollouts"
+    )
 
 
 def test_changes_are_drawn_around_zero_in_points(tmp_path: Path) -> None:
@@ -74,8 +97,8 @@ def test_changes_are_drawn_around_zero_in_points(tmp_path: Path) -> None:
     figure = submode.draw(frame)
     line = artist(figure, "e.late")
     expected = rows(frame, "common", "frozen", "late", "_change").value * 100
-    np.testing.assert_allclose(line.get_xdata(), expected)  # type: ignore[union-attr]
-    low, high = line.axes.get_xlim()  # type: ignore[union-attr]
+    np.testing.assert_allclose(line.get_xdata(), expected)
+    low, high = line.axes.get_xlim()
     assert low == -high and artist(figure, "e.base") is None
     assert f"{expected.iloc[0]:+.1f}".replace("-", "\u2212") in texts(figure)
 
@@ -86,10 +109,14 @@ def test_noise_floor_is_drawn_to_twice_its_size_and_told(tmp_path: Path) -> None
     figure = submode.draw(frame)
     level = figure.findobj(lambda one: one.get_gid() == "a.base.floor")
     change = figure.findobj(lambda one: one.get_gid() == "e.late.floor")
-    np.testing.assert_allclose([(one.get_x(), one.get_width()) for one in level], [(0, 4)] * 5)  # type: ignore[attr-defined]
-    np.testing.assert_allclose([(one.get_x(), one.get_width()) for one in change], [(-4, 8)] * 4)  # type: ignore[attr-defined]
-    small = frame[frame.under_floor & (frame.condition == "common") & frame.what.str.endswith("_change")].value
-    assert len(small) and all(f"({value * 100:+.1f})".replace("-", "\u2212") in texts(figure) for value in small)
+    np.testing.assert_allclose([(one.get_x(), one.get_width()) for one in level], [(0, 4)] * 5)
+    np.testing.assert_allclose([(one.get_x(), one.get_width()) for one in change], [(-4, 8)] * 4)
+    small = frame[
+        frame.under_floor & (frame.condition == "common") & frame.what.str.endswith("_change")
+    ].value
+    assert len(small) and all(
+        f"({value * 100:+.1f})".replace("-", "\u2212") in texts(figure) for value in small
+    )
     assert "2.0e-02 fraction" in submode.caption(frame)
 
 
@@ -99,13 +126,16 @@ def test_without_a_checkpoint_there_is_one_set(tmp_path: Path) -> None:
     assert len(figure.axes) == 3, "all positions, two modes, wordy"
     np.testing.assert_allclose(
         artist(figure, "a.base").get_xdata()[:4], rows(frame, "own", "fresh", "base").value * 100
-    )  # type: ignore[union-attr]
-    assert "own set" not in submode.caption(frame).lower() and "change" not in submode.caption(frame).lower()
+    )
+    assert (
+        "own set" not in submode.caption(frame).lower()
+        and "change" not in submode.caption(frame).lower()
+    )
 
 
 def test_wordy_share_is_drawn_where_there_is_one(tmp_path: Path) -> None:
     figure = submode.draw(stored_frame(tmp_path, "late"))
-    assert artist(figure, "g.late").get_xdata().tolist() == [0.0]  # type: ignore[union-attr]
+    assert artist(figure, "g.late").get_xdata().tolist() == [0.0]
     assert "ordy" not in texts(submode.draw(stored_frame(tmp_path, "late", wordy=False)))
 
 
@@ -113,8 +143,10 @@ def test_published_shares_stand_hollow_among_the_own_sets(tmp_path: Path) -> Non
     frame, published = stored_frame(tmp_path, "late"), publication.submode()
     figure = submode.draw(frame, published=published)
     line = artist(figure, "c.published.esr-100")
-    np.testing.assert_allclose(line.get_xdata()[:4], [41.9, 47.4, 10.7, 79.0])  # type: ignore[union-attr]
-    assert line.get_markerfacecolor() == "white" and artist(figure, "c.published.esr-100.bars") is None  # type: ignore[union-attr]
+    np.testing.assert_allclose(line.get_xdata()[:4], [41.9, 47.4, 10.7, 79.0])
+    assert (
+        line.get_markerfacecolor() == "white" and artist(figure, "c.published.esr-100.bars") is None
+    )
     assert artist(figure, "a.published.esr-100") is None
     assert "another pair" in submode.caption(frame, published)
     assert artist(submode.draw(frame), "c.published.esr-100") is None
@@ -123,23 +155,39 @@ def test_published_shares_stand_hollow_among_the_own_sets(tmp_path: Path) -> Non
 def test_caption_says_which_tokens_and_how_many(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late").assign(level=0.9)
     text = submode.caption(frame)
-    for part in ("the 0.3 of them", "averaged over the models", "12 problems", "24 rollouts", "216 tokens", "90 %"):
+    for part in (
+        "the 0.3 of them",
+        "averaged over the models",
+        "12 problems",
+        "24 rollouts",
+        "216 tokens",
+        "90 %",
+    ):
         assert part in text, part
     two = int(rows(frame, "common, two modes", "frozen", "base").tokens.iloc[0])
     assert f"{two} tokens" in text
 
 
 @pytest.mark.parametrize(("count", "width"), [(0, "page"), (1, "column"), (5, "page")])
-def test_any_number_of_checkpoints_fits_the_page(count: int, width: style.Width, tmp_path: Path) -> None:
+def test_any_number_of_checkpoints_fits_the_page(
+    count: int, width: style.Width, tmp_path: Path
+) -> None:
     frame = stored_frame(tmp_path, *[f"ckpt-{i}" for i in range(count)])
     apart_on_the_page(
-        submode.draw(frame, published=publication.submode(), width=width, title="a teacher after a student")
+        submode.draw(
+            frame, published=publication.submode(), width=width, title="a teacher after a student"
+        )
     )
 
 
 def test_undefined_numbers_are_dashes(tmp_path: Path) -> None:
-    figure = submode.draw(stored_frame(tmp_path, "late").assign(value=math.nan, low=math.nan, high=math.nan))
-    assert np.isnan(artist(figure, "a.base").get_xdata()).all() and artist(figure, "a.base.bars") is None  # type: ignore[union-attr]
+    figure = submode.draw(
+        stored_frame(tmp_path, "late").assign(value=math.nan, low=math.nan, high=math.nan)
+    )
+    assert (
+        np.isnan(artist(figure, "a.base").get_xdata()).all()
+        and artist(figure, "a.base.bars") is None
+    )
     assert "\u2013" in texts(figure) and "nan" not in texts(figure)
 
 

@@ -1,4 +1,5 @@
-"""The figure of the three signals holds the base student's numbers, with what was published apart from them."""
+"""The figure of the three signals holds the base student's numbers, with what was published apart
+from them."""
 
 from __future__ import annotations
 
@@ -33,12 +34,16 @@ def test_each_signal_of_the_base_student_stands_in_a_panel_of_its_own_over_the_s
 ) -> None:
     figure = three_signals.draw(stored, width=width)
     panels = []
-    for what, title in zip(SIGNALS, ("a  Student entropy", "b  Teacher entropy", "c  Reverse KL"), strict=True):
+    for what, title in zip(
+        SIGNALS, ("a  Student entropy", "b  Teacher entropy", "c  Reverse KL"), strict=True
+    ):
         curve = rows(stored, f"winsorised_{what}", "all", "base")
         line: Any = artist(figure, f"{what}.base")
         bars: Any = artist(figure, f"{what}.base.bars")
         np.testing.assert_allclose(line.get_xydata(), np.array([CENTRES, curve.value]).T)
-        np.testing.assert_allclose([one[:, 1] for one in bars.get_segments()], curve[["low", "high"]])
+        np.testing.assert_allclose(
+            [one[:, 1] for one in bars.get_segments()], curve[["low", "high"]]
+        )
         assert line.axes.get_title(loc="left") == title and line.axes.get_ylabel() == "nats"
         panels.append(line.axes)
     assert len(set(panels)) == 3 and len({one.get_xlim() for one in panels}) == 1
@@ -51,7 +56,9 @@ def test_checkpoints_are_left_to_the_figure_of_the_signals(stored: pd.DataFrame)
     assert "ckpt" not in three_signals.caption(stored)
 
 
-def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(stored: pd.DataFrame) -> None:
+def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(
+    stored: pd.DataFrame,
+) -> None:
     assert not {gid for gid in gids(three_signals.draw(stored)) if "published" in gid}
     assert "published" not in three_signals.caption(stored)
     figure = three_signals.draw(stored, published=publication.three_signals())
@@ -62,13 +69,18 @@ def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(stor
         assert to_hex(line.get_color()) == style.PUBLISHED
         assert f"{what}.published.base.bars" not in gids(figure), "no interval was published"
         assert line.axes.get_ylim()[1] > first
-    for said in (three_signals.caption(stored, publication.three_signals()), texts(figure).replace("\n", " ")):
+    for said in (
+        three_signals.caption(stored, publication.three_signals()),
+        texts(figure).replace("\n", " "),
+    ):
         assert "another pair" in said
 
 
 def test_caption_and_note_hold_counts_level_estimand_and_floor(stored: pd.DataFrame) -> None:
     frame = stored.assign(level=0.9)
-    counted = f"{PROBLEMS} problems, {3 * PROBLEMS} rollouts, {PROBLEMS * (50 + 8 + 30) + 10:,} tokens"
+    counted = (
+        f"{PROBLEMS} problems, {3 * PROBLEMS} rollouts, {PROBLEMS * (50 + 8 + 30) + 10:,} tokens"
+    )
     for part in (
         "winsorised mean of problem means",
         "pointwise 90 % intervals",
@@ -90,13 +102,17 @@ def test_what_is_undefined_is_not_drawn(stored: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("width", ["page", "column"])
-def test_text_stays_on_the_page_and_apart(stored: pd.DataFrame, width: style.Width, published: bool) -> None:
+def test_text_stays_on_the_page_and_apart(
+    stored: pd.DataFrame, width: style.Width, published: bool
+) -> None:
     theirs = publication.three_signals() if published else None
     apart_on_the_page(three_signals.draw(stored, published=theirs, width=width))
 
 
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:
-    first, again = (style.save(three_signals.draw(stored), tmp_path / name) for name in ("first", "again"))
+    first, again = (
+        style.save(three_signals.draw(stored), tmp_path / name) for name in ("first", "again")
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
 
 

@@ -47,8 +47,10 @@ def stored_frame(folder: Path, *names: str, cut: float = 0.0) -> pd.DataFrame:
 def apart_on_the_page(figure: Figure) -> None:
     """No text is small, cut off, or written over another."""
     with style.context():
-        figure.draw(figure.canvas.get_renderer())  # type: ignore[attr-defined]
-        shown = [one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip()]
+        figure.draw(figure.canvas.get_renderer())
+        shown = [
+            one for one in figure.findobj(Text) if one.get_visible() and one.get_text().strip()
+        ]
         boxes = [(one.get_text(), Text.get_window_extent(one)) for one in shown]
     assert min(one.get_fontsize() for one in shown) >= 7.0
     for text, box in boxes:
@@ -57,9 +59,11 @@ def apart_on_the_page(figure: Figure) -> None:
     for (one, first), (other, second) in itertools.combinations(boxes, 2):
         across = min(first.x1, second.x1) - max(first.x0, second.x0)
         up = min(first.y1, second.y1) - max(first.y0, second.y0)
-        assert across <= 0.5 or up <= 2.0, f"{one!r} overlaps {other!r}"  # boxes hold the room of descenders
+        assert across <= 0.5 or up <= 2.0, (
+            f"{one!r} overlaps {other!r}"
+        )  # boxes hold the room of descenders
 
 
 def bars(figure: Figure, gid: str) -> np.ndarray:
     """Ends of the interval lines."""
-    return np.array([segment[:, 0] for segment in artist(figure, f"{gid}.bars").get_segments()])  # type: ignore[union-attr]
+    return np.array([segment[:, 0] for segment in artist(figure, f"{gid}.bars").get_segments()])

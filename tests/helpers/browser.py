@@ -1,10 +1,11 @@
-"""Chromium for the tests of pages. A test module takes the fixtures with ``pytest_plugins = ["browser"]``.
+"""Chromium for the tests of pages. A test module takes the fixtures with ``pytest_plugins =
+["browser"]``.
 
     def test_the_page_opens(page: Page, tmp_path: Path) -> None:
         open_text(page, report.render(content), tmp_path)
 
-`page` ends in an error where its test wrote to the console's errors or warnings, threw, opened a dialog, or asked for anything
-that does not lie on disk or in the page itself.
+`page` ends in an error where its test wrote to the console's errors or warnings, threw, opened a
+dialog, or asked for anything that does not lie on disk or in the page itself.
 
 PYTEST_DONT_REWRITE: its helpers are imported before its fixtures are.
 """
@@ -84,7 +85,8 @@ def open_text(page: Page, text: str, folder: Path, fragment: str = "") -> Path:
 
 
 def axe_faults(page: Page) -> list[str]:
-    """Serious and critical faults that axe finds in the page as it stands, one a rule with where it is."""
+    """Serious and critical faults that axe finds in the page as it stands, one a rule with where it
+    is."""
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response["violations"]
@@ -94,4 +96,6 @@ def axe_faults(page: Page) -> list[str]:
 
 def sideways(page: Page) -> int:
     """Pixels by which the page is wider than the window."""
-    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    return int(
+        page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    )

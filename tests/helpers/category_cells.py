@@ -12,7 +12,22 @@ from decaylab.runs import measurements as table
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.token_table import Scored, TokenTable
 
-PIECES = ["To", " add", " 3", "\n", " +", " \\", "(", "$x$", "</s>", " \u4e2d\u6587", "7", "8", "e\u0301", "a" * 30]
+PIECES = [
+    "To",
+    " add",
+    " 3",
+    "\n",
+    " +",
+    " \\",
+    "(",
+    "$x$",
+    "</s>",
+    " \u4e2d\u6587",
+    "7",
+    "8",
+    "e\u0301",
+    "a" * 30,
+]
 
 
 EDGES = (0, 5, 20)
@@ -35,13 +50,19 @@ def stored_frame(folder: Path, *names: str, edges: tuple[int, ...] = EDGES) -> p
             Scored(name, "fresh", scored_tokens(50 + i, 3.0)),
             Scored(name, "frozen", scored_tokens(90 + i, 0.5)),
         ]
-    frame = measure(scored, Settings(edges=edges, min_count=1), CategoryRules.load(None), [PIECES.index("</s>")])
+    frame = measure(
+        scored, Settings(edges=edges, min_count=1), CategoryRules.load(None), [PIECES.index("</s>")]
+    )
     table.write(frame, folder / "measurements.parquet")
     return table.read(folder / "measurements.parquet")
 
 
 def cells(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """Rows of a map in the order of its cells: categories as in the table, bins ascending."""
-    picked = frame[(frame.what == "reverse_kl") & (frame.checkpoint == name) & (frame["view"] == "frozen")]
+    picked = frame[
+        (frame.what == "reverse_kl") & (frame.checkpoint == name) & (frame["view"] == "frozen")
+    ]
     order = {category: i for i, category in enumerate(dict.fromkeys(picked.category))}
-    return picked.sort_values(["category", "position_low"], key=lambda c: c.map(order) if c.name == "category" else c)
+    return picked.sort_values(
+        ["category", "position_low"], key=lambda c: c.map(order) if c.name == "category" else c
+    )

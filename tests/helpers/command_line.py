@@ -1,4 +1,5 @@
-"""Running the command line in this process, with models and grading workers kept from one run to the next, or in its own."""
+"""Running the command line in this process, with models and grading workers kept from one run to
+the next, or in its own."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Outcome:
 
     @property
     def complaint(self) -> str:
-        """The one line of an error, which is all that stands on standard error; nothing on standard output."""
+        """The one line of an error, which is all that stands on standard error; nothing on standard
+        output."""
         assert self.code == 2, (self.code, self.err)
         assert self.out == ""
         (line,) = self.err.splitlines()
@@ -66,7 +68,8 @@ class Outcome:
 
 
 def decaylab(*arguments: object) -> Outcome:
-    """What the command prints and how it ends. An exception that a user would see as a traceback comes through."""
+    """What the command prints and how it ends. An exception that a user would see as a traceback
+    comes through."""
     words = [str(one) for one in arguments]
     torch.set_num_threads(1)
     out, err = io.StringIO(), io.StringIO()
@@ -91,7 +94,9 @@ def start(*arguments: object, before: str = "") -> subprocess.Popen[str]:
     code = f"{before}\nfrom decaylab.cli import main as cli\ncli.main()"
     words = [sys.executable, "-c", code, *(str(one) for one in arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(words, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, cwd=DATA.parent.parent)
+    return subprocess.Popen(
+        words, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT, cwd=DATA.parent.parent
+    )
 
 
 @contextlib.contextmanager
@@ -115,5 +120,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def write_lines(path: Path, *rows: object) -> Path:
     """A JSONL file; text goes in as it stands."""
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    )
     return path

@@ -43,8 +43,18 @@ def made(run: Path) -> list[Made]:
     problems = pd.read_parquet(run / "problems.parquet").set_index("problem_id")
     return [
         Made(
-            *(row.problem_id, int(row.sample), problems.question[row.problem_id], problems.answer[row.problem_id]),
-            *([int(i) for i in row.prompt_ids], [int(i) for i in row.response_ids], row.text, row.stop_reason),
+            *(
+                row.problem_id,
+                int(row.sample),
+                problems.question[row.problem_id],
+                problems.answer[row.problem_id],
+            ),
+            *(
+                [int(i) for i in row.prompt_ids],
+                [int(i) for i in row.response_ids],
+                row.text,
+                row.stop_reason,
+            ),
         )
         for row in rollouts[rollouts["condition"] == "student"].itertuples()
     ]
@@ -63,7 +73,12 @@ def ids(rollouts: Sequence[Made]) -> Rows:
     """Token ids with a gold answer behind ####, and texts that say nothing."""
     return [
         one.named
-        | {"prompt_ids": one.prompt_ids, "response_ids": one.ids, "stop_reason": one.stop, "question": one.question}
+        | {
+            "prompt_ids": one.prompt_ids,
+            "response_ids": one.ids,
+            "stop_reason": one.stop,
+            "question": one.question,
+        }
         | {"answer": f"Some steps.\n#### {one.answer}"}
         for one in rollouts
     ]
@@ -72,7 +87,11 @@ def ids(rollouts: Sequence[Made]) -> Rows:
 def messages(rollouts: Sequence[Made]) -> Rows:
     return [
         one.named
-        | {"prompt": [{"role": "user", "content": one.question}], "response": one.text, "answer": {"value": one.answer}}
+        | {
+            "prompt": [{"role": "user", "content": one.question}],
+            "response": one.text,
+            "answer": {"value": one.answer},
+        }
         | {"finish_reason": FINISH[one.stop]}
         for one in rollouts
     ]
@@ -104,7 +123,12 @@ def vllm(rollouts: Sequence[Made]) -> Rows:
             "prompt": own[0].rendered,
             "prompt_token_ids": own[0].prompt_ids,
             "outputs": [
-                {"index": one.sample, "text": one.text, "token_ids": one.ids, "finish_reason": FINISH[one.stop]}
+                {
+                    "index": one.sample,
+                    "text": one.text,
+                    "token_ids": one.ids,
+                    "finish_reason": FINISH[one.stop],
+                }
                 | {"stop_reason": None, "cumulative_logprob": None, "logprobs": None}
                 for one in own
             ],
@@ -118,11 +142,23 @@ def vllm(rollouts: Sequence[Made]) -> Rows:
 
 def sglang(rollouts: Sequence[Made]) -> Rows:
     def stop(one: Made) -> dict[str, Any]:
-        return {"type": "length", "length": 70} if one.stop == "length" else {"type": "stop", "matched": one.ids[-1]}
+        return (
+            {"type": "length", "length": 70}
+            if one.stop == "length"
+            else {"type": "stop", "matched": one.ids[-1]}
+        )
 
     return [
-        {"problem_id": one.problem_id, "prompt": one.rendered, "answer": one.answer, "text": one.text}
-        | {"output_ids": one.ids, "meta_info": {"id": "a", "finish_reason": stop(one), "prompt_tokens": 9}}
+        {
+            "problem_id": one.problem_id,
+            "prompt": one.rendered,
+            "answer": one.answer,
+            "text": one.text,
+        }
+        | {
+            "output_ids": one.ids,
+            "meta_info": {"id": "a", "finish_reason": stop(one), "prompt_tokens": 9},
+        }
         for one in rollouts
     ]
 
@@ -133,7 +169,13 @@ def openai(rollouts: Sequence[Made]) -> Rows:
         return {"index": number, "message": message, "finish_reason": FINISH[one.stop]}
 
     return [
-        {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "problem_id": own[0].problem_id}
+        {
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "problem_id": own[0].problem_id,
+        }
         | {"messages": [{"role": "user", "content": own[0].question}], "answer": own[0].answer}
         | {"choices": [choice(one, number) for number, one in enumerate(own)]}
         for own in _by_problem(rollouts)
@@ -142,20 +184,29 @@ def openai(rollouts: Sequence[Made]) -> Rows:
 
 def verl(rollouts: Sequence[Made]) -> Rows:
     return [
-        {"input": one.question, "output": one.text, "gts": one.answer, "score": 1.0, "step": 1, "acc": one.sample == 0}
+        {
+            "input": one.question,
+            "output": one.text,
+            "gts": one.answer,
+            "score": 1.0,
+            "step": 1,
+            "acc": one.sample == 0,
+        }
         for one in rollouts
     ]
 
 
 def trl(rollouts: Sequence[Made]) -> Rows:
     return [
-        {"step": 1, "prompt": one.question, "completion": one.text, "reward": 0.5, "advantage": 0.0} for one in rollouts
+        {"step": 1, "prompt": one.question, "completion": one.text, "reward": 0.5, "advantage": 0.0}
+        for one in rollouts
     ]
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A format of the rollouts. says_ends: whether it says why a rollout ended. options: that it is read with."""
+    """A format of the rollouts. says_ends: whether it says why a rollout ended. options: that it is
+    read with."""
 
     rows: Callable[[Sequence[Made]], Rows]
     name: str
@@ -171,11 +222,15 @@ WRITERS = {
     "ids": Writer(ids, "ids.jsonl.zst", "plain columns"),
     "messages": Writer(messages, "messages.jsonl", "plain columns"),
     "rendered": Writer(rendered, "rendered.jsonl.gz", "plain columns"),
-    "whole texts": Writer(whole_texts, "texts.json", "plain columns", ("--prompt-in-response", "cut")),
+    "whole texts": Writer(
+        whole_texts, "texts.json", "plain columns", ("--prompt-in-response", "cut")
+    ),
     "vllm": Writer(vllm, "vllm.jsonl", "vLLM request outputs"),
     "sglang": Writer(sglang, "sglang.jsonl", "SGLang outputs"),
     "openai": Writer(openai, "openai.jsonl", "OpenAI completions"),
-    "verl": Writer(verl, "verl.jsonl", "verl rollouts and validation generations", ENDED, says_ends=False),
+    "verl": Writer(
+        verl, "verl.jsonl", "verl rollouts and validation generations", ENDED, says_ends=False
+    ),
     "trl": Writer(trl, "trl.parquet", "TRL completions", ENDED, says_ends=False),
 }
 

@@ -32,7 +32,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("qwen2", {}),
     "qwen2 tied": ("qwen2", {"tie_word_embeddings": True}),
     "qwen3": ("qwen3", {}),
-    "qwen3 moe": ("qwen3_moe", {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3 moe": (
+        "qwen3_moe",
+        {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2},
+    ),
     "gemma": ("gemma", {}),
     "gemma2 capped": ("gemma2", {"final_logit_softcapping": 3.0}),
     "gemma3": ("gemma3_text", {}),
@@ -57,7 +60,9 @@ NEVER_ALONE = {"opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32})}
 
 def family(name: str) -> Any:
     kind, changes = {**FAMILIES, **NEVER_ALONE}[name]
-    model = randomised(AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SIZES, **changes})))
+    model = randomised(
+        AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**{**SIZES, **changes}))
+    )
     for index, (parameter, weight) in enumerate(model.named_parameters()):
         if parameter.endswith("bias"):  # zeros would leave a forgotten bias unseen
             torch.nn.init.normal_(weight, generator=torch.Generator().manual_seed(index))

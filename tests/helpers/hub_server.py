@@ -1,11 +1,13 @@
-"""A small server that speaks enough of the hub's protocol to serve models and data sets from folders.
+"""A small server that speaks enough of the hub's protocol to serve models and data sets from
+folders.
 
     with HubServer() as hub:
         hub.add("dataset", "acme/sums", folder)
         subprocess.run(command, env=hub.environment(cache))
 
-It listens on the loopback alone, on a port of its own. huggingface_hub reads HF_ENDPOINT when it is imported, so a
-client runs in a subprocess with ``environment``. Files are served whole, as ordinary blobs (neither LFS nor Xet).
+It listens on the loopback alone, on a port of its own. huggingface_hub reads HF_ENDPOINT when it is
+imported, so a client runs in a subprocess with ``environment``. Files are served whole, as ordinary
+blobs (neither LFS nor Xet).
 """
 
 from __future__ import annotations
@@ -42,11 +44,16 @@ class _Repo:
     gated: bool
 
     def files(self) -> list[str]:
-        return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
+        return sorted(
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*")
+            if path.is_file()
+        )
 
 
 class HubServer:
-    """Serves the folders that were added; ``requests`` keeps every request line, for tests to look at."""
+    """Serves the folders that were added; ``requests`` keeps every request line, for tests to look
+    at."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -60,12 +67,17 @@ class HubServer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
 
-    def add(self, kind: Kind, repo_id: str, folder: Path, *, revision: str = "main", gated: bool = False) -> str:
+    def add(
+        self, kind: Kind, repo_id: str, folder: Path, *, revision: str = "main", gated: bool = False
+    ) -> str:
         """Serves a folder as one revision of a repository and returns the commit it resolves to."""
         digest = hashlib.sha1(f"{repo_id}@{revision}".encode())
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -75,10 +87,26 @@ class HubServer:
         return repo.commit
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
-        """The environment of a client: this endpoint, its own cache, nothing that leaves the machine."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING_FACE_"))}
-        own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
-        return {**kept, **own, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **more}
+        """The environment of a client: this endpoint, its own cache, nothing that leaves the
+        machine."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HF_", "HUGGING_FACE_"))
+        }
+        own = {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(home),
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        return {
+            **kept,
+            **own,
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            **more,
+        }
 
     def find(self, kind: str, repo_id: str, revision: str) -> _Repo:
         revisions = self._repos.get((kind, repo_id))
@@ -95,7 +123,8 @@ _FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Matches the path as it was sent: a revision such as refs/convert/parquet arrives with its slashes escaped."""
+    """Matches the path as it was sent: a revision such as refs/convert/parquet arrives with its
+    slashes escaped."""
 
     hub: HubServer
     protocol_version = "HTTP/1.1"
@@ -105,9 +134,16 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         try:
             if match := _FILE.fullmatch(path):
-                self._file("dataset" if match[1] else "model", match[2], unquote(match[3]), unquote(match[4]))
+                self._file(
+                    "dataset" if match[1] else "model",
+                    match[2],
+                    unquote(match[3]),
+                    unquote(match[4]),
+                )
             elif match := _TREE.fullmatch(path):
-                self._tree(self.hub.find(match[1], match[2], unquote(match[3])), unquote(match[4] or ""))
+                self._tree(
+                    self.hub.find(match[1], match[2], unquote(match[3])), unquote(match[4] or "")
+                )
             elif match := _INFO.fullmatch(path):
                 self._info(self.hub.find(match[1], match[2], unquote(match[3] or "main")))
             else:
@@ -127,7 +163,12 @@ class _Handler(BaseHTTPRequestHandler):
         if under and not files:
             raise _Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", repo.commit)
         entries = [
-            {"type": "file", "path": file, "size": (repo.folder / file).stat().st_size, "oid": _oid(repo.folder / file)}
+            {
+                "type": "file",
+                "path": file,
+                "size": (repo.folder / file).stat().st_size,
+                "oid": _oid(repo.folder / file),
+            }
             for file in files
         ]
         self._json(entries, repo)
@@ -139,7 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in repo.files():
             raise _Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", repo.commit)
         path = repo.folder / file
-        headers = {"X-Repo-Commit": repo.commit, "ETag": f'"{_oid(path)}"', "Content-Type": "application/octet-stream"}
+        headers = {
+            "X-Repo-Commit": repo.commit,
+            "ETag": f'"{_oid(path)}"',
+            "Content-Type": "application/octet-stream",
+        }
         self._answer(HTTPStatus.OK, path.read_bytes(), headers)
 
     def _json(self, value: object, repo: _Repo) -> None:

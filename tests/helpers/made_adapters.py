@@ -66,7 +66,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 def save_family(path: Path, kind: str, tied: bool, **changes: Any) -> Path:
     sizes = {key: value for key, value in SIZES.items() if (kind, key) != ("falcon", "head_dim")}
-    config = CONFIG_MAPPING[kind](**{**sizes, **FAMILIES.get(kind, {}), "tie_word_embeddings": tied, **changes})
+    config = CONFIG_MAPPING[kind](
+        **{**sizes, **FAMILIES.get(kind, {}), "tie_word_embeddings": tied, **changes}
+    )
     randomised(AutoModelForCausalLM.from_config(config), scale=0.15).save_pretrained(path)
     byte_tokenizer().save_pretrained(path)
     return path
@@ -81,8 +83,11 @@ def moved(model: Any, scale: float = 0.1, seed: int = 1) -> Any:
     return model.eval()
 
 
-def adapter(path: Path, base: Path, config: Any, *, on: Any = None, name: str | None = None, **how: Any) -> Path:
-    """An adapter folder on a base. on: the model it is trained on, where that is not the base's own. name: of the base."""
+def adapter(
+    path: Path, base: Path, config: Any, *, on: Any = None, name: str | None = None, **how: Any
+) -> Path:
+    """An adapter folder on a base. on: the model it is trained on, where that is not the base's
+    own. name: of the base."""
     model = moved(get_peft_model(on or AutoModelForCausalLM.from_pretrained(base), config), **how)
     model.save_pretrained(path)
     edit(path, base_model_name_or_path=name or str(base))
@@ -95,19 +100,23 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def lora(*targets: str, **more: Any) -> LoraConfig:
-    named: Any = "all-linear" if targets == ("all-linear",) else list(targets) or ["q_proj", "v_proj"]
+    named: Any = (
+        "all-linear" if targets == ("all-linear",) else list(targets) or ["q_proj", "v_proj"]
+    )
     return LoraConfig(**{"r": 2, "target_modules": named, "task_type": "CAUSAL_LM", **more})
 
 
 def logprobs(model: Any) -> Tensor:
     ids = torch.arange(3, 63).reshape(3, 20)
     with torch.inference_mode():
-        return model(input_ids=ids).logits.float().log_softmax(-1)  # type: ignore[no-any-return]
+        return model(input_ids=ids).logits.float().log_softmax(-1)
 
 
 def unmerged(folder: Path, base: Path, dtype: Any = torch.float32) -> Any:
     """By PEFT alone: the definition."""
-    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=dtype), str(folder)).eval()
+    return PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, dtype=dtype), str(folder)
+    ).eval()
 
 
 def distance(one: Any, other: Any) -> float:
@@ -122,7 +131,8 @@ def refusal(name: str | Path, settings: LoadSettings = CPU) -> str:
 
 
 def grown(root: Path, *steps: LoraConfig, tied: bool = False) -> tuple[list[Path], Any]:
-    """Adapters a, b, ... each trained on the one before, and the model with all of them as sums of matrices: the truth."""
+    """Adapters a, b, ... each trained on the one before, and the model with all of them as sums of
+    matrices: the truth."""
     base = save_family(root / "base", "llama", tied)
     truth, folders = AutoModelForCausalLM.from_pretrained(base), [base]
     for number, config in enumerate(steps):

@@ -13,9 +13,13 @@ from decaylab.problems.votes import NO_VOTE, VOTING_RULES
 RIGHT, WRONG = "correct", "wrong"
 
 
-def outcomes(models: Mapping[str, Mapping[str, Sequence[int]]], steps: Mapping[str, float] | None = None,
-             anywhere: str | None = None) -> pd.DataFrame:  # fmt: skip
-    """Rows of the outcomes table. models: checkpoint -> problem -> the vote of each sample. anywhere: grade by that rule."""
+def outcomes(
+    models: Mapping[str, Mapping[str, Sequence[int]]],
+    steps: Mapping[str, float] | None = None,
+    anywhere: str | None = None,
+) -> pd.DataFrame:
+    """Rows of the outcomes table. models: checkpoint -> problem -> the vote of each sample.
+    anywhere: grade by that rule."""
     rows = [
         {
             "checkpoint": checkpoint,
@@ -39,6 +43,8 @@ def at_random(seed: int, problems: int = 25, samples: int = 4) -> dict[str, list
     rng = np.random.default_rng(seed)
     ease = rng.uniform(0.1, 0.7, problems)
     return {
-        f"p{number:02}": np.where(rng.random(samples) < ease[number], 0, rng.choice([-1, 1, 2, 3], samples)).tolist()
+        f"p{number:02}": np.where(
+            rng.random(samples) < ease[number], 0, rng.choice([-1, 1, 2, 3], samples)
+        ).tolist()
         for number in range(problems)
     }

@@ -9,8 +9,11 @@ import pandas as pd
 from decaylab.problems.answers import ANSWER_RULES
 
 
-def rollouts(*responses: tuple[str, str], problem: str = "p", rule: str = "last_boxed") -> pd.DataFrame:
-    """Responses to one problem with their verdict by a rule; by the other rules none has an answer."""
+def rollouts(
+    *responses: tuple[str, str], problem: str = "p", rule: str = "last_boxed"
+) -> pd.DataFrame:
+    """Responses to one problem with their verdict by a rule; by the other rules none has an
+    answer."""
     return pd.DataFrame(
         [
             {
@@ -20,7 +23,10 @@ def rollouts(*responses: tuple[str, str], problem: str = "p", rule: str = "last_
                 "response_ids": [5, 6, 7],
                 "text": text,
                 "answer_start": 0,
-                **{f"grade_{other}": verdict if other == rule else "no_answer" for other in ANSWER_RULES},
+                **{
+                    f"grade_{other}": verdict if other == rule else "no_answer"
+                    for other in ANSWER_RULES
+                },
             }
             for sample, (text, verdict) in enumerate(responses)
         ]

@@ -1,11 +1,13 @@
-"""Policies of a known law: a Markov chain behind the interfaces of policies and engines, and its decay in closed form.
+"""Policies of a known law: a Markov chain behind the interfaces of policies and engines, and its
+decay in closed form.
 
-The next token depends on the last one, on the policy and on the kind of the problem, which stands in the prompt. A text
-is right if its last token is the problem's gold token. So everything that a decay measurement estimates is a sum over
-(token, position), computed here by recursion, and again by writing out every possible text (``paths``).
+The next token depends on the last one, on the policy and on the kind of the problem, which stands
+in the prompt. A text is right if its last token is the problem's gold token. So everything that a
+decay measurement estimates is a sum over (token, position), computed here by recursion, and again
+by writing out every possible text (``paths``).
 
-    world = decaying_world()
-    DecayLaw(world, max_tokens=20).prefixed(4)      # teacher's accuracy behind 4 student tokens, given open there
+    world = decaying_world() DecayLaw(world, max_tokens=20).prefixed(4)      # teacher's accuracy
+    behind 4 student tokens, given open there
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from decaylab.runs.graded import Judge
 Floats = NDArray[np.float64]
 
 END, TOKENS = 0, "#nghbm"
-"""Token ids are places in TOKENS: the end, a neutral token, two answers, two that are never an answer."""
+"""Token ids are places in TOKENS: the end, a neutral token, two answers, two that are never an
+answer."""
 FIRST_KIND = len(TOKENS)  # prompt tokens: FIRST_KIND + kind of the problem
 GOLD = "gh"  # of each kind
 RULE = "last_token"
@@ -60,7 +63,8 @@ class MarkovTokenizer:
 
 @dataclass(frozen=True)
 class MarkovPolicy:
-    """What Collector and HandOver use of a policy. law: [kinds, last token, next token]; last token 0 is the start."""
+    """What Collector and HandOver use of a policy. law: [kinds, last token, next token]; last token
+    0 is the start."""
 
     name: str
     law: Floats
@@ -76,13 +80,17 @@ class MarkovPolicy:
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
-        return "".join(self.tokenizer.letters[index] for index in kept if index < FIRST_KIND)  # prompts have no text
+        return "".join(
+            self.tokenizer.letters[index] for index in kept if index < FIRST_KIND
+        )  # prompts have no text
 
 
 class MarkovEngine:
-    """Samples a MarkovPolicy, all requests at once, by inversion at the library's own uniforms. Temperature 1 only.
+    """Samples a MarkovPolicy, all requests at once, by inversion at the library's own uniforms.
+    Temperature 1 only.
 
-    fail_at_call: the number of the call, from 0, that raises instead, as a killed process would stop there.
+    fail_at_call: the number of the call, from 0, that raises instead, as a killed process would
+    stop there.
     """
 
     name = "markov"
@@ -92,9 +100,14 @@ class MarkovEngine:
         self.calls: list[list[Request]] = []
 
     def sample(
-        self, requests: Sequence[Request], settings: SamplingSettings, on_progress: OnProgress | None = None
+        self,
+        requests: Sequence[Request],
+        settings: SamplingSettings,
+        on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        assert (settings.temperature, settings.top_p, settings.top_k) == (1, 1, 0), "the law is that of temperature 1"
+        assert (settings.temperature, settings.top_p, settings.top_k) == (1, 1, 0), (
+            "the law is that of temperature 1"
+        )
         if len(self.calls) == self.fail_at_call:
             raise KeyboardInterrupt
         self.calls.append(list(requests))
@@ -104,7 +117,9 @@ class MarkovEngine:
             uniform[row, : request.max_new_tokens] = uniforms(settings.seed, request)
         budgets = np.array([request.max_new_tokens for request in requests])
         kinds = np.array([request.prompt_ids[-1] - FIRST_KIND for request in requests])
-        last = np.array([request.prefix_ids[-1] if request.prefix_ids else 0 for request in requests])
+        last = np.array(
+            [request.prefix_ids[-1] if request.prefix_ids else 0 for request in requests]
+        )
         cumulative = self.policy.law.cumsum(axis=-1)
         written, counts = np.zeros((rows, width), dtype=np.int64), np.zeros(rows, dtype=np.int64)
         live = np.arange(rows)
@@ -119,7 +134,9 @@ class MarkovEngine:
                 break
         if on_progress:
             on_progress(int(counts.sum()), rows)
-        ids = [tuple(row[:count]) for row, count in zip(written.tolist(), counts.tolist(), strict=True)]
+        ids = [
+            tuple(row[:count]) for row, count in zip(written.tolist(), counts.tolist(), strict=True)
+        ]
         return [Response(one, "eos" if one[-1] == END else "length") for one in ids]
 
 
@@ -147,19 +164,32 @@ class World:
 
 
 def decaying_world() -> World:
-    """A slip of the student (``b``) is hard to recover from; the second kind of problem is harder for both."""
+    """A slip of the student (``b``) is hard to recover from; the second kind of problem is harder
+    for both."""
     bad = (0.09, 0.03, 0.02, 0.01, 0.85)
     student_easy = _law(
-        (0.03, 0.62, 0.20, 0.05, 0.10), (0.10, 0.46, 0.27, 0.05, 0.12), (0.42, 0.20, 0.30, 0.03, 0.05), bad
+        (0.03, 0.62, 0.20, 0.05, 0.10),
+        (0.10, 0.46, 0.27, 0.05, 0.12),
+        (0.42, 0.20, 0.30, 0.03, 0.05),
+        bad,
     )
     student_hard = _law(
-        (0.01, 0.74, 0.05, 0.05, 0.15), (0.03, 0.58, 0.12, 0.05, 0.22), (0.20, 0.30, 0.36, 0.03, 0.11), bad
+        (0.01, 0.74, 0.05, 0.05, 0.15),
+        (0.03, 0.58, 0.12, 0.05, 0.22),
+        (0.20, 0.30, 0.36, 0.03, 0.11),
+        bad,
     )
     teacher_easy = _law(
-        (0.01, 0.57, 0.38, 0.02, 0.02), (0.02, 0.45, 0.50, 0.01, 0.02), (0.32, 0.10, 0.56, 0.01, 0.01), bad
+        (0.01, 0.57, 0.38, 0.02, 0.02),
+        (0.02, 0.45, 0.50, 0.01, 0.02),
+        (0.32, 0.10, 0.56, 0.01, 0.01),
+        bad,
     )
     teacher_hard = _law(
-        (0.01, 0.75, 0.14, 0.04, 0.06), (0.02, 0.61, 0.25, 0.05, 0.07), (0.20, 0.22, 0.48, 0.03, 0.07), bad
+        (0.01, 0.75, 0.14, 0.04, 0.06),
+        (0.02, 0.61, 0.25, 0.05, 0.07),
+        (0.20, 0.22, 0.48, 0.03, 0.07),
+        bad,
     )
     return World(
         MarkovPolicy("student", np.stack([student_easy, _swap_answers(student_hard)])),
@@ -169,10 +199,11 @@ def decaying_world() -> World:
 
 
 def flat_world() -> World:
-    """The teacher begins anew behind anything the student wrote, and never ends on it; the student writes n and b only.
+    """The teacher begins anew behind anything the student wrote, and never ends on it; the student
+    writes n and b only.
 
-    The teacher writes g, h and m, and which of them stands last does not depend on how many there are: its accuracy is the
-    same behind every prefix and under every budget that leaves it a token.
+    The teacher writes g, h and m, and which of them stands last does not depend on how many there
+    are: its accuracy is the same behind every prefix and under every budget that leaves it a token.
     """
     student = np.zeros((len(TOKENS), len(TOKENS)))
     student[:] = (0.06, 0.50, 0.0, 0.0, 0.44, 0.0)
@@ -185,11 +216,19 @@ def flat_world() -> World:
         law[[2, 3, 5], END] = stopping
         laws.append(law)
     teacher = np.stack([laws[0], _swap_answers(laws[1])])
-    return World(MarkovPolicy("student", np.stack([student, student])), MarkovPolicy("teacher", teacher))
+    return World(
+        MarkovPolicy("student", np.stack([student, student])), MarkovPolicy("teacher", teacher)
+    )
 
 
-def _law(start: tuple[float, ...], n: tuple[float, ...], answer: tuple[float, ...], bad: tuple[float, ...]) -> Floats:
-    """Rows: behind the start, n, the gold answer g, the other answer h, b, m. Columns: end, n, g, h, b; m never comes."""
+def _law(
+    start: tuple[float, ...],
+    n: tuple[float, ...],
+    answer: tuple[float, ...],
+    bad: tuple[float, ...],
+) -> Floats:
+    """Rows: behind the start, n, the gold answer g, the other answer h, b, m. Columns: end, n, g,
+    h, b; m never comes."""
     other = (0.10, 0.40, 0.25, 0.20, 0.05)
     return np.array([(*row, 0.0) for row in (start, n, answer, other, bad, bad)])
 
@@ -199,12 +238,23 @@ def _swap_answers(law: Floats) -> Floats:
     return law[np.ix_(order, order)]
 
 
-def draw_problems(world: World, count: int, seed: int) -> tuple[list[Problem], dict[str, dict[str, tuple[int, ...]]]]:
-    """Problems of kinds drawn at random, so that a sample of problems is one of independent problems; and the prompts."""
+def draw_problems(
+    world: World, count: int, seed: int
+) -> tuple[list[Problem], dict[str, dict[str, tuple[int, ...]]]]:
+    """Problems of kinds drawn at random, so that a sample of problems is one of independent
+    problems; and the prompts."""
     kinds = np.random.default_rng(seed).choice(len(GOLD), size=count, p=world.shares).tolist()
-    problems = [Problem(f"p{index:04d}", f"kind {kind}?", GOLD[kind]) for index, kind in enumerate(kinds)]
-    prompts = {problem.problem_id: (FIRST_KIND + kind,) for problem, kind in zip(problems, kinds, strict=True)}
-    return problems, {"student": prompts, "teacher": {key: (1, *ids) for key, ids in prompts.items()}}
+    problems = [
+        Problem(f"p{index:04d}", f"kind {kind}?", GOLD[kind]) for index, kind in enumerate(kinds)
+    ]
+    prompts = {
+        problem.problem_id: (FIRST_KIND + kind,)
+        for problem, kind in zip(problems, kinds, strict=True)
+    }
+    return problems, {
+        "student": prompts,
+        "teacher": {key: (1, *ids) for key, ids in prompts.items()},
+    }
 
 
 class MemoryFolder:
@@ -232,9 +282,9 @@ def rollouts(world: World, plan: DecayPlan, problems: int) -> pd.DataFrame:
         asked,
         prompts,
         plan,
-        Judge(grade, (RULE,), gold(asked), {"student": world.student, "teacher": world.teacher}),  # type: ignore[dict-item]
+        Judge(grade, (RULE,), gold(asked), {"student": world.student, "teacher": world.teacher}),
         MemoryFolder(),
-        Reporter(quiet=True),  # type: ignore[arg-type]
+        Reporter(quiet=True),
     )
     return collector.collect().select(MEASURED_COLUMNS).to_pandas()
 
@@ -242,8 +292,8 @@ def rollouts(world: World, plan: DecayPlan, problems: int) -> pd.DataFrame:
 class DecayLaw:
     """The expectation of everything that is measured, by recursion over (last token, position).
 
-    Means are over rollouts: sum over kinds and last tokens of probability x accuracy, over the same sum of probability.
-    Arrays are [kinds, last token].
+    Means are over rollouts: sum over kinds and last tokens of probability x accuracy, over the same
+    sum of probability. Arrays are [kinds, last token].
     """
 
     def __init__(self, world: World, max_tokens: int) -> None:
@@ -277,7 +327,9 @@ class DecayLaw:
     def accuracy(self, author: str) -> float:
         return float((self.shares * self.unprefixed(author)).sum())
 
-    def mean(self, values: Floats, author: str, length: int, weights: Floats | float = 1.0) -> float:
+    def mean(
+        self, values: Floats, author: str, length: int, weights: Floats | float = 1.0
+    ) -> float:
         """Mean over the author's rollouts that are open at a length."""
         mass = self.shares * self.reach(author, length) * weights
         return float((mass * values).sum() / mass.sum()) if mass.sum() > 0 else float("nan")
@@ -298,19 +350,22 @@ class DecayLaw:
         return self.mean(self.unprefixed(by), author, length)
 
     def carry_forward(self, length: int, author: str = "student") -> float:
-        """Accuracy of the teacher behind open prefixes and of the author's rollouts that ended before."""
+        """Accuracy of the teacher behind open prefixes and of the author's rollouts that ended
+        before."""
         at, room = self.reach(author, length), self.max_tokens - length
         gained = (self.shares * at * (self.right("teacher", room) - self.right(author, room))).sum()
         return self.accuracy(author) + float(gained)
 
     def swapped(self, length: int) -> tuple[float, float]:
-        """Accuracy under another, independent problem, and the teacher's alone there (any kind: not those of the open)."""
+        """Accuracy under another, independent problem, and the teacher's alone there (any kind: not
+        those of the open)."""
         ends = (self.shares * self.reach("student", length)).sum(axis=0)
         under = (self.shares * self.right("teacher", self.max_tokens - length)).sum(axis=0)
         return float((ends * under).sum() / ends.sum()), self.accuracy("teacher")
 
     def by_fate(self, length: int, ended_right: bool) -> tuple[float, float]:
-        """Accuracy behind open prefixes of rollouts that ended right (or wrong), and the teacher's alone there."""
+        """Accuracy behind open prefixes of rollouts that ended right (or wrong), and the teacher's
+        alone there."""
         room = self.max_tokens - length
         own = self.right("student", room)
         weights = own if ended_right else 1 - own
@@ -337,7 +392,9 @@ class DecayLaw:
                 return x0 + (x1 - x0) * (y0 - 0.5) / (y0 - y1)
         return float("inf")
 
-    def measurements(self, lengths: Sequence[int], controls: bool = True) -> dict[tuple[str, str, str, float], float]:
+    def measurements(
+        self, lengths: Sequence[int], controls: bool = True
+    ) -> dict[tuple[str, str, str, float], float]:
         """Everything with an expectation: (what, condition, view, prefix_tokens) -> value."""
         student, teacher = self.accuracy("student"), self.accuracy("teacher")
         found = {
@@ -347,9 +404,14 @@ class DecayLaw:
             ("half_decay_length", "student-prefix", "open", float("nan")): self.half_decay(lengths),
         }
 
-        def curve(condition: str, length: int, accuracy: float, reference: float, view: str = "open") -> None:
+        def curve(
+            condition: str, length: int, accuracy: float, reference: float, view: str = "open"
+        ) -> None:
             place = (condition, view, float(length))
-            found["accuracy", *place], found["accuracy_difference", *place] = accuracy, accuracy - reference
+            found["accuracy", *place], found["accuracy_difference", *place] = (
+                accuracy,
+                accuracy - reference,
+            )
             if view == "open":
                 found["reference_accuracy", *place] = reference
 
@@ -359,24 +421,46 @@ class DecayLaw:
             found["student_accuracy", *place] = self.author_outcome(length)
             found["open_share", *place] = self.open_share("student", length)
             found["retained_advantage", *place] = self.retained(length)
-            found["recovery_rate", *place], found["spoil_rate", *place] = self.recovery(length), self.spoil(length)
+            found["recovery_rate", *place], found["spoil_rate", *place] = (
+                self.recovery(length),
+                self.spoil(length),
+            )
             curve("student-prefix", length, self.carry_forward(length), teacher, "carry-forward")
-            found["finished_share", "student-prefix", "carry-forward", float(length)] = 1 - found["open_share", *place]
+            found["finished_share", "student-prefix", "carry-forward", float(length)] = (
+                1 - found["open_share", *place]
+            )
             curve("ended-right", length, *self.by_fate(length, ended_right=True))
             curve("ended-wrong", length, *self.by_fate(length, ended_right=False))
             if controls:
-                curve("own-prefix", length, self.prefixed(length, "teacher"), self.author_outcome(length, "teacher"))
-                curve("own-prefix", length, self.carry_forward(length, "teacher"), teacher, "carry-forward")
+                curve(
+                    "own-prefix",
+                    length,
+                    self.prefixed(length, "teacher"),
+                    self.author_outcome(length, "teacher"),
+                )
+                curve(
+                    "own-prefix",
+                    length,
+                    self.carry_forward(length, "teacher"),
+                    teacher,
+                    "carry-forward",
+                )
                 finished = 1 - self.open_share("teacher", length)
                 found["finished_share", "own-prefix", "carry-forward", float(length)] = finished
                 curve("swapped", length, *self.swapped(length))
                 reverse = ("teacher", "student")
-                curve("reverse", length, self.prefixed(length, *reverse), self.reference(length, *reverse))
+                curve(
+                    "reverse",
+                    length,
+                    self.prefixed(length, *reverse),
+                    self.reference(length, *reverse),
+                )
         return found
 
 
 def paths(law: Floats, kind: int, last: int, room: int) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Every text of at most ``room`` tokens behind a last token, without its end token, and its probability."""
+    """Every text of at most ``room`` tokens behind a last token, without its end token, and its
+    probability."""
     if room == 0:
         yield (), 1.0
         return

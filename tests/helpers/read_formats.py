@@ -1,4 +1,5 @@
-"""Fixtures of rollout formats: the rows of their files, and their records by the one format that recognises a row."""
+"""Fixtures of rollout formats: the rows of their files, and their records by the one format that
+recognises a row."""
 
 from __future__ import annotations
 

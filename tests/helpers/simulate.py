@@ -10,7 +10,8 @@ Ints = NDArray[np.int64]
 
 
 def clustered(mean: float, icc: float, problems: Ints, rng: np.random.Generator) -> Floats:
-    """Each rollout's chance of being right: one beta-distributed rate a problem, with this intraclass correlation."""
+    """Each rollout's chance of being right: one beta-distributed rate a problem, with this
+    intraclass correlation."""
     count = int(problems.max()) + 1
     if icc == 0:
         return np.full(problems.size, mean)
@@ -19,7 +20,9 @@ def clustered(mean: float, icc: float, problems: Ints, rng: np.random.Generator)
 
 
 def layout(count: int, sizes: str, rng: np.random.Generator) -> Ints:
-    return np.repeat(np.arange(count), np.full(count, 4) if sizes == "equal" else rng.integers(1, 9, count))
+    return np.repeat(
+        np.arange(count), np.full(count, 4) if sizes == "equal" else rng.integers(1, 9, count)
+    )
 
 
 def grades(chance: Floats, rng: np.random.Generator) -> Floats:
@@ -31,4 +34,9 @@ def ragged(seed: int = 0, count: int = 25) -> tuple[Floats, Floats, Ints, Floats
     rng = np.random.default_rng(seed)
     problems = layout(count, "unequal", rng)
     chance = clustered(0.6, 0.4, problems, rng)
-    return grades(chance, rng), grades(chance * 0.8, rng), problems * 13 - 50, rng.uniform(0.5, 2, problems.size)
+    return (
+        grades(chance, rng),
+        grades(chance * 0.8, rng),
+        problems * 13 - 50,
+        rng.uniform(0.5, 2, problems.size),
+    )

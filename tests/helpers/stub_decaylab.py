@@ -1,7 +1,8 @@
-"""Stands in for ``python -m decaylab`` where a sweep is tested: train and evaluate leave the files of a run behind, at once.
+"""Stands in for ``python -m decaylab`` where a sweep is tested: train and evaluate leave the files
+of a run behind, at once.
 
-A run is right with a chance that its arm and seed decide; its first checkpoint is the best one on validation. What was called
-stands in calls.txt beside the runs.
+A run is right with a chance that its arm and seed decide; its first checkpoint is the best one on
+validation. What was called stands in calls.txt beside the runs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def train(words: list[str]) -> None:
         (run / f"step-00000{step}" / "adapter_config.json").write_text("{}")
     metrics(30).to_csv(run / "metrics.csv", index=False)
     validation({0: 0.5, 1: 0.6, 2: 0.55}).to_csv(run / "validation.csv", index=False)
-    pair = {role: {"name": f"abacus-{role}", "content_hash": role} for role in ("student", "teacher")}
+    pair = {
+        role: {"name": f"abacus-{role}", "content_hash": role} for role in ("student", "teacher")
+    }
     (run / "run.json").write_text(json.dumps({"finished": True, "words": words, "identity": pair}))
 
 
@@ -57,7 +60,9 @@ def evaluate(words: list[str]) -> None:
     for name, (step, chance) in chances.items():
         # The same draws: a higher chance is right wherever a lower one is.
         right = np.random.default_rng(0).random(problems) < chance
-        rows = pd.DataFrame({"problem_id": [f"p{i:03}" for i in range(problems)], "sample": 0, "stop_reason": "eos"})
+        rows = pd.DataFrame(
+            {"problem_id": [f"p{i:03}" for i in range(problems)], "sample": 0, "stop_reason": "eos"}
+        )
         rows = rows.assign(checkpoint=name, step=step, response_tokens=10)
         for field in outcomes.SCHEMA.names:
             if field.startswith("grade_"):
@@ -75,7 +80,11 @@ def evaluate(words: list[str]) -> None:
 
 def chance_of(name: str, step: int = 2) -> float:
     arm, _, seed = name.rpartition("-seed-")
-    return {"prefix-5": 0.4, "prefix-20": 0.6, "full": 0.7}.get(arm, 0.5) + 0.05 * int(seed) + 0.1 * (2 - step)
+    return (
+        {"prefix-5": 0.4, "prefix-20": 0.6, "full": 0.7}.get(arm, 0.5)
+        + 0.05 * int(seed)
+        + 0.1 * (2 - step)
+    )
 
 
 if __name__ == "__main__":

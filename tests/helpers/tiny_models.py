@@ -1,4 +1,5 @@
-"""Tiny random models and tokenizers, and what it means that two samples of a model agree up to near-ties."""
+"""Tiny random models and tokenizers, and what it means that two samples of a model agree up to
+near-ties."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def randomised(model: Any, seed: int = 0, scale: float = 0.3) -> Any:
 
 
 def tiny_llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
-    return randomised(LlamaForCausalLM(LlamaConfig(**{**SIZES, **IDS, **changes})), seed)  # type: ignore[no-any-return]
+    return randomised(LlamaForCausalLM(LlamaConfig(**{**SIZES, **IDS, **changes})), seed)
 
 
 def bare_policy(model: Any, end_ids: Sequence[int] = (END,), pad_id: int = PAD) -> Any:
@@ -49,9 +50,14 @@ def bare_policy(model: Any, end_ids: Sequence[int] = (END,), pad_id: int = PAD) 
 
 
 def byte_tokenizer(
-    template: str | None = CHAT, *, shift: int = 0, adds_bos: bool = False, special: Sequence[str] = SPECIAL
+    template: str | None = CHAT,
+    *,
+    shift: int = 0,
+    adds_bos: bool = False,
+    special: Sequence[str] = SPECIAL,
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE without merges: one id a byte, behind the special tokens. shift: rotates the ids of the bytes."""
+    """Byte-level BPE without merges: one id a byte, behind the special tokens. shift: rotates the
+    ids of the bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     alphabet = alphabet[shift:] + alphabet[:shift]
     vocab = {token: index for index, token in enumerate([*special, *alphabet])}
@@ -82,7 +88,11 @@ def save_folder(path: Path, *, tokenizer: Any = None, seed: int = 0, **changes: 
 
 
 def random_requests(
-    lengths: Sequence[tuple[int, int]], max_new_tokens: int = 24, stage: str = "s", seed: int = 0, vocab: int = VOCAB
+    lengths: Sequence[tuple[int, int]],
+    max_new_tokens: int = 24,
+    stage: str = "s",
+    seed: int = 0,
+    vocab: int = VOCAB,
 ) -> list[Request]:
     """lengths: of prompt and prefix."""
     rng = np.random.default_rng(seed)
@@ -99,7 +109,9 @@ def random_requests(
     ]
 
 
-def greedy_by_generate(model: Any, requests: Sequence[Request], end_ids: Sequence[int], pad_id: int) -> list[Response]:
+def greedy_by_generate(
+    model: Any, requests: Sequence[Request], end_ids: Sequence[int], pad_id: int
+) -> list[Response]:
     """Each request alone through transformers' own `generate`."""
     found = []
     for request in requests:
@@ -126,9 +138,10 @@ def equal_up_to_near_ties(
 ) -> int:
     """How many responses are identical; each of the others must part at a near-tie.
 
-    The near-tie is shown on one unbatched forward of the context that both share. Greedy: both tokens are the largest
-    logits, and at most GREEDY_GAP apart. Sampled: every boundary of the cumulative distribution that lies between the
-    two tokens is at most BOUNDARY_GAP from the uniform number.
+    The near-tie is shown on one unbatched forward of the context that both share. Greedy: both
+    tokens are the largest logits, and at most GREEDY_GAP apart. Sampled: every boundary of the
+    cumulative distribution that lies between the two tokens is at most BOUNDARY_GAP from the
+    uniform number.
     """
     identical = 0
     for request, one, other in zip(requests, first, second, strict=True):

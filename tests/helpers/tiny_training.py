@@ -1,5 +1,5 @@
-"""A tiny pair to train, rollouts to train it on, and a step's loss and gradient the naive way: padded batches, full logits,
-log_softmax, sums and autograd."""
+"""A tiny pair to train, rollouts to train it on, and a step's loss and gradient the naive way:
+padded batches, full logits, log_softmax, sums and autograd."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ def bare(model: Any) -> Any:
 def byte_policy(seed: int = 0, name: str = "tiny", **changes: Any) -> Policy:
     """A tiny Llama over bytes, with its tokenizer."""
     model = tiny_llama(seed, **{"vocab_size": BYTES, **changes})
-    return Policy(name, model, byte_tokenizer(), PolicyIdentity(name, "folder", "", f"{name} {seed}"))
+    return Policy(
+        name, model, byte_tokenizer(), PolicyIdentity(name, "folder", "", f"{name} {seed}")
+    )
 
 
 def options(**changes: Any) -> TrainOptions:
-    """Full fine-tuning with a `full` selector, unless something else is said; bins for short rollouts."""
+    """Full fine-tuning with a `full` selector, unless something else is said; bins for short
+    rollouts."""
     given = {
         "selector": "full",
         "full_finetune": True,
@@ -54,25 +57,34 @@ def options(**changes: Any) -> TrainOptions:
 
 
 def training_rollout(
-    name: str, prompts: Sequence[Sequence[int]], ids: Sequence[int], readable: int | None = None, offset: int = 0
+    name: str,
+    prompts: Sequence[Sequence[int]],
+    ids: Sequence[int],
+    readable: int | None = None,
+    offset: int = 0,
 ) -> TrainingRollout:
     """prompts: of student and teacher."""
     scored = Rollout(name, tuple(prompts[0]), tuple(prompts[1]), tuple(ids[:readable]))
     return TrainingRollout(scored, tuple(ids), ids[-1] == END, offset)
 
 
-def rollouts(count: int = 6, seed: int = 0, vocab: int = VOCAB, longest: int = 9) -> list[TrainingRollout]:
-    """Prompts and responses of many lengths, other prompts for the teacher; every second one ends its turn."""
+def rollouts(
+    count: int = 6, seed: int = 0, vocab: int = VOCAB, longest: int = 9
+) -> list[TrainingRollout]:
+    """Prompts and responses of many lengths, other prompts for the teacher; every second one ends
+    its turn."""
     rng = np.random.default_rng(seed)
 
     def text(length: int) -> list[int]:
-        return rng.integers(2, vocab, length).tolist()  # type: ignore[no-any-return]
+        return rng.integers(2, vocab, length).tolist()
 
     found = []
     for number in range(count):
         ids = text(1 + 5 * number % longest) + ([END] if number % 2 else [])
         prompts = text(int(rng.integers(1, 6))), text(int(rng.integers(1, 8)))
-        found.append(training_rollout(f"train-1/{number}", prompts, ids, offset=3 if number == 2 else 0))
+        found.append(
+            training_rollout(f"train-1/{number}", prompts, ids, offset=3 if number == 2 else 0)
+        )
     return found
 
 
@@ -84,9 +96,11 @@ def gradient_of(
     vocabulary: SharedVocabulary = WHOLE,
     training: bool = False,
 ) -> tuple[dict[str, Tensor], Gradient]:
-    """The summed gradient of every parameter that is trained, and what took it; each part by an ``add`` of its own.
+    """The summed gradient of every parameter that is trained, and what took it; each part by an
+    ``add`` of its own.
 
-    training: whether the student is in training mode, as it is where activations are computed twice.
+    training: whether the student is in training mode, as it is where activations are computed
+    twice.
     """
     models[0].zero_grad(set_to_none=True)
     heads = Head(bare(models[0])), Head(bare(models[1]))
@@ -101,17 +115,26 @@ def gradient_of(
 def grads(model: Any) -> dict[str, Tensor]:
     """A copy of each parameter's gradient, zeros where it has none."""
     named = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
-    return {name: torch.zeros_like(one) if one.grad is None else one.grad.clone() for name, one in named}
+    return {
+        name: torch.zeros_like(one) if one.grad is None else one.grad.clone() for name, one in named
+    }
 
 
-def assert_gradients(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], rtol: float = 3e-6) -> None:
-    """rtol: of the largest entry of all gradients; norms of most models round to float32 whatever the weights are in."""
+def assert_gradients(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], rtol: float = 3e-6
+) -> None:
+    """rtol: of the largest entry of all gradients; norms of most models round to float32 whatever
+    the weights are in."""
     assert found.keys() == expected.keys()
     scale = max(float(one.abs().max()) for one in expected.values())
     assert scale > 1e-6
     for name, one in expected.items():
         torch.testing.assert_close(
-            found[name], one, rtol=0, atol=rtol * scale, msg=lambda text, name=name: f"{name}: {text}"
+            found[name],
+            one,
+            rtol=0,
+            atol=rtol * scale,
+            msg=lambda text, name=name: f"{name}: {text}",
         )
 
 
@@ -121,7 +144,8 @@ def far(found: Mapping[str, Tensor], wrong: Mapping[str, Tensor], share: float =
     return any(float((found[name] - wrong[name]).abs().max()) > share * scale for name in found)
 
 
-# --- the naive way ------------------------------------------------------------------------------------------------
+# --- the naive way
+# ---------------------------------------------------------------------------
 
 
 def naive_reverse_kl(s: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
@@ -150,11 +174,15 @@ NAIVE: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "js": naive_js,
     "policy-gradient": naive_policy_gradient,
 }
-"""Log-probabilities of student and teacher [..., vocab] and the tokens taken in, the loss [...] out."""
+"""Log-probabilities of student and teacher [..., vocab] and the tokens taken in, the loss [...]
+out."""
 
 
-def shared_logprobs(logits: Tensor, tokens: Tensor, vocabulary: SharedVocabulary) -> tuple[Tensor, Tensor]:
-    """Log-probabilities over the shared ids alone, put side by side, and where among them each token is."""
+def shared_logprobs(
+    logits: Tensor, tokens: Tensor, vocabulary: SharedVocabulary
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities over the shared ids alone, put side by side, and where among them each
+    token is."""
     shared = [index for index in range(vocabulary.size) if index not in vocabulary.holes]
     place = torch.zeros(vocabulary.size, dtype=torch.long)
     place[shared] = torch.arange(len(shared))
@@ -162,9 +190,13 @@ def shared_logprobs(logits: Tensor, tokens: Tensor, vocabulary: SharedVocabulary
 
 
 def naive_rows(model: Any, contexts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
-    """One padded batch with its mask; of each (prompt, response) the logits before each response token."""
+    """One padded batch with its mask; of each (prompt, response) the logits before each response
+    token."""
     longest = max(len(prompt) + len(response) for prompt, response in contexts)
-    ids, mask = torch.zeros(len(contexts), longest, dtype=torch.long), torch.zeros(len(contexts), longest)
+    ids, mask = (
+        torch.zeros(len(contexts), longest, dtype=torch.long),
+        torch.zeros(len(contexts), longest),
+    )
     for row, (prompt, response) in enumerate(contexts):
         whole = [*prompt, *response]
         ids[row, : len(whole)], mask[row, : len(whole)] = torch.tensor(whole), 1
@@ -190,11 +222,16 @@ def slow_weights(
     if selector == "rising":
         return [0.25 + 0.75 / (1 + math.exp(-((i + 0.5) / time - 0.3) / 0.1)) for i in range(time)]
     if selector == "importance":
-        gaps = [abs(s - t) for s, t in zip(columns["student_logprob"], columns["teacher_logprob"], strict=True)]
+        gaps = [
+            abs(s - t)
+            for s, t in zip(columns["student_logprob"], columns["teacher_logprob"], strict=True)
+        ]
         return [1 + 0.5 * (1 - sum(gaps[:i]) / sum(gaps)) for i in range(time)]
     if selector == "random":
         zeros = np.zeros(time)
-        return weigh("random", Signals(zeros, zeros, zeros, zeros, zeros), budget, generator(seed, name)).tolist()
+        return weigh(
+            "random", Signals(zeros, zeros, zeros, zeros, zeros), budget, generator(seed, name)
+        ).tolist()
     raise AssertionError(selector)
 
 
@@ -209,7 +246,9 @@ def naive_step(
     student, teacher = models
     own = naive_rows(student, [(one.scored.student_prompt, one.scored.response) for one in given])
     with torch.no_grad():
-        theirs = naive_rows(teacher, [(one.scored.teacher_prompt, one.scored.response) for one in given])
+        theirs = naive_rows(
+            teacher, [(one.scored.teacher_prompt, one.scored.response) for one in given]
+        )
     total, tokens_selected, selecting, kept = torch.zeros((), dtype=own[0].dtype), 0, 0, []
     for one, s_logits, t_logits in zip(given, own, theirs, strict=True):
         tokens = torch.tensor(one.scored.response)
@@ -226,7 +265,9 @@ def naive_step(
         }
         plain = {name: column.tolist() for name, column in columns.items()}
         time = len(one.scored.response)
-        weights = slow_weights(chosen.selector, time, budget or time, plain, chosen.seed, one.scored.rollout_id)
+        weights = slow_weights(
+            chosen.selector, time, budget or time, plain, chosen.seed, one.scored.rollout_id
+        )
         count = sum(weight > 0 for weight in weights)
         part = (torch.tensor(weights, dtype=loss.dtype) * loss).sum()
         total = total + (part / count if chosen.normalise == "rollouts" else part)
@@ -236,4 +277,8 @@ def naive_step(
     named = {name: weight for name, weight in student.named_parameters() if weight.requires_grad}
     found = torch.autograd.grad(mean, list(named.values()), allow_unused=True)
     zeros = (torch.zeros_like(one) for one in named.values())
-    return float(mean.detach()), {n: z if g is None else g for n, g, z in zip(named, found, zeros, strict=True)}, kept
+    return (
+        float(mean.detach()),
+        {n: z if g is None else g for n, g, z in zip(named, found, zeros, strict=True)},
+        kept,
+    )

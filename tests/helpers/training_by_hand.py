@@ -13,7 +13,12 @@ from command_line import _SharedGrader
 from decaylab.options.training import TrainOptions
 from decaylab.trainer import loop
 
-SHORT: dict[str, Any] = {"steps": 4, "problems_per_step": 4, "checkpoint_every": 2, "validation_problems": 6}
+SHORT: dict[str, Any] = {
+    "steps": 4,
+    "problems_per_step": 4,
+    "checkpoint_every": 2,
+    "validation_problems": 6,
+}
 
 
 MEASURED = ("seconds", "gib")

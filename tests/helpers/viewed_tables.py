@@ -1,4 +1,5 @@
-"""Rollouts to look at, made by hand or at random, in the columns of decaylab.tokens.viewed, without a model."""
+"""Rollouts to look at, made by hand or at random, in the columns of decaylab.tokens.viewed, without
+a model."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def tables(
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both tables. texts, raws: of the tokens of each rollout; the numbers are at random."""
-    rollouts = pd.DataFrame([row | {"response_tokens": len(own)} for row, own in zip(rows, texts, strict=True)])
+    rollouts = pd.DataFrame(
+        [row | {"response_tokens": len(own)} for row, own in zip(rows, texts, strict=True)]
+    )
     rng = np.random.default_rng(seed)
     raws = raws or [[""] * len(own) for own in texts]
     tokens = [
@@ -59,12 +62,18 @@ def tables(
 
 def numbers(rng: np.random.Generator, size: int) -> dict[str, Any]:
     """Statistics and ranks: of every size that a colour knows."""
-    found: dict[str, Any] = {name: np.exp(rng.normal(-2, 2.5, size)).astype(np.float32) for name in STATISTICS}
-    return found | {name: rng.geometric(0.3, size).astype(np.int32) for name in ("token_rank", "student_top1_rank")}
+    found: dict[str, Any] = {
+        name: np.exp(rng.normal(-2, 2.5, size)).astype(np.float32) for name in STATISTICS
+    }
+    return found | {
+        name: rng.geometric(0.3, size).astype(np.int32)
+        for name in ("token_rank", "student_top1_rank")
+    }
 
 
 def likeliest(rng: np.random.Generator, texts: Sequence[str], policy: str) -> dict[str, Any]:
-    """The five likeliest tokens of a policy, with the taken one among them in two of three; and its log-probability."""
+    """The five likeliest tokens of a policy, with the taken one among them in two of three; and its
+    log-probability."""
     top, probabilities, logprobs = [], [], []
     for text in texts:
         likely = np.sort(rng.dirichlet(np.full(TOP + 1, 0.4)))[::-1][:TOP].astype(np.float32)
@@ -82,8 +91,11 @@ def likeliest(rng: np.random.Generator, texts: Sequence[str], policy: str) -> di
     }
 
 
-def large(rollouts: int = 200, size: int = 500, vocabulary: int = 150_000) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As much as a page must hold, and nearly as hard to pack as it can be: every likeliest token at random."""
+def large(
+    rollouts: int = 200, size: int = 500, vocabulary: int = 150_000
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As much as a page must hold, and nearly as hard to pack as it can be: every likeliest token
+    at random."""
     rng = np.random.default_rng(7)
     count = rollouts * size
     words = np.array([word(rng, i % 4 == 0) for i in range(vocabulary)], dtype=object)
@@ -91,15 +103,22 @@ def large(rollouts: int = 200, size: int = 500, vocabulary: int = 150_000) -> tu
     columns: dict[str, Any] = {"token_id": ids, "token": words[ids], "raw": ""}
     for policy in ("student", "teacher"):
         first = 1 - rng.beta(0.5, 3, count)
-        rest = np.sort(rng.dirichlet(np.full(TOP, 0.7), count), axis=1)[:, :-TOP:-1] * (1 - first)[:, None]
+        rest = (
+            np.sort(rng.dirichlet(np.full(TOP, 0.7), count), axis=1)[:, :-TOP:-1]
+            * (1 - first)[:, None]
+        )
         columns |= {
             f"{policy}_top": list(words[rng.integers(0, vocabulary, (count, TOP))]),
             f"{policy}_top_probabilities": list(np.column_stack([first, rest])),
             f"{policy}_logprob": -rng.exponential(0.5, count),
         }
-    columns |= numbers(rng, count) | {"category": rng.choice(["number", "operator", "planning", "structural"], count)}
+    columns |= numbers(rng, count) | {
+        "category": rng.choice(["number", "operator", "planning", "structural"], count)
+    }
     names = [f"rollout-{i}" for i in range(rollouts)]
-    rows = [rollout_row("base", f"p{i // 4}", i % 4, rollout_id=name) for i, name in enumerate(names)]
+    rows = [
+        rollout_row("base", f"p{i // 4}", i % 4, rollout_id=name) for i, name in enumerate(names)
+    ]
     frame = pd.DataFrame(
         {
             "checkpoint": "base",
@@ -112,7 +131,11 @@ def large(rollouts: int = 200, size: int = 500, vocabulary: int = 150_000) -> tu
 
 
 def word(rng: np.random.Generator, ideographs: bool) -> str:
-    """A text such as vocabularies hold: a few ideographs, or letters, behind a space in one of two."""
+    """A text such as vocabularies hold: a few ideographs, or letters, behind a space in one of
+    two."""
     if ideographs:
         return "".join(map(chr, rng.integers(0x4E00, 0x9FFF, rng.integers(1, 4))))
-    return " " * int(rng.integers(0, 2)) + bytes(rng.integers(97, 123, rng.integers(1, 10)).tolist()).decode()
+    return (
+        " " * int(rng.integers(0, 2))
+        + bytes(rng.integers(97, 123, rng.integers(1, 10)).tolist()).decode()
+    )

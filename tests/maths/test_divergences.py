@@ -1,4 +1,5 @@
-"""Each divergence against torch.distributions or a plain loop in float64, a hand-sized case, its corners, and a near miss."""
+"""Each divergence against torch.distributions or a plain loop in float64, a hand-sized case, its
+corners, and a near miss."""
 
 from __future__ import annotations
 
@@ -22,10 +23,16 @@ from decaylab.maths.divergences import (
 )
 
 INF = math.inf
-BETWEEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "js": js}
+BETWEEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "reverse_kl": reverse_kl,
+    "forward_kl": forward_kl,
+    "js": js,
+}
 
 
-def laws(*shape: int, seed: int = 0, scale: float = 2.0, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def laws(
+    *shape: int, seed: int = 0, scale: float = 2.0, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor]:
     """Log-probabilities of two random policies, the second one near the first."""
     generator = torch.Generator().manual_seed(seed)
     student = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
@@ -47,7 +54,8 @@ def slow_js(first: Sequence[float], second: Sequence[float]) -> float:
     return (slow_kl(first, middle) + slow_kl(second, middle)) / 2
 
 
-# --- against independent definitions ------------------------------------------------------------------------------
+# --- against independent definitions
+# ---------------------------------------------------------------------------
 
 
 def test_entropy_is_that_of_torch_distributions_in_nats() -> None:
@@ -55,7 +63,9 @@ def test_entropy_is_that_of_torch_distributions_in_nats() -> None:
     expected = Categorical(logits=logprobs).entropy()
     torch.testing.assert_close(entropy(logprobs), expected)
     bits, mean = expected / LN2, expected / 40
-    assert (entropy(logprobs) - bits).abs().min() > 0.1 and (entropy(logprobs) - mean).abs().min() > 0.1
+    assert (entropy(logprobs) - bits).abs().min() > 0.1 and (
+        entropy(logprobs) - mean
+    ).abs().min() > 0.1
 
 
 def test_reverse_kl_is_student_from_teacher_and_forward_kl_teacher_from_student() -> None:
@@ -65,7 +75,9 @@ def test_reverse_kl_is_student_from_teacher_and_forward_kl_teacher_from_student(
     torch.testing.assert_close(forward_kl(student, teacher), kl_divergence(t, s))
     assert (reverse_kl(student, teacher) - kl_divergence(t, s)).abs().min() > 1e-3  # swapped
     assert (reverse_kl(student, teacher) - kl_divergence(s, t) / LN2).abs().min() > 1e-2  # in bits
-    assert (reverse_kl(student, teacher) - kl_divergence(s, t) / 40).abs().min() > 1e-2  # mean for sum
+    assert (
+        reverse_kl(student, teacher) - kl_divergence(s, t) / 40
+    ).abs().min() > 1e-2  # mean for sum
 
 
 def test_js_is_the_mean_kl_to_the_even_mixture_and_not_the_mean_of_two_kls() -> None:
@@ -79,7 +91,8 @@ def test_js_is_the_mean_kl_to_the_even_mixture_and_not_the_mean_of_two_kls() -> 
 
 
 def test_two_tokens_by_hand() -> None:
-    """s = (1/2, 1/2), t = (1/4, 3/4): KL(s, t) = (ln 2 + ln 2/3) / 2 = .1438; KL(t, s) = (ln 1/2 + 3 ln 3/2) / 4 = .1308.
+    """s = (1/2, 1/2), t = (1/4, 3/4): KL(s, t) = (ln 2 + ln 2/3) / 2 = .1438; KL(t, s) = (ln 1/2 +
+    3 ln 3/2) / 4 = .1308.
 
     Mixture (3/8, 5/8): its entropy .66156 less the mean of ln 2 and of .56234 is .03382.
     """
@@ -95,28 +108,38 @@ def test_all_at_once_are_the_same_numbers_each_under_its_own_name() -> None:
     student, teacher = laws(7, 30, seed=1)
     found = divergences(student, teacher)
     assert found._fields == ("student_entropy", "teacher_entropy", "reverse_kl", "forward_kl", "js")
-    assert torch.equal(found.student_entropy, entropy(student)) and torch.equal(found.teacher_entropy, entropy(teacher))
+    assert torch.equal(found.student_entropy, entropy(student)) and torch.equal(
+        found.teacher_entropy, entropy(teacher)
+    )
     for name, function in BETWEEN.items():
         assert torch.equal(getattr(found, name), function(student, teacher)), name
 
 
 def test_float32_is_as_good_as_float64_over_a_real_vocabulary() -> None:
-    """Worst absolute error over 50,000 ids; the near miss in 16 bits is off by a hundred times as much."""
+    """Worst absolute error over 50,000 ids; the near miss in 16 bits is off by a hundred times as
+    much."""
     student, teacher = laws(4, 50_000, scale=4.0)
     exact = divergences(student, teacher)
     for tolerance, dtype in ((2e-5, torch.float32), (None, torch.bfloat16)):
         wide = divergences(student.to(dtype).float(), teacher.to(dtype).float())
-        worst = max(float((one - other).abs().max()) for one, other in zip(exact, wide, strict=True))
+        worst = max(
+            float((one - other).abs().max()) for one, other in zip(exact, wide, strict=True)
+        )
         assert worst < tolerance if tolerance else worst > 2e-3
 
 
-# --- what must hold of any two policies ---------------------------------------------------------------------------
+# --- what must hold of any two policies
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", BETWEEN)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_policy_against_itself_is_exactly_zero(name: str, dtype: torch.dtype) -> None:
-    for student in (laws(6, 3000, dtype=dtype)[0], of(0.5, 0.5, 0, 0).to(dtype), of(1, 0).to(dtype)):
+    for student in (
+        laws(6, 3000, dtype=dtype)[0],
+        of(0.5, 0.5, 0, 0).to(dtype),
+        of(1, 0).to(dtype),
+    ):
         found = BETWEEN[name](student, student.clone())
         assert bool((found == 0).all()) and not bool(found.signbit().any())
     assert bool((BETWEEN[name](*laws(6, 3000, dtype=dtype)) > 1e-3).all())
@@ -126,7 +149,9 @@ def test_js_is_symmetric_and_bounded_and_the_kls_are_neither() -> None:
     for seed in range(20):
         student, teacher = laws(8, 6, seed=seed, scale=float(seed))
         torch.testing.assert_close(js(student, teacher), js(teacher, student), rtol=0, atol=1e-14)
-        assert bool((js(student, teacher) <= LN2 + 1e-15).all()) and bool((js(student, teacher) >= 0).all())
+        assert bool((js(student, teacher) <= LN2 + 1e-15).all()) and bool(
+            (js(student, teacher) >= 0).all()
+        )
     apart = of(0.999, 0.001), of(0.001, 0.999)
     assert float(reverse_kl(*apart)) > LN2 and float(js(*apart)) > 0.68
 
@@ -140,7 +165,8 @@ def test_the_entropy_of_an_even_choice_is_its_log_and_of_a_certain_one_0() -> No
     assert float(entropy(of(0, 1, 0))) == 0
 
 
-# --- probabilities of 0 -------------------------------------------------------------------------------------------
+# --- probabilities of 0
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -179,7 +205,8 @@ def test_nan_stays_nan_on_either_side() -> None:
     assert bool(entropy(broken).isnan())
 
 
-# --- one-sample estimates -----------------------------------------------------------------------------------------
+# --- one-sample estimates
+# ---------------------------------------------------------------------------
 
 
 def test_k1_and_k3_have_the_reverse_kl_as_their_expectation_over_the_students_tokens() -> None:
@@ -189,7 +216,9 @@ def test_k1_and_k3_have_the_reverse_kl_as_their_expectation_over_the_students_to
         torch.testing.assert_close((student.exp() * estimate(student, teacher)).sum(-1), exact)
         swapped = (student.exp() * estimate(teacher, student)).sum(-1)
         over_the_teachers = (teacher.exp() * estimate(student, teacher)).sum(-1)
-        assert (swapped - exact).abs().min() > 1e-2 and (over_the_teachers - exact).abs().min() > 1e-2
+        assert (swapped - exact).abs().min() > 1e-2 and (
+            over_the_teachers - exact
+        ).abs().min() > 1e-2
 
 
 def test_one_token_by_hand() -> None:
@@ -201,8 +230,12 @@ def test_one_token_by_hand() -> None:
 
 def test_k3_is_never_negative_where_k1_is_and_both_are_0_at_equality() -> None:
     student, teacher = laws(100, 10, seed=3, dtype=torch.float32)
-    assert bool((reverse_kl_k3(student, teacher) >= 0).all()) and bool((reverse_kl_k1(student, teacher) < 0).any())
-    assert bool((reverse_kl_k3(student, student) == 0).all()) and bool((reverse_kl_k1(student, student) == 0).all())
+    assert bool((reverse_kl_k3(student, teacher) >= 0).all()) and bool(
+        (reverse_kl_k1(student, teacher) < 0).any()
+    )
+    assert bool((reverse_kl_k3(student, student) == 0).all()) and bool(
+        (reverse_kl_k1(student, student) == 0).all()
+    )
 
 
 def test_k3_of_nearly_equal_probabilities_keeps_its_digits() -> None:
@@ -222,4 +255,6 @@ def test_k3_misses_the_teachers_mass_on_what_the_student_never_writes() -> None:
 
 def test_a_token_the_teacher_never_writes_is_infinitely_far() -> None:
     student, never = of(0.5), of(0.0)
-    assert float(reverse_kl_k1(student, never)) == INF and float(reverse_kl_k3(student, never)) == INF
+    assert (
+        float(reverse_kl_k1(student, never)) == INF and float(reverse_kl_k3(student, never)) == INF
+    )

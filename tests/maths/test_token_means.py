@@ -1,4 +1,5 @@
-"""Means by cell against slow loops over tokens and a jackknife that really leaves each problem out; coverage by simulation."""
+"""Means by cell against slow loops over tokens and a jackknife that really leaves each problem out;
+coverage by simulation."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import reference
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from decaylab.maths.token_means import CellMeans, Estimand, difference, interval, means, ratio, sums_by_problem
+from decaylab.maths.token_means import (
+    CellMeans,
+    Estimand,
+    difference,
+    interval,
+    means,
+    ratio,
+    sums_by_problem,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,7 +31,8 @@ BOTH: list[Estimand] = ["tokens", "problems"]
 
 
 def tokens(seed: int, problems: int = 12, cells: int = 3) -> tuple[Floats, Ints, Ints]:
-    """Values, problem and cell of each token: problems of 1 to 40 tokens in a cell, with means of their own."""
+    """Values, problem and cell of each token: problems of 1 to 40 tokens in a cell, with means of
+    their own."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, 41, (problems, cells))
     codes = np.repeat(np.repeat(np.arange(problems), cells), counts.ravel())
@@ -31,11 +41,15 @@ def tokens(seed: int, problems: int = 12, cells: int = 3) -> tuple[Floats, Ints,
     return rng.exponential(effect[codes]), codes, where
 
 
-def estimated(data: tuple[Floats, Ints, Ints], estimand: Estimand = "tokens", problems: int = 12) -> CellMeans:
+def estimated(
+    data: tuple[Floats, Ints, Ints], estimand: Estimand = "tokens", problems: int = 12
+) -> CellMeans:
     values, codes, cells = data
     size = problems, 3
     return means(
-        sums_by_problem(values, codes, cells, *size), sums_by_problem(None, codes, cells, *size), estimand=estimand
+        sums_by_problem(values, codes, cells, *size),
+        sums_by_problem(None, codes, cells, *size),
+        estimand=estimand,
     )
 
 
@@ -46,19 +60,23 @@ def slow_mean(values: Floats, codes: Ints, estimand: Estimand) -> float:
 
 
 def jackknife(number: Callable[[Ints], float], problems: int) -> float:
-    """sqrt((G-1)/G sum (number without g - number)^2), of a number that is computed from the problems it is given."""
+    """sqrt((G-1)/G sum (number without g - number)^2), of a number that is computed from the
+    problems it is given."""
     everyone = np.arange(problems)
     left_out = [number(everyone[everyone != problem]) - number(everyone) for problem in everyone]
     return math.sqrt((problems - 1) / problems * sum(change**2 for change in left_out))
 
 
-def of_cell(data: tuple[Floats, Ints, Ints], cell: int, kept: Ints, estimand: Estimand = "tokens") -> float:
+def of_cell(
+    data: tuple[Floats, Ints, Ints], cell: int, kept: Ints, estimand: Estimand = "tokens"
+) -> float:
     values, codes, cells = data
     chosen = (cells == cell) & np.isin(codes, kept)
     return slow_mean(values[chosen], codes[chosen], estimand)
 
 
-# --- sums and means -----------------------------------------------------------------------------------------------
+# --- sums and means
+# ---------------------------------------------------------------------------
 
 
 def test_sums_are_those_of_a_loop_and_a_negative_cell_is_none() -> None:
@@ -68,15 +86,19 @@ def test_sums_are_those_of_a_loop_and_a_negative_cell_is_none() -> None:
         if cell >= 0:
             expected[code, cell] += value
             counted[code, cell] += 1
-    assert sums_by_problem(values, codes, cells, 3, 2).tolist() == expected.tolist() == [[0, 1], [0, 0], [2, 20]]
+    assert (
+        sums_by_problem(values, codes, cells, 3, 2).tolist()
+        == expected.tolist()
+        == [[0, 1], [0, 0], [2, 20]]
+    )
     assert sums_by_problem(None, codes, cells, 3, 2).tolist() == counted.tolist()
 
 
 def test_the_two_estimands_by_hand() -> None:
     """Over tokens (1 + 3 + 5) / 3 = 3; over problems (2 + 5) / 2 = 3.5.
 
-    Over tokens the mean is 5 without the first and 2 without the second: SE^2 = 1/2 (2^2 + 1^2) = 2.5. Over problems it
-    is the standard error of the mean of 2 and 5: 1.5.
+    Over tokens the mean is 5 without the first and 2 without the second: SE^2 = 1/2 (2^2 + 1^2) =
+    2.5. Over problems it is the standard error of the mean of 2 and 5: 1.5.
     """
     over_tokens, over_problems = means(*TWO), means(*TWO, estimand="problems")
     assert (over_tokens.value[0], over_problems.value[0]) == (3.0, 3.5)
@@ -104,16 +126,20 @@ def test_with_equal_sizes_the_error_is_the_clustered_one_and_not_that_of_tokens(
 
 
 def test_with_unequal_sizes_the_error_is_the_clustered_one_to_first_order() -> None:
-    """It is larger, for a problem of many tokens pulls the mean towards itself: 4 % here, and 1 / (1 - its share)."""
+    """It is larger, for a problem of many tokens pulls the mean towards itself: 4 % here, and 1 /
+    (1 - its share)."""
     values, codes, cells = tokens(2, problems=40)
     found = estimated((values, codes, cells), problems=40).standard_error[1]
     chosen = cells == 1
-    plain = reference.clustered_se(list(values[chosen]), list(codes[chosen]), [1.0] * int(chosen.sum()))
+    plain = reference.clustered_se(
+        list(values[chosen]), list(codes[chosen]), [1.0] * int(chosen.sum())
+    )
     assert plain < found < 1.1 * plain
 
 
 def test_effective_problems_by_hand() -> None:
-    """Problems of 1, 1 and 2 tokens: 4^2 / (1 + 1 + 4) = 2.667; as problem means they count alike: 3."""
+    """Problems of 1, 1 and 2 tokens: 4^2 / (1 + 1 + 4) = 2.667; as problem means they count alike:
+    3."""
     sums, counts = np.array([[1.0], [2], [6]]), np.array([[1.0], [1], [2]])
     assert means(sums, counts).effective_problems[0] == pytest.approx(16 / 6)
     assert means(sums, counts, "problems").effective_problems[0] == pytest.approx(3)
@@ -126,7 +152,8 @@ def test_what_problems_count_for_may_be_in_any_unit() -> None:
     assert means(0 * sums, 0 * counts).effective_problems[0] == 0
 
 
-# --- pairs --------------------------------------------------------------------------------------------------------
+# --- pairs
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("estimand", BOTH)
@@ -141,7 +168,9 @@ def test_a_difference_is_paired_by_problem(estimand: Estimand) -> None:
 
         assert found.value[cell] == pytest.approx(change(np.arange(12)))
         assert found.standard_error[cell] == pytest.approx(jackknife(change, 12))
-    assert np.all(found.standard_error < 0.9 * np.hypot(first.standard_error, second.standard_error))  # unpaired
+    assert np.all(
+        found.standard_error < 0.9 * np.hypot(first.standard_error, second.standard_error)
+    )  # unpaired
 
 
 def test_a_ratio_agrees_with_the_jackknife_of_its_logarithm_to_first_order() -> None:
@@ -162,7 +191,9 @@ def test_a_common_factor_is_known_exactly_however_problems_differ() -> None:
     values, codes, cells = tokens(5)
     found = ratio(estimated((0.9 * values, codes, cells)), before)
     assert found.value == pytest.approx(np.full(3, 0.9))
-    assert found.alike.all() and np.isnan(interval(found)).all()  # no spread tells nothing of other problems
+    assert (
+        found.alike.all() and np.isnan(interval(found)).all()
+    )  # no spread tells nothing of other problems
     unpaired = np.hypot(1, 1) * before.standard_error / before.value
     assert np.all(unpaired > 0.1)
 
@@ -180,7 +211,8 @@ def test_the_side_with_fewer_problems_limits_a_change() -> None:
 
 
 def test_where_both_sides_tell_as_much_the_problems_are_those_of_the_later_one() -> None:
-    """Two problems of one size, and three of 4, 1 and 1 tokens, which tell as much as 6^2 / 18 = 2."""
+    """Two problems of one size, and three of 4, 1 and 1 tokens, which tell as much as 6^2 / 18 =
+    2."""
     two, three = np.array([[1.0], [1], [0]]), np.array([[4.0], [1], [1]])
     even, uneven = (means(np.array([[3.0], [5], [1]]) * counts, counts) for counts in (two, three))
     assert even.effective_problems[0] == uneven.effective_problems[0] == 2
@@ -188,17 +220,21 @@ def test_where_both_sides_tell_as_much_the_problems_are_those_of_the_later_one()
 
 
 def test_what_is_infinite_on_one_side_leaves_a_change_without_an_error() -> None:
-    finite, infinite = (means(np.array([[1.0], [2], [end]]), np.ones((3, 1))) for end in (3.0, math.inf))
+    finite, infinite = (
+        means(np.array([[1.0], [2], [end]]), np.ones((3, 1))) for end in (3.0, math.inf)
+    )
     for after, before in ((finite, infinite), (infinite, finite), (infinite, infinite)):
         for change in (difference(after, before), ratio(after, before)):
             assert np.isnan([change.standard_error, *interval(change)]).all()
 
 
-# --- intervals ----------------------------------------------------------------------------------------------------
+# --- intervals
+# ---------------------------------------------------------------------------
 
 
 def test_the_interval_of_a_mean_is_symmetric_in_the_logarithm() -> None:
-    """3 with SE sqrt(2.5) of 1.8 effective problems: one degree of freedom, 3 exp(+-12.7 * 1.581 / 3)."""
+    """3 with SE sqrt(2.5) of 1.8 effective problems: one degree of freedom, 3 exp(+-12.7 * 1.581 /
+    3)."""
     found = means(*TWO)
     low, high = interval(found)
     reach = math.exp(t.ppf(0.975, 1) * math.sqrt(2.5) / 3)
@@ -215,7 +251,9 @@ def test_a_ratio_is_symmetric_in_the_logarithm() -> None:
 
 def test_an_interval_does_not_depend_on_the_unit() -> None:
     large, small = means(*TWO), means(TWO[0] / 1e15, TWO[1])
-    assert np.ravel(interval(small)) == pytest.approx(np.ravel(interval(large)) / 1e15, rel=1e-9, abs=0)
+    assert np.ravel(interval(small)) == pytest.approx(
+        np.ravel(interval(large)) / 1e15, rel=1e-9, abs=0
+    )
 
 
 def test_the_degrees_of_freedom_are_those_of_the_effective_problems() -> None:
@@ -224,7 +262,9 @@ def test_the_degrees_of_freedom_are_those_of_the_effective_problems() -> None:
     degrees = size.sum(axis=0) ** 2 / (size**2).sum(axis=0) - 1
     assert np.all(degrees < 10)  # of 11
     low, high = interval(found, level=0.9)
-    assert np.log(high / low) / 2 == pytest.approx(t.ppf(0.95, degrees) * found.standard_error / found.value)
+    assert np.log(high / low) / 2 == pytest.approx(
+        t.ppf(0.95, degrees) * found.standard_error / found.value
+    )
 
 
 def test_a_signed_mean_and_a_difference_are_symmetric_as_they_stand() -> None:
@@ -237,16 +277,23 @@ def test_a_signed_mean_and_a_difference_are_symmetric_as_they_stand() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, -1.0])
-def test_a_mean_of_0_or_less_has_no_logarithm_and_its_interval_is_that_of_a_signed_one(shift: float) -> None:
+def test_a_mean_of_0_or_less_has_no_logarithm_and_its_interval_is_that_of_a_signed_one(
+    shift: float,
+) -> None:
     values = np.array([[1.0], [-1.0], [0.0]]) + shift
     reach = t.ppf(0.975, 2) * np.std([1, -1, 0], ddof=1) / math.sqrt(3)
     found = means(values, np.ones((3, 1)))
-    assert found.log_scale and np.ravel(interval(found)) == pytest.approx([shift - reach, shift + reach])
+    assert found.log_scale and np.ravel(interval(found)) == pytest.approx(
+        [shift - reach, shift + reach]
+    )
 
 
 def test_a_ratio_to_what_is_less_than_0_is_undefined() -> None:
     counts = np.ones((3, 1))
-    some, negative = means(np.array([[1.0], [2], [3]]), counts), means(np.array([[-1.0], [-2], [-3]]), counts)
+    some, negative = (
+        means(np.array([[1.0], [2], [3]]), counts),
+        means(np.array([[-1.0], [-2], [-3]]), counts),
+    )
     assert math.isnan(ratio(some, negative).value[0])
 
 
@@ -280,7 +327,10 @@ def test_a_token_that_is_not_finite_spoils_its_cell_alone(bad: float) -> None:
     values[np.flatnonzero(cells == 1)[3]] = bad
     spoilt = estimated((values, codes, cells))
     assert not math.isfinite(spoilt.value[1])
-    for found, expected in ((spoilt, clean), (difference(spoilt, before), difference(clean, before))):
+    for found, expected in (
+        (spoilt, clean),
+        (difference(spoilt, before), difference(clean, before)),
+    ):
         low, high = interval(found)
         assert math.isnan(found.standard_error[1]) and not math.isfinite(high[1])
         expected_low, expected_high = interval(expected)
@@ -289,7 +339,9 @@ def test_a_token_that_is_not_finite_spoils_its_cell_alone(bad: float) -> None:
 
 
 def test_one_problem_alone_has_no_error_even_where_it_has_no_influence() -> None:
-    alone = CellMeans(np.array([0.5]), np.zeros((2, 1)), np.array([[3.0], [0]]), np.array([3]), log_scale=False)
+    alone = CellMeans(
+        np.array([0.5]), np.zeros((2, 1)), np.array([[3.0], [0]]), np.array([3]), log_scale=False
+    )
     assert np.isnan([alone.standard_error, *interval(alone)]).all() and not alone.alike[0]
 
 
@@ -306,12 +358,16 @@ def test_problems_without_a_token_change_nothing() -> None:
     assert np.array(interval(plain)) == pytest.approx(np.array(interval(wide)))
 
 
-# --- coverage -----------------------------------------------------------------------------------------------------
+# --- coverage
+# ---------------------------------------------------------------------------
 
 
-def draw(rng: np.random.Generator, count: int, spread: float) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
-    """Sums and counts before and after, in 4 cells: tokens by problem log-normal, ever fewer; skewed values of mean 1,
-    and .6 after, whose problem means vary by about ``spread`` of themselves and go together."""
+def draw(
+    rng: np.random.Generator, count: int, spread: float
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Sums and counts before and after, in 4 cells: tokens by problem log-normal, ever fewer;
+    skewed values of mean 1, and .6 after, whose problem means vary by about ``spread`` of
+    themselves and go together."""
 
     def lognormal(spread: float, shape: tuple[int, int]) -> Floats:
         return rng.lognormal(-(spread**2) / 2, spread, shape)
@@ -345,15 +401,21 @@ def plain_interval_holds(sums: Floats, counts: Floats, truth: float) -> NDArray[
         (200, 1.0, "tokens", 0.90),
     ],
 )
-def test_intervals_cover_at_their_rate(count: int, spread: float, estimand: Estimand, least: float) -> None:
-    """Measured (600 replicates; means, changes, ratios): .92 .95 .94; .91 .95 .94; .88 .89 .90; .94 .95 .95; .92 .93 .93.
-    The plain recipe has .88 .88 .80 .93 .89 for means. Three standard errors of a share of 400 are .033 at .95."""
+def test_intervals_cover_at_their_rate(
+    count: int, spread: float, estimand: Estimand, least: float
+) -> None:
+    """Measured (600 replicates; means, changes, ratios): .92 .95 .94; .91 .95 .94; .88 .89 .90; .94
+    .95 .95; .92 .93 .93. The plain recipe has .88 .88 .80 .93 .89 for means. Three standard errors
+    of a share of 400 are .033 at .95."""
     rng = np.random.default_rng(7)
     held: dict[str, list[float]] = {name: [] for name in ("mean", "change", "ratio", "plain")}
     for _ in range(400):
         old, new = draw(rng, count, spread)
         before, after = means(*old, estimand), means(*new, estimand)
-        changes = {"change": (difference(after, before), -0.4), "ratio": (ratio(after, before), 0.6)}
+        changes = {
+            "change": (difference(after, before), -0.4),
+            "ratio": (ratio(after, before), 0.6),
+        }
         for name, (found, truth) in {"mean": (before, 1.0), **changes}.items():
             low, high = interval(found)
             held[name].append(float(((low <= truth) & (truth <= high)).mean()))

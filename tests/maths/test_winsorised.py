@@ -1,4 +1,5 @@
-"""Winsorised means against scipy's, bootstraps against resampling by hand, and how often the intervals hold."""
+"""Winsorised means against scipy's, bootstraps against resampling by hand, and how often the
+intervals hold."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def reference(values: Floats) -> float:
 
 
 def of(means: Floats) -> ws.SumsAndCounts:
-    """Sums and counts, of 3 tokens a problem, with these means [problems, cells]; NaN is a problem without tokens."""
+    """Sums and counts, of 3 tokens a problem, with these means [problems, cells]; NaN is a problem
+    without tokens."""
     counts = np.where(np.isnan(means), 0.0, 3.0)
     return np.where(np.isnan(means), 0.0, means) * 3, counts
 
@@ -32,11 +34,13 @@ def skewed(problems: int, cells: int = 3, seed: int = 0) -> Floats:
     return means
 
 
-# --- values -------------------------------------------------------------------------------------------------------
+# --- values
+# ---------------------------------------------------------------------------
 
 
 def test_a_tenth_is_pulled_in_on_either_side_by_hand() -> None:
-    """1 to 10: 10 counts as 9 and 1 as 2: (2 + 2 + 3 + ... + 9 + 9) / 10 = 5.5; with 100 for the 10 it is the same."""
+    """1 to 10: 10 counts as 9 and 1 as 2: (2 + 2 + 3 + ... + 9 + 9) / 10 = 5.5; with 100 for the 10
+    it is the same."""
     values = np.arange(1.0, 11)[:, None]
     assert ws.winsorised(of(values)).value[0] == 5.5
     assert ws.winsorised(of(np.where(values == 10, 100.0, values))).value[0] == 5.5
@@ -59,17 +63,22 @@ def test_a_problem_counts_with_its_mean_whatever_its_tokens() -> None:
 
 
 def test_changes_are_paired_and_have_two_tails() -> None:
-    """The mean of the problems' differences, and the geometric mean of their ratios less 1, each with its own extremes."""
+    """The mean of the problems' differences, and the geometric mean of their ratios less 1, each
+    with its own extremes."""
     before, after = skewed(50), skewed(50, seed=1)
     change, relative = ws.winsorised_change(of(after), of(before))
     for cell in range(3):
         assert change.value[cell] == pytest.approx(reference(after[:, cell] - before[:, cell]))
         ratio = math.exp(reference(np.log(after[:, cell] / before[:, cell])))
         assert relative.value[cell] == pytest.approx(ratio - 1)
-    assert change.value[0] != pytest.approx(reference(after[:, 0]) - reference(before[:, 0]), rel=0.01)
+    assert change.value[0] != pytest.approx(
+        reference(after[:, 0]) - reference(before[:, 0]), rel=0.01
+    )
 
 
-def test_a_problem_without_tokens_on_one_side_or_with_a_kl_of_zero_has_no_change_or_no_ratio() -> None:
+def test_a_problem_without_tokens_on_one_side_or_with_a_kl_of_zero_has_no_change_or_no_ratio() -> (
+    None
+):
     before, after = np.ones((3, 1)), np.full((3, 1), 2.0)
     before[0], after[1] = math.nan, 0.0
     change, relative = ws.winsorised_change(of(after), of(before))
@@ -77,7 +86,8 @@ def test_a_problem_without_tokens_on_one_side_or_with_a_kl_of_zero_has_no_change
     assert (change.value[0], relative.value[0]) == (0.0, pytest.approx(1.0))
 
 
-# --- the bootstrap ------------------------------------------------------------------------------------------------
+# --- the bootstrap
+# ---------------------------------------------------------------------------
 
 
 def test_replicates_are_the_statistic_of_resampled_problems() -> None:
@@ -93,15 +103,20 @@ def test_a_change_is_bootstrapped_over_the_same_problems_on_both_sides() -> None
     before = skewed(60)
     change, relative = ws.winsorised_change(of(1.1 * before), of(before), draws=50)
     assert np.ptp(relative.replicates[:, 0]) < 1e-12 and relative.alike[0]
-    assert change.replicates[:, 0] == pytest.approx(0.1 * ws.winsorised(of(before), draws=50).replicates[:, 0])
+    assert change.replicates[:, 0] == pytest.approx(
+        0.1 * ws.winsorised(of(before), draws=50).replicates[:, 0]
+    )
 
 
 def test_intervals_are_percentiles_widened_for_few_problems() -> None:
-    """With 60 problems t = 2.001, times sqrt(60/59) 2.018: the normal tail .0218 in place of .025."""
+    """With 60 problems t = 2.001, times sqrt(60/59) 2.018: the normal tail .0218 in place of
+    .025."""
     found = ws.winsorised(of(skewed(60)))
     low, high = ws.interval(found)
     ordered = np.sort(found.replicates[:, 0])
-    assert low[0] == ordered[int(0.0218 * 1999)] and high[0] == ordered[math.ceil((1 - 0.0218) * 1999)]
+    assert (
+        low[0] == ordered[int(0.0218 * 1999)] and high[0] == ordered[math.ceil((1 - 0.0218) * 1999)]
+    )
     assert np.quantile(found.replicates[:, 0], 0.025) > low[0]
 
 
@@ -121,7 +136,10 @@ def test_too_few_problems_and_problems_that_are_alike_have_no_interval() -> None
     assert found.usable.tolist() == [True, False, True, False]
     assert found.alike.tolist() == [False, False, False, True]
     low, high = ws.interval(found)
-    assert np.isnan([low[1], high[3], found.standard_error[1]]).all() and np.isfinite([low[0], high[2]]).all()
+    assert (
+        np.isnan([low[1], high[3], found.standard_error[1]]).all()
+        and np.isfinite([low[0], high[2]]).all()
+    )
     assert np.isnan(ws.band(ws.winsorised(of(means[:9])))[0]).all()
 
 
@@ -151,19 +169,27 @@ def test_what_is_infinite_on_one_side_or_both_leaves_no_change_instead_of_droppi
 
 
 def test_of_more_cells_than_the_draws_reach_for_there_is_no_band() -> None:
-    few, many = (ws.winsorised(of(np.random.default_rng(0).lognormal(0, 1, (120, cells)))) for cells in (25, 26))
+    few, many = (
+        ws.winsorised(of(np.random.default_rng(0).lognormal(0, 1, (120, cells))))
+        for cells in (25, 26)
+    )
     assert np.isfinite(ws.band(few)[0]).all() and np.isnan(ws.band(many)[0]).all()
     assert np.isfinite(ws.interval(many)[0]).all()
 
 
 def test_a_band_takes_two_draws_beyond_each_end() -> None:
-    """A quarter lies beyond either end of a band of level .5 in one cell: 2 of 8 draws, and fewer than 2 of 7."""
+    """A quarter lies beyond either end of a band of level .5 in one cell: 2 of 8 draws, and fewer
+    than 2 of 7."""
     means = skewed(120, cells=2)[:, :1]
-    enough, too_few = (ws.band(ws.winsorised(of(means), draws=draws), level=0.5) for draws in (8, 7))
+    enough, too_few = (
+        ws.band(ws.winsorised(of(means), draws=draws), level=0.5) for draws in (8, 7)
+    )
     assert np.isfinite(enough).all() and np.isnan(too_few).all()
 
 
-def test_an_interval_takes_40_problems_and_a_band_100_and_is_the_interval_itself_where_no_other_cell_has_them() -> None:
+def test_an_interval_takes_40_problems_and_a_band_100_and_is_the_interval_itself_where_no_other_cell_has_them() -> (  # noqa: E501
+    None
+):
     means = np.random.default_rng(3).lognormal(0, 1, (100, 4))
     for cell, present in enumerate((100, 99, 40, 39)):
         means[present:, cell] = math.nan
@@ -176,7 +202,9 @@ def test_an_interval_takes_40_problems_and_a_band_100_and_is_the_interval_itself
 def test_the_error_is_the_deviation_of_the_replicates() -> None:
     found = ws.winsorised(of(skewed(60)), draws=7)
     draws = found.replicates[:, 0]
-    assert found.standard_error[0] == pytest.approx(math.sqrt(np.sum((draws - draws.mean()) ** 2) / 6))
+    assert found.standard_error[0] == pytest.approx(
+        math.sqrt(np.sum((draws - draws.mean()) ** 2) / 6)
+    )
 
 
 def test_by_default_2000_draws_of_the_seed_0() -> None:
@@ -207,9 +235,13 @@ def test_one_token_on_either_side_is_enough_for_a_change_and_none_is_not() -> No
 
 
 @pytest.mark.parametrize("problems", [40, 41, 60])
-def test_the_percentiles_are_those_of_students_t_of_one_degree_of_freedom_less_than_problems(problems: int) -> None:
+def test_the_percentiles_are_those_of_students_t_of_one_degree_of_freedom_less_than_problems(
+    problems: int,
+) -> None:
     """Of replicates that are as even as a ruler, so that each end is its percentile."""
-    ruler = ws.Winsorised(np.array([0.5]), np.linspace(0, 1, 100_001)[:, None], np.array([problems]), np.array([900]))
+    ruler = ws.Winsorised(
+        np.array([0.5]), np.linspace(0, 1, 100_001)[:, None], np.array([problems]), np.array([900])
+    )
     tail = norm.cdf(math.sqrt(problems / (problems - 1)) * t.ppf(0.025, problems - 1))
     low, high = ws.interval(ruler)
     assert (low[0], high[0]) == pytest.approx((tail, 1 - tail), abs=1.1e-5)
@@ -217,13 +249,19 @@ def test_the_percentiles_are_those_of_students_t_of_one_degree_of_freedom_less_t
 
 def test_a_problem_has_a_ratio_where_both_sides_are_above_0_and_their_ratio_is() -> None:
     """The ratio of the last, 1e-200 / 1e200, is less than any number above 0."""
-    after, before = np.array([[3.0], [2.0], [0.0], [0.0], [1e-200]]), np.array([[1.0], [0.0], [2.0], [0.0], [1e200]])
+    after, before = (
+        np.array([[3.0], [2.0], [0.0], [0.0], [1e-200]]),
+        np.array([[1.0], [0.0], [2.0], [0.0], [1e200]]),
+    )
     change, relative = ws.winsorised_change(of(after), of(before))
-    assert (change.problems[0], relative.problems[0]) == (5, 1) and relative.value[0] == pytest.approx(2.0)
+    assert (change.problems[0], relative.problems[0]) == (5, 1) and relative.value[
+        0
+    ] == pytest.approx(2.0)
 
 
 def test_problems_needed_by_hand() -> None:
-    """15 of 60 reach the cell, a quarter: 40 need 160 problems. None of 30 does: more than any number can be said of."""
+    """15 of 60 reach the cell, a quarter: 40 need 160 problems. None of 30 does: more than any
+    number can be said of."""
     assert (ws.problems_needed(15, 60), ws.problems_needed(39, 60)) == (160, 62)
     assert ws.problems_needed(0, 30) == ws.problems_needed(1, 30) == 1200
 
@@ -234,14 +272,16 @@ def test_the_largest_share_by_hand() -> None:
     assert np.isnan(ws.largest_share(np.array([[0.0, math.inf, -1.0], [0.0, 1.0, 0.5]]))).all()
 
 
-# --- coverage -----------------------------------------------------------------------------------------------------
+# --- coverage
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problems", [60, 200])
 @pytest.mark.parametrize("population", ["embedded pair", "log-normal"])
 def test_intervals_and_bands_hold(population: str, problems: int) -> None:
-    """.95 nominal, .93 asked; 200 draws here, so that a rate of .93 may be seen as low as .93 - 3 x .018 = .876 in a cell.
+    """.95 nominal, .93 asked; 200 draws here, so that a rate of .93 may be seen as low as .93 - 3 x
+    .018 = .876 in a cell.
 
     1,000 draws of each are in benchmarks/results/coverage-bins.json.
     """

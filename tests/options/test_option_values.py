@@ -1,4 +1,5 @@
-"""Every option of every command, with values that it cannot have, by each way a value can come: one line that names it."""
+"""Every option of every command, with values that it cannot have, by each way a value can come: one
+line that names it."""
 
 from __future__ import annotations
 
@@ -24,17 +25,51 @@ from decaylab.options.training import TrainOptions
 from decaylab.planner.options import PlanOptions
 
 KINDS = (Options, DiagnosticOptions, TrainOptions, SweepOptions, PlanOptions)
-FUNCTIONS = {name: name.replace("-", "_") for name in COMMANDS if name.replace("-", "_") in dl.__all__}
+FUNCTIONS = {
+    name: name.replace("-", "_") for name in COMMANDS if name.replace("-", "_") in dl.__all__
+}
 INTERNAL = ("said",)
 CANDIDATES: tuple[Any, ...] = (
-    *(0, -1, 2**63, 1.0, 2.0, -0.5, 0.0, math.nan, math.inf, -math.inf, "", " ", "nonsense", "studnet", True, None, ()),
-    *((5, 1), (1, 2), (-1,), ("nonsense",), (math.nan,), {"nonsense": "x"}, {"question": 3}, ["question"], object()),
+    *(
+        0,
+        -1,
+        2**63,
+        1.0,
+        2.0,
+        -0.5,
+        0.0,
+        math.nan,
+        math.inf,
+        -math.inf,
+        "",
+        " ",
+        "nonsense",
+        "studnet",
+        True,
+        None,
+        (),
+    ),
+    *(
+        (5, 1),
+        (1, 2),
+        (-1,),
+        ("nonsense",),
+        (math.nan,),
+        {"nonsense": "x"},
+        {"question": 3},
+        ["question"],
+        object(),
+    ),
 )
 
 
 def bare(kind: Any) -> tuple[Any, list[Must]]:
     """The type below None and conditions, and the conditions."""
-    if not isinstance(None, type(kind)) and type(None) in get_args(kind) and get_origin(kind) is not Literal:
+    if (
+        not isinstance(None, type(kind))
+        and type(None) in get_args(kind)
+        and get_origin(kind) is not Literal
+    ):
         kind = next(one for one in get_args(kind) if one is not type(None))
     if hasattr(kind, "__metadata__"):
         return kind.__origin__, [mark for mark in kind.__metadata__ if isinstance(mark, Must)]
@@ -51,7 +86,15 @@ def wrong_types(kind: Any) -> list[Any]:
     if own is float:
         return [True, "0.5", "hot", [0.5], {}, 1j]
     if get_origin(own) is tuple:
-        return [5, True, 2.5, {"a": "b"}, [object()], [[1]], *([["0"], [True], [1.5]] if int in get_args(own) else [])]
+        return [
+            5,
+            True,
+            2.5,
+            {"a": "b"},
+            [object()],
+            [[1]],
+            *([["0"], [True], [1.5]] if int in get_args(own) else []),
+        ]
     if get_origin(own) is dict:
         return ["question", ["question"], {"question": 1}, {1: "q"}, 3]
     return [True, 2.5, ["auto"], {"a": 1}, b"auto", object()]
@@ -71,11 +114,16 @@ def refused_values(kind: Any) -> list[Any]:
 
 def fields() -> list[tuple[type[PairOptions], str, Any]]:
     return [
-        (kind, name, one) for kind in KINDS for name, one in option_values.kinds(kind).items() if name not in INTERNAL
+        (kind, name, one)
+        for kind in KINDS
+        for name, one in option_values.kinds(kind).items()
+        if name not in INTERNAL
     ]
 
 
-@pytest.mark.parametrize(("options", "name", "kind"), fields(), ids=lambda one: one if isinstance(one, str) else "")
+@pytest.mark.parametrize(
+    ("options", "name", "kind"), fields(), ids=lambda one: one if isinstance(one, str) else ""
+)
 def test_an_option_is_refused_at_construction_in_one_line_that_names_it(
     options: type[PairOptions], name: str, kind: Any
 ) -> None:
@@ -92,21 +140,32 @@ def test_an_option_is_refused_at_construction_in_one_line_that_names_it(
         dataclasses.replace(options(), **{name: wrong[0]})
 
 
-@pytest.mark.parametrize(("options", "name", "kind"), fields(), ids=lambda one: one if isinstance(one, str) else "")
-def test_no_number_may_be_nan_and_every_number_has_bounds(options: type[PairOptions], name: str, kind: Any) -> None:
-    """A new number without a declared range, or a new choice that is left as free text, fails here."""
+@pytest.mark.parametrize(
+    ("options", "name", "kind"), fields(), ids=lambda one: one if isinstance(one, str) else ""
+)
+def test_no_number_may_be_nan_and_every_number_has_bounds(
+    options: type[PairOptions], name: str, kind: Any
+) -> None:
+    """A new number without a declared range, or a new choice that is left as free text, fails
+    here."""
     own, conditions = bare(kind)
     if own in (int, float):
         assert conditions, f"{name} has no range"
     if own is float:
-        assert all(not all(one.holds(value) for one in conditions) for value in (math.nan, math.inf))
+        assert all(
+            not all(one.holds(value) for one in conditions) for value in (math.nan, math.inf)
+        )
 
 
 def test_defaults_pass_their_own_check_and_are_kept() -> None:
     for kind in KINDS:
         made = kind()
         for field in dataclasses.fields(kind):
-            default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+            default = (
+                field.default
+                if field.default is not dataclasses.MISSING
+                else field.default_factory()
+            )
             kept = getattr(made, field.name)
             assert kept == default and type(kept) is type(default), field.name
 
@@ -137,7 +196,10 @@ def test_a_wrong_value_from_python_ends_before_anything_is_loaded(
     ("given", "told"),
     [
         ({"thinking": "yes"}, "--thinking must be one of off, on, template, got yes"),
-        ({"teacher_prompt": "studnet"}, "--teacher-prompt must be one of own, student, got studnet"),
+        (
+            {"teacher_prompt": "studnet"},
+            "--teacher-prompt must be one of own, student, got studnet",
+        ),
         ({"head": "fp32"}, "--head must be one of model, float32, got fp32"),
         ({"estimand": "token"}, "--estimand must be one of tokens, problems, got token"),
         ({"dtype": "fp32"}, "--dtype must be one of auto, float32, bfloat16, float16, got fp32"),
@@ -145,26 +207,44 @@ def test_a_wrong_value_from_python_ends_before_anything_is_loaded(
         ({"samples": True}, "--samples must be a whole number, got True"),
         ({"samples": "4"}, "--samples must be a whole number, got '4'"),
         ({"temperature": math.nan}, "--temperature must be at least 0 (0 is greedy), got nan"),
-        ({"bins": "0,five"}, "--bins must be whole numbers with commas, such as 0,100,200, got '0,five'"),
-        ({"columns": {"solution": "x"}}, "--column must name question, answer, id, prompt, problem_id, "),
+        (
+            {"bins": "0,five"},
+            "--bins must be whole numbers with commas, such as 0,100,200, got '0,five'",
+        ),
+        (
+            {"columns": {"solution": "x"}},
+            "--column must name question, answer, id, prompt, problem_id, ",
+        ),
         ({"quiet": "yes"}, "quiet must be true or false, got 'yes'"),
         ({"scores": "served"}, "no option scores of position-kl; there are "),
         ({"top_ids": 5}, "no option top_ids of position-kl; there are "),
-        ({"checkpoint_rule": "newest"}, "--checkpoint-rule must be every, last, best, or last,best, got newest"),
+        (
+            {"checkpoint_rule": "newest"},
+            "--checkpoint-rule must be every, last, best, or last,best, got newest",
+        ),
         ({"problems": " "}, "--problems must not be empty"),
     ],
 )
-def test_the_complaint_says_what_is_allowed_and_what_was_given(given: dict[str, Any], told: str) -> None:
+def test_the_complaint_says_what_is_allowed_and_what_was_given(
+    given: dict[str, Any], told: str
+) -> None:
     with pytest.raises(UserError) as error:
         dl.position_kl(**given)
     assert str(error.value).startswith(told)
 
 
-def test_a_sweep_checks_everything_before_a_child_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_sweep_checks_everything_before_a_child_starts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from decaylab.commands import children
 
     monkeypatch.setattr(children, "run", lambda *more, **given: pytest.fail("started"))
-    for wrong in ({"checkpoint_rule": "newest"}, {"level": 1.5}, {"head_start": 1}, {"gpu_memory_share": 2.0}):
+    for wrong in (
+        {"checkpoint_rule": "newest"},
+        {"level": 1.5},
+        {"head_start": 1},
+        {"gpu_memory_share": 2.0},
+    ):
         with pytest.raises(UserError):
             dl.sweep("rollout-length", [5], runs=str(tmp_path / "runs"), **wrong)
     for values in ([5, 2.5], [True], [0], "five", []):
@@ -175,16 +255,30 @@ def test_a_sweep_checks_everything_before_a_child_starts(monkeypatch: pytest.Mon
 
 def test_what_python_offers_for_the_same_thing_is_taken_as_the_same() -> None:
     found = Options(
-        prefix_lengths=[0, np.int64(4)], samples=np.int32(2), temperature=1, controls="all", out=Path("there"),
+        prefix_lengths=[0, np.int64(4)],
+        samples=np.int32(2),
+        temperature=1,
+        controls="all",
+        out=Path("there"),
         columns=["question=q"],
-    )  # fmt: skip
+    )
     assert found == Options(
-        prefix_lengths=(0, 4), samples=2, temperature=1.0,
-        controls=("own-prefix", "correct-so-far", "reverse", "swapped"), out="there", columns={"question": "q"},
-    )  # fmt: skip
-    assert type(found.samples) is int and type(found.temperature) is float and type(found.prefix_lengths[1]) is int
+        prefix_lengths=(0, 4),
+        samples=2,
+        temperature=1.0,
+        controls=("own-prefix", "correct-so-far", "reverse", "swapped"),
+        out="there",
+        columns={"question": "q"},
+    )
+    assert (
+        type(found.samples) is int
+        and type(found.temperature) is float
+        and type(found.prefix_lengths[1]) is int
+    )
     assert Options(prefix_lengths=range(0, 9, 4)).prefix_lengths == (0, 4, 8)
-    assert Options(controls="none").controls == () and Options(prefix_lengths="0,4").prefix_lengths == (0, 4)
+    assert Options(controls="none").controls == () and Options(
+        prefix_lengths="0,4"
+    ).prefix_lengths == (0, 4)
     assert TrainOptions(rollout_length=7) == TrainOptions(rollout_length="7")
 
 
@@ -201,7 +295,9 @@ def on_the_command_line(value: Any) -> str | None:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "plan"])
-def test_a_wrong_value_on_the_command_line_is_one_line(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_on_the_command_line_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from decaylab.policies import loading
 
     monkeypatch.setattr(loading, "load", lambda *more: pytest.fail("loaded"))
@@ -239,23 +335,40 @@ def _passes(declared: Any, kind: Any, text: str) -> bool:
     return True
 
 
-TOML = {"text": '"nonsense"', "empty": '""', "half": "0.5", "no": "false", "minus": "-1", "list": '["nonsense"]',
-        "nan": "nan", "inf": "inf", "date": "2026-01-01", "table": "{nonsense = 1}"}  # fmt: skip
+TOML = {
+    "text": '"nonsense"',
+    "empty": '""',
+    "half": "0.5",
+    "no": "false",
+    "minus": "-1",
+    "list": '["nonsense"]',
+    "nan": "nan",
+    "inf": "inf",
+    "date": "2026-01-01",
+    "table": "{nonsense = 1}",
+}
 
 
 @pytest.mark.parametrize("command", ["position-kl", "train", "plan"])
 def test_a_wrong_value_in_a_file_is_one_line_that_names_file_and_option(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every option of every command: one file serves them all, and what this command does not use is checked too."""
+    """Of every option of every command: one file serves them all, and what this command does not
+    use is checked too."""
     import tomllib
 
     from decaylab.policies import loading
 
     monkeypatch.setattr(loading, "load", lambda *more: pytest.fail("loaded"))
-    names = {name for kind in KINDS for name in option_values.kinds(kind)} - {"said", "scores", "columns"}
+    names = {name for kind in KINDS for name in option_values.kinds(kind)} - {
+        "said",
+        "scores",
+        "columns",
+    }
     for name in sorted(names):
-        kinds = [option_values.kinds(kind)[name] for kind in KINDS if name in option_values.kinds(kind)]
+        kinds = [
+            option_values.kinds(kind)[name] for kind in KINDS if name in option_values.kinds(kind)
+        ]
         wrong = 0
         for text in TOML.values():
             value = tomllib.loads(f"it = {text}")["it"]
@@ -278,9 +391,16 @@ def _allowed(kind: Any, value: Any) -> bool:
 
 def test_a_file_can_hold_every_option_of_every_command(tmp_path: Path) -> None:
     """And what plan alone has, which its own --config refused."""
-    text = 'gpus = "1x48GB"\nonly = ["train"]\nprocesses = 1\nmean-tokens = 50\ntokens_per_second = [100, 200.5]\n'
-    (tmp_path / "plan.toml").write_text(text + 'checkpoint-rule = "last"\nadvise = true\nseeds = 2\nmemory = "8GB"\n')
-    (tmp_path / "plan.toml").write_text((tmp_path / "plan.toml").read_text().replace('gpus = "1x48GB"\n', ""))
+    text = (
+        'gpus = "1x48GB"\nonly = ["train"]\nprocesses = 1\nmean-tokens = 50\ntokens_per_second '
+        "= [100, 200.5]\n"
+    )
+    (tmp_path / "plan.toml").write_text(
+        text + 'checkpoint-rule = "last"\nadvise = true\nseeds = 2\nmemory = "8GB"\n'
+    )
+    (tmp_path / "plan.toml").write_text(
+        (tmp_path / "plan.toml").read_text().replace('gpus = "1x48GB"\n', "")
+    )
     found = decaylab("plan", "--config", tmp_path / "plan.toml", "--json")
     assert found.code == 0, found.err
     import json
@@ -289,9 +409,11 @@ def test_a_file_can_hold_every_option_of_every_command(tmp_path: Path) -> None:
     assert {one["command"] for one in record["phases"]} == {"train"}
     known = parameters._known()
     for kind in KINDS:
-        assert {name.replace("_", "-") for name in option_values.kinds(kind)} - {"said", "scores", "columns"} <= set(
-            known
-        )
+        assert {name.replace("_", "-") for name in option_values.kinds(kind)} - {
+            "said",
+            "scores",
+            "columns",
+        } <= set(known)
     assert all(name in PlanOptions.__dataclass_fields__ for name in plan.OWN if name != "as_json")
 
 
@@ -305,9 +427,18 @@ def test_no_function_offers_what_its_command_does_not() -> None:
 
 def test_how_a_figure_is_drawn_is_checked_too() -> None:
     for draw, told in (
-        (lambda: dl.figure("n-sweep", "nowhere", width="narrow"), "width must be one of column, page, got narrow"),
-        (lambda: dl.figure("n-sweep", "nowhere", paper="yes"), "paper must be true or false, got 'yes'"),
-        (lambda: dl.table("prefix-curve", "nowhere", paper=1), "paper must be true or false, got 1"),
+        (
+            lambda: dl.figure("n-sweep", "nowhere", width="narrow"),
+            "width must be one of column, page, got narrow",
+        ),
+        (
+            lambda: dl.figure("n-sweep", "nowhere", paper="yes"),
+            "paper must be true or false, got 'yes'",
+        ),
+        (
+            lambda: dl.table("prefix-curve", "nowhere", paper=1),
+            "paper must be true or false, got 1",
+        ),
         (lambda: dl.report("nowhere", paper=None), "paper must be true or false, got None"),
     ):
         with pytest.raises(UserError) as error:

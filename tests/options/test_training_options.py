@@ -1,4 +1,5 @@
-"""Choices that follow from others, for every selector; what is refused, in which words; names of arms and folders."""
+"""Choices that follow from others, for every selector; what is refused, in which words; names of
+arms and folders."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ import pytest
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
 from decaylab.options.measuring import LONGEST_NAME, position_bins
-from decaylab.options.training import DIVERGENCES, EMBEDDED_PRESET, FULL_FINETUNE_RATE, PAPER_PRESET, TrainOptions
+from decaylab.options.training import (
+    DIVERGENCES,
+    EMBEDDED_PRESET,
+    FULL_FINETUNE_RATE,
+    PAPER_PRESET,
+    TrainOptions,
+)
 
 HUB = {"teacher": "owner/teacher", "student": "owner/student", "problems": "numina.jsonl"}
 STOPPING = ("prefix", "after-teacher-prefix", "progressive")
@@ -35,7 +42,8 @@ def lengths(**given: Any) -> tuple[str, str | None, int | None]:
     return found.selector, found.rollout_length, found.budget
 
 
-# --- presets ------------------------------------------------------------------------------------------------------
+# --- presets
+# ---------------------------------------------------------------------------
 
 
 def test_the_embedded_pair_has_its_own_preset_and_hub_models_the_papers() -> None:
@@ -47,14 +55,21 @@ def test_the_embedded_pair_has_its_own_preset_and_hub_models_the_papers() -> Non
     assert own.bins == position_bins(True) and hub.bins == position_bins(False)
     for found, preset in ((own, EMBEDDED_PRESET), (hub, PAPER_PRESET)):
         assert found.steps == preset["steps"] and found.learning_rate == preset["learning_rate"]
-        assert found.rollout_length == preset["rollout_length"] and found.budget == int(preset["rollout_length"])
+        assert found.rollout_length == preset["rollout_length"] and found.budget == int(
+            preset["rollout_length"]
+        )
         assert found.checkpoint_every == preset["checkpoint_every"]
 
 
 def test_the_papers_values_are_the_defaults_for_hub_models() -> None:
     found = resolved(**HUB)
     assert (found.rollout_length, found.steps, found.learning_rate) == ("100", 200, 5e-5)
-    assert (found.lora_rank, found.lora_alpha, found.lora_targets, found.full_finetune) == (32, 64, "all-linear", False)
+    assert (found.lora_rank, found.lora_alpha, found.lora_targets, found.full_finetune) == (
+        32,
+        64,
+        "all-linear",
+        False,
+    )
     assert (found.selector, found.divergence, found.score_end) == ("prefix", "reverse-kl", True)
 
 
@@ -69,9 +84,16 @@ def test_full_fine_tuning_takes_a_fifth_of_the_rate_and_32_bits_unless_told() ->
 
 def test_what_is_said_stands() -> None:
     said = {
-        "steps": 7, "learning_rate": 0.5, "test_problems": "mine.jsonl", "bins": (0, 3), "max_tokens": 90,
-        "checkpoint_every": 3, "batch_tokens": 11, "problems": "other.jsonl", "rollout_length": "9",
-    }  # fmt: skip
+        "steps": 7,
+        "learning_rate": 0.5,
+        "test_problems": "mine.jsonl",
+        "bins": (0, 3),
+        "max_tokens": 90,
+        "checkpoint_every": 3,
+        "batch_tokens": 11,
+        "problems": "other.jsonl",
+        "rollout_length": "9",
+    }
     for given in ({}, HUB):
         found = resolved(**{**given, **said})
         assert {name: getattr(found, name) for name in said} == said
@@ -84,7 +106,8 @@ def test_resolving_again_changes_nothing(selector: str, given: dict[str, Any]) -
     assert once.resolved() == once
 
 
-# --- rollout length and budget ------------------------------------------------------------------------------------
+# --- rollout length and budget
+# ---------------------------------------------------------------------------
 
 
 def test_a_rollout_that_stops_at_its_budget_has_one_number_for_both() -> None:
@@ -93,16 +116,28 @@ def test_a_rollout_that_stops_at_its_budget_has_one_number_for_both() -> None:
         assert lengths(selector=selector, rollout_length="30") == (selector, "30", 30)
         assert lengths(selector=selector, budget=30) == (selector, "30", 30)
         assert lengths(selector=selector, budget=30, rollout_length="30") == (selector, "30", 30)
-        for wrong in ({"rollout_length": "40", "budget": 30}, {"rollout_length": "full", "budget": 30}):
+        for wrong in (
+            {"rollout_length": "40", "budget": 30},
+            {"rollout_length": "full", "budget": 30},
+        ):
             message = refused(selector=selector, **wrong)
-            assert f"--selector {selector} stops the rollout at its budget" in message and "are one number" in message
-            assert f"--rollout-length {wrong['rollout_length']}" in message and "--budget 30" in message
+            assert (
+                f"--selector {selector} stops the rollout at its budget" in message
+                and "are one number" in message
+            )
+            assert (
+                f"--rollout-length {wrong['rollout_length']}" in message
+                and "--budget 30" in message
+            )
 
 
 def test_a_prefix_without_an_end_is_the_full_rollout() -> None:
     assert lengths(rollout_length="full") == ("full", "full", None)
     assert resolved(rollout_length="full") == resolved(selector="full")
-    assert resolved(rollout_length="full").stop_at is None and resolved(rollout_length="30").stop_at == 30
+    assert (
+        resolved(rollout_length="full").stop_at is None
+        and resolved(rollout_length="30").stop_at == 30
+    )
 
 
 @pytest.mark.parametrize("selector", WHOLE)
@@ -137,13 +172,17 @@ def test_a_teachers_prefix_belongs_to_its_selector_alone() -> None:
             )
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- what is refused
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("given", ["0", "-5"])
 @pytest.mark.parametrize("selector", ["prefix", "full", "random"])
 def test_a_rollout_length_below_1_is_refused(given: str, selector: str) -> None:
-    assert refused(rollout_length=given, selector=selector) == f"--rollout-length must be at least 1 token, got {given}"
+    assert (
+        refused(rollout_length=given, selector=selector)
+        == f"--rollout-length must be at least 1 token, got {given}"
+    )
 
 
 @pytest.mark.parametrize("given", ["ten", "1.5", "", "1e2", "Full", "--5", "10,20"])
@@ -160,21 +199,31 @@ def test_a_budget_that_no_rollout_has_is_refused() -> None:
         assert refused(selector=selector, budget=21, rollout_length="20") == told
         assert refused(selector=selector, budget=0) == "--budget must be at least 1 token, got 0"
     assert refused(selector="random", budget=-3) == "--budget must be at least 1 token, got -3"
-    assert "--budget 321 is above the longest rollout, --max-tokens 320" in refused(selector="random", budget=321)
+    assert "--budget 321 is above the longest rollout, --max-tokens 320" in refused(
+        selector="random", budget=321
+    )
     assert lengths(selector="random", budget=320) == ("random", "full", 320)
     assert "rollouts of 321 tokens go beyond" in refused(rollout_length="321")
     assert lengths(rollout_length="320") == ("prefix", "320", 320)
     behind = {"selector": "after-teacher-prefix", "teacher_prefix": 300}
-    assert "rollouts of 321 tokens go beyond the budget of a full one, --max-tokens 320" in refused(budget=21, **behind)
+    assert "rollouts of 321 tokens go beyond the budget of a full one, --max-tokens 320" in refused(
+        budget=21, **behind
+    )
     assert lengths(budget=20, **behind) == ("after-teacher-prefix", "20", 20)
 
 
 def test_an_unknown_selector_is_refused_with_the_list() -> None:
-    assert refused(selector="prefixx") == f"--selector must be one of {', '.join(SELECTORS)}, got prefixx"
+    assert (
+        refused(selector="prefixx")
+        == f"--selector must be one of {', '.join(SELECTORS)}, got prefixx"
+    )
 
 
 def test_training_rollouts_are_never_greedy() -> None:
-    assert refused(temperature=0.0) == "--temperature 0 is greedy: training rollouts are sampled, so give one above 0"
+    assert (
+        refused(temperature=0.0)
+        == "--temperature 0 is greedy: training rollouts are sampled, so give one above 0"
+    )
     assert "--temperature must be at least 0" in refused(temperature=-0.1)
     assert resolved(temperature=1e-3).temperature == 1e-3
 
@@ -185,8 +234,16 @@ def test_hub_models_must_be_given_training_problems() -> None:
     assert resolved(student="owner/student").problems == "abacus-train"
 
 
-COUNTS = ("steps", "problems_per_step", "rollouts_per_problem", "lora_rank", "lora_alpha", "batch_tokens",
-          "checkpoint_every", "test_limit")  # fmt: skip
+COUNTS = (
+    "steps",
+    "problems_per_step",
+    "rollouts_per_problem",
+    "lora_rank",
+    "lora_alpha",
+    "batch_tokens",
+    "checkpoint_every",
+    "test_limit",
+)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -198,7 +255,10 @@ def test_counts_begin_at_1(name: str) -> None:
 
 
 def test_a_teachers_prefix_begins_at_1() -> None:
-    assert refused(selector="after-teacher-prefix", teacher_prefix=0) == "--teacher-prefix must be at least 1, got 0"
+    assert (
+        refused(selector="after-teacher-prefix", teacher_prefix=0)
+        == "--teacher-prefix must be at least 1, got 0"
+    )
 
 
 @pytest.mark.parametrize("name", ["validation_problems", "warmup_steps"])
@@ -222,12 +282,21 @@ def test_weight_decay_is_at_least_0(value: float) -> None:
 
 @pytest.mark.parametrize("bins", [(1, 2), (0, 5, 5), (0, 9, 3)])
 def test_bins_begin_at_0_and_increase(bins: tuple[int, ...]) -> None:
-    assert refused(bins=bins) == f"--bins must begin with 0 and increase, got {','.join(map(str, bins))}"
+    assert (
+        refused(bins=bins)
+        == f"--bins must begin with 0 and increase, got {','.join(map(str, bins))}"
+    )
 
 
 def test_trackers_are_among_those_that_there_are() -> None:
-    assert refused(track="wandb,comet") == "--track must be among tensorboard, wandb, trackio, got wandb,comet"
-    assert resolved(track="wandb, tensorboard,").trackers == ("wandb", "tensorboard") and resolved().trackers == ()
+    assert (
+        refused(track="wandb,comet")
+        == "--track must be among tensorboard, wandb, trackio, got wandb,comet"
+    )
+    assert (
+        resolved(track="wandb, tensorboard,").trackers == ("wandb", "tensorboard")
+        and resolved().trackers == ()
+    )
 
 
 def test_what_every_command_refuses_is_refused_here_too() -> None:
@@ -236,7 +305,8 @@ def test_what_every_command_refuses_is_refused_here_too() -> None:
     assert "--seed must be at least 0" in refused(seed=-1)
 
 
-# --- names --------------------------------------------------------------------------------------------------------
+# --- names
+# ---------------------------------------------------------------------------
 
 
 def test_arms_are_named_by_selector_and_lengths() -> None:
@@ -265,16 +335,30 @@ def test_distinct_arms_have_distinct_names_and_folders() -> None:
     found = [resolved(seed=seed, **arm) for arm in arms for seed in (0, 1)]
     assert len({one.arm() for one in found}) == len(arms)
     assert len({one.default_folder() for one in found}) == len(found)
-    assert len({dataclasses.replace(found[0], **{role: f"owner/{role}-2"}).default_folder() for role in (
-        "teacher", "student", "problems")} | {found[0].default_folder()}) == 4  # fmt: skip
+    assert (
+        len(
+            {
+                dataclasses.replace(found[0], **{role: f"owner/{role}-2"}).default_folder()
+                for role in ("teacher", "student", "problems")
+            }
+            | {found[0].default_folder()}
+        )
+        == 4
+    )
 
 
 def test_folders_are_under_runs_and_no_longer_than_a_name_may_be() -> None:
-    assert resolved().default_folder() == "runs/train-abacus-teacher-abacus-student-prefix-20-seed-0-abacus-train"
+    assert (
+        resolved().default_folder()
+        == "runs/train-abacus-teacher-abacus-student-prefix-20-seed-0-abacus-train"
+    )
     long = {"teacher": "owner/" + "t" * 90, "student": "owner/" + "s" * 90, "problems": "p.jsonl"}
     names = [resolved(seed=seed, **long).default_folder() for seed in (0, 1)]
     assert names[0] != names[1]
-    assert all(name.startswith("runs/train-") and len(name.removeprefix("runs/")) <= LONGEST_NAME for name in names)
+    assert all(
+        name.startswith("runs/train-") and len(name.removeprefix("runs/")) <= LONGEST_NAME
+        for name in names
+    )
 
 
 def test_every_divergence_can_be_chosen() -> None:

@@ -1,4 +1,5 @@
-"""Figures and tables out of stored tables: which runs have what, what is written, and that no model is loaded for it."""
+"""Figures and tables out of stored tables: which runs have what, what is written, and that no model
+is loaded for it."""
 
 from __future__ import annotations
 
@@ -30,20 +31,33 @@ def runs() -> list[FoundRun]:
     return found_runs.find([MEASURED])
 
 
-def entry(name: str, runs: list[FoundRun], items: tuple[paper_items.PaperItem, ...] = FIGURES) -> gallery.Entry:
+def entry(
+    name: str, runs: list[FoundRun], items: tuple[paper_items.PaperItem, ...] = FIGURES
+) -> gallery.Entry:
     return gallery.demand(paper_items.item(name, items), runs)[0]
 
 
-def test_a_figure_is_drawn_from_each_run_that_holds_it_and_named_after_it(runs: list[FoundRun]) -> None:
+def test_a_figure_is_drawn_from_each_run_that_holds_it_and_named_after_it(
+    runs: list[FoundRun],
+) -> None:
     names = [one.name for one in gallery.entries(runs)]
-    assert {"prefix-decay", "n-sweep", "position-kl-position-kl", "position-kl-trained-position-kl"} <= set(names)
+    assert {
+        "prefix-decay",
+        "n-sweep",
+        "position-kl-position-kl",
+        "position-kl-trained-position-kl",
+    } <= set(names)
     assert len(set(names)) == len(names)
 
 
 def test_runs_whose_names_come_to_the_same_words_are_numbered(runs: list[FoundRun]) -> None:
     one = next(run for run in runs if run.command == "submode")
-    called = [replace(one, name=name) for name in ("A/b", "a-b", "\u5b9f\u9a13", "\u8a66\u9a13", "a-b-2")]
-    names = [found.name for found in gallery.entries(called, [paper_items.item("submode", FIGURES)])]
+    called = [
+        replace(one, name=name) for name in ("A/b", "a-b", "\u5b9f\u9a13", "\u8a66\u9a13", "a-b-2")
+    ]
+    names = [
+        found.name for found in gallery.entries(called, [paper_items.item("submode", FIGURES)])
+    ]
     assert names == ["submode-a-b", "submode-a-b-2", "submode", "submode-2", "submode-a-b-2-2"]
     page = reporting_page(called)
     assert all(f'id="figure-{name}"' in page for name in names)
@@ -55,7 +69,9 @@ def reporting_page(runs: list[FoundRun]) -> str:
         report.ReportFigure(one.name, one.item.title, b"<svg></svg>", "", "", pd.DataFrame())
         for one in gallery.entries(runs, [paper_items.item("submode", FIGURES)])
     ]
-    return report.render(report.ReportContent(title="R", student="s", teacher="t", problems="p", figures=figures))
+    return report.render(
+        report.ReportContent(title="R", student="s", teacher="t", problems="p", figures=figures)
+    )
 
 
 def test_what_no_run_holds_is_missing_and_what_needs_no_run_is_not(runs: list[FoundRun]) -> None:
@@ -64,7 +80,9 @@ def test_what_no_run_holds_is_missing_and_what_needs_no_run_is_not(runs: list[Fo
     assert "mode-seeking" in {one.name for one in gallery.entries([])}
 
 
-@pytest.mark.parametrize("name", [one.name for one in FIGURES if one.name not in ("case-study", "mode-seeking")])
+@pytest.mark.parametrize(
+    "name", [one.name for one in FIGURES if one.name not in ("case-study", "mode-seeking")]
+)
 @pytest.mark.parametrize("width", gallery.WIDTHS)
 def test_every_figure_is_drawn_at_both_widths_with_the_published_numbers(
     name: str, width: gallery.Width, runs: list[FoundRun]
@@ -76,7 +94,9 @@ def test_every_figure_is_drawn_at_both_widths_with_the_published_numbers(
 
 @pytest.mark.parametrize("name", [one.name for one in TABLES])
 def test_every_table_is_made_measured_and_published(name: str, runs: list[FoundRun]) -> None:
-    alone, both = (gallery.table(entry(name, runs, TABLES), published=shown) for shown in (False, True))
+    alone, both = (
+        gallery.table(entry(name, runs, TABLES), published=shown) for shown in (False, True)
+    )
     published = both.frame["source"].str.startswith("published").sum()
     if name == "scaling":
         assert published == len(alone.frame) == len(both.frame)
@@ -90,7 +110,8 @@ def test_no_model_and_no_torch_is_needed_to_draw(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from decaylab.cli import main as cli\n"
-        f"words = ['figures', {str(MEASURED)!r}, '--only', 'prefix-decay,submode', '--width', 'page', '--kinds', 'png',"
+        f"words = ['figures', {str(MEASURED)!r}, '--only', 'prefix-decay,submode', '--width', "
+        "'page', '--kinds', 'png',"
         f" '--out', {str(tmp_path)!r}]\n"
         "try:\n    cli.main(words)\nexcept SystemExit as end:\n    assert end.code == 0, end.code\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
@@ -99,7 +120,9 @@ def test_no_model_and_no_torch_is_needed_to_draw(tmp_path: Path) -> None:
     assert (tmp_path / "page" / "prefix-decay.png").exists()
 
 
-def test_the_rows_behind_a_figure_are_its_quantities_by_the_reported_rule(runs: list[FoundRun]) -> None:
+def test_the_rows_behind_a_figure_are_its_quantities_by_the_reported_rule(
+    runs: list[FoundRun],
+) -> None:
     one = entry("n-sweep", runs)
     assert one.run is not None
     rows = one.item.rows(one.run.measurements)
@@ -126,17 +149,35 @@ def test_the_list_names_each_item_with_its_place_and_what_measures_it() -> None:
 
 
 def test_the_list_says_which_runs_have_it() -> None:
-    listed = pd.DataFrame(json.loads(decaylab("figures", MEASURED, "--json").out)).set_index(["kind", "name"])
-    assert listed.run["figure", "n-sweep"] == "rollout-length" and listed.run["figure", "case-study"] == ""
+    listed = pd.DataFrame(json.loads(decaylab("figures", MEASURED, "--json").out)).set_index(
+        ["kind", "name"]
+    )
+    assert (
+        listed.run["figure", "n-sweep"] == "rollout-length"
+        and listed.run["figure", "case-study"] == ""
+    )
     assert listed.run["table", "position-kl"] == "position-kl, trained-position-kl"
 
 
-def test_named_figures_are_written_in_the_widths_and_kinds_that_were_asked_for(tmp_path: Path) -> None:
-    words = ("--only", "mode-seeking,submode", "--width", "column", "--kinds", "svg,pdf", "--out", tmp_path)
+def test_named_figures_are_written_in_the_widths_and_kinds_that_were_asked_for(
+    tmp_path: Path,
+) -> None:
+    words = (
+        "--only",
+        "mode-seeking,submode",
+        "--width",
+        "column",
+        "--kinds",
+        "svg,pdf",
+        "--out",
+        tmp_path,
+    )
     printed = decaylab("figures", MEASURED / "submode", *words)
     assert printed.code == 0
     figures = {path.name for path in (tmp_path / "column").iterdir()}
-    assert figures == {f"{name}.{kind}" for name in ("mode-seeking", "submode") for kind in ("svg", "pdf", "txt")}
+    assert figures == {
+        f"{name}.{kind}" for name in ("mode-seeking", "submode") for kind in ("svg", "pdf", "txt")
+    }
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         f"submode.{kind}" for kind in ("md", "tex", "csv")
     }
@@ -144,24 +185,46 @@ def test_named_figures_are_written_in_the_widths_and_kinds_that_were_asked_for(t
 
 
 def test_all_draws_what_there_is_and_tells_what_is_not(tmp_path: Path) -> None:
-    printed = decaylab("figures", MEASURED / "signals", "--all", "--width", "page", "--kinds", "png", "--out", tmp_path)
+    printed = decaylab(
+        "figures",
+        MEASURED / "signals",
+        "--all",
+        "--width",
+        "page",
+        "--kinds",
+        "png",
+        "--out",
+        tmp_path,
+    )
     drawn = {path.stem for path in (tmp_path / "page").glob("*.png")}
     assert drawn == {"three-signals", "cumulative-kl", "mode-seeking"}
-    assert "not drawn: figure n-sweep, which needs what `decaylab sweep rollout-length" in printed.out
+    assert (
+        "not drawn: figure n-sweep, which needs what `decaylab sweep rollout-length" in printed.out
+    )
 
 
 def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
     for place in ("first", "second"):
         decaylab("figures", MEASURED / "submode", "--only", "submode", "--out", tmp_path / place)
-    first, second = ({p.name: p.read_bytes() for p in (tmp_path / one).rglob("*.*")} for one in ("first", "second"))
-    assert first == second and len(first) == 7 and {Path(name).suffix for name in first} >= {".pdf", ".svg", ".png"}
+    first, second = (
+        {p.name: p.read_bytes() for p in (tmp_path / one).rglob("*.*")}
+        for one in ("first", "second")
+    )
+    assert (
+        first == second
+        and len(first) == 7
+        and {Path(name).suffix for name in first} >= {".pdf", ".svg", ".png"}
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (("--only", "nonsense"), r"no figure or table 'nonsense'; there are prefix-decay, "),
-        (("--only", "submode"), r"figure submode needs what `decaylab submode .*` measures; it is not in"),
+        (
+            ("--only", "submode"),
+            r"figure submode needs what `decaylab submode .*` measures; it is not in",
+        ),
         (("--all", "--width", "poster"), r"--width must be column, page or both, got poster"),
         (("--all", "--kinds", "gif"), r"--kinds must be among png, svg, pdf, got gif"),
         (("--only", ","), r"--only must name figures or tables"),
@@ -174,7 +237,9 @@ def test_what_cannot_be_drawn_is_one_line(words: tuple[str, ...], complaint: str
 
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told = decaylab("figures", MEASURED / "submode", "--only", "submode", "--out", tmp_path / "file", "--quiet")
+    told = decaylab(
+        "figures", MEASURED / "submode", "--only", "submode", "--out", tmp_path / "file", "--quiet"
+    )
     assert told.complaint.startswith("cannot write ")
 
 

@@ -1,4 +1,5 @@
-"""What is packed into a page comes out again, by a reader that was written from the description alone."""
+"""What is packed into a page comes out again, by a reader that was written from the description
+alone."""
 
 from __future__ import annotations
 
@@ -16,7 +17,13 @@ from viewed_tables import rollout_row, tables
 
 from decaylab.pages import payload
 
-STATISTICS = ("reverse_kl", "student_entropy", "teacher_entropy", "student_logprob", "teacher_logprob")
+STATISTICS = (
+    "reverse_kl",
+    "student_entropy",
+    "teacher_entropy",
+    "student_logprob",
+    "teacher_logprob",
+)
 WHOLE_NUMBERS = ("token_id", "token_rank", "student_top1_rank")
 
 
@@ -37,10 +44,14 @@ class Unpacked:
 
     def nats(self, name: str, place: int) -> float:
         steps = self.number(name, place, signed=True)
-        return {-(2**31): math.nan, -(2**31) + 1: -math.inf, 2**31 - 1: math.inf}.get(steps, steps / 10_000)
+        return {-(2**31): math.nan, -(2**31) + 1: -math.inf, 2**31 - 1: math.inf}.get(
+            steps, steps / 10_000
+        )
 
     def top(self, policy: str, place: int) -> list[str]:
-        found = [self.string(f"{policy}_top_{rank}", place) for rank in range(1, self.texts["top"] + 1)]
+        found = [
+            self.string(f"{policy}_top_{rank}", place) for rank in range(1, self.texts["top"] + 1)
+        ]
         return [text for text in found if text is not None]
 
     def probabilities(self, policy: str, place: int) -> list[float]:
@@ -51,7 +62,10 @@ class Unpacked:
 
 def two_rollouts() -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = [rollout_row("base", "p0", 0), rollout_row("esr", "p0", 0, verdict="wrong")]
-    return tables(rows, [["So", " x", "=", "4", "\n", "\u20ac", "</script>"], ["So", "\0", "\u202e", "=", "é"]])
+    return tables(
+        rows,
+        [["So", " x", "=", "4", "\n", "\u20ac", "</script>"], ["So", "\0", "\u202e", "=", "é"]],
+    )
 
 
 def test_every_column_comes_out_as_it_went_in() -> None:
@@ -59,7 +73,10 @@ def test_every_column_comes_out_as_it_went_in() -> None:
     found = Unpacked(payload.pack(rollouts, tokens))
     assert found.texts["tokens"] == len(tokens) == 12
     for place, row in enumerate(tokens.to_dict("records")):
-        assert (found.string("token", place), found.string("raw", place)) == (row["token"], row["raw"])
+        assert (found.string("token", place), found.string("raw", place)) == (
+            row["token"],
+            row["raw"],
+        )
         assert found.texts["categories"][found.number("category", place)] == row["category"]
         for name in WHOLE_NUMBERS:
             assert found.number(name, place) == row[name]
@@ -68,27 +85,42 @@ def test_every_column_comes_out_as_it_went_in() -> None:
         for policy in ("student", "teacher"):
             assert found.top(policy, place) == list(row[f"{policy}_top"])
             kept = row[f"{policy}_top_probabilities"]
-            np.testing.assert_allclose(found.probabilities(policy, place), kept, rtol=0, atol=0.501 / 65534)
+            np.testing.assert_allclose(
+                found.probabilities(policy, place), kept, rtol=0, atol=0.501 / 65534
+            )
 
 
 def test_a_rollout_knows_which_tokens_are_its_own_in_whatever_order_the_tokens_come() -> None:
     rollouts, tokens = two_rollouts()
-    rollouts = pd.concat([rollouts, pd.DataFrame([rollout_row("full", "p0", 0)])], ignore_index=True)
-    turned = pd.concat([tokens[tokens["checkpoint"] == "esr"], tokens[tokens["checkpoint"] == "base"]])
+    rollouts = pd.concat(
+        [rollouts, pd.DataFrame([rollout_row("full", "p0", 0)])], ignore_index=True
+    )
+    turned = pd.concat(
+        [tokens[tokens["checkpoint"] == "esr"], tokens[tokens["checkpoint"] == "base"]]
+    )
     found = Unpacked(payload.pack(rollouts, turned))
     base, esr, full = found.texts["rollouts"]
     assert (base["start"], base["size"], esr["start"], esr["size"], full["size"]) == (5, 7, 0, 5, 0)
-    assert "".join(found.string("token", place) for place in range(5, 12)) == "So x=4\n\u20ac</script>"
+    assert (
+        "".join(found.string("token", place) for place in range(5, 12)) == "So x=4\n\u20ac</script>"
+    )
     assert esr["verdict"] == "wrong" and base["question"] == "What is p0?"
 
 
 def test_undefined_and_infinite_numbers_survive() -> None:
     rollouts, tokens = two_rollouts()
-    tokens.loc[0, ["reverse_kl", "student_entropy", "student_logprob"]] = [math.nan, math.inf, -math.inf]
+    tokens.loc[0, ["reverse_kl", "student_entropy", "student_logprob"]] = [
+        math.nan,
+        math.inf,
+        -math.inf,
+    ]
     tokens.at[1, "student_top_probabilities"] = [math.nan, 1.0, 0.0, 0.5, 0.25]
     found = Unpacked(payload.pack(rollouts, tokens))
     assert math.isnan(found.nats("reverse_kl", 0))
-    assert (found.nats("student_entropy", 0), found.nats("student_logprob", 0)) == (math.inf, -math.inf)
+    assert (found.nats("student_entropy", 0), found.nats("student_logprob", 0)) == (
+        math.inf,
+        -math.inf,
+    )
     assert not math.isnan(found.nats("reverse_kl", 1))
     likely = found.probabilities("student", 1)
     assert math.isnan(likely[0]) and likely[1:3] == [1.0, 0.0]
@@ -96,7 +128,10 @@ def test_undefined_and_infinite_numbers_survive() -> None:
 
 def test_lists_may_be_of_different_lengths() -> None:
     rollouts, tokens = two_rollouts()
-    tokens.at[2, "teacher_top"], tokens.at[2, "teacher_top_probabilities"] = ["a", "b"], [0.75, 0.25]
+    tokens.at[2, "teacher_top"], tokens.at[2, "teacher_top_probabilities"] = (
+        ["a", "b"],
+        [0.75, 0.25],
+    )
     tokens.at[3, "teacher_top"], tokens.at[3, "teacher_top_probabilities"] = [], []
     found = Unpacked(payload.pack(rollouts, tokens))
     assert found.top("teacher", 2) == ["a", "b"] and found.top("teacher", 3) == []
@@ -115,7 +150,9 @@ def test_a_string_is_kept_once_and_half_of_a_character_survives() -> None:
 def test_wide_and_narrow_columns_are_read_alike() -> None:
     rollouts, tokens = two_rollouts()
     sizes = [0, 255, 256, 65535, 65536, 2**24 - 1, 2**24, 2**31, 2**32 - 1, 1, 2, 3]
-    found = Unpacked(payload.pack(rollouts, tokens.assign(token_id=np.array(sizes, dtype=np.int64))))
+    found = Unpacked(
+        payload.pack(rollouts, tokens.assign(token_id=np.array(sizes, dtype=np.int64)))
+    )
     assert [found.number("token_id", place) for place in range(12)] == sizes
     assert found.texts["columns"]["token_rank"]["width"] == 1
 
@@ -127,7 +164,9 @@ def test_the_same_rollouts_give_the_same_bytes() -> None:
 
 
 def test_the_taken_token_is_the_one_that_reads_alike_and_is_as_likely() -> None:
-    rollouts, tokens = tables([rollout_row("base", "p0", 0)], [["The", "", "x", "y"]], [["", "E2 82", "", ""]])
+    rollouts, tokens = tables(
+        [rollout_row("base", "p0", 0)], [["The", "", "x", "y"]], [["", "E2 82", "", ""]]
+    )
     likely = [0.5, 0.2, 0.1, 0.05, 0.01]
     tokens["student_top"] = [
         ["a", " The", "b", "c", "d"],  # a first token loses its leading space
@@ -148,7 +187,13 @@ def test_recovered_and_spoilt_are_told_for_every_pair_of_verdicts() -> None:
     pairs = list(itertools.product(verdicts, verdicts))
     continuations = pd.DataFrame(
         [
-            {"rollout_id": f"student/{own}/0", "prefix_tokens": 5, "text": "", "verdict": then, "sample": 0}
+            {
+                "rollout_id": f"student/{own}/0",
+                "prefix_tokens": 5,
+                "text": "",
+                "verdict": then,
+                "sample": 0,
+            }
             for own, then in pairs
         ]
     )
@@ -202,6 +247,9 @@ def test_tables_that_do_not_fit_together_are_refused(what: str, message: str) ->
 def test_a_continuation_of_a_rollout_that_is_not_shown_is_refused() -> None:
     rollouts, tokens = two_rollouts()
     row = {"prefix_tokens": 2, "text": "x", "verdict": "correct", "stop_reason": "eos", "sample": 0}
-    for name, shown in (("student/p9/0", rollouts), ("student/p0/0", rollouts.assign(checkpoint=["full", "esr"]))):
+    for name, shown in (
+        ("student/p9/0", rollouts),
+        ("student/p0/0", rollouts.assign(checkpoint=["full", "esr"])),
+    ):
         with pytest.raises(ValueError, match=f"must be of rollouts of 'base'; '{name}' is none of"):
             payload.outcomes(shown, pd.DataFrame([row | {"rollout_id": name}]))

@@ -1,4 +1,5 @@
-"""The report holds what it was given, whole and as data, and can be read, sorted and printed in a browser without a network."""
+"""The report holds what it was given, whole and as data, and can be read, sorted and printed in a
+browser without a network."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ VALUES = [0.125, NAN, 1 / 3, -2e-9, INF, 123456.789, 1 / 3, -INF]
 HIGHS = [9, 10, 2, 2, 10, 9, 1, 1]
 CHECKPOINTS = ["prefix-20", "base", "prefix-5", "", "prefix-100", "full", "Base", "prefix-5"]
 WORDS = (
-    "<script>hacked = 1</script></script><img src=x onerror=hacked=1>\"'`${hacked=1}&amp;{{ 7*7 }}</title></style>-->"
+    "<script>hacked = 1</script></script><img src=x onerror=hacked=1>\"'`${hacked=1}&amp;{{ "
+    "7*7 }}</title></style>-->"
 )
 UNSEEN = "\u202egnp\u202c \x00\x07\r\u2066\u200f\ufeff"
 HOSTILE = WORDS + UNSEEN
@@ -56,7 +58,8 @@ SHOWN = WORDS + UNSEEN_SHOWN
 
 
 def measured() -> pd.DataFrame:
-    """Rows with ties, undefined and endless numbers, text of several kinds, one constant column and two empty ones."""
+    """Rows with ties, undefined and endless numbers, text of several kinds, one constant column and
+    two empty ones."""
     return pd.DataFrame(
         {
             "what": [f"what_{letter}" for letter in "abcdefgh"],
@@ -79,42 +82,88 @@ def long_frame() -> pd.DataFrame:
 
 def svg(text: str = "a figure") -> bytes:
     shape = f'<text x="9" y="40" style="fill: #333333">{text}</text>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" width="504pt" height="252pt" viewBox="0 0 504 252">{shape}</svg>'.encode()
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="504pt" height="252pt" viewBox="0 0 '
+        f'504 252">{shape}</svg>'
+    ).encode()
 
 
 def content(**changes: Any) -> ReportContent:
     """A report with something in every section."""
-    columns = {"student": ["base", "esr", "full", "teacher"], "avg@4": ["38.8 [31.2, 46.9]", "9.0", "n/a", "93.0"]}
+    columns = {
+        "student": ["base", "esr", "full", "teacher"],
+        "avg@4": ["38.8 [31.2, 46.9]", "9.0", "n/a", "93.0"],
+    }
     base = ReportContent(
         title="Teacher decay of small under large",
         student="small",
         teacher="large",
         problems="abacus, 100 problems",
-        summary=["Half of the advantage is gone after 39 tokens [33, 44].", "No rollout length is recommended."],
-        numbers=[KeyNumber("Half-decay length", "39 tokens", "95 % interval 33 to 44"), KeyNumber("Advised N", "none")],
+        summary=[
+            "Half of the advantage is gone after 39 tokens [33, 44].",
+            "No rollout length is recommended.",
+        ],
+        numbers=[
+            KeyNumber("Half-decay length", "39 tokens", "95 % interval 33 to 44"),
+            KeyNumber("Advised N", "none"),
+        ],
         measured=["prefix-decay, run demo: 100 problems of abacus x 4 samples."],
         warnings=["One training seed: no interval over seeds."],
         claims=[
-            Finding("The teacher decays", "holds", "Its accuracy falls by 29 points.", "Fig. 1 left", shown="decay"),
-            Finding("Early stopping wins", "contradicted", "It loses 6 points.", "Fig. 1 right", shown="main-results"),
+            Finding(
+                "The teacher decays",
+                "holds",
+                "Its accuracy falls by 29 points.",
+                "Fig. 1 left",
+                shown="decay",
+            ),
+            Finding(
+                "Early stopping wins",
+                "contradicted",
+                "It loses 6 points.",
+                "Fig. 1 right",
+                shown="main-results",
+            ),
             Finding("KL cascades", "undecided", "0.97 [0.90, 1.05].", "Fig. 3 right"),
-            Finding("Early KL is planning", "not measured", "", "Table 7", needs="decaylab category-kl --limit 300"),
+            Finding(
+                "Early KL is planning",
+                "not measured",
+                "",
+                "Table 7",
+                needs="decaylab category-kl --limit 300",
+            ),
         ],
-        controls=[Finding("Its own prefix does no harm", "holds", "0.4 points [-1.1, 1.9].", shown="decay")],
+        controls=[
+            Finding(
+                "Its own prefix does no harm", "holds", "0.4 points [-1.1, 1.9].", shown="decay"
+            )
+        ],
         figures=[
             ReportFigure(
-                "decay", "Decay by prefix", svg(), "Accuracy by prefix length.", "Decay. A falling line.", measured()
+                "decay",
+                "Decay by prefix",
+                svg(),
+                "Accuracy by prefix length.",
+                "Decay. A falling line.",
+                measured(),
             ),
             ReportFigure("long", "Many rows", svg(), "Of many rows.", "A cloud.", long_frame()),
         ],
         tables=[
             ReportTable(
-                "main-results", "Main results", pd.DataFrame(columns), {"avg@4": [38.8, 9, NAN, 93]}, "In per cent."
+                "main-results",
+                "Main results",
+                pd.DataFrame(columns),
+                {"avg@4": [38.8, 9, NAN, 93]},
+                "In per cent.",
             )
         ],
         missing=[Missing("Category map", "Table 7", "decaylab category-kl --limit 300")],
         tokens=Embedded(
-            "Token view", "<p id='embedded'>tokens</p>", "#embedded { color: var(--ink) }", "window.tokens = 1"
+            "Token view",
+            "<p id='embedded'>tokens</p>",
+            "#embedded { color: var(--ink) }",
+            "window.tokens = 1",
         ),
         runs=[
             RunInfo(
@@ -124,7 +173,10 @@ def content(**changes: Any) -> ReportContent:
                 {"samples": 4, "horizon": None, "bins": [0, 5], "level": 0.95},
                 {"decaylab": "0.1.0", "torch": "2.13.0"},
                 ["3 of 100 problems have no gold answer, left out"],
-                [ReportModel("student", "small", "937f93", "main"), ReportModel("teacher", "large", "efc279")],
+                [
+                    ReportModel("student", "small", "937f93", "main"),
+                    ReportModel("teacher", "large", "efc279"),
+                ],
             )
         ],
     )
@@ -136,13 +188,43 @@ def hostile() -> ReportContent:
     frame = pd.DataFrame({HOSTILE: [HOSTILE, "b"], "n": [1, 2]})
     finding = Finding(HOSTILE, "holds", HOSTILE, HOSTILE, HOSTILE, "decay", HOSTILE)
     return ReportContent(
-        HOSTILE, HOSTILE, HOSTILE, HOSTILE, [HOSTILE], [KeyNumber(HOSTILE, HOSTILE, HOSTILE)], [HOSTILE], [HOSTILE],
-        [finding], [finding],
-        [ReportFigure("decay", HOSTILE, svg("&lt;"), HOSTILE, HOSTILE, pd.concat([frame.assign(c=HOSTILE)] * 7))],
-        [ReportTable("decay", HOSTILE, frame, {"n": [1, 2]}, HOSTILE)], [Missing(HOSTILE, HOSTILE, HOSTILE)], None,
-        [RunInfo(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: HOSTILE, "list": [HOSTILE]}, {"decaylab": HOSTILE}, [HOSTILE],
-                 [ReportModel(HOSTILE, HOSTILE, HOSTILE, HOSTILE)], HOSTILE)], HOSTILE,
-    )  # fmt: skip
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        HOSTILE,
+        [HOSTILE],
+        [KeyNumber(HOSTILE, HOSTILE, HOSTILE)],
+        [HOSTILE],
+        [HOSTILE],
+        [finding],
+        [finding],
+        [
+            ReportFigure(
+                "decay",
+                HOSTILE,
+                svg("&lt;"),
+                HOSTILE,
+                HOSTILE,
+                pd.concat([frame.assign(c=HOSTILE)] * 7),
+            )
+        ],
+        [ReportTable("decay", HOSTILE, frame, {"n": [1, 2]}, HOSTILE)],
+        [Missing(HOSTILE, HOSTILE, HOSTILE)],
+        None,
+        [
+            RunInfo(
+                HOSTILE,
+                HOSTILE,
+                HOSTILE,
+                {HOSTILE: HOSTILE, "list": [HOSTILE]},
+                {"decaylab": HOSTILE},
+                [HOSTILE],
+                [ReportModel(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
+                HOSTILE,
+            )
+        ],
+        HOSTILE,
+    )
 
 
 class Read(HTMLParser):
@@ -162,7 +244,9 @@ class Read(HTMLParser):
             self._open.append(len(self.texts) - 1)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.elements[self._open.pop()][0] == tag, "an element is not closed where it should be"
+        assert self.elements[self._open.pop()][0] == tag, (
+            "an element is not closed where it should be"
+        )
 
     def handle_data(self, data: str) -> None:
         for place in self._open:
@@ -180,9 +264,15 @@ class Read(HTMLParser):
 
     def table(self, name: str) -> list[list[tuple[str, dict[str, str]]]]:
         """The rows of a table's body, each cell with its text and attributes."""
-        start = next(i for i, (tag, found) in enumerate(self.elements) if tag == "table" and found.get("id") == name)
+        start = next(
+            i
+            for i, (tag, found) in enumerate(self.elements)
+            if tag == "table" and found.get("id") == name
+        )
         rows: list[list[tuple[str, dict[str, str]]]] = []
-        for (tag, found), text in zip(self.elements[start + 1 :], self.texts[start + 1 :], strict=True):
+        for (tag, found), text in zip(
+            self.elements[start + 1 :], self.texts[start + 1 :], strict=True
+        ):
             if tag == "table":
                 break
             if tag == "tr":
@@ -206,10 +296,23 @@ def read(written: str) -> Read:
 
 
 def test_the_same_content_gives_the_same_bytes_in_any_process(written: str) -> None:
-    code = "import test_page_report as t, hashlib; print(hashlib.sha256(t.render(t.content()).encode()).hexdigest())"
+    code = (
+        "import test_page_report as t, hashlib; "
+        "print(hashlib.sha256(t.render(t.content()).encode()).hexdigest())"
+    )
     for seed in ("1", "2"):
-        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": f"{HERE}:{HERE.parent / 'helpers'}", "PATH": ""}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        environment = {
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": f"{HERE}:{HERE.parent / 'helpers'}",
+            "PATH": "",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.strip() == hashlib.sha256(written.encode()).hexdigest()
 
 
@@ -240,12 +343,27 @@ def test_an_undefined_number_is_shown_as_such_and_an_absent_text_as_nothing(read
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.95, "0.95"), (0.14903, "0.1490"), (-0.000312345, "-0.0003123"), (9.99996, "10.000"), (1234.56, "1235"),
-        (3.1e-7, "3.1e-07"), (3.14159e-7, "3.142e-07"), (1e20, "1e+20"), (1.23456e20, "1.235e+20"), (54976.3, "54976"),
-        (54976, "54976"), (84660.0, "84660"), (0, "0"), (-0.0, "0"), (np.float32(0.1), "0.1000"),
-        (INF, "\u221e"), (-INF, "-\u221e"), (NAN, "n/a"), (pd.NA, "n/a"),
+        (0.95, "0.95"),
+        (0.14903, "0.1490"),
+        (-0.000312345, "-0.0003123"),
+        (9.99996, "10.000"),
+        (1234.56, "1235"),
+        (3.1e-7, "3.1e-07"),
+        (3.14159e-7, "3.142e-07"),
+        (1e20, "1e+20"),
+        (1.23456e20, "1.235e+20"),
+        (54976.3, "54976"),
+        (54976, "54976"),
+        (84660.0, "84660"),
+        (0, "0"),
+        (-0.0, "0"),
+        (np.float32(0.1), "0.1000"),
+        (INF, "\u221e"),
+        (-INF, "-\u221e"),
+        (NAN, "n/a"),
+        (pd.NA, "n/a"),
     ],
-)  # fmt: skip
+)
 def test_a_number_is_shown_with_four_digits_and_whole_ones_in_full(value: Any, text: str) -> None:
     assert cells.number_text(value) == text
 
@@ -270,9 +388,16 @@ def test_a_table_keeps_its_text_and_is_sorted_by_its_keys(read: Read) -> None:
 
 
 def test_a_table_of_many_columns_is_printed_across_the_page(page: Page, tmp_path: Path) -> None:
-    frames = {f"of-{count}": pd.DataFrame([range(count)], columns=[f"c{i}" for i in range(count)]) for count in (8, 9)}
+    frames = {
+        f"of-{count}": pd.DataFrame([range(count)], columns=[f"c{i}" for i in range(count)])
+        for count in (8, 9)
+    }
     open_text(
-        page, render(content(tables=[ReportTable(n, n, frame) for n, frame in frames.items()], claims=[])), tmp_path
+        page,
+        render(
+            content(tables=[ReportTable(n, n, frame) for n, frame in frames.items()], claims=[])
+        ),
+        tmp_path,
     )
     page.emulate_media(media="print")
     sheet = "name => getComputedStyle(document.getElementById(name).closest('section')).page"
@@ -290,36 +415,65 @@ def test_a_figure_is_embedded_whole_with_its_size_and_what_it_shows(read: Read) 
     image = read.of("img")[0]
     kind, data = image["src"].split(",")
     assert kind == "data:image/svg+xml;base64" and base64.b64decode(data) == svg()
-    assert (image["width"], image["height"]) == ("672", "336")  # 504 x 252 points at 96 pixels an inch
+    assert (image["width"], image["height"]) == (
+        "672",
+        "336",
+    )  # 504 x 252 points at 96 pixels an inch
     assert image["alt"] == "Decay. A falling line."
     assert read.text_of("figcaption")[0] == "Accuracy by prefix length."
 
 
 def test_a_figure_that_no_number_stands_behind_has_none_below_it() -> None:
     page = Read(
-        render(content(figures=[ReportFigure("decay", "D", svg(), "c", "a", pd.DataFrame())], tables=[], claims=[]))
+        render(
+            content(
+                figures=[ReportFigure("decay", "D", svg(), "c", "a", pd.DataFrame())],
+                tables=[],
+                claims=[],
+            )
+        )
     )
     assert "numbers-behind" not in [found.get("class") for found in page.of("details")]
 
 
 def test_a_figure_of_unknown_size_is_shown_without_one() -> None:
     page = Read(
-        render(content(figures=[ReportFigure("decay", "D", b"<svg/>", "c", "a", measured())], tables=[], claims=[]))
+        render(
+            content(
+                figures=[ReportFigure("decay", "D", b"<svg/>", "c", "a", measured())],
+                tables=[],
+                claims=[],
+            )
+        )
     )
     assert "width" not in page.of("img")[0]
 
 
 def test_every_verdict_has_a_sign_of_its_own_and_a_colour() -> None:
-    assert tuple(report.VERDICTS) == verdicts.VERDICTS and len(set(report.VERDICTS.values())) == len(verdicts.VERDICTS)
+    assert tuple(report.VERDICTS) == verdicts.VERDICTS and len(
+        set(report.VERDICTS.values())
+    ) == len(verdicts.VERDICTS)
     style = (Path(report.__file__).parent / "page.css").read_text()
     assert all(f".{name.replace(' ', '-')}" in style for name in verdicts.VERDICTS)
 
 
 def test_a_verdict_is_a_word_with_a_sign_and_leads_to_its_figure_or_command(read: Read) -> None:
     judged = read.text_of("td", **{"class": "judged"})
-    assert judged == ["\u2713holds", "\u2717contradicted", "?undecided", "\u2013not measured", "\u2713holds"]
+    assert judged == [
+        "\u2713holds",
+        "\u2717contradicted",
+        "?undecided",
+        "\u2013not measured",
+        "\u2713holds",
+    ]
     see = read.text_of("td", **{"class": "see"})
-    assert see == ["Decay by prefix", "Main results", "", "decaylab category-kl --limit 300", "Decay by prefix"]
+    assert see == [
+        "Decay by prefix",
+        "Main results",
+        "",
+        "decaylab category-kl --limit 300",
+        "Decay by prefix",
+    ]
     links = {found["href"] for found in read.of("a")}
     assert {"#figure-decay", "#table-main-results"} <= links
 
@@ -327,13 +481,27 @@ def test_a_verdict_is_a_word_with_a_sign_and_leads_to_its_figure_or_command(read
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"claims": [Finding("c", "true", "s")]}, "verdict must be one of holds, contradicted, not supported,"),
-        ({"controls": [Finding("c", "holds", "s", shown="nowhere")]}, "'c' points at 'nowhere', which the report does"),
-        ({"tables": [ReportTable("a b", "t", long_frame())]}, "name of a table must be words .* given 'a b'"),
-        ({"tables": [ReportTable("long", "t", long_frame())] * 2, "claims": []}, "two tables are named 'long'"),
+        (
+            {"claims": [Finding("c", "true", "s")]},
+            "verdict must be one of holds, contradicted, not supported,",
+        ),
+        (
+            {"controls": [Finding("c", "holds", "s", shown="nowhere")]},
+            "'c' points at 'nowhere', which the report does",
+        ),
+        (
+            {"tables": [ReportTable("a b", "t", long_frame())]},
+            "name of a table must be words .* given 'a b'",
+        ),
+        (
+            {"tables": [ReportTable("long", "t", long_frame())] * 2, "claims": []},
+            "two tables are named 'long'",
+        ),
     ],
-)  # fmt: skip
-def test_content_that_would_make_a_broken_page_is_refused(changes: dict[str, Any], message: str) -> None:
+)
+def test_content_that_would_make_a_broken_page_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         render(content(**changes))
 
@@ -356,7 +524,9 @@ def test_every_link_within_the_page_leads_somewhere_and_every_section_is_listed(
     assert len(names) == len(set(names))
     links = [found["href"] for found in read.of("a")]
     assert {link[1:] for link in links if link.startswith("#")} <= set(names)
-    sections = {found["aria-labelledby"] for found in read.of("section") if "aria-labelledby" in found}
+    sections = {
+        found["aria-labelledby"] for found in read.of("section") if "aria-labelledby" in found
+    }
     assert sections <= {link[1:] for link in links}
 
 
@@ -365,7 +535,9 @@ def test_labels_of_regions_fields_and_tables_name_what_is_there(read: Read) -> N
     for attribute in ("aria-labelledby", "aria-controls", "for", "data-copies"):
         assert {found[attribute] for _, found in read.elements if attribute in found} <= names
     labels = [found["aria-label"] for found in read.of("div") if found.get("role") == "region"]
-    assert len(labels) == len(set(labels)) == 5  # two tables of findings, numbers of two figures, one table
+    assert (
+        len(labels) == len(set(labels)) == 5
+    )  # two tables of findings, numbers of two figures, one table
 
 
 def test_sections_without_content_are_left_out_with_their_links() -> None:
@@ -387,10 +559,17 @@ def test_version_and_time_are_those_of_the_runs_and_not_of_this_machine() -> Non
 
 
 def test_a_run_shows_command_notes_options_models_and_versions(read: Read) -> None:
-    assert read.text_of("pre", **{"class": "command"}) == ["decaylab prefix-decay --samples 4 --out runs/demo"]
+    assert read.text_of("pre", **{"class": "command"}) == [
+        "decaylab prefix-decay --samples 4 --out runs/demo"
+    ]
     assert "3 of 100 problems have no gold answer, left out" in read.text_of("li")
     pairs = dict(zip(read.text_of("dt"), read.text_of("dd"), strict=True))
-    assert {"samples": "4", "horizon": "not set", "bins": "[0, 5]", "torch": "2.13.0"}.items() <= pairs.items()
+    assert {
+        "samples": "4",
+        "horizon": "not set",
+        "bins": "[0, 5]",
+        "torch": "2.13.0",
+    }.items() <= pairs.items()
     assert pairs["student"] == "small, revision main, contents 937f93"
 
 
@@ -406,27 +585,47 @@ def test_the_page_names_nothing_outside_itself_but_the_paper(read: Read) -> None
     for tag, found in read.elements:
         for name in ("src", "href", "action", "srcset", "data", "poster"):
             value = found.get(name, "")
-            assert value.startswith(("#", "data:")) or value in ("", report.ARXIV), (tag, name, value)
-        assert not [name for name in found if name.startswith("on") or name == "style"], (tag, found)
+            assert value.startswith(("#", "data:")) or value in ("", report.ARXIV), (
+                tag,
+                name,
+                value,
+            )
+        assert not [name for name in found if name.startswith("on") or name == "style"], (
+            tag,
+            found,
+        )
     for css in read.text_of("style"):
         assert "url(" not in css and "@import" not in css
 
 
 def test_the_policy_names_each_script_by_its_hash_and_allows_no_other(read: Read) -> None:
-    policy = next(found["content"] for found in read.of("meta") if found.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        found["content"]
+        for found in read.of("meta")
+        if found.get("http-equiv") == "Content-Security-Policy"
+    )
     rules = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     scripts = read.text_of("script")
     assert len(scripts) == 2 and scripts[1] == "window.tokens = 1"
-    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts]
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
+        for one in scripts
+    ]
     assert rules["script-src"].split() == hashes
-    assert (rules["default-src"], rules["connect-src"], rules["img-src"]) == ("'none'", "'none'", "data:")
+    assert (rules["default-src"], rules["connect-src"], rules["img-src"]) == (
+        "'none'",
+        "'none'",
+        "data:",
+    )
 
 
 def test_hostile_text_makes_no_element_and_no_attribute() -> None:
     tame = ReportContent(**{**vars(hostile())})
     page, harmless = Read(render(tame)), Read(render(tamed(tame)))
     shape = [(tag, sorted(found)) for tag, found in page.elements if tag not in ("span", "wbr")]
-    assert shape == [(tag, sorted(found)) for tag, found in harmless.elements if tag not in ("span", "wbr")]
+    assert shape == [
+        (tag, sorted(found)) for tag, found in harmless.elements if tag not in ("span", "wbr")
+    ]
     assert len(page.of("script")) == 1
 
 
@@ -441,14 +640,29 @@ def tamed(wild: Any) -> Any:
     if isinstance(wild, list):
         return [tamed(one) for one in wild]
     if dataclasses.is_dataclass(wild) and not isinstance(wild, type):
-        return dataclasses.replace(wild, **{name: tamed(value) for name, value in vars(wild).items()})
+        return dataclasses.replace(
+            wild, **{name: tamed(value) for name, value in vars(wild).items()}
+        )
     return wild
 
 
 def test_hostile_text_is_shown_as_it_is_with_a_name_for_what_cannot_be_seen() -> None:
     page = Read(render(hostile()))
     assert page.text_of("title") == [SHOWN]
-    for tag in ("h1", "figcaption", "h3", "dt", "li", "code", "pre", "bdi", "td", "th", "button", "summary"):
+    for tag in (
+        "h1",
+        "figcaption",
+        "h3",
+        "dt",
+        "li",
+        "code",
+        "pre",
+        "bdi",
+        "td",
+        "th",
+        "button",
+        "summary",
+    ):
         assert any(SHOWN in text for text in page.text_of(tag)), tag
     assert page.of("img")[0]["alt"] == SHOWN
     assert not set(UNSEEN) - set(" gnp") & set(render(hostile()))
@@ -476,15 +690,19 @@ def test_a_script_that_would_end_its_element_is_not_taken() -> None:
 
 def luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def looks() -> dict[str, dict[str, str]]:
-    """The variables of the light and of the dark look, what the dark one does not change included."""
+    """The variables of the light and of the dark look, what the dark one does not change
+    included."""
     css = (inlining.ASSETS / "page.css").read_text()
     light, dark = (
-        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{.*?\}", css, re.S)
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{.*?\}", css, re.S)
     )
     return {"light": light, "dark": {**light, **dark}}
 
@@ -500,8 +718,15 @@ def test_every_ink_stands_out_from_paper_and_wash_by_at_least_four_and_a_half(mo
 
 def test_policies_have_the_colours_that_they_have_in_figures() -> None:
     look = looks()["light"]
-    named = {"teacher": style.TEACHER, "student": style.STUDENT, "esr": style.ESR, "full": style.FULL_ROLLOUT}
-    assert {name: look[name].lower() for name in named} == {name: colour.lower() for name, colour in named.items()}
+    named = {
+        "teacher": style.TEACHER,
+        "student": style.STUDENT,
+        "esr": style.ESR,
+        "full": style.FULL_ROLLOUT,
+    }
+    assert {name: look[name].lower() for name in named} == {
+        name: colour.lower() for name, colour in named.items()
+    }
 
 
 # In a browser
@@ -519,7 +744,9 @@ def show_numbers(page: Page, name: str = "decay") -> None:
 
 def column(page: Page, number: int, table: str = "numbers-decay") -> list[str]:
     """The texts of a column's cells, from above."""
-    return page.locator(f"#{table} tbody tr:not([hidden]) > :nth-child({number + 1})").all_text_contents()
+    return page.locator(
+        f"#{table} tbody tr:not([hidden]) > :nth-child({number + 1})"
+    ).all_text_contents()
 
 
 def heading(page: Page, name: str, table: str = "numbers-decay") -> Any:
@@ -529,14 +756,19 @@ def heading(page: Page, name: str, table: str = "numbers-decay") -> Any:
 RISING = ["-\u221e", "-2e-09", "0.125", "0.3333", "0.3333", "123457", "\u221e", "n/a"]
 
 
-def test_numbers_sort_by_value_upwards_downwards_and_back_with_undefined_ones_last(opened: Page) -> None:
+def test_numbers_sort_by_value_upwards_downwards_and_back_with_undefined_ones_last(
+    opened: Page,
+) -> None:
     show_numbers(opened)
     given = column(opened, 0)
     head = opened.locator("#numbers-decay th").nth(1)
     heading(opened, "value").click()
     assert column(opened, 1) == RISING and head.get_attribute("aria-sort") == "ascending"
     heading(opened, "value").click()
-    assert column(opened, 1) == [*RISING[-2::-1], "n/a"] and head.get_attribute("aria-sort") == "descending"
+    assert (
+        column(opened, 1) == [*RISING[-2::-1], "n/a"]
+        and head.get_attribute("aria-sort") == "descending"
+    )
     heading(opened, "value").click()
     assert column(opened, 0) == given and head.get_attribute("aria-sort") is None
 
@@ -544,12 +776,32 @@ def test_numbers_sort_by_value_upwards_downwards_and_back_with_undefined_ones_la
 def test_text_sorts_by_letter_with_numbers_by_size_and_absent_text_last(opened: Page) -> None:
     show_numbers(opened)
     heading(opened, "checkpoint").click()
-    assert column(opened, 3) == ["base", "Base", "full", "prefix-5", "prefix-5", "prefix-20", "prefix-100", ""]
+    assert column(opened, 3) == [
+        "base",
+        "Base",
+        "full",
+        "prefix-5",
+        "prefix-5",
+        "prefix-20",
+        "prefix-100",
+        "",
+    ]
     heading(opened, "checkpoint").click()
-    assert column(opened, 3) == ["prefix-100", "prefix-20", "prefix-5", "prefix-5", "full", "Base", "base", ""]
+    assert column(opened, 3) == [
+        "prefix-100",
+        "prefix-20",
+        "prefix-5",
+        "prefix-5",
+        "full",
+        "Base",
+        "base",
+        "",
+    ]
 
 
-def test_whole_numbers_sort_by_size_and_equal_ones_keep_their_order_in_both_directions(opened: Page) -> None:
+def test_whole_numbers_sort_by_size_and_equal_ones_keep_their_order_in_both_directions(
+    opened: Page,
+) -> None:
     show_numbers(opened)
     heading(opened, "high").click()
     assert column(opened, 2) == ["1", "1", "2", "2", "9", "9", "10", "10"]
@@ -563,7 +815,16 @@ def test_a_second_column_sorts_within_the_order_of_the_first(opened: Page) -> No
     heading(opened, "checkpoint").click()
     heading(opened, "under_floor").click()
     assert column(opened, 4) == ["no"] * 4 + ["yes"] * 4
-    assert column(opened, 3) == ["base", "full", "prefix-5", "", "Base", "prefix-5", "prefix-20", "prefix-100"]
+    assert column(opened, 3) == [
+        "base",
+        "full",
+        "prefix-5",
+        "",
+        "Base",
+        "prefix-5",
+        "prefix-20",
+        "prefix-100",
+    ]
     heads = opened.locator("#numbers-decay th[aria-sort]")
     assert heads.count() == 1 and heads.first.text_content() == "under_floor"
 
@@ -622,21 +883,36 @@ def test_filtering_keeps_columns_and_what_follows_where_they_were(opened: Page) 
     opened.get_by_label("Show rows with").fill("number-0")  # the one row without the long remark
     assert column(opened, 2, "numbers-long") == [""]
     after = [box[:2] for box in boxes(opened, "numbers-long")], opened.evaluate(following)
-    assert np.allclose(before[0], after[0], atol=0.5) and before[1] == pytest.approx(after[1], abs=1)
+    assert np.allclose(before[0], after[0], atol=0.5) and before[1] == pytest.approx(
+        after[1], abs=1
+    )
 
 
-def test_what_a_filter_held_on_the_screen_does_not_hold_on_paper(page: Page, tmp_path: Path) -> None:
+def test_what_a_filter_held_on_the_screen_does_not_hold_on_paper(
+    page: Page, tmp_path: Path
+) -> None:
     open_text(
         page,
-        render(content(tables=[ReportTable("long", "Long", long_frame())], figures=[], claims=[], controls=[])),
+        render(
+            content(
+                tables=[ReportTable("long", "Long", long_frame())],
+                figures=[],
+                claims=[],
+                controls=[],
+            )
+        ),
         tmp_path,
     )
     page.get_by_label("Show rows with").fill("number-0")
     page.emulate_media(media="print")
     held = (
-        "name => { const one = getComputedStyle(document.querySelector(name)); return [one.minWidth, one.minHeight]; }"
+        "name => { const one = getComputedStyle(document.querySelector(name)); return "
+        "[one.minWidth, one.minHeight]; }"
     )
-    assert page.evaluate(held, ".sortable th")[0] == "0px" and page.evaluate(held, ".scroll")[1] == "0px"
+    assert (
+        page.evaluate(held, ".sortable th")[0] == "0px"
+        and page.evaluate(held, ".scroll")[1] == "0px"
+    )
 
 
 def test_numbers_and_configuration_open_and_close_by_keyboard(opened: Page) -> None:
@@ -660,7 +936,9 @@ FOCUS = """() => {
 }"""
 
 
-def test_tab_goes_through_the_page_in_reading_order_and_always_shows_where_it_is(opened: Page) -> None:
+def test_tab_goes_through_the_page_in_reading_order_and_always_shows_where_it_is(
+    opened: Page,
+) -> None:
     stops = []
     for _ in range(100):
         opened.keyboard.press("Tab")
@@ -671,10 +949,19 @@ def test_tab_goes_through_the_page_in_reading_order_and_always_shows_where_it_is
         stops.append(text)
     assert stops[:2] == ["Skip to the report", "Summary"]
     order = [
-        "How to cite", "arXiv 2605.27028", "Claims and what became of them", "Controls and what became of them",
-        "Figure: Decay by prefix", "Numbers behind this figure: Decay by prefix (8 rows)", "Figure: Many rows", "Main results",
-        "student", "avg@4", "Configuration and versions of run 1", "Copy BibTeX",
-    ]  # fmt: skip
+        "How to cite",
+        "arXiv 2605.27028",
+        "Claims and what became of them",
+        "Controls and what became of them",
+        "Figure: Decay by prefix",
+        "Numbers behind this figure: Decay by prefix (8 rows)",
+        "Figure: Many rows",
+        "Main results",
+        "student",
+        "avg@4",
+        "Configuration and versions of run 1",
+        "Copy BibTeX",
+    ]
     for name in order:
         assert name in stops, name
         stops = stops[stops.index(name) + 1 :]
@@ -682,7 +969,7 @@ def test_tab_goes_through_the_page_in_reading_order_and_always_shows_where_it_is
 
 def test_the_skip_link_leads_past_the_contents(opened: Page) -> None:
     opened.keyboard.press("Tab")
-    assert opened.locator(".skip").bounding_box()["y"] >= 0  # type: ignore[index]
+    assert opened.locator(".skip").bounding_box()["y"] >= 0
     opened.keyboard.press("Enter")
     assert opened.evaluate("document.activeElement.id") == "content"
     opened.keyboard.press("Tab")
@@ -708,15 +995,17 @@ def test_the_dark_page_is_dark_and_its_figures_stand_on_white(opened: Page) -> N
 def test_axe_finds_no_grave_fault(opened: Page, scheme: Any, size: str) -> None:
     opened.emulate_media(color_scheme=scheme)
     if size == "phone":
-        opened.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        opened.set_viewport_size(PHONE)
     for summary in opened.locator("details > summary").all():
         summary.click()
     heading(opened, "value").click()
     assert axe_faults(opened) == []
 
 
-def test_on_a_phone_only_tables_and_figures_scroll_sideways_and_the_first_column_stays(opened: Page) -> None:
-    opened.set_viewport_size(PHONE)  # type: ignore[arg-type]
+def test_on_a_phone_only_tables_and_figures_scroll_sideways_and_the_first_column_stays(
+    opened: Page,
+) -> None:
+    opened.set_viewport_size(PHONE)
     for summary in opened.locator("details > summary").all():
         summary.click()
     assert sideways(opened) <= 0
@@ -731,12 +1020,16 @@ def test_on_a_phone_only_tables_and_figures_scroll_sideways_and_the_first_column
 
 
 def test_on_a_phone_findings_stand_below_each_other_and_are_still_a_table(opened: Page) -> None:
-    opened.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    opened.set_viewport_size(PHONE)
     table = opened.get_by_role("table", name="Claims and what became of them")
     assert table.get_by_role("row").count() == 5 and table.get_by_role("columnheader").count() == 5
-    claim, verdict = (table.get_by_role(role).nth(i).bounding_box() for role, i in (("rowheader", 0), ("cell", 0)))
+    claim, verdict = (
+        table.get_by_role(role).nth(i).bounding_box() for role, i in (("rowheader", 0), ("cell", 0))
+    )
     assert claim and verdict and verdict["y"] >= claim["y"] + claim["height"] - 1
-    widths = table.locator("tbody tr").first.evaluate("row => [...row.cells].map((cell) => cell.offsetWidth)")
+    widths = table.locator("tbody tr").first.evaluate(
+        "row => [...row.cells].map((cell) => cell.offsetWidth)"
+    )
     assert len(widths) == 5 and min(widths) > 0.8 * PHONE["width"]
 
 
@@ -756,11 +1049,15 @@ def test_hostile_text_does_nothing_and_is_seen(page: Page, tmp_path: Path, width
     assert axe_faults(page) == []
 
 
-def test_a_script_that_gets_into_the_page_all_the_same_does_not_run(opened: Page, faults: list[str]) -> None:
+def test_a_script_that_gets_into_the_page_all_the_same_does_not_run(
+    opened: Page, faults: list[str]
+) -> None:
     opened.evaluate(
-        "() => { const script = document.createElement('script'); script.textContent = 'window.hacked = 1';"
+        "() => { const script = document.createElement('script'); script.textContent = "
+        "'window.hacked = 1';"
         "document.body.append(script);"
-        "document.body.insertAdjacentHTML('beforeend', '<button id=trap onclick=\"window.hacked = 2\">x</button>');"
+        "document.body.insertAdjacentHTML('beforeend', '<button id=trap onclick=\"window.hacked = "
+        "2\">x</button>');"
         "document.getElementById('trap').click(); }"
     )
     assert opened.evaluate("typeof hacked") == "undefined"
@@ -778,9 +1075,13 @@ def test_what_is_asked_of_the_network_is_refused(opened: Page, faults: list[str]
 
 
 COPIED = (
-    "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => { window.copied = text; }}})"
+    "Object.defineProperty(navigator, 'clipboard', {value: {writeText: async (text) => { "
+    "window.copied = text; }}})"
 )
-CLOSED = "Object.defineProperty(navigator, 'clipboard', {value: undefined}); document.execCommand = () => false"
+CLOSED = (
+    "Object.defineProperty(navigator, 'clipboard', {value: undefined}); document.execCommand "
+    "= () => false"
+)
 
 
 def test_a_citation_is_copied_whole(opened: Page) -> None:
@@ -794,26 +1095,37 @@ def test_where_the_clipboard_is_closed_the_citation_is_left_selected(opened: Pag
     opened.evaluate(CLOSED)
     opened.locator("[data-copies=cite-paper]").click()
     assert opened.evaluate("getSelection().toString()").strip() == report.PAPER
-    assert str(opened.locator(".copying [role=status]").nth(1).text_content()).startswith("Selected")
+    assert str(opened.locator(".copying [role=status]").nth(1).text_content()).startswith(
+        "Selected"
+    )
 
 
-def test_without_scripts_all_is_there_but_what_needs_them(chromium: Browser, written: str, tmp_path: Path) -> None:
+def test_without_scripts_all_is_there_but_what_needs_them(
+    chromium: Browser, written: str, tmp_path: Path
+) -> None:
     context = chromium.new_context(java_script_enabled=False)
     still = context.new_page()
     open_text(still, written, tmp_path)
     still.locator("#figure-long ~ details > summary").click()
     assert still.locator("#numbers-long").is_visible() and still.locator("#cite-paper").is_visible()
-    assert not still.locator(".filter").is_visible() and not still.locator(".copying").first.is_visible()
+    assert (
+        not still.locator(".filter").is_visible()
+        and not still.locator(".copying").first.is_visible()
+    )
     context.close()
 
 
-def test_on_paper_configurations_are_open_and_numbers_and_controls_of_the_screen_are_not(opened: Page) -> None:
+def test_on_paper_configurations_are_open_and_numbers_and_controls_of_the_screen_are_not(
+    opened: Page,
+) -> None:
     show_numbers(opened)
     opened.emulate_media(media="print", color_scheme="dark")
     assert not opened.locator("#numbers-decay").is_visible()
     assert opened.locator("#rows-main-results").is_visible()
-    assert opened.locator("dl.pairs").first.bounding_box()["height"] > 20  # type: ignore[index]
-    assert not opened.locator("nav").is_visible() and not opened.locator(".copying").first.is_visible()
+    assert opened.locator("dl.pairs").first.bounding_box()["height"] > 20
+    assert (
+        not opened.locator("nav").is_visible() and not opened.locator(".copying").first.is_visible()
+    )
     look = "([name, part, value]) => getComputedStyle(document.querySelector(name), part)[value]"
     assert opened.evaluate(look, ["html", None, "backgroundColor"]) == "rgb(255, 255, 255)"
     assert opened.evaluate(look, ["#rows-main-results th", None, "position"]) == "static"

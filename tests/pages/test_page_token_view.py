@@ -1,4 +1,5 @@
-"""The token view in a browser: it shows what is chosen with the numbers of the table, by mouse and by keyboard."""
+"""The token view in a browser: it shows what is chosen with the numbers of the table, by mouse and
+by keyboard."""
 
 from __future__ import annotations
 
@@ -46,25 +47,36 @@ CONTINUED = {  # what the teacher made of it after 2 and 4 tokens
 
 @pytest.fixture(scope="module")
 def shown() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Five rollouts of three checkpoints; the last is cut off and nobody went on from it; one of full is missing."""
+    """Five rollouts of three checkpoints; the last is cut off and nobody went on from it; one of
+    full is missing."""
     rows = [
         rollout_row(
-            checkpoint, problem, sample, verdict=verdicts[i], stop_reason="length" if problem == "p2" else "eos"
+            checkpoint,
+            problem,
+            sample,
+            verdict=verdicts[i],
+            stop_reason="length" if problem == "p2" else "eos",
         )
         for (problem, sample), verdicts in VERDICTS.items()
         for i, checkpoint in enumerate(("base", "esr", "full"))
         if (problem, checkpoint) != ("p2", "full")
     ]
-    rollouts, tokens = tables(rows, [[*LINES, f" {row['problem_id']}", "$\\boxed{4}$"] for row in rows])
+    rollouts, tokens = tables(
+        rows, [[*LINES, f" {row['problem_id']}", "$\\boxed{4}$"] for row in rows]
+    )
     tokens.loc[5, "reverse_kl"] = math.nan
     told = [
         {
-            "rollout_id": f"student/{problem}/{sample}", "prefix_tokens": k, "verdict": verdict, "stop_reason": "eos",
-            "text": f"the teacher goes on\nfrom {k} of {problem}.{sample}", "sample": 0,
+            "rollout_id": f"student/{problem}/{sample}",
+            "prefix_tokens": k,
+            "verdict": verdict,
+            "stop_reason": "eos",
+            "text": f"the teacher goes on\nfrom {k} of {problem}.{sample}",
+            "sample": 0,
         }
         for (problem, sample), verdicts in CONTINUED.items()
         for k, verdict in zip((2, 4), verdicts)
-    ]  # fmt: skip
+    ]
     return rollouts, tokens, pd.DataFrame(told)
 
 
@@ -102,8 +114,12 @@ def panel(page: Page) -> dict[str, Any]:
     rows = {}
     for policy in ("student", "teacher"):
         table = page.locator(f"#tv-details table[data-policy={policy}]")
-        rows[policy] = [row.locator("td").all_text_contents() for row in table.locator("tbody tr").all()]
-    values = page.locator("#tv-details dd").evaluate_all("all => all.map(one => [one.dataset.key, one.textContent])")
+        rows[policy] = [
+            row.locator("td").all_text_contents() for row in table.locator("tbody tr").all()
+        ]
+    values = page.locator("#tv-details dd").evaluate_all(
+        "all => all.map(one => [one.dataset.key, one.textContent])"
+    )
     return {"head": page.locator("#tv-details .tv-head").inner_text(), **dict(values), **rows}
 
 
@@ -126,17 +142,25 @@ def agrees(panel: dict[str, Any], row: dict[str, Any], size: int) -> None:
         assert panel[name] == ("undefined" if math.isnan(row[name]) else f"{nats(row[name])} nats")
     for policy in ("student", "teacher"):
         logprob = row[f"{policy}_logprob"]
-        assert panel[f"{policy}_probability"] == f"{percent(math.exp(logprob))} (log {nats(logprob)})"
+        assert (
+            panel[f"{policy}_probability"] == f"{percent(math.exp(logprob))} (log {nats(logprob)})"
+        )
         told = [
             (visible(text, True), likely)
             for text, likely in zip(row[f"{policy}_top"], row[f"{policy}_top_probabilities"])
         ]
-        assert [text.removesuffix(" taken") for _, text, _ in panel[policy]] == [text for text, _ in told]
+        assert [text.removesuffix(" taken") for _, text, _ in panel[policy]] == [
+            text for text, _ in told
+        ]
         for i, ((rank, _, share), (_, likely)) in enumerate(zip(panel[policy], told, strict=True)):
-            near = {percent(likely + error) for error in (-1e-5, 0, 1e-5)}  # probabilities are kept to 1/65534
+            near = {
+                percent(likely + error) for error in (-1e-5, 0, 1e-5)
+            }  # probabilities are kept to 1/65534
             assert rank == str(i + 1) and share in near
         taken = [i for i, text in enumerate(row[f"{policy}_top"]) if text == row["token"]]
-        assert [i for i, (_, text, _) in enumerate(panel[policy]) if text.endswith(" taken")] == taken
+        assert [
+            i for i, (_, text, _) in enumerate(panel[policy]) if text.endswith(" taken")
+        ] == taken
     assert panel["token_rank"] == str(row["token_rank"])
     assert panel["student_top1_rank"] == str(row["student_top1_rank"])
 
@@ -150,7 +174,11 @@ def visible(text: str, spaces: bool = False) -> str:
     def one(character: str) -> str:
         if character == " ":
             return "\u2423" if spaces else " "
-        hidden = unicodedata.category(character)[0] in "CZ" or character in ignorable | {"\u2423", "\u21b5", "\u2800"}
+        hidden = unicodedata.category(character)[0] in "CZ" or character in ignorable | {
+            "\u2423",
+            "\u21b5",
+            "\u2800",
+        }
         return signs.get(character) or (f"U+{ord(character):04X}" if hidden else character)
 
     mark = "\u25cc" if unicodedata.category(text[0])[0] == "M" and text[0] not in ignorable else ""
@@ -183,11 +211,16 @@ def test_a_rollout_that_was_cut_off_or_not_kept_says_so(view: Page) -> None:
     view.select_option("#tv-problem", "p2")
     assert view.locator("#tv-columns").inner_text().count("cut off at the budget") == 2
     assert "? not judged: time-out" in view.locator("#tv-columns article").nth(0).inner_text()
-    assert "No rollout of this checkpoint was kept" in view.locator("#tv-columns article").nth(2).inner_text()
+    assert (
+        "No rollout of this checkpoint was kept"
+        in view.locator("#tv-columns article").nth(2).inner_text()
+    )
 
 
 def test_problems_are_listed_with_the_beginning_of_their_question(view: Page) -> None:
-    assert view.locator("#tv-problem option").all_text_contents() == [f"p{i}: What is p{i}?" for i in range(3)]
+    assert view.locator("#tv-problem option").all_text_contents() == [
+        f"p{i}: What is p{i}?" for i in range(3)
+    ]
     view.select_option("#tv-problem", "p1")
     view.select_option("#tv-sample", "1")
     assert " p1" in tokens_of(view) and view.inner_text("#tv-count") == "4 of 5"
@@ -200,8 +233,12 @@ def test_filters_count_and_leave_what_they_say(view: Page) -> None:
         "all": [*VERDICTS],
         "right": [key for key, verdict in base.items() if verdict == "correct"],
         "wrong": [key for key, verdict in base.items() if verdict != "correct"],
-        "recovered": [key for key, then in made.items() if base[key] != "correct" and then == "correct"],
-        "spoilt": [key for key, then in made.items() if base[key] == "correct" and then != "correct"],
+        "recovered": [
+            key for key, then in made.items() if base[key] != "correct" and then == "correct"
+        ],
+        "spoilt": [
+            key for key, then in made.items() if base[key] == "correct" and then != "correct"
+        ],
     }
     for name, keys in wanted.items():
         radio = view.locator(f"#tv-filter-{name}")
@@ -234,14 +271,22 @@ def test_recovered_and_spoilt_are_those_of_the_chosen_prefix(view: Page) -> None
     view.check("#tv-filter-spoilt")
     assert chosen(view) == ("p1", "1")
     view.select_option("#tv-prefix", "null")
-    assert "no rollout is teacher spoilt" in view.inner_text("#tv-count") and chosen(view) == ("p1", "1")
+    assert "no rollout is teacher spoilt" in view.inner_text("#tv-count") and chosen(view) == (
+        "p1",
+        "1",
+    )
 
 
-def test_the_prefix_is_marked_where_it_ends_and_followed_by_what_the_teacher_wrote(view: Page) -> None:
+def test_the_prefix_is_marked_where_it_ends_and_followed_by_what_the_teacher_wrote(
+    view: Page,
+) -> None:
     for k in (2, 4):
         view.select_option("#tv-prefix", str(k))
         before = view.locator(".tv-boundary").evaluate("bar => bar.previousSibling.dataset.at")
-        assert before == str(k - 1) and view.inner_text(".tv-boundary") == f"teacher takes over after {k} tokens"
+        assert (
+            before == str(k - 1)
+            and view.inner_text(".tv-boundary") == f"teacher takes over after {k} tokens"
+        )
     said = view.locator("#tv-columns article").nth(0).locator(".tv-continuation")
     assert "✓ right · ended by itself" in said.inner_text()
     assert said.locator(".tv-text").text_content() == "the teacher goes on\u21b5\nfrom 4 of p0.0"
@@ -256,7 +301,9 @@ def test_the_prefix_is_marked_where_it_ends_and_followed_by_what_the_teacher_wro
 # The address
 
 
-def test_what_is_chosen_stands_in_the_address_and_comes_back_from_it(view: Page, text: str, tmp_path: Path) -> None:
+def test_what_is_chosen_stands_in_the_address_and_comes_back_from_it(
+    view: Page, text: str, tmp_path: Path
+) -> None:
     view.select_option("#tv-problem", "p1")
     view.select_option("#tv-colour", "category")
     view.select_option("#tv-prefix", "4")
@@ -281,10 +328,14 @@ def test_a_new_address_is_followed_and_one_that_names_nothing_says_so(view: Page
     view.evaluate("location.hash = '#problem=p9&colour=mauve'")
     view.wait_for_function("document.getElementById('tv-notice').textContent !== ''")
     told = view.inner_text("#tv-notice")
-    assert "problem p9, sample any" in told and "colour mauve" in told and chosen(view) == ("p1", "1")
+    assert (
+        "problem p9, sample any" in told and "colour mauve" in told and chosen(view) == ("p1", "1")
+    )
     view.click("#tv-next")
     assert view.locator("#tv-notice").text_content() == ""
-    view.evaluate("location.hash = '#problem=p0&sample=1&filter=right'")  # which is wrong: what was asked for is shown
+    view.evaluate(
+        "location.hash = '#problem=p0&sample=1&filter=right'"
+    )  # which is wrong: what was asked for is shown
     view.wait_for_function("document.getElementById('tv-problem').value === 'p0'")
     assert chosen(view) == ("p0", "1") and view.is_checked("#tv-filter-all")
 
@@ -299,7 +350,10 @@ def test_a_colour_is_the_step_of_the_scale_that_the_number_falls_in(
     view.select_option("#tv-colour", colour)
     own = shown[1][(shown[1]["checkpoint"] == "base") & (shown[1]["rollout_id"] == "student/p0/0")]
     classes = (
-        view.locator("#tv-columns article").nth(0).locator(".tv-token").evaluate_all("all => all.map(x => x.className)")
+        view.locator("#tv-columns article")
+        .nth(0)
+        .locator(".tv-token")
+        .evaluate_all("all => all.map(x => x.className)")
     )
     for name, value in zip(classes, own[colour], strict=True):
         steps = sum(round(value, 4) >= edge for edge in EDGES.get(colour, [0.01, 0.1, 0.5, 2]))
@@ -314,14 +368,20 @@ def test_the_high_end_and_each_category_differ_by_more_than_colour(view: Page) -
     for colour, parts in (("reverse_kl", 4), ("category", 3)):
         view.select_option("#tv-colour", colour)
         lines = view.locator("#tv-scale .tv-token").evaluate_all(f"all => all.map(one => {style})")
-        assert len({*lines}) == parts  # the two lowest steps of a scale, and undefined, have no line
+        assert (
+            len({*lines}) == parts
+        )  # the two lowest steps of a scale, and undefined, have no line
     view.select_option("#tv-colour", "nothing")
     assert view.inner_text("#tv-scale-name") == "Tokens are not coloured."
     assert not view.locator("[class*=tv-level], [class*=tv-kind]").count()
 
 
-def test_the_button_of_a_text_goes_to_its_highest_number(view: Page, shown: tuple[pd.DataFrame, ...]) -> None:
-    own = shown[1][(shown[1]["checkpoint"] == "base") & (shown[1]["rollout_id"] == "student/p0/0")].reset_index()
+def test_the_button_of_a_text_goes_to_its_highest_number(
+    view: Page, shown: tuple[pd.DataFrame, ...]
+) -> None:
+    own = shown[1][
+        (shown[1]["checkpoint"] == "base") & (shown[1]["rollout_id"] == "student/p0/0")
+    ].reset_index()
     for colour, unit in (("reverse_kl", " nats"), ("token_rank", "")):
         view.select_option("#tv-colour", colour)
         best = int(own[colour].idxmax())
@@ -340,7 +400,9 @@ def test_pointing_and_the_keyboard_tell_the_same_and_it_is_what_the_table_holds(
 ) -> None:
     view.set_viewport_size(TALL)
     for column, checkpoint in enumerate(("base", "esr", "full")):
-        own = shown[1][(shown[1]["checkpoint"] == checkpoint) & (shown[1]["rollout_id"] == "student/p0/0")]
+        own = shown[1][
+            (shown[1]["checkpoint"] == checkpoint) & (shown[1]["rollout_id"] == "student/p0/0")
+        ]
         told = []
         for at in range(len(own)):
             token(view, at, column).hover()
@@ -392,8 +454,15 @@ def test_a_focused_token_is_described_in_one_sentence_and_nothing_is_announced(v
     token(view, 3).focus()
     name = view.evaluate("document.activeElement.getAttribute('aria-describedby')")
     said = view.locator(f"#{name}").text_content() or ""
-    assert said.startswith("Token 4 of 11, ") and "reverse KL" in said and "under the teacher" in said
-    assert view.locator("#tv-details[aria-live], #tv-details [aria-live], #tv-details[role=status]").count() == 0
+    assert (
+        said.startswith("Token 4 of 11, ") and "reverse KL" in said and "under the teacher" in said
+    )
+    assert (
+        view.locator(
+            "#tv-details[aria-live], #tv-details [aria-live], #tv-details[role=status]"
+        ).count()
+        == 0
+    )
 
 
 def test_a_choice_keeps_the_token_where_the_rollout_stays(view: Page) -> None:
@@ -408,19 +477,54 @@ def test_a_choice_keeps_the_token_where_the_rollout_stays(view: Page) -> None:
 
 
 HOSTILE = [
-    "<script>window.pwned=1</script>", "</script>", "<!--", "\"'", "\0", "\u202eevil", "\u2028", "${x}", "{{ 7*7 }}", "&amp;",
-    "\\frac{1}{2}$x^2$", "\t", "\r\n", "  ", " a b", "\u2423", "\u21b5", "\u200d", "\u0301", "\ufe0f", "\u05d0\u05d1", "\u00a0",
-    "\u3164", "\u2800", "javascript:window.pwned=1", "\U0001f600", "<img src=x onerror=window.pwned=1>", "\u0e33",
-]  # fmt: skip
+    "<script>window.pwned=1</script>",
+    "</script>",
+    "<!--",
+    "\"'",
+    "\0",
+    "\u202eevil",
+    "\u2028",
+    "${x}",
+    "{{ 7*7 }}",
+    "&amp;",
+    "\\frac{1}{2}$x^2$",
+    "\t",
+    "\r\n",
+    "  ",
+    " a b",
+    "\u2423",
+    "\u21b5",
+    "\u200d",
+    "\u0301",
+    "\ufe0f",
+    "\u05d0\u05d1",
+    "\u00a0",
+    "\u3164",
+    "\u2800",
+    "javascript:window.pwned=1",
+    "\U0001f600",
+    "<img src=x onerror=window.pwned=1>",
+    "\u0e33",
+]
 
 
-def test_hostile_texts_do_nothing_and_are_shown_as_they_are_written(page: Page, tmp_path: Path) -> None:
+def test_hostile_texts_do_nothing_and_are_shown_as_they_are_written(
+    page: Page, tmp_path: Path
+) -> None:
     evil = "".join(HOSTILE)
-    names = {"question": evil, "answer": evil, "answer_rule": evil, "stop_reason": evil, "verdict": evil}
+    names = {
+        "question": evil,
+        "answer": evil,
+        "answer_rule": evil,
+        "stop_reason": evil,
+        "verdict": evil,
+    }
     row = rollout_row("base", evil, 0, **names)
     other = rollout_row("<img src=x onerror=window.pwned=1>\u202e", evil, 0, **names)
     rollouts, tokens = tables(
-        [row, other], [HOSTILE, ["", "\u20ac", *HOSTILE[:3]]], [[""] * len(HOSTILE), ["E2 82", "AC", "", "", ""]]
+        [row, other],
+        [HOSTILE, ["", "\u20ac", *HOSTILE[:3]]],
+        [[""] * len(HOSTILE), ["E2 82", "AC", "", "", ""]],
     )
     tokens["category"] = evil
     tokens["teacher_top"] = [HOSTILE[i % 20 : i % 20 + 5] for i in range(len(tokens))]
@@ -453,13 +557,17 @@ def test_hostile_texts_do_nothing_and_are_shown_as_they_are_written(page: Page, 
 
 def test_every_space_is_shown_where_that_is_asked_for(page: Page, tmp_path: Path) -> None:
     texts = ["a b", " c", " ", "\t"]
-    page_text = token_view.page(*tables([rollout_row("base", "p0", 0)], [texts]), title="Spaces", pair="two")
+    page_text = token_view.page(
+        *tables([rollout_row("base", "p0", 0)], [texts]), title="Spaces", pair="two"
+    )
     open_text(page, page_text, tmp_path)
     page.wait_for_selector(SHOWN)
     assert tokens_of(page) == ["a b", " c", "\u2423", "\u21e5"]
     page.check("#tv-spaces")
     assert tokens_of(page) == ["a\u2423b", "\u2423c", "\u2423", "\u21e5"]
-    assert not page.is_visible("#tv-prefix-row") and not page.is_visible("#tv-judged-row")  # nothing to choose there
+    assert not page.is_visible("#tv-prefix-row") and not page.is_visible(
+        "#tv-judged-row"
+    )  # nothing to choose there
     assert page.locator("#tv-filter input").count() == 3
 
 
@@ -469,14 +577,19 @@ def test_an_infinite_number_is_told_as_one(page: Page, tmp_path: Path) -> None:
     open_text(page, token_view.page(rollouts, tokens, title="Infinite", pair="two"), tmp_path)
     page.wait_for_selector(SHOWN)
     found = panel(page)
-    assert found["reverse_kl"] == "\u221e nats" and found["teacher_probability"] == "0 % (log \u2212\u221e)"
+    assert (
+        found["reverse_kl"] == "\u221e nats"
+        and found["teacher_probability"] == "0 % (log \u2212\u221e)"
+    )
     assert "tv-level-4" in (token(page, 0).get_attribute("class") or "")
 
 
 # What can go wrong
 
 
-def test_without_decompression_the_page_says_so_in_words(page: Page, text: str, tmp_path: Path) -> None:
+def test_without_decompression_the_page_says_so_in_words(
+    page: Page, text: str, tmp_path: Path
+) -> None:
     page.add_init_script("delete window.DecompressionStream")
     open_text(page, text, tmp_path)
     assert "This browser cannot unpack the token view" in page.inner_text("#tv-notice")
@@ -491,8 +604,14 @@ def test_a_damaged_file_says_so_in_words(page: Page, text: str, tmp_path: Path) 
     assert "cannot be unpacked; the file may be damaged" in page.inner_text("#tv-notice")
 
 
-def test_without_rollouts_the_page_says_so(page: Page, tmp_path: Path, shown: tuple[pd.DataFrame, ...]) -> None:
-    open_text(page, token_view.page(shown[0].head(0), shown[1].head(0), title="None", pair="two"), tmp_path)
+def test_without_rollouts_the_page_says_so(
+    page: Page, tmp_path: Path, shown: tuple[pd.DataFrame, ...]
+) -> None:
+    open_text(
+        page,
+        token_view.page(shown[0].head(0), shown[1].head(0), title="None", pair="two"),
+        tmp_path,
+    )
     page.wait_for_function("document.getElementById('tv-notice').textContent !== ''")
     assert page.inner_text("#tv-notice") == "No rollout was kept to look at."
 
@@ -505,12 +624,15 @@ def test_without_scripts_the_page_says_so(chromium: Browser, text: str, tmp_path
     context.close()
 
 
-def test_title_and_pair_are_escaped_and_the_page_asks_for_nothing(text: str, shown: tuple[pd.DataFrame, ...]) -> None:
+def test_title_and_pair_are_escaped_and_the_page_asks_for_nothing(
+    text: str, shown: tuple[pd.DataFrame, ...]
+) -> None:
     evil = "<b>&\"'</b></title><script>1</script>"
     page_text = token_view.page(*shown, title=evil, pair=evil)
     assert (
         evil not in page_text
-        and html.escape(evil, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page_text
+        and html.escape(evil, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+        in page_text
     )
     turned = token_view.page(*shown, title="a\u202eb", pair="c\u202ed")
     assert "\u202e" not in turned and turned.count("U+202E") > text.count("U+202E") + 2
@@ -523,7 +645,9 @@ def test_title_and_pair_are_escaped_and_the_page_asks_for_nothing(text: str, sho
 
 def luminance(colour: str) -> float:
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
@@ -541,7 +665,9 @@ def test_tokens_can_be_read_on_every_colour_in_both_modes(view: Page, scheme: An
         looks = view.locator("#tv-scale .tv-token").evaluate_all(
             "all => all.map(x => [getComputedStyle(x).color, getComputedStyle(x).backgroundColor])"
         )
-        filled = [(ink, ground) for ink, ground in looks if not ground.startswith("rgba(0, 0, 0, 0)")]
+        filled = [
+            (ink, ground) for ink, ground in looks if not ground.startswith("rgba(0, 0, 0, 0)")
+        ]
         assert len(filled) >= (4 if colour != "category" else 3)
         assert min(contrast(ink, ground) for ink, ground in filled) >= 4.5
         papers |= {ground for _, ground in filled}
@@ -565,7 +691,9 @@ def test_a_phone_shows_the_columns_below_each_other_without_sideways_scrolling(
     rollouts, tokens, continuations = shown
     long = tokens.assign(token=tokens["token"].where(tokens["position"] != 2, "x" * 300))
     asked = rollouts.assign(question="y" * 300 + " " + rollouts["question"])
-    open_text(page, token_view.page(asked, long, continuations, title="z" * 200, pair="a" * 200), tmp_path)
+    open_text(
+        page, token_view.page(asked, long, continuations, title="z" * 200, pair="a" * 200), tmp_path
+    )
     page.wait_for_selector(SHOWN)
     for colour in COLOURS:
         page.select_option("#tv-colour", colour)
@@ -580,43 +708,68 @@ def test_a_phone_shows_the_columns_below_each_other_without_sideways_scrolling(
 def test_a_focused_token_is_not_hidden_behind_the_panel(page: Page, tmp_path: Path) -> None:
     texts = [["word ", "\n"] * 150]
     page.emulate_media(reduced_motion="reduce")
-    open_text(page, token_view.page(*tables([rollout_row("base", "p0", 0)], texts), title="Long", pair="two"), tmp_path)
+    open_text(
+        page,
+        token_view.page(*tables([rollout_row("base", "p0", 0)], texts), title="Long", pair="two"),
+        tmp_path,
+    )
     page.wait_for_selector(SHOWN)
     token(page, 0).focus()
     for key in ["ArrowDown"] * 30 + ["End"]:
         page.keyboard.press(key)
         own = page.evaluate("document.activeElement.getClientRects()[0].bottom")
-        assert own <= page.evaluate("document.getElementById('tv-details').getBoundingClientRect().top") + 1
+        assert (
+            own
+            <= page.evaluate("document.getElementById('tv-details').getBoundingClientRect().top")
+            + 1
+        )
 
 
 def test_the_panel_covers_nothing_that_stands_above_the_texts(view: Page) -> None:
     view.set_viewport_size(PHONE)
     top = "document.getElementById('tv-details').getBoundingClientRect().top"
     for name in ("tv-problem", "tv-spaces", "tv-scale", "tv-question"):
-        view.evaluate(f"document.getElementById('{name}').scrollIntoView({{block: 'end', behavior: 'instant'}})")
-        assert view.evaluate(f"document.getElementById('{name}').getBoundingClientRect().bottom <= {top}")
+        view.evaluate(
+            f"document.getElementById('{name}').scrollIntoView({{block: 'end', behavior: "
+            f"'instant'}})"
+        )
+        assert view.evaluate(
+            f"document.getElementById('{name}').getBoundingClientRect().bottom <= {top}"
+        )
 
 
 def test_paper_shows_the_chosen_rollout_on_white_without_controls(view: Page) -> None:
     view.select_option("#tv-problem", "p1")
     view.emulate_media(media="print", color_scheme="dark")
     assert not view.is_visible(".tv-controls") and not view.is_visible(".tv-reading")
-    assert view.is_visible("#tv-details") and "problem p1, sample 0" in view.locator("#tv-question").inner_text()
-    assert view.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    assert (
+        view.is_visible("#tv-details")
+        and "problem p1, sample 0" in view.locator("#tv-question").inner_text()
+    )
+    assert (
+        view.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
     grounds = view.locator("#tv-scale .tv-token").evaluate_all(
         "all => all.map(x => getComputedStyle(x).backgroundColor)"
     )
-    assert all(luminance(ground) > 0.2 for ground in grounds if not ground.startswith("rgba(0, 0, 0, 0)"))
+    assert all(
+        luminance(ground) > 0.2 for ground in grounds if not ground.startswith("rgba(0, 0, 0, 0)")
+    )
     assert len(view.pdf()) > 10_000
 
 
 # In a report, and at full size
 
 
-def test_a_report_holds_the_view_as_a_section(page: Page, tmp_path: Path, shown: tuple[pd.DataFrame, ...]) -> None:
+def test_a_report_holds_the_view_as_a_section(
+    page: Page, tmp_path: Path, shown: tuple[pd.DataFrame, ...]
+) -> None:
     section = token_view.fragment(*shown, pair="student and teacher")
     embedded = report.Embedded("Tokens", section.html, section.css, section.script)
-    content = report.ReportContent(title="R", student="s", teacher="t", problems="p", tokens=embedded)
+    content = report.ReportContent(
+        title="R", student="s", teacher="t", problems="p", tokens=embedded
+    )
     assert section.html.strip().startswith("{#") is False and 'id="token-view"' in section.html
     open_text(page, report.render(content), tmp_path)
     page.wait_for_selector(SHOWN)
@@ -630,7 +783,9 @@ def test_a_report_holds_the_view_as_a_section(page: Page, tmp_path: Path, shown:
     assert sideways(page) == 0
 
 
-def test_two_hundred_rollouts_of_500_tokens_stay_below_8_mb_and_open(page: Page, tmp_path: Path) -> None:
+def test_two_hundred_rollouts_of_500_tokens_stay_below_8_mb_and_open(
+    page: Page, tmp_path: Path
+) -> None:
     text = token_view.page(*large(), title="Large", pair="two")
     assert len(text.encode()) < 8_000_000
     open_text(page, text, tmp_path)

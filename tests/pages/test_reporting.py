@@ -1,4 +1,5 @@
-"""Runs to pages: what the report and the token view of real runs hold, and what is refused in one line."""
+"""Runs to pages: what the report and the token view of real runs hold, and what is refused in one
+line."""
 
 from __future__ import annotations
 
@@ -31,24 +32,40 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("reporting")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(diagnose, "Grader", _SharedGrader)
-        assert decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", root / "decay").code == 0
+        assert (
+            decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", root / "decay").code == 0
+        )
         words = ("--cache", root / "cache", "--out", root / "decay" / "kl")
         assert decaylab("position-kl", *ASKED, *words).code == 0
     return root
 
 
-def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configuration(runs: Path, tmp_path: Path) -> None:
+def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configuration(
+    runs: Path, tmp_path: Path
+) -> None:
     printed = decaylab("report", runs / "decay", "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert printed.code == 0 and f"report: {tmp_path}/report.html" in printed.out
     assert "How claims are judged" in page and "corrected by Holm" in page
     assert page.startswith("<!DOCTYPE html>") and 'id="token-view"' in page
-    for said in ("Summary", "half-decay length", "not measured", "figure-prefix-decay", "figure-case-study"):
+    for said in (
+        "Summary",
+        "half-decay length",
+        "not measured",
+        "figure-prefix-decay",
+        "figure-case-study",
+    ):
         assert said in page, said
 
 
-def test_a_folder_is_told_from_where_the_command_was_given_and_one_from_elsewhere_by_its_name() -> None:
-    assert reporting._relative(Path("runs/mine")) == "runs/mine" == reporting._relative(Path.cwd() / "runs" / "mine")
+def test_a_folder_is_told_from_where_the_command_was_given_and_one_from_elsewhere_by_its_name() -> (
+    None
+):
+    assert (
+        reporting._relative(Path("runs/mine"))
+        == "runs/mine"
+        == reporting._relative(Path.cwd() / "runs" / "mine")
+    )
     assert reporting._relative(Path("/somewhere/else/mine")) == "mine"
 
 
@@ -56,7 +73,8 @@ def test_the_head_counts_the_problems_of_sweeps_too() -> None:
     runs = found_runs.find([MEASURED])
     assert (
         reporting._problems(runs)
-        == "abacus (300 problems in 8 runs, 800 problems in 1 run); the test of sweeps (800 problems)"
+        == "abacus (300 problems in 8 runs, 800 problems in 1 run); the test of sweeps (800 "
+        "problems)"
     )
     sweeps = [run for run in runs if run.command.startswith("sweep")]
     assert len(sweeps) == 2 and reporting._problems(sweeps) == "the test of sweeps (800 problems)"
@@ -93,7 +111,12 @@ def test_the_view_stands_alone_with_the_continuations_of_the_run_above_it(
     with_continuations = page.stat().st_size
     assert decaylab("view", runs / "decay" / "kl", "--out", runs / "alone.html").code == 0
     assert (runs / "alone.html").stat().st_size < with_continuations
-    assert decaylab("view", runs / "decay" / "kl", "--decay", runs / "decay", "--out", runs / "both.html").code == 0
+    assert (
+        decaylab(
+            "view", runs / "decay" / "kl", "--decay", runs / "decay", "--out", runs / "both.html"
+        ).code
+        == 0
+    )
     assert (runs / "both.html").stat().st_size > (runs / "alone.html").stat().st_size
     (tmp_path / "runs").symlink_to(runs)
     assert decaylab("view", runs / "decay" / "kl", "--out", runs / "near.html").code == 0
@@ -107,11 +130,14 @@ def test_what_cannot_be_shown_is_one_line(runs: Path, tmp_path: Path) -> None:
     told = decaylab("view", runs / "decay" / "kl", "--decay", MEASURED / "signals").complaint
     assert told.startswith("--decay ") and "holds no prefix-decay run" in told
     told = decaylab("report", MEASURED / "signals", "--out", tmp_path).complaint
-    assert told == f"{tmp_path} is a folder; give the page a name in it, such as {tmp_path}/report.html"
-    (tmp_path / "file").write_text("")
-    assert decaylab("report", MEASURED / "signals", "--out", tmp_path / "file" / "x.html").complaint.startswith(
-        "cannot write"
+    assert (
+        told
+        == f"{tmp_path} is a folder; give the page a name in it, such as {tmp_path}/report.html"
     )
+    (tmp_path / "file").write_text("")
+    assert decaylab(
+        "report", MEASURED / "signals", "--out", tmp_path / "file" / "x.html"
+    ).complaint.startswith("cannot write")
 
 
 def test_runs_of_two_pairs_do_not_stand_in_one_report(runs: Path, tmp_path: Path) -> None:
@@ -121,8 +147,13 @@ def test_runs_of_two_pairs_do_not_stand_in_one_report(runs: Path, tmp_path: Path
     record["identity"]["student"] |= {"name": "another", "content_hash": "another"}
     (other / "run.json").write_text(json.dumps(record))
     shutil.rmtree(other / "kl")
-    assert "runs of different pairs" in decaylab("report", MEASURED / "prefix-decay", other).complaint
-    assert "runs of different pairs" in decaylab("view", runs / "decay" / "kl", "--decay", other).complaint
+    assert (
+        "runs of different pairs" in decaylab("report", MEASURED / "prefix-decay", other).complaint
+    )
+    assert (
+        "runs of different pairs"
+        in decaylab("view", runs / "decay" / "kl", "--decay", other).complaint
+    )
 
 
 def test_a_run_that_kept_no_rollouts_says_how_to_keep_some(runs: Path, tmp_path: Path) -> None:
@@ -132,5 +163,8 @@ def test_a_run_that_kept_no_rollouts_says_how_to_keep_some(runs: Path, tmp_path:
     tables = [pa.Table.from_pandas(whole.rollouts[:0], viewed.ROLLOUT_SCHEMA, preserve_index=False)]
     tables.append(pa.Table.from_pandas(whole.tokens[:0], viewed.TOKEN_SCHEMA, preserve_index=False))
     viewed.write([tables], kept)
-    assert "kept no rollouts to look at; measure again with --view-rollouts" in decaylab("view", kept).complaint
+    assert (
+        "kept no rollouts to look at; measure again with --view-rollouts"
+        in decaylab("view", kept).complaint
+    )
     assert "<title>" in reporting.report_page([kept])

@@ -1,4 +1,5 @@
-"""What folders that are named know: the pair, the problems, the sampling; and which of them cannot stand side by side."""
+"""What folders that are named know: the pair, the problems, the sampling; and which of them cannot
+stand side by side."""
 
 from __future__ import annotations
 
@@ -38,13 +39,16 @@ def write_adapter(path: Path, base: Path, *, named: str | None = None, scale: fl
             torch.nn.init.normal_(weight, std=scale, generator=generator)
     model.save_pretrained(path)
     config = json.loads((path / "adapter_config.json").read_text())
-    (path / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": named or str(base)}))
+    (path / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": named or str(base)})
+    )
     return path
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """first, second, deep: bases. on-first, on-second: adapters. student: the embedded student, copied, with an adapter."""
+    """first, second, deep: bases. on-first, on-second: adapters. student: the embedded student,
+    copied, with an adapter."""
     root = tmp_path_factory.mktemp("folders")
     save_folder(root / "first", seed=0)
     save_folder(root / "second", seed=1)
@@ -89,7 +93,11 @@ def test_an_adapter_knows_the_student_it_was_trained_from(folders: Path) -> None
 def test_an_adapter_on_the_embedded_student_knows_its_teacher_too(folders: Path) -> None:
     """By the path at which it was trained; the options then are those of the embedded pair."""
     found = named(folders / "on-embedded").options.resolved()
-    assert (found.student, found.teacher, found.problems) == ("abacus-student", "abacus-teacher", "abacus")
+    assert (found.student, found.teacher, found.problems) == (
+        "abacus-student",
+        "abacus-teacher",
+        "abacus",
+    )
     assert found.max_tokens == 320
 
 
@@ -99,7 +107,9 @@ def test_what_is_said_goes_before_what_an_adapter_knows(folders: Path) -> None:
 
 
 def test_an_adapter_without_a_teacher_asks_for_the_teacher_alone(folders: Path) -> None:
-    with pytest.raises(UserError, match=r"on-first does not say which teacher it had: give --teacher$"):
+    with pytest.raises(
+        UserError, match=r"on-first does not say which teacher it had: give --teacher$"
+    ):
         named(folders / "on-first")
 
 
@@ -110,7 +120,10 @@ def test_a_folder_of_adapters_knows_what_its_last_one_knows(tmp_path: Path, fold
 
 
 def test_a_model_folder_asks_for_student_and_teacher(folders: Path) -> None:
-    with pytest.raises(UserError, match="second does not say what it was trained from .* give --student and --teacher"):
+    with pytest.raises(
+        UserError,
+        match="second does not say what it was trained from .* give --student and --teacher",
+    ):
         named(folders / "second")
     with pytest.raises(UserError, match="give --teacher$"):
         named(folders / "second", student=str(folders / "first"))
@@ -157,17 +170,21 @@ def test_a_run_gives_its_rollouts_and_its_options(tmp_path: Path) -> None:
         "thinking": "on",
         "columns": {"question": "q"},
     }
-    assert asdict(found.options) == asdict(DiagnosticOptions(checkpoints=(str(run),), **taken))  # type: ignore[arg-type]
+    assert asdict(found.options) == asdict(DiagnosticOptions(checkpoints=(str(run),), **taken))
 
 
 def test_what_is_said_goes_before_what_a_run_knows(tmp_path: Path) -> None:
-    run = run_folder(tmp_path / "train", teacher="theirs", student="abacus-student", limit=5, samples=2, seed=9)
+    run = run_folder(
+        tmp_path / "train", teacher="theirs", student="abacus-student", limit=5, samples=2, seed=9
+    )
     shutil.copytree(DATA / "student", run / "checkpoint-1")
     found = named(run / "checkpoint-1", limit=3, seed=1).options
     assert (found.limit, found.seed, found.samples, found.teacher) == (3, 1, 2, "theirs")
 
 
-def test_what_is_said_goes_before_what_a_run_knows_where_it_is_the_default_too(tmp_path: Path) -> None:
+def test_what_is_said_goes_before_what_a_run_knows_where_it_is_the_default_too(
+    tmp_path: Path,
+) -> None:
     run = run_folder(tmp_path / "decay", rollouts=True, samples=2, limit=5)
     assert named(run, samples=4).options.samples == 2
     with pytest.raises(UserError, match="--samples 4: the rollouts of the run were sampled with 2"):
@@ -175,7 +192,9 @@ def test_what_is_said_goes_before_what_a_run_knows_where_it_is_the_default_too(t
 
 
 def test_checkpoints_in_a_run_know_what_the_run_knows(tmp_path: Path) -> None:
-    run = run_folder(tmp_path / "train", teacher="abacus-teacher", student=str(DATA / "student"), limit=7)
+    run = run_folder(
+        tmp_path / "train", teacher="abacus-teacher", student=str(DATA / "student"), limit=7
+    )
     for step in (2, 10):
         shutil.copytree(DATA / "student", run / f"checkpoint-{step}")
     found = named(run / "checkpoint-2", run / "checkpoint-10")
@@ -187,8 +206,16 @@ def test_checkpoints_in_a_run_know_what_the_run_knows(tmp_path: Path) -> None:
     assert loading.resolve(target.name) == run / "checkpoint-10"
 
 
-def test_a_run_with_rollouts_and_a_checkpoint_of_its_pair_stand_together(tmp_path: Path, folders: Path) -> None:
-    run = run_folder(tmp_path / "decay", rollouts=True, teacher="abacus-teacher", student="abacus-student", limit=4)
+def test_a_run_with_rollouts_and_a_checkpoint_of_its_pair_stand_together(
+    tmp_path: Path, folders: Path
+) -> None:
+    run = run_folder(
+        tmp_path / "decay",
+        rollouts=True,
+        teacher="abacus-teacher",
+        student="abacus-student",
+        limit=4,
+    )
     for order in ((run, folders / "on-embedded"), (folders / "on-embedded", run)):
         found = named(*order)
         assert found.rollouts == run and found.options.limit == 4
@@ -238,7 +265,8 @@ def test_a_checkpoint_that_is_named_twice_is_refused(again: str, folders: Path) 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     with pytest.raises(
-        UserError, match="photographs holds neither config.json nor adapter_config.json nor checkpoints"
+        UserError,
+        match="photographs holds neither config.json nor adapter_config.json nor checkpoints",
     ):
         named(tmp_path / "photographs")
     with pytest.raises(UserError, match="no model 'nowhere'"):
@@ -249,7 +277,9 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_without_rollouts_or_checkpoints_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="stopped is a run folder with neither rollouts nor checkpoints"):
+    with pytest.raises(
+        UserError, match="stopped is a run folder with neither rollouts nor checkpoints"
+    ):
         named(run_folder(tmp_path / "stopped"))
 
 
@@ -262,7 +292,9 @@ def test_a_damaged_record_is_named(file: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[1]", '{"base_model_name_or_path": 5}'])
-def test_an_adapter_configuration_of_another_shape_is_one_line(content: str, tmp_path: Path) -> None:
+def test_an_adapter_configuration_of_another_shape_is_one_line(
+    content: str, tmp_path: Path
+) -> None:
     (tmp_path / "adapter_config.json").write_text(content)
     with pytest.raises(UserError, match="adapter_config.json is damaged"):
         named(tmp_path)
@@ -276,7 +308,9 @@ def test_a_record_that_is_no_object_is_one_line(content: str, tmp_path: Path) ->
         named(tmp_path)
 
 
-def test_a_run_that_came_from_a_file_is_measured_on_that_file_while_it_holds_the_same(tmp_path: Path) -> None:
+def test_a_run_that_came_from_a_file_is_measured_on_that_file_while_it_holds_the_same(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "theirs.jsonl"
     file.write_text("{}")
     run = run_folder(tmp_path / "decay", rollouts=True, **{"teacher": "t", "student": "s"})
@@ -287,51 +321,75 @@ def test_a_run_that_came_from_a_file_is_measured_on_that_file_while_it_holds_the
     found = named(run)
     assert (found.options.rollouts, found.rollouts) == (str(file), None)
     file.write_text("{ }")
-    with pytest.raises(UserError, match="was made from .*theirs.jsonl, which is gone or has changed"):
+    with pytest.raises(
+        UserError, match="was made from .*theirs.jsonl, which is gone or has changed"
+    ):
         named(run)
-    with pytest.raises(UserError, match="two sources of rollouts, mine.jsonl and .*decay: give one"):
+    with pytest.raises(
+        UserError, match="two sources of rollouts, mine.jsonl and .*decay: give one"
+    ):
         named(run, rollouts="mine.jsonl")
 
 
 def test_adapters_of_two_bases_are_refused(folders: Path) -> None:
     with pytest.raises(
-        UserError, match="checkpoints of two pairs: the student of .*on-second is .*second, of the others"
+        UserError,
+        match="checkpoints of two pairs: the student of .*on-second is .*second, of the others",
     ):
         named(folders / "on-first", folders / "on-second", teacher="mine")
 
 
 def test_runs_of_two_teachers_are_refused(tmp_path: Path) -> None:
-    runs = [run_folder(tmp_path / name, teacher=name, student="abacus-student") for name in ("one", "two")]
+    runs = [
+        run_folder(tmp_path / name, teacher=name, student="abacus-student")
+        for name in ("one", "two")
+    ]
     for run in runs:
         shutil.copytree(DATA / "student", run / "checkpoint-1")
     with pytest.raises(
-        UserError, match="checkpoints of two pairs: the teacher of .*two/checkpoint-1 is two, of the .* one"
+        UserError,
+        match="checkpoints of two pairs: the teacher of .*two/checkpoint-1 is two, of the .* one",
     ):
         named(*(run / "checkpoint-1" for run in runs))
 
 
 def test_two_runs_with_rollouts_are_refused(tmp_path: Path) -> None:
-    runs = [run_folder(tmp_path / name, rollouts=True, teacher="t", student="s") for name in ("one", "two")]
+    runs = [
+        run_folder(tmp_path / name, rollouts=True, teacher="t", student="s")
+        for name in ("one", "two")
+    ]
     with pytest.raises(UserError, match="two sources of rollouts, .*one and .*two: give one"):
         named(*runs)
 
 
-@pytest.mark.parametrize(("key", "value"), [("temperature", 0.1), ("top_p", 0.9), ("top_k", 5), ("max_tokens", 30)])
-def test_checkpoints_are_sampled_as_the_rollouts_beside_them_were(key: str, value: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [("temperature", 0.1), ("top_p", 0.9), ("top_k", 5), ("max_tokens", 30)]
+)
+def test_checkpoints_are_sampled_as_the_rollouts_beside_them_were(
+    key: str, value: float, tmp_path: Path
+) -> None:
     run = run_folder(tmp_path / "decay", rollouts=True, max_tokens=40)
     with pytest.raises(
-        UserError, match=f"--{key.replace('_', '-')} {value}: the rollouts of the run were sampled with"
+        UserError,
+        match=f"--{key.replace('_', '-')} {value}: the rollouts of the run were sampled with",
     ):
         named(run, **{key: value})
-    assert getattr(named(run).options, key) == {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_tokens": 40}[key]
+    assert (
+        getattr(named(run).options, key)
+        == {"temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_tokens": 40}[key]
+    )
 
 
-def test_a_checkpoint_of_a_run_sampled_otherwise_does_not_stand_beside_rollouts(tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_run_sampled_otherwise_does_not_stand_beside_rollouts(
+    tmp_path: Path,
+) -> None:
     pair = {"teacher": "abacus-teacher", "student": "abacus-student"}
     decay = run_folder(tmp_path / "decay", rollouts=True, temperature=0.7, **pair)
     train = run_folder(tmp_path / "train", temperature=1.0, **pair)
     shutil.copytree(DATA / "student", train / "checkpoint-1")
-    with pytest.raises(UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; say"):
+    with pytest.raises(
+        UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; say"
+    ):
         named(train / "checkpoint-1", decay)
     assert named(decay, train / "checkpoint-1").options.temperature == 0.7
 
@@ -343,7 +401,9 @@ def load(path: Path) -> loading.Policy:
     return loading.load(str(path), loading.LoadSettings(device="cpu"))
 
 
-def test_an_adapter_on_the_student_and_a_model_of_its_shape_can_have_come_from_it(folders: Path) -> None:
+def test_an_adapter_on_the_student_and_a_model_of_its_shape_can_have_come_from_it(
+    folders: Path,
+) -> None:
     student = load(folders / "first")
     check_same_base(load(folders / "on-first"), student)
     check_same_base(load(folders / "second"), student)
@@ -351,7 +411,9 @@ def test_an_adapter_on_the_student_and_a_model_of_its_shape_can_have_come_from_i
 
 
 def test_an_adapter_on_another_student_of_the_same_shape_did_not(folders: Path) -> None:
-    with pytest.raises(UserError, match="on-second was trained from .*second, which is not --student .*first") as told:
+    with pytest.raises(
+        UserError, match="on-second was trained from .*second, which is not --student .*first"
+    ) as told:
         check_same_base(load(folders / "on-second"), load(folders / "first"))
     assert "\n" not in str(told.value)
 
@@ -359,19 +421,25 @@ def test_an_adapter_on_another_student_of_the_same_shape_did_not(folders: Path) 
 def test_a_model_of_another_shape_or_tokenizer_did_not(folders: Path) -> None:
     student = load(folders / "first")
     with pytest.raises(
-        UserError, match="deep was not trained from --student .*first: its num_hidden_layers is 2, not 3"
+        UserError,
+        match="deep was not trained from --student .*first: its num_hidden_layers is 2, not 3",
     ):
         check_same_base(load(folders / "deep"), student)
-    with pytest.raises(UserError, match="other-tokens was not trained .*: its tokenizer is another one$"):
+    with pytest.raises(
+        UserError, match="other-tokens was not trained .*: its tokenizer is another one$"
+    ):
         check_same_base(load(folders / "other-tokens"), student)
 
 
-def test_a_checkpoint_with_new_tokens_asks_for_a_student_that_has_them(folders: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_with_new_tokens_asks_for_a_student_that_has_them(
+    folders: Path, tmp_path: Path
+) -> None:
     tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|think|>"]})
     save_folder(tmp_path / "grown", tokenizer=tokenizer)
     message = (
-        r"another one, with 1 tokens more, '<\|think\|>' among them; give as --student the one it was trained from"
+        r"another one, with 1 tokens more, '<\|think\|>' among them; give as --student the "
+        r"one it was trained from"
     )
     with pytest.raises(UserError, match=message):
         check_same_base(load(tmp_path / "grown"), load(folders / "first"))
@@ -393,17 +461,24 @@ def test_a_checkpoint_belongs_to_the_adapter_it_was_trained_on_and_to_what_that_
     for below in (folders / "on-first", folders / "first"):
         told = check_same_base(load(third), load(below))
         assert told.startswith(
-            f"{third} was trained on {second}, which is itself an adapter on --student {below}: what both"
+            f"{third} was trained on {second}, which is itself an adapter on --student {below}: "
+            "what both"
         )
-    with pytest.raises(UserError, match="thrice was trained from .*first, which is not --student .*second"):
+    with pytest.raises(
+        UserError, match="thrice was trained from .*first, which is not --student .*second"
+    ):
         check_same_base(load(third), load(folders / "second"))
 
 
-def test_an_adapter_that_was_trained_on_stands_beside_the_one_before(folders: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_was_trained_on_stands_beside_the_one_before(
+    folders: Path, tmp_path: Path
+) -> None:
     """Both name the plain model as their base."""
     later = write_adapter(tmp_path / "later", folders / "first", scale=0.3)
     told = check_same_base(load(later), load(folders / "on-first"))
-    assert told.endswith(f"which is not --student {folders / 'on-first'}: both are adapters on the same model")
+    assert told.endswith(
+        f"which is not --student {folders / 'on-first'}: both are adapters on the same model"
+    )
 
 
 def test_checkpoints_of_two_steps_of_a_chain_stand_side_by_side_where_the_student_is_given(
@@ -416,13 +491,19 @@ def test_checkpoints_of_two_steps_of_a_chain_stand_side_by_side_where_the_studen
     assert [target.name for target in found.checkpoints] == [str(folders / "on-first"), str(second)]
 
 
-def test_one_base_by_two_paths_is_one_base(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_base_by_two_paths_is_one_base(
+    folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folders)
     write_adapter(tmp_path / "relative", folders / "first", named="./first")
-    assert named(folders / "on-first", tmp_path / "relative", teacher="mine").options.student == str(folders / "first")
+    assert named(
+        folders / "on-first", tmp_path / "relative", teacher="mine"
+    ).options.student == str(folders / "first")
 
 
-def test_the_contents_of_a_checkpoint_change_with_the_adapter_below_it(folders: Path, tmp_path: Path) -> None:
+def test_the_contents_of_a_checkpoint_change_with_the_adapter_below_it(
+    folders: Path, tmp_path: Path
+) -> None:
     shutil.copytree(folders / "on-first", tmp_path / "below")
     above = write_adapter(tmp_path / "above", folders / "first", named=str(tmp_path / "below"))
     before = Target("above", str(above)).contents

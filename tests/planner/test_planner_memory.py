@@ -1,4 +1,5 @@
-"""Every term of the plan's memory, counted a second way: on real tensors of really built tiny models."""
+"""Every term of the plan's memory, counted a second way: on real tensors of really built tiny
+models."""
 
 from __future__ import annotations
 
@@ -63,9 +64,13 @@ def test_weights_are_those_of_the_model_that_is_built(outline: Outline) -> None:
 
 def test_a_token_of_the_cache_takes_what_a_real_cache_holds(outline: Outline) -> None:
     cache = GrowingCache()
-    tiny_llama()(input_ids=torch.zeros(3, 5, dtype=torch.long), past_key_values=cache, use_cache=True)
+    tiny_llama()(
+        input_ids=torch.zeros(3, 5, dtype=torch.long), past_key_values=cache, use_cache=True
+    )
     layers: list[Any] = list(cache.layers)
-    assert outline.cache_per_token * 3 * 5 == size([one for layer in layers for one in (layer.keys, layer.values)])
+    assert outline.cache_per_token * 3 * 5 == size(
+        [one for layer in layers for one in (layer.keys, layer.values)]
+    )
 
 
 @pytest.mark.parametrize("written", [1, 65, 66, 200])
@@ -82,7 +87,9 @@ def test_a_cache_has_the_columns_that_it_grows_to(written: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [2, 8])
-def test_sampling_holds_no_more_than_the_plan_says_and_not_much_less(outline: Outline, rows: int) -> None:
+def test_sampling_holds_no_more_than_the_plan_says_and_not_much_less(
+    outline: Outline, rows: int
+) -> None:
     model = tiny_llama()
     engine = TransformersEngine(bare_policy(model, end_ids=[-1]), batch_rows=rows)
     requests = [Request((3, 4, 5, 6), (), 150, "plan", "one", row) for row in range(rows)]
@@ -108,8 +115,11 @@ def test_bytes_of_statistics_and_losses_are_those_that_they_make() -> None:
     assert 0.8 < STATISTICS * student.numel() / live.peak < 1.3
     for divergence, bytes_each in LOSS.items():
         with LiveBytes([student, teacher, tokens]) as live:
-            _at_chunk(student, teacher, tokens, vocabulary, divergence, True)  # type: ignore[arg-type]
-        assert 0.7 < bytes_each * student.numel() / live.peak < 2.2, (divergence, live.peak / student.numel())
+            _at_chunk(student, teacher, tokens, vocabulary, divergence, True)
+        assert 0.7 < bytes_each * student.numel() / live.peak < 2.2, (
+            divergence,
+            live.peak / student.numel(),
+        )
 
 
 def test_scoring_adds_the_logits_of_both_to_the_states(outline: Outline) -> None:
@@ -121,7 +131,9 @@ def test_scoring_adds_the_logits_of_both_to_the_states(outline: Outline) -> None
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_trained_weights_gradients_and_moments_are_those_of_a_real_step(outline: Outline, full: bool) -> None:
+def test_trained_weights_gradients_and_moments_are_those_of_a_real_step(
+    outline: Outline, full: bool
+) -> None:
     options = replace(TRAINING, full_finetune=full)
     policy = real()
     trainable = Trainable(policy, options)
@@ -141,7 +153,9 @@ def test_trained_weights_gradients_and_moments_are_those_of_a_real_step(outline:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_a_pass_and_its_way_back_hold_what_a_real_one_does(outline: Outline, checkpointing: bool) -> None:
+def test_a_pass_and_its_way_back_hold_what_a_real_one_does(
+    outline: Outline, checkpointing: bool
+) -> None:
     options = replace(TRAINING, gradient_checkpointing=checkpointing)
     policy = real()
     trainable = Trainable(policy, options)
@@ -150,7 +164,9 @@ def test_a_pass_and_its_way_back_hold_what_a_real_one_does(outline: Outline, che
     gradients = [one.grad for one in trainable.parameters.values() if one.grad is not None]
     model = policy.weights.train(checkpointing)
     with LiveBytes([*model.parameters(), *model.buffers(), *gradients]) as live:
-        states = model.base_model(input_ids=torch.zeros(8, 64, dtype=torch.long), use_cache=False).last_hidden_state
+        states = model.base_model(
+            input_ids=torch.zeros(8, 64, dtype=torch.long), use_cache=False
+        ).last_hidden_state
         held = live.now
         torch.autograd.backward(states, torch.empty_like(states))
     found = TrainedOutline(outline, options).pass_and_back(8, 64)
@@ -171,11 +187,15 @@ def test_fsdp_shares_out_the_layers_and_nothing_else(outline: Outline) -> None:
     adapted = TrainedState.of(outline.weight_bytes, TrainedOutline(outline, TRAINING).trained, 4)
     assert (
         adapted.gradients
-        == TrainedState.of(outline.weight_bytes, TrainedOutline(outline, TRAINING).trained, 1).gradients
+        == TrainedState.of(
+            outline.weight_bytes, TrainedOutline(outline, TRAINING).trained, 1
+        ).gradients
     )
 
 
-def test_the_rest_of_vllms_share_is_cache_and_must_hold_the_longest_sequence(outline: Outline) -> None:
+def test_the_rest_of_vllms_share_is_cache_and_must_hold_the_longest_sequence(
+    outline: Outline,
+) -> None:
     options = Options(engine="vllm")
     terms, roomy = vllm_terms(outline, 8, 300, options, 4 * 2**30)
     assert roomy and sum(terms.values()) + KERNELS["cuda"] == 4 * 2**30
@@ -195,7 +215,8 @@ def test_a_config_json_alone_describes_a_model(tmp_path: Path) -> None:
 
 
 def test_what_a_process_keeps_under_fsdp_is_what_the_trainer_shards(outline: Outline) -> None:
-    """By torch's process group that only pretends: one process of four, with its own part of each layer."""
+    """By torch's process group that only pretends: one process of four, with its own part of each
+    layer."""
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -208,8 +229,12 @@ def test_what_a_process_keeps_under_fsdp_is_what_the_trainer_shards(outline: Out
             policy = real()
             trainable = Trainable(policy, options)
             trainable.shard(init_device_mesh("cpu", (4,)))
-            state = TrainedState.of(outline.weight_bytes, TrainedOutline(outline, options).trained, 4)
-            assert state.weights + state.adapters == size(map(own_part, policy.weights.parameters()))
+            state = TrainedState.of(
+                outline.weight_bytes, TrainedOutline(outline, options).trained, 4
+            )
+            assert state.weights + state.adapters == size(
+                map(own_part, policy.weights.parameters())
+            )
             assert state.gradients == size(map(own_part, trainable.parameters.values()))
     finally:
         dist.destroy_process_group()

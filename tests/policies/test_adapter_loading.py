@@ -1,4 +1,5 @@
-"""Adapters as they are loaded, against the unmerged model as PEFT runs it: tied heads, chains, 16 bits, new rows."""
+"""Adapters as they are loaded, against the unmerged model as PEFT runs it: tied heads, chains, 16
+bits, new rows."""
 
 from __future__ import annotations
 
@@ -50,10 +51,16 @@ pytestmark = [
 ]
 
 
-# --- against the unmerged model -----------------------------------------------------------------------------------
+# --- against the unmerged model
+# ---------------------------------------------------------------------------
 
 
-EMBEDDINGS = {"gpt2": "wte", "gpt_neox": "embed_in", "falcon": "word_embeddings", "bloom": "word_embeddings"}
+EMBEDDINGS = {
+    "gpt2": "wte",
+    "gpt_neox": "embed_in",
+    "falcon": "word_embeddings",
+    "bloom": "word_embeddings",
+}
 
 
 def embedding_of(kind: str) -> str:
@@ -73,7 +80,9 @@ KINDS: dict[str, Callable[[str], LoraConfig]] = {
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_loaded_log_probabilities_are_those_of_the_unmerged_adapter(kind: str, tied: bool, tmp_path: Path) -> None:
+def test_loaded_log_probabilities_are_those_of_the_unmerged_adapter(
+    kind: str, tied: bool, tmp_path: Path
+) -> None:
     base = save_family(tmp_path / "base", kind, tied)
     plain = AutoModelForCausalLM.from_pretrained(base).eval()
     for what, config in KINDS.items():
@@ -81,9 +90,13 @@ def test_loaded_log_probabilities_are_those_of_the_unmerged_adapter(kind: str, t
         truth, policy = unmerged(folder, base), loading.load(str(folder), CPU)
         assert distance(policy.weights, truth) < 1e-4, what
         assert distance(truth, plain) > 0.01, what
-        assert policy.notes == () and not adapter_loading.tuner_layers(policy.weights), what  # merged, by two matrices
+        assert policy.notes == () and not adapter_loading.tuner_layers(policy.weights), (
+            what
+        )  # merged, by two matrices
         policy.weights.save_pretrained(tmp_path / "merged")  # as vLLM is given it
-        assert distance(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"), truth) < 1e-4, what
+        assert distance(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"), truth) < 1e-4, (
+            what
+        )
         head = Head(policy)
         ids = torch.arange(3, 23)[None]
         with torch.inference_mode():
@@ -128,13 +141,21 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "patterns": lambda: lora(rank_pattern={"q_proj": 4}, alpha_pattern={"v_proj": 32}),
     "biases": lambda: lora("all-linear", bias="all"),
     "IA3": lambda: peft.IA3Config(
-        target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"], task_type="CAUSAL_LM"
+        target_modules=["k_proj", "v_proj", "down_proj"],
+        feedforward_modules=["down_proj"],
+        task_type="CAUSAL_LM",
     ),
     "LoHa": lambda: peft.LoHaConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"),
     "LoKr": lambda: peft.LoKrConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"),
-    "OFT": lambda: peft.OFTConfig(r=0, oft_block_size=8, target_modules=["q_proj"], task_type="CAUSAL_LM"),
-    "VeRA": lambda: peft.VeraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", save_projection=True),
-    "layer norms": lambda: peft.LNTuningConfig(task_type="CAUSAL_LM", target_modules=["input_layernorm", "norm"]),
+    "OFT": lambda: peft.OFTConfig(
+        r=0, oft_block_size=8, target_modules=["q_proj"], task_type="CAUSAL_LM"
+    ),
+    "VeRA": lambda: peft.VeraConfig(
+        r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", save_projection=True
+    ),
+    "layer norms": lambda: peft.LNTuningConfig(
+        task_type="CAUSAL_LM", target_modules=["input_layernorm", "norm"]
+    ),
     "token rows": lambda: peft.TrainableTokensConfig(
         token_indices=[4, 7], target_modules=["embed_tokens"], task_type="CAUSAL_LM"
     ),
@@ -143,7 +164,9 @@ OTHERS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 @pytest.mark.parametrize("what", OTHERS)
-def test_other_kinds_of_adapter_give_the_unmerged_log_probabilities(what: str, tied: bool, tmp_path: Path) -> None:
+def test_other_kinds_of_adapter_give_the_unmerged_log_probabilities(
+    what: str, tied: bool, tmp_path: Path
+) -> None:
     base = save_family(tmp_path / "base", "llama", tied)
     folder = adapter(tmp_path / "adapter", base, OTHERS[what]())
     policy = loading.load(str(folder), CPU)
@@ -151,7 +174,8 @@ def test_other_kinds_of_adapter_give_the_unmerged_log_probabilities(what: str, t
     assert distance(policy.weights, AutoModelForCausalLM.from_pretrained(base).eval()) > 1e-3
 
 
-# --- chains -------------------------------------------------------------------------------------------------------
+# --- chains
+# ---------------------------------------------------------------------------
 
 
 STEPS = {
@@ -163,7 +187,9 @@ STEPS = {
 
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
-def test_an_adapter_on_an_adapter_is_loaded_with_all_below_it(steps: tuple[list[str], ...], tmp_path: Path) -> None:
+def test_an_adapter_on_an_adapter_is_loaded_with_all_below_it(
+    steps: tuple[list[str], ...], tmp_path: Path
+) -> None:
     folders, truth = grown(tmp_path, *(lora(*targets) for targets in steps))
     policy = loading.load(str(folders[-1]), CPU)
     assert distance(policy.weights, truth) < 1e-4
@@ -210,13 +236,17 @@ def test_a_base_is_found_from_the_adapters_folder_and_from_here(
     assert served.identity == loading.load(str(b), CPU).identity
 
 
-def test_two_folders_that_a_base_could_mean_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_folders_that_a_base_could_mean_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = save_family(tmp_path / "base", "llama", False)
     folder = adapter(tmp_path / "adapter", base, lora(), name="base")
     shutil.copytree(base, folder / "base")
     assert distance(loading.load(str(folder), CPU).weights, unmerged(folder, base)) < 1e-4
     monkeypatch.chdir(tmp_path)
-    assert "its base base is a folder here" in refusal(folder) and "write the one that is meant" in refusal(folder)
+    assert "its base base is a folder here" in refusal(
+        folder
+    ) and "write the one that is meant" in refusal(folder)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
@@ -238,7 +268,10 @@ def test_a_tokenizer_comes_from_the_last_trained_that_has_one(tmp_path: Path) ->
     byte_tokenizer("{{ messages[0]['content'] }}!").save_pretrained(folders[1])
     policy = loading.load(str(folders[2]), CPU)
     assert policy.tokenizer.chat_template == "{{ messages[0]['content'] }}!"
-    assert loading.load_tokenizer_only(str(folders[2]), CPU).tokenizer.chat_template == policy.tokenizer.chat_template
+    assert (
+        loading.load_tokenizer_only(str(folders[2]), CPU).tokenizer.chat_template
+        == policy.tokenizer.chat_template
+    )
 
 
 def test_a_base_on_the_hub_is_taken_at_the_revision_that_the_adapter_names(
@@ -252,11 +285,18 @@ def test_a_base_on_the_hub_is_taken_at_the_revision_that_the_adapter_names(
     assert [link.revision for link in loading.chain(str(folder), "v2")] == [None, "v2"]
 
 
-def test_an_adapter_on_the_hub_is_loaded_with_its_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_on_the_hub_is_loaded_with_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = save_family(tmp_path / "base", "llama", False)
     first = adapter(tmp_path / "first", base, lora())
     second = adapter(
-        tmp_path / "second", base, lora(), on=unmerged(first, base).merge_and_unload(), name="owner/first", seed=2
+        tmp_path / "second",
+        base,
+        lora(),
+        on=unmerged(first, base).merge_and_unload(),
+        name="owner/first",
+        seed=2,
     )
     asked = []
 
@@ -273,7 +313,8 @@ def test_an_adapter_on_the_hub_is_loaded_with_its_base(tmp_path: Path, monkeypat
     assert policy.identity.base is not None and policy.identity.base.revision == "abc"
 
 
-# --- 16 bits ------------------------------------------------------------------------------------------------------
+# --- 16 bits
+# ---------------------------------------------------------------------------
 
 
 def test_in_16_bits_a_small_adapter_is_kept_and_not_rounded_away(tmp_path: Path) -> None:
@@ -317,10 +358,12 @@ def test_a_kept_adapter_is_sampled_scored_and_widened_as_peft_runs_it(tmp_path: 
         assert distance(wide.weights, unmerged(folder, base, torch.bfloat16).float()) < 1e-4
     assert logprobs(policy.weights).equal(logprobs(truth))
     for precision in ("model", "float32"):
-        head = Head(policy, precision)  # type: ignore[arg-type]
+        head = Head(policy, precision)
         ids = torch.arange(3, 23)[None]
         with torch.inference_mode():
-            found = head.logits(head.states(ids, torch.zeros(20, dtype=torch.long), torch.arange(20))).float()
+            found = head.logits(
+                head.states(ids, torch.zeros(20, dtype=torch.long), torch.arange(20))
+            ).float()
             wanted = truth(input_ids=ids).logits[0].float()
         assert head.shell is not None
         torch.testing.assert_close(found, wanted, rtol=2e-2, atol=2e-2)
@@ -334,15 +377,21 @@ def test_a_kept_adapter_is_sampled_scored_and_widened_as_peft_runs_it(tmp_path: 
 
 
 def test_in_16_bits_a_chain_of_loras_is_kept_whole(tmp_path: Path) -> None:
-    folders, truth = grown(tmp_path, lora("q_proj", "v_proj"), lora("q_proj", "down_proj"), lora("all-linear"))
+    folders, truth = grown(
+        tmp_path, lora("q_proj", "v_proj"), lora("q_proj", "down_proj"), lora("all-linear")
+    )
     policy = loading.load(str(folders[-1]), SHORT)
     assert adapter_loading.kept_adapters(policy.weights) == ("loaded0", "loaded1", "loaded2")
     assert len(policy.notes) == 3
     with policy.wider() as wide:
-        plain = AutoModelForCausalLM.from_pretrained(folders[0], dtype=torch.bfloat16).float().eval()
+        plain = (
+            AutoModelForCausalLM.from_pretrained(folders[0], dtype=torch.bfloat16).float().eval()
+        )
         exact = loading.load(str(folders[-1]), CPU).weights
         effect = (logprobs(exact) - logprobs(plain)).abs().mean()
-        assert (logprobs(wide.weights) - logprobs(truth)).abs().mean() < 0.1 * effect  # base weights of 16 bits
+        assert (
+            logprobs(wide.weights) - logprobs(truth)
+        ).abs().mean() < 0.1 * effect  # base weights of 16 bits
 
 
 def test_in_16_bits_a_chain_that_cannot_be_kept_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -351,24 +400,35 @@ def test_in_16_bits_a_chain_that_cannot_be_kept_is_refused_with_the_remedy(tmp_p
     assert distance(loading.load(str(folders[-1]), CPU).weights, truth) < 1e-4
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- what is refused
+# ---------------------------------------------------------------------------
 
 PROMPTS: dict[str, Callable[[], Any]] = {
     "PROMPT_TUNING": lambda: peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
     "PREFIX_TUNING": lambda: peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
-    "P_TUNING": lambda: peft.PromptEncoderConfig(num_virtual_tokens=3, encoder_hidden_size=16, task_type="CAUSAL_LM"),
-    "ADAPTION_PROMPT": lambda: peft.AdaptionPromptConfig(adapter_len=3, adapter_layers=1, task_type="CAUSAL_LM"),
+    "P_TUNING": lambda: peft.PromptEncoderConfig(
+        num_virtual_tokens=3, encoder_hidden_size=16, task_type="CAUSAL_LM"
+    ),
+    "ADAPTION_PROMPT": lambda: peft.AdaptionPromptConfig(
+        adapter_len=3, adapter_layers=1, task_type="CAUSAL_LM"
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
 @pytest.mark.parametrize("load", [loading.load, served_policies.serve], ids=["load", "serve"])
-def test_learned_prompts_are_refused_before_anything_is_loaded(kind: str, load: Any, tmp_path: Path) -> None:
+def test_learned_prompts_are_refused_before_anything_is_loaded(
+    kind: str, load: Any, tmp_path: Path
+) -> None:
     base = save_family(tmp_path / "base", "llama", False)
     folder = tmp_path / "adapter"
-    get_peft_model(AutoModelForCausalLM.from_pretrained(base), PROMPTS[kind]()).save_pretrained(folder)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), PROMPTS[kind]()).save_pretrained(
+        folder
+    )
     edit(folder, base_model_name_or_path=str(base))
-    with pytest.raises(UserError, match=f"adapter of type {kind}: learned prompts.*cannot be measured") as caught:
+    with pytest.raises(
+        UserError, match=f"adapter of type {kind}: learned prompts.*cannot be measured"
+    ) as caught:
         load(str(folder), CPU)
     assert "\n" not in str(caught.value)
 
@@ -381,11 +441,23 @@ def test_learned_prompts_are_refused_before_anything_is_loaded(kind: str, load: 
             r"type \(NEXT_YEARS_LORA\) that the installed PEFT cannot read: upgrade peft",
         ),
         ({"peft_type": None}, "upgrade peft"),
-        ({"use_next_years_trick": True}, "does not know the setting use_next_years_trick=True.*upgrade peft"),
+        (
+            {"use_next_years_trick": True},
+            "does not know the setting use_next_years_trick=True.*upgrade peft",
+        ),
         ({"use_next_years_trick": None, "peft_type": "NEXT"}, "upgrade peft"),
-        ({"alora_invocation_tokens": [3, 4]}, "adapters with alora_invocation_tokens cannot be measured"),
-        ({"layer_replication": [[0, 2], [1, 2]]}, "adapters with layer_replication cannot be measured"),
-        ({"init_lora_weights": "pissa_niter_4"}, "takes a part drawn at random out of the base at every load"),
+        (
+            {"alora_invocation_tokens": [3, 4]},
+            "adapters with alora_invocation_tokens cannot be measured",
+        ),
+        (
+            {"layer_replication": [[0, 2], [1, 2]]},
+            "adapters with layer_replication cannot be measured",
+        ),
+        (
+            {"init_lora_weights": "pissa_niter_4"},
+            "takes a part drawn at random out of the base at every load",
+        ),
         ({"megatron_config": {"a": 1}}, "cannot load the adapter"),
     ],
 )
@@ -409,11 +481,15 @@ def change_tensors(file: Path, change: Callable[[dict[str, Tensor]], dict[str, T
     save_file(change(load_file(file)), file, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("extra", ["layers.9.self_attn.q_proj", "layers.0.self_attn.o_proj", "visual.blocks.0.qkv"])
+@pytest.mark.parametrize(
+    "extra", ["layers.9.self_attn.q_proj", "layers.0.self_attn.o_proj", "visual.blocks.0.qkv"]
+)
 def test_an_adapters_tensor_without_a_place_is_refused_by_name(extra: str, tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter", save_family(tmp_path / "base", "llama", False), lora())
     name = f"base_model.model.model.{extra}.lora_A.weight"
-    change_tensors(folder / "adapter_model.safetensors", lambda own: {**own, name: torch.ones(2, 32)})
+    change_tensors(
+        folder / "adapter_model.safetensors", lambda own: {**own, name: torch.ones(2, 32)}
+    )
     message = refusal(folder)
     assert "holds 1 tensors that have no place in" in message and extra in message
 
@@ -426,7 +502,9 @@ def test_the_magnitudes_of_a_dora_that_says_it_is_a_lora_are_refused(tmp_path: P
 
 
 def test_in_16_bits_a_lora_that_changed_the_base_is_not_laid_beside_another(tmp_path: Path) -> None:
-    folders, truth = grown(tmp_path, lora("q_proj", "v_proj"), lora("q_proj", init_lora_weights="pissa"))
+    folders, truth = grown(
+        tmp_path, lora("q_proj", "v_proj"), lora("q_proj", init_lora_weights="pissa")
+    )
     assert "say --dtype float32" in refusal(folders[-1], SHORT)
     assert distance(loading.load(str(folders[-1]), CPU).weights, truth) < 1e-4
 
@@ -448,11 +526,14 @@ def test_an_adapter_of_a_classifier_is_refused(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter", save_family(tmp_path / "base", "llama", False), lora())
     edit(folder, task_type="SEQ_CLS", modules_to_save=["score"])
     name = "base_model.model.score.weight"
-    change_tensors(folder / "adapter_model.safetensors", lambda own: {**own, name: torch.ones(2, 32)})
+    change_tensors(
+        folder / "adapter_model.safetensors", lambda own: {**own, name: torch.ones(2, 32)}
+    )
     assert "score" in refusal(folder)
 
 
-# --- vocabularies that training resized ---------------------------------------------------------------------------
+# --- vocabularies that training resized
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
@@ -491,11 +572,16 @@ def test_new_rows_that_were_not_saved_are_refused_with_the_remedy(
     trained.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     edit(tmp_path / "adapter", base_model_name_or_path=str(base))
     message = refusal(tmp_path / "adapter")
-    assert f"300 rows of the vocabulary, and {base} has 261" in message and "save_embedding_layers=True" in message
+    assert (
+        f"300 rows of the vocabulary, and {base} has 261" in message
+        and "save_embedding_layers=True" in message
+    )
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_new_rows_that_were_trained_by_name_come_with_the_adapter(tied: bool, tmp_path: Path) -> None:
+def test_new_rows_that_were_trained_by_name_come_with_the_adapter(
+    tied: bool, tmp_path: Path
+) -> None:
     base = save_family(tmp_path / "base", "llama", tied)
     model = AutoModelForCausalLM.from_pretrained(base)
     model.resize_token_embeddings(264, mean_resizing=False)
@@ -505,7 +591,9 @@ def test_new_rows_that_were_trained_by_name_come_with_the_adapter(tied: bool, tm
     assert distance(loading.load(str(tmp_path / "adapter"), CPU).weights, trained) < 1e-4
 
 
-def test_an_adapter_that_left_its_new_rows_behind_is_refused_when_one_is_asked_for(tmp_path: Path) -> None:
+def test_an_adapter_that_left_its_new_rows_behind_is_refused_when_one_is_asked_for(
+    tmp_path: Path,
+) -> None:
     """Its tokenizer has a token that the model has no embedding of."""
     base = save_family(tmp_path / "base", "llama", False)
     folder = adapter(tmp_path / "adapter", base, lora())

@@ -52,13 +52,17 @@ def test_an_id_that_the_reader_lacks_is_not_handed_over_but_the_other_way_it_may
 
 
 @pytest.mark.parametrize("author, reader", [("student", "teacher"), ("teacher", "student")])
-def test_between_vocabularies_a_prefix_goes_back_to_the_last_whole_character(author: str, reader: str) -> None:
+def test_between_vocabularies_a_prefix_goes_back_to_the_last_whole_character(
+    author: str, reader: str
+) -> None:
     hand_over = pair(byte_tokenizer(shift=100))
     assert hand_over.agreement.kind == "different"
     ids = hand_over.policies[author].encode(TEXT)
     assert len(ids) == len(TEXT.encode())  # one id a byte
     for cut in range(1, len(ids) + 1):
-        whole = TEXT.encode()[:cut].decode(errors="ignore")  # an independent way back to the boundary
+        whole = TEXT.encode()[:cut].decode(
+            errors="ignore"
+        )  # an independent way back to the boundary
         handed = hand_over(ids[:cut], author)
         assert handed is not None and handed != ids[:cut]
         assert hand_over.policies[reader].decode(handed) == whole
@@ -68,7 +72,13 @@ def test_between_vocabularies_a_prefix_goes_back_to_the_last_whole_character(aut
 def test_a_prefix_inside_its_first_character_leaves_nothing_to_hand_over() -> None:
     hand_over = pair(byte_tokenizer(shift=100))
     ids = hand_over.policies["student"].encode("😀")
-    assert [hand_over(ids[:cut], "student") is None for cut in range(5)] == [True, True, True, True, False]
+    assert [hand_over(ids[:cut], "student") is None for cut in range(5)] == [
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_stray_bytes_at_the_end_are_never_handed_over_as_replacement_characters() -> None:

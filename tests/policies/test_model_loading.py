@@ -1,4 +1,5 @@
-"""Weights tensor by tensor: what a model does not take is refused by name, or left out for a reason that is printed."""
+"""Weights tensor by tensor: what a model does not take is refused by name, or left out for a reason
+that is printed."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def change(folder: Path, what: Callable[[Tensors], Tensors]) -> Path:
 
 
 def add(folder: Path, **tensors: Tensor) -> Path:
-    return change(folder, lambda own: own | {name.replace("__", "."): one for name, one in tensors.items()})
+    return change(
+        folder, lambda own: own | {name.replace("__", "."): one for name, one in tensors.items()}
+    )
 
 
 @pytest.fixture
@@ -45,35 +48,52 @@ QUANTISED = {
 
 
 @pytest.mark.parametrize(("dtype", "scale"), QUANTISED.values(), ids=QUANTISED)
-def test_quantised_weights_are_not_read_without_their_scales(dtype: Any, scale: str, folder: Path) -> None:
+def test_quantised_weights_are_not_read_without_their_scales(
+    dtype: Any, scale: str, folder: Path
+) -> None:
     def quantise(own: Tensors) -> Tensors:
         found = {}
         for name, one in own.items():
             quantised = name.endswith("proj.weight")
             found[name] = (one * 8).to(dtype) if quantised else one
             if quantised:
-                found[name.replace("weight", scale) if scale == "SCB" else name.replace("weight", scale)] = torch.full(
-                    (2, 2), 0.125
-                )
+                found[
+                    name.replace("weight", scale)
+                    if scale == "SCB"
+                    else name.replace("weight", scale)
+                ] = torch.full((2, 2), 0.125)
         return found
 
     change(folder, quantise)
     message = refusal(folder)
     assert scale in message and "21 tensors" in message and "scales of quantised weights" in message
-    with pytest.raises(UserError, match="are quantised .* no quantization_config"):  # vLLM would load them by itself
+    with pytest.raises(
+        UserError, match="are quantised .* no quantization_config"
+    ):  # vLLM would load them by itself
         served_policies.serve(str(folder), CPU)
 
 
 def test_weights_stored_as_whole_numbers_are_refused(folder: Path) -> None:
-    change(folder, lambda own: {key: (one * 100).to(torch.int16) if "proj" in key else one for key, one in own.items()})
+    change(
+        folder,
+        lambda own: {
+            key: (one * 100).to(torch.int16) if "proj" in key else one for key, one in own.items()
+        },
+    )
     assert "are quantised (model.layers.0.mlp.down_proj.weight is I16)" in refusal(folder)
 
 
 def test_quantised_weights_whose_scales_are_gone_are_refused_too(folder: Path) -> None:
-    change(folder, lambda own: {key: one.to(torch.float8_e4m3fn) if "proj" in key else one for key, one in own.items()})
+    change(
+        folder,
+        lambda own: {
+            key: one.to(torch.float8_e4m3fn) if "proj" in key else one for key, one in own.items()
+        },
+    )
     message = refusal(folder)
     assert (
-        "are quantised (model.layers.0.mlp.down_proj.weight is F8_E4M3)" in message and "quantization_config" in message
+        "are quantised (model.layers.0.mlp.down_proj.weight is F8_E4M3)" in message
+        and "quantization_config" in message
     )
 
 
@@ -93,11 +113,19 @@ def test_quantised_weights_whose_scales_are_gone_are_refused_too(folder: Path) -
 def test_a_tensor_that_the_model_does_not_take_is_refused_by_name(name: str, folder: Path) -> None:
     add(folder, **{name: torch.ones(4, 4)})
     message = refusal(folder)
-    assert "hold 1 tensors" in message and name.replace("__", ".") in message and "LlamaForCausalLM" in message
+    assert (
+        "hold 1 tensors" in message
+        and name.replace("__", ".") in message
+        and "LlamaForCausalLM" in message
+    )
 
 
-def test_what_the_class_lists_is_left_out_and_said_once_a_group(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LlamaForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"^mtp.*", r"^model.visual.*"])
+def test_what_the_class_lists_is_left_out_and_said_once_a_group(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        LlamaForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"^mtp.*", r"^model.visual.*"]
+    )
     whole = loading.load(str(folder), CPU).weights
     add(
         folder,
@@ -110,15 +138,19 @@ def test_what_the_class_lists_is_left_out_and_said_once_a_group(folder: Path, mo
     policy = loading.load(str(folder), CPU)
     assert distance(policy.weights, whole) == 0
     assert sorted(policy.notes) == [
-        f"{folder}: 2 tensors mtp.layers.*.weight of its files are no part of LlamaForCausalLM, left out",
-        f"{folder}: 3 tensors model.visual.blocks.* of its files are no part of LlamaForCausalLM, left out",
+        f"{folder}: 2 tensors mtp.layers.*.weight of its files are no part of LlamaForCausalLM, "
+        "left out",
+        f"{folder}: 3 tensors model.visual.blocks.* of its files are no part of LlamaForCausalLM, "
+        "left out",
     ]
 
 
 def test_a_scale_is_never_left_out_by_the_list_unless_its_weights_are(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LlamaForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"^mtp.*", "scale"])
+    monkeypatch.setattr(
+        LlamaForCausalLM, "_keys_to_ignore_on_load_unexpected", [r"^mtp.*", "scale"]
+    )
     add(folder, mtp__fc__weight=torch.ones(2), mtp__fc__weight_scale_inv=torch.ones(2))
     assert loading.load(str(folder), CPU).notes
     add(folder, model__layers__0__mlp__up_proj__weight_scale_inv=torch.ones(2))
@@ -126,14 +158,28 @@ def test_a_scale_is_never_left_out_by_the_list_unless_its_weights_are(
 
 
 def test_rotary_buffers_of_old_files_are_left_out(folder: Path) -> None:
-    add(folder, **{f"model__layers__{n}__self_attn__rotary_emb__inv_freq": torch.ones(4) for n in range(3)})
+    add(
+        folder,
+        **{f"model__layers__{n}__self_attn__rotary_emb__inv_freq": torch.ones(4) for n in range(3)},
+    )
     policy = loading.load(str(folder), CPU)
     (note,) = policy.notes
-    assert note.startswith(f"{folder}: 3 tensors *.rotary_emb.inv_freq of") and note.endswith("left out")
+    assert note.startswith(f"{folder}: 3 tensors *.rotary_emb.inv_freq of") and note.endswith(
+        "left out"
+    )
 
 
 def test_causal_masks_of_old_files_are_left_out_and_biases_are_not(tmp_path: Path) -> None:
-    folder = save_family(tmp_path / "gptj", "gptj", False, n_embd=32, n_layer=2, n_head=4, n_positions=64, rotary_dim=4)
+    folder = save_family(
+        tmp_path / "gptj",
+        "gptj",
+        False,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        n_positions=64,
+        rotary_dim=4,
+    )
     mask = torch.ones(1, 1, 64, 64, dtype=torch.uint8)
     add(folder, **{f"transformer__h__{n}__attn__bias": mask.clone() for n in range(2)})
     add(folder, **{f"transformer__h__{n}__attn__masked_bias": torch.tensor(-1e9) for n in range(2)})
@@ -151,7 +197,9 @@ def test_a_head_that_is_tied_and_stored_too_is_the_same_model(tmp_path: Path) ->
     assert served_policies.serve(str(folder), CPU).config.tie_word_embeddings
 
 
-def test_a_head_of_its_own_in_a_model_that_says_it_is_tied_is_used_as_stored(tmp_path: Path) -> None:
+def test_a_head_of_its_own_in_a_model_that_says_it_is_tied_is_used_as_stored(
+    tmp_path: Path,
+) -> None:
     folder = save_folder(tmp_path / "model", tie_word_embeddings=False)
     truth = AutoModelForCausalLM.from_pretrained(folder).eval()
     config = json.loads((folder / "config.json").read_text())
@@ -162,7 +210,9 @@ def test_a_head_of_its_own_in_a_model_that_says_it_is_tied_is_used_as_stored(tmp
     assert "ties the output head to the embeddings, and its files hold two that differ" in note
     policy.weights.save_pretrained(tmp_path / "again")
     assert distance(AutoModelForCausalLM.from_pretrained(tmp_path / "again").eval(), truth) == 0
-    with pytest.raises(UserError, match="vLLM would leave the head out: write tie_word_embeddings: false"):
+    with pytest.raises(
+        UserError, match="vLLM would leave the head out: write tie_word_embeddings: false"
+    ):
         served_policies.serve(str(folder), CPU)
 
 
@@ -189,7 +239,10 @@ def test_a_merged_folder_for_vllm_holds_what_was_loaded(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter", base, lora("q_proj", "lm_head"))
     made = source(served_policies.serve(str(folder), CPU), "merged", "float32")
     assert made.adapter is None and made.note == ""
-    assert distance(AutoModelForCausalLM.from_pretrained(made.model).eval(), unmerged(folder, base)) < 1e-4
+    assert (
+        distance(AutoModelForCausalLM.from_pretrained(made.model).eval(), unmerged(folder, base))
+        < 1e-4
+    )
 
 
 def test_an_adapter_that_16_bits_would_round_away_is_served_or_refused(tmp_path: Path) -> None:
@@ -201,14 +254,19 @@ def test_an_adapter_that_16_bits_would_round_away_is_served_or_refused(tmp_path:
     assert source(policy, "merged", "float32").adapter is None
     made = source(policy, "merged", "bfloat16")
     assert (made.model, made.adapter, made.rank) == (str(base), str(folder), 2)
-    assert "is kept beside the bfloat16 weights" in made.note and made.note.endswith("vLLM serves it")
+    assert "is kept beside the bfloat16 weights" in made.note and made.note.endswith(
+        "vLLM serves it"
+    )
     edit(folder, alpha_pattern={"q_proj": 9})
     with pytest.raises(
-        UserError, match=r"cannot apply an adapter with alpha_pattern=.*say --dtype float32, or --engine"
+        UserError,
+        match=r"cannot apply an adapter with alpha_pattern=.*say --dtype float32, or --engine",
     ):
         source(policy, "merged", "bfloat16")
     headed = adapter(tmp_path / "headed", base, lora("q_proj", "lm_head"))
-    with pytest.raises(UserError, match=r"cannot apply an adapter to head or embeddings .*; say --adapters merged"):
+    with pytest.raises(
+        UserError, match=r"cannot apply an adapter to head or embeddings .*; say --adapters merged"
+    ):
         source(served_policies.serve(str(headed), CPU), "served", "float32")
 
 

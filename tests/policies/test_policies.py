@@ -1,4 +1,5 @@
-"""Policies: what a name can mean, what each bad folder is told, prompts, end tokens, and vocabularies."""
+"""Policies: what a name can mean, what each bad folder is told, prompts, end tokens, and
+vocabularies."""
 
 from __future__ import annotations
 
@@ -77,7 +78,9 @@ def test_the_embedded_pair_loads_by_name(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_precision_is_the_one_asked_for(folder: Path, dtype: Any) -> None:
-    assert loading.load(str(folder), LoadSettings(dtype=dtype, device="cpu")).weights.dtype == getattr(torch, dtype)
+    assert loading.load(
+        str(folder), LoadSettings(dtype=dtype, device="cpu")
+    ).weights.dtype == getattr(torch, dtype)
 
 
 def test_the_precision_on_the_cpu_is_float32_unless_asked(tmp_path: Path) -> None:
@@ -109,7 +112,9 @@ def test_a_tokenizer_alone_reads_and_writes_but_has_no_weights(folder: Path) -> 
         _ = policy.weights
 
 
-def test_a_tokenizer_alone_knows_the_ends_that_the_model_lists_beside_it(folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_alone_knows_the_ends_that_the_model_lists_beside_it(
+    folder: Path, tmp_path: Path
+) -> None:
     edit(folder / "config.json", lambda config: config.update(eos_token_id=[1, 7]))
     GenerationConfig(eos_token_id=[1, 5]).save_pretrained(folder)
     whole = loading.load(str(folder), CPU)
@@ -117,9 +122,14 @@ def test_a_tokenizer_alone_knows_the_ends_that_the_model_lists_beside_it(folder:
     assert loading.load_tokenizer_only(str(folder), CPU).end_ids == whole.end_ids == {1, 5, 7}
     adapter = tmp_path / "adapter"
     byte_tokenizer().save_pretrained(adapter)
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(folder)}))
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": str(folder)})
+    )
     assert loading.load_tokenizer_only(str(adapter), CPU).end_ids == {1, 5, 7}
-    edit(adapter / "adapter_config.json", lambda config: config.update(base_model_name_or_path="nobody/nothing"))
+    edit(
+        adapter / "adapter_config.json",
+        lambda config: config.update(base_model_name_or_path="nobody/nothing"),
+    )
     assert loading.load_tokenizer_only(str(adapter), CPU).end_ids == {1}
     (folder / "generation_config.json").write_text("{")
     assert loading.load_tokenizer_only(str(folder), CPU).end_ids == {1, 7}
@@ -133,7 +143,10 @@ def test_a_tokenizer_of_the_hub_knows_the_ends_that_the_cache_holds(
     shutil.copytree(folder, cached / "snapshots" / "0123abc")
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0123abc")
-    for place in ("huggingface_hub.constants.HF_HUB_CACHE", "transformers.utils.hub.constants.HF_HUB_CACHE"):
+    for place in (
+        "huggingface_hub.constants.HF_HUB_CACHE",
+        "transformers.utils.hub.constants.HF_HUB_CACHE",
+    ):
         monkeypatch.setattr(place, str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert loading.load_tokenizer_only("some/model", CPU).end_ids == {1, 5}
@@ -145,7 +158,12 @@ def test_a_tokenizer_of_the_hub_knows_the_ends_that_the_cache_holds(
 @pytest.mark.parametrize("name", ["no-such-model", "./no/such/folder", "/no/such/folder", "a b/c"])
 def test_an_unknown_name_lists_what_a_name_can_be(name: str) -> None:
     message = refusal(name)
-    assert repr(name) in message and "folder" in message and "hub id" in message and "abacus-teacher" in message
+    assert (
+        repr(name) in message
+        and "folder" in message
+        and "hub id" in message
+        and "abacus-teacher" in message
+    )
 
 
 def test_a_file_is_not_a_model(tmp_path: Path) -> None:
@@ -217,7 +235,10 @@ def test_a_tokenizer_without_a_template_points_to_the_plain_format(tmp_path: Pat
     message = refusal(folder)
     assert "no chat template" in message and "--prompt-format plain" in message
     policy = loading.load(str(folder), PLAIN)
-    assert policy.decode(policy.prompt_ids(PROBLEM, "Be brief.")) == "Question: What is 2+3?\nBe brief.\nAnswer:"
+    assert (
+        policy.decode(policy.prompt_ids(PROBLEM, "Be brief."))
+        == "Question: What is 2+3?\nBe brief.\nAnswer:"
+    )
 
 
 def test_a_tokenizer_that_can_never_end_a_turn() -> None:
@@ -234,14 +255,17 @@ def test_a_tokenizer_that_can_never_end_a_turn() -> None:
 def adapter(tmp_path: Path) -> Path:
     """A LoRA with B far from zero, on a base folder beside it."""
     base = AutoModelForCausalLM.from_pretrained(save_folder(tmp_path / "base"))
-    model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    )
     generator = torch.Generator().manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5, generator=generator)
     model.save_pretrained(tmp_path / "adapter")
     edit(
-        tmp_path / "adapter" / "adapter_config.json", lambda c: c.update(base_model_name_or_path=str(tmp_path / "base"))
+        tmp_path / "adapter" / "adapter_config.json",
+        lambda c: c.update(base_model_name_or_path=str(tmp_path / "base")),
     )
     return tmp_path / "adapter"
 
@@ -279,7 +303,9 @@ def test_an_adapter_whose_base_has_no_weights(adapter: Path) -> None:
 
 
 def test_an_adapter_that_names_no_base(adapter: Path) -> None:
-    edit(adapter / "adapter_config.json", lambda config: config.update(base_model_name_or_path=None))
+    edit(
+        adapter / "adapter_config.json", lambda config: config.update(base_model_name_or_path=None)
+    )
     assert "names no base model" in refusal(adapter)
 
 
@@ -294,7 +320,9 @@ def test_an_adapter_for_another_model(adapter: Path) -> None:
     assert f"cannot load the adapter {adapter}" in refusal(adapter)
 
 
-def test_an_adapter_without_some_of_its_tensors_is_not_passed_off_as_its_base(adapter: Path) -> None:
+def test_an_adapter_without_some_of_its_tensors_is_not_passed_off_as_its_base(
+    adapter: Path,
+) -> None:
     tensors = load_file(adapter / "adapter_model.safetensors")
     renamed = {name.replace("layers.1.", "blocks.1."): tensor for name, tensor in tensors.items()}
     save_file(renamed, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
@@ -308,7 +336,9 @@ def test_an_adapter_without_some_of_its_tensors_is_not_passed_off_as_its_base(ad
 def test_the_content_hash_does_not_depend_on_the_path(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "README.md").write_text("about")
-    first, second = (loading.load(str(path), CPU).identity for path in (folder, tmp_path / "elsewhere"))
+    first, second = (
+        loading.load(str(path), CPU).identity for path in (folder, tmp_path / "elsewhere")
+    )
     assert first.content_hash == second.content_hash and first.name != second.name
 
 
@@ -322,11 +352,19 @@ def nudge_a_weight(folder: Path) -> None:
     "change",
     [
         nudge_a_weight,
-        lambda folder: edit(folder / "config.json", lambda config: config.update(rms_norm_eps=1e-3)),
-        lambda folder: edit(folder / "generation_config.json", lambda config: config.update(eos_token_id=[1, 7])),
+        lambda folder: edit(
+            folder / "config.json", lambda config: config.update(rms_norm_eps=1e-3)
+        ),
+        lambda folder: edit(
+            folder / "generation_config.json", lambda config: config.update(eos_token_id=[1, 7])
+        ),
         lambda folder: (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}"),
-        lambda folder: edit(folder / "tokenizer_config.json", lambda config: config.update(eos_token="<|user|>")),
-        lambda folder: edit(folder / "tokenizer.json", lambda content: content.update(pre_tokenizer=None)),
+        lambda folder: edit(
+            folder / "tokenizer_config.json", lambda config: config.update(eos_token="<|user|>")
+        ),
+        lambda folder: edit(
+            folder / "tokenizer.json", lambda content: content.update(pre_tokenizer=None)
+        ),
     ],
     ids=["a weight", "the config", "an end id", "the template", "a special token", "the tokenizer"],
 )
@@ -337,7 +375,10 @@ def test_the_content_hash_changes_with(folder: Path, change: Callable[[Path], ob
 
 
 def test_end_ids_are_the_tokenizers_and_those_the_model_lists(folder: Path) -> None:
-    edit(folder / "generation_config.json", lambda config: config.update(eos_token_id=[7, 9], temperature=0.1))
+    edit(
+        folder / "generation_config.json",
+        lambda config: config.update(eos_token_id=[7, 9], temperature=0.1),
+    )
     edit(folder / "config.json", lambda config: config.update(eos_token_id=11))
     assert loading.load(str(folder), CPU).end_ids == {1, 7, 9, 11}
 
@@ -365,9 +406,15 @@ THINKING = (
 
 @pytest.mark.parametrize(
     "thinking, ending",
-    [("off", "<|assistant|><think></think>"), ("on", "<|assistant|>"), ("template", "<|assistant|>")],
+    [
+        ("off", "<|assistant|><think></think>"),
+        ("on", "<|assistant|>"),
+        ("template", "<|assistant|>"),
+    ],
 )
-def test_thinking_is_off_unless_asked_where_the_template_knows_it(thinking: Any, ending: str) -> None:
+def test_thinking_is_off_unless_asked_where_the_template_knows_it(
+    thinking: Any, ending: str
+) -> None:
     policy = policy_of(byte_tokenizer(THINKING), LoadSettings(thinking=thinking))
     text = policy.tokenizer.decode(policy.prompt_ids(PROBLEM, ""))
     assert text == f"<|user|>What is 2+3?<|end|>{ending}"
@@ -375,8 +422,14 @@ def test_thinking_is_off_unless_asked_where_the_template_knows_it(thinking: Any,
 
 def test_template_says_nothing_about_thinking_to_the_template() -> None:
     aware = "{{ 'told' if enable_thinking is defined else 'free' }}{{ messages[0]['content'] }}"
-    said = {how: policy_of(byte_tokenizer(aware), LoadSettings(thinking=how)) for how in ("off", "on", "template")}  # type: ignore[arg-type]
-    texts = {how: policy.tokenizer.decode(policy.prompt_ids(PROBLEM, ""))[:4] for how, policy in said.items()}
+    said = {
+        how: policy_of(byte_tokenizer(aware), LoadSettings(thinking=how))
+        for how in ("off", "on", "template")
+    }
+    texts = {
+        how: policy.tokenizer.decode(policy.prompt_ids(PROBLEM, ""))[:4]
+        for how, policy in said.items()
+    }
     assert texts == {"off": "told", "on": "told", "template": "free"}
 
 
@@ -390,7 +443,9 @@ def test_the_turn_is_left_open(name: str) -> None:
 
 def test_the_instruction_stands_on_a_line_of_its_own() -> None:
     policy = policy_of(byte_tokenizer())
-    assert "<|user|>What is 2+3?\nBox it.<|end|>" in policy.tokenizer.decode(policy.prompt_ids(PROBLEM, "Box it."))
+    assert "<|user|>What is 2+3?\nBox it.<|end|>" in policy.tokenizer.decode(
+        policy.prompt_ids(PROBLEM, "Box it.")
+    )
 
 
 @pytest.mark.parametrize("in_template", [True, False])
@@ -402,7 +457,9 @@ def test_a_tokenizer_that_adds_bos_never_gives_two(in_template: bool) -> None:
     ids = policy_of(tokenizer).prompt_ids(PROBLEM, "")
     assert ids.count(bos) == int(in_template)
     expected = tokenizer.apply_chat_template(
-        [{"role": "user", "content": PROBLEM.question}], add_generation_prompt=True, return_dict=False
+        [{"role": "user", "content": PROBLEM.question}],
+        add_generation_prompt=True,
+        return_dict=False,
     )
     assert ids == list(expected)
 
@@ -451,12 +508,18 @@ def test_the_same_vocabulary_is_the_same() -> None:
 
 def test_special_tokens_that_differ_are_compatible_and_foreign() -> None:
     student = byte_tokenizer()
-    teacher = byte_tokenizer(special=("<|pad|>", "<|stop|>", "<|user|>", "<|assistant|>", "<|bos|>"))
+    teacher = byte_tokenizer(
+        special=("<|pad|>", "<|stop|>", "<|user|>", "<|assistant|>", "<|bos|>")
+    )
     teacher.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
     agreement = compare_vocabularies(student, teacher)
     new = teacher.convert_tokens_to_ids("<|tool|>")
     assert agreement.kind == "compatible"
-    assert (agreement.conflicting, agreement.student_only, agreement.teacher_only) == ((1,), (), (new,))
+    assert (agreement.conflicting, agreement.student_only, agreement.teacher_only) == (
+        (1,),
+        (),
+        (new,),
+    )
     assert agreement.foreign_to_teacher == {1} and agreement.foreign_to_student == {1, new}
     swapped = compare_vocabularies(teacher, student)
     assert swapped.student_only == (new,) and swapped.foreign_to_teacher == {1, new}

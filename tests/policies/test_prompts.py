@@ -1,5 +1,5 @@
-"""Prompts of a run: rendered once and kept, with what was said of system message, instruction and template, and what is
-too long, spelt oddly or without effect counted and reported."""
+"""Prompts of a run: rendered once and kept, with what was said of system message, instruction and
+template, and what is too long, spelt oddly or without effect counted and reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ from decaylab.trainer import loop
 FEW: dict[str, Any] = {"limit": 2, "samples": 1, "max_tokens": 24, "device": "cpu"}
 DATED = "{{ '<|system|>' + strftime_now('%d %b %Y') + '<|end|>' }}"
 TRAIN: dict[str, Any] = {
-    **{"test_problems": "none", "steps": 2, "problems_per_step": 2, "validation_problems": 2, "rollout_length": "4"},
+    **{
+        "test_problems": "none",
+        "steps": 2,
+        "problems_per_step": 2,
+        "validation_problems": 2,
+        "rollout_length": "4",
+    },
     **{"checkpoint_every": 1, "limit": 8, "max_tokens": 24, "device": "cpu", "lora_rank": 2},
 }
 
@@ -83,7 +89,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
 def texts_of(table: pd.DataFrame, policy: str) -> set[str]:
     """The days in the prompts of a table of rollouts."""
     tokenizer = prepare.loading.load_tokenizer_only(policy).tokenizer
-    return {tokenizer.decode(list(ids)).split("<|system|>")[1].split("<|end|>")[0] for ids in table["prompt_ids"]}
+    return {
+        tokenizer.decode(list(ids)).split("<|system|>")[1].split("<|end|>")[0]
+        for ids in table["prompt_ids"]
+    }
 
 
 # A run has one prompt a problem
@@ -107,10 +116,14 @@ def test_a_run_that_goes_on_another_day_keeps_its_prompts(
     assert "01 Jul 2026" in result.record["example_prompt"]["student"]
     kept = pd.read_parquet(tmp_path / "run" / "prompts.parquet")
     assert len(kept) == 4 and kept["text"].str.contains("01 Jul 2026").all()
-    assert result.record["identity"]["prompts"] == kept_prompts.digest(kept_prompts.read(tmp_path / "run") or {})
+    assert result.record["identity"]["prompts"] == kept_prompts.digest(
+        kept_prompts.read(tmp_path / "run") or {}
+    )
 
     today(3)  # a diagnostic on its rollouts, and its checkpoints beside them, has those prompts too
-    given = DiagnosticOptions(checkpoints=(str(tmp_path / "run"),), cache=str(tmp_path / "cache"), device="cpu")
+    given = DiagnosticOptions(
+        checkpoints=(str(tmp_path / "run"),), cache=str(tmp_path / "cache"), device="cpu"
+    )
     behaviour = diagnose.diagnose("behaviour", given)
     assert any("the prompts are those of" in note for note in behaviour.notes)
     again = prefix_decay.prefix_decay(
@@ -140,9 +153,13 @@ def test_diagnostics_share_prompts_and_rollouts_over_days(
     assert not any("the prompts are those of" in note for note in first.notes)
     today(2)
     with monkeypatch.context() as patch:
-        patch.setattr(TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked"))
+        patch.setattr(
+            TransformersEngine, "sample", lambda *_, **__: pytest.fail("an engine was asked")
+        )
         for out in ("one", "two"):  # the same run again, and another
-            second = diagnose.diagnose("behaviour", DiagnosticOptions(**common, out=str(tmp_path / out)))
+            second = diagnose.diagnose(
+                "behaviour", DiagnosticOptions(**common, out=str(tmp_path / out))
+            )
             assert any("the prompts are those of" in note for note in second.notes)
             pd.testing.assert_frame_equal(
                 second.measurements.drop(columns="run"), first.measurements.drop(columns="run")
@@ -153,14 +170,18 @@ def test_training_goes_on_with_its_prompts(
     pair: dict[str, Any], today: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {role: pair[role] for role in ("student", "teacher")}
-    options = TrainOptions(**{**TRAIN, **names, "problems": "abacus-train", "out": str(tmp_path / "run")})
+    options = TrainOptions(
+        **{**TRAIN, **names, "problems": "abacus-train", "out": str(tmp_path / "run")}
+    )
     asked: dict[str, set[tuple[int, ...]]] = {}
     sample = TransformersEngine.sample
 
     def watched(self: Any, requests: list[Request], *more: Any) -> Any:
         if requests[0].stage == stopping:
             raise KeyboardInterrupt
-        asked.setdefault(requests[0].stage, set()).update(request.prompt_ids for request in requests)
+        asked.setdefault(requests[0].stage, set()).update(
+            request.prompt_ids for request in requests
+        )
         return sample(self, requests, *more)
 
     monkeypatch.setattr(TransformersEngine, "sample", watched)
@@ -181,35 +202,56 @@ def test_training_goes_on_with_its_prompts(
 # Ends of turns
 
 
-def test_a_rollout_ends_where_the_template_ends_a_turn(tmp_path: Path, pair: dict[str, Any]) -> None:
+def test_a_rollout_ends_where_the_template_ends_a_turn(
+    tmp_path: Path, pair: dict[str, Any]
+) -> None:
     """The end-of-sequence token is another one, which the student never writes."""
     student = copied(tmp_path / "other", "student")
     for name in ("config.json", "generation_config.json"):
         edit(student / name, eos_token_id=2)
     edit(student / "tokenizer_config.json", eos_token="<|system|>")
-    options = {**FEW, "limit": 6, "max_tokens": 200, "prefix_lengths": (0, 90), "teacher": "abacus-teacher"}
+    options = {
+        **FEW,
+        "limit": 6,
+        "max_tokens": 200,
+        "prefix_lengths": (0, 90),
+        "teacher": "abacus-teacher",
+    }
     plain = prefix_decay.prefix_decay(Options(**options, out=str(tmp_path / "plain")))
-    other = prefix_decay.prefix_decay(Options(**{**options, "student": str(student), "out": str(tmp_path / "run")}))
+    other = prefix_decay.prefix_decay(
+        Options(**{**options, "student": str(student), "out": str(tmp_path / "run")})
+    )
     rows = [pd.read_parquet(one.folder / "rollouts.parquet") for one in (plain, other)]
     own, theirs = (one[one.condition == "student"] for one in rows)
     assert (own.stop_reason == "eos").any()
     assert [list(ids) for ids in own.response_ids] == [list(ids) for ids in theirs.response_ids]
     assert list(own.stop_reason) == list(theirs.stop_reason)
-    assert (rows[0].condition == "student-prefix").sum() == (rows[1].condition == "student-prefix").sum()
+    assert (rows[0].condition == "student-prefix").sum() == (
+        rows[1].condition == "student-prefix"
+    ).sum()
     told = [note for note in other.notes if "it ends a rollout too" in note]
     assert told == [
-        f"student: the template of {student} ends a turn with '<|end|>', which is not among its end-of-sequence tokens: "
+        f"student: the template of {student} ends a turn with '<|end|>', which is not among its "
+        "end-of-sequence tokens: "
         "it ends a rollout too"
     ]
     assert other.record["identity"]["end_ids"]["student"] == [1, 2]
     assert not any("ends a turn" in note for note in plain.notes)
 
 
-def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(tmp_path: Path) -> None:
-    lines = [{"question": "1 + 1?", "answer": "2", "response": text} for text in (
-        r"\boxed{2}", r"\boxed{2}<|end|>", "\\boxed{2}<|end|>\n", r"\boxed{2}<|end|><|pad|><|pad|>",
-        r"\boxed{2}<|end|><|user|>2 + 2?<|end|><|assistant|>\boxed{4}",
-    )]  # fmt: skip
+def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(
+    tmp_path: Path,
+) -> None:
+    lines = [
+        {"question": "1 + 1?", "answer": "2", "response": text}
+        for text in (
+            r"\boxed{2}",
+            r"\boxed{2}<|end|>",
+            "\\boxed{2}<|end|>\n",
+            r"\boxed{2}<|end|><|pad|><|pad|>",
+            r"\boxed{2}<|end|><|user|>2 + 2?<|end|><|assistant|>\boxed{4}",
+        )
+    ]
     path = write_lines(tmp_path / "theirs.jsonl", *lines)
     result = prefix_decay.prefix_decay(
         Options(
@@ -220,7 +262,7 @@ def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(t
             samples=1,
             out=str(tmp_path / "run"),
             device="cpu",
-        )  # fmt: skip
+        )
     )
     rows = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
     own = rows[rows.condition == "student"]
@@ -233,9 +275,14 @@ def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(t
 
 
 def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) -> None:
-    student = copied(tmp_path / "student", "student", behind="{% if add_generation_prompt %}<think>\n{% endif %}")
+    student = copied(
+        tmp_path / "student", "student", behind="{% if add_generation_prompt %}<think>\n{% endif %}"
+    )
     words = ["--student", student, "--limit", 2, "--max-tokens", 24]
-    told = f"--thinking off has no effect on {student}: its template opens a thought (<think>) in any case"
+    told = (
+        f"--thinking off has no effect on {student}: its template opens a thought (<think>) in "
+        "any case"
+    )
     runs = {
         "prefix-decay": ["--samples", 1, "--prefix-lengths", "0,8"],
         "behaviour": ["--samples", 1, "--cache", tmp_path / "cache"],
@@ -247,7 +294,9 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
         assert told in json.loads((tmp_path / command / "run.json").read_text())["notes"]
     outcome = decaylab("preflight", *words, "--prefix-lengths", "0,8")
     assert told.split(":")[0] in " ".join(outcome.out.split()) and "mind the warning" in outcome.out
-    outcome = decaylab("plan", *words, "--prefix-lengths", "0,8", "--only", "prefix-decay", "--memory", "24GB")
+    outcome = decaylab(
+        "plan", *words, "--prefix-lengths", "0,8", "--only", "prefix-decay", "--memory", "24GB"
+    )
     assert told.split(":")[0] in " ".join(outcome.out.split())
     options = {**TRAIN, "student": str(student), "steps": 1, "out": str(tmp_path / "train")}
     trained = loop.train(TrainOptions(**options))
@@ -257,7 +306,9 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
 
 
 def setup_of(grader: Grader, **options: Any) -> Any:
-    return prepare.prepare(Options(**{**FEW, "prefix_lengths": (0, 8), **options}).resolved(), grader)
+    return prepare.prepare(
+        Options(**{**FEW, "prefix_lengths": (0, 8), **options}).resolved(), grader
+    )
 
 
 def shown(setup: Any, role: str) -> str:
@@ -268,11 +319,14 @@ def shown(setup: Any, role: str) -> str:
 
 def test_system_messages_reach_their_prompts(grader: Grader) -> None:
     both = setup_of(grader, system="Be brief.")
-    assert all(shown(both, role).startswith("<|system|>Be brief.<|end|><|user|>") for role in ("student", "teacher"))
-    own = setup_of(grader, system="Be brief.", teacher_system="Teach.")
-    assert shown(own, "student").startswith("<|system|>Be brief.") and shown(own, "teacher").startswith(
-        "<|system|>Teach."
+    assert all(
+        shown(both, role).startswith("<|system|>Be brief.<|end|><|user|>")
+        for role in ("student", "teacher")
     )
+    own = setup_of(grader, system="Be brief.", teacher_system="Teach.")
+    assert shown(own, "student").startswith("<|system|>Be brief.") and shown(
+        own, "teacher"
+    ).startswith("<|system|>Teach.")
     none = setup_of(grader, system="Be brief.", teacher_system="")
     assert shown(none, "teacher").startswith("<|user|>")
     assert kept_prompts.digest(both.prompts) != kept_prompts.digest(own.prompts)
@@ -291,7 +345,9 @@ def test_system_messages_reach_their_prompts(grader: Grader) -> None:
 def test_an_instruction_is_what_was_said_or_what_the_set_wants(
     grader: Grader, tmp_path: Path, name: str, given: str | None, ending: str
 ) -> None:
-    path = write_lines(tmp_path / "mine.jsonl", {"problem": "2 + 3?", "answer": "5", "unique_id": "one"})
+    path = write_lines(
+        tmp_path / "mine.jsonl", {"problem": "2 + 3?", "answer": "5", "unique_id": "one"}
+    )
     setup = setup_of(grader, problems=name.replace("mine.jsonl", str(path)), instruction=given)
     assert shown(setup, "student") == f"<|user|>{ending}<|end|><|assistant|>"
     told = [note for note in setup.notes if note.startswith("nothing is added to the questions")]
@@ -311,9 +367,18 @@ def test_the_embedded_problems_have_no_instruction_and_no_note(grader: Grader) -
             "--teacher-system has no place in --teacher-prompt student",
         ),
         ({"system": "S", "prompt_format": "plain"}, "--system is of chat templates"),
-        ({"template_kwargs": {"a": "1"}, "prompt_format": "plain"}, "--template-kwargs is of chat templates"),
-        ({"template_kwargs": {"enable_thinking": "true"}}, "--template-kwargs enable_thinking: --thinking sets it"),
-        ({"template_kwargs": {"messages": "[]"}}, "--template-kwargs messages: it is no variable of a template's own"),
+        (
+            {"template_kwargs": {"a": "1"}, "prompt_format": "plain"},
+            "--template-kwargs is of chat templates",
+        ),
+        (
+            {"template_kwargs": {"enable_thinking": "true"}},
+            "--template-kwargs enable_thinking: --thinking sets it",
+        ),
+        (
+            {"template_kwargs": {"messages": "[]"}},
+            "--template-kwargs messages: it is no variable of a template's own",
+        ),
     ],
 )
 def test_what_has_no_place_in_a_prompt_is_refused(options: dict[str, Any], told: str) -> None:
@@ -322,9 +387,24 @@ def test_what_has_no_place_in_a_prompt_is_refused(options: dict[str, Any], told:
     assert told in str(caught.value)
 
 
-def test_template_variables_come_by_flag_by_file_and_from_python(tmp_path: Path, grader: Grader) -> None:
-    student = copied(tmp_path / "student", "student", "{{ '<|system|>' + effort | default('none') + '<|end|>' }}")
-    words = ["--student", student, "--limit", 2, "--max-tokens", 24, "--samples", 1, "--prefix-lengths", "0,8"]
+def test_template_variables_come_by_flag_by_file_and_from_python(
+    tmp_path: Path, grader: Grader
+) -> None:
+    student = copied(
+        tmp_path / "student", "student", "{{ '<|system|>' + effort | default('none') + '<|end|>' }}"
+    )
+    words = [
+        "--student",
+        student,
+        "--limit",
+        2,
+        "--max-tokens",
+        24,
+        "--samples",
+        1,
+        "--prefix-lengths",
+        "0,8",
+    ]
     config = tmp_path / "options.toml"
     config.write_text('instruction = "Say it."\n[template-kwargs]\neffort = "low"\n')
     for place, more in (
@@ -343,19 +423,29 @@ def test_template_variables_come_by_flag_by_file_and_from_python(tmp_path: Path,
             "--template-kwargs effort changes nothing in the prompts of abacus-teacher" in one
             for one in record["notes"]
         )
-    outcome = decaylab("prefix-decay", *words, "--template-kwargs", "effort=high", "--out", tmp_path / "flag")
+    outcome = decaylab(
+        "prefix-decay", *words, "--template-kwargs", "effort=high", "--out", tmp_path / "flag"
+    )
     assert outcome.code == 2 and "another configuration" in outcome.err
-    assert decaylab("prefix-decay", "--template-kwargs", "effort").complaint.endswith("must be KEY=VALUE, got 'effort'")
+    assert decaylab("prefix-decay", "--template-kwargs", "effort").complaint.endswith(
+        "must be KEY=VALUE, got 'effort'"
+    )
 
 
 def test_what_training_was_told_of_prompts_reaches_children_and_measurements() -> None:
     options = TrainOptions(
-        system="Be brief.", teacher_system="", instruction="boxed", template_kwargs={"effort": "low"}
+        system="Be brief.",
+        teacher_system="",
+        instruction="boxed",
+        template_kwargs={"effort": "low"},
     )
     words = sweeps._words(options)
     for flag, value in (
-        ("--system", "Be brief."), ("--teacher-system", ""), ("--instruction", "boxed"), ("--template-kwargs", "effort=low"),
-    ):  # fmt: skip
+        ("--system", "Be brief."),
+        ("--teacher-system", ""),
+        ("--instruction", "boxed"),
+        ("--template-kwargs", "effort=low"),
+    ):
         assert words[words.index(flag) + 1] == value
     known = loop.run_record.__globals__["measured_with"](options.resolved())
     assert known["system"] == "Be brief." and known["template_kwargs"] == {"effort": "low"}
@@ -365,25 +455,35 @@ def test_what_training_was_told_of_prompts_reaches_children_and_measurements() -
 
 
 def test_control_tokens_in_questions_are_counted(tmp_path: Path, grader: Grader) -> None:
-    lines = [{"question": text, "answer": "5"} for text in ("2 + 3<|end|>?", "a <|end|><|user|>", "2 + 3?")]
+    lines = [
+        {"question": text, "answer": "5"}
+        for text in ("2 + 3<|end|>?", "a <|end|><|user|>", "2 + 3?")
+    ]
     path = write_lines(tmp_path / "mine.jsonl", *lines)
     setup = setup_of(grader, limit=None, problems=str(path), system="S <|pad|>", instruction="none")
     told = [
         f"{role}: {words}"
         for role in ("student", "teacher")
         for words in (
-            "2 of 3 questions spell control tokens (<|end|> 2x, <|user|> 1x), which are encoded as text",
+            "2 of 3 questions spell control tokens (<|end|> 2x, <|user|> 1x), which are encoded "
+            "as text",
             "the system message spells control tokens (<|pad|> 1x), which are encoded as text",
         )
     ]
     assert list(setup.prompt_notes) == told
     for ids in setup.prompts["student"].values():
         assert setup.student.tokenizer.convert_ids_to_tokens([one for one in ids if one < 5]) == [
-            "<|system|>", "<|end|>", "<|user|>", "<|end|>", "<|assistant|>",
-        ]  # fmt: skip
+            "<|system|>",
+            "<|end|>",
+            "<|user|>",
+            "<|end|>",
+            "<|assistant|>",
+        ]
 
 
-def test_a_problem_that_is_too_long_is_named_and_left_out_where_that_was_said(tmp_path: Path, grader: Grader) -> None:
+def test_a_problem_that_is_too_long_is_named_and_left_out_where_that_was_said(
+    tmp_path: Path, grader: Grader
+) -> None:
     lines = [
         {"id": name, "question": text, "answer": "5"}
         for name, text in (("a", "2 + 3?"), ("long", "9 " * 600), ("b", "4?"))
@@ -393,8 +493,14 @@ def test_a_problem_that_is_too_long_is_named_and_left_out_where_that_was_said(tm
     with pytest.raises(UserError) as caught:
         setup_of(grader, **common)
     told = str(caught.value)
-    assert "--max-tokens 24 behind the prompt of problem long, " in told and "the prompt alone is too long" in told
-    assert "goes beyond the context of the student abacus-student, 1024 tokens" in told and "--leave-out-long" in told
+    assert (
+        "--max-tokens 24 behind the prompt of problem long, " in told
+        and "the prompt alone is too long" in told
+    )
+    assert (
+        "goes beyond the context of the student abacus-student, 1024 tokens" in told
+        and "--leave-out-long" in told
+    )
     setup = setup_of(grader, **common, leave_out_long=True)
     assert [one.problem_id for one in setup.problems] == ["a", "b"]
     assert set(setup.prompts["student"]) == set(setup.prompts["teacher"]) == {"a", "b"}
@@ -404,9 +510,18 @@ def test_a_problem_that_is_too_long_is_named_and_left_out_where_that_was_said(tm
 
 
 def test_training_leaves_out_what_is_too_long_and_says_so(tmp_path: Path) -> None:
-    lines = [{"id": str(n), "question": "9 " * 600 if n == 3 else f"{n} + 3?", "answer": str(n + 3)} for n in range(8)]
+    lines = [
+        {"id": str(n), "question": "9 " * 600 if n == 3 else f"{n} + 3?", "answer": str(n + 3)}
+        for n in range(8)
+    ]
     path = write_lines(tmp_path / "mine.jsonl", *lines)
-    options = {**TRAIN, "problems": str(path), "validation_problems": 0, "steps": 4, "out": str(tmp_path / "run")}
+    options = {
+        **TRAIN,
+        "problems": str(path),
+        "validation_problems": 0,
+        "steps": 4,
+        "out": str(tmp_path / "run"),
+    }
     with pytest.raises(UserError, match="behind the prompt of problem 3, "):
         loop.train(TrainOptions(**options))
     result = loop.train(TrainOptions(**{**options, "steps": 4, "leave_out_long": True}))
@@ -422,23 +537,41 @@ def test_half_characters_are_replaced_counted_and_written(tmp_path: Path) -> Non
         '{"id": "c", "question": "2 + 5?", "answer": "7\\udc00"}\n'
     )
     out = tmp_path / "run"
-    words = ["--limit", 3, "--samples", 1, "--prefix-lengths", "0,8", "--max-tokens", 24, "--system", "S\udcff"]
+    words = [
+        "--limit",
+        3,
+        "--samples",
+        1,
+        "--prefix-lengths",
+        "0,8",
+        "--max-tokens",
+        24,
+        "--system",
+        "S\udcff",
+    ]
     outcome = decaylab("prefix-decay", "--problems", path, *words, "--out", out)
     assert outcome.code == 0, outcome.err
     notes = json.loads((out / "run.json").read_text())["notes"]
-    assert r"2 of 3 problems hold half a character (a lone surrogate, such as \ud83d), replaced by U+FFFD" in notes
+    assert (
+        r"2 of 3 problems hold half a character (a lone surrogate, such as \ud83d), replaced by "
+        r"U+FFFD" in notes
+    )
     assert "--system holds half a character (a lone surrogate), replaced by U+FFFD" in notes
     asked = pd.read_parquet(out / "problems.parquet")
     assert asked["problem_id"].iloc[0] == "a\ufffd" and asked["question"].iloc[0] == "2 + 3 \ufffd?"
     assert "\U0001f600 2 + 4?" in list(asked["question"])  # a whole one
 
     theirs = tmp_path / "theirs.jsonl"
-    theirs.write_text('{"question": "1 + 1\\ud83d?", "answer": "2", "response": "\\\\boxed{2}\\udfff"}\n')
+    theirs.write_text(
+        '{"question": "1 + 1\\ud83d?", "answer": "2", "response": "\\\\boxed{2}\\udfff"}\n'
+    )
     cache = ["--cache", tmp_path / "cache", "--out", tmp_path / "kl"]
     outcome = decaylab("position-kl", "--rollouts", theirs, "--max-tokens", 24, *cache)
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "kl" / "run.json").read_text())["notes"]
-    assert any(note.startswith("1 of 1 rows of theirs.jsonl hold half a character") for note in notes)
+    assert any(
+        note.startswith("1 of 1 rows of theirs.jsonl hold half a character") for note in notes
+    )
     viewed = pd.read_parquet(tmp_path / "kl" / "viewed-rollouts.parquet")
     assert viewed["question"].iloc[0] == "1 + 1\ufffd?"
     assert decaylab("view", tmp_path / "kl", "--out", tmp_path / "view.html").code == 0

@@ -1,4 +1,5 @@
-"""Chat templates: what they refuse is one line, what ends a turn is read off them, and a switch without effect is reported."""
+"""Chat templates: what they refuse is one line, what ends a turn is read off them, and a switch
+without effect is reported."""
 
 from __future__ import annotations
 
@@ -18,12 +19,18 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PARTS = (
-    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}{{ part.text }}{% endfor %}<|end|>{% endfor %}"
+    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}{{ part.text }}{% endfor "
+    "%}<|end|>{% endfor %}"
     "<|assistant|>"
 )
-OWN_SWITCH = "{{ messages[-1].content }}{% if thinking is defined and thinking %}<think>{% else %}</think>{% endif %}"
+OWN_SWITCH = (
+    "{{ messages[-1].content }}{% if thinking is defined and thinking %}<think>{% else "
+    "%}</think>{% endif %}"
+)
 ALWAYS = CHAT + "<think>\n"
-SWITCHED = CHAT + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+SWITCHED = (
+    CHAT + "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+)
 CHATML_TOKENS = ("<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|bos|>")
 
 
@@ -31,9 +38,17 @@ def made(template: str, **settings: Any) -> ChatTemplate:
     return ChatTemplate("some/model", byte_tokenizer(template), **settings)
 
 
-def policy(template: str | None, special: tuple[str, ...] = CHATML_TOKENS, **settings: Any) -> Policy:
+def policy(
+    template: str | None, special: tuple[str, ...] = CHATML_TOKENS, **settings: Any
+) -> Policy:
     tokenizer = byte_tokenizer(template, special=special)
-    return Policy("some/model", None, tokenizer, PolicyIdentity("some", "folder", "", ""), LoadSettings(**settings))
+    return Policy(
+        "some/model",
+        None,
+        tokenizer,
+        PolicyIdentity("some", "folder", "", ""),
+        LoadSettings(**settings),
+    )
 
 
 # What a template refuses
@@ -42,12 +57,28 @@ def policy(template: str | None, special: tuple[str, ...] = CHATML_TOKENS, **set
 @pytest.mark.parametrize(
     "template, system, told",
     [
-        ("{{ raise_exception('System role required') if messages[0].role != 'system' }}{{ messages[-1].content }}", False,
-         "refuses the prompt: System role required; --system TEXT gives a system message"),
-        ("{{ raise_exception('System role not supported') if messages[0].role == 'system' }}{{ messages[-1].content }}", True,
-         "refuses the prompt: System role not supported; leave --system out"),
-        ("{% for m in %}", False, "refuses the prompt: Expected an expression, got 'end of statement block' (line 1)"),
-        ("{{ messages[0].content + 1 }}", False, "refuses the prompt: can only concatenate str (not \"int\") to str"),
+        (
+            "{{ raise_exception('System role required') if messages[0].role != 'system' }}{{ "
+            "messages[-1].content }}",
+            False,
+            "refuses the prompt: System role required; --system TEXT gives a system message",
+        ),
+        (
+            "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}{{ "
+            "messages[-1].content }}",
+            True,
+            "refuses the prompt: System role not supported; leave --system out",
+        ),
+        (
+            "{% for m in %}",
+            False,
+            "refuses the prompt: Expected an expression, got 'end of statement block' (line 1)",
+        ),
+        (
+            "{{ messages[0].content + 1 }}",
+            False,
+            'refuses the prompt: can only concatenate str (not "int") to str',
+        ),
         ("{{ some.thing.else }}", False, "refuses the prompt: 'some' is undefined"),
         ("{{ 1 / 0 }}", False, "refuses the prompt: division by zero"),
         ("a text of its own", False, "leaves the question out of the prompt"),
@@ -55,29 +86,38 @@ def policy(template: str | None, special: tuple[str, ...] = CHATML_TOKENS, **set
         ("{{ messages[0].content }}", True, "leaves the question out of the prompt"),
         ("<user>{{ messages[-1].content[:9] }}", False, "leaves the question out of the prompt"),
     ],
-)  # fmt: skip
-def test_a_refusal_is_one_line_that_names_model_reason_and_remedy(template: str, system: bool, told: str) -> None:
+)
+def test_a_refusal_is_one_line_that_names_model_reason_and_remedy(
+    template: str, system: bool, told: str
+) -> None:
     with pytest.raises(UserError) as caught:
         made(template, system=system)
     assert str(caught.value) == f"some/model: its chat template {told}"
 
 
 def test_a_template_without_a_default_among_several_is_refused() -> None:
-    with pytest.raises(UserError, match="some/model: its chat template refuses the prompt: This model has multiple"):
-        made({"tool_use": CHAT, "rag": CHAT})  # type: ignore[arg-type]
-    assert made({"default": CHAT, "rag": "x"}).prompt("Q") == "<|user|>Q<|end|><|assistant|>"  # type: ignore[arg-type]
+    with pytest.raises(
+        UserError, match="some/model: its chat template refuses the prompt: This model has multiple"
+    ):
+        made({"tool_use": CHAT, "rag": CHAT})
+    assert made({"default": CHAT, "rag": "x"}).prompt("Q") == "<|user|>Q<|end|><|assistant|>"
 
 
 @pytest.mark.parametrize(
-    "template", [PARTS, "<|user|>{{ messages[-1].content[0]['text'] }}<|end|>{# one part #}<|assistant|>"]
+    "template",
+    [PARTS, "<|user|>{{ messages[-1].content[0]['text'] }}<|end|>{# one part #}<|assistant|>"],
 )
 def test_a_template_that_takes_content_in_parts_gets_it_so(template: str) -> None:
-    """With text in their place these would render a prompt without the question, and raise nothing."""
+    """With text in their place these would render a prompt without the question, and raise
+    nothing."""
     assert made(template).prompt("Q?") == "<|user|>Q?<|end|><|assistant|>"
 
 
 def test_a_system_message_in_parts() -> None:
-    assert made(PARTS, system=True).prompt("Q?", "S.") == "<|system|>S.<|end|><|user|>Q?<|end|><|assistant|>"
+    assert (
+        made(PARTS, system=True).prompt("Q?", "S.")
+        == "<|system|>S.<|end|><|user|>Q?<|end|><|assistant|>"
+    )
 
 
 # What ends a turn
@@ -90,19 +130,39 @@ def test_a_system_message_in_parts() -> None:
         (CHATML.replace("<|im_end|>\n", "<|im_end|>"), "<|im_end|>"),  # with none
         (CHATML.replace("<|im_end|>", "\n<|im_end|>"), "<|im_end|>"),  # with one before it
         (CHATML.replace("{{ m.content }}", "{{ m.content | trim }}"), "<|im_end|>"),
-        (CHATML.replace("m.content }}<|im_end|>", "m.content }}{% if not loop.last %}<|im_end|>{% endif %}"), "<|im_end|>"),
-        ("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}", "<|user|>"),  # GLM: what comes next ends it
+        (
+            CHATML.replace(
+                "m.content }}<|im_end|>", "m.content }}{% if not loop.last %}<|im_end|>{% endif %}"
+            ),
+            "<|im_end|>",
+        ),
+        (
+            "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}",
+            "<|user|>",
+        ),  # GLM: what comes next ends it
         (PARTS.replace("<|end|>", "<|im_end|>").replace("<|assistant|>", ""), "<|im_end|>"),
         ("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "<|endoftext|>"),
-        ("{% for m in messages %}{{ bos_token }}{{ m.content }}{% endfor %}", None),  # a beginning is no end
-        ("{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + CHATML, "<|im_end|>"),
+        (
+            "{% for m in messages %}{{ bos_token }}{{ m.content }}{% endfor %}",
+            None,
+        ),  # a beginning is no end
+        (
+            "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + CHATML,
+            "<|im_end|>",
+        ),
         ("{{ messages[0].content }}", None),
         ("User: {{ messages[-1].content }}", None),  # the answer in the place of the question
-        ("{% for m in messages %}{{ m.content if m.role == 'user' else raise_exception('no') }}{% endfor %}", None),
+        (
+            "{% for m in messages %}{{ m.content if m.role == 'user' else raise_exception('no') "
+            "}}{% endfor %}",
+            None,
+        ),
         (CHATML.replace("<|im_end|>", "<|no_token|>").replace("<|im_start|>", ""), None),
     ],
-)  # fmt: skip
-def test_the_end_of_a_turn_is_what_the_template_writes_behind_an_answer(template: str, end: str | None) -> None:
+)
+def test_the_end_of_a_turn_is_what_the_template_writes_behind_an_answer(
+    template: str, end: str | None
+) -> None:
     tokens = (*CHATML_TOKENS, "<|user|>", "<|assistant|>", "<|system|>")
     system = {"system": "S"} if "role != 'system'" in template else {}
     found = policy(template, tokens, **system)
@@ -128,7 +188,11 @@ def test_without_a_template_and_in_the_plain_format_end_of_sequence_ends() -> No
 @pytest.mark.parametrize(
     "template, thinking, told",
     [
-        (ALWAYS, "off", "has no effect on some/model: its template opens a thought (<think>) in any case"),
+        (
+            ALWAYS,
+            "off",
+            "has no effect on some/model: its template opens a thought (<think>) in any case",
+        ),
         (ALWAYS.replace("<think>", "[THINK]"), "off", "opens a thought ([THINK]) in any case"),
         (ALWAYS, "on", ""),
         (ALWAYS, "template", ""),
@@ -136,13 +200,23 @@ def test_without_a_template_and_in_the_plain_format_end_of_sequence_ends() -> No
         (SWITCHED, "on", ""),
         (CHAT, "off", ""),  # nothing to switch
         (CHAT, "on", "has no effect on some/model: its template has no such switch"),
-        ("{# </think> and <think> #}" + CHAT, "off", "no such switch, and the model knows thoughts (<think>)"),
-        (OWN_SWITCH, "off", "it has one of its own: --template-kwargs thinking=true or thinking=false"),
+        (
+            "{# </think> and <think> #}" + CHAT,
+            "off",
+            "no such switch, and the model knows thoughts (<think>)",
+        ),
+        (
+            OWN_SWITCH,
+            "off",
+            "it has one of its own: --template-kwargs thinking=true or thinking=false",
+        ),
         (OWN_SWITCH, "on", "it has one of its own"),
         ("{% if enable_thinking %}{{ raise_exception('no') }}{% endif %}" + CHAT, "off", ""),
     ],
 )
-def test_a_thinking_option_without_effect_is_reported(template: str, thinking: Any, told: str) -> None:
+def test_a_thinking_option_without_effect_is_reported(
+    template: str, thinking: Any, told: str
+) -> None:
     notes = list(made(template, thinking=thinking).notes())
     assert len(notes) == bool(told) and all(
         note.startswith(f"--thinking {thinking}") and told in note for note in notes
@@ -188,7 +262,10 @@ def test_variables_reach_the_template_with_their_types() -> None:
         "empty": "",
     }
     found = variables_of(told)
-    assert variables_of({"half": "\ud83d", "coded": '"\\ud83d"'}) == {"half": "\ufffd", "coded": "\ufffd"}
+    assert variables_of({"half": "\ud83d", "coded": '"\\ud83d"'}) == {
+        "half": "\ufffd",
+        "coded": "\ufffd",
+    }
     assert found == {**told, "count": 3, "flag": False, "nothing": None, "text": "3"}
     template = "{{ level }}{{ count + 1 }}{{ 'yes' if flag is false }}|{{ messages[0].content }}"
     assert made(template, variables=found).prompt("Q") == "low4yes|Q"
@@ -197,12 +274,21 @@ def test_variables_reach_the_template_with_their_types() -> None:
 def test_a_variable_that_changes_nothing_is_reported() -> None:
     template = "{{ level | default('high') }}{{ messages[0].content }}"
     (note,) = made(template, variables={"level": "low", "levle": "low"}).notes()
-    assert note == "--template-kwargs levle changes nothing in the prompts of some/model: its template does not use it"
+    assert (
+        note
+        == "--template-kwargs levle changes nothing in the prompts of some/model: its template "
+        "does not use it"
+    )
 
 
 def test_a_question_that_the_template_refuses_is_one_line() -> None:
-    picky = "{% if 'image' in messages[-1].content %}{{ raise_exception('no images') }}{% endif %}" + CHAT
-    with pytest.raises(UserError, match="^some/model: its chat template refuses the prompt: no images$"):
+    picky = (
+        "{% if 'image' in messages[-1].content %}{{ raise_exception('no images') }}{% endif %}"
+        + CHAT
+    )
+    with pytest.raises(
+        UserError, match="^some/model: its chat template refuses the prompt: no images$"
+    ):
         policy(picky, ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>")).prompt_ids(
             Problem("p", "an image", None), ""
         )

@@ -1,4 +1,5 @@
-"""The vocabulary that two policies share: which ids are in it, what is cut, and log-probabilities over what is left."""
+"""The vocabulary that two policies share: which ids are in it, what is cut, and log-probabilities
+over what is left."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def slow_logprobs(row: list[float], shared: list[int]) -> tuple[dict[int, float]
     return {index: math.log(one / kept) for index, one in weight.items()}, 1 - kept / whole
 
 
-# --- which ids are shared -----------------------------------------------------------------------------------------
+# --- which ids are shared
+# ---------------------------------------------------------------------------
 
 
 def test_heads_of_different_width_are_cut_to_what_the_tokenizers_hold() -> None:
@@ -82,13 +84,17 @@ def test_ids_that_only_one_has_are_not_shared() -> None:
 
 
 def test_real_tokenizers_with_another_end_token_and_one_more_special() -> None:
-    teacher = byte_tokenizer(special=("<|pad|>", "<|stop|>", "<|user|>", "<|assistant|>", "<|bos|>"))
+    teacher = byte_tokenizer(
+        special=("<|pad|>", "<|stop|>", "<|user|>", "<|assistant|>", "<|bos|>")
+    )
     teacher.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
     shared = share_vocabulary(policy(byte_tokenizer(), 320), policy(teacher, 320))
     assert (shared.size, shared.holes) == (261, {1})
 
 
-def test_an_ordinary_id_with_two_meanings_is_refused_by_the_first_one_and_both_its_strings() -> None:
+def test_an_ordinary_id_with_two_meanings_is_refused_by_the_first_one_and_both_its_strings() -> (
+    None
+):
     """Id 1 is special to the teacher, so it is the cut's affair; 3 and 4 are not."""
     student, teacher = policy("#abxy", 5, "small"), policy("#$byx", 5, "large", added="#$")
     with pytest.raises(UserError) as told:
@@ -108,7 +114,8 @@ def test_a_response_is_readable_up_to_the_first_token_that_one_policy_lacks() ->
     assert shared.readable((3,)) == shared.readable(()) == 0
 
 
-# --- log-probabilities over them ----------------------------------------------------------------------------------
+# --- log-probabilities over them
+# ---------------------------------------------------------------------------
 
 VOCABULARIES = {
     "whole": (SharedVocabulary(9, frozenset()), 9),
@@ -119,7 +126,9 @@ VOCABULARIES = {
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
-def test_logprobs_are_renormalised_over_the_shared_ids_and_the_removed_mass_is_told(name: str) -> None:
+def test_logprobs_are_renormalised_over_the_shared_ids_and_the_removed_mass_is_told(
+    name: str,
+) -> None:
     vocabulary, width = VOCABULARIES[name]
     shared = [index for index in range(vocabulary.size) if vocabulary.holds(index)]
     raw = logits(width)
@@ -178,9 +187,12 @@ def test_float32_keeps_the_digits_of_logprobs_and_of_a_removed_mass_that_matters
 
 
 @pytest.mark.parametrize(
-    "vocabulary", [SharedVocabulary(2**18, frozenset()), SharedVocabulary(2**18 - 3, frozenset({5}))]
+    "vocabulary",
+    [SharedVocabulary(2**18, frozenset()), SharedVocabulary(2**18 - 3, frozenset({5}))],
 )
-def test_float32_is_normalised_to_a_millionth_over_the_largest_vocabularies(vocabulary: SharedVocabulary) -> None:
+def test_float32_is_normalised_to_a_millionth_over_the_largest_vocabularies(
+    vocabulary: SharedVocabulary,
+) -> None:
     raw = logits(2**18, positions=2, seed=4).float() + 12
     found, exact = vocabulary.logprobs(raw)[0].double(), vocabulary.logprobs(raw.double())[0]
     assert float((found - exact)[:, 6:].mean(1).abs().max()) < 3e-6

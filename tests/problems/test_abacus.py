@@ -45,9 +45,13 @@ def test_a_reader_of_the_question_alone_can_recover_every_step() -> None:
                 assert f"{step.operator}{step.operand}" == sign + numbers[0].rstrip(".")
             else:
                 named = [
-                    told for word, told in words.items() if word in sentence.split() or f"{word}." in sentence.split()
+                    told
+                    for word, told in words.items()
+                    if word in sentence.split() or f"{word}." in sentence.split()
                 ]
-                named = named or [told for word, told in words.items() if f" {word} " in f"{sentence} "]
+                named = named or [
+                    told for word, told in words.items() if f" {word} " in f"{sentence} "
+                ]
                 assert f"{step.operator}{step.operand}" in named
 
 
@@ -64,7 +68,9 @@ def test_difficulty_bounds_the_steps_and_the_values() -> None:
         assert all(2 <= step.right <= 200 for step in problem.steps)
 
 
-@pytest.mark.parametrize("bad", [{"min_steps": 0}, {"min_steps": 5, "max_steps": 4}, {"max_operand": 600}])
+@pytest.mark.parametrize(
+    "bad", [{"min_steps": 0}, {"min_steps": 5, "max_steps": 4}, {"max_operand": 600}]
+)
 def test_an_impossible_difficulty_is_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
         Difficulty(**bad)
@@ -77,7 +83,11 @@ def test_every_beginning_of_a_right_response_in_either_style_is_correct_so_far()
             for end in range(len(response) + 1):
                 assert check_steps(response[:end], problem.steps).correct_so_far, response[:end]
             whole = check_steps(response, problem.steps)
-            assert (whole.right, whole.first_wrong, whole.boxed_wrong) == (len(problem.steps), None, False)
+            assert (whole.right, whole.first_wrong, whole.boxed_wrong) == (
+                len(problem.steps),
+                None,
+                False,
+            )
 
 
 def test_any_wrong_digit_of_an_equation_or_of_the_box_is_found_at_once() -> None:
@@ -103,10 +113,16 @@ def test_any_wrong_digit_of_an_equation_or_of_the_box_is_found_at_once() -> None
         ("47+85=132\n132-16=116\n116/4=29\n29+1=30", 3, 3),  # one step too many
         ("First we get \\(47 + 85 = 132\\). Then 16", 1, None),  # numbers in words are no equation
         ("so we get \\(116 \\div", 0, 0),
-        ("so we get \\(47 \\ti", 0, 0),  # a product where a sum belongs, visible before the word is whole
+        (
+            "so we get \\(47 \\ti",
+            0,
+            0,
+        ),  # a product where a sum belongs, visible before the word is whole
     ],
 )
-def test_equations_are_judged_where_they_stand(response: str, right: int, first_wrong: int | None) -> None:
+def test_equations_are_judged_where_they_stand(
+    response: str, right: int, first_wrong: int | None
+) -> None:
     check = check_steps(response, STEPS)
     assert (check.right, check.first_wrong) == (right, first_wrong)
 
@@ -120,4 +136,7 @@ def test_a_wrong_box_is_wrong_although_every_step_is_right() -> None:
 
 def test_style_is_told_by_the_first_character() -> None:
     assert abacus.style(abacus.terse(PROBLEMS[0])) == "terse"
-    assert all(abacus.style(abacus.wordy(problem, random.Random(0))) == "wordy" for problem in PROBLEMS[:20])
+    assert all(
+        abacus.style(abacus.wordy(problem, random.Random(0))) == "wordy"
+        for problem in PROBLEMS[:20]
+    )

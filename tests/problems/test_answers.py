@@ -1,4 +1,5 @@
-"""Answers: the short cuts agree with math-verify, arithmetic is read exactly, boxes end at their own brace."""
+"""Answers: the short cuts agree with math-verify, arithmetic is read exactly, boxes end at their
+own brace."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from decaylab.problems.answers import (
     tidy,
 )
 
-# --- The short cuts against math-verify -----------------------------------------------------------------------------
+# --- The short cuts against math-verify
+# ---------------------------------------------------------------------------
 
 
 def math_verify_verdict(gold: str, answer: str) -> bool:
@@ -36,9 +38,43 @@ def math_verify_verdict(gold: str, answer: str) -> bool:
 
 
 def test_exact_path_gives_the_verdict_of_math_verify() -> None:
-    numbers = ["0", "7", "-7", "12", "120", "-12", "0.5", ".5", "-0.5", "0.50", "1,080", "1080", "1/2", "-1/2", "3/4"]
-    numbers += [r"\frac{1}{2}", r"\frac{-1}{2}", r"-\frac{1}{2}", r"\frac{3}{4}", "0.75", "7.0", "12.000000", "3 + 4"]
-    numbers += [r"\frac{1}{3}", "0.333333", "0.33333", "0.333334", "1080.0", "3 \\times 4", "(3+4)*1", "19 - 7"]
+    numbers = [
+        "0",
+        "7",
+        "-7",
+        "12",
+        "120",
+        "-12",
+        "0.5",
+        ".5",
+        "-0.5",
+        "0.50",
+        "1,080",
+        "1080",
+        "1/2",
+        "-1/2",
+        "3/4",
+    ]
+    numbers += [
+        r"\frac{1}{2}",
+        r"\frac{-1}{2}",
+        r"-\frac{1}{2}",
+        r"\frac{3}{4}",
+        "0.75",
+        "7.0",
+        "12.000000",
+        "3 + 4",
+    ]
+    numbers += [
+        r"\frac{1}{3}",
+        "0.333333",
+        "0.33333",
+        "0.333334",
+        "1080.0",
+        "3 \\times 4",
+        "(3+4)*1",
+        "19 - 7",
+    ]
     pairs = [(gold, answer) for gold in numbers for answer in numbers]
     # All pairs take a minute in math-verify; every number still meets a dozen others.
     for gold, answer in random.Random(0).sample(pairs, 300):
@@ -49,7 +85,20 @@ def test_exact_path_gives_the_verdict_of_math_verify() -> None:
 def test_exact_path_reads_arithmetic_and_nothing_else() -> None:
     assert exact("47 + 89") == 136
     assert exact(r"2 \times (3 - 5) \div 8") == Fraction(-1, 2)
-    for other in ("", "x", "2**9", "2^9", "7//2", "3(4)", "1/0", "1 2", "(", "9" * 5000, r"\frac{1}{0}", "1,2"):
+    for other in (
+        "",
+        "x",
+        "2**9",
+        "2^9",
+        "7//2",
+        "3(4)",
+        "1/0",
+        "1 2",
+        "(",
+        "9" * 5000,
+        r"\frac{1}{0}",
+        "1,2",
+    ):
         assert exact(other) is None, other
 
 
@@ -58,18 +107,29 @@ def test_small_gold_answers_need_their_significant_digits() -> None:
     assert equal("0.15", "0.15000001") and not equal("0.15", "0.1501")
 
 
-CASES = [json.loads(line) for line in (Path(__file__).parent / "equal_cases.jsonl").read_text().splitlines()]
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "equal_cases.jsonl").read_text().splitlines()
+]
 
 
-@pytest.mark.parametrize("case", CASES, ids=[f"{case['gold']} ~ {case['answer']}" for case in CASES])
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{case['gold']} ~ {case['answer']}" for case in CASES]
+)
 def test_pair_is_equal_or_not_as_its_reader_says(case: dict[str, str]) -> None:
     assert box_equals(tidy(case["gold"]), case["answer"]) is case["equal"]
 
 
 def test_the_form_of_gold_decides_what_a_percent_sign_means() -> None:
     answers = ("15", "0.15", r"15\%", r"0.15\%")
-    accepted = {gold: [one for one in answers if equal(gold, tidy(one))] for gold in ("15", "0.15", r"15\%")}
-    assert accepted == {"15": ["15", r"15\%"], "0.15": ["0.15", r"15\%"], r"15\%": ["15", "0.15", r"15\%"]}
+    accepted = {
+        gold: [one for one in answers if equal(gold, tidy(one))] for gold in ("15", "0.15", r"15\%")
+    }
+    assert accepted == {
+        "15": ["15", r"15\%"],
+        "0.15": ["0.15", r"15\%"],
+        r"15\%": ["15", "0.15", r"15\%"],
+    }
 
 
 def test_inequalities_become_the_intervals_of_their_solutions() -> None:
@@ -81,7 +141,8 @@ def test_inequalities_become_the_intervals_of_their_solutions() -> None:
         assert forms.interval(other) is None, other
 
 
-# --- Boxes ----------------------------------------------------------------------------------------------------------
+# --- Boxes
+# ---------------------------------------------------------------------------
 
 
 def test_boxes_are_counted_finished_or_not() -> None:
@@ -96,18 +157,35 @@ def test_boxes_end_at_their_own_brace() -> None:
 
 
 def test_a_box_without_content_is_no_answer_and_keeps_its_place() -> None:
-    assert boxed_answers(r"\boxed{} \boxed{ \text{ } } \boxed 5 \boxed{7} \boxed{8") == [None, None, None, "7", None]
+    assert boxed_answers(r"\boxed{} \boxed{ \text{ } } \boxed 5 \boxed{7} \boxed{8") == [
+        None,
+        None,
+        None,
+        "7",
+        None,
+    ]
 
 
 def test_boxes_side_by_side_are_one_list_and_boxes_apart_are_not() -> None:
-    for text in (r"\boxed{2}, \boxed{3}", r"$\boxed{2}$ and $\boxed{3}$", r"x = \boxed{2} or x = \boxed{3}"):
+    for text in (
+        r"\boxed{2}, \boxed{3}",
+        r"$\boxed{2}$ and $\boxed{3}$",
+        r"x = \boxed{2} or x = \boxed{3}",
+    ):
         assert boxed_lists(text) == ["2, 3", "2, 3"], text
     assert boxed_lists(r"\boxed{2}\text{ and }\boxed{3}, \boxed{4}") == ["2, 3, 4"] * 3
     assert boxed_lists(r"\boxed{2}. Hence \boxed{3}") == ["2", "3"]
-    assert boxed_lists(r"\boxed{a \boxed{b}} \boxed{} \boxed{2}, \boxed{c") == [r"a \boxed{b}", "b", None, "2", None]
+    assert boxed_lists(r"\boxed{a \boxed{b}} \boxed{} \boxed{2}, \boxed{c") == [
+        r"a \boxed{b}",
+        "b",
+        None,
+        "2",
+        None,
+    ]
 
 
-# --- Gold answers ---------------------------------------------------------------------------------------------------
+# --- Gold answers
+# ---------------------------------------------------------------------------
 
 
 def test_the_number_of_a_gold_answer_is_read_without_its_unit() -> None:
@@ -130,12 +208,16 @@ def test_a_gold_answer_that_no_reader_of_digits_can_find_is_no_number() -> None:
     )
     assert not [gold for gold in golds if gold_number(gold) is not None]
     assert (
-        gold_number(r"10,\!080") == 10080 and gold_number(r"\$18.90") == Fraction("18.9") and gold_number("-.5") == -0.5
+        gold_number(r"10,\!080") == 10080
+        and gold_number(r"\$18.90") == Fraction("18.9")
+        and gold_number("-.5") == -0.5
     )
 
 
 def test_numbers_agree_to_six_decimals_and_small_ones_to_their_digits() -> None:
-    assert same_rounded(Fraction(1, 3), Fraction("0.333333")) and not same_rounded(Fraction(1, 3), Fraction("0.33333"))
+    assert same_rounded(Fraction(1, 3), Fraction("0.333333")) and not same_rounded(
+        Fraction(1, 3), Fraction("0.33333")
+    )
     assert not same_rounded(Fraction("0.0000672"), Fraction("0.0000671"))
 
 

@@ -15,7 +15,10 @@ import pytest
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Grader, Grades, Verdict
 
-CASES = [json.loads(line) for line in (Path(__file__).parent / "grading_cases.jsonl").read_text().splitlines()]
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "grading_cases.jsonl").read_text().splitlines()
+]
 TOWER = r"\boxed{9^{9^{9^{9}}}}"  # sympy computes it until the machine is full
 
 
@@ -30,20 +33,29 @@ def graded_cases(grader: Grader) -> Grades:
     return grader.grade([case["response"] for case in CASES], [case["answer"] for case in CASES])
 
 
-@pytest.mark.parametrize("index", range(len(CASES)), ids=[f"{i}-{case['origin'][:40]}" for i, case in enumerate(CASES)])
+@pytest.mark.parametrize(
+    "index", range(len(CASES)), ids=[f"{i}-{case['origin'][:40]}" for i, case in enumerate(CASES)]
+)
 def test_case_gets_the_verdicts_of_its_reader(graded_cases: Grades, index: int) -> None:
     expected = CASES[index]["verdicts"]
-    assert {rule: str(graded_cases.verdicts[rule][index]) for rule in expected} == expected, CASES[index]
+    assert {rule: str(graded_cases.verdicts[rule][index]) for rule in expected} == expected, CASES[
+        index
+    ]
 
 
 def test_case_table_is_large_enough_and_says_where_its_cases_come_from() -> None:
     real = [case for case in CASES if case["origin"].startswith("SmolLM2-135M-Instruct")]
     assert len(CASES) >= 70 and len(real) >= 25
     assert all(set(case["verdicts"]) <= set(ANSWER_RULES) for case in CASES)
-    assert {verdict for case in CASES for verdict in case["verdicts"].values()} == {"correct", "wrong", "no_answer"}
+    assert {verdict for case in CASES for verdict in case["verdicts"].values()} == {
+        "correct",
+        "wrong",
+        "no_answer",
+    }
 
 
-# --- The grader -----------------------------------------------------------------------------------------------------
+# --- The grader
+# ---------------------------------------------------------------------------
 
 
 def test_only_the_hanging_response_times_out() -> None:
@@ -56,21 +68,33 @@ def test_only_the_hanging_response_times_out() -> None:
     assert [index for index, verdict in enumerate(verdicts) if verdict is Verdict.TIMEOUT] == [40]
     assert [index for index, verdict in enumerate(verdicts) if verdict.is_correct] == [7]
     assert grades.counts("last_boxed") == {
-        Verdict.CORRECT: 1, Verdict.WRONG: 98, Verdict.NO_ANSWER: 0, Verdict.TIMEOUT: 1, Verdict.NOT_APPLICABLE: 0
-    }  # fmt: skip
+        Verdict.CORRECT: 1,
+        Verdict.WRONG: 98,
+        Verdict.NO_ANSWER: 0,
+        Verdict.TIMEOUT: 1,
+        Verdict.NOT_APPLICABLE: 0,
+    }
     assert all(again.correct(rule) == [True] for rule in ANSWER_RULES)
 
 
 def test_a_timeout_of_one_rule_leaves_the_others_their_verdicts() -> None:
     with Grader(timeout_seconds=2) as grader:
-        grades = grader.grade([rf"{TOWER} \boxed{{5}}"], ["5"], rules=["first_boxed", "last_boxed", "gsm8k"])
+        grades = grader.grade(
+            [rf"{TOWER} \boxed{{5}}"], ["5"], rules=["first_boxed", "last_boxed", "gsm8k"]
+        )
     assert {rule: verdicts[0] for rule, verdicts in grades.verdicts.items()} == {
-        "first_boxed": Verdict.TIMEOUT, "last_boxed": Verdict.CORRECT, "gsm8k": Verdict.CORRECT
-    }  # fmt: skip
+        "first_boxed": Verdict.TIMEOUT,
+        "last_boxed": Verdict.CORRECT,
+        "gsm8k": Verdict.CORRECT,
+    }
 
 
 def test_boxes_side_by_side_answer_a_list(grader: Grader) -> None:
-    responses = [r"So \boxed{2} and \boxed{3}.", r"$x = \boxed{3}$, $\boxed{2}$", r"\boxed{2} is one, then \boxed{3}"]
+    responses = [
+        r"So \boxed{2} and \boxed{3}.",
+        r"$x = \boxed{3}$, $\boxed{2}$",
+        r"\boxed{2} is one, then \boxed{3}",
+    ]
     grades = grader.grade(responses, ["2,3"] * 3)
     assert grades.correct("last_boxed") == grades.correct("first_boxed") == [True, True, False]
     alone = grader.grade(responses, ["3"] * 3).verdicts  # the last box alone still counts
@@ -79,7 +103,9 @@ def test_boxes_side_by_side_answer_a_list(grader: Grader) -> None:
 
 def test_grading_works_outside_the_main_thread(grader: Grader) -> None:
     found: list[Grades] = []
-    thread = threading.Thread(target=lambda: found.append(grader.grade([r"\boxed{\sqrt{8}}"], [r"2\sqrt{2}"])))
+    thread = threading.Thread(
+        target=lambda: found.append(grader.grade([r"\boxed{\sqrt{8}}"], [r"2\sqrt{2}"]))
+    )
     thread.start()
     thread.join(timeout=60)
     assert found[0].verdicts["last_boxed"] == [Verdict.CORRECT]
@@ -91,7 +117,9 @@ def test_order_and_repetition_change_no_verdict(grader: Grader, graded_cases: Gr
     with Grader(workers=2, timeout_seconds=30) as fresh:  # knows nothing yet
         for judge in (grader, fresh):
             picked = order if judge is grader else order[:60]
-            grades = judge.grade([CASES[i]["response"] for i in picked], [CASES[i]["answer"] for i in picked])
+            grades = judge.grade(
+                [CASES[i]["response"] for i in picked], [CASES[i]["answer"] for i in picked]
+            )
             for rule in ANSWER_RULES:
                 assert grades.verdicts[rule] == [graded_cases.verdicts[rule][i] for i in picked]
 
@@ -137,6 +165,8 @@ def test_worker_imports_no_torch_and_needs_no_main_guard(tmp_path: Path) -> None
         "math_equal('x', 'y', 6)\n"
         "print('torch' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.split("\n")[:3] == ["main runs", "[True]", "False"]
     assert done.stderr == ""

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import HubServer
 
-# A client for many requests: huggingface_hub reads its environment at import, and importing takes seconds.
+# A client for many requests: huggingface_hub reads its environment at import, and importing takes
+# seconds.
 PROBLEMS_CLIENT = """
 import json, sys
 from decaylab.errors import UserError
@@ -29,7 +30,7 @@ for line in sys.stdin:
         answer = {"name": one.name, "version": one.version, "hash": one.content_hash, "notes": one.notes,
                   "rows": [[p.problem_id, p.question, p.answer] for p in one.problems]}
     print(json.dumps(answer), flush=True)
-"""
+"""  # noqa: E501
 MODEL_CLIENT = """
 import dataclasses, json
 from decaylab.policies import loading as policies
@@ -56,8 +57,12 @@ class Client:
     def __init__(self, environment: dict[str, str], folder: Path | None = None) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error::ResourceWarning", "-c", PROBLEMS_CLIENT],
-            env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
     def load(self, spec: str, **options: object) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -110,8 +115,20 @@ def write_parquet(path: Path, content: list[dict[str, object]]) -> None:
 
 def math_rows() -> list[dict[str, object]]:
     return [
-        {"problem": "Compute $1+1$.", "solution": "...", "answer": "2", "level": 1, "unique_id": "test/algebra/1.json"},
-        {"problem": "Compute $2^3$.", "solution": "...", "answer": "8", "level": 2, "unique_id": "test/algebra/2.json"},
+        {
+            "problem": "Compute $1+1$.",
+            "solution": "...",
+            "answer": "2",
+            "level": 1,
+            "unique_id": "test/algebra/1.json",
+        },
+        {
+            "problem": "Compute $2^3$.",
+            "solution": "...",
+            "answer": "8",
+            "level": 2,
+            "unique_id": "test/algebra/2.json",
+        },
     ]
 
 
@@ -128,7 +145,9 @@ def test_parquet_shards_are_read_in_order_and_the_commit_is_the_version(
     assert loaded["name"] == "acme/sums"
 
 
-def test_a_limit_downloads_no_shard_it_does_not_need(hub: HubServer, client: Client, tmp_path: Path) -> None:
+def test_a_limit_downloads_no_shard_it_does_not_need(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
     write_parquet(tmp_path / "test-00000-of-00002.parquet", rows(2))
     write_parquet(tmp_path / "test-00001-of-00002.parquet", rows(2, start=2))
     hub.add("dataset", "acme/shards", tmp_path)
@@ -146,7 +165,9 @@ def test_jsonl_is_read_where_there_is_no_parquet_and_train_where_there_is_no_tes
     assert loaded["notes"] == ["the train split is read: no test split was found"]
 
 
-def test_math500_by_name_equals_the_same_rows_from_a_local_file(hub: HubServer, client: Client, tmp_path: Path) -> None:
+def test_math500_by_name_equals_the_same_rows_from_a_local_file(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
     file = write_jsonl(tmp_path / "test.jsonl", math_rows())
     commit = hub.add("dataset", "HuggingFaceH4/MATH-500", tmp_path)
     loaded = client.load("math500")
@@ -157,11 +178,16 @@ def test_math500_by_name_equals_the_same_rows_from_a_local_file(hub: HubServer, 
     assert local["hash"] == loaded["hash"]
 
 
-def test_gsm8k_by_name_reads_the_main_configuration(hub: HubServer, client: Client, tmp_path: Path) -> None:
+def test_gsm8k_by_name_reads_the_main_configuration(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
     write_parquet(
-        tmp_path / "main/test-00000-of-00001.parquet", [{"question": "How many?", "answer": "So.\n#### 1,200"}]
+        tmp_path / "main/test-00000-of-00001.parquet",
+        [{"question": "How many?", "answer": "So.\n#### 1,200"}],
     )
-    write_parquet(tmp_path / "socratic/test-00000-of-00001.parquet", [{"question": "No?", "answer": "#### 0"}])
+    write_parquet(
+        tmp_path / "socratic/test-00000-of-00001.parquet", [{"question": "No?", "answer": "#### 0"}]
+    )
     hub.add("dataset", "openai/gsm8k", tmp_path)
     assert client.load("gsm8k")["rows"] == [["gsm8k-000000", "How many?", "1200"]]
     assert client.load("openai/gsm8k:socratic")["rows"] == [["gsm8k-000000", "No?", "0"]]
@@ -180,7 +206,9 @@ def test_the_hubs_parquet_conversion_stands_in_for_other_formats(
     loaded = client.load("acme/csv")
     assert loaded["version"] == commit
     assert loaded["notes"] == ["read from the hub's parquet conversion (refs/convert/parquet)"]
-    assert "no test or train split as parquet or JSONL" in client.refusal("acme/csv", revision="main")
+    assert "no test or train split as parquet or JSONL" in client.refusal(
+        "acme/csv", revision="main"
+    )
 
 
 def test_a_local_folder_called_like_a_known_set_does_not_hide_it(
@@ -208,14 +236,19 @@ def test_a_split_or_configuration_is_told_apart_from_names_that_contain_it(
     for number, name in enumerate(["test", "test_hard", "contest", "latest/train"]):
         write_jsonl(tmp_path / f"{name}.jsonl", rows(1, start=number))
     hub.add("dataset", "acme/names", tmp_path)
-    answers = {spec: client.load("acme/names", split=spec)["rows"][0][2] for spec in ("test", "test_hard", "train")}
+    answers = {
+        spec: client.load("acme/names", split=spec)["rows"][0][2]
+        for spec in ("test", "test_hard", "train")
+    }
     assert answers == {"test": "1", "test_hard": "2", "train": "4"}
     assert "no train split as parquet or JSONL in configuration other" in client.refusal(
         "acme/names:other", split="train"
     )
 
 
-def test_a_revision_is_resolved_to_its_own_commit_and_rows(hub: HubServer, client: Client, tmp_path: Path) -> None:
+def test_a_revision_is_resolved_to_its_own_commit_and_rows(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
     write_jsonl(tmp_path / "old/test.jsonl", rows(1))
     write_jsonl(tmp_path / "new/test.jsonl", rows(3))
     old = hub.add("dataset", "acme/moving", tmp_path / "old", revision="v1")
@@ -237,7 +270,10 @@ def test_a_wrong_id_a_gated_set_and_a_missing_split_are_one_line_each(
     (tmp_path / "card").mkdir()
     (tmp_path / "card" / "README.md").write_text("# No data yet\n")
     hub.add("dataset", "acme/card", tmp_path / "card")
-    assert "acme/card has no test or train split as parquet or JSONL: found neither" in client.refusal("acme/card")
+    assert (
+        "acme/card has no test or train split as parquet or JSONL: found neither"
+        in client.refusal("acme/card")
+    )
     assert "is gated" in client.refusal("acme/gated")
     assert "no validation split" in client.refusal("acme/open", split="validation")
     assert "found 'question', 'answer'" in client.refusal("acme/open", columns={"question": "q"})
@@ -274,7 +310,9 @@ def test_offline_a_partly_cached_split_is_refused_rather_than_cut_short(
     away.close()
 
 
-def test_an_unreachable_hub_is_one_line_that_names_the_local_way(hub: HubServer, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_one_line_that_names_the_local_way(
+    hub: HubServer, tmp_path: Path
+) -> None:
     closed = Client(hub.environment(tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))
     message = closed.refusal("math500")
     assert "can't be fetched (ConnectError" in message and "math500:FILE" in message
@@ -296,24 +334,48 @@ def test_a_policy_loads_by_id_with_the_commit_recorded_and_an_unknown_id_is_one_
 
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1,
-        head_dim=32, intermediate_size=64, tie_word_embeddings=True,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=32,
+        intermediate_size=64,
+        tie_word_embeddings=True,
+    )
     model = Qwen3ForCausalLM(config)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    commit, tagged = hub.add("model", "acme/tiny", tmp_path), hub.add("model", "acme/tiny", tmp_path, revision="v1")
+    commit, tagged = (
+        hub.add("model", "acme/tiny", tmp_path),
+        hub.add("model", "acme/tiny", tmp_path, revision="v1"),
+    )
     done = subprocess.run(
-        [sys.executable, "-c", MODEL_CLIENT], env=hub.environment(home), capture_output=True, text=True, check=False
+        [sys.executable, "-c", MODEL_CLIENT],
+        env=hub.environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout)
     identity = loaded["identity"]
-    assert (identity["name"], identity["source"], identity["revision"]) == ("acme/tiny", "hub", commit)
+    assert (identity["name"], identity["source"], identity["revision"]) == (
+        "acme/tiny",
+        "hub",
+        commit,
+    )
     assert loaded["pinned"]["revision"] == tagged != commit
     assert loaded["pinned"]["content_hash"] != identity["content_hash"]
-    assert loaded["refusal"].startswith("cannot load acme/nothing: ") and "\n" not in loaded["refusal"]
-    assert loaded["total"] == pytest.approx(sum(p.detach().double().abs().sum().item() for p in model.parameters()))
+    assert (
+        loaded["refusal"].startswith("cannot load acme/nothing: ") and "\n" not in loaded["refusal"]
+    )
+    assert loaded["total"] == pytest.approx(
+        sum(p.detach().double().abs().sum().item() for p in model.parameters())
+    )
     chat = [{"role": "user", "content": "2 + 2"}]
-    assert loaded["ids"] == tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    assert (
+        loaded["ids"]
+        == tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
+    )
     assert any("acme/tiny/resolve" in line and "model.safetensors" in line for line in hub.requests)

@@ -1,4 +1,5 @@
-"""Where problems come from, what is kept of them, and what is said about input that can't be used."""
+"""Where problems come from, what is kept of them, and what is said about input that can't be
+used."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from decaylab.problems import abacus
 from decaylab.problems.sets import BOXED_INSTRUCTION, TEST_COUNT, TEST_SEED, Problem, load_problems
 
 needs_gym = pytest.mark.skipif(
-    importlib.util.find_spec("reasoning_gym") is None, reason='needs extra: pip install "decaylab[gym]"'
+    importlib.util.find_spec("reasoning_gym") is None,
+    reason='needs extra: pip install "decaylab[gym]"',
 )
 GSM8K_ROWS: list[dict[str, object]] = [
     {"question": "Four bags of 300?", "answer": "4*300 = <<4*300=1200>>1200.\n#### 1,200"},
@@ -33,7 +35,13 @@ MATH_ROWS: list[dict[str, object]] = [
         "level": 1,
         "unique_id": "test/prealgebra/9.json",
     },
-    {"problem": "Compute $2^3$.", "solution": "s", "answer": "8", "level": 2, "unique_id": "test/algebra/4.json"},
+    {
+        "problem": "Compute $2^3$.",
+        "solution": "s",
+        "answer": "8",
+        "level": 2,
+        "unique_id": "test/algebra/4.json",
+    },
 ]
 
 
@@ -45,7 +53,7 @@ def write(path: Path, rows: list[dict[str, object]]) -> str:
 def refusal(spec: str, **options: object) -> str:
     """The message of the UserError, checked to be one line."""
     with pytest.raises(UserError) as caught:
-        load_problems(spec, **options)  # type: ignore[arg-type]
+        load_problems(spec, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -75,10 +83,17 @@ def test_abacus_takes_100_problems_unless_told_otherwise_and_says_so() -> None:
 
 
 def test_abacus_has_the_same_content_in_every_process() -> None:
-    code = "from decaylab.problems.sets import load_problems; print(load_problems('abacus', limit=20).content_hash)"
+    code = (
+        "from decaylab.problems.sets import load_problems; print(load_problems('abacus', "
+        "limit=20).content_hash)"
+    )
     hashes = {
         subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed}
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
         ).stdout.strip()
         for seed in ("1", "2")
     }
@@ -90,20 +105,30 @@ def test_abacus_test_problems_are_those_the_recipe_keeps_out_of_training() -> No
     from decaylab.data.abacus import recipe  # imports torch: seconds
 
     examples = recipe.Examples(recipe.RECIPES["teacher"], recipe.build_tokenizer())
-    assert examples.test == {one.question for one in load_problems("abacus", limit=TEST_COUNT).problems}
+    assert examples.test == {
+        one.question for one in load_problems("abacus", limit=TEST_COUNT).problems
+    }
 
 
 # Identity: hash, limit, ids
 
 
 def test_content_hash_is_sha256_over_one_json_line_a_problem(tmp_path: Path) -> None:
-    file = write(tmp_path / "mine.jsonl", [{"question": "Größe?", "answer": 2}, {"question": "B?", "answer": None}])
+    file = write(
+        tmp_path / "mine.jsonl",
+        [{"question": "Größe?", "answer": 2}, {"question": "B?", "answer": None}],
+    )
     lines = '["row-000000","Gr\\u00f6\\u00dfe?","2"]\n["row-000001","B?",null]\n'
     assert load_problems(file).content_hash == hashlib.sha256(lines.encode()).hexdigest()
 
 
-def test_content_hash_depends_on_order_ids_questions_answers_and_nothing_else(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [{"question": "A?", "answer": "1"}, {"question": "B?", "answer": "2"}]
+def test_content_hash_depends_on_order_ids_questions_answers_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"question": "A?", "answer": "1"},
+        {"question": "B?", "answer": "2"},
+    ]
     base = load_problems(write(tmp_path / "base.jsonl", rows))
     same = load_problems(write(tmp_path / "other.jsonl", [{**row, "level": 5} for row in rows]))
     assert same.content_hash == base.content_hash
@@ -123,19 +148,27 @@ def test_limit_takes_the_first_rows_and_the_hash_is_of_those(tmp_path: Path) -> 
     file = write(tmp_path / "gsm8k.jsonl", GSM8K_ROWS)
     limited = load_problems(file, limit=1)
     assert limited.problems == load_problems(file).problems[:1]
-    assert limited.content_hash == load_problems(write(tmp_path / "one.jsonl", GSM8K_ROWS[:1])).content_hash
+    assert (
+        limited.content_hash
+        == load_problems(write(tmp_path / "one.jsonl", GSM8K_ROWS[:1])).content_hash
+    )
     assert len(load_problems(file, limit=10)) == 2
 
 
 def test_repeated_ids_get_their_row_number_and_are_counted(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"id": 7, "question": f"Q{i}?", "answer": i} for i in range(2)]
-    loaded = load_problems(write(tmp_path / "mine.jsonl", [*rows, {"id": None, "question": "Q3?", "answer": 3}]))
+    loaded = load_problems(
+        write(tmp_path / "mine.jsonl", [*rows, {"id": None, "question": "Q3?", "answer": 3}])
+    )
     assert [one.problem_id for one in loaded.problems] == ["7", "7#000001", "row-000002"]
     assert loaded.notes == ("1 ids repeat an earlier one: their row number was added",)
 
 
 def test_a_repeated_question_is_kept_and_counted(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [{"question": "Q?", "answer": 1}, {"question": "Q?", "answer": 1}]
+    rows: list[dict[str, object]] = [
+        {"question": "Q?", "answer": 1},
+        {"question": "Q?", "answer": 1},
+    ]
     loaded = load_problems(write(tmp_path / "mine.jsonl", rows))
     assert len(loaded) == 2
     assert loaded.notes == ("1 problems repeat an earlier question",)
@@ -148,13 +181,21 @@ def test_math500_columns_are_recognised_and_the_prefix_says_the_same(tmp_path: P
     file = write(tmp_path / "copy.jsonl", MATH_ROWS)
     found, told = load_problems(file), load_problems(f"math500:{file}")
     assert found.problems == told.problems
-    assert (found.problems[0].problem_id, found.problems[0].answer) == ("test/prealgebra/9.json", "\\frac{1}{2}")
+    assert (found.problems[0].problem_id, found.problems[0].answer) == (
+        "test/prealgebra/9.json",
+        "\\frac{1}{2}",
+    )
     assert (found.name, told.name, told.version) == ("copy.jsonl", "math500", "local file")
     assert (told.instruction, told.answer_rule) == (BOXED_INSTRUCTION, "last_boxed")
 
 
-def test_gsm8k_gold_is_what_follows_the_last_hashes_without_thousands_commas(tmp_path: Path) -> None:
-    odd: dict[str, object] = {"question": "Odd?", "answer": "First #### 3, then\n#### -1,234,567.5 "}
+def test_gsm8k_gold_is_what_follows_the_last_hashes_without_thousands_commas(
+    tmp_path: Path,
+) -> None:
+    odd: dict[str, object] = {
+        "question": "Odd?",
+        "answer": "First #### 3, then\n#### -1,234,567.5 ",
+    }
     bare: dict[str, object] = {"question": "Bare?", "answer": "7"}
     file = write(tmp_path / "copy.jsonl", [*GSM8K_ROWS, odd, bare])
     loaded = load_problems(file)
@@ -166,7 +207,9 @@ def test_gsm8k_gold_is_what_follows_the_last_hashes_without_thousands_commas(tmp
 
 
 def test_a_gsm8k_column_that_the_caller_names_may_hold_the_bare_gold(tmp_path: Path) -> None:
-    file = write(tmp_path / "copy.jsonl", [{"question": "Q?", "answer": "Thinking.", "gold": "1,200"}])
+    file = write(
+        tmp_path / "copy.jsonl", [{"question": "Q?", "answer": "Thinking.", "gold": "1,200"}]
+    )
     assert load_problems(f"gsm8k:{file}").without_gold == 1
     assert load_problems(f"gsm8k:{file}", columns={"answer": "gold"}).problems[0].answer == "1200"
 
@@ -178,7 +221,10 @@ def test_commas_of_an_ordinary_answer_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["problem", "question", "prompt"])
 def test_usual_question_columns_are_found(tmp_path: Path, name: str) -> None:
-    assert load_problems(write(tmp_path / "a.jsonl", [{name: "Q?", "answer": 1}])).problems[0].question == "Q?"
+    assert (
+        load_problems(write(tmp_path / "a.jsonl", [{name: "Q?", "answer": 1}])).problems[0].question
+        == "Q?"
+    )
 
 
 def test_a_column_map_goes_before_every_guess(tmp_path: Path) -> None:
@@ -191,7 +237,9 @@ def test_a_column_map_goes_before_every_guess(tmp_path: Path) -> None:
         "uid": 5,
     }
     file = write(tmp_path / "a.jsonl", [row])
-    mapped = load_problems(file, columns={"question": "q", "answer": "gold", "id": "uid"}).problems[0]
+    mapped = load_problems(file, columns={"question": "q", "answer": "gold", "id": "uid"}).problems[
+        0
+    ]
     assert (mapped.problem_id, mapped.question, mapped.answer) == ("5", "Q?", "1 #### 2")
 
 
@@ -204,10 +252,26 @@ def test_a_set_can_be_said_to_have_no_answers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(12, "12"), (0, "0"), (2.5, "2.5"), (" x ", "x"), ("", None), (None, None), (float("nan"), None), (True, "True")],
+    [
+        (12, "12"),
+        (0, "0"),
+        (2.5, "2.5"),
+        (" x ", "x"),
+        ("", None),
+        (None, None),
+        (float("nan"), None),
+        (True, "True"),
+    ],
 )
-def test_answers_become_text_and_only_absent_ones_are_none(tmp_path: Path, value: object, text: str | None) -> None:
-    assert load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}])).problems[0].answer == text
+def test_answers_become_text_and_only_absent_ones_are_none(
+    tmp_path: Path, value: object, text: str | None
+) -> None:
+    assert (
+        load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}]))
+        .problems[0]
+        .answer
+        == text
+    )
 
 
 # Nested columns, wrapped answers, chats
@@ -225,7 +289,7 @@ VERL_ROWS: list[dict[str, object]] = [
 
 
 def load_one(tmp_path: Path, row: dict[str, object], **options: object) -> Problem:
-    return load_problems(write(tmp_path / "one.jsonl", [row]), **options).problems[0]  # type: ignore[arg-type]
+    return load_problems(write(tmp_path / "one.jsonl", [row]), **options).problems[0]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
@@ -236,7 +300,9 @@ def test_a_verl_file_is_read_with_and_without_a_map(tmp_path: Path, suffix: str)
     else:
         pq.write_table(pa.Table.from_pylist(VERL_ROWS), file)
     loaded = load_problems(str(file))
-    assert [(one.problem_id, one.question, one.answer, one.messages) for one in loaded.problems] == [
+    assert [
+        (one.problem_id, one.question, one.answer, one.messages) for one in loaded.problems
+    ] == [
         ("uid-1", "1 + 2?", "3", ()),
         ("uid-2", "2 + 2?", "4", ()),
     ]
@@ -253,9 +319,21 @@ def test_a_verl_file_is_read_with_and_without_a_map(tmp_path: Path, suffix: str)
 @pytest.mark.parametrize(
     ("row", "columns", "expected"),
     [
-        ({"question": "Q?", "final_answer": "7", "r1_solution_1": "s"}, {"answer": "final_answer"}, "row-000000"),
-        ({"source": "amc", "problem": "Q?", "solution": "s", "answer": "7"}, {"question": "problem"}, "row-000000"),
-        ({"ID": "2024-I-1", "Problem": "Q?", "Solution": "s", "Answer": 7}, {"answer": "Answer"}, "2024-I-1"),
+        (
+            {"question": "Q?", "final_answer": "7", "r1_solution_1": "s"},
+            {"answer": "final_answer"},
+            "row-000000",
+        ),
+        (
+            {"source": "amc", "problem": "Q?", "solution": "s", "answer": "7"},
+            {"question": "problem"},
+            "row-000000",
+        ),
+        (
+            {"ID": "2024-I-1", "Problem": "Q?", "Solution": "s", "Answer": 7},
+            {"answer": "Answer"},
+            "2024-I-1",
+        ),
         ({"id": 60, "problem": "Q?", "solution": "s", "answer": "7"}, {"id": "id"}, "60"),
         ({"Id": 60, "PROBLEM": "Q?", "answer": "7"}, {"question": "PROBLEM"}, "60"),
     ],
@@ -270,17 +348,30 @@ def test_usual_sets_are_read_with_and_without_a_map(
 
 
 def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
-    both: dict[str, object] = {"question": "Q?", "final_answer": "7", "reward_model": {"ground_truth": "8"}}
+    both: dict[str, object] = {
+        "question": "Q?",
+        "final_answer": "7",
+        "reward_model": {"ground_truth": "8"},
+    }
     file = write(tmp_path / "a.jsonl", [both])
-    assert "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; name" in refusal(file)
+    assert (
+        "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; name"
+        in refusal(file)
+    )
     assert load_problems(file, columns={"answer": "final_answer"}).problems[0].answer == "7"
-    assert "'Answer', 'ANSWER'" in refusal(write(tmp_path / "b.jsonl", [{"question": "Q?", "Answer": 1, "ANSWER": 2}]))
+    assert "'Answer', 'ANSWER'" in refusal(
+        write(tmp_path / "b.jsonl", [{"question": "Q?", "Answer": 1, "ANSWER": 2}])
+    )
     assert load_one(tmp_path, {"question": "Q?", "Answer": 1, "answer": 2}).answer == "2"
     assert load_one(tmp_path, {**both, "answer": "9"}).answer == "9"
 
 
 def test_a_column_whose_own_name_holds_the_dot_wins(tmp_path: Path) -> None:
-    row: dict[str, object] = {"question": "Q?", "a.b": "own", "a": {"b": "inside", "b.c": "dots", "l": [{"d": 5}]}}
+    row: dict[str, object] = {
+        "question": "Q?",
+        "a.b": "own",
+        "a": {"b": "inside", "b.c": "dots", "l": [{"d": 5}]},
+    }
     for path, value in (("a.b", "own"), ("a.b.c", "dots"), ("a.l.0.d", "5")):
         assert load_one(tmp_path, row, columns={"answer": path}).answer == value
 
@@ -290,15 +381,25 @@ def test_a_path_goes_through_json_text(tmp_path: Path) -> None:
     assert load_one(tmp_path, row, columns={"answer": "info.gold.1.value"}).answer == "3"
 
 
-@pytest.mark.parametrize("path", ["reward_model.truth", "prompt.1.content", "prompt.x", "ability.0", "reward_model."])
-def test_a_path_that_leads_nowhere_is_refused_with_what_lies_inside(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["reward_model.truth", "prompt.1.content", "prompt.x", "ability.0", "reward_model."]
+)
+def test_a_path_that_leads_nowhere_is_refused_with_what_lies_inside(
+    tmp_path: Path, path: str
+) -> None:
     message = refusal(write(tmp_path / "verl.jsonl", VERL_ROWS), columns={"answer": path})
-    assert f"has no column {path!r} for the answer: found 'data_source', 'prompt', 'ability'" in message
+    assert (
+        f"has no column {path!r} for the answer: found 'data_source', 'prompt', 'ability'"
+        in message
+    )
     assert "'reward_model.ground_truth', 'reward_model.style'" in message
 
 
 def test_a_later_row_without_the_nested_value_has_no_gold(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [*VERL_ROWS, {**VERL_ROWS[0], "reward_model": None, "extra_info": None}]
+    rows: list[dict[str, object]] = [
+        *VERL_ROWS,
+        {**VERL_ROWS[0], "reward_model": None, "extra_info": None},
+    ]
     loaded = load_problems(write(tmp_path / "verl.jsonl", rows))
     assert (loaded.problems[2].problem_id, loaded.problems[2].answer) == ("row-000002", None)
 
@@ -315,11 +416,17 @@ def test_a_later_row_without_the_nested_value_has_no_gold(tmp_path: Path) -> Non
         ('{"value": 136}', "136"),
     ],
 )
-def test_a_wrapped_gold_answer_is_taken_out_and_counted(tmp_path: Path, value: object, text: str) -> None:
+def test_a_wrapped_gold_answer_is_taken_out_and_counted(
+    tmp_path: Path, value: object, text: str
+) -> None:
     plain: dict[str, object] = {"question": "R?", "answer": "5"}
-    loaded = load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}, plain]))
+    loaded = load_problems(
+        write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}, plain])
+    )
     assert [one.answer for one in loaded.problems] == [text, "5"]
-    assert loaded.notes == ("1 of 2 gold answers stood inside an object or list and were taken out of it",)
+    assert loaded.notes == (
+        "1 of 2 gold answers stood inside an object or list and were taken out of it",
+    )
 
 
 @pytest.mark.parametrize("text", ["[5]", "[-2,7]", "{}", "{1, 2}", '["a", "b"]', "[a]", "{a: 1}"])
@@ -331,19 +438,33 @@ def test_gold_text_that_may_be_mathematics_is_kept(tmp_path: Path, text: str) ->
 @pytest.mark.parametrize("value", [[], {}, {"value": None}, [None]])
 def test_an_empty_wrapping_holds_no_gold(tmp_path: Path, value: object) -> None:
     loaded = load_problems(write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}]))
-    assert (loaded.problems[0].answer, loaded.notes) == (None, ("1 of 1 problems have no gold answer",))
+    assert (loaded.problems[0].answer, loaded.notes) == (
+        None,
+        ("1 of 1 problems have no gold answer",),
+    )
 
 
 @pytest.mark.parametrize(
     ("value", "inside"),
     [
-        ({"value": 1, "unit": "m"}, "column 'answer' holds several values (answer.value, answer.unit)"),
-        ('{"value": 1, "unit": "m"}', "column 'answer' holds several values (answer.value, answer.unit)"),
+        (
+            {"value": 1, "unit": "m"},
+            "column 'answer' holds several values (answer.value, answer.unit)",
+        ),
+        (
+            '{"value": 1, "unit": "m"}',
+            "column 'answer' holds several values (answer.value, answer.unit)",
+        ),
         ([1, 2], "column 'answer' holds several values (answer.0, answer.1)"),
-        ({"gold": {"a": 1, "b": 2}}, "column 'answer.gold' holds several values (answer.gold.a, answer.gold.b)"),
+        (
+            {"gold": {"a": 1, "b": 2}},
+            "column 'answer.gold' holds several values (answer.gold.a, answer.gold.b)",
+        ),
     ],
 )
-def test_an_object_without_a_single_value_names_the_column_to_map(tmp_path: Path, value: object, inside: str) -> None:
+def test_an_object_without_a_single_value_names_the_column_to_map(
+    tmp_path: Path, value: object, inside: str
+) -> None:
     file = write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}])
     message = refusal(file)
     assert message.startswith(f"{file}, line 1: {inside} and not one gold answer")
@@ -366,7 +487,9 @@ def test_a_chat_of_several_messages_is_kept_and_hashed(tmp_path: Path) -> None:
     assert (first.question, first.messages) == ("Q?", (("system", "Be brief."), ("user", "Q?")))
     assert (second.question, second.messages) == ("Q?", ())
     assert loaded.notes == ("1 of 2 problems have a system message or several turns",)
-    lines = '["row-000000","Q?","1",[["system","Be brief."],["user","Q?"]]]\n["row-000001","Q?","1"]\n'
+    lines = (
+        '["row-000000","Q?","1",[["system","Be brief."],["user","Q?"]]]\n["row-000001","Q?","1"]\n'
+    )
     assert loaded.content_hash == hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -377,7 +500,10 @@ def test_turns_and_parts_of_text_are_read(tmp_path: Path) -> None:
         {"role": "user", "content": [{"type": "text", "text": "C"}, {"type": "text", "text": "?"}]},
     ]
     found = load_one(tmp_path, {"prompt": turns, "answer": 1})
-    assert (found.question, found.messages) == ("C?", (("user", "A?"), ("assistant", "B."), ("user", "C?")))
+    assert (found.question, found.messages) == (
+        "C?",
+        (("user", "A?"), ("assistant", "B."), ("user", "C?")),
+    )
     assert load_one(tmp_path, {"prompt": turns[2:], "answer": 1}).messages == ()
 
 
@@ -388,7 +514,10 @@ def test_turns_and_parts_of_text_are_read(tmp_path: Path) -> None:
         ([*CHAT, {"role": "assistant", "content": "B."}], "role user, got system, user, assistant"),
         (["Q?"], "column 'prompt.0' must hold a chat message with role and content, got 'Q?'"),
         ([{"role": "user", "content": None}], "column 'prompt.0.content' must hold text, got None"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "column 'prompt.0.content' must hold text, got [{'type'"),
+        (
+            [{"role": "user", "content": [{"type": "image"}]}],
+            "column 'prompt.0.content' must hold text, got [{'type'",
+        ),
         ([{"role": "user", "content": " "}], "column 'prompt' must hold the question, got ' '"),
     ],
 )
@@ -397,7 +526,10 @@ def test_chats_that_ask_nothing_are_refused(tmp_path: Path, prompt: object, mess
 
 
 def test_half_characters_inside_objects_are_mended_and_counted(tmp_path: Path) -> None:
-    row: dict[str, object] = {"prompt": [{"role": "user", "content": "Q\ud83d?"}], "answer": {"value": "\ud83d"}}
+    row: dict[str, object] = {
+        "prompt": [{"role": "user", "content": "Q\ud83d?"}],
+        "answer": {"value": "\ud83d"},
+    }
     loaded = load_problems(write(tmp_path / "a.jsonl", [row]))
     assert (loaded.problems[0].question, loaded.problems[0].answer) == ("Q\ufffd?", "\ufffd")
     assert loaded.notes[0].startswith("1 of 1 problems hold half a character")
@@ -407,9 +539,14 @@ def test_half_characters_inside_objects_are_mended_and_counted(tmp_path: Path) -
 
 
 def test_jsonl_json_and_parquet_give_the_same_problems(tmp_path: Path) -> None:
-    rows: list[dict[str, object]] = [{"question": "Q1?", "answer": 1}, {"question": "Q2?", "answer": None}]
+    rows: list[dict[str, object]] = [
+        {"question": "Q1?", "answer": 1},
+        {"question": "Q2?", "answer": None},
+    ]
     (tmp_path / "a.json").write_text(json.dumps(rows, indent=2))
-    (tmp_path / "b.json").write_text("\n".join(json.dumps(row) for row in rows))  # JSON lines by another name
+    (tmp_path / "b.json").write_text(
+        "\n".join(json.dumps(row) for row in rows)
+    )  # JSON lines by another name
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     expected = load_problems(write(tmp_path / "a.jsonl", rows)).problems
     for name in ("a.json", "b.json", "a.parquet"):
@@ -417,8 +554,13 @@ def test_jsonl_json_and_parquet_give_the_same_problems(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('\ufeff{"question": "Q?", "answer": 1}\n\n\n{"question": "R?", "answer": 2}\n')
-    assert [one.question for one in load_problems(str(tmp_path / "a.jsonl")).problems] == ["Q?", "R?"]
+    (tmp_path / "a.jsonl").write_text(
+        '\ufeff{"question": "Q?", "answer": 1}\n\n\n{"question": "R?", "answer": 2}\n'
+    )
+    assert [one.question for one in load_problems(str(tmp_path / "a.jsonl")).problems] == [
+        "Q?",
+        "R?",
+    ]
 
 
 # Bad input
@@ -430,7 +572,10 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
         ('{"question": "R?", "answer": 2', "line 3: malformed JSON at column 31"),
         ("[1, 2]", "line 3: must be a JSON object"),
         ('{"question": 5, "answer": 2}', "line 3: column 'question' must hold the question, got 5"),
-        ('{"question": " ", "answer": 2}', "line 3: column 'question' must hold the question, got ' '"),
+        (
+            '{"question": " ", "answer": 2}',
+            "line 3: column 'question' must hold the question, got ' '",
+        ),
         ('{"answer": 2}', "line 3: column 'question' must hold the question, got None"),
         ('{"question": "R?", "answer": [1, 2]}', "line 3: column 'answer' holds several values"),
     ],
@@ -447,8 +592,12 @@ def test_an_id_must_be_text_or_a_number(tmp_path: Path) -> None:
 
 
 def test_dates_are_no_gold_answers(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"question": ["Q?"], "answer": [[datetime(2024, 1, 1)]]}), tmp_path / "a.parquet")
-    assert "column 'answer.0' must hold text or a number, got datetime" in refusal(str(tmp_path / "a.parquet"))
+    pq.write_table(
+        pa.table({"question": ["Q?"], "answer": [[datetime(2024, 1, 1)]]}), tmp_path / "a.parquet"
+    )
+    assert "column 'answer.0' must hold text or a number, got datetime" in refusal(
+        str(tmp_path / "a.parquet")
+    )
 
 
 def test_bad_json_and_parquet_files_are_named(tmp_path: Path) -> None:
@@ -474,7 +623,9 @@ def test_a_missing_column_says_what_was_found_wanted_and_how_to_map(tmp_path: Pa
         f"{file} has no column 'problem' or 'question' or 'prompt' for the question: "
         "found 'q', 'gold'; name the right one with --column question=NAME"
     )
-    assert "has no column 'uid' for the id" in refusal(file, columns={"question": "q", "answer": "gold", "id": "uid"})
+    assert "has no column 'uid' for the id" in refusal(
+        file, columns={"question": "q", "answer": "gold", "id": "uid"}
+    )
     assert "knows question, answer and id, got prompt" in refusal(file, columns={"prompt": "q"})
 
 
@@ -484,7 +635,9 @@ def test_unknown_sets_and_files_are_refused_with_what_there_is(tmp_path: Path) -
     assert refusal(f"math500:{tmp_path / 'no.jsonl'}").startswith("no such file")
     assert "is a folder" in refusal(str(tmp_path))
     (tmp_path / "a.csv").write_text("question,answer\n")
-    assert "suffix '.csv'; problems are read from .parquet, .jsonl, .json" in refusal(str(tmp_path / "a.csv"))
+    assert "suffix '.csv'; problems are read from .parquet, .jsonl, .json" in refusal(
+        str(tmp_path / "a.csv")
+    )
 
 
 def test_limits_outside_the_set_are_refused() -> None:
@@ -493,11 +646,15 @@ def test_limits_outside_the_set_are_refused() -> None:
     assert "abacus has 2000 test problems, got a limit of 2001" in refusal("abacus", limit=2001)
 
 
-def test_options_without_meaning_for_the_set_are_refused_rather_than_ignored(tmp_path: Path) -> None:
+def test_options_without_meaning_for_the_set_are_refused_rather_than_ignored(
+    tmp_path: Path,
+) -> None:
     file = write(tmp_path / "a.jsonl", GSM8K_ROWS)
     assert "is generated, so it has no revision to choose" in refusal("abacus", revision="main")
     assert "is a local file, so it has no split to choose" in refusal(file, split="test")
-    assert "is generated, so it has no columns" in refusal("gym:chain_sum", columns={"question": "q"})
+    assert "is generated, so it has no columns" in refusal(
+        "gym:chain_sum", columns={"question": "q"}
+    )
 
 
 # reasoning-gym
@@ -505,9 +662,15 @@ def test_options_without_meaning_for_the_set_are_refused_rather_than_ignored(tmp
 
 @needs_gym
 def test_gym_problems_follow_task_size_and_seed() -> None:
-    first, again = load_problems("gym:chain_sum", limit=5, seed=3), load_problems("gym:chain_sum", limit=5, seed=3)
+    first, again = (
+        load_problems("gym:chain_sum", limit=5, seed=3),
+        load_problems("gym:chain_sum", limit=5, seed=3),
+    )
     assert first == again
-    assert [one.problem_id for one in first.problems[:2]] == ["chain_sum-3-000000", "chain_sum-3-000001"]
+    assert [one.problem_id for one in first.problems[:2]] == [
+        "chain_sum-3-000000",
+        "chain_sum-3-000001",
+    ]
     assert first.version.startswith("reasoning-gym ") and first.version.endswith(", seed 3")
     assert first.content_hash != load_problems("gym:chain_sum", limit=5, seed=4).content_hash
     assert load_problems("gym:chain_sum", limit=3, seed=3).problems == first.problems[:3]

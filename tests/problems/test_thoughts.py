@@ -1,4 +1,5 @@
-"""Where an answer begins: behind thoughts, whatever opened them, and not where a text merely names their marks."""
+"""Where an answer begins: behind thoughts, whatever opened them, and not where a text merely names
+their marks."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def rest(text: str, prompt: str = "", marks: thoughts.Marks = thoughts.KNOWN) ->
     [
         (f"<think> {BOX}? check</think> The answer is 13.", "", " The answer is 13."),
         (f"<think> I get {BOX}. Wait", "", OPEN),
-        # The prompt opens it, as templates of R1 do; or holds an empty one, as they do without thinking.
+        # The prompt opens it, as templates of R1 do; or holds an empty one, as they do without
+        # thinking.
         (f"I get {BOX}. Wait", OPENED, OPEN),
         ("", OPENED, OPEN),
         (f"I get {BOX}.</think> 13", OPENED, " 13"),
@@ -44,13 +46,19 @@ def rest(text: str, prompt: str = "", marks: thoughts.Marks = thoughts.KNOWN) ->
         (f"<seed:think>{BOX}", "", OPEN),
         (f"<reasoning>\n{BOX}\n</reasoning>\n13", "", "\n13"),
         (f"<THINK>{BOX}</THINK>13", "", "13"),
-        (f"<|channel|>analysis<|message|>{BOX}<|end|><|start|>assistant<|channel|>final<|message|>13", "", "13"),
+        (
+            f"<|channel|>analysis<|message|>{BOX}<|end|><|start|>assistant<|channel|>final<|message|>13",
+            "",
+            "13",
+        ),
         (f"<|channel|>analysis<|message|>{BOX}<|end|>", "", OPEN),
         (f"◁think▷{BOX}◁/think▷13", "", "13"),
         (f"<|START_THINKING|>{BOX}<|END_THINKING|>13", "", "13"),
     ],
 )
-def test_the_answer_is_what_stands_behind_the_last_thought(text: str, prompt: str, answer: str | None) -> None:
+def test_the_answer_is_what_stands_behind_the_last_thought(
+    text: str, prompt: str, answer: str | None
+) -> None:
     assert rest(text, prompt) == answer
 
 
@@ -102,10 +110,16 @@ def test_marks_are_read_off_a_tokenizer_and_its_template() -> None:
 
 def test_an_option_adds_a_pair_or_takes_all_away() -> None:
     marks = thoughts.of_pair([], "<draft> </draft>")
-    assert rest(f"<draft>{BOX}</draft>13", marks=marks) == rest(f"<think>{BOX}</think>13", marks=marks) == "13"
+    assert (
+        rest(f"<draft>{BOX}</draft>13", marks=marks)
+        == rest(f"<think>{BOX}</think>13", marks=marks)
+        == "13"
+    )
     assert thoughts.of_pair([], "none") == () and rest(f"<think>{BOX}", marks=()) == f"<think>{BOX}"
     for wrong in ("<draft>", "<draft> <draft>", "a b c", ""):
-        with pytest.raises(UserError, match="--thought-marks must be an opening and a closing mark"):
+        with pytest.raises(
+            UserError, match="--thought-marks must be an opening and a closing mark"
+        ):
             thoughts.of_option(wrong)
 
 
@@ -121,9 +135,15 @@ def test_no_rule_takes_an_answer_out_of_a_thought() -> None:
         meaningless = grader.grade(responses[1:2], ["x + 1"], rules=["gsm8k"]).verdicts
     boxed = [Verdict.NO_ANSWER] * 3
     assert verdicts["last_boxed"] == verdicts["first_boxed"] == boxed
-    assert verdicts["anywhere"] == verdicts["gsm8k"] == [Verdict.WRONG, Verdict.NO_ANSWER, Verdict.NO_ANSWER]
+    assert (
+        verdicts["anywhere"]
+        == verdicts["gsm8k"]
+        == [Verdict.WRONG, Verdict.NO_ANSWER, Verdict.NO_ANSWER]
+    )
     assert numbers["gsm8k"] == numbers["anywhere"] == [Verdict.CORRECT]
-    assert meaningless["gsm8k"] == [Verdict.NOT_APPLICABLE]  # whatever the response: it is one of the problem
+    assert meaningless["gsm8k"] == [
+        Verdict.NOT_APPLICABLE
+    ]  # whatever the response: it is one of the problem
 
 
 @pytest.mark.parametrize(
@@ -136,6 +156,9 @@ def test_no_rule_takes_an_answer_out_of_a_thought() -> None:
         ("Question: what does <think> mean?\nAnswer: ", False),
     ],
 )
-def test_a_template_may_write_words_behind_the_mark_that_it_opens(prompt: str, is_open: bool) -> None:
-    """R1-style templates open the thought in the prompt, some with its first words; the response then holds no mark."""
+def test_a_template_may_write_words_behind_the_mark_that_it_opens(
+    prompt: str, is_open: bool
+) -> None:
+    """R1-style templates open the thought in the prompt, some with its first words; the response
+    then holds no mark."""
     assert (thoughts.answer_start("I get \\boxed{12}. Wait", prompt) is None) is is_open

@@ -1,4 +1,5 @@
-"""Majority votes: what a response votes for, which answers are one, ties; by hand, by slow references, by the real verifier."""
+"""Majority votes: what a response votes for, which answers are one, ties; by hand, by slow
+references, by the real verifier."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def grader() -> Iterator[Grader]:
         ([RIGHT, 1, 1, 2], 0.0),
         ([RIGHT, 1, 2, 3], 0.25),  # four classes of one vote
         ([RIGHT, RIGHT, 1, 1, 2, 2, 3], 1 / 3),  # three-way tie; the fourth class is behind
-        ([RIGHT, 1, NO_VOTE, NO_VOTE], 0.5),  # missing answers are no class of their own: as one they would win
+        (
+            [RIGHT, 1, NO_VOTE, NO_VOTE],
+            0.5,
+        ),  # missing answers are no class of their own: as one they would win
         ([RIGHT, NO_VOTE, NO_VOTE, NO_VOTE], 1.0),
         ([1, NO_VOTE], 0.0),
         ([NO_VOTE, NO_VOTE], 0.0),
@@ -50,7 +54,8 @@ def test_majorities_by_hand(cast: list[int], worth: float) -> None:
 
 
 def drawn_winner(cast: Sequence[int]) -> float:
-    """The expectation over every order of the votes, the first class to lead at the end taken: each tied class as often."""
+    """The expectation over every order of the votes, the first class to lead at the end taken: each
+    tied class as often."""
     orders = list(itertools.permutations([vote for vote in cast if vote != NO_VOTE]))
     wins = 0
     for order in orders:
@@ -106,7 +111,11 @@ def test_equal_strings_are_never_asked_about_and_a_round_asks_for_all_ballots() 
         asked.append(list(pairs))
         return [first.lower() == second.lower() for first, second in pairs]
 
-    assert classes([["a", "a", "b", "A"], ["c", "c"], ["d", "e"]], same) == [[0, 0, 1, 0], [0, 0], [0, 1]]
+    assert classes([["a", "a", "b", "A"], ["c", "c"], ["d", "e"]], same) == [
+        [0, 0, 1, 0],
+        [0, 0],
+        [0, 1],
+    ]
     assert asked == [[("a", "b"), ("a", "A"), ("d", "e")], []]
 
 
@@ -118,7 +127,11 @@ def test_equal_strings_are_never_asked_about_and_a_round_asks_for_all_ballots() 
     [
         ("last_boxed", r"\boxed{1} then \boxed{2}", "2"),
         ("first_boxed", r"\boxed{1} then \boxed{2}", "1"),
-        ("last_boxed", r"\boxed{1} then \boxed{2", None),  # a malformed last box is no answer, never an earlier one
+        (
+            "last_boxed",
+            r"\boxed{1} then \boxed{2",
+            None,
+        ),  # a malformed last box is no answer, never an earlier one
         ("last_boxed", "no box", None),
         ("gsm8k", "so 3, hence\n#### 1,250.50", "2501/2"),
         ("gsm8k", "nothing", None),
@@ -149,9 +162,13 @@ def test_large_numbers_are_one_answer_however_they_are_written_and_wherever_they
 
 def test_a_rule_that_may_find_several_answers_names_none(grader: Grader) -> None:
     assert set(ANSWER_RULES) - set(votes.VOTING_RULES) == {"anywhere"}
-    for ask in (lambda: named_answer("anywhere", "12"), lambda: grader.same("anywhere", [("1", "1")])):
+    for ask in (
+        lambda: named_answer("anywhere", "12"),
+        lambda: grader.same("anywhere", [("1", "1")]),
+    ):
         with pytest.raises(
-            ValueError, match="rules that name one answer are last_boxed, first_boxed, gsm8k, got anywh"
+            ValueError,
+            match="rules that name one answer are last_boxed, first_boxed, gsm8k, got anywh",
         ):
             ask()
 
@@ -172,7 +189,8 @@ def test_a_rule_that_may_find_several_answers_names_none(grader: Grader) -> None
         ("gsm8k", "1/3", "0.3333333", True),
         ("gsm8k", "0.3333333", "1/3", True),
         ("gsm8k", "1/3", "0.33", False),
-        # Six decimals of the first, seven of the second: equal with the one as gold and not with the other.
+        # Six decimals of the first, seven of the second: equal with the one as gold and not with
+        # the other.
         ("gsm8k", "0.1", "0.09999993", True),
         ("last_boxed", "0.1", "0.09999993", True),
     ],
@@ -191,7 +209,11 @@ def test_a_pair_that_hangs_is_not_one_and_costs_nothing_else() -> None:
     with Grader(timeout_seconds=2) as grader:
         pairs = [("1/2", "0.5"), (rf"{TOWER}+x", TOWER), ("0.25", "1/4")]
         assert grader.same("last_boxed", pairs) == [True, False, True]
-        assert grader.same("first_boxed", pairs) == [True, False, True]  # known: no worker is lost again
+        assert grader.same("first_boxed", pairs) == [
+            True,
+            False,
+            True,
+        ]  # known: no worker is lost again
 
 
 # Outcomes
@@ -209,15 +231,21 @@ def test_three_forms_of_a_wrong_answer_win_against_the_right_one(grader: Grader)
 
 def test_two_forms_of_the_right_answer_are_one_class(grader: Grader) -> None:
     responses = [r"\boxed{1/2}", r"\boxed{3}", r"\boxed{0.5}", r"\boxed{4}"]
-    grades = grader.grade(responses, [r"\frac{1}{2}"] * 4, rules=["last_boxed"]).verdicts["last_boxed"]
-    found = outcomes.collect({"m": rollouts(*zip(responses, map(str, grades), strict=True))}, {}, grader.same)
+    grades = grader.grade(responses, [r"\frac{1}{2}"] * 4, rules=["last_boxed"]).verdicts[
+        "last_boxed"
+    ]
+    found = outcomes.collect(
+        {"m": rollouts(*zip(responses, map(str, grades), strict=True))}, {}, grader.same
+    )
     assert found["vote_last_boxed"].tolist() == [RIGHT, 1, RIGHT, 2]
     assert majority(found["vote_last_boxed"].tolist()) == 1.0
 
 
 def test_a_time_out_votes_for_a_class_of_its_own_even_where_the_strings_agree() -> None:
     one = (rf"\boxed{{{TOWER}}}", "timeout")
-    found = outcomes.collect({"m": rollouts((r"\boxed{1}", "wrong"), one, one, ("none", "no_answer"))}, {}, never)
+    found = outcomes.collect(
+        {"m": rollouts((r"\boxed{1}", "wrong"), one, one, ("none", "no_answer"))}, {}, never
+    )
     cast = found["vote_last_boxed"].tolist()
     assert cast[0] == 1 and cast[3] == NO_VOTE == -1 and len({RIGHT, *cast[:3]}) == 4
     assert set(found["vote_gsm8k"]) == {NO_VOTE}
@@ -226,7 +254,9 @@ def test_a_time_out_votes_for_a_class_of_its_own_even_where_the_strings_agree() 
 def test_votes_are_counted_within_a_checkpoint_and_problem() -> None:
     wrong = [(rf"\boxed{{{number}}}", "wrong") for number in (1, 2)]
     tables = {
-        "base": pd.concat([rollouts(*wrong), rollouts(*wrong[::-1], problem="q")], ignore_index=True),
+        "base": pd.concat(
+            [rollouts(*wrong), rollouts(*wrong[::-1], problem="q")], ignore_index=True
+        ),
         "later": rollouts(wrong[1], wrong[1]),
     }
     found = outcomes.collect(tables, {"base": 0.0}, never)

@@ -1,4 +1,5 @@
-"""Prompts of files: questions, messages and rendered prompts are told apart, parsed back, and read by each policy once."""
+"""Prompts of files: questions, messages and rendered prompts are told apart, parsed back, and read
+by each policy once."""
 
 from __future__ import annotations
 
@@ -17,9 +18,15 @@ from decaylab.rollout_files import asked
 from decaylab.rollout_files.given_prompts import GivenPrompt, PromptReader
 
 ASKED = "What is 4 + 3 in all?"
-DEFAULT_SYSTEM = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" + CHATML
+DEFAULT_SYSTEM = (
+    "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
+    + CHATML
+)
 BEGINS = "{{ bos_token }}" + CHATML
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    + CHATML
+)
 
 
 def beginning() -> Policy:
@@ -61,7 +68,8 @@ def test_the_plain_format_is_a_question_inside_for_a_student_that_is_asked_by_it
     text, plain = f"Question: {ASKED}\nAnswer:", of_bytes(CHATML, prompt_format="plain")
     assert reading(text, plain) == GivenPrompt("question", (("user", ASKED),))
     assert refusal(text) == (
-        f"the prompt is in the plain format ({text!r:.40}), and abacus-student is asked by its chat template: --prompt-format "
+        f"the prompt is in the plain format ({text!r:.40}), and abacus-student is asked by its "
+        "chat template: --prompt-format "
         "plain asks as the file does, --prompt-kind question takes it for a question"
     )
 
@@ -71,13 +79,21 @@ def test_the_plain_format_is_a_question_inside_for_a_student_that_is_asked_by_it
     [
         (abacus, f"<|user|>{ASKED}<|end|><|assistant|>", [("user", ASKED)]),
         (abacus, f"<|user|>{ASKED}<|end|><|assistant|>\n", [("user", ASKED)]),
-        (abacus, "<|system|>Add.<|end|><|user|>4?<|end|><|assistant|>", [("system", "Add."), ("user", "4?")]),
+        (
+            abacus,
+            "<|system|>Add.<|end|><|user|>4?<|end|><|assistant|>",
+            [("system", "Add."), ("user", "4?")],
+        ),
         (
             abacus,
             "<|user|>4?<|end|><|assistant|>5<|end|><|user|>6?<|end|><|assistant|>",
             [("user", "4?"), ("assistant", "5"), ("user", "6?")],
         ),
-        (chatml, f"<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n", [("user", ASKED)]),
+        (
+            chatml,
+            f"<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n",
+            [("user", ASKED)],
+        ),
         (
             chatml,
             "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n4\n\n5?<|im_end|>\n<|im_start|>assistant\n",
@@ -106,22 +122,31 @@ def test_the_plain_format_is_a_question_inside_for_a_student_that_is_asked_by_it
         ),
     ],
 )
-def test_a_rendered_prompt_is_parsed_back_and_stays_as_it_stands(student: Any, text: str, messages: Any) -> None:
+def test_a_rendered_prompt_is_parsed_back_and_stays_as_it_stands(
+    student: Any, text: str, messages: Any
+) -> None:
     assert reading(text, student()) == GivenPrompt("rendered", tuple(messages), text)
 
 
 def test_a_default_system_message_belongs_to_the_template() -> None:
     student = of_bytes(DEFAULT_SYSTEM)
-    text = f"<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"
+    text = (
+        "<|im_start|>system\nBe "
+        f"kind.<|im_end|>\n<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert reading(text, student) == GivenPrompt("rendered", (("user", ASKED),), text)
     other = text.replace("Be kind.", "Add.")
-    assert reading(other, student) == GivenPrompt("rendered", (("system", "Add."), ("user", ASKED)), other)
+    assert reading(other, student) == GivenPrompt(
+        "rendered", (("system", "Add."), ("user", ASKED)), other
+    )
 
 
 def test_the_token_that_begins_a_text_is_there_once() -> None:
     text = f"<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n"
     for given in (text, "<|bos|>" + text):
-        assert reading(given, beginning()) == GivenPrompt("rendered", (("user", ASKED),), "<|bos|>" + text)
+        assert reading(given, beginning()) == GivenPrompt(
+            "rendered", (("user", ASKED),), "<|bos|>" + text
+        )
     assert reading(text, chatml()).text == text
 
 
@@ -131,7 +156,8 @@ def test_prompts_that_a_writer_decoded_without_special_tokens_are_rendered_again
     reader = PromptReader(abacus())
     assert reader.of_text(ASKED, "", stripped=True).messages == (("user", ASKED),)
     with pytest.raises(
-        UserError, match="the prompt does not read like one that the template of some/model has rendered"
+        UserError,
+        match="the prompt does not read like one that the template of some/model has rendered",
     ):
         PromptReader(chatml()).of_text(ASKED, "theirs.jsonl:1", stripped=True)
 
@@ -155,9 +181,12 @@ def test_prompts_that_a_writer_decoded_without_special_tokens_are_rendered_again
     ],
 )
 def test_a_prompt_of_another_template_or_half_a_prompt_is_refused(text: str, mark: str) -> None:
-    cut = " (it ends like one: was it cut off on the left?)" if text.endswith("<|assistant|>") else ""
+    cut = (
+        " (it ends like one: was it cut off on the left?)" if text.endswith("<|assistant|>") else ""
+    )
     assert refusal(text) == (
-        f"the prompt holds {mark!r}, as rendered prompts do, and is none of the template of abacus-student{cut}: give the "
+        f"the prompt holds {mark!r}, as rendered prompts do, and is none of the template of "
+        f"abacus-student{cut}: give the "
         "student that it was rendered for, or --prompt-kind question if it is a question"
     )
     assert reading(text, forced="question") == GivenPrompt("question", (("user", text),))
@@ -167,7 +196,8 @@ def test_a_prompt_said_to_be_rendered_must_be() -> None:
     text = f"<|user|>{ASKED}<|end|><|assistant|>"
     assert reading(text, forced="rendered").kind == "rendered"
     assert refusal(ASKED, forced="rendered") == (
-        f"the prompt does not read like one that the template of abacus-student has rendered ({ASKED!r}); --prompt-kind "
+        "the prompt does not read like one that the template of abacus-student has rendered "
+        f"({ASKED!r}); --prompt-kind "
         "question takes prompts for questions"
     )
 
@@ -175,7 +205,10 @@ def test_a_prompt_said_to_be_rendered_must_be() -> None:
 def test_messages_keep_their_roles_and_the_text_of_their_parts() -> None:
     messages = [
         {"role": "developer", "content": "Add."},
-        {"role": "human", "content": [{"type": "text", "text": "4"}, {"type": "text", "text": " + 3?"}]},
+        {
+            "role": "human",
+            "content": [{"type": "text", "text": "4"}, {"type": "text", "text": " + 3?"}],
+        },
     ]
     found = PromptReader(abacus()).of_messages(messages, "theirs.jsonl:1")
     assert found == GivenPrompt("messages", (("system", "Add."), ("user", "4 + 3?")))
@@ -185,7 +218,9 @@ def test_messages_keep_their_roles_and_the_text_of_their_parts() -> None:
 def test_prompt_ids_are_a_rendered_prompt() -> None:
     ids = abacus().control.encode(f"<|user|>{ASKED}<|end|><|assistant|>", {})
     assert ids[0] == 3 and ids[-2:] == [1, 4]
-    assert PromptReader(abacus()).of_ids(ids, "x") == reading(f"<|user|>{ASKED}<|end|><|assistant|>")
+    assert PromptReader(abacus()).of_ids(ids, "x") == reading(
+        f"<|user|>{ASKED}<|end|><|assistant|>"
+    )
 
 
 # What each policy reads
@@ -224,11 +259,17 @@ def of_chatml(question: str, begin: str = "") -> str:
 def test_a_prompt_of_any_kind_goes_through_each_template_once(prompt: Any, tmp_path: Path) -> None:
     """Not the text of a Python list, and no template inside a template."""
     path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": prompt})
-    assert both(path, abacus(), chatml()) == {"student": [of_abacus(ASKED)], "teacher": [of_chatml(ASKED)]}
+    assert both(path, abacus(), chatml()) == {
+        "student": [of_abacus(ASKED)],
+        "teacher": [of_chatml(ASKED)],
+    }
 
 
-def test_a_student_reads_the_rendered_prompt_as_it_stands_and_a_teacher_the_messages(tmp_path: Path) -> None:
-    """The prompt closes an empty thought, which the template as it is loaded does too; the other prompt does not."""
+def test_a_student_reads_the_rendered_prompt_as_it_stands_and_a_teacher_the_messages(
+    tmp_path: Path,
+) -> None:
+    """The prompt closes an empty thought, which the template as it is loaded does too; the other
+    prompt does not."""
     student = of_bytes(THINKS, shift=9)
     prompts = [of_chatml(ASKED), of_chatml("4?") + "<think>\n\n</think>\n\n"]
     path = written(tmp_path / "theirs.jsonl", *(ROW | {"prompt": prompt} for prompt in prompts))
@@ -245,12 +286,22 @@ def test_prompt_ids_are_the_students_prompt(tmp_path: Path) -> None:
     path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": ASKED, "prompt_ids": ids})
     found = read(path, student)
     assert list(found.prompt_ids.values()) == [tuple(ids)]
-    assert both(path, student, abacus()) == {"student": [of_chatml(ASKED) + " "], "teacher": [of_abacus(ASKED)]}
+    assert both(path, student, abacus()) == {
+        "student": [of_chatml(ASKED) + " "],
+        "teacher": [of_abacus(ASKED)],
+    }
 
 
-def test_a_token_that_begins_texts_is_written_once_into_every_kind_of_prompt(tmp_path: Path) -> None:
+def test_a_token_that_begins_texts_is_written_once_into_every_kind_of_prompt(
+    tmp_path: Path,
+) -> None:
     student = beginning()
-    for prompt in (ASKED, of_chatml(ASKED), of_chatml(ASKED, "<|bos|>"), [{"role": "user", "content": ASKED}]):
+    for prompt in (
+        ASKED,
+        of_chatml(ASKED),
+        of_chatml(ASKED, "<|bos|>"),
+        [{"role": "user", "content": ASKED}],
+    ):
         path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": prompt})
         assert both(path, student, chatml()) == {
             "student": [of_chatml(ASKED, "<|bos|>")],
@@ -263,10 +314,16 @@ def test_several_messages_reach_both_policies_whole(tmp_path: Path) -> None:
     messages = [{"role": role, "content": text} for role, text in said]
     path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": messages})
     student = f"<|system|>Add.<|end|><|user|>4?<|end|><|assistant|>5<|end|>{of_abacus(ASKED)}"
-    teacher = "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n4?<|im_end|>\n<|im_start|>assistant\n5<|im_end|>\n"
-    assert both(path, abacus(), chatml()) == {"student": [student], "teacher": [teacher + of_chatml(ASKED)]}
+    teacher = "<|im_start|>system\nAdd.<|im_end|>\n<|im_start|>user\n4?<|im_end|>\n<|im_start|>assistant\n5<|im_end|>\n"  # noqa: E501
+    assert both(path, abacus(), chatml()) == {
+        "student": [student],
+        "teacher": [teacher + of_chatml(ASKED)],
+    }
     path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": student})
-    assert both(path, abacus(), chatml()) == {"student": [student], "teacher": [teacher + of_chatml(ASKED)]}
+    assert both(path, abacus(), chatml()) == {
+        "student": [student],
+        "teacher": [teacher + of_chatml(ASKED)],
+    }
 
 
 @pytest.mark.parametrize(
@@ -277,7 +334,11 @@ def test_several_messages_reach_both_policies_whole(tmp_path: Path) -> None:
             {"instruction": "boxed"},
             "1 of 1 prompts of {} are rendered or ids already: leave --instruction out",
         ),
-        (of_abacus(ASKED), {"system": "Add."}, "1 of 1 prompts of {} are rendered or ids already: leave --system out"),
+        (
+            of_abacus(ASKED),
+            {"system": "Add."},
+            "1 of 1 prompts of {} are rendered or ids already: leave --system out",
+        ),
         (
             [{"role": "system", "content": "Add."}, {"role": "user", "content": ASKED}],
             {"system": "No."},
@@ -300,15 +361,22 @@ def test_nothing_is_added_to_prompts_that_are_complete(
     asked.check(PairOptions(rollouts=str(path)), read(path), abacus())
 
 
-def test_an_instruction_beside_the_messages_of_a_file_is_refused_with_a_set_of_problems(tmp_path: Path) -> None:
-    """The file's messages are asked as they stand there; without a set the instruction follows the last of them."""
-    path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": [{"role": "user", "content": ASKED}], "problem_id": "p"})
+def test_an_instruction_beside_the_messages_of_a_file_is_refused_with_a_set_of_problems(
+    tmp_path: Path,
+) -> None:
+    """The file's messages are asked as they stand there; without a set the instruction follows the
+    last of them."""
+    path = written(
+        tmp_path / "theirs.jsonl",
+        ROW | {"prompt": [{"role": "user", "content": ASKED}], "problem_id": "p"},
+    )
     found = read(path, wanted={"p": (ASKED,)})
     options = PairOptions(rollouts=str(path), problems="abacus", instruction="boxed")
     with pytest.raises(UserError) as error:
         asked.check(options, found, abacus())
     assert str(error.value) == (
-        f"1 of 1 prompts of {path} are chat messages, which are asked as they stand to the problems of abacus: leave "
+        f"1 of 1 prompts of {path} are chat messages, which are asked as they stand to the "
+        "problems of abacus: leave "
         "--instruction out"
     )
     for other in (
@@ -321,28 +389,37 @@ def test_an_instruction_beside_the_messages_of_a_file_is_refused_with_a_set_of_p
     asked.check(options, read(question, wanted={"p": (ASKED,)}), abacus())
 
 
-def test_a_system_message_of_the_file_that_a_teacher_refuses_can_be_spared_it(tmp_path: Path) -> None:
+def test_a_system_message_of_the_file_that_a_teacher_refuses_can_be_spared_it(
+    tmp_path: Path,
+) -> None:
     messages = [{"role": "system", "content": "Add."}, {"role": "user", "content": ASKED}]
     path = written(tmp_path / "theirs.jsonl", ROW | {"prompt": messages})
     teacher = of_bytes(NO_SYSTEM, shift=9)
     with pytest.raises(UserError) as error:
         both(path, abacus(), teacher)
     assert str(error.value) == (
-        "some/model: its chat template refuses the prompt: no system role; the problem brings its system message: say "
+        "some/model: its chat template refuses the prompt: no system role; the problem brings its "
+        "system message: say "
         "--teacher-prompt student or --teacher-system ''"
     )
     said = "<|system|>Add.<|end|>" + of_abacus(ASKED)
-    assert both(path, abacus(), teacher, teacher_prompt="student") == {"student": [said], "teacher": [said]}
+    assert both(path, abacus(), teacher, teacher_prompt="student") == {
+        "student": [said],
+        "teacher": [said],
+    }
     settings = load_settings(PairOptions(rollouts=str(path), teacher_system=""), "teacher")
     spared = of_bytes(NO_SYSTEM, shift=9, drops_system=settings.drops_system)
     assert both(path, abacus(), spared) == {"student": [said], "teacher": [of_chatml(ASKED)]}
-    assert not load_settings(PairOptions(rollouts=str(path), teacher_system=""), "student").drops_system
+    assert not load_settings(
+        PairOptions(rollouts=str(path), teacher_system=""), "student"
+    ).drops_system
 
 
 def test_a_rendered_prompt_for_a_student_that_is_asked_in_plain_text_is_about_that_option() -> None:
     plain = of_bytes(CHATML, prompt_format="plain")
     assert refusal(of_chatml(ASKED), plain) == (
-        "the prompt holds '<|im_start|>', as rendered prompts do, and --prompt-format plain asks without a template: leave "
+        "the prompt holds '<|im_start|>', as rendered prompts do, and --prompt-format plain asks "
+        "without a template: leave "
         "that out, or say --prompt-kind rendered to ask it as it stands, or question if it is one"
     )
     assert reading(of_chatml(ASKED), plain, forced="rendered").text == of_chatml(ASKED)
@@ -378,16 +455,23 @@ def test_thoughts_that_do_not_go_with_the_prompts_that_are_rendered_here_are_tol
     said = (
         ()
         if told is None
-        else (f"{told.format('responses of theirs.jsonl')}: --thinking {thinking} may not be how they were written",)
+        else (
+            f"{told.format('responses of theirs.jsonl')}: --thinking {thinking} may not be how "
+            "they were written",
+        )
     )
     found = read(path, student)
     asked.check(options, found, student)
     assert asked.thought_notes(options, found, student) == said
-    rendered = written(tmp_path / "theirs.jsonl", ROW | {"response": response, "prompt": of_chatml(ASKED)})
+    rendered = written(
+        tmp_path / "theirs.jsonl", ROW | {"response": response, "prompt": of_chatml(ASKED)}
+    )
     assert template == OPENS or asked.thought_notes(options, read(rendered, student), student) == ()
 
 
-def test_ids_that_are_none_of_the_students_are_one_line_where_thoughts_are_looked_for(tmp_path: Path) -> None:
+def test_ids_that_are_none_of_the_students_are_one_line_where_thoughts_are_looked_for(
+    tmp_path: Path,
+) -> None:
     path = written(tmp_path / "theirs.jsonl", ROW | {"response": None, "response_ids": [24, -1]})
     with pytest.raises(UserError, match="token id -1 is none of abacus-student"):
         asked.thought_notes(PairOptions(rollouts=str(path)), read(path), abacus())

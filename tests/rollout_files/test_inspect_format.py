@@ -63,7 +63,10 @@ def test_tools_and_turns_are_kept_as_messages() -> None:
         {"role": "user", "content": "2 + 2?"},
         {"role": "assistant", "content": "", "tool_calls": [call], "source": "generate"},
         {"role": "tool", "content": "4", "tool_call_id": "c1", "function": "add"},
-        {"role": "assistant", "content": [{"type": "reasoning", "reasoning": "So."}, {"type": "text", "text": "4"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "reasoning", "reasoning": "So."}, {"type": "text", "text": "4"}],
+        },
     ]
     found = record({"messages": messages})
     assert found.prompt == [
@@ -71,7 +74,11 @@ def test_tools_and_turns_are_kept_as_messages() -> None:
         {"role": "assistant", "content": "Example."},
         {"role": "user", "content": "2 + 2?"},
     ]
-    spelled = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 2, "b": 2}}}
+    spelled = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "add", "arguments": {"a": 2, "b": 2}},
+    }
     assert found.turns == [
         {"role": "assistant", "content": "", "tool_calls": [spelled]},
         {"role": "tool", "content": "4", "tool_call_id": "c1"},
@@ -83,12 +90,16 @@ def test_tools_and_turns_are_kept_as_messages() -> None:
 def test_a_sample_without_conversation_is_read_by_its_output() -> None:
     found = record({"messages": []})
     assert (found.prompt, found.response, found.reasoning) == ("2 + 2?", "4", "Two and two.")
-    chat = record({"messages": [], "input": [{"role": "user", "content": "2 + 2?", "source": "input"}]})
+    chat = record(
+        {"messages": [], "input": [{"role": "user", "content": "2 + 2?", "source": "input"}]}
+    )
     assert chat.prompt == [{"role": "user", "content": "2 + 2?"}]
 
 
 def test_a_sample_that_failed_has_no_response_and_one_that_was_halted_is_truncated() -> None:
-    failed = record({"messages": rows()[0]["messages"][:2], "output": {"choices": []}, "scores": {}})
+    failed = record(
+        {"messages": rows()[0]["messages"][:2], "output": {"choices": []}, "scores": {}}
+    )
     assert failed == Record(problem_id="one", sample=0, prompt=asked("2 + 2?"), answer="4")
     assert record({"limit": {"type": "token", "limit": 100}}).truncated is True
 
@@ -102,7 +113,11 @@ def test_scores_and_targets_are_kept_as_they_stand() -> None:
 
 def test_reasoning_that_is_closed_is_read_by_its_summary() -> None:
     part = {"type": "reasoning", "reasoning": "x8f==", "redacted": True, "summary": "It adds."}
-    message = {"role": "assistant", "content": [part, {"type": "text", "text": "4"}], "source": "generate"}
+    message = {
+        "role": "assistant",
+        "content": [part, {"type": "text", "text": "4"}],
+        "source": "generate",
+    }
     assert record({"messages": [message]}).reasoning == "It adds."
 
 
@@ -133,10 +148,16 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
             "column 'messages.0.content.0' must hold an object, got '4'",
         ),
         ({"output": {"choices": 1}}, "column 'output.choices' must hold a list, got 1"),
-        ({"output": {"choices": [{"stop_reason": 1}]}}, "column 'output.choices.0.stop_reason' must hold text, got 1"),
+        (
+            {"output": {"choices": [{"stop_reason": 1}]}},
+            "column 'output.choices.0.stop_reason' must hold text, got 1",
+        ),
         ({"scores": ["C"]}, "column 'scores' must hold an object, got ['C']"),
         ({"scores": {"match": "C"}}, "column 'scores.match' must hold an object, got 'C'"),
-        ({"scores": {"match": {}}}, "column 'scores.match' must hold an object with a value, got {}"),
+        (
+            {"scores": {"match": {}}},
+            "column 'scores.match' must hold an object with a value, got {}",
+        ),
     ],
 )
 def test_malformed_samples_are_one_line(change: dict[str, Any], message: str) -> None:
@@ -171,13 +192,22 @@ def test_logs_that_inspect_writes_itself(tmp_path: Path, suffix: str) -> None:
         output.usage = ModelUsage(input_tokens=5, output_tokens=5, total_tokens=10)
         return output
 
-    samples = [Sample(id="one", input="2 + 2?", target="4"), Sample(id=2, input="3 + 4?", target="7")]
+    samples = [
+        Sample(id="one", input="2 + 2?", target="4"),
+        Sample(id=2, input="3 + 4?", target="7"),
+    ]
     task = inspect_ai.Task(
-        dataset=samples, solver=[system_message("Be brief."), generate()], scorer=match(), epochs=2, name="sums"
+        dataset=samples,
+        solver=[system_message("Be brief."), generate()],
+        scorer=match(),
+        epochs=2,
+        name="sums",
     )
     model = get_model("mockllm/model", custom_outputs=answer, memoize=False)
     folder = str(tmp_path / "logs")
-    inspect_ai.eval(task, model=model, log_dir=folder, log_format=suffix, display="none", max_samples=1)
+    inspect_ai.eval(
+        task, model=model, log_dir=folder, log_format=suffix, display="none", max_samples=1
+    )
     (log,) = (tmp_path / "logs").glob(f"*.{suffix}")
     written = list(inspect_logs.rows(log))
     assert all(INSPECT.recognises(row) for row in written)

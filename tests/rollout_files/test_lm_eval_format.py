@@ -35,7 +35,11 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def read(found: list[dict[str, Any]], file: str) -> list[Record]:
-    return [record for number, row in enumerate(found, 1) for record in SAMPLES.records(row, f"{file}:{number}")]
+    return [
+        record
+        for number, row in enumerate(found, 1)
+        for record in SAMPLES.records(row, f"{file}:{number}")
+    ]
 
 
 def test_samples_of_several_filters_are_read_once_with_the_first() -> None:
@@ -48,7 +52,10 @@ def test_the_first_filter_is_found_in_any_order_of_rows() -> None:
     one, two, again, more = rows("lm-eval.jsonl")
     assert read([one, again, two, more], "by-sample.jsonl") == [FIRST, SECOND]
     mixed = read([again, two, one, more], "mixed.jsonl")
-    assert [record.grades for record in mixed] == [{"exact_match,flexible-extract": 1.0}, SECOND.grades]
+    assert [record.grades for record in mixed] == [
+        {"exact_match,flexible-extract": 1.0},
+        SECOND.grades,
+    ]
 
 
 def test_a_file_that_is_read_again_or_written_anew_starts_anew() -> None:
@@ -76,7 +83,11 @@ def test_older_files_are_read() -> None:
     assert SAMPLES.recognises(old)
     assert read([old], "old.jsonl") == [
         Record(
-            response=" 7", problem_id="1", prompt="Question: 3 + 4?\nAnswer:", answer="7", grades={"exact_match": 1.0}
+            response=" 7",
+            problem_id="1",
+            prompt="Question: 3 + 4?\nAnswer:",
+            answer="7",
+            grades={"exact_match": 1.0},
         )
     ]
 
@@ -87,7 +98,8 @@ def test_multiple_choice_is_refused_in_one_line() -> None:
     with pytest.raises(UserError) as caught:
         read([choice], "choices.jsonl")
     assert str(caught.value) == (
-        "choices.jsonl:1: column 'arguments' must hold a request to generate, got one of a log-likelihood task "
+        "choices.jsonl:1: column 'arguments' must hold a request to generate, got one of a "
+        "log-likelihood task "
         "(such as multiple choice), which has no rollouts"
     )
 
@@ -108,18 +120,30 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"resps": [["4"], ["5"]]}, "column 'resps' must hold the responses to one request, got [['4'], ['5']]"),
+        (
+            {"resps": [["4"], ["5"]]},
+            "column 'resps' must hold the responses to one request, got [['4'], ['5']]",
+        ),
         ({"resps": [[4]]}, "column 'resps.0.0' must hold text, got 4"),
         ({"arguments": {}}, "column 'arguments' must hold a request, got {}"),
-        ({"arguments": ["2 + 2?"]}, "column 'arguments' must hold lists or objects of arguments, got ['2 + 2?']"),
+        (
+            {"arguments": ["2 + 2?"]},
+            "column 'arguments' must hold lists or objects of arguments, got ['2 + 2?']",
+        ),
         ({"arguments": [[5, {}]]}, "column 'arguments' must hold text, got 5"),
         (
             {"arguments": [["2 + 2?"]]},
             "column 'arguments' must hold a request to generate, got one of a log-likelihood",
         ),
         ({"arguments": [["a", {}], ["b", {}]]}, "column 'arguments' must hold one request, got 2"),
-        ({"arguments": [[["{"], {}]]}, "column 'arguments' must hold JSON text of chat messages, got '{'"),
-        ({"arguments": [[["[5]"], {}]]}, "column 'arguments.0' must hold a chat message with a role, got 5"),
+        (
+            {"arguments": [[["{"], {}]]},
+            "column 'arguments' must hold JSON text of chat messages, got '{'",
+        ),
+        (
+            {"arguments": [[["[5]"], {}]]},
+            "column 'arguments.0' must hold a chat message with a role, got 5",
+        ),
         ({"metrics": "exact_match"}, "column 'metrics' must hold a list, got 'exact_match'"),
         ({"metrics": ["acc"]}, "column 'metrics' must name columns of the row, got 'acc'"),
         ({"filter": 1}, "column 'filter' must hold text, got 1"),
@@ -137,9 +161,12 @@ def test_samples_that_lm_eval_logs_itself(tmp_path: Path) -> None:
     from lm_eval.api.task import ConfigurableTask
     from lm_eval.loggers import EvaluationTracker
 
-    class Sums(LM):  # type: ignore[misc]
+    class Sums(LM):
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            return [" It is 4\n#### 4" if "2 + 2" in one.args[0] else " So 3 + 4 is 7 and" for one in requests]
+            return [
+                " It is 4\n#### 4" if "2 + 2" in one.args[0] else " So 3 + 4 is 7 and"
+                for one in requests
+            ]
 
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Any]:
             raise NotImplementedError
@@ -148,7 +175,10 @@ def test_samples_that_lm_eval_logs_itself(tmp_path: Path) -> None:
 
     lines = [{"question": "2 + 2?", "answer": "4"}, {"question": "3 + 4?", "answer": "7"}]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    patterns = (("strict-match", r"#### (-?[0-9]+)"), ("flexible-extract", r"(?:4 is |#### )(-?[0-9]+)"))
+    patterns = (
+        ("strict-match", r"#### (-?[0-9]+)"),
+        ("flexible-extract", r"(?:4 is |#### )(-?[0-9]+)"),
+    )
     task = ConfigurableTask(
         config={
             "task": "sums",
@@ -159,9 +189,17 @@ def test_samples_that_lm_eval_logs_itself(tmp_path: Path) -> None:
             "doc_to_text": "Question: {{question}}\nAnswer:",
             "doc_to_target": "{{answer}}",
             "generation_kwargs": {"until": ["Question:"], "do_sample": False},
-            "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+            "metric_list": [
+                {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
+            ],
             "filter_list": [
-                {"name": name, "filter": [{"function": "regex", "regex_pattern": text}, {"function": "take_first"}]}
+                {
+                    "name": name,
+                    "filter": [
+                        {"function": "regex", "regex_pattern": text},
+                        {"function": "take_first"},
+                    ],
+                }
                 for name, text in patterns
             ],
         }
@@ -174,7 +212,12 @@ def test_samples_that_lm_eval_logs_itself(tmp_path: Path) -> None:
     (file,) = (tmp_path / "out").rglob("samples_sums_*.jsonl")
     written = [json.loads(line) for line in file.read_text().splitlines()]
     assert len(written) == 4 and all(SAMPLES.recognises(row) for row in written)
-    for record, expected, answer in zip(read(written, str(file)), (FIRST, SECOND), ("4", "7"), strict=True):
+    for record, expected, answer in zip(
+        read(written, str(file)), (FIRST, SECOND), ("4", "7"), strict=True
+    ):
         expected.answer, expected.grades = answer, record.grades
         assert record == expected
-        assert list(record.grades) in (["exact_match,strict-match"], ["exact_match,flexible-extract"])
+        assert list(record.grades) in (
+            ["exact_match,strict-match"],
+            ["exact_match,flexible-extract"],
+        )

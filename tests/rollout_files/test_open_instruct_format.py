@@ -36,7 +36,9 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 def test_saved_rollouts_are_read_by_their_ids() -> None:
     found = rows("open-instruct.jsonl")
-    assert [[one.name for one in FORMATS if one.recognises(row)] for row in found] == [["open-instruct"]] * 4
+    assert [[one.name for one in FORMATS if one.recognises(row)] for row in found] == [
+        ["open-instruct"]
+    ] * 4
     assert [record for row in found for record in ROLLOUTS.records(row, "a:1")] == EXPECTED
 
 
@@ -45,7 +47,10 @@ def test_filtered_rollouts_say_the_row_of_the_data_set_and_the_decoded_text() ->
     assert all(ROLLOUTS.recognises(row) for row in found)
     for row, expected, text in zip(found, EXPECTED[:2], ("4", "5"), strict=True):
         expected = Record(
-            **{name: getattr(expected, name) for name in ("prompt_ids", "response_ids", "answer", "stop", "grades")},
+            **{
+                name: getattr(expected, name)
+                for name in ("prompt_ids", "response_ids", "answer", "stop", "grades")
+            },
             response=text,
             response_stripped=True,
             problem_id="17",
@@ -78,7 +83,13 @@ def test_an_older_step_without_decoded_texts_is_read_by_its_ids() -> None:
     [
         {},
         {"prompt": "2 + 2?", "response": "4"},
-        {"prompt_tokens": 7, "response_tokens": 2, "finish_reason": "stop", "prompt_idx": 0, "sample_idx": 0},
+        {
+            "prompt_tokens": 7,
+            "response_tokens": 2,
+            "finish_reason": "stop",
+            "prompt_idx": 0,
+            "sample_idx": 0,
+        },
         {"prompt_tokens": [1], "response_tokens": [2], "finish_reason": "stop"},
         {"step": 1, "queries": [[1]], "responses": [[2]], "scores": [1.0]},
     ],
@@ -91,14 +102,20 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
     ("change", "message"),
     [
         ({"prompt_tokens": ["a"]}, "column 'prompt_tokens' must hold token ids, got ['a']"),
-        ({"response_tokens": [1, 2.0]}, "column 'response_tokens' must hold token ids, got [1, 2.0]"),
+        (
+            {"response_tokens": [1, 2.0]},
+            "column 'response_tokens' must hold token ids, got [1, 2.0]",
+        ),
         ({"response_tokens": [-1]}, "column 'response_tokens' must hold token ids, got [-1]"),
         ({"reward": "10"}, "column 'reward' must hold a number, got '10'"),
         ({"reward": None}, "column 'reward' must hold a number, got None"),
         ({"finish_reason": 1}, "column 'finish_reason' must hold text, got 1"),
         ({"decoded_response": ["4"]}, "column 'decoded_response' must hold text, got ['4']"),
         ({"request_info": "none"}, "column 'request_info' must hold an object, got 'none'"),
-        ({"request_info": {"tool_calleds": True}}, "column 'request_info.tool_calleds' must hold false, got true"),
+        (
+            {"request_info": {"tool_calleds": True}},
+            "column 'request_info.tool_calleds' must hold false, got true",
+        ),
     ],
 )
 def test_malformed_rollouts_are_one_line(change: dict[str, Any], message: str) -> None:

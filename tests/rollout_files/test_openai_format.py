@@ -14,7 +14,11 @@ from decaylab.rollout_files.record import Record
 COMPLETIONS, REQUESTS, RESULTS, CHAT = openai.FORMATS
 SUM: Any = [{"role": "user", "content": "What is 2 + 3?"}]
 PRODUCT: Any = [{"role": "user", "content": "What is 7 * 8?"}]
-CHOICE: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": "5"}, "finish_reason": "stop"}
+CHOICE: dict[str, Any] = {
+    "index": 0,
+    "message": {"role": "assistant", "content": "5"},
+    "finish_reason": "stop",
+}
 ROW: dict[str, Any] = {"messages": SUM, "choices": [CHOICE]}
 REQUEST: dict[str, Any] = {
     "custom_id": "a",
@@ -32,9 +36,18 @@ RESULT: dict[str, Any] = {
 def test_completions_are_read_beside_messages_a_request_or_a_text() -> None:
     shared: dict[str, Any] = {"prompt": SUM, "prompt_ids": [1, 2, 3], "answer": "5"}
     assert read_file("openai_completions.jsonl", "openai") == [
-        Record("\\boxed{5}", reasoning="Two and three.", response_ids=[11, 99], sample=0, stop="stop", **shared),
+        Record(
+            "\\boxed{5}",
+            reasoning="Two and three.",
+            response_ids=[11, 99],
+            sample=0,
+            stop="stop",
+            **shared,
+        ),
         Record("", reasoning="Two and", response_ids=[12], sample=1, stop="length", **shared),
-        Record("\\boxed{56}", prompt=PRODUCT, problem_id="2", sample=3, stop="stop", stop_detail=99),
+        Record(
+            "\\boxed{56}", prompt=PRODUCT, problem_id="2", sample=3, stop="stop", stop_detail=99
+        ),
         Record(" 56", prompt="7 * 8 =", stop="length"),
     ]
 
@@ -55,30 +68,56 @@ def test_batch_requests_have_prompts_and_batch_results_have_responses() -> None:
 def test_rows_of_messages_are_split_behind_the_last_question() -> None:
     thought, cut, called = read_file("openai_messages.jsonl", "openai-messages")
     system = {"role": "system", "content": "Be brief."}
-    assert thought == Record("\\boxed{5}", prompt=[system, *SUM], reasoning="Two and three.", answer="5")
+    assert thought == Record(
+        "\\boxed{5}", prompt=[system, *SUM], reasoning="Two and three.", answer="5"
+    )
     assert cut == Record("Two and", prompt=SUM, answer="5", stop="length")
-    assert (called.response, called.prompt, called.answer, called.stop) == (None, PRODUCT, "56", "stop")
-    assert called.turns is not None and [one["role"] for one in called.turns] == ["assistant", "tool", "assistant"]
+    assert (called.response, called.prompt, called.answer, called.stop) == (
+        None,
+        PRODUCT,
+        "56",
+        "stop",
+    )
+    assert called.turns is not None and [one["role"] for one in called.turns] == [
+        "assistant",
+        "tool",
+        "assistant",
+    ]
 
 
 def test_earlier_turns_of_the_assistant_belong_to_the_prompt() -> None:
     earlier = [*SUM, {"role": "assistant", "content": "5"}, *PRODUCT]
-    (record,) = read([{"messages": [*earlier, {"role": "assistant", "content": "56"}]}], "openai-messages")
+    (record,) = read(
+        [{"messages": [*earlier, {"role": "assistant", "content": "56"}]}], "openai-messages"
+    )
     assert (record.prompt, record.response) == (earlier, "56")
 
 
 def test_a_call_of_a_tool_is_a_turn_and_a_refusal_is_a_response() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "plus"}}]}
     refused = {"role": "assistant", "content": None, "refusal": "No."}
-    first, second = read([ROW | {"choices": [CHOICE | {"message": one}]} for one in (call, refused)], "openai")
+    first, second = read(
+        [ROW | {"choices": [CHOICE | {"message": one}]} for one in (call, refused)], "openai"
+    )
     assert (first.response, first.turns) == (None, [call])
     assert (second.response, second.turns) == ("No.", None)
 
 
 def test_a_prompt_of_token_ids_and_vllms_extras_of_text_completions() -> None:
-    choice = {"index": 0, "text": " 5", "finish_reason": "stop", "stop_reason": "\n", "token_ids": [11]}
+    choice = {
+        "index": 0,
+        "text": " 5",
+        "finish_reason": "stop",
+        "stop_reason": "\n",
+        "token_ids": [11],
+    }
     (given,) = read([{"prompt": [1, 2], "choices": [choice]}], "openai")
-    assert (given.prompt, given.prompt_ids, given.response_ids, given.stop_detail) == (None, [1, 2], [11], "\n")
+    assert (given.prompt, given.prompt_ids, given.response_ids, given.stop_detail) == (
+        None,
+        [1, 2],
+        [11],
+        "\n",
+    )
     (told,) = read([{"choices": [choice | {"prompt_token_ids": [1, 2]}]}], "openai")
     assert (told.prompt, told.prompt_ids) == (None, [1, 2])
     (listed,) = read([{"prompt": ["2 + 3 ="], "choices": [choice], "correct": True}], "openai")
@@ -115,7 +154,11 @@ BAD_CHOICES = "a list of choices with a message or a text"
     "which, row, said",
     [
         (COMPLETIONS, {"messages": SUM}, f"column 'choices' must hold {BAD_CHOICES}, got nothing"),
-        (COMPLETIONS, ROW | {"messages": ["2 + 3?"]}, f"column 'messages' must hold {BAD_MESSAGE}, got ['2 + 3?']"),
+        (
+            COMPLETIONS,
+            ROW | {"messages": ["2 + 3?"]},
+            f"column 'messages' must hold {BAD_MESSAGE}, got ['2 + 3?']",
+        ),
         (
             COMPLETIONS,
             {"prompt": ["a", "b"], "choices": [CHOICE]},
@@ -123,8 +166,14 @@ BAD_CHOICES = "a list of choices with a message or a text"
         ),
         (
             COMPLETIONS,
-            ROW | {"choices": [CHOICE | {"message": {"role": "assistant", "content": [{"type": "image"}]}}]},
-            "column 'choices.message.content' must hold text or parts with text, got {'type': 'image'}",
+            ROW
+            | {
+                "choices": [
+                    CHOICE | {"message": {"role": "assistant", "content": [{"type": "image"}]}}
+                ]
+            },
+            "column 'choices.message.content' must hold text or parts with text, got {'type': "
+            "'image'}",
         ),
         (
             COMPLETIONS,
@@ -165,7 +214,8 @@ BAD_CHOICES = "a list of choices with a message or a text"
         (
             CHAT,
             {"messages": [CHOICE["message"]]},
-            "column 'messages' must hold a question and the assistant's turn behind it, got [{'role': 'assistant'",
+            "column 'messages' must hold a question and the assistant's turn behind it, got "
+            "[{'role': 'assistant'",
         ),
         (CHAT, {"messages": "2 + 3?"}, f"column 'messages' must hold {BAD_MESSAGE}, got '2 + 3?'"),
     ],

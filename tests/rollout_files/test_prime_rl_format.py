@@ -17,7 +17,11 @@ RESULTS, TRACE, EPISODE = FORMATS
 PROMPTS = ([151644, 872, 17, 10, 17, 30, 151645], [151644, 872, 18, 10, 19, 30, 151645])
 ASKED = [{"role": "user", "content": "2 + 2?"}]
 WITH_TOOLS = [{"role": "system", "content": "Use tools."}, {"role": "user", "content": "3 + 4?"}]
-CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 3, "b": 4}'}}
+CALL = {
+    "id": "c1",
+    "type": "function",
+    "function": {"name": "add", "arguments": '{"a": 3, "b": 4}'},
+}
 
 
 def turns(first: str | None) -> list[dict[str, Any]]:
@@ -77,7 +81,13 @@ def test_results_are_read_with_the_ids_of_their_trajectory() -> None:
             truncated=False,
             grades={"reward": 1.0, "correct": 1.0, "num_turns": 1},
         ),
-        Record(problem_id="1", prompt=WITH_TOOLS, stop="has_error", truncated=False, grades={"reward": 0.0}),
+        Record(
+            problem_id="1",
+            prompt=WITH_TOOLS,
+            stop="has_error",
+            truncated=False,
+            grades={"reward": 0.0},
+        ),
     ]
 
 
@@ -106,7 +116,10 @@ def test_steps_that_do_not_go_on_from_each_other_give_no_ids() -> None:
 
 def test_content_in_parts_of_text_is_joined() -> None:
     row = rows("verifiers.jsonl")[0]
-    row["completion"][0]["content"] = [{"type": "text", "text": "It is "}, {"type": "text", "text": "4"}]
+    row["completion"][0]["content"] = [
+        {"type": "text", "text": "It is "},
+        {"type": "text", "text": "4"},
+    ]
     assert next(RESULTS.records(row, "a:1")).response == "It is 4"
 
 
@@ -177,7 +190,9 @@ def test_episodes_give_the_traces_of_the_agents_that_are_trained() -> None:
 
 def test_a_trace_with_branches_is_read_along_its_last() -> None:
     row = rows("verifiers-trace.jsonl")[0]
-    row["nodes"].append({**row["nodes"][1], "message": {"role": "assistant", "content": "four"}, "token_ids": []})
+    row["nodes"].append(
+        {**row["nodes"][1], "message": {"role": "assistant", "content": "four"}, "token_ids": []}
+    )
     row["nodes"][2]["mask"] = []
     (record,) = TRACE.records(row, "a:1")
     assert (record.response, record.response_ids) == ("four", None)
@@ -199,7 +214,13 @@ def test_traces_of_older_versions_and_of_prime_rl_with_several_environments_are_
         {},
         {"prompt": "2 + 2?", "completion": "4", "reward": 1.0},
         {"example_id": 1, "prompt": "2 + 2?", "completion": "4", "reward": 1.0},
-        {"example_id": 1, "prompt": "2 + 2?", "completion": 4, "reward": 1.0, "is_truncated": False},
+        {
+            "example_id": 1,
+            "prompt": "2 + 2?",
+            "completion": 4,
+            "reward": 1.0,
+            "is_truncated": False,
+        },
         {"nodes": [], "task": "sums", "rewards": {}},
         {"traces": []},
         {"traces": [{"nodes": []}]},
@@ -214,8 +235,14 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
     [
         ({"example_id": None}, "column 'example_id' must hold a number or text, got None"),
         ({"prompt": 5}, "column 'prompt' must hold chat messages, got 5"),
-        ({"prompt": ["2 + 2?"]}, "column 'prompt.0' must hold a chat message with a role, got '2 + 2?'"),
-        ({"completion": [{"role": "assistant"}]}, "column 'completion.0.content' must hold text, got None"),
+        (
+            {"prompt": ["2 + 2?"]},
+            "column 'prompt.0' must hold a chat message with a role, got '2 + 2?'",
+        ),
+        (
+            {"completion": [{"role": "assistant"}]},
+            "column 'completion.0.content' must hold text, got None",
+        ),
         (
             {"completion": [{"role": "assistant", "content": "", "tool_calls": ["add"]}]},
             "column 'completion.0.tool_calls.0' must hold a tool call with a name, got 'add'",
@@ -226,7 +253,17 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
         ({"stop_condition": {}}, "column 'stop_condition' must hold text, got {}"),
         ({"trajectory": [5]}, "column 'trajectory.0' must hold an object, got 5"),
         (
-            {"trajectory": [{"tokens": {"prompt_ids": [1], "completion_ids": [2], "completion_mask": [1, 1]}}]},
+            {
+                "trajectory": [
+                    {
+                        "tokens": {
+                            "prompt_ids": [1],
+                            "completion_ids": [2],
+                            "completion_mask": [1, 1],
+                        }
+                    }
+                ]
+            },
             "column 'trajectory.0.tokens.completion_mask' must be as long as its 1 ids, got 2",
         ),
     ],
@@ -241,13 +278,26 @@ def test_malformed_results_are_one_line(change: dict[str, Any], message: str) ->
     ("change", "message"),
     [
         ({"nodes": [5]}, "column 'nodes.0' must hold an object, got 5"),
-        ({"nodes": [{"parent": 0}]}, "column 'nodes.0.parent' must hold the number of an earlier node, got 0"),
-        ({"nodes": [{"message": None}]}, "column 'nodes.0.message' must hold a chat message with a role, got None"),
         (
-            {"nodes": [{"message": {"role": "user", "content": "?"}, "token_ids": [1], "mask": [2]}]},
+            {"nodes": [{"parent": 0}]},
+            "column 'nodes.0.parent' must hold the number of an earlier node, got 0",
+        ),
+        (
+            {"nodes": [{"message": None}]},
+            "column 'nodes.0.message' must hold a chat message with a role, got None",
+        ),
+        (
+            {
+                "nodes": [
+                    {"message": {"role": "user", "content": "?"}, "token_ids": [1], "mask": [2]}
+                ]
+            },
             "column 'nodes.0.mask' must hold a mask of 0 and 1, got [2]",
         ),
-        ({"rewards": {"correct": {"score": "1"}}}, "column 'rewards.correct' must hold a number, got '1'"),
+        (
+            {"rewards": {"correct": {"score": "1"}}},
+            "column 'rewards.correct' must hold a number, got '1'",
+        ),
         ({"calls": 5}, "column 'calls' must hold a list, got 5"),
     ],
 )
@@ -258,13 +308,24 @@ def test_malformed_traces_are_one_line(change: dict[str, Any], message: str) -> 
 
 
 def test_results_that_verifiers_saves_itself(tmp_path: Path) -> None:
-    saving = pytest.importorskip("verifiers.utils.save_utils", reason="needs extra: pip install 'verifiers<0.2'")
+    saving = pytest.importorskip(
+        "verifiers.utils.save_utils", reason="needs extra: pip install 'verifiers<0.2'"
+    )
     types = pytest.importorskip("verifiers.types")
     state = types.State()
-    state.update(example_id=0, prompt=[types.UserMessage(content="2 + 2?")], answer="4", info={}, reward=1.0)
+    state.update(
+        example_id=0, prompt=[types.UserMessage(content="2 + 2?")], answer="4", info={}, reward=1.0
+    )
     state.update(completion=[types.AssistantMessage(content="4", reasoning_content="Two and two.")])
-    state.update(metrics={"correct": 1.0}, timing=types.RolloutTiming(), is_completed=True, is_truncated=True)
-    ids = {"prompt_ids": [1, 2], "prompt_mask": [0, 0], "completion_ids": [3], "completion_mask": [1]}
+    state.update(
+        metrics={"correct": 1.0}, timing=types.RolloutTiming(), is_completed=True, is_truncated=True
+    )
+    ids = {
+        "prompt_ids": [1, 2],
+        "prompt_mask": [0, 0],
+        "completion_ids": [3],
+        "completion_mask": [1],
+    }
     state.update(stop_condition="max_turns_reached", trajectory=[{"tokens": ids}])
     saving.save_outputs([saving.state_to_output(state, ["trajectory"])], tmp_path)
     (row,) = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
@@ -287,15 +348,21 @@ def test_results_that_verifiers_saves_itself(tmp_path: Path) -> None:
 
 
 def test_traces_that_verifiers_saves_itself(tmp_path: Path) -> None:
-    v1 = pytest.importorskip("verifiers.v1.trace", reason="needs extra: pip install 'verifiers>=0.4'")
-    store = pytest.importorskip("verifiers.v1.utils.trace_store", reason="needs extra: pip install 'verifiers>=0.4'")
+    v1 = pytest.importorskip(
+        "verifiers.v1.trace", reason="needs extra: pip install 'verifiers>=0.4'"
+    )
+    store = pytest.importorskip(
+        "verifiers.v1.utils.trace_store", reason="needs extra: pip install 'verifiers>=0.4'"
+    )
     from verifiers.v1.episode import EnvInfo, Episode
 
     record = {**rows("verifiers-trace.jsonl")[2], "timing": {}}
     agent = {"config": {"harness": {"id": "null"}}}
     trace = v1.WireTrace.model_validate({**record, "agent": agent})
     assert list(TRACE.records(trace.to_record(), "a:1")) == [TRACED[2]]
-    store.write_episode(tmp_path, Episode(env=EnvInfo(id="sums"), task=trace.task, traces=[trace], ok=True))
+    store.write_episode(
+        tmp_path, Episode(env=EnvInfo(id="sums"), task=trace.task, traces=[trace], ok=True)
+    )
     (row,) = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
     assert names(row) == ["verifiers-episode"]
     assert list(EPISODE.records(row, "a:1")) == [TRACED[2]]

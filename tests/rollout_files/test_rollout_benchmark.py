@@ -1,4 +1,5 @@
-"""The benchmark of rollout files, at toy size: what it writes is read, and what it prints adds up."""
+"""The benchmark of rollout files, at toy size: what it writes is read, and what it prints adds
+up."""
 
 from __future__ import annotations
 

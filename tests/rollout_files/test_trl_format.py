@@ -1,4 +1,5 @@
-"""TRL's completions become records: what was decoded without special tokens is told, whatever the version."""
+"""TRL's completions become records: what was decoded without special tokens is told, whatever the
+version."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ from decaylab.errors import UserError
 from decaylab.rollout_files.formats import trl
 from decaylab.rollout_files.record import ABSENT, Record
 
-ROW: dict[str, Any] = {"step": 3, "prompt": "2 + 3 =", "completion": " 5", "reward_fn": 1.0, "advantage": 0.5}
+ROW: dict[str, Any] = {
+    "step": 3,
+    "prompt": "2 + 3 =",
+    "completion": " 5",
+    "reward_fn": 1.0,
+    "advantage": 0.5,
+}
 STRIPPED = "system\nBe brief.\nuser\n2 + 3?\nassistant\n"
 RENDERED = "<|im_start|>user\n2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 
@@ -55,12 +62,20 @@ def test_grpos_prompt_is_stripped_where_the_bare_role_ends_it(
     changes: dict[str, Any], prompt_stripped: bool, response_stripped: bool
 ) -> None:
     (record,) = read([ROW | changes], "trl")
-    assert (record.prompt_stripped, record.response_stripped) == (prompt_stripped, response_stripped)
+    assert (record.prompt_stripped, record.response_stripped) == (
+        prompt_stripped,
+        response_stripped,
+    )
 
 
 @pytest.mark.parametrize(
     "prompt, completion, stripped",
-    [(STRIPPED, "5", True), (RENDERED, "5<|im_end|>", False), (RENDERED, "5", False), ("2 + 3 =", "5</s>", False)],
+    [
+        (STRIPPED, "5", True),
+        (RENDERED, "5<|im_end|>", False),
+        (RENDERED, "5", False),
+        ("2 + 3 =", "5</s>", False),
+    ],
 )
 def test_without_advantages_the_texts_show_which_distillation_wrote_them(
     prompt: str, completion: str, stripped: bool
@@ -75,8 +90,17 @@ def test_older_steps_are_text_and_a_reward_needs_no_advantage() -> None:
 
 
 def test_tools_and_thoughts_stand_apart() -> None:
-    thought: Any = [{"role": "assistant", "content": "5", "reasoning_content": "Two, three.", "tool_calls": None}]
-    call: Any = [{"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "plus"}}]}]
+    thought: Any = [
+        {
+            "role": "assistant",
+            "content": "5",
+            "reasoning_content": "Two, three.",
+            "tool_calls": None,
+        }
+    ]
+    call: Any = [
+        {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "plus"}}]}
+    ]
     turns = [*call, {"role": "tool", "content": "5"}, {"role": "assistant", "content": "5"}]
     first, second = read([ROW | {"completion": thought}, ROW | {"completion": turns}], "trl")
     assert (first.response, first.reasoning, first.turns) == ("5", "Two, three.", None)
@@ -110,11 +134,23 @@ def test_rows_without_trls_marks_are_left_alone(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"completion": 5}, "column 'completion' must hold a list of messages with role and content, got 5"),
-        ({"completion": []}, "column 'completion' must hold a list of messages with role and content, got []"),
+        (
+            {"completion": 5},
+            "column 'completion' must hold a list of messages with role and content, got 5",
+        ),
+        (
+            {"completion": []},
+            "column 'completion' must hold a list of messages with role and content, got []",
+        ),
         ({"prompt": None}, "column 'prompt' must hold text or a list of messages, got nothing"),
-        ({"prompt": [{"role": "user"}]}, "must hold a list of messages with role and content, got {'role': 'user'}"),
-        ({"completion": [{"role": "assistant", "content": 5}]}, "column 'completion.content' must hold text, got 5"),
+        (
+            {"prompt": [{"role": "user"}]},
+            "must hold a list of messages with role and content, got {'role': 'user'}",
+        ),
+        (
+            {"completion": [{"role": "assistant", "content": 5}]},
+            "column 'completion.content' must hold text, got 5",
+        ),
         ({"sample": -1}, "column 'sample' must hold a whole number from 0, got -1"),
         ({"problem_id": 1.5}, "column 'problem_id' must hold text or a whole number, got 1.5"),
     ],
@@ -124,10 +160,16 @@ def test_a_malformed_row_is_told(changes: dict[str, Any], said: str) -> None:
 
 
 def test_a_table_with_a_short_row_is_told() -> None:
-    row = {"columns": ["step", "prompt", "completion"], "data": [[1, "2 + 3 =", " 5"], [1, "2 + 3 ="]]}
+    row = {
+        "columns": ["step", "prompt", "completion"],
+        "data": [[1, "2 + 3 =", " 5"], [1, "2 + 3 ="]],
+    }
     with pytest.raises(UserError) as error:
         list(trl.table_records(row, "mine.json"))
-    assert str(error.value) == "mine.json, table row 2: column 'data' must hold 3 values a row, got [1, '2 + 3 =']"
+    assert (
+        str(error.value)
+        == "mine.json, table row 2: column 'data' must hold 3 values a row, got [1, '2 + 3 =']"
+    )
 
 
 @pytest.mark.slow
@@ -138,7 +180,9 @@ def test_the_file_that_trl_writes_itself_is_read(tmp_path: Path, chat: bool) -> 
     from tiny_models import byte_tokenizer, tiny_llama
     from trl import GRPOConfig, GRPOTrainer
 
-    def length_reward(completions: list[Any], solution: list[str], log_extra: Any, **_: Any) -> list[float]:
+    def length_reward(
+        completions: list[Any], solution: list[str], log_extra: Any, **_: Any
+    ) -> list[float]:
         log_extra("solution", solution)
         return [float(len(str(one))) for one in completions]
 
@@ -173,4 +217,7 @@ def test_the_file_that_trl_writes_itself_is_read(tmp_path: Path, chat: bool) -> 
     assert {str(record.prompt) for record in records} == set(map(str, prompts))
     assert {record.answer for record in records} == {"5", "56"}
     assert all(record.response_stripped and not record.prompt_stripped for record in records)
-    assert all(isinstance(record.response, str) and set(record.grades) == {"length_reward"} for record in records)
+    assert all(
+        isinstance(record.response, str) and set(record.grades) == {"length_reward"}
+        for record in records
+    )

@@ -69,12 +69,16 @@ def test_generations_beside_a_data_set_are_numbered() -> None:
 
 def test_older_dumps_have_no_gold_answer_and_newer_ones_may_hold_none() -> None:
     older = {name: value for name, value in ROW.items() if name != "gts"}
-    first, second, third = read([older, ROW | {"gts": None}, ROW | {"gts": None, "answer": 5}], "verl")
+    first, second, third = read(
+        [older, ROW | {"gts": None}, ROW | {"gts": None, "answer": 5}], "verl"
+    )
     assert (first.answer, second.answer, third.answer) == (ABSENT, None, 5)
 
 
 def test_columns_of_ones_own_are_no_grades_and_uid_names_no_problem() -> None:
-    (record,) = read([ROW | {"problem_id": "sum-1", "sample": 3, "uid": "7f_0_0", "overlong": False}], "verl")
+    (record,) = read(
+        [ROW | {"problem_id": "sum-1", "sample": 3, "uid": "7f_0_0", "overlong": False}], "verl"
+    )
     assert (record.problem_id, record.sample, record.request_id) == ("sum-1", 3, None)
     assert record.grades == {"score": 1.0, "overlong": False}
 
@@ -100,9 +104,21 @@ def test_rows_without_verls_marks_are_left_alone(row: dict[str, Any]) -> None:
         (0, ROW | {"input": ["2 + 3?"]}, "column 'input' must hold text, got ['2 + 3?']"),
         (0, ROW | {"score": "right"}, "column 'score' must hold a number, got 'right'"),
         (0, ROW | {"request_id": 4}, "column 'request_id' must hold text, got 4"),
-        (1, {"step": 1, "input_1": SUM, "score_1": 1.0}, "column 'output_1' must hold text, got nothing"),
-        (2, GENERATED | {"responses": "5"}, "column 'responses' must hold a list of texts, got '5'"),
-        (2, GENERATED | {"responses": ["5", None]}, "column 'responses' must hold text, got nothing"),
+        (
+            1,
+            {"step": 1, "input_1": SUM, "score_1": 1.0},
+            "column 'output_1' must hold text, got nothing",
+        ),
+        (
+            2,
+            GENERATED | {"responses": "5"},
+            "column 'responses' must hold a list of texts, got '5'",
+        ),
+        (
+            2,
+            GENERATED | {"responses": ["5", None]},
+            "column 'responses' must hold text, got nothing",
+        ),
     ],
 )
 def test_a_malformed_row_is_told(which: int, row: dict[str, Any], said: str) -> None:

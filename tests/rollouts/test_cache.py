@@ -11,7 +11,8 @@ HEADS, FEATURES = 2, 3
 
 
 def states(rows: int, columns: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values that differ everywhere; values have a width of their own, as in multi-head latent attention."""
+    """Keys and values that differ everywhere; values have a width of their own, as in multi-head
+    latent attention."""
     generator = torch.Generator().manual_seed(seed)
     return (
         torch.randn(rows, HEADS, columns, FEATURES, generator=generator),
@@ -19,8 +20,10 @@ def states(rows: int, columns: int, seed: int = 0) -> tuple[torch.Tensor, torch.
     )
 
 
-def filled(rows: int, columns: int, seed: int = 0) -> tuple[GrowingLayer, torch.Tensor, torch.Tensor]:
-    layer = GrowingLayer()  # type: ignore[no-untyped-call]
+def filled(
+    rows: int, columns: int, seed: int = 0
+) -> tuple[GrowingLayer, torch.Tensor, torch.Tensor]:
+    layer = GrowingLayer()
     keys, values = states(rows, columns, seed)
     layer.update(keys, values)
     return layer, keys, values
@@ -62,22 +65,30 @@ def test_repeated_rows_are_written_apart_afterwards() -> None:
     new = states(2, 1, seed=9)
     layer.update(*new)
     assert torch.equal(layer.keys[0, :, :3], keys[0]) and torch.equal(layer.keys[1, :, :3], keys[0])
-    assert torch.equal(layer.keys[:, :, 3:], new[0]) and not torch.equal(layer.keys[0, :, 3], layer.keys[1, :, 3])
+    assert torch.equal(layer.keys[:, :, 3:], new[0]) and not torch.equal(
+        layer.keys[0, :, 3], layer.keys[1, :, 3]
+    )
 
 
 @pytest.mark.parametrize("holes, movers", [([0, 2], [3, 5]), ([1], [4]), ([], [])])
-def test_close_up_moves_the_last_rows_into_the_holes_and_goes_on_growing(holes: list[int], movers: list[int]) -> None:
+def test_close_up_moves_the_last_rows_into_the_holes_and_goes_on_growing(
+    holes: list[int], movers: list[int]
+) -> None:
     count, first = 3, 2
     cache, (keys, values) = GrowingCache(), states(6, 7)
     cache.update(keys, values, layer_idx=0)
-    cache.close_up(torch.tensor(holes, dtype=torch.long), torch.tensor(movers, dtype=torch.long), count, first)
+    cache.close_up(
+        torch.tensor(holes, dtype=torch.long), torch.tensor(movers, dtype=torch.long), count, first
+    )
     rows = list(range(count))
     for hole, mover in zip(holes, movers, strict=True):
         rows[hole] = mover
     wanted = keys[rows][:, :, first:], values[rows][:, :, first:]
     (layer,) = cache.layers
     assert torch.equal(layer.keys, wanted[0]) and torch.equal(layer.values, wanted[1])
-    for step in range(2 * SPARE_COLUMNS):  # within the spare columns of the old buffer, and beyond them
+    for step in range(
+        2 * SPARE_COLUMNS
+    ):  # within the spare columns of the old buffer, and beyond them
         more = states(count, 1, seed=step + 1)
         wanted = torch.cat([wanted[0], more[0]], 2), torch.cat([wanted[1], more[1]], 2)
         seen = cache.update(*more, layer_idx=0)
@@ -127,7 +138,9 @@ def test_a_cache_moves_all_its_layers_together() -> None:
     cache.keep(torch.tensor([2, 1]), 1)
     cache.align(torch.tensor([1, 0, 0]), torch.tensor([3, 2, 3]), 2)
     for layer, (keys, _) in zip(cache.layers, whole, strict=True):
-        assert torch.equal(layer.keys, torch.stack([keys[1, :, 2:4], keys[2, :, 1:3], keys[2, :, 2:4]]))
+        assert torch.equal(
+            layer.keys, torch.stack([keys[1, :, 2:4], keys[2, :, 1:3], keys[2, :, 2:4]])
+        )
     assert cache.holds(2) and cache.get_seq_length() == 2
 
 

@@ -1,4 +1,5 @@
-"""The collector over policies of a known law: what is asked of which engine, what is kept, and what a crash costs."""
+"""The collector over policies of a known law: what is asked of which engine, what is kept, and what
+a crash costs."""
 
 from __future__ import annotations
 
@@ -39,15 +40,21 @@ class Notes(Reporter):
         self.said.append(message)
 
 
-def collector(path: Path, *, plan: DecayPlan = PLAN, problems: Sequence[Problem] = PROBLEMS, fail: dict[str, int] | None = None,
-              world: markov.World = WORLD) -> Collector:  # fmt: skip
+def collector(
+    path: Path,
+    *,
+    plan: DecayPlan = PLAN,
+    problems: Sequence[Problem] = PROBLEMS,
+    fail: dict[str, int] | None = None,
+    world: markov.World = WORLD,
+) -> Collector:
     """fail: role -> number of the call at which its engine is stopped."""
     student, teacher = (
         markov.MarkovEngine(policy, fail_at_call=(fail or {}).get(role))
         for role, policy in (("student", world.student), ("teacher", world.teacher))
     )
     policies = {"student": world.student, "teacher": world.teacher}
-    judge = Judge(markov.grade, (markov.RULE,), markov.gold(problems), policies)  # type: ignore[arg-type]
+    judge = Judge(markov.grade, (markov.RULE,), markov.gold(problems), policies)
     folder = store.RunFolder(path)
     return Collector(
         student,
@@ -57,12 +64,12 @@ def collector(path: Path, *, plan: DecayPlan = PLAN, problems: Sequence[Problem]
         plan,
         judge,
         folder,
-        Notes(),  # type: ignore[arg-type]
+        Notes(),
     )
 
 
 def calls(one: Collector) -> dict[str, list[list[Request]]]:
-    return {role: engine.calls for role, engine in one.engines.items()}  # type: ignore[attr-defined]
+    return {role: engine.calls for role, engine in one.engines.items()}
 
 
 def by_condition(rows: Rows, condition: str) -> Rows:
@@ -102,7 +109,9 @@ def test_a_stopped_collection_ends_with_the_same_bytes_and_redoes_only_the_part_
         assert not (path / "rollouts.parquet").exists()
         second = collector(path)
         second.collect()
-        assert (path / "rollouts.parquet").read_bytes() == expected, f"stopped at call {call} of the {role}"
+        assert (path / "rollouts.parquet").read_bytes() == expected, (
+            f"stopped at call {call} of the {role}"
+        )
         assert list((path / "parts").glob("*")) == []
         for either, count in whole.items():
             assert len(calls(first)[either]) + len(calls(second)[either]) == count
@@ -127,11 +136,13 @@ def test_one_collector_can_go_on_after_a_failure_without_doubling_its_rollouts(
     one = collector(tmp_path, fail={"teacher": 3})
     with pytest.raises(KeyboardInterrupt):
         one.collect()
-    one.engines["teacher"].fail_at_call = None  # type: ignore[attr-defined]
+    one.engines["teacher"].fail_at_call = None
     assert one.collect().num_rows == undisturbed[1].num_rows
 
 
-def test_a_finished_collection_is_read_and_nothing_is_sampled(undisturbed: tuple[Collector, pa.Table]) -> None:
+def test_a_finished_collection_is_read_and_nothing_is_sampled(
+    undisturbed: tuple[Collector, pa.Table],
+) -> None:
     again = collector(undisturbed[0].folder.path)
     assert again.collect().to_pylist() == undisturbed[1].to_pylist()
     assert calls(again) == {"student": [], "teacher": []}
@@ -166,26 +177,43 @@ def test_the_order_of_problems_changes_no_rollout_but_the_partners_of_swapped_on
 ) -> None:
     shuffled = [PROBLEMS[index] for index in np.random.default_rng(0).permutation(len(PROBLEMS))]
     table = collector(tmp_path, problems=shuffled).collect()
-    kept = [without_place(one.filter(pa.compute.field("condition") != "swapped")) for one in (table, undisturbed[1])]
+    kept = [
+        without_place(one.filter(pa.compute.field("condition") != "swapped"))
+        for one in (table, undisturbed[1])
+    ]
     assert kept[0] == kept[1]
     assert table.to_pylist() != undisturbed[1].to_pylist()
 
 
-def test_fewer_problems_keep_their_rollouts(undisturbed: tuple[Collector, pa.Table], tmp_path: Path) -> None:
+def test_fewer_problems_keep_their_rollouts(
+    undisturbed: tuple[Collector, pa.Table], tmp_path: Path
+) -> None:
     plan = replace(PLAN, controls=("own-prefix", "reverse"))
     table = collector(tmp_path, plan=plan, problems=PROBLEMS[3:8]).collect()
     assert without_place(table) < without_place(undisturbed[1])
 
 
-def test_another_seed_changes_the_rollouts(undisturbed: tuple[Collector, pa.Table], tmp_path: Path) -> None:
-    table = collector(tmp_path, plan=replace(PLAN, sampling=SamplingSettings(1.0, seed=6))).collect()
-    pairs = zip(table["response_ids"][:24].to_pylist(), undisturbed[1]["response_ids"][:24].to_pylist(), strict=True)
+def test_another_seed_changes_the_rollouts(
+    undisturbed: tuple[Collector, pa.Table], tmp_path: Path
+) -> None:
+    table = collector(
+        tmp_path, plan=replace(PLAN, sampling=SamplingSettings(1.0, seed=6))
+    ).collect()
+    pairs = zip(
+        table["response_ids"][:24].to_pylist(),
+        undisturbed[1]["response_ids"][:24].to_pylist(),
+        strict=True,
+    )
     assert sum(first != second for first, second in pairs) > 12
 
 
 def test_no_two_requests_share_their_noise(undisturbed: tuple[Collector, pa.Table]) -> None:
-    requests = [request for made in calls(undisturbed[0]).values() for part in made for request in part]
-    assert len({request.stage for request in requests}) == 2 + 4 * 2  # two plain ones, four conditions at two lengths
+    requests = [
+        request for made in calls(undisturbed[0]).values() for part in made for request in part
+    ]
+    assert (
+        len({request.stage for request in requests}) == 2 + 4 * 2
+    )  # two plain ones, four conditions at two lengths
     drawn = [float(uniforms(PLAN.sampling.seed, request)[0]) for request in requests]
     assert len(set(drawn)) == len(requests) > 100
 
@@ -194,7 +222,11 @@ def test_noise_belongs_to_the_response_position() -> None:
     whole = Request((1,), (), 12, "stage", "p", 0)
     behind = replace(whole, prefix_ids=(1, 2, 3), max_new_tokens=9)
     np.testing.assert_array_equal(uniforms(0, whole)[3:], uniforms(0, behind))
-    for other in (replace(whole, stage="other"), replace(whole, problem_id="q"), replace(whole, sample=1)):
+    for other in (
+        replace(whole, stage="other"),
+        replace(whole, problem_id="q"),
+        replace(whole, sample=1),
+    ):
         assert not np.isclose(uniforms(0, whole), uniforms(0, other)).any()
 
 
@@ -205,29 +237,50 @@ def test_prefix_and_continuation_stay_within_the_budget_and_use_all_of_it(
     undisturbed: tuple[Collector, pa.Table], rows: Rows
 ) -> None:
     for part in itertools.chain(*calls(undisturbed[0]).values()):
-        assert all(len(request.prefix_ids) + request.max_new_tokens == PLAN.max_tokens for request in part)
+        assert all(
+            len(request.prefix_ids) + request.max_new_tokens == PLAN.max_tokens for request in part
+        )
     lengths = [len(row["prefix_ids"]) + len(row["response_ids"]) for row in rows]
     assert max(lengths) == PLAN.max_tokens
     assert all(
-        length == PLAN.max_tokens for length, row in zip(lengths, rows, strict=True) if row["stop_reason"] == "length"
+        length == PLAN.max_tokens
+        for length, row in zip(lengths, rows, strict=True)
+        if row["stop_reason"] == "length"
     )
-    assert all((row["response_ids"][-1] == markov.END) == (row["stop_reason"] == "eos") for row in rows)
+    assert all(
+        (row["response_ids"][-1] == markov.END) == (row["stop_reason"] == "eos") for row in rows
+    )
 
 
-@pytest.mark.parametrize(("condition", "author"), [("student-prefix", "student"), ("swapped", "student"),
-                                                   ("own-prefix", "teacher"), ("reverse", "teacher")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("condition", "author"),
+    [
+        ("student-prefix", "student"),
+        ("swapped", "student"),
+        ("own-prefix", "teacher"),
+        ("reverse", "teacher"),
+    ],
+)
 def test_every_rollout_with_k_tokens_before_its_end_is_continued_and_no_other(
     rows: Rows, condition: str, author: str
 ) -> None:
     plain = by_condition(rows, author)
     assert len(plain) == len(PROBLEMS) * PLAN.samples
-    wanted = {(row["rollout_id"], k): content(row)[:k] for row in plain for k in (2, 4) if len(content(row)) >= k}
+    wanted = {
+        (row["rollout_id"], k): content(row)[:k]
+        for row in plain
+        for k in (2, 4)
+        if len(content(row)) >= k
+    }
     found = {
-        (row["prefix_rollout_id"], row["prefix_tokens"]): row["prefix_ids"] for row in by_condition(rows, condition)
+        (row["prefix_rollout_id"], row["prefix_tokens"]): row["prefix_ids"]
+        for row in by_condition(rows, condition)
     }
     assert found == wanted
     lengths = [len(content(row)) for row in plain]
-    assert {2, 4} & set(lengths), "no rollout ends right behind a prefix: the boundary is not tested"
+    assert {2, 4} & set(lengths), (
+        "no rollout ends right behind a prefix: the boundary is not tested"
+    )
     assert min(lengths) < 2, "no rollout ends before the shortest prefix"
     assert all(markov.END not in prefix for prefix in found.values())
 
@@ -255,17 +308,35 @@ def test_each_condition_has_its_writer_its_author_and_its_problem(rows: Rows) ->
 
 
 def test_swapped_prefixes_give_each_problem_one_partner(rows: Rows) -> None:
-    partners = {(row["problem_id"], row["prefix_rollout_id"].split("/")[1]) for row in by_condition(rows, "swapped")}
-    assert len({one for one, _ in partners}) == len({other for _, other in partners}) == len(partners)
+    partners = {
+        (row["problem_id"], row["prefix_rollout_id"].split("/")[1])
+        for row in by_condition(rows, "swapped")
+    }
+    assert (
+        len({one for one, _ in partners}) == len({other for _, other in partners}) == len(partners)
+    )
 
 
-def test_texts_are_prefix_and_response_graded_by_the_answer_of_the_problem_that_is_asked(rows: Rows) -> None:
+def test_texts_are_prefix_and_response_graded_by_the_answer_of_the_problem_that_is_asked(
+    rows: Rows,
+) -> None:
     answers = {problem.problem_id: problem.answer for problem in PROBLEMS}
     for row in rows:
         text = "".join(markov.TOKENS[token] for token in row["prefix_ids"] + content(row))
-        verdict = "no_answer" if not text else "correct" if text.endswith(str(answers[row["problem_id"]])) else "wrong"
+        verdict = (
+            "no_answer"
+            if not text
+            else "correct"
+            if text.endswith(str(answers[row["problem_id"]]))
+            else "wrong"
+        )
         assert (row["text"], row[f"grade_{markov.RULE}"]) == (text, verdict)
-        assert (row["temperature"], row["seed"], row["max_tokens"], row["engine"]) == (1.0, 5, 12, "markov")
+        assert (row["temperature"], row["seed"], row["max_tokens"], row["engine"]) == (
+            1.0,
+            5,
+            12,
+            "markov",
+        )
         assert row["prefix_correct_so_far"] is None
 
 
@@ -277,7 +348,7 @@ def test_controls_that_are_not_asked_for_are_not_sampled(tmp_path: Path) -> None
 def test_swapping_needs_two_problems_and_says_so(tmp_path: Path) -> None:
     one = collector(tmp_path, problems=PROBLEMS[:1])
     assert "swapped" not in one.collect()["condition"].to_pylist()
-    assert one.reporter.said == ["swapped: needs at least two problems, left out"]  # type: ignore[attr-defined]
+    assert one.reporter.said == ["swapped: needs at least two problems, left out"]
 
 
 def test_prefixes_longer_than_any_rollout_leave_plain_rollouts_and_a_note(tmp_path: Path) -> None:
@@ -286,13 +357,13 @@ def test_prefixes_longer_than_any_rollout_leave_plain_rollouts_and_a_note(tmp_pa
     policy = markov.MarkovPolicy("short", short)
     one = collector(tmp_path, plan=replace(PLAN, controls=()), world=markov.World(policy, policy))
     assert set(one.collect()["condition"].to_pylist()) == {"student", "teacher"}
-    assert one.reporter.said == ["student-prefix: no rollout holds 2 tokens, left out"]  # type: ignore[attr-defined]
+    assert one.reporter.said == ["student-prefix: no rollout holds 2 tokens, left out"]
 
 
 def test_length_zero_alone_measures_the_two_policies_and_notes_nothing(tmp_path: Path) -> None:
     one = collector(tmp_path, plan=replace(PLAN, prefix_lengths=(0,)))
     assert set(one.collect()["condition"].to_pylist()) == {"student", "teacher"}
-    assert one.reporter.said == []  # type: ignore[attr-defined]
+    assert one.reporter.said == []
 
 
 def test_rollouts_that_somebody_has_stand_in_for_the_students(
@@ -304,7 +375,9 @@ def test_rollouts_that_somebody_has_stand_in_for_the_students(
     found = one.collect(theirs)
     assert calls(one)["student"] == []
     kept = table.filter(
-        pa.compute.is_in(table["condition"], pa.array(["student", "teacher", "student-prefix", "swapped"]))
+        pa.compute.is_in(
+            table["condition"], pa.array(["student", "teacher", "student-prefix", "swapped"])
+        )
     )
     assert found.to_pylist() == kept.to_pylist()
 
@@ -344,19 +417,40 @@ def test_two_vocabularies_exchange_text(tmp_path: Path) -> None:
     texts = {row["rollout_id"]: row["text"] for row in rows}
     letters = {"student": markov.TOKENS, "teacher": "#bhgnm"}
     continued = [row for row in rows if row["prefix_tokens"]]
-    assert {row["condition"] for row in continued} == {"student-prefix", "own-prefix", "swapped", "reverse"}
+    assert {row["condition"] for row in continued} == {
+        "student-prefix",
+        "own-prefix",
+        "swapped",
+        "reverse",
+    }
     for row in continued:
         handed = "".join(letters[row["author"]][token] for token in row["prefix_ids"])
-        assert handed == texts[row["prefix_rollout_id"]][: row["prefix_tokens"]] and row["text"].startswith(handed)
+        assert handed == texts[row["prefix_rollout_id"]][: row["prefix_tokens"]] and row[
+            "text"
+        ].startswith(handed)
     assert one.left_out == {}
 
 
 def test_a_prefix_with_an_id_that_the_reader_lacks_is_left_out_and_counted(tmp_path: Path) -> None:
-    fewer = replace(WORLD.teacher, tokenizer=markov.MarkovTokenizer(markov.TOKENS.replace("h", "?"), special="?"))
-    one = collector(tmp_path, world=markov.World(WORLD.student, fewer), plan=replace(PLAN, controls=("own-prefix",)))
-    assert one.hand_over.agreement.kind == "compatible" and one.hand_over.agreement.conflicting == (3,)
+    fewer = replace(
+        WORLD.teacher,
+        tokenizer=markov.MarkovTokenizer(markov.TOKENS.replace("h", "?"), special="?"),
+    )
+    one = collector(
+        tmp_path,
+        world=markov.World(WORLD.student, fewer),
+        plan=replace(PLAN, controls=("own-prefix",)),
+    )
+    assert one.hand_over.agreement.kind == "compatible" and one.hand_over.agreement.conflicting == (
+        3,
+    )
     rows = one.collect().to_pylist()
-    opened = [content(row)[:k] for row in by_condition(rows, "student") for k in (2, 4) if len(content(row)) >= k]
+    opened = [
+        content(row)[:k]
+        for row in by_condition(rows, "student")
+        for k in (2, 4)
+        if len(content(row)) >= k
+    ]
     foreign = sum(3 in prefix for prefix in opened)
     assert one.left_out == {"student-prefix": foreign} and foreign > 0
     assert len(by_condition(rows, "student-prefix")) == len(opened) - foreign
@@ -386,11 +480,23 @@ class Bytes:
 
 def test_a_prefix_that_ends_inside_a_character_goes_back_to_the_last_whole_one() -> None:
     student, teacher = Bytes("student"), Bytes("teacher", shift=7)
-    hand_over = HandOver(student, teacher)  # type: ignore[arg-type]
+    hand_over = HandOver(student, teacher)
     ids = student.encode("x=\u20ac\U0001f600")  # 1 + 1 + 3 + 4 bytes
     texts = [teacher.decode(hand_over(ids[:count], "student") or []) for count in range(1, 10)]
-    assert texts == ["x", "x=", "x=", "x=", "x=\u20ac", "x=\u20ac", "x=\u20ac", "x=\u20ac", "x=\u20ac\U0001f600"]
-    assert hand_over(student.encode("\u20ac")[:2], "student") is None, "nothing that both can express"
+    assert texts == [
+        "x",
+        "x=",
+        "x=",
+        "x=",
+        "x=\u20ac",
+        "x=\u20ac",
+        "x=\u20ac",
+        "x=\u20ac",
+        "x=\u20ac\U0001f600",
+    ]
+    assert hand_over(student.encode("\u20ac")[:2], "student") is None, (
+        "nothing that both can express"
+    )
 
 
 # The step verifier
@@ -424,8 +530,11 @@ def test_prefixes_are_split_by_the_steps_where_the_problem_has_them(tmp_path: Pa
         return {"rule": ["wrong"] * len(texts)}
 
     folder, reporter = store.RunFolder(tmp_path), Reporter(quiet=True)
-    judge = Judge(wrong, ("rule",), {"one": "120"}, {"student": engine.policy, "teacher": engine.policy})
+    judge = Judge(
+        wrong, ("rule",), {"one": "120"}, {"student": engine.policy, "teacher": engine.policy}
+    )
     table = Collector(engine, engine, [problem], prompts, plan, judge, folder, reporter).collect()
     found = {row["prefix_tokens"]: row["prefix_correct_so_far"] for row in table.to_pylist()}
-    # 9: the first equation whole. 15: "132-1", still able to become 132-12. 16: "132-1=", no longer. 18: "132-1=13".
+    # 9: the first equation whole. 15: "132-1", still able to become 132-12. 16: "132-1=", no
+    # longer. 18: "132-1=13".
     assert found == {0: None, 9: True, 15: True, 16: False, 18: False}

@@ -1,4 +1,5 @@
-"""Sampling: the noise, the law of one draw, and the transformers engine against `generate` and against itself."""
+"""Sampling: the noise, the law of one draw, and the transformers engine against `generate` and
+against itself."""
 
 from __future__ import annotations
 
@@ -81,20 +82,26 @@ def test_noise_is_indexed_by_position_in_the_response(prefix: int) -> None:
 
 
 def test_noise_is_uniform_in_the_half_open_unit_interval() -> None:
-    drawn = np.concatenate([uniforms(0, replace(REQUEST, sample=sample, max_new_tokens=500)) for sample in range(40)])
+    drawn = np.concatenate(
+        [uniforms(0, replace(REQUEST, sample=sample, max_new_tokens=500)) for sample in range(40)]
+    )
     assert drawn.min() >= 0 and drawn.max() < 1
     counts = np.histogram(drawn, bins=20, range=(0, 1))[0]
     chi_square = ((counts - 1000) ** 2 / 1000).sum()
     assert chi_square < 45.3  # the 0.1 % point with 19 degrees of freedom; the numbers are fixed
 
 
-@pytest.mark.parametrize("changes", [{"prompt_ids": ()}, {"max_new_tokens": 0}, {"max_new_tokens": -3}])
+@pytest.mark.parametrize(
+    "changes", [{"prompt_ids": ()}, {"max_new_tokens": 0}, {"max_new_tokens": -3}]
+)
 def test_a_request_for_nothing_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="is empty|must be at least 1"):
         replace(REQUEST, **changes)
 
 
-@pytest.mark.parametrize("changes", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}])
+@pytest.mark.parametrize(
+    "changes", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}]
+)
 def test_settings_out_of_range_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(changes))} must .* got"):
         SamplingSettings(**changes)
@@ -106,7 +113,9 @@ GRID = 4000
 LOGITS = [1.3, -0.4, 0.2, -2.0]
 
 
-def drawn(logits: Sequence[float], settings: SamplingSettings, uniform: Sequence[float]) -> list[int]:
+def drawn(
+    logits: Sequence[float], settings: SamplingSettings, uniform: Sequence[float]
+) -> list[int]:
     rows = torch.tensor([list(logits)] * len(uniform), dtype=torch.float32)
     tokens, broken = choose(rows, torch.tensor(uniform, dtype=torch.float64), settings)
     assert not broken.any()
@@ -123,8 +132,9 @@ def shares(logits: Sequence[float], settings: SamplingSettings) -> list[float]:
 def law(logits: Sequence[float], settings: SamplingSettings) -> list[float]:
     """Temperature, then top-k, then top-p, from their definitions.
 
-    top-k keeps all that are at least as probable as the k-th. top-p keeps the most probable of the smallest sets whose
-    mass reaches top_p, found among all subsets; of a tie the one with the lower ids.
+    top-k keeps all that are at least as probable as the k-th. top-p keeps the most probable of the
+    smallest sets whose mass reaches top_p, found among all subsets; of a tie the one with the lower
+    ids.
     """
     weights = [math.exp(x / settings.temperature) for x in logits]
     if settings.top_k:
@@ -133,7 +143,9 @@ def law(logits: Sequence[float], settings: SamplingSettings) -> list[float]:
     probabilities = [w / sum(weights) for w in weights]
     for size in range(1, len(logits) + 1):
         subsets = itertools.combinations(range(len(logits)), size)
-        best = max(subsets, key=lambda subset: sum(probabilities[i] for i in subset))  # the first of equals
+        best = max(
+            subsets, key=lambda subset: sum(probabilities[i] for i in subset)
+        )  # the first of equals
         if sum(probabilities[i] for i in best) >= settings.top_p - 1e-12 or size == len(logits):
             break
     kept = [p if i in best else 0.0 for i, p in enumerate(probabilities)]
@@ -194,7 +206,9 @@ def test_truncation_follows_its_definition(top_k: int, top_p: float) -> None:
         (1.0, [0.25] * 4),
     ],
 )
-def test_of_equally_probable_tokens_top_p_keeps_the_lower_ids(top_p: float, expected: list[float]) -> None:
+def test_of_equally_probable_tokens_top_p_keeps_the_lower_ids(
+    top_p: float, expected: list[float]
+) -> None:
     settings = SamplingSettings(1.0, top_p)
     assert shares([0.0] * 4, settings) == pytest.approx(expected, abs=1 / GRID)
     assert law([0.0] * 4, settings) == pytest.approx(expected)
@@ -208,7 +222,12 @@ def test_top_k_keeps_all_that_tie_with_the_last() -> None:
 
 
 def test_top_p_is_taken_of_what_top_k_has_left() -> None:
-    probabilities = [0.4, 0.3, 0.2, 0.1]  # of the first two .4/.7 = .571 alone reaches .55; of all four it takes two
+    probabilities = [
+        0.4,
+        0.3,
+        0.2,
+        0.1,
+    ]  # of the first two .4/.7 = .571 alone reaches .55; of all four it takes two
     settings = SamplingSettings(1.0, top_p=0.55, top_k=2)
     assert shares([math.log(p) for p in probabilities], settings) == [1, 0, 0, 0]
 
@@ -250,7 +269,9 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     "mistral": lambda: transformers.MistralConfig(**SIZES, **IDS, sliding_window=8),
     "phi3": lambda: transformers.Phi3Config(**SIZES, **IDS, sliding_window=8),
     "olmo2": lambda: transformers.Olmo2Config(**SIZES, **IDS),
-    "gpt2": lambda: transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=256, **IDS),
+    "gpt2": lambda: transformers.GPT2Config(
+        vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=256, **IDS
+    ),
     "gpt-neox": lambda: transformers.GPTNeoXConfig(**{**SIZES, "num_key_value_heads": 4}, **IDS),
     "deepseek3": lambda: transformers.DeepseekV3Config(
         **{**SIZES, "num_key_value_heads": 4},
@@ -271,8 +292,12 @@ ARCHITECTURES: dict[str, Callable[[], Any]] = {
     ),
 }
 RECURRENT: dict[str, Callable[[], Any]] = {
-    "mamba": lambda: transformers.MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4, **IDS),
-    "lfm2": lambda: transformers.Lfm2Config(**SIZES, **IDS, layer_types=["conv", "full_attention", "conv"]),
+    "mamba": lambda: transformers.MambaConfig(
+        vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4, **IDS
+    ),
+    "lfm2": lambda: transformers.Lfm2Config(
+        **SIZES, **IDS, layer_types=["conv", "full_attention", "conv"]
+    ),
     "qwen3-next": lambda: transformers.Qwen3NextConfig(
         **SIZES,
         **IDS,
@@ -294,25 +319,36 @@ def built(config: Any) -> Any:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_greedy_equals_generate_for(architecture: str) -> None:
-    """Batched, with contexts on either side of a sliding window of 8, prefixes and a prompt of one token."""
+    """Batched, with contexts on either side of a sliding window of 8, prefixes and a prompt of one
+    token."""
     model = built(ARCHITECTURES[architecture]())
     requests = random_requests(MIXED_LENGTHS, max_new_tokens=20)
     made = engine(model).sample(requests, GREEDY)
     expected = tiny.greedy_by_generate(model, requests, [END], PAD)
     assert equal_up_to_near_ties(model, requests, made, expected, GREEDY) >= len(requests) - 1
-    assert len({token for response in made for token in response.ids}) > 3  # not one token over and over
+    assert (
+        len({token for response in made for token in response.ids}) > 3
+    )  # not one token over and over
 
 
 @pytest.mark.parametrize("architecture", RECURRENT)
 def test_a_model_without_an_ordinary_cache_is_refused(architecture: str) -> None:
     model = built(RECURRENT[architecture]())
-    with pytest.raises(UserError, match=f"cannot sample from tiny .{type(model).__name__}.*key-value cache"):
+    with pytest.raises(
+        UserError, match=f"cannot sample from tiny .{type(model).__name__}.*key-value cache"
+    ):
         engine(model).sample(random_requests([(5, 0)]), GREEDY)
 
 
-def test_a_model_that_ignores_the_cache_is_refused(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_ignores_the_cache_is_refused(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forward = llama.forward
-    monkeypatch.setattr(llama, "forward", lambda past_key_values, use_cache, **rest: forward(use_cache=False, **rest))
+    monkeypatch.setattr(
+        llama,
+        "forward",
+        lambda past_key_values, use_cache, **rest: forward(use_cache=False, **rest),
+    )
     with pytest.raises(UserError, match="does not keep every token in the cache"):
         engine(llama).sample(random_requests([(5, 0)]), GREEDY)
 
@@ -333,7 +369,8 @@ def abacus_requests(policy: loading.Policy, count: int, max_new_tokens: int) -> 
     found = []
     for number in range(count):
         facts = [
-            f"Ann has {rng.randrange(2, 40)} pens and buys {rng.randrange(2, 20)} more." for _ in range(number % 4 + 1)
+            f"Ann has {rng.randrange(2, 40)} pens and buys {rng.randrange(2, 20)} more."
+            for _ in range(number % 4 + 1)
         ]
         problem = Problem(f"p{number}", " ".join(facts) + " How many pens does she have?", None)
         prefix = tuple(policy.encode("12+3=15")[:number]) if number % 3 == 0 else ()
@@ -345,7 +382,9 @@ def abacus_requests(policy: loading.Policy, count: int, max_new_tokens: int) -> 
 def test_greedy_equals_generate_on_the_embedded_pair(embedded: loading.Policy) -> None:
     requests = abacus_requests(embedded, 12, 50)
     made = TransformersEngine(embedded).sample(requests, GREEDY)
-    expected = tiny.greedy_by_generate(embedded.model, requests, sorted(embedded.end_ids), embedded.pad_id)
+    expected = tiny.greedy_by_generate(
+        embedded.model, requests, sorted(embedded.end_ids), embedded.pad_id
+    )
     assert equal_up_to_near_ties(embedded.model, requests, made, expected, GREEDY) >= 10
 
 
@@ -353,7 +392,11 @@ def test_the_near_tie_check_refuses_a_token_that_is_no_tie(llama: Any) -> None:
     requests = random_requests([(5, 0)], 6)
     for settings in (GREEDY, SAMPLED):
         made = endless(llama).sample(requests, settings)
-        wrong = [Response((*made[0].ids[:3], (made[0].ids[3] + 20) % tiny.VOCAB, *made[0].ids[4:]), "length")]
+        wrong = [
+            Response(
+                (*made[0].ids[:3], (made[0].ids[3] + 20) % tiny.VOCAB, *made[0].ids[4:]), "length"
+            )
+        ]
         with pytest.raises(AssertionError, match="apart"):
             equal_up_to_near_ties(llama, requests, made, wrong, settings)
 
@@ -368,39 +411,58 @@ def test_a_rollout_does_not_depend_on_order_or_company(embedded: loading.Policy)
     assert TransformersEngine(embedded, batch_rows=64).sample(requests, settings) == reference
     for batch_rows in (1, 3):
         shuffled = random.Random(batch_rows).sample(range(len(requests)), len(requests))
-        made = TransformersEngine(embedded, batch_rows=batch_rows).sample([requests[i] for i in shuffled], settings)
+        made = TransformersEngine(embedded, batch_rows=batch_rows).sample(
+            [requests[i] for i in shuffled], settings
+        )
         in_order = [made[shuffled.index(i)] for i in range(len(requests))]
         assert equal_up_to_near_ties(embedded.model, requests, in_order, reference, settings) >= 9
 
 
 def test_another_seed_stage_or_sample_is_another_rollout(llama: Any) -> None:
     request = random_requests([(9, 0)])[0]
-    others = [request, replace(request, stage="t"), replace(request, sample=1), replace(request, problem_id="q")]
-    made = endless(llama).sample(others, SAMPLED) + endless(llama).sample([request], replace(SAMPLED, seed=4))
+    others = [
+        request,
+        replace(request, stage="t"),
+        replace(request, sample=1),
+        replace(request, problem_id="q"),
+    ]
+    made = endless(llama).sample(others, SAMPLED) + endless(llama).sample(
+        [request], replace(SAMPLED, seed=4)
+    )
     assert len({response.ids for response in made}) == 5
 
 
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED, SamplingSettings(0.8, 0.9, 20, seed=2)])
-def test_a_rollout_continued_from_its_own_prefix_is_itself(llama: Any, settings: SamplingSettings) -> None:
+def test_a_rollout_continued_from_its_own_prefix_is_itself(
+    llama: Any, settings: SamplingSettings
+) -> None:
     """With the same key; the stages of a measurement have keys of their own."""
     requests = random_requests([(4, 0), (17, 0), (9, 0)], 30)
     whole = endless(llama).sample(requests, settings)
     cut = [
-        (replace(request, prefix_ids=response.ids[:at], max_new_tokens=30 - at), Response(response.ids[at:], "length"))
+        (
+            replace(request, prefix_ids=response.ids[:at], max_new_tokens=30 - at),
+            Response(response.ids[at:], "length"),
+        )
         for request, response in zip(requests, whole, strict=True)
         for at in (1, 13, 29)
     ]
     made = endless(llama).sample([request for request, _ in cut], settings)
     expected = [rest for _, rest in cut]
     if settings.top_p == 1:
-        assert equal_up_to_near_ties(llama, [request for request, _ in cut], made, expected, settings) >= 8
+        assert (
+            equal_up_to_near_ties(llama, [request for request, _ in cut], made, expected, settings)
+            >= 8
+        )
     else:
         assert made == expected
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
 @pytest.mark.parametrize("settings", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-def test_padding_and_shared_prefixes_change_nothing(architecture: str, settings: SamplingSettings) -> None:
+def test_padding_and_shared_prefixes_change_nothing(
+    architecture: str, settings: SamplingSettings
+) -> None:
     model = built(ARCHITECTURES[architecture]())
     short, long = random_requests([(3, 0), (60, 40)])
     one_token = replace(short, prompt_ids=(9,))
@@ -422,10 +484,13 @@ def test_padding_and_shared_prefixes_change_nothing(architecture: str, settings:
 
 
 def test_rows_that_leave_a_batch_do_not_change_the_others(llama: Any) -> None:
-    """Budgets from 1 to 60: the batch shrinks many times, and loses its longest and its shortest contexts."""
+    """Budgets from 1 to 60: the batch shrinks many times, and loses its longest and its shortest
+    contexts."""
     requests = random_requests([(length, length % 5) for length in (40, 3, 25, 1, 12, 33, 7, 18)])
     budgets = [3, 60, 1, 45, 12, 30, 59, 1]
-    requests = [replace(r, max_new_tokens=budget) for r, budget in zip(requests, budgets, strict=True)]
+    requests = [
+        replace(r, max_new_tokens=budget) for r, budget in zip(requests, budgets, strict=True)
+    ]
     made = endless(llama).sample(requests, SAMPLED)
     alone = [endless(llama).sample([request], SAMPLED)[0] for request in requests]
     assert [len(response.ids) for response in made] == budgets
@@ -442,20 +507,30 @@ def spoken(llama: Any) -> tuple[Request, tuple[int, ...]]:
     return request, endless(llama).sample([request], GREEDY)[0].ids
 
 
-def test_the_end_token_is_part_of_the_response(llama: Any, spoken: tuple[Request, tuple[int, ...]]) -> None:
+def test_the_end_token_is_part_of_the_response(
+    llama: Any, spoken: tuple[Request, tuple[int, ...]]
+) -> None:
     request, ids = spoken
     end = ids[5]
     policy = tiny.bare_policy(llama, end_ids=[end])
-    assert TransformersEngine(policy).sample([request], GREEDY) == [Response(ids[: ids.index(end) + 1], "eos")]
+    assert TransformersEngine(policy).sample([request], GREEDY) == [
+        Response(ids[: ids.index(end) + 1], "eos")
+    ]
 
 
-def test_a_response_that_is_cut_off_gets_no_end_token(llama: Any, spoken: tuple[Request, tuple[int, ...]]) -> None:
+def test_a_response_that_is_cut_off_gets_no_end_token(
+    llama: Any, spoken: tuple[Request, tuple[int, ...]]
+) -> None:
     request, ids = spoken
-    assert endless(llama).sample([replace(request, max_new_tokens=9)], GREEDY) == [Response(ids[:9], "length")]
+    assert endless(llama).sample([replace(request, max_new_tokens=9)], GREEDY) == [
+        Response(ids[:9], "length")
+    ]
     at_the_end = ids.index(ids[8])
     policy = tiny.bare_policy(llama, end_ids=[ids[at_the_end]])
     budget = replace(request, max_new_tokens=at_the_end + 1)
-    assert TransformersEngine(policy).sample([budget], GREEDY) == [Response(ids[: at_the_end + 1], "eos")]
+    assert TransformersEngine(policy).sample([budget], GREEDY) == [
+        Response(ids[: at_the_end + 1], "eos")
+    ]
 
 
 def test_an_end_token_that_is_also_the_pad_token_ends_and_pads(
@@ -480,7 +555,9 @@ def test_pad_ids_inside_a_context_or_a_response_are_ordinary_tokens(
         assert TransformersEngine(policy).sample(company, GREEDY)[0].ids == ids
 
 
-def test_whichever_of_several_end_ids_comes_first_ends(llama: Any, spoken: tuple[Request, tuple[int, ...]]) -> None:
+def test_whichever_of_several_end_ids_comes_first_ends(
+    llama: Any, spoken: tuple[Request, tuple[int, ...]]
+) -> None:
     request, ids = spoken
     ends = {ids[3], ids[9], NO_ID}
     first = min(ids.index(end) for end in ends if end in ids)
@@ -492,7 +569,9 @@ def test_one_token_may_be_all(llama: Any, spoken: tuple[Request, tuple[int, ...]
     request, ids = spoken
     one = replace(request, max_new_tokens=1)
     assert endless(llama).sample([one], GREEDY) == [Response(ids[:1], "length")]
-    assert TransformersEngine(tiny.bare_policy(llama, [ids[0]])).sample([one], GREEDY) == [Response(ids[:1], "eos")]
+    assert TransformersEngine(tiny.bare_policy(llama, [ids[0]])).sample([one], GREEDY) == [
+        Response(ids[:1], "eos")
+    ]
 
 
 def test_nothing_is_asked_and_nothing_comes(llama: Any) -> None:
@@ -522,7 +601,11 @@ def test_a_models_generation_settings_never_leak_in(settings: SamplingSettings) 
 
 
 def limited(
-    model: Any, rows: int, columns: int, error: Callable[[], Exception], monkeypatch: pytest.MonkeyPatch
+    model: Any,
+    rows: int,
+    columns: int,
+    error: Callable[[], Exception],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From so many columns on the model's forward fails above so many rows."""
     forward = model.forward
@@ -540,7 +623,9 @@ def limited(
     "error",
     [
         lambda: torch.OutOfMemoryError("CUDA out of memory"),
-        lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+        lambda: RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"
+        ),
     ],
     ids=["cuda", "cpu"],
 )
@@ -555,12 +640,16 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     one = endless(llama, batch_rows=100, on_warning=said.append)
     made = one.sample(requests, SAMPLED, lambda *news: told.append(news))
     assert equal_up_to_near_ties(llama, requests, made, expected, SAMPLED) >= 10
-    assert said == [f"out of memory: tiny goes on with {rows} sequences at a time" for rows in (5, 2)]
+    assert said == [
+        f"out of memory: tiny goes on with {rows} sequences at a time" for rows in (5, 2)
+    ]
     assert one.batch_rows == 2  # and stays so
     assert (sum(tokens for tokens, _ in told), sum(done for _, done in told)) == (11 * 20, 11)
 
 
-def test_out_of_memory_with_one_sequence_is_the_end(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_with_one_sequence_is_the_end(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     limited(llama, 0, 0, lambda: torch.OutOfMemoryError("CUDA out of memory"), monkeypatch)
     with pytest.raises(torch.OutOfMemoryError):
         endless(llama).sample(random_requests([(5, 0), (6, 0)]), SAMPLED)
@@ -589,15 +678,26 @@ def test_a_nan_names_policy_rollout_and_position(
         return output
 
     monkeypatch.setattr(llama, "forward", failing)
-    requests = [replace(request, sample=4, stage="own/2") for request in random_requests([(5, 0), (9, 2), (3, 1)], 20)]
-    with pytest.raises(UserError, match=r"logits of tiny at response position 5 of own/2 p1/4.*--dtype") as caught:
+    requests = [
+        replace(request, sample=4, stage="own/2")
+        for request in random_requests([(5, 0), (9, 2), (3, 1)], 20)
+    ]
+    with pytest.raises(
+        UserError, match=r"logits of tiny at response position 5 of own/2 p1/4.*--dtype"
+    ) as caught:
         endless(llama).sample(requests, settings)
     assert "NaN" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_nan_behind_the_end_of_a_response_is_nobodys(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finished row stays in the batch while most go on; what the model makes of it is not looked at."""
-    requests = [replace(r, max_new_tokens=2 if i == 0 else 12) for i, r in enumerate(random_requests([(5, 0)] * 60))]
+def test_a_nan_behind_the_end_of_a_response_is_nobodys(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finished row stays in the batch while most go on; what the model makes of it is not looked
+    at."""
+    requests = [
+        replace(r, max_new_tokens=2 if i == 0 else 12)
+        for i, r in enumerate(random_requests([(5, 0)] * 60))
+    ]
     expected = endless(llama).sample(requests, SAMPLED)
     finished = requests[0].prompt_ids
     row = sorted(range(60), key=lambda i: requests[i].prompt_ids).index(0)
@@ -605,7 +705,10 @@ def test_a_nan_behind_the_end_of_a_response_is_nobodys(llama: Any, monkeypatch: 
 
     def failing(**inputs: Any) -> Any:
         output = forward(**inputs)
-        if inputs["input_ids"].shape == (60, 1) and int(inputs["position_ids"][0, 0]) >= len(finished) - 1 + 2:
+        if (
+            inputs["input_ids"].shape == (60, 1)
+            and int(inputs["position_ids"][0, 0]) >= len(finished) - 1 + 2
+        ):
             output.logits[row] = math.nan
             touched.append(1)
         return output

@@ -1,6 +1,8 @@
-"""The vLLM engine against the transformers engine: greedy token by token, sampled by its law and its accuracy.
+"""The vLLM engine against the transformers engine: greedy token by token, sampled by its law and
+its accuracy.
 
-What needs vLLM says so; the rest runs anywhere. Run them alone (``pytest -m engine``): vLLM changes torch's threads for good.
+What needs vLLM says so; the rest runs anywhere. Run them alone (``pytest -m engine``): vLLM changes
+torch's threads for good.
 """
 
 from __future__ import annotations
@@ -62,33 +64,58 @@ def engine(teacher: Policy) -> Iterator[VllmEngine]:
         yield made
 
 
-def asked(policy: Policy, count: int, tokens: int = 200, samples: int = 1, stage: str = "teacher") -> list[Request]:
+def asked(
+    policy: Policy, count: int, tokens: int = 200, samples: int = 1, stage: str = "teacher"
+) -> list[Request]:
     problem_set = load_problems("abacus", limit=count)
     return [
-        Request(tuple(policy.prompt_ids(one, problem_set.instruction)), (), tokens, stage, one.problem_id, sample)
+        Request(
+            tuple(policy.prompt_ids(one, problem_set.instruction)),
+            (),
+            tokens,
+            stage,
+            one.problem_id,
+            sample,
+        )
         for one in problem_set.problems
         for sample in range(samples)
     ]
 
 
 def behind_the_student(policy: Policy, count: int, length: int) -> list[Request]:
-    """Continuations behind so many tokens of the student's own rollouts, those that ended before left out."""
+    """Continuations behind so many tokens of the student's own rollouts, those that ended before
+    left out."""
     student = loading.load("abacus-student", HOST)
     plain = asked(student, count, stage="student")
     written = TransformersEngine(student).sample(plain, SamplingSettings(0.7))
     return [
-        Request(one.prompt_ids, response.ids[:length], 200 - length, f"student-prefix/{length}", one.problem_id, 0)
+        Request(
+            one.prompt_ids,
+            response.ids[:length],
+            200 - length,
+            f"student-prefix/{length}",
+            one.problem_id,
+            0,
+        )
         for one, response in zip(asked(policy, count), written, strict=True)
         if len(response.ids) > length
     ]
 
 
 @engine_test
-def test_greedy_tokens_are_those_of_transformers_up_to_near_ties(teacher: Policy, engine: VllmEngine) -> None:
-    requests = asked(teacher, 40) + behind_the_student(teacher, 40, 20) + behind_the_student(teacher, 40, 45)
+def test_greedy_tokens_are_those_of_transformers_up_to_near_ties(
+    teacher: Policy, engine: VllmEngine
+) -> None:
+    requests = (
+        asked(teacher, 40)
+        + behind_the_student(teacher, 40, 20)
+        + behind_the_student(teacher, 40, 45)
+    )
     made = engine.sample(requests, GREEDY)
     expected = TransformersEngine(teacher).sample(requests, GREEDY)
-    assert tiny.equal_up_to_near_ties(teacher.weights, requests, made, expected, GREEDY) >= 0.95 * len(requests)
+    assert tiny.equal_up_to_near_ties(
+        teacher.weights, requests, made, expected, GREEDY
+    ) >= 0.95 * len(requests)
     assert {one.stop_reason for one in made} == {"eos"}
 
 
@@ -98,26 +125,45 @@ def test_greedy_tokens_of_a_real_model_are_those_of_transformers_up_to_near_ties
     folder = str(prepare_smollm2.prepare())
     policy = loading.load(folder, HOST)
     requests = [dataclasses.replace(one, max_new_tokens=40) for one in asked(policy, 6)]
-    requests += [dataclasses.replace(one, prefix_ids=tuple(policy.encode("First, we"))) for one in requests[:3]]
-    with VllmEngine(served_policies.serve(folder, HOST), VllmSettings(cache_gib=0.5, max_model_len=512)) as made_by:
+    requests += [
+        dataclasses.replace(one, prefix_ids=tuple(policy.encode("First, we")))
+        for one in requests[:3]
+    ]
+    with VllmEngine(
+        served_policies.serve(folder, HOST), VllmSettings(cache_gib=0.5, max_model_len=512)
+    ) as made_by:
         made = made_by.sample(requests, GREEDY)
     expected = TransformersEngine(policy).sample(requests, GREEDY)
     assert tiny.equal_up_to_near_ties(policy.weights, requests, made, expected, GREEDY) >= 6
 
 
 @engine_test
-@pytest.mark.parametrize("settings", [SamplingSettings(0.7), SamplingSettings(1.3, top_p=0.8, top_k=6)])
+@pytest.mark.parametrize(
+    "settings", [SamplingSettings(0.7), SamplingSettings(1.3, top_p=0.8, top_k=6)]
+)
 def test_tokens_are_drawn_from_the_law_that_is_asked_for(
     teacher: Policy, engine: VllmEngine, settings: SamplingSettings
 ) -> None:
-    """4,000 first tokens against the exact law, which inversion at an even grid of uniform numbers gives."""
+    """4,000 first tokens against the exact law, which inversion at an even grid of uniform numbers
+    gives."""
     (one,) = asked(teacher, 1, 1)
-    draws = engine.sample([dataclasses.replace(one, sample=place) for place in range(4000)], settings)
+    draws = engine.sample(
+        [dataclasses.replace(one, sample=place) for place in range(4000)], settings
+    )
     counts = np.bincount([response.ids[0] for response in draws], minlength=teacher.head_width)
     with torch.inference_mode():
-        logits = teacher.weights(torch.tensor([one.prompt_ids])).logits[0, -1:].float().expand(20_000, -1)
+        logits = (
+            teacher.weights(torch.tensor([one.prompt_ids]))
+            .logits[0, -1:]
+            .float()
+            .expand(20_000, -1)
+        )
     grid = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    expected = np.bincount(choose(logits, grid, settings)[0].numpy(), minlength=teacher.head_width) / 20_000 * 4000
+    expected = (
+        np.bincount(choose(logits, grid, settings)[0].numpy(), minlength=teacher.head_width)
+        / 20_000
+        * 4000
+    )
     likely = expected >= 5
     assert likely.sum() >= 2
     rest = [counts[~likely].sum()], [expected[~likely].sum() + 1e-9]
@@ -129,16 +175,23 @@ def test_tokens_are_drawn_from_the_law_that_is_asked_for(
 
 @engine_test
 @pytest.mark.slow
-def test_a_small_decay_curve_is_that_of_transformers_within_its_error(teacher: Policy, engine: VllmEngine) -> None:
-    """Accuracy alone and behind 40 student tokens: the difference by problem is within 3.5 standard errors of zero."""
+def test_a_small_decay_curve_is_that_of_transformers_within_its_error(
+    teacher: Policy, engine: VllmEngine
+) -> None:
+    """Accuracy alone and behind 40 student tokens: the difference by problem is within 3.5 standard
+    errors of zero."""
     problem_set = load_problems("abacus", limit=30)
     gold = {one.problem_id: one.answer or "" for one in problem_set.problems}
     plain, behind = asked(teacher, 30, 320), behind_the_student(teacher, 30, 40)
     sampling = SamplingSettings(0.7, seed=1)
     for requests in (plain, behind):
-        asked_for = [dataclasses.replace(one, sample=sample) for one in requests for sample in range(8)]
+        asked_for = [
+            dataclasses.replace(one, sample=sample) for one in requests for sample in range(8)
+        ]
         right = [
-            correct(asked_for, by.sample(asked_for, sampling), gold, teacher, problem_set.answer_rule)
+            correct(
+                asked_for, by.sample(asked_for, sampling), gold, teacher, problem_set.answer_rule
+            )
             for by in (engine, TransformersEngine(teacher))
         ]
         by_problem = (right[0] - right[1]).reshape(len(requests), 8).mean(1)
@@ -148,13 +201,20 @@ def test_a_small_decay_curve_is_that_of_transformers_within_its_error(teacher: P
 
 
 def correct(
-    requests: Sequence[Request], made: Sequence[Response], gold: dict[str, str], policy: Policy, rule: str
+    requests: Sequence[Request],
+    made: Sequence[Response],
+    gold: dict[str, str],
+    policy: Policy,
+    rule: str,
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     texts = [
-        policy.decode([*request.prefix_ids, *response.ids]) for request, response in zip(requests, made, strict=True)
+        policy.decode([*request.prefix_ids, *response.ids])
+        for request, response in zip(requests, made, strict=True)
     ]
     with Grader(workers=1) as grader:
-        verdicts = grader.grade(texts, [gold[one.problem_id] for one in requests], rules=(rule,)).verdicts[rule]
+        verdicts = grader.grade(
+            texts, [gold[one.problem_id] for one in requests], rules=(rule,)
+        ).verdicts[rule]
     return np.array([str(verdict) == "correct" for verdict in verdicts], dtype=np.float64)
 
 
@@ -162,7 +222,8 @@ def correct(
 def test_ids_go_in_and_come_out_as_they_are(
     teacher: Policy, engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids that no text would give back (special tokens in the middle, pieces out of order) reach the model unchanged."""
+    """Ids that no text would give back (special tokens in the middle, pieces out of order) reach
+    the model unchanged."""
     seen: list[Any] = []
     real = engine.run
 
@@ -179,12 +240,17 @@ def test_ids_go_in_and_come_out_as_they_are(
 
 
 @engine_test
-def test_a_response_ends_with_its_end_token_or_at_its_budget(teacher: Policy, engine: VllmEngine) -> None:
+def test_a_response_ends_with_its_end_token_or_at_its_budget(
+    teacher: Policy, engine: VllmEngine
+) -> None:
     (whole,) = engine.sample(asked(teacher, 1), GREEDY)
     assert whole.stop_reason == "eos" and whole.ids[-1] in teacher.end_ids
     assert not teacher.end_ids.intersection(whole.ids[:-1])
     length = len(whole.ids)
-    cut = [dataclasses.replace(asked(teacher, 1)[0], max_new_tokens=budget) for budget in (length, length - 1, 1)]
+    cut = [
+        dataclasses.replace(asked(teacher, 1)[0], max_new_tokens=budget)
+        for budget in (length, length - 1, 1)
+    ]
     made = engine.sample(cut, GREEDY)
     assert made == [whole, Response(whole.ids[:-1], "length"), Response(whole.ids[:1], "length")]
 
@@ -198,17 +264,23 @@ def test_neither_order_nor_company_changes_a_rollout(teacher: Policy, engine: Vl
     second = engine.sample([requests[place] for place in shuffled], settings)
     same = sum(first[place] == second[at] for at, place in enumerate(shuffled))
     alone = engine.sample(requests[:3], settings)  # as a resumed run would ask
-    # Noise is the same to the bit; only rounding in another batch can move a draw across a boundary.
+    # Noise is the same to the bit; only rounding in another batch can move a draw across a
+    # boundary.
     assert same >= len(requests) - 1
     assert sum(one == other for one, other in zip(alone, first[:3], strict=True)) >= 2
-    assert sum(len(set(first[place : place + 3])) > 1 for place in range(0, 36, 3)) >= 10  # samples of a problem differ
+    assert (
+        sum(len(set(first[place : place + 3])) > 1 for place in range(0, 36, 3)) >= 10
+    )  # samples of a problem differ
     reseeded = engine.sample(requests, dataclasses.replace(settings, seed=4))
     assert sum(one == other for one, other in zip(first, reseeded, strict=True)) < 12
 
 
 @engine_test
-def test_more_prompts_than_one_step_reads_are_sampled_with_their_seeds(teacher: Policy, engine: VllmEngine) -> None:
-    """vLLM sets a generator back where a prompt is read in two parts, and one on the CPU cannot be: no prompt is."""
+def test_more_prompts_than_one_step_reads_are_sampled_with_their_seeds(
+    teacher: Policy, engine: VllmEngine
+) -> None:
+    """vLLM sets a generator back where a prompt is read in two parts, and one on the CPU cannot be:
+    no prompt is."""
     requests = asked(teacher, 100, 2, samples=2)
     assert sum(len(one.prompt_ids) for one in requests) > 3 * 4096
     distinct = [
@@ -219,8 +291,11 @@ def test_more_prompts_than_one_step_reads_are_sampled_with_their_seeds(teacher: 
 
 
 @engine_test
-def test_prompts_and_prefixes_that_were_read_are_not_read_again(teacher: Policy, engine: VllmEngine) -> None:
-    """By vLLM's own counter: whole blocks of 32 tokens are taken from the cache, for samples and for longer prefixes."""
+def test_prompts_and_prefixes_that_were_read_are_not_read_again(
+    teacher: Policy, engine: VllmEngine
+) -> None:
+    """By vLLM's own counter: whole blocks of 32 tokens are taken from the cache, for samples and
+    for longer prefixes."""
     (one,) = asked(teacher, 1)
     prompt = one.prompt_ids + one.prompt_ids  # 2 blocks and more
     written = engine.sample([dataclasses.replace(one, prompt_ids=prompt)], GREEDY)[0].ids
@@ -234,13 +309,18 @@ def test_prompts_and_prefixes_that_were_read_are_not_read_again(teacher: Policy,
 
 
 @engine_test
-def test_a_cache_too_small_for_the_batch_changes_no_token(teacher: Policy, engine: VllmEngine) -> None:
-    """vLLM throws rollouts out of a full cache and reads them again; their generators go on where they were."""
+def test_a_cache_too_small_for_the_batch_changes_no_token(
+    teacher: Policy, engine: VllmEngine
+) -> None:
+    """vLLM throws rollouts out of a full cache and reads them again; their generators go on where
+    they were."""
     requests, settings = asked(teacher, 12, 200, samples=4), SamplingSettings(1.0, seed=5)
     small = VllmSettings(cache_gib=0.004, max_model_len=400)
     with VllmEngine(served_policies.serve("abacus-teacher", HOST), small) as cramped:
         scheduler = cramped._llm.llm_engine.engine_core.engine_core.scheduler
-        with mock.patch.object(scheduler, "_preempt_request", wraps=scheduler._preempt_request) as thrown_out:
+        with mock.patch.object(
+            scheduler, "_preempt_request", wraps=scheduler._preempt_request
+        ) as thrown_out:
             made = cramped.sample(requests, settings)
     assert thrown_out.call_count > 10
     expected = engine.sample(requests, settings)
@@ -252,7 +332,10 @@ def test_a_model_whose_logits_are_nan_is_refused_and_writes_nothing(tmp_path: Pa
     folder = tmp_path / "student"
     shutil.copytree(loading.resolve("abacus-student"), folder)
     weights = load_file(folder / "model.safetensors")
-    save_file(weights | {"model.norm.weight": weights["model.norm.weight"] * math.nan}, folder / "model.safetensors")
+    save_file(
+        weights | {"model.norm.weight": weights["model.norm.weight"] * math.nan},
+        folder / "model.safetensors",
+    )
     policy = served_policies.serve(str(folder), HOST)
     with (
         VllmEngine(policy, SMALL) as made_by,
@@ -275,16 +358,24 @@ def test_engines_that_were_closed_hold_no_memory(teacher: Policy) -> None:
     """The cache alone would be 0.5 GiB a time."""
     held = []
     for _ in range(4):
-        with VllmEngine(served_policies.serve("abacus-teacher", HOST), VllmSettings(cache_gib=0.5)) as made_by:
+        with VllmEngine(
+            served_policies.serve("abacus-teacher", HOST), VllmSettings(cache_gib=0.5)
+        ) as made_by:
             made_by.sample(asked(teacher, 2, 5), GREEDY)
-        held.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30)
+        held.append(
+            int(Path("/proc/self/statm").read_text().split()[1])
+            * os.sysconf("SC_PAGE_SIZE")
+            / 2**30
+        )
     assert held[-1] - held[0] < 0.1
 
 
 @engine_test
 def test_progress_counts_every_token_and_every_rollout(teacher: Policy, engine: VllmEngine) -> None:
     told: list[tuple[int, int]] = []
-    made = engine.sample(asked(teacher, 5), GREEDY, lambda tokens, finished: told.append((tokens, finished)))
+    made = engine.sample(
+        asked(teacher, 5), GREEDY, lambda tokens, finished: told.append((tokens, finished))
+    )
     assert sum(tokens for tokens, _ in told) == sum(len(one.ids) for one in made)
     assert [finished for _, finished in told] == [1] * 5
 
@@ -306,7 +397,9 @@ def test_what_goes_beyond_the_context_or_would_be_changed_is_refused_before_anyt
 ) -> None:
     fits, (long,) = asked(teacher, 2), asked(teacher, 1, 1000)
     told: list[Any] = []
-    with pytest.raises(UserError, match=r"teacher .*/0 may need 1\d\d\d positions, beyond the 1024"):
+    with pytest.raises(
+        UserError, match=r"teacher .*/0 may need 1\d\d\d positions, beyond the 1024"
+    ):
         engine.sample([*fits, long], GREEDY, lambda *progress: told.append(progress))
     for temperature in (0.001, 2.5):
         with pytest.raises(UserError, match="temperatures of 0 and from 0.01 to 2"):
@@ -320,11 +413,34 @@ def test_what_goes_beyond_the_context_or_would_be_changed_is_refused_before_anyt
 def test_every_parameter_of_vllm_that_could_change_a_token_is_set() -> None:
     from vllm import SamplingParams
 
-    without_effect = {  # on which token comes next: what is returned, how it is shown, and the engine's own bookkeeping
-        *("prompt_logprob_token_ids", "prompt_logprob_start", "logprob_token_ids", "flat_logprobs", "output_kind"),
-        *("skip_special_tokens", "spaces_between_special_tokens", "include_stop_str_in_output", "stream_interval"),
-        *("skip_clone", "output_text_buffer_length", "skip_reading_prefix_cache", "routed_experts_prompt_start"),
-        *("extra_args", "structured_outputs", "thinking_token_budget", "repetition_detection", "watermarking"),
+    # on which token comes next: what is returned, how it is shown, and the engine's own bookkeeping
+    without_effect = {
+        *(
+            "prompt_logprob_token_ids",
+            "prompt_logprob_start",
+            "logprob_token_ids",
+            "flat_logprobs",
+            "output_kind",
+        ),
+        *(
+            "skip_special_tokens",
+            "spaces_between_special_tokens",
+            "include_stop_str_in_output",
+            "stream_interval",
+        ),
+        *(
+            "skip_clone",
+            "output_text_buffer_length",
+            "skip_reading_prefix_cache",
+            "routed_experts_prompt_start",
+        ),
+        *(
+            "extra_args",
+            "structured_outputs",
+            "thinking_token_budget",
+            "repetition_detection",
+            "watermarking",
+        ),
         "trace_decode_token_ids",  # off unless given, and no model's configuration gives them
     }
     fields = {name for name in SamplingParams.__struct_fields__ if not name.startswith("_")}
@@ -332,7 +448,9 @@ def test_every_parameter_of_vllm_that_could_change_a_token_is_set() -> None:
 
 
 @engine_test
-def test_of_a_models_own_generation_settings_only_its_ends_are_used(teacher: Policy, tmp_path: Path) -> None:
+def test_of_a_models_own_generation_settings_only_its_ends_are_used(
+    teacher: Policy, tmp_path: Path
+) -> None:
     plain = loading.resolve("abacus-student")
     folder = tmp_path / "student"
     shutil.copytree(plain, folder)
@@ -344,7 +462,10 @@ def test_of_a_models_own_generation_settings_only_its_ends_are_used(teacher: Pol
     with VllmEngine(served_policies.serve(str(folder), HOST), SMALL) as made_by:
         made = made_by.sample(requests, GREEDY)
     for one, other in zip(made, expected, strict=True):
-        end = next((place for place, token in enumerate(other.ids) if token in (1, third)), len(other.ids) - 1)
+        end = next(
+            (place for place, token in enumerate(other.ids) if token in (1, third)),
+            len(other.ids) - 1,
+        )
         assert one.ids == other.ids[: end + 1]
 
 
@@ -352,7 +473,8 @@ def adapter_folder(path: Path, seed: int = 0, rank: int = 4) -> Path:
     """An adapter on the embedded student that changes what it writes."""
     model = loading.load("abacus-student", HOST).weights
     made = get_peft_model(
-        model, LoraConfig(r=rank, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM")
+        model,
+        LoraConfig(r=rank, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM"),
     )
     torch.manual_seed(seed)
     for name, weight in made.named_parameters():
@@ -360,30 +482,39 @@ def adapter_folder(path: Path, seed: int = 0, rank: int = 4) -> Path:
             torch.nn.init.normal_(weight, std=0.2)
     made.save_pretrained(str(path), save_embedding_layers=False)
     told = json.loads((path / "adapter_config.json").read_text())
-    (path / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": "abacus-student"}))
+    (path / "adapter_config.json").write_text(
+        json.dumps(told | {"base_model_name_or_path": "abacus-student"})
+    )
     return path
 
 
 @engine_test
 @pytest.mark.parametrize("adapters", ["merged", "served"])
-def test_an_adapter_merged_or_served_writes_what_transformers_writes(tmp_path: Path, adapters: Any) -> None:
+def test_an_adapter_merged_or_served_writes_what_transformers_writes(
+    tmp_path: Path, adapters: Any
+) -> None:
     folder = str(adapter_folder(tmp_path / "adapter"))
     policy = loading.load(folder, HOST)
     requests = asked(policy, 10, 60)
     expected = TransformersEngine(policy).sample(requests, GREEDY)
-    with VllmEngine(served_policies.serve(folder, HOST), dataclasses.replace(SMALL, adapters=adapters)) as made_by:
+    with VllmEngine(
+        served_policies.serve(folder, HOST), dataclasses.replace(SMALL, adapters=adapters)
+    ) as made_by:
         made = made_by.sample(requests, GREEDY)
         scratch = made_by.source.scratch
     assert tiny.equal_up_to_near_ties(policy.weights, requests, made, expected, GREEDY) >= 8
     base = TransformersEngine(loading.load("abacus-student", HOST)).sample(requests, GREEDY)
-    assert sum(one == other for one, other in zip(made, base, strict=True)) < 8  # the adapter is not passed over
+    assert (
+        sum(one == other for one, other in zip(made, base, strict=True)) < 8
+    )  # the adapter is not passed over
     assert (scratch is not None) == (adapters == "merged")
     assert scratch is None or not Path(scratch.name).exists()
 
 
 @engine_test
 def test_new_weights_replace_the_old_ones_and_what_was_cached_of_them(tmp_path: Path) -> None:
-    """Greedy tokens follow the weights that were handed over last, also where prompt and prefix had been read before."""
+    """Greedy tokens follow the weights that were handed over last, also where prompt and prefix had
+    been read before."""
     policy = loading.load("abacus-student", HOST)
     other = loading.load(str(adapter_folder(tmp_path / "adapter", seed=1)), HOST)
     requests = asked(policy, 10, 60)
@@ -394,7 +525,9 @@ def test_new_weights_replace_the_old_ones_and_what_was_cached_of_them(tmp_path: 
         made_by.update_weights(served_policies.plain_weights(policy.weights))
         after = made_by.sample(requests, GREEDY)
         few = list(served_policies.plain_weights(other.weights))[:5]
-        with pytest.raises(ValueError, match=r"weights would stay as they were, model.layers.0.*; give all"):
+        with pytest.raises(
+            ValueError, match=r"weights would stay as they were, model.layers.0.*; give all"
+        ):
             made_by.update_weights(few)
         assert made_by.sample(requests, GREEDY) == before
     expected = TransformersEngine(other).sample(requests, GREEDY)
@@ -407,14 +540,18 @@ def test_new_weights_replace_the_old_ones_and_what_was_cached_of_them(tmp_path: 
 def test_an_engine_that_serves_an_adapter_takes_no_new_weights(tmp_path: Path) -> None:
     folder = str(adapter_folder(tmp_path / "adapter"))
     with (
-        VllmEngine(served_policies.serve(folder, HOST), dataclasses.replace(SMALL, adapters="served")) as made_by,
+        VllmEngine(
+            served_policies.serve(folder, HOST), dataclasses.replace(SMALL, adapters="served")
+        ) as made_by,
         pytest.raises(ValueError, match="adapters='merged'"),
     ):
         made_by.update_weights([])
 
 
 @engine_test
-def test_two_engines_stand_side_by_side_and_close_one_by_one(teacher: Policy, engine: VllmEngine) -> None:
+def test_two_engines_stand_side_by_side_and_close_one_by_one(
+    teacher: Policy, engine: VllmEngine
+) -> None:
     requests = asked(teacher, 8, 60)
     student = VllmEngine(served_policies.serve("abacus-student", HOST), SMALL)
     before = engine.sample(requests, GREEDY)
@@ -432,8 +569,16 @@ def test_two_engines_stand_side_by_side_and_close_one_by_one(teacher: Policy, en
 @pytest.mark.parametrize(
     ("settings", "change", "message"),
     [
-        (SMALL, {"architectures": ["NoSuchForCausalLM"], "model_type": "qwen3"}, "say --engine transformers"),
-        (VllmSettings(cache_gib=1e-5), {}, "too little memory for .* gpu_memory_share or cache_gib"),
+        (
+            SMALL,
+            {"architectures": ["NoSuchForCausalLM"], "model_type": "qwen3"},
+            "say --engine transformers",
+        ),
+        (
+            VllmSettings(cache_gib=1e-5),
+            {},
+            "too little memory for .* gpu_memory_share or cache_gib",
+        ),
         (VllmSettings(cache_gib=1e6), {}, "too little memory for"),
     ],
 )
@@ -451,7 +596,8 @@ def test_what_vllm_cannot_do_is_said_in_one_line(
 
 def test_importing_the_engine_imports_no_vllm() -> None:
     code = (
-        "import sys\nfrom decaylab.policies import served_policies\nfrom decaylab.tokens import served_scores\n"
+        "import sys\nfrom decaylab.policies import served_policies\nfrom decaylab.tokens import "
+        "served_scores\n"
         "from decaylab.rollouts import vllm_engine, vllm_setup\n"
         "assert 'vllm' not in sys.modules\n"
     )
@@ -462,7 +608,9 @@ def test_without_vllm_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "vllm", None)
     for name in vllm_setup.ENVIRONMENT:
         monkeypatch.setenv(name, "0")
-    with pytest.raises(UserError, match=r"pip install \"decaylab\[vllm\]\".*install_vllm_cpu.sh") as caught:
+    with pytest.raises(
+        UserError, match=r"pip install \"decaylab\[vllm\]\".*install_vllm_cpu.sh"
+    ) as caught:
         VllmEngine(served_policies.serve("abacus-teacher", HOST))
     assert "\n" not in str(caught.value)
 
@@ -480,7 +628,9 @@ def test_a_seed_belongs_to_one_continuation_and_is_the_same_everywhere() -> None
         request_seed(0, dataclasses.replace(one, **change)) for change in changes
     }
     assert len(seeds) == 7 and all(0 <= seed < 2**63 for seed in seeds)
-    assert request_seed(0, one) == 1100899154341889071  # another value would make every finished run another one
+    assert (
+        request_seed(0, one) == 1100899154341889071
+    )  # another value would make every finished run another one
     assert request_seed(0, dataclasses.replace(one, max_new_tokens=20)) == request_seed(0, one)
 
 
@@ -489,7 +639,11 @@ def test_a_served_policy_is_the_loaded_one_without_its_weights(tmp_path: Path, n
     if name == "adapter":
         name = str(adapter_folder(tmp_path / "adapter"))
     loaded, served = loading.load(name, HOST), served_policies.serve(name, HOST)
-    assert (served.identity, served.end_ids, served.pad_id) == (loaded.identity, loaded.end_ids, loaded.pad_id)
+    assert (served.identity, served.end_ids, served.pad_id) == (
+        loaded.identity,
+        loaded.end_ids,
+        loaded.pad_id,
+    )
     assert (served.context_length, served.head_width) == (loaded.context_length, loaded.head_width)
     (one,) = load_problems("abacus", limit=1).problems
     assert served.prompt_ids(one, "x") == loaded.prompt_ids(one, "x")
@@ -506,7 +660,7 @@ def test_the_precision_is_always_said() -> None:
     on_gpu.config.dtype = torch.bfloat16
     assert served_policies.serving_dtype(on_gpu) == "bfloat16"
     loaded = SimpleNamespace(settings=LoadSettings(), model=SimpleNamespace(dtype=torch.float16))
-    assert served_policies.serving_dtype(loaded) == "float16"  # type: ignore[arg-type]
+    assert served_policies.serving_dtype(loaded) == "float16"
 
 
 def test_only_an_adapter_that_vllm_can_apply_is_served(tmp_path: Path) -> None:
@@ -522,7 +676,13 @@ def test_only_an_adapter_that_vllm_can_apply_is_served(tmp_path: Path) -> None:
 
 
 def test_a_rank_gets_the_smallest_room_that_holds_it() -> None:
-    assert [lora_rank("a", rank, VllmSettings()) for rank in (1, 4, 32, 33, 512)] == [1, 8, 32, 64, 512]
+    assert [lora_rank("a", rank, VllmSettings()) for rank in (1, 4, 32, 33, 512)] == [
+        1,
+        8,
+        32,
+        64,
+        512,
+    ]
     assert lora_rank("a", 4, VllmSettings(max_lora_rank=16)) == 16
     with pytest.raises(UserError, match="rank 32, beyond max_lora_rank 16"):
         lora_rank("a", 32, VllmSettings(max_lora_rank=16))
@@ -530,12 +690,16 @@ def test_a_rank_gets_the_smallest_room_that_holds_it() -> None:
         lora_rank("a", 600, VllmSettings())
 
 
-def test_weights_are_handed_over_under_a_checkpoints_names_and_never_without_their_adapter() -> None:
+def test_weights_are_handed_over_under_a_checkpoints_names_and_never_without_their_adapter() -> (
+    None
+):
     model = loading.load("abacus-student", HOST).weights
     plain = dict(served_policies.plain_weights(model))
     names = set(plain)
     expected = {name: weight.clone() for name, weight in plain.items()}
-    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    adapted = get_peft_model(
+        model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    )
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.constant_(weight, 0.1)
@@ -552,7 +716,8 @@ def test_weights_are_handed_over_under_a_checkpoints_names_and_never_without_the
     ("said", "message"),
     [
         (
-            "1 validation error for ModelConfig\n  Value error, Model architectures ['X'] are not supported for now. [type=v",
+            "1 validation error for ModelConfig\n  Value error, Model architectures ['X'] are not "
+            "supported for now. [type=v",
             "Say",
         ),
         (
@@ -561,7 +726,10 @@ def test_weights_are_handed_over_under_a_checkpoints_names_and_never_without_the
         ),
         ("CUDA out of memory. Tried to allocate 2 GiB", "too little memory for m"),
         ("Engine core initialization failed. See root cause above.", "workers for m did not start"),
-        ("NaNs detected in logits: {'0-9a66': 494}", "NaN in the logits of m; try --dtype float32$"),
+        (
+            "NaNs detected in logits: {'0-9a66': 494}",
+            "NaN in the logits of m; try --dtype float32$",
+        ),
         ("something else\nand more", "vLLM refuses m: something else$"),
     ],
 )
@@ -570,14 +738,19 @@ def test_an_error_of_vllm_becomes_one_line(said: str, message: str) -> None:
     assert "\n" not in text
     if message == "Say":
         assert (
-            text
-            == "vLLM cannot run m (Model architectures ['X'] are not supported for now.); say --engine transformers"
+            text == "vLLM cannot run m (Model architectures ['X'] are not supported for now.); say "
+            "--engine transformers"
         )
     else:
         assert re.search(message, text), text
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for wrong in ({"tensor_parallel": 0}, {"gpu_memory_share": 0}, {"max_sequences": 0}, {"max_lora_rank": 513}):
+    for wrong in (
+        {"tensor_parallel": 0},
+        {"gpu_memory_share": 0},
+        {"max_sequences": 0},
+        {"max_lora_rank": 513},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            VllmSettings(**wrong)  # type: ignore[arg-type]
+            VllmSettings(**wrong)

@@ -1,4 +1,5 @@
-"""Workers change nothing but the time: the store of one process, byte for byte, also where workers and runs are killed."""
+"""Workers change nothing but the time: the store of one process, byte for byte, also where workers
+and runs are killed."""
 
 from __future__ import annotations
 
@@ -65,8 +66,12 @@ def crew() -> Iterator[Crew]:
         yield two
 
 
-def requests(policy: loading.Policy, count: int, stage: str = "student", tokens: int = 60) -> list[Request]:
-    prompt = tuple(policy.encode("Question: Ann has 3 pens and buys 4 more. How many pens has she now?\n"))
+def requests(
+    policy: loading.Policy, count: int, stage: str = "student", tokens: int = 60
+) -> list[Request]:
+    prompt = tuple(
+        policy.encode("Question: Ann has 3 pens and buys 4 more. How many pens has she now?\n")
+    )
     return [Request(prompt, (), tokens, stage, f"problem-{number}", 0) for number in range(count)]
 
 
@@ -86,7 +91,9 @@ def kill_worker(crew: Crew, place: int) -> None:
 # What a worker does
 
 
-def test_a_worker_gives_what_the_engine_gives_and_counts_it(student: loading.Policy, spec: EngineSpec) -> None:
+def test_a_worker_gives_what_the_engine_gives_and_counts_it(
+    student: loading.Policy, spec: EngineSpec
+) -> None:
     asked = requests(student, 20)
     worker = Worker(1)
     responses, warned = worker.sample(spec, asked, SETTINGS)
@@ -113,17 +120,27 @@ def test_two_workers_at_once_give_the_responses_of_one_process(
     told: list[tuple[int, int]] = []
     with ThreadPoolExecutor(2) as pool:
         tasks = [
-            pool.submit(crew.sample, spec, requests(student, 20, stage), SETTINGS, lambda *one: told.append(one))
+            pool.submit(
+                crew.sample,
+                spec,
+                requests(student, 20, stage),
+                SETTINGS,
+                lambda *one: told.append(one),
+            )
             for stage in stages
         ]
         made = [task.result()[0] for task in tasks]
     engine = TransformersEngine(student, batch_rows=8)
     assert made == [engine.sample(requests(student, 20, stage), SETTINGS) for stage in stages]
-    assert sum(tokens for tokens, _ in told) == sum(len(one.ids) for responses in made for one in responses)
+    assert sum(tokens for tokens, _ in told) == sum(
+        len(one.ids) for responses in made for one in responses
+    )
     assert sum(finished for _, finished in told) == 80
 
 
-def test_what_an_engine_refuses_in_a_worker_is_told_as_it_is_here(crew: Crew, spec: EngineSpec) -> None:
+def test_what_an_engine_refuses_in_a_worker_is_told_as_it_is_here(
+    crew: Crew, spec: EngineSpec
+) -> None:
     from dataclasses import replace
 
     with pytest.raises(UserError) as error:
@@ -150,7 +167,10 @@ def test_a_task_that_kills_its_worker_again_and_again_is_given_up(
     crew: Crew, spec: EngineSpec, student: loading.Policy
 ) -> None:
     dying = crew._ray.remote(max_restarts=1, max_task_retries=1, max_concurrency=2)(Dying).remote()
-    with mock.patch.object(crew, "_free", mock.Mock(get=lambda: dying)), pytest.raises(UserError) as error:
+    with (
+        mock.patch.object(crew, "_free", mock.Mock(get=lambda: dying)),
+        pytest.raises(UserError) as error,
+    ):
         crew.sample(spec, requests(student, 1), SETTINGS)
     assert "a worker that samples from abacus-student died" in str(error.value)
     assert "\n" not in str(error.value)
@@ -164,9 +184,13 @@ class Dying:
         return 0, 0
 
 
-def test_a_crew_that_is_told_to_stop_lets_its_threads_go(crew: Crew, spec: EngineSpec, student: loading.Policy) -> None:
+def test_a_crew_that_is_told_to_stop_lets_its_threads_go(
+    crew: Crew, spec: EngineSpec, student: loading.Policy
+) -> None:
     with ThreadPoolExecutor(1) as pool:
-        task = pool.submit(crew.sample, spec, requests(student, 400, "stopped", tokens=200), SETTINGS)
+        task = pool.submit(
+            crew.sample, spec, requests(student, 400, "stopped", tokens=200), SETTINGS
+        )
         time.sleep(1)
         crew.stop()
         with pytest.raises(Interrupted):
@@ -186,13 +210,20 @@ def test_a_crew_that_is_told_to_stop_lets_its_threads_go(crew: Crew, spec: Engin
     ],
 )
 def test_a_worker_has_its_gpus_and_its_share_of_the_cores(
-    there: dict[str, float], count: int, device: str, gpus_each: int, found: Placement, monkeypatch: pytest.MonkeyPatch
+    there: dict[str, float],
+    count: int,
+    device: str,
+    gpus_each: int,
+    found: Placement,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert workers._placement(there, count, None, device, gpus_each) == found
 
 
-def test_threads_that_the_environment_names_hold_in_workers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_the_environment_names_hold_in_workers_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert workers._placement({"CPU": 64}, 2, None, "auto", 1).threads == 3
 
@@ -200,14 +231,27 @@ def test_threads_that_the_environment_names_hold_in_workers_too(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("there", "count", "device", "gpus_each", "told"),
     [
-        ({"CPU": 2}, 3, "auto", 1, "--workers 3 need a core each, and in the cluster auto there are 2"),
-        ({"CPU": 8, "GPU": 4}, 5, "auto", 1, "--workers 5 need 5 GPUs, and in the cluster auto there are 4"),
+        (
+            {"CPU": 2},
+            3,
+            "auto",
+            1,
+            "--workers 3 need a core each, and in the cluster auto there are 2",
+        ),
+        (
+            {"CPU": 8, "GPU": 4},
+            5,
+            "auto",
+            1,
+            "--workers 5 need 5 GPUs, and in the cluster auto there are 4",
+        ),
         (
             {"CPU": 8, "GPU": 4},
             3,
             "cuda",
             2,
-            "--workers 3 of 2 GPUs (--tensor-parallel) need 6 GPUs, and in the cluster auto there are 4",
+            "--workers 3 of 2 GPUs (--tensor-parallel) need 6 GPUs, and in the cluster auto there "
+            "are 4",
         ),
         ({"CPU": 8}, 2, "cuda", 1, "--workers 2 need 2 GPUs, and in the cluster auto there are 0"),
     ],
@@ -236,12 +280,20 @@ def closed_port() -> int:
         (("--workers", "-2"), "--workers must be at least 1, got -2"),
         (("--ray", "somewhere"), "--ray must be auto or HOST:PORT, got somewhere"),
         (("--ray", "ray://head:10001"), "--ray must be auto or HOST:PORT, got ray://head:10001"),
-        (("--tensor-parallel", "2"), "--tensor-parallel has no meaning for --engine transformers; say --engine vllm"),
-        (("--gpu-memory-share", "1.5"), "--gpu-memory-share must lie above 0 and not above 1, got 1.5"),
+        (
+            ("--tensor-parallel", "2"),
+            "--tensor-parallel has no meaning for --engine transformers; say --engine vllm",
+        ),
+        (
+            ("--gpu-memory-share", "1.5"),
+            "--gpu-memory-share must lie above 0 and not above 1, got 1.5",
+        ),
         (("--engine", "sglang"), "--engine must be one of transformers, vllm, got sglang"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(words: tuple[str, ...], told: str, tmp_path: Path) -> None:
+def test_bad_input_is_refused_in_one_line(
+    words: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
     assert decaylab("prefix-decay", *words, "--out", tmp_path / "run", "--quiet").complaint == told
     assert not (tmp_path / "run").exists()
 
@@ -249,7 +301,9 @@ def test_bad_input_is_refused_in_one_line(words: tuple[str, ...], told: str, tmp
 def test_an_address_where_nothing_answers_is_told_at_once(tmp_path: Path) -> None:
     address = f"127.0.0.1:{closed_port()}"
     started = time.monotonic()
-    complaint = decaylab("prefix-decay", "--ray", address, "--out", tmp_path / "run", "--quiet").complaint
+    complaint = decaylab(
+        "prefix-decay", "--ray", address, "--out", tmp_path / "run", "--quiet"
+    ).complaint
     assert complaint.startswith(f"--ray {address}: no Ray cluster answers there")
     assert time.monotonic() - started < 2 * workers.CONNECT_SECONDS
 
@@ -260,7 +314,10 @@ def test_auto_without_a_cluster_or_with_one_that_is_gone_is_told_at_once(
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     words = ("prefix-decay", "--ray", "auto", "--out", tmp_path / "run", "--quiet")
-    assert decaylab(*words).complaint == "--ray auto: this machine is in no Ray cluster (ray start --head begins one)"
+    assert (
+        decaylab(*words).complaint
+        == "--ray auto: this machine is in no Ray cluster (ray start --head begins one)"
+    )
     address = f"127.0.0.1:{closed_port()}"
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text(address)
@@ -269,13 +326,17 @@ def test_auto_without_a_cluster_or_with_one_that_is_gone_is_told_at_once(
 
 def test_a_missing_ray_is_told_with_what_installs_it(tmp_path: Path) -> None:
     with mock.patch.dict(sys.modules, {"ray": None}):
-        complaint = decaylab("prefix-decay", "--workers", 2, "--out", tmp_path / "run", "--quiet").complaint
+        complaint = decaylab(
+            "prefix-decay", "--workers", 2, "--out", tmp_path / "run", "--quiet"
+        ).complaint
     assert complaint.startswith("--workers and --ray need Ray (")
     assert complaint.endswith('pip install "decaylab[ray]"')
 
 
 @pytest.mark.parametrize("words", [("prefix-decay", "--engine", "vllm"), ("served-kl",)])
-def test_a_missing_vllm_is_told_before_anything_is_sampled(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_missing_vllm_is_told_before_anything_is_sampled(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
     with mock.patch.dict(sys.modules, {"vllm": None}):
         complaint = decaylab(*words, "--limit", 2, "--out", tmp_path / "run", "--quiet").complaint
     assert complaint.startswith("the vllm engine needs vLLM (it is not installed): pip install")
@@ -298,22 +359,31 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("alone") / "run"
     words = ["prefix-decay", *WORK, "--out", str(folder), "--quiet"]
     code = "import sys\nsys.modules['ray'] = None\nfrom decaylab.cli import main as cli\ncli.main()"
-    subprocess.run([sys.executable, "-c", code, *words], check=True, env=ENVIRONMENT, cwd=DATA.parent.parent)
+    subprocess.run(
+        [sys.executable, "-c", code, *words], check=True, env=ENVIRONMENT, cwd=DATA.parent.parent
+    )
     return results(folder)
 
 
 def results(folder: Path) -> dict[str, bytes]:
     """The tables of a finished run; run.json holds the command and differs."""
-    return {name: (folder / name).read_bytes() for name in ("rollouts.parquet", "measurements.parquet")}
+    return {
+        name: (folder / name).read_bytes() for name in ("rollouts.parquet", "measurements.parquet")
+    }
 
 
 def ray_of(pid: int) -> list[str]:
-    """Ray's processes that the process with this id has started: the session in their arguments ends with it."""
+    """Ray's processes that the process with this id has started: the session in their arguments
+    ends with it."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             words = entry.read_bytes().split(b"\0")
-            found += [entry.parent.name for word in words if word.endswith(f"_{pid}".encode()) and b"session_" in word]
+            found += [
+                entry.parent.name
+                for word in words
+                if word.endswith(f"_{pid}".encode()) and b"session_" in word
+            ]
     return found
 
 
@@ -352,13 +422,15 @@ with Crew(2, cluster.address, device="cpu") as crew:
 assert made[0] == made[1] == TransformersEngine(student, batch_rows=8).sample(asked, SETTINGS)
 cluster.shutdown()
 print("the same")
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.slow
 def test_a_machine_lost_from_the_cluster_changes_nothing() -> None:
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{NODE_LOST}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=240)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=240
+    )
     assert done.stdout.endswith("the same\n"), done.stderr
 
 
@@ -388,25 +460,35 @@ def test_ctrl_c_ends_workers_and_run_in_one_line(alone: dict[str, bytes], tmp_pa
     running.send_signal(signal.SIGINT)
     out, said = running.communicate(timeout=90)
     assert (running.returncode, out) == (130, "")
-    assert said == "decaylab: interrupted; finished parts are kept, and the same command goes on from there\n"
+    assert (
+        said == "decaylab: interrupted; finished parts are kept, and the same command goes on from "
+        "there\n"
+    )
     assert not folder.joinpath("measurements.parquet").exists()
     end = time.monotonic() + 20
     while ray_of(running.pid) and time.monotonic() < end:
         time.sleep(0.2)
     assert not ray_of(running.pid)
-    finished = start("prefix-decay", *WORK, "--out", folder, "--quiet")  # one process goes on with what two have left
+    finished = start(
+        "prefix-decay", *WORK, "--out", folder, "--quiet"
+    )  # one process goes on with what two have left
     assert finished.communicate()[1] == ""
     assert results(folder) == alone
 
 
 @pytest.mark.engine
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs engine: vllm is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="needs engine: vllm is not installed"
+)
 def test_two_workers_with_vllm_give_the_rows_of_one(tmp_path: Path) -> None:
-    """The same rows in the same order; batches differ, so that a near-tie may turn and with it what follows."""
+    """The same rows in the same order; batches differ, so that a near-tie may turn and with it what
+    follows."""
     tables = []
     for name, more in (("one", ()), ("two", ("--workers", 2))):
-        made = start("prefix-decay", *WORK, "--engine", "vllm", *more, "--out", tmp_path / name, "--quiet")
+        made = start(
+            "prefix-decay", *WORK, "--engine", "vllm", *more, "--out", tmp_path / name, "--quiet"
+        )
         assert made.wait() == 0, made.communicate()
         tables.append(pq.read_table(tmp_path / name / "rollouts.parquet"))
     one, two = tables
@@ -417,6 +499,11 @@ def test_two_workers_with_vllm_give_the_rows_of_one(tmp_path: Path) -> None:
     pairs = zip(first["response_ids"].to_pylist(), second["response_ids"].to_pylist(), strict=True)
     assert sum(a == b for a, b in pairs) >= 0.95 * len(first)
     curves = [pd.read_csv(tmp_path / name / "measurements.csv") for name in ("one", "two")]
-    here, there = (frame[(frame.what == "accuracy") & (frame.condition == "student-prefix")] for frame in curves)
+    here, there = (
+        frame[(frame.what == "accuracy") & (frame.condition == "student-prefix")]
+        for frame in curves
+    )
     assert list(here.prefix_tokens) == list(there.prefix_tokens)
-    assert (np.maximum(here.low, there.low) <= np.minimum(here.high, there.high)).all(), "the intervals meet"
+    assert (np.maximum(here.low, there.low) <= np.minimum(here.high, there.high)).all(), (
+        "the intervals meet"
+    )

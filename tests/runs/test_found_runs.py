@@ -17,18 +17,33 @@ from decaylab.runs.measurements import Measurement, to_frame
 ROWS = to_frame(
     [
         Measurement("accuracy", "teacher", 1 / 3, "fraction", note='a "note", with a comma'),
-        Measurement("reverse_kl", "all", 0.1 + 0.2, "nats", rollout_length=float("inf"), problems=3, token="NA"),
+        Measurement(
+            "reverse_kl",
+            "all",
+            0.1 + 0.2,
+            "nats",
+            rollout_length=float("inf"),
+            problems=3,
+            token="NA",
+        ),
         Measurement("js", "", float("nan"), "nats", under_floor=True, token="\n"),
     ]
 )
 
 
 def run(
-    folder: Path, command: str = "position-kl", *, student: str = "s", rows: pd.DataFrame = ROWS, **more: Any
+    folder: Path,
+    command: str = "position-kl",
+    *,
+    student: str = "s",
+    rows: pd.DataFrame = ROWS,
+    **more: Any,
 ) -> Path:
     """A finished run of a command."""
     folder.mkdir(parents=True)
-    pair = {role: {"name": name, "content_hash": f"hash of {name}"} for role, name in pairs(student)}
+    pair = {
+        role: {"name": name, "content_hash": f"hash of {name}"} for role, name in pairs(student)
+    }
     own: dict[str, Any] = {"diagnostic": command} if command != "prefix-decay" else {}
     record = {"identity": {**own, **pair, "options": {}}, **more}
     if command.startswith("sweep "):
@@ -54,7 +69,9 @@ def test_a_run_is_found_with_its_command_pair_and_measurements(tmp_path: Path) -
     assert found.holds(["accuracy", "js"]) and not found.holds(["accuracy", "mean_js"])
 
 
-def test_a_run_without_a_diagnostic_is_one_of_prefix_decay_and_a_sweep_says_over_what(tmp_path: Path) -> None:
+def test_a_run_without_a_diagnostic_is_one_of_prefix_decay_and_a_sweep_says_over_what(
+    tmp_path: Path,
+) -> None:
     run(tmp_path / "a", "prefix-decay")
     run(tmp_path / "b", "sweep selector")
     assert [one.command for one in find([tmp_path])] == ["prefix-decay", "sweep selector"]
@@ -95,7 +112,9 @@ def test_the_evaluation_of_a_run_that_a_sweep_compares_is_left_out(tmp_path: Pat
 def test_runs_of_different_pairs_are_refused_in_one_line(tmp_path: Path) -> None:
     run(tmp_path / "a")
     run(tmp_path / "b", student="another")
-    with pytest.raises(UserError, match=r"runs of different pairs: .*a measured s under t, .*b another under t"):
+    with pytest.raises(
+        UserError, match=r"runs of different pairs: .*a measured s under t, .*b another under t"
+    ):
         find([tmp_path])
 
 
@@ -125,7 +144,9 @@ def test_a_table_of_another_schema_names_the_columns_that_differ(tmp_path: Path)
     folder = run(tmp_path / "old")
     (folder / "measurements.parquet").unlink()
     ROWS.drop(columns="training_seed").to_csv(folder / "measurements.csv", index=False)
-    with pytest.raises(UserError, match=r"another schema than decaylab.measurements/3 \(columns training_seed\)"):
+    with pytest.raises(
+        UserError, match=r"another schema than decaylab.measurements/3 \(columns training_seed\)"
+    ):
         _ = find([folder])[0].measurements
 
 
@@ -136,11 +157,15 @@ def test_a_record_that_names_no_pair_is_refused(tmp_path: Path) -> None:
         find([folder])
 
 
-def test_runs_of_the_same_pair_are_found_and_what_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+def test_runs_of_the_same_pair_are_found_and_what_cannot_be_read_is_passed_over(
+    tmp_path: Path,
+) -> None:
     mine = find([run(tmp_path / "mine")])[0]
     run(tmp_path / "runs" / "decay", "prefix-decay")
     run(tmp_path / "runs" / "theirs", "prefix-decay", student="another")
     run(tmp_path / "runs" / "kl")
     (run(tmp_path / "runs" / "broken", "prefix-decay") / "run.json").write_text("{")
-    assert [one.folder.name for one in of_same_pair(mine, "prefix-decay", tmp_path / "runs")] == ["decay"]
+    assert [one.folder.name for one in of_same_pair(mine, "prefix-decay", tmp_path / "runs")] == [
+        "decay"
+    ]
     assert of_same_pair(mine, "prefix-decay", tmp_path / "nothing") == []

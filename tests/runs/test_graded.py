@@ -1,4 +1,5 @@
-"""Stored rollouts are graded again where their grading has changed, and only then; nothing is sampled for it."""
+"""Stored rollouts are graded again where their grading has changed, and only then; nothing is
+sampled for it."""
 
 from __future__ import annotations
 
@@ -22,10 +23,13 @@ EVALUATE = ("evaluate", "--limit", 3, "--samples", 2, "--max-tokens", 24, "--qui
 
 
 def made_stale(path: Path) -> None:
-    """Every verdict of a file replaced by one of a grader that found everything correct, in an earlier schema."""
+    """Every verdict of a file replaced by one of a grader that found everything correct, in an
+    earlier schema."""
     table = pq.read_table(path).drop_columns(["answer_start"])
     for name in GRADES:
-        table = table.set_column(table.schema.names.index(name), name, pa.array(["correct"] * len(table)))
+        table = table.set_column(
+            table.schema.names.index(name), name, pa.array(["correct"] * len(table))
+        )
     metadata = {store.SCHEMA: store.ROLLOUTS.encode(), graded.RECORD: b"another grader"}
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
@@ -52,7 +56,9 @@ def stale(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path / "run"
 
 
-def test_a_finished_run_is_graded_again_by_another_grader_and_not_sampled(finished: Path, stale: Path) -> None:
+def test_a_finished_run_is_graded_again_by_another_grader_and_not_sampled(
+    finished: Path, stale: Path
+) -> None:
     assert decaylab(*DECAY, "--out", stale).code == 0
     assert (stale / "rollouts.parquet").read_bytes() == (finished / "rollouts.parquet").read_bytes()
     assert measurements.read(stale / "measurements.parquet").equals(
@@ -60,8 +66,9 @@ def test_a_finished_run_is_graded_again_by_another_grader_and_not_sampled(finish
     )
 
 
-def test_other_marks_of_thoughts_grade_again_and_the_record_tells_it(finished: Path, tmp_path: Path,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_other_marks_of_thoughts_grade_again_and_the_record_tells_it(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     nothing_is_sampled(monkeypatch)
@@ -69,7 +76,10 @@ def test_other_marks_of_thoughts_grade_again_and_the_record_tells_it(finished: P
     tables = [pq.read_table(path / "rollouts.parquet") for path in (finished, folder)]
     assert len({table.schema.metadata[graded.RECORD] for table in tables}) == 2
     assert tables[0].to_pylist() == tables[1].to_pylist()  # nobody drafts here
-    assert "an opening and a closing mark" in decaylab(*DECAY, "--out", folder, "--thought-marks", "x").complaint
+    assert (
+        "an opening and a closing mark"
+        in decaylab(*DECAY, "--out", folder, "--thought-marks", "x").complaint
+    )
 
 
 def test_a_part_of_a_run_that_was_stopped_is_graded_again(finished: Path, tmp_path: Path) -> None:
@@ -97,7 +107,10 @@ def test_cached_rollouts_are_graded_again_and_a_rule_changes_no_run(
     assert decaylab(*EVALUATE, *place).code == 0
     assert measurements.read(tmp_path / "run" / "measurements.parquet").equals(before)
     assert decaylab(*EVALUATE, *place, "--answer-rule", "anywhere").code == 0
-    assert measurements.read(tmp_path / "run" / "measurements.parquet")["condition"].iloc[0] == "anywhere"
+    assert (
+        measurements.read(tmp_path / "run" / "measurements.parquet")["condition"].iloc[0]
+        == "anywhere"
+    )
 
 
 def test_gold_answers_that_are_corrected_grade_the_cached_rollouts_again(
@@ -131,7 +144,10 @@ def test_gold_answers_that_are_corrected_grade_the_cached_rollouts_again(
 
 
 def rollouts(tmp_path: Path, *responses: str) -> Path:
-    lines = [{"question": f"What is {n} + 1?", "answer": "13", "response": text} for n, text in enumerate(responses)]
+    lines = [
+        {"question": f"What is {n} + 1?", "answer": "13", "response": text}
+        for n, text in enumerate(responses)
+    ]
     return write_lines(tmp_path / "theirs.jsonl", *lines)
 
 
@@ -141,7 +157,9 @@ def accuracy(folder: Path, what: str = "accuracy") -> Mapping[str, float]:
     return dict(zip(rows["condition"], rows["value"], strict=True))
 
 
-def test_behaviour_looks_for_answers_and_boxes_behind_thoughts_and_counts_those_that_never_end(tmp_path: Path) -> None:
+def test_behaviour_looks_for_answers_and_boxes_behind_thoughts_and_counts_those_that_never_end(
+    tmp_path: Path,
+) -> None:
     theirs = rollouts(
         tmp_path,
         r"<think> \boxed{12} or \boxed{13}? check</think> The answer is \boxed{13}.",
@@ -149,18 +167,33 @@ def test_behaviour_looks_for_answers_and_boxes_behind_thoughts_and_counts_those_
         r"\boxed{13}",
         r"<think> \boxed{13}? </think> It is \boxed{12}.",
     )
-    place = ("--cache", tmp_path / "cache", "--out", tmp_path / "run", "--max-tokens", 24, "--samples", 1)
+    place = (
+        "--cache",
+        tmp_path / "cache",
+        "--out",
+        tmp_path / "run",
+        "--max-tokens",
+        24,
+        "--samples",
+        1,
+    )
     outcome = decaylab("behaviour", "--rollouts", theirs, *place)
     assert outcome.code == 0
     told = " ".join(outcome.out.split())
-    assert "base: 1 of 4 rollouts end inside a thought: no answer" in told and "open thought" in told
-    assert accuracy(tmp_path / "run") == dict.fromkeys(("last_boxed", "first_boxed", "anywhere", "gsm8k"), 0.5)
+    assert (
+        "base: 1 of 4 rollouts end inside a thought: no answer" in told and "open thought" in told
+    )
+    assert accuracy(tmp_path / "run") == dict.fromkeys(
+        ("last_boxed", "first_boxed", "anywhere", "gsm8k"), 0.5
+    )
     assert set(accuracy(tmp_path / "run", "no_answer_share").values()) == {0.25}
     assert accuracy(tmp_path / "run", "open_thought_share") == {"": 0.25}
     assert accuracy(tmp_path / "run", "boxes_mean") == {"": 0.75}
 
 
-def test_a_thought_that_the_prompt_opens_is_closed_by_the_response_or_is_no_answer(tmp_path: Path) -> None:
+def test_a_thought_that_the_prompt_opens_is_closed_by_the_response_or_is_no_answer(
+    tmp_path: Path,
+) -> None:
     policy = loading.load_tokenizer_only("abacus-student")
     own = policy.encode("7+5=12")
 
@@ -171,8 +204,19 @@ def test_a_thought_that_the_prompt_opens_is_closed_by_the_response_or_is_no_answ
     judge = graded.Judge(grade, ("rule",), {"p": "2"}, {"student": policy}, marks)
     row: dict[str, Any] = dict.fromkeys(name for name, _ in store.ROLLOUT_FIELDS)
     rows = [
-        row | {"rollout_id": name, "problem_id": "p", "author": "student", "text": text, "prompt_ids": prompt}
-        for name, text, prompt in (("shut", "5=12", own[:2]), ("open", "5", own[:2]), ("none", "5=12", own[:1]))
+        row
+        | {
+            "rollout_id": name,
+            "problem_id": "p",
+            "author": "student",
+            "text": text,
+            "prompt_ids": prompt,
+        }
+        for name, text, prompt in (
+            ("shut", "5=12", own[:2]),
+            ("open", "5", own[:2]),
+            ("none", "5=12", own[:1]),
+        )
     ]
     table = judge.table(rows)
     assert table["answer_start"].to_pylist() == [3, None, 3]

@@ -21,7 +21,8 @@ COLUMNS = [
 @pytest.fixture
 def frame() -> pd.DataFrame:
     tables = {
-        name: rollouts((r"\boxed{1}", "wrong"), (r"\boxed{2}", "correct")) for name in ("base", "step-10", "teacher")
+        name: rollouts((r"\boxed{1}", "wrong"), (r"\boxed{2}", "correct"))
+        for name in ("base", "step-10", "teacher")
     }
     return outcomes.collect(tables, {"base": 0.0, "step-10": 10.0}, never)
 
@@ -30,7 +31,10 @@ def test_the_table_has_the_columns_that_others_read_and_comes_back_as_it_was(
     frame: pd.DataFrame, tmp_path: Path
 ) -> None:
     outcomes.write(frame, tmp_path / "outcomes.parquet")
-    assert store.read_table(tmp_path / "outcomes.parquet", "decaylab.outcomes/1").column_names == COLUMNS
+    assert (
+        store.read_table(tmp_path / "outcomes.parquet", "decaylab.outcomes/1").column_names
+        == COLUMNS
+    )
     found = outcomes.read(tmp_path / "outcomes.parquet")
     pd.testing.assert_frame_equal(found, frame, check_dtype=False)
 
@@ -40,9 +44,14 @@ def test_the_step_is_that_of_training_and_unknown_of_the_teacher(frame: pd.DataF
     assert (steps["base"], steps["step-10"]) == (0, 10) and pd.isna(steps["teacher"])
 
 
-def test_tokens_are_counted_without_the_end_of_turn_and_whole_where_cut_off(frame: pd.DataFrame) -> None:
+def test_tokens_are_counted_without_the_end_of_turn_and_whole_where_cut_off(
+    frame: pd.DataFrame,
+) -> None:
     """Three ids each: one cut off, one closed by the end-of-turn token."""
-    assert frame.groupby("stop_reason")["response_tokens"].unique().map(list).to_dict() == {"eos": [2], "length": [3]}
+    assert frame.groupby("stop_reason")["response_tokens"].unique().map(list).to_dict() == {
+        "eos": [2],
+        "length": [3],
+    }
 
 
 def test_another_schema_is_one_line(tmp_path: Path, frame: pd.DataFrame) -> None:

@@ -1,4 +1,5 @@
-"""Tokens of a response that its author wrote: counted, cut and picked out with and without a mask, by hand."""
+"""Tokens of a response that its author wrote: counted, cut and picked out with and without a mask,
+by hand."""
 
 from __future__ import annotations
 
@@ -14,7 +15,13 @@ def test_the_end_of_turn_token_and_what_others_wrote_are_not_counted() -> None:
     rows = pd.DataFrame(
         {
             "response_ids": [[5, 6, 1], [5, 6, 7], [5, 1, 8, 8, 6, 1], [5, 1, 8, 6], []],
-            "response_mask": [None, None, np.array([1, 1, 0, 0, 1, 1]), np.array([1, 1, 0, 1]), None],
+            "response_mask": [
+                None,
+                None,
+                np.array([1, 1, 0, 0, 1, 1]),
+                np.array([1, 1, 0, 1]),
+                None,
+            ],
             "stop_reason": ["eos", "length", "eos", "unknown", "length"],
         }
     )
@@ -37,11 +44,15 @@ def test_own_ids_in_order() -> None:
         (5, None),
     ],
 )
-def test_a_prefix_holds_so_many_of_the_authors_own_tokens(length: int, expected: Prefix | None) -> None:
+def test_a_prefix_holds_so_many_of_the_authors_own_tokens(
+    length: int, expected: Prefix | None
+) -> None:
     response, mask = [5, 1, 8, 8, 6, 7, 9], [1, 1, 0, 0, 1, 1, 0]
     assert own_tokens.prefix(response, mask, length) == expected
     whole = [5, 1, 6, 7]
-    assert own_tokens.prefix(whole, None, length) == (Prefix(whole[:length], whole[:length]) if length <= 4 else None)
+    assert own_tokens.prefix(whole, None, length) == (
+        Prefix(whole[:length], whole[:length]) if length <= 4 else None
+    )
 
 
 def test_a_prefix_may_end_where_a_turn_of_the_author_begins() -> None:

@@ -21,7 +21,10 @@ from decaylab.runs import store
 TABLE = pa.table({"rollout_id": ["a", "b"], "response_ids": pa.array([[1, 2], []], store.IDS)})
 RECORD = {
     "command": "decaylab prefix-decay",
-    "identity": {"options": {"prefix_lengths": (0, 2), "seed": 0}, "teacher": {"name": "t", "content_hash": "1"}},
+    "identity": {
+        "options": {"prefix_lengths": (0, 2), "seed": 0},
+        "teacher": {"name": "t", "content_hash": "1"},
+    },
 }
 
 
@@ -55,7 +58,9 @@ def test_a_full_disk_leaves_the_old_file_and_says_so_in_one_line(
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_a_full_disk_while_a_part_is_written_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_a_part_is_written_leaves_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = store.RunFolder(tmp_path)
     folder.write_part("student rollouts", 0, TABLE)
     monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
@@ -82,7 +87,9 @@ def test_a_file_where_the_folder_should_be_is_one_line(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "t.parquet"
     store.write_table(TABLE, path, "s/1")
 
@@ -105,13 +112,21 @@ def test_tables_come_back_as_they_were_written(tmp_path: Path) -> None:
     store.write_table(TABLE, tmp_path / "t.parquet", "s/1")
     found = store.read_table(tmp_path / "t.parquet", "s/1")
     assert found.to_pylist() == TABLE.to_pylist()
-    assert found.schema.remove_metadata().equals(TABLE.schema, check_metadata=True), "names within lists included"
+    assert found.schema.remove_metadata().equals(TABLE.schema, check_metadata=True), (
+        "names within lists included"
+    )
 
 
 def test_a_table_that_was_read_writes_the_same_bytes_as_one_that_was_not(tmp_path: Path) -> None:
     schema = store.rollout_schema(("last_boxed",))
-    row = dict.fromkeys(schema.names) | {"rollout_id": "a", "response_ids": [1, 2], "prefix_ids": []}
-    tables = [pa.Table.from_pylist([{**row, "sample": index}] * 3, schema=schema) for index in range(4)]
+    row = dict.fromkeys(schema.names) | {
+        "rollout_id": "a",
+        "response_ids": [1, 2],
+        "prefix_ids": [],
+    }
+    tables = [
+        pa.Table.from_pylist([{**row, "sample": index}] * 3, schema=schema) for index in range(4)
+    ]
     whole, resumed = store.RunFolder(tmp_path / "whole"), store.RunFolder(tmp_path / "resumed")
     whole.merge(tables)
     for number, table in enumerate(tables[:2]):
@@ -151,7 +166,9 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 
 def test_another_schema_is_refused_with_both_names(tmp_path: Path) -> None:
     store.write_table(TABLE, tmp_path / "t.parquet", "decaylab.rollouts/2")
-    with pytest.raises(UserError, match="has schema decaylab.rollouts/2, expected decaylab.rollouts/1"):
+    with pytest.raises(
+        UserError, match="has schema decaylab.rollouts/2, expected decaylab.rollouts/1"
+    ):
         store.read_table(tmp_path / "t.parquet", store.ROLLOUTS)
     pa.parquet.write_table(TABLE, tmp_path / "foreign.parquet")
     with pytest.raises(UserError, match="has schema none"):
@@ -166,7 +183,14 @@ def test_a_folder_named_like_a_partition_adds_no_column(tmp_path: Path) -> None:
 
 def test_parts_of_different_stages_do_not_collide(tmp_path: Path) -> None:
     folder = store.RunFolder(tmp_path)
-    stages = ("student rollouts", "teacher rollouts", "student-prefix", "own-prefix", "swapped", "reverse")
+    stages = (
+        "student rollouts",
+        "teacher rollouts",
+        "student-prefix",
+        "own-prefix",
+        "swapped",
+        "reverse",
+    )
     assert len({folder.part_path(stage, number) for stage in stages for number in (0, 1)}) == 12
 
 
@@ -174,7 +198,10 @@ def test_parts_of_different_stages_do_not_collide(tmp_path: Path) -> None:
 
 
 def changed(**options: Any) -> dict[str, Any]:
-    return {**RECORD, "identity": {**RECORD["identity"], "options": {**RECORD["identity"]["options"], **options}}}  # type: ignore[dict-item, index]
+    return {
+        **RECORD,
+        "identity": {**RECORD["identity"], "options": {**RECORD["identity"]["options"], **options}},
+    }
 
 
 def test_a_new_folder_gets_its_record_and_the_same_run_is_resumed(tmp_path: Path) -> None:
@@ -183,7 +210,9 @@ def test_a_new_folder_gets_its_record_and_the_same_run_is_resumed(tmp_path: Path
     folder.open(RECORD)
     again = folder.open({**RECORD, "command": "decaylab prefix-decay --quiet"})
     assert again["command"] == RECORD["command"], "the record that stands there holds"
-    assert folder.record == json.loads(json.dumps(RECORD)), "a tuple and the list it becomes are one"
+    assert folder.record == json.loads(json.dumps(RECORD)), (
+        "a tuple and the list it becomes are one"
+    )
 
 
 def test_another_configuration_is_refused_and_what_differs_is_named(tmp_path: Path) -> None:
@@ -193,7 +222,10 @@ def test_another_configuration_is_refused_and_what_differs_is_named(tmp_path: Pa
     with pytest.raises(UserError) as error:
         folder.open(changed(seed=3, samples=8))
     message = one_line(error)
-    assert "options.seed: 0 there, 3 now" in message and "options.samples: None there, 8 now" in message
+    assert (
+        "options.seed: 0 there, 3 now" in message
+        and "options.samples: None there, 8 now" in message
+    )
     assert "prefix_lengths" not in message and "content_hash" not in message
     assert (tmp_path / "run.json").read_bytes() == before
 
@@ -201,7 +233,10 @@ def test_another_configuration_is_refused_and_what_differs_is_named(tmp_path: Pa
 def test_another_model_behind_the_same_name_is_refused(tmp_path: Path) -> None:
     folder = store.RunFolder(tmp_path)
     folder.open(RECORD)
-    other = {**RECORD, "identity": {**RECORD["identity"], "teacher": {"name": "t", "content_hash": "2"}}}  # type: ignore[dict-item]
+    other = {
+        **RECORD,
+        "identity": {**RECORD["identity"], "teacher": {"name": "t", "content_hash": "2"}},
+    }
     with pytest.raises(UserError, match="teacher.content_hash: '1' there, '2' now"):
         folder.open(other)
 
@@ -259,7 +294,9 @@ def test_a_second_process_is_kept_out_until_the_first_is_gone(tmp_path: Path) ->
         pass
 
 
-def test_a_second_process_that_waits_gets_in_once_the_first_is_gone_and_says_so_once(tmp_path: Path) -> None:
+def test_a_second_process_that_waits_gets_in_once_the_first_is_gone_and_says_so_once(
+    tmp_path: Path,
+) -> None:
     told: list[str] = []
     with held(tmp_path) as other:
 

@@ -1,4 +1,5 @@
-"""How a student was trained is read off the table, its run's record or a sweep's folder name, in this order."""
+"""How a student was trained is read off the table, its run's record or a sweep's folder name, in
+this order."""
 
 from __future__ import annotations
 
@@ -29,14 +30,22 @@ def trained_in(folder: Path, **training: object) -> Path:
 @pytest.mark.parametrize(
     ("label", "selector", "length", "seed"),
     [
-        ("prefix-20-seed-0", "prefix", 20, 0), ("prefix-20", "prefix", 20, math.nan),
-        ("full-seed-2", "full", math.inf, 2), ("full", "full", math.inf, math.nan),
-        ("prefix-mask-20-seed-1", "prefix-mask", math.inf, 1), ("prefix-20-of-40-seed-1", "prefix", 40, 1),
-        ("top-reverse-kl-x-student-entropy-20-seed-0", "top-reverse-kl-x-student-entropy", math.inf, 0),
+        ("prefix-20-seed-0", "prefix", 20, 0),
+        ("prefix-20", "prefix", 20, math.nan),
+        ("full-seed-2", "full", math.inf, 2),
+        ("full", "full", math.inf, math.nan),
+        ("prefix-mask-20-seed-1", "prefix-mask", math.inf, 1),
+        ("prefix-20-of-40-seed-1", "prefix", 40, 1),
+        (
+            "top-reverse-kl-x-student-entropy-20-seed-0",
+            "top-reverse-kl-x-student-entropy",
+            math.inf,
+            0,
+        ),
         ("after-teacher-prefix-20-behind-60-seed-0", "after-teacher-prefix", 20, 0),
         ("prefix-20-seed-0/step-000050", "prefix", 20, 0),
     ],
-)  # fmt: skip
+)
 def test_a_folder_that_a_sweep_named_says_how_it_was_trained(
     label: str, selector: str, length: float, seed: float
 ) -> None:
@@ -46,7 +55,16 @@ def test_a_folder_that_a_sweep_named_says_how_it_was_trained(
 
 
 @pytest.mark.parametrize(
-    "label", ["ckpt-50", "full-finetune", "prefixed", "my-prefix-20", "step-000050", "prefix-20-new", "firststep-5"]
+    "label",
+    [
+        "ckpt-50",
+        "full-finetune",
+        "prefixed",
+        "my-prefix-20",
+        "step-000050",
+        "prefix-20-new",
+        "firststep-5",
+    ],
 )
 def test_of_other_names_nothing_is_guessed(label: str) -> None:
     found = of(label)
@@ -70,7 +88,9 @@ def test_the_table_goes_before_the_record(tmp_path: Path) -> None:
     assert (found.selector, found.seed) == ("random", 1)
 
 
-def test_a_folder_of_that_name_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_that_name_elsewhere_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained_in(tmp_path / "esr", selector="prefix", rollout_length="40", seed=7)
     monkeypatch.chdir(tmp_path)
     assert of("esr").selector == ""
@@ -91,9 +111,19 @@ def test_base_and_teacher_are_no_trained_students() -> None:
 
 
 def test_of_each_training_the_last_checkpoint_counts() -> None:
-    labels = ("full/step-000100", "full/step-000025", "prefix-20/step-000050", "mine", "prefix-20/step-000025")
+    labels = (
+        "full/step-000100",
+        "full/step-000025",
+        "prefix-20/step-000050",
+        "mine",
+        "prefix-20/step-000025",
+    )
     found = students(made("evaluate", [row("x", 0.1, checkpoint=label) for label in labels]))
-    assert [one.label for one in last_of_each(found)] == ["full/step-000100", "prefix-20/step-000050", "mine"]
+    assert [one.label for one in last_of_each(found)] == [
+        "full/step-000100",
+        "prefix-20/step-000050",
+        "mine",
+    ]
 
 
 def test_of_two_names_in_a_path_the_inner_one_counts() -> None:
@@ -102,22 +132,52 @@ def test_of_two_names_in_a_path_the_inner_one_counts() -> None:
 
 def test_steps_of_one_run_belong_together_by_its_path() -> None:
     rows = [row("x", 0.1, checkpoint=f"step-{step:06}") for step in (25, 100, 50)]
-    run = made("position-kl", rows, checkpoints=[f"runs/full-seed-0/step-{step:06}" for step in (25, 100, 50)])
+    run = made(
+        "position-kl",
+        rows,
+        checkpoints=[f"runs/full-seed-0/step-{step:06}" for step in (25, 100, 50)],
+    )
     assert [one.label for one in last_of_each(students(run))] == ["step-000100"]
     assert {one.selector for one in students(run)} == {"full"}
 
 
-def test_rows_are_told_how_their_student_was_trained_and_nothing_that_they_say_is_changed(tmp_path: Path) -> None:
-    for name, training in (("esr", {"selector": "prefix", "rollout_length": "20", "seed": 3}), ("theirs", {})):
+def test_rows_are_told_how_their_student_was_trained_and_nothing_that_they_say_is_changed(
+    tmp_path: Path,
+) -> None:
+    for name, training in (
+        ("esr", {"selector": "prefix", "rollout_length": "20", "seed": 3}),
+        ("theirs", {}),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"identity": {"training": training}}))
-    own = Measurement("reverse_kl", "all", 0.5, "nats", checkpoint="mine", selector="full", rollout_length=math.inf)
-    rows = [Measurement("reverse_kl", "all", 0.5, "nats", checkpoint=name) for name in ("base", "esr", "theirs")]
+    own = Measurement(
+        "reverse_kl",
+        "all",
+        0.5,
+        "nats",
+        checkpoint="mine",
+        selector="full",
+        rollout_length=math.inf,
+    )
+    rows = [
+        Measurement("reverse_kl", "all", 0.5, "nats", checkpoint=name)
+        for name in ("base", "esr", "theirs")
+    ]
     frame = to_frame([*rows, own])
-    told = described(frame, [str(tmp_path / "esr"), str(tmp_path / "theirs"), "mine"]).set_index("checkpoint")
-    assert tuple(told.loc["esr", ["selector", "rollout_length", "training_seed"]]) == ("prefix", 20.0, 3.0)
+    told = described(frame, [str(tmp_path / "esr"), str(tmp_path / "theirs"), "mine"]).set_index(
+        "checkpoint"
+    )
+    assert tuple(told.loc["esr", ["selector", "rollout_length", "training_seed"]]) == (
+        "prefix",
+        20.0,
+        3.0,
+    )
     assert tuple(told.loc["mine", ["selector", "rollout_length"]]) == ("full", math.inf)
     untold = told.drop(index=["esr", "mine"])
     assert (untold["selector"] == "").all() and untold["rollout_length"].isna().all()
-    rest = [name for name in frame.columns if name not in ("selector", "rollout_length", "training_seed")]
+    rest = [
+        name
+        for name in frame.columns
+        if name not in ("selector", "rollout_length", "training_seed")
+    ]
     pd.testing.assert_frame_equal(told.reset_index()[rest], frame[rest])

@@ -1,4 +1,5 @@
-"""What the diagnostics print: the numbers of the frame, parsed back from the page, and the words and signs around them."""
+"""What the diagnostics print: the numbers of the frame, parsed back from the page, and the words
+and signs around them."""
 
 from __future__ import annotations
 
@@ -40,12 +41,15 @@ OPTIONS = {
 
 
 class Rows:
-    """Measurements with numbers of their own: no two are alike, so that a number in a wrong cell is found."""
+    """Measurements with numbers of their own: no two are alike, so that a number in a wrong cell is
+    found."""
 
     def __init__(self) -> None:
         self.made: list[Measurement] = []
 
-    def add(self, what: str, condition: str, unit: str, view: str, checkpoint: str, **more: Any) -> None:
+    def add(
+        self, what: str, condition: str, unit: str, view: str, checkpoint: str, **more: Any
+    ) -> None:
         value = 0.101 + 0.0073 * len(self.made) % 0.8
         numbers = {
             "value": value,
@@ -75,7 +79,9 @@ def plain(rows: Rows, condition: str, unit: str, view: str, name: str, **at: Any
     """The plain mean of a bin, without an interval, and the share of its largest problem."""
     none = {"low": math.nan, "high": math.nan}
     rows.add("reverse_kl", condition, unit, view, name, **none, note=RARE_PROBLEMS, **at)
-    rows.add("reverse_kl_largest_problem", condition, "fraction", view, name, value=0.125, **none, **at)
+    rows.add(
+        "reverse_kl_largest_problem", condition, "fraction", view, name, value=0.125, **none, **at
+    )
 
 
 def position_kl(names: Sequence[str], *conditions: str) -> pd.DataFrame:
@@ -93,8 +99,23 @@ def position_kl(names: Sequence[str], *conditions: str) -> pd.DataFrame:
                     continue
                 for low, high in SPANS:
                     span = {"position_low": low, "position_high": high}
-                    rows.add("winsorised_reverse_kl_relative_change", condition, "fraction", view, name, **span)
-                rows.add("cascade_ratio", condition, "ratio", view, name, position_low=20.0, position_high=math.inf)
+                    rows.add(
+                        "winsorised_reverse_kl_relative_change",
+                        condition,
+                        "fraction",
+                        view,
+                        name,
+                        **span,
+                    )
+                rows.add(
+                    "cascade_ratio",
+                    condition,
+                    "ratio",
+                    view,
+                    name,
+                    position_low=20.0,
+                    position_high=math.inf,
+                )
     return rows.frame
 
 
@@ -144,7 +165,9 @@ def signals(names: Sequence[str]) -> pd.DataFrame:
                 rows.add(f"winsorised_{what}", "all", "fraction", "fresh", name, **span)
         for curve, horizon in (("survivors", 89.0), ("mass", 94.0)):
             rows.add("cumulative_kl_position", curve, "tokens", "fresh", name, **WHOLE)
-            rows.add("cumulative_kl_horizon", curve, "tokens", "fresh", name, value=horizon, **WHOLE)
+            rows.add(
+                "cumulative_kl_horizon", curve, "tokens", "fresh", name, value=horizon, **WHOLE
+            )
         for condition in ("top-20-tokens", "top-5-percent"):
             rows.add("kl_concentration", condition, "fraction", "fresh", name)
         for selector in ("prefix", "top-reverse-kl-x-student-entropy"):
@@ -171,9 +194,12 @@ def behaviour(names: Sequence[str]) -> pd.DataFrame:
 
 
 def evaluate(names: Sequence[str]) -> pd.DataFrame:
-    """Two samples a problem; the rules in another order than the options have them, since the reported one comes first."""
+    """Two samples a problem; the rules in another order than the options have them, since the
+    reported one comes first."""
     rows, none = Rows(), {"noise_floor": math.nan}
-    chosen = {name: view for view, name in (("last", "ckpt-60"), ("best", "ckpt-20")) if name in names}
+    chosen = {
+        name: view for view, name in (("last", "ckpt-60"), ("best", "ckpt-20")) if name in names
+    }
     for rule in ("first_boxed", "anywhere"):
         for name in (*names, "teacher"):
             for what in ("avg_at_2", "pass_at_1", "pass_at_2", "maj_at_2"):
@@ -181,11 +207,15 @@ def evaluate(names: Sequence[str]) -> pd.DataFrame:
                     if name not in (other, "teacher"):
                         for view in ("fresh", *filter(None, [chosen.get(name)])):
                             place = ("fraction", view, name)
-                            rows.add(f"{what}_minus_{other}", rule, *place, p_value_holm=0.031, **none)
+                            rows.add(
+                                f"{what}_minus_{other}", rule, *place, p_value_holm=0.031, **none
+                            )
                             rows.add(f"{what}_minus_{other}_detectable", rule, *place, **none)
                 for view in ("fresh", *filter(None, [chosen.get(name)])):
                     rows.add(what, rule, "fraction", view, name, answer_rule=rule, **none)
-    return rows.frame.sort_values("checkpoint", key=lambda column: column.map([*names, "teacher"].index), kind="stable")
+    return rows.frame.sort_values(
+        "checkpoint", key=lambda column: column.map([*names, "teacher"].index), kind="stable"
+    )
 
 
 MAKERS = {
@@ -202,7 +232,9 @@ MAKERS = {
 def page(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Prints a frame at a width and hands back the text."""
 
-    def printed(command: str, frame: pd.DataFrame, width: int = 118, advice: str = "", **options: Any) -> str:
+    def printed(
+        command: str, frame: pd.DataFrame, width: int = 118, advice: str = "", **options: Any
+    ) -> str:
         identity = {"options": OPTIONS | options, "problems": {"name": "sums", "asked": 30}}
         result = DiagnosticResult(
             command,
@@ -214,7 +246,9 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Any:
             (Path("cache/a"),),
         )
         out = io.StringIO()
-        monkeypatch.setattr(terminal, "terminal", lambda: Console(width=width, file=out, highlight=False))
+        monkeypatch.setattr(
+            terminal, "terminal", lambda: Console(width=width, file=out, highlight=False)
+        )
         diagnostics.print_diagnostic(result)
         return out.getvalue()
 
@@ -235,14 +269,20 @@ def table(text: str, title: str) -> list[list[str]]:
 
 
 def value(frame: pd.DataFrame, **at: Any) -> pd.Series[Any]:
-    chosen = frame[np.logical_and.reduce([frame[column] == wanted for column, wanted in at.items()])]
+    chosen = frame[
+        np.logical_and.reduce([frame[column] == wanted for column, wanted in at.items()])
+    ]
     assert len(chosen) == 1
     return chosen.iloc[0]
 
 
 def numbers(cells: Sequence[str]) -> list[float]:
     """Every number of some cells, signs and units aside."""
-    return [float(found) for cell in cells for found in re.findall(r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?", cell)]
+    return [
+        float(found)
+        for cell in cells
+        for found in re.findall(r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?", cell)
+    ]
 
 
 def section(rows: list[list[str]], name: str) -> list[list[str]]:
@@ -274,8 +314,12 @@ def test_every_page_says_what_was_compared_and_where_things_stand_and_fits(
     page: Any, command: str, names: tuple[str, ...], width: int
 ) -> None:
     text = page(command, MAKERS[command](names), width)
-    assert "small with large as its teacher; sums, 30 problems x 2 samples at T = 0.7" in " ".join(text.split())
-    assert ("scored at temperature 1.5" in " ".join(text.split())) == (command not in ("behaviour", "evaluate"))
+    assert "small with large as its teacher; sums, 30 problems x 2 samples at T = 0.7" in " ".join(
+        text.split()
+    )
+    assert ("scored at temperature 1.5" in " ".join(text.split())) == (
+        command not in ("behaviour", "evaluate")
+    )
     assert f"figure: runs/one/{command}.png" in text
     assert "measurements: runs/one/measurements.csv" in text
     assert "scored tokens: cache/a" in text
@@ -293,7 +337,9 @@ def test_position_kl_prints_each_bin_with_its_change_in_both_views(page: Any) ->
     at = {"checkpoint": "ckpt-20", "condition": "all", "position_low": 5.0}
     lines = lines_of(rows, "5")
     kl, fresh, frozen = (numbers([line[column] for line in lines]) for column in (1, 3, 4))
-    assert kl == pytest.approx(three(value(frame, what="winsorised_reverse_kl", view="fresh", **at)), rel=6e-3)
+    assert kl == pytest.approx(
+        three(value(frame, what="winsorised_reverse_kl", view="fresh", **at)), rel=6e-3
+    )
     for shown, view in ((fresh, "fresh"), (frozen, "frozen")):
         change = value(frame, what="winsorised_reverse_kl_relative_change", view=view, **at)
         assert shown == pytest.approx(three(change, 100), abs=0.051)
@@ -307,7 +353,11 @@ def test_means_and_the_cascade_ratio_stand_in_both_views_with_their_floors(page:
     frame = position_kl(NAMES)
     text = page("position-kl", frame)
     means = {row[0]: row for row in section(table(text, "Means over"), "ckpt-60")}
-    (cascade,) = [row for row in table(text, "Cascade ratio: mean reverse KL from position 20") if row[0] == "ckpt-60"]
+    (cascade,) = [
+        row
+        for row in table(text, "Cascade ratio: mean reverse KL from position 20")
+        if row[0] == "ckpt-60"
+    ]
     for what, row in (("mean_js", means["JS divergence"]), ("cascade_ratio", cascade)):
         for view, column in (("fresh", 1), ("frozen", 3)):
             one = value(frame, what=what, checkpoint="ckpt-60", view=view)
@@ -318,8 +368,15 @@ def test_means_and_the_cascade_ratio_stand_in_both_views_with_their_floors(page:
 def test_survivors_have_a_curve_of_their_own(page: Any) -> None:
     frame = position_kl(("base",), "survivors")
     assert "at least" not in page("position-kl", frame)
-    rows = section(table(page("position-kl", frame, survivors=60), "The same over the rollouts of at least 60"), "base")
-    one = value(frame, what="winsorised_reverse_kl", condition="survivors", view="fresh", position_low=0.0)
+    rows = section(
+        table(
+            page("position-kl", frame, survivors=60), "The same over the rollouts of at least 60"
+        ),
+        "base",
+    )
+    one = value(
+        frame, what="winsorised_reverse_kl", condition="survivors", view="fresh", position_low=0.0
+    )
     assert numbers([rows[0][1]]) == pytest.approx(three(one), rel=6e-3)
 
 
@@ -334,20 +391,41 @@ def test_category_kl_prints_means_by_bin_and_shares(page: Any) -> None:
     text = page("category-kl", frame)
     by_bin = {row[0]: row for row in section(table(text, "Mean reverse KL by kind"), "ckpt-20")}
     at = {"checkpoint": "ckpt-20", "view": "fresh", "category": "planning", "token": ""}
-    bins = frame[(frame["what"] == "reverse_kl") & (frame["checkpoint"] == "ckpt-20") & (frame["view"] == "fresh")]
-    assert numbers(by_bin["planning"][1:4]) == pytest.approx(bins[bins["category"] == "planning"]["value"], abs=6e-4)
-    (row,) = [row for row in section(table(text, "What each kind"), "ckpt-20") if row[0] == "planning"]
-    assert numbers([row[2]]) == pytest.approx(three(value(frame, what="token_share", **at), 100), abs=0.051)
-    assert numbers([row[3]]) == pytest.approx(three(value(frame, what="kl_share", **at), 100), abs=0.051)
-    assert numbers([row[4]]) == pytest.approx(three(value(frame, what="mean_reverse_kl", **at)), rel=6e-3)
+    bins = frame[
+        (frame["what"] == "reverse_kl")
+        & (frame["checkpoint"] == "ckpt-20")
+        & (frame["view"] == "fresh")
+    ]
+    assert numbers(by_bin["planning"][1:4]) == pytest.approx(
+        bins[bins["category"] == "planning"]["value"], abs=6e-4
+    )
+    (row,) = [
+        row for row in section(table(text, "What each kind"), "ckpt-20") if row[0] == "planning"
+    ]
+    assert numbers([row[2]]) == pytest.approx(
+        three(value(frame, what="token_share", **at), 100), abs=0.051
+    )
+    assert numbers([row[3]]) == pytest.approx(
+        three(value(frame, what="kl_share", **at), 100), abs=0.051
+    )
+    assert numbers([row[4]]) == pytest.approx(
+        three(value(frame, what="mean_reverse_kl", **at)), rel=6e-3
+    )
 
 
-def test_the_floor_of_a_row_of_bins_is_its_largest_and_undefined_where_none_is_known(page: Any) -> None:
+def test_the_floor_of_a_row_of_bins_is_its_largest_and_undefined_where_none_is_known(
+    page: Any,
+) -> None:
     frame = category_kl(("base",))
     bins = (frame["what"] == "reverse_kl") & (frame["view"] == "fresh")
-    frame.loc[bins & (frame["category"] == "planning") & (frame["position_low"] == 5), "noise_floor"] = 3e-6
+    frame.loc[
+        bins & (frame["category"] == "planning") & (frame["position_low"] == 5), "noise_floor"
+    ] = 3e-6
     frame.loc[bins & (frame["category"] == "rest"), "noise_floor"] = math.nan
-    rows = {row[0]: row for row in section(table(page("category-kl", frame), "Mean reverse KL by kind"), "base")}
+    rows = {
+        row[0]: row
+        for row in section(table(page("category-kl", frame), "Mean reverse KL by kind"), "base")
+    }
     assert (rows["planning"][-1], rows["rest"][-1]) == ("3e-06", "n/a")
 
 
@@ -378,9 +456,16 @@ def test_submode_prints_each_set_of_each_model_and_changes_on_the_common_one(pag
         lines = lines_of(rows, "ckpt-60")
         for column, what in enumerate((*diagnostics.RANKS, "two_mode_share"), 1):
             one = value(frame, what=what, condition=condition, view=view, checkpoint="ckpt-60")
-            assert numbers([line[column] for line in lines]) == pytest.approx(three(one, 100), abs=0.051)
+            assert numbers([line[column] for line in lines]) == pytest.approx(
+                three(one, 100), abs=0.051
+            )
     (row,) = [row for row in section(changes, "common, two modes") if row[0] == "ckpt-20"]
-    one = value(frame, what="equals_teacher_top1_change", condition="common, two modes", checkpoint="ckpt-20")
+    one = value(
+        frame,
+        what="equals_teacher_top1_change",
+        condition="common, two modes",
+        checkpoint="ckpt-20",
+    )
     assert numbers([row[2]]) == pytest.approx(three(one, 100), abs=0.051)
     assert row[2].startswith("+")
     (wordy,) = [row for row in table(text, "Wordy") if row[0] == "ckpt-60"]
@@ -392,7 +477,10 @@ def test_submode_prints_each_set_of_each_model_and_changes_on_the_common_one(pag
 def test_signals_prints_n_with_the_horizon_of_its_own_curve(page: Any) -> None:
     frame = signals(NAMES)
     text = page("signals", frame, advice="Stop after 41 tokens [sic].")
-    rows = {row[0]: row for row in section(table(text, "N: the response tokens that hold 45 %"), "ckpt-20")}
+    rows = {
+        row[0]: row
+        for row in section(table(text, "N: the response tokens that hold 45 %"), "ckpt-20")
+    }
     for curve, horizon in (("survivors", "89"), ("mass", "94")):
         row = rows[diagnostics.CURVES[curve]]
         one = value(frame, what="cumulative_kl_position", condition=curve, checkpoint="ckpt-20")
@@ -407,9 +495,15 @@ def test_signals_prints_selectors_and_the_strongest_overlaps_first(page: Any) ->
     text = page("signals", frame)
     rows = {row[0]: row for row in section(table(text, "Selectors, each choosing 20"), "base")}
     share = value(frame, what="selector_kl_share", condition="top-reverse-kl-x-student-entropy")
-    assert numbers([rows["top-reverse-kl x student-entropy"][1]]) == pytest.approx(three(share, 100), abs=0.051)
+    assert numbers([rows["top-reverse-kl x student-entropy"][1]]) == pytest.approx(
+        three(share, 100), abs=0.051
+    )
     pairs = section(table(text, "The 5 pairs"), "base")
-    assert [row[:2] for row in pairs] == [["suffix", "middle"], ["prefix", "middle"], ["prefix", "suffix"]]
+    assert [row[:2] for row in pairs] == [
+        ["suffix", "middle"],
+        ["prefix", "middle"],
+        ["prefix", "suffix"],
+    ]
     (top,) = [row for row in table(text, "Concentration") if row[0] == "base"]
     found = frame[frame["what"] == "kl_concentration"]["value"]
     assert [numbers([cell])[0] for cell in top[1:]] == pytest.approx(list(100 * found), abs=0.051)
@@ -433,7 +527,9 @@ def test_behaviour_prints_lengths_in_tokens_and_accuracy_under_each_rule(page: A
     assert "ckpt-20 60 and 30" in text
 
 
-def test_evaluate_prints_each_quantity_by_the_reported_rule_and_avg_at_k_by_every_rule(page: Any) -> None:
+def test_evaluate_prints_each_quantity_by_the_reported_rule_and_avg_at_k_by_every_rule(
+    page: Any,
+) -> None:
     frame = evaluate(NAMES)
     frame = frame.sort_values("condition", key=lambda column: column == "anywhere", kind="stable")
     text = page("evaluate", frame)
@@ -446,7 +542,13 @@ def test_evaluate_prints_each_quantity_by_the_reported_rule_and_avg_at_k_by_ever
     rules = table(text, "avg@2 under each answer rule")
     assert rules[0][1:] == ["first_boxed", "anywhere"]
     (row,) = [row for row in section(rules, "less the teacher") if row[0] == "ckpt-60 (last)"]
-    one = value(frame, what="avg_at_2_minus_teacher", checkpoint="ckpt-60", condition="anywhere", view="fresh")
+    one = value(
+        frame,
+        what="avg_at_2_minus_teacher",
+        checkpoint="ckpt-60",
+        condition="anywhere",
+        view="fresh",
+    )
     assert numbers([row[2]]) == pytest.approx(three(one, 100), abs=0.051) and row[2].startswith("+")
 
 
@@ -457,7 +559,9 @@ def test_evaluate_prints_differences_with_what_could_have_been_seen(page: Any) -
     rows = section(table(text, "Less base on the same problems, by the rule first_boxed"), "maj@2")
     assert [row[0] for row in rows] == ["ckpt-20 (best)", "ckpt-60 (last)"]
     at = {"checkpoint": "ckpt-60", "condition": "first_boxed", "view": "fresh"}
-    change, least = (value(frame, what=f"maj_at_2_minus_base{end}", **at) for end in ("", "_detectable"))
+    change, least = (
+        value(frame, what=f"maj_at_2_minus_base{end}", **at) for end in ("", "_detectable")
+    )
     assert numbers([rows[1][1]]) == pytest.approx(three(change, 100), abs=0.051)
     assert rows[1][2] == "0.031"
     assert numbers([rows[1][3]])[0] == pytest.approx(100 * least.value, abs=0.051)
@@ -472,19 +576,37 @@ def test_evaluate_prints_the_two_checkpoint_rules_side_by_side(page: Any) -> Non
     frame = evaluate(NAMES)
     rows = table(page("evaluate", frame), "What each checkpoint rule takes, avg@2 by first_boxed")
     assert [row[:2] for row in rows[1:]] == [["last", "ckpt-60"], ["best", "ckpt-20"]]
-    one = value(frame, what="avg_at_2_minus_teacher", checkpoint="ckpt-20", condition="first_boxed", view="best")
+    one = value(
+        frame,
+        what="avg_at_2_minus_teacher",
+        checkpoint="ckpt-20",
+        condition="first_boxed",
+        view="best",
+    )
     assert numbers([rows[2][5]]) == pytest.approx(three(one, 100), abs=0.051)
     assert "What each checkpoint rule takes" not in page("evaluate", evaluate(("base",)))
 
 
 def test_what_is_undefined_is_shown_as_such_with_its_reason(page: Any) -> None:
     rows = [Measurement(**one) for one in position_kl(("base",)).to_dict("records")]
-    empty = {"value": math.nan, "low": math.nan, "high": math.nan, "noise_floor": math.nan, "tokens": 0, "problems": 0}
+    empty = {
+        "value": math.nan,
+        "low": math.nan,
+        "high": math.nan,
+        "noise_floor": math.nan,
+        "tokens": 0,
+        "problems": 0,
+    }
     bins = [i for i, row in enumerate(rows) if row.position_low == 6 and "reverse_kl" in row.what]
     for i in bins[:3]:
         rows[i] = dataclasses.replace(rows[i], **empty, note="no tokens")
     text = page("position-kl", to_frame(rows))
-    assert section(table(text, "Reverse KL of the student"), "base")[-1] == ["6+", *["n/a"] * 4, "0", "0"]
+    assert section(table(text, "Reverse KL of the student"), "base")[-1] == [
+        "6+",
+        *["n/a"] * 4,
+        "0",
+        "0",
+    ]
     assert "- n/a: no tokens (3 numbers of base)" in text
     assert "nan" not in text
 
@@ -501,8 +623,13 @@ def test_numbers_under_twice_their_floor_are_marked_and_the_mark_explained(page:
     text = page("position-kl", frame)
     marked = [line for line in text.splitlines() if re.search(rf"\d{diagnostics.MARK}", line)]
     (line,) = marked
-    assert [bool(re.search(diagnostics.MARK, cell)) for cell in re.split("│", line)[1:-1]].index(True) == 4
-    assert f"{diagnostics.MARK}: closer to no effect than twice its floor, so it says nothing (1 of " in text
+    assert [bool(re.search(diagnostics.MARK, cell)) for cell in re.split("│", line)[1:-1]].index(
+        True
+    ) == 4
+    assert (
+        f"{diagnostics.MARK}: closer to no effect than twice its floor, so it says nothing (1 of "
+        in text
+    )
 
 
 def test_a_floor_that_was_not_measured_is_said_to_be_so(page: Any) -> None:
@@ -535,4 +662,7 @@ def test_a_bin_is_named_by_its_first_and_last_position(span: tuple[float, float]
     named = diagnostic_cells.positions(span)
     inside = [position for position in range(12) if span[0] <= position < span[1]]
     first, _, last = named.rstrip("+").partition("-")
-    assert (int(first), int(last or first)) == (inside[0], inside[0] if named.endswith("+") else inside[-1])
+    assert (int(first), int(last or first)) == (
+        inside[0],
+        inside[0] if named.endswith("+") else inside[-1],
+    )

@@ -1,4 +1,5 @@
-"""The paper's tables: their numbers are those of the measurements, their text is rounded right, no token breaks a format."""
+"""The paper's tables: their numbers are those of the measurements, their text is rounded right, no
+token breaks a format."""
 
 from __future__ import annotations
 
@@ -89,22 +90,33 @@ def test_every_value_of_a_table_stands_in_the_measurements_with_its_interval(nam
     intervals = [column for column in table.columns if f"{column.key}_low" in table.frame]
     assert intervals and set(table.frame.source) == {MEASURED}
     for column in intervals:
-        found = table.frame[[column.key, f"{column.key}_low", f"{column.key}_high"]].dropna(subset=column.key)
-        assert {tuple(f"{one:.9g}" for one in numbers) for numbers in found.to_numpy()} <= held, column
+        found = table.frame[[column.key, f"{column.key}_low", f"{column.key}_high"]].dropna(
+            subset=column.key
+        )
+        assert {tuple(f"{one:.9g}" for one in numbers) for numbers in found.to_numpy()} <= held, (
+            column
+        )
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_number_stands_in_its_table_as_it_was_printed(name: str) -> None:
     rows, table = published(name), build(name, None, published(name))
     printed = sorted(
-        round(value * (100 if unit == "fraction" else 1), 6) for value, unit in zip(rows.value, rows.unit, strict=True)
+        round(value * (100 if unit == "fraction" else 1), 6)
+        for value, unit in zip(rows.value, rows.unit, strict=True)
     )
-    cells = [cell for row in table.rows for cell in row if isinstance(cell, Number) and cell.published]
+    cells = [
+        cell for row in table.rows for cell in row if isinstance(cell, Number) and cell.published
+    ]
     assert sorted(round(cell.value, 6) for cell in cells) == pytest.approx(printed)
-    numeric = table.text[[column.name for column in table.columns if column.numeric]].to_numpy().ravel()
+    numeric = (
+        table.text[[column.name for column in table.columns if column.numeric]].to_numpy().ravel()
+    )
     texts = {text.split(" (")[0].replace(",", "") for text in numeric if re.match(r"-?\d", text)}
     assert {float(text) for text in texts} >= {*printed}, "not rounded"
-    assert set(table.frame.source) == {THEIRS} and not [key for key in table.frame if key.endswith(("_low", "_high"))]
+    assert set(table.frame.source) == {THEIRS} and not [
+        key for key in table.frame if key.endswith(("_low", "_high"))
+    ]
     assert "[" not in "".join(numeric) and "no interval" in table.caption
 
 
@@ -118,7 +130,9 @@ def test_measured_and_published_rows_stand_in_one_table_under_their_sources(name
     for table, source in zip(alone, (MEASURED, THEIRS), strict=True):
         part = both.frame[both.frame.source == source].reset_index(drop=True)
         shared = [
-            column.key for column in table.columns if column.key in part and column.key not in paper_tables.COUNTS
+            column.key
+            for column in table.columns
+            if column.key in part and column.key not in paper_tables.COUNTS
         ]
         pd.testing.assert_frame_equal(part[shared], table.frame[shared], check_dtype=False)
     assert both.caption.index("Measured: ") < both.caption.index("Published: arXiv 2605.27028")
@@ -135,7 +149,10 @@ def test_the_caption_tells_counts_intervals_and_answer_rule(name: str) -> None:
 def test_a_missing_quantity_is_named() -> None:
     frame = measured("submode")
     for name in set(RUNS) - {"submode"}:
-        with pytest.raises(ValueError, match=f"measurements hold no .*{re.escape(TABLES[name].needs.split(' ')[0])}"):
+        with pytest.raises(
+            ValueError,
+            match=f"measurements hold no .*{re.escape(TABLES[name].needs.split(' ')[0])}",
+        ):
             build(name, frame)
     with pytest.raises(ValueError, match="published rows hold no equals_teacher_top1"):
         build("submode", frame, publication.n_sweep())
@@ -147,7 +164,9 @@ def test_a_missing_quantity_is_named() -> None:
 
 def test_rows_of_two_runs_are_refused_and_not_picked_from() -> None:
     frame = pd.concat([measured("submode")] * 2)
-    with pytest.raises(ValueError, match="2 rows of student_top1_probability at condition own.*one run"):
+    with pytest.raises(
+        ValueError, match="2 rows of student_top1_probability at condition own.*one run"
+    ):
         build("submode", frame)
 
 
@@ -158,12 +177,17 @@ def test_the_prefix_curve_has_paired_differences_and_the_published_ones_below() 
     frame = measured("prefix-curve")
     table = build("prefix-curve", frame, publication.prefix_curve())
     at = {"condition": "student-prefix", "view": "open", "prefix_tokens": 40.0}
-    row = row_of(table, writer="teacher after the student", counted="still open", prefix_tokens=40.0)
+    row = row_of(
+        table, writer="teacher after the student", counted="still open", prefix_tokens=40.0
+    )
     same(row, "accuracy_percent", pick(frame, what="accuracy", **at))
     same(row, "difference_points", pick(frame, what="accuracy_difference", **at))
     same(row, "retained_percent", pick(frame, what="retained_advantage", **at))
     assert row.p_holm == pick(frame, what="accuracy_difference", **at).p_value_holm
-    assert table.text.iloc[0, 0] == "teacher alone" and table.text.iloc[0]["accuracy (%)"] == "88.4 [85.2, 91.0]"
+    assert (
+        table.text.iloc[0, 0] == "teacher alone"
+        and table.text.iloc[0]["accuracy (%)"] == "88.4 [85.2, 91.0]"
+    )
     drafts = table.text[table.text["accuracy (%)"].str.endswith("(a)")]
     assert drafts["accuracy (%)"].tolist() == ["47.00 (a)", "47.45 (a)", "52.65 (a)"]
     assert table.footnotes == ("(a) early draft only",)
@@ -175,24 +199,37 @@ def test_main_results_take_the_checkpoint_of_each_rule_and_say_which() -> None:
     ours = table.text[table.text.source == MEASURED]
     taken = dict(zip(ours.model, ours.checkpoint, strict=True))
     assert taken == {
-        "student (base)": "", "teacher": "", "prefix-20-seed-0/step-000100": "last and best on validation",
-        "full-seed-0/step-000050": "best on validation", "full-seed-0/step-000100": "last",
-    }  # fmt: skip
+        "student (base)": "",
+        "teacher": "",
+        "prefix-20-seed-0/step-000100": "last and best on validation",
+        "full-seed-0/step-000050": "best on validation",
+        "full-seed-0/step-000100": "last",
+    }
     best = {"condition": "last_boxed", "view": "best", "checkpoint": "full-seed-0/step-000050"}
     row = row_of(table, model="full-seed-0/step-000050")
     same(row, "avg_at_1_percent", pick(frame, what="avg_at_1", **best))
     same(row, "maj_at_1_percent", pick(frame, what="maj_at_1", **best))
     same(row, "avg_at_1_minus_base_points", pick(frame, what="avg_at_1_minus_base", **best))
     same(row, "avg_at_1_minus_teacher_points", pick(frame, what="avg_at_1_minus_teacher", **best))
-    assert row.avg_at_1_minus_base_p_holm == pick(frame, what="avg_at_1_minus_base", **best).p_value_holm
+    assert (
+        row.avg_at_1_minus_base_p_holm
+        == pick(frame, what="avg_at_1_minus_base", **best).p_value_holm
+    )
     assert row.step == 50 and math.isnan(row.avg_at_4_percent), "avg@1 and avg@4 are two columns"
     theirs = row_of(table, pair="Gemma-2-2B under Gemma-3-4B", model="prefix-100")
-    assert (theirs.avg_at_4_percent, theirs.pass_at_4_percent, theirs.humaneval_plus_pass_at_1_percent) == (
+    assert (
+        theirs.avg_at_4_percent,
+        theirs.pass_at_4_percent,
+        theirs.humaneval_plus_pass_at_1_percent,
+    ) == (
         27.2,
         39.4,
         24.4,
     )
-    assert theirs.bfcl_full_accuracy_percent == 79.0 and theirs.checkpoint_rule == "best on the test problems"
+    assert (
+        theirs.bfcl_full_accuracy_percent == 79.0
+        and theirs.checkpoint_rule == "best on the test problems"
+    )
     assert set(ours["student under teacher"]) == {"small under large"}
 
 
@@ -207,10 +244,14 @@ def test_main_results_without_a_checkpoint_rule_hold_every_checkpoint() -> None:
 def test_scaling_is_published_alone_or_below_measured_rows() -> None:
     table = build("scaling", None, publication.scaling())
     assert len(table.rows) == 15
-    row = row_of(table, pair="Qwen2.5-Math-1.5B under Qwen3-1.7B", regime="every weight", model="full")
+    row = row_of(
+        table, pair="Qwen2.5-Math-1.5B under Qwen3-1.7B", regime="every weight", model="full"
+    )
     assert (row.avg_at_4_percent, row.pass_at_4_percent) == (58.2, 75.4)
     assert (
-        row_of(table, pair="Qwen2.5-Math-7B under Qwen3-14B", regime="LoRA", model="student (base)").avg_at_4_percent
+        row_of(
+            table, pair="Qwen2.5-Math-7B under Qwen3-14B", regime="LoRA", model="student (base)"
+        ).avg_at_4_percent
         == 53.6
     )
     both = build("scaling", measured("main-results"), publication.scaling())
@@ -225,17 +266,30 @@ def test_a_sweep_has_both_intervals_of_an_arm_and_its_paired_difference() -> Non
     these, seeds = "mean over rollouts, over these seeds", "mean over training seeds"
     same(row, "avg_at_1_percent", pick(frame, what="avg_at_1", estimand=these, **at))
     same(row, "avg_at_1_over_seeds_percent", pick(frame, what="avg_at_1", estimand=seeds, **at))
-    same(row, "avg_at_1_minus_full_points", pick(frame, what="avg_at_1_minus_full", estimand=these, **at))
-    same(row, "avg_at_1_minus_full_over_seeds_points", pick(frame, what="avg_at_1_minus_full", estimand=seeds, **at))
+    same(
+        row,
+        "avg_at_1_minus_full_points",
+        pick(frame, what="avg_at_1_minus_full", estimand=these, **at),
+    )
+    same(
+        row,
+        "avg_at_1_minus_full_over_seeds_points",
+        pick(frame, what="avg_at_1_minus_full", estimand=seeds, **at),
+    )
     assert (row.rollout_length_tokens, row.seeds) == (20, 3)
     full = table.text[(table.text.arm == "full") & (table.text.source == THEIRS)].iloc[0]
-    assert (full["N (tokens)"], full["avg@4 (%)"], full.checkpoint) == ("full", "62.35", "best on the test problems")
+    assert (full["N (tokens)"], full["avg@4 (%)"], full.checkpoint) == (
+        "full",
+        "62.35",
+        "best on the test problems",
+    )
 
 
 def test_a_sweep_of_one_seed_takes_the_run_itself() -> None:
     frame = measured("n-sweep")
     one = frame[
-        (frame.estimand == "one training run") & (frame.training_seed == 0) | (frame.estimand == "mean over rollouts")
+        (frame.estimand == "one training run") & (frame.training_seed == 0)
+        | (frame.estimand == "mean over rollouts")
     ]
     row = row_of(build("n-sweep", one), arm="prefix-20")
     at = {"condition": "last_boxed", "view": "last", "checkpoint": "prefix-20"}
@@ -248,7 +302,9 @@ def test_token_selection_tells_what_each_selector_took_and_why_a_share_is_undefi
     table = build("token-selection", frame, publication.token_selection())
     row = row_of(table, arm="random-20")
     at = {"checkpoint": "random-20", "estimand": "mean over training seeds"}
-    same(row, "mean_selected_position_tokens", pick(frame, what="mean_selected_position", **at), 1.0)
+    same(
+        row, "mean_selected_position_tokens", pick(frame, what="mean_selected_position", **at), 1.0
+    )
     same(row, "selected_kl_share_percent", pick(frame, what="selected_kl_share", **at))
     text = table.text.set_index("arm")
     assert text.loc["prefix-20", "of the KL (%)"] == "\u2013 (a)"
@@ -270,7 +326,12 @@ def test_per_step_tables_have_a_column_a_step_and_the_peak_with_its_bias() -> No
     same(row, "peak_minus_lowest_points", pick(frame, what="peak_minus_lowest", **at))
     assert any("biased upwards" in note and note.startswith("peak (%)") for note in table.footnotes)
     collapse = row_of(table, asked="MATH-500, 16 rollouts a problem", arm="full")
-    assert [collapse[f"step_{step}_percent"] for step in (50, 100, 150, 200)] == [65.6, 46.3, 49.7, 43.8]
+    assert [collapse[f"step_{step}_percent"] for step in (50, 100, 150, 200)] == [
+        65.6,
+        46.3,
+        49.7,
+        43.8,
+    ]
     steps = [name for name in table.header if name.startswith("step ")]
     assert steps == sorted(steps, key=lambda name: int(name.split()[1]))
 
@@ -291,8 +352,13 @@ def test_efficiency_keeps_gib_and_gb_as_printed_apart() -> None:
     same(row, "seconds_ratio", pick(frame, what="seconds_ratio", **at), 1.0)
     same(row, "peak_gib", pick(frame, what="peak_gib", **at), 1.0)
     theirs = row_of(table, arm="full", phase="total", source=THEIRS)
-    assert (theirs.seconds_per_step, theirs.peak_gb_as_printed) == (194, 63.3) and math.isnan(theirs.peak_gib)
-    assert any("timed beside" in note for note in table.footnotes) and "sum of the phases there" in table.caption
+    assert (theirs.seconds_per_step, theirs.peak_gb_as_printed) == (194, 63.3) and math.isnan(
+        theirs.peak_gib
+    )
+    assert (
+        any("timed beside" in note for note in table.footnotes)
+        and "sum of the phases there" in table.caption
+    )
 
 
 def test_lengths_in_tokens_and_in_characters_do_not_share_a_column() -> None:
@@ -300,8 +366,18 @@ def test_lengths_in_tokens_and_in_characters_do_not_share_a_column() -> None:
     table = build("response-length", frame, publication.response_length())
     row = row_of(table, model="full-seed-0")
     for name in ("p10", "p50", "p90", "mean"):
-        same(row, f"{name}_tokens", pick(frame, what=f"response_tokens_{name}", checkpoint="full-seed-0"), 1.0)
-    same(row, "mean_less_base_tokens", pick(frame, what="response_tokens_mean_change", checkpoint="full-seed-0"), 1.0)
+        same(
+            row,
+            f"{name}_tokens",
+            pick(frame, what=f"response_tokens_{name}", checkpoint="full-seed-0"),
+            1.0,
+        )
+    same(
+        row,
+        "mean_less_base_tokens",
+        pick(frame, what="response_tokens_mean_change", checkpoint="full-seed-0"),
+        1.0,
+    )
     theirs = row_of(table, model="full-rollout")
     assert theirs.p50_characters_by_3_5 == 1530 and math.isnan(theirs.p50_tokens)
 
@@ -316,9 +392,13 @@ def test_submode_has_the_common_set_and_its_change() -> None:
         pick(frame, what="in_teacher_top2to5", **at),
     )
     change = row_of(table, tokens_are="common", model="full-seed-0, less base")
-    same(change, "equals_teacher_top1_percent", pick(frame, what="equals_teacher_top1_change", **at))
+    same(
+        change, "equals_teacher_top1_percent", pick(frame, what="equals_teacher_top1_change", **at)
+    )
     text = table.text[table.text.model == "full-seed-0, less base"].iloc[0]
-    assert text["is the teacher's 1st (%)"].startswith("+") and text["teacher's 2nd to 5th (%)"].startswith("-")
+    assert text["is the teacher's 1st (%)"].startswith("+") and text[
+        "teacher's 2nd to 5th (%)"
+    ].startswith("-")
     assert row_of(table, model="esr-100").in_teacher_top2to5_percent == 47.4
 
 
@@ -327,8 +407,16 @@ def test_boxed_repetition_has_a_column_for_each_answer_rule() -> None:
     table = build("boxed-repetition", frame, publication.boxed_repetition())
     row = row_of(table, model="full-seed-0")
     for rule in ("last_boxed", "first_boxed", "anywhere", "gsm8k"):
-        same(row, f"accuracy_{rule}_percent", pick(frame, what="accuracy", answer_rule=rule, checkpoint="full-seed-0"))
-    same(row, "several_boxes_percent", pick(frame, what="several_boxes_share", checkpoint="full-seed-0"))
+        same(
+            row,
+            f"accuracy_{rule}_percent",
+            pick(frame, what="accuracy", answer_rule=rule, checkpoint="full-seed-0"),
+        )
+    same(
+        row,
+        "several_boxes_percent",
+        pick(frame, what="several_boxes_share", checkpoint="full-seed-0"),
+    )
     theirs = row_of(table, model="step-200")
     assert (theirs.accuracy_official_percent, theirs.accuracy_relaxed_percent) == (43.8, 70.3)
     assert (theirs.mean_length_characters, theirs.repetitive_percent) == (4558, 77.5)
@@ -340,7 +428,12 @@ def test_categories_have_their_ranges_in_order_and_undefined_cells_their_reason(
     row = row_of(table, category="math_number", source=MEASURED)
     at = {"category": "math_number", "position_low": 40.0}
     same(row, "reverse_kl_40_to_59_nats", pick(frame, what="reverse_kl", **at), 1.0)
-    same(row, "mean_reverse_kl_nats", pick(frame, what="mean_reverse_kl", category="math_number"), 1.0)
+    same(
+        row,
+        "mean_reverse_kl_nats",
+        pick(frame, what="mean_reverse_kl", category="math_number"),
+        1.0,
+    )
     same(row, "kl_share_percent", pick(frame, what="kl_share", category="math_number"))
     assert row_of(table, category="math_latex", source=THEIRS).reverse_kl_5_to_19_nats == 9.23
     assert table.header[3:6] == ("0-4 (nats)", "5-9 (nats)", "5-19 (nats)")
@@ -350,9 +443,12 @@ def test_categories_have_their_ranges_in_order_and_undefined_cells_their_reason(
 def test_tokens_of_the_highest_kl_are_ranked_and_shown_as_they_are() -> None:
     frame = measured("high-kl-tokens")
     table = build("high-kl-tokens", frame, publication.high_kl_tokens())
-    first = frame[frame.what == "token_mean_reverse_kl"].sort_values("value", ascending=False).iloc[0]
+    first = (
+        frame[frame.what == "token_mean_reverse_kl"].sort_values("value", ascending=False).iloc[0]
+    )
     pd.testing.assert_frame_equal(
-        build("high-kl-tokens", frame.sample(frac=1, random_state=3)).frame, build("high-kl-tokens", frame).frame
+        build("high-kl-tokens", frame.sample(frac=1, random_state=3)).frame,
+        build("high-kl-tokens", frame).frame,
     )
     row = table.frame.iloc[0]
     same(row, "mean_reverse_kl_nats", first, 1.0)
@@ -367,12 +463,26 @@ def test_position_kl_has_own_and_frozen_rollouts_and_the_cascade() -> None:
     frame = measured("position-kl")
     table = build("position-kl", frame, publication.position_kl())
     row = row_of(table, model="full-seed-0", position="20-29")
-    at = {"checkpoint": "full-seed-0", "condition": "all", "position_low": 20.0, "position_high": 30.0}
+    at = {
+        "checkpoint": "full-seed-0",
+        "condition": "all",
+        "position_low": 20.0,
+        "position_high": 30.0,
+    }
     same(row, "reverse_kl_fresh_nats", pick(frame, what="reverse_kl", view="fresh", **at), 1.0)
     same(row, "reverse_kl_frozen_nats", pick(frame, what="reverse_kl", view="frozen", **at), 1.0)
-    same(row, "change_frozen_percent", pick(frame, what="winsorised_reverse_kl_relative_change", view="frozen", **at))
+    same(
+        row,
+        "change_frozen_percent",
+        pick(frame, what="winsorised_reverse_kl_relative_change", view="frozen", **at),
+    )
     cascade = row_of(table, model="full-seed-0", position="20+")
-    same(cascade, "cascade_ratio_fresh", pick(frame, what="cascade_ratio", view="fresh", checkpoint="full-seed-0"), 1.0)
+    same(
+        cascade,
+        "cascade_ratio_fresh",
+        pick(frame, what="cascade_ratio", view="fresh", checkpoint="full-seed-0"),
+        1.0,
+    )
     assert row_of(table, model="esr-100", position="400-499").reverse_kl_fresh_nats == 0.28
 
 
@@ -382,7 +492,13 @@ def test_choosing_n_tells_an_infinite_length_as_beyond_the_longest_prefix() -> N
         [
             Measurement("accuracy", "student-prefix", 0.5, "fraction", prefix_tokens=300.0),
             Measurement(
-                "half_decay_length", "student-prefix", math.inf, "tokens", low=181.0, high=math.inf, problems=7
+                "half_decay_length",
+                "student-prefix",
+                math.inf,
+                "tokens",
+                low=181.0,
+                high=math.inf,
+                problems=7,
             ),
         ]
     )
@@ -403,26 +519,59 @@ def test_choosing_n_tells_an_infinite_length_as_beyond_the_longest_prefix() -> N
 
 @pytest.mark.parametrize(
     ("value", "places", "text"),
-    [(66.85, 1, "66.9"), (66.75, 1, "66.8"), (0.25, 1, "0.3"), (-0.25, 1, "-0.3"), (2.675, 2, "2.68"), (0.5, 0, "1"),
-     (-0.04, 1, "0.0"), (99.95, 1, "100.0"), (1234567.5, 0, "1,234,568"), (1e-9, 1, "0.0")],
-)  # fmt: skip
-def test_halves_are_rounded_away_from_zero_as_they_are_written(value: float, places: int, text: str) -> None:
+    [
+        (66.85, 1, "66.9"),
+        (66.75, 1, "66.8"),
+        (0.25, 1, "0.3"),
+        (-0.25, 1, "-0.3"),
+        (2.675, 2, "2.68"),
+        (0.5, 0, "1"),
+        (-0.04, 1, "0.0"),
+        (99.95, 1, "100.0"),
+        (1234567.5, 0, "1,234,568"),
+        (1e-9, 1, "0.0"),
+    ],
+)
+def test_halves_are_rounded_away_from_zero_as_they_are_written(
+    value: float, places: int, text: str
+) -> None:
     """Binary arithmetic has 66.85 below its half and 2.675 too: f"{2.675:.2f}" is 2.67."""
     assert rounded(value, places) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.10849, "0.108"), (8.845, "8.85"), (21.93, "21.9"), (99.96, "100"), (999.6, "1,000"), (0.0009999, "1.0e-3"),
-     (0.000914, "9.1e-4"), (0.0, "0"), (-0.000914, "-9.1e-4"), (84660.4, "84,660"), (0.001, "0.00100")],
-)  # fmt: skip
+    [
+        (0.10849, "0.108"),
+        (8.845, "8.85"),
+        (21.93, "21.9"),
+        (99.96, "100"),
+        (999.6, "1,000"),
+        (0.0009999, "1.0e-3"),
+        (0.000914, "9.1e-4"),
+        (0.0, "0"),
+        (-0.000914, "-9.1e-4"),
+        (84660.4, "84,660"),
+        (0.001, "0.00100"),
+    ],
+)
 def test_three_digits_are_significant_and_two_below_a_thousandth(value: float, text: str) -> None:
     assert significant(value) == text
 
 
 def test_a_fraction_becomes_per_cent_without_the_dust_of_binary_arithmetic() -> None:
     frame = ms.to_frame(
-        [Measurement("several_boxes_share", "", 0.285 + 1e-17, "fraction", checkpoint="base", low=0.07, high=0.57)]
+        [
+            Measurement(
+                "several_boxes_share",
+                "",
+                0.285 + 1e-17,
+                "fraction",
+                checkpoint="base",
+                low=0.07,
+                high=0.57,
+            )
+        ]
     )
     table = build("boxed-repetition", frame)
     assert 100 * 0.07 != 7.0 and table.frame.several_boxes_percent_low[0] == 7.0
@@ -430,7 +579,12 @@ def test_a_fraction_becomes_per_cent_without_the_dust_of_binary_arithmetic() -> 
 
 
 def test_signs_stand_before_differences_and_not_before_zero() -> None:
-    assert [rounded(value, 1, signed=True) for value in (1.25, -1.25, 0.04, -0.04)] == ["+1.3", "-1.3", "0.0", "0.0"]
+    assert [rounded(value, 1, signed=True) for value in (1.25, -1.25, 0.04, -0.04)] == [
+        "+1.3",
+        "-1.3",
+        "0.0",
+        "0.0",
+    ]
 
 
 def test_the_dust_of_a_difference_does_not_turn_a_half_down() -> None:
@@ -452,7 +606,9 @@ def test_a_number_under_its_noise_floor_is_marked() -> None:
 
 def test_footnotes_are_lettered_beyond_z() -> None:
     rows = tuple((Number(math.nan, note=f"reason {place}"), MEASURED) for place in range(28))
-    table = PaperTable("t", "T", (Column("x", "x", "digits"), Column("source", "source")), rows, "C")
+    table = PaperTable(
+        "t", "T", (Column("x", "x", "digits"), Column("source", "source")), rows, "C"
+    )
     assert table.text.x.tolist()[25:] == ["\u2013 (z)", "\u2013 (aa)", "\u2013 (ab)"]
 
 
@@ -460,27 +616,72 @@ def test_footnotes_are_lettered_beyond_z() -> None:
 
 
 HOSTILE = {
-    "|": "|", "\\|": "\\|", "\\(": "\\(", "\\[": "\\[", "\\\\": "\\\\", "\n": "\u21b5", "<script>": "<script>", "_a_": "_a_",
-    "%": "%", "#": "#", "&": "&", "&amp;": "&amp;", "$x$": "$x$", "~": "~", "^": "^", "{": "{", "}": "}", "`": "`",
+    "|": "|",
+    "\\|": "\\|",
+    "\\(": "\\(",
+    "\\[": "\\[",
+    "\\\\": "\\\\",
+    "\n": "\u21b5",
+    "<script>": "<script>",
+    "_a_": "_a_",
+    "%": "%",
+    "#": "#",
+    "&": "&",
+    "&amp;": "&amp;",
+    "$x$": "$x$",
+    "~": "~",
+    "^": "^",
+    "{": "{",
+    "}": "}",
+    "`": "`",
     "``a`": "``a`",
-    "*": "*", "**b**": "**b**", "[a](b)": "[a](b)", "]": "]", "-": "-", "--": "--", ",,": ",,", "'": "'", '"': '"',
-    "\x00": "\\x00", "\u200f": "\\u200f", "\u202e": "\\u202e", "\r": "\\r", "\t": "\\t", "\u2028": "\\u2028",
+    "*": "*",
+    "**b**": "**b**",
+    "[a](b)": "[a](b)",
+    "]": "]",
+    "-": "-",
+    "--": "--",
+    ",,": ",,",
+    "'": "'",
+    '"': '"',
+    "\x00": "\\x00",
+    "\u200f": "\\u200f",
+    "\u202e": "\\u202e",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\u2028": "\\u2028",
     " To": "\u2423To",
-    "\u4f60": "\u4f60", "\u00e9": "\u00e9", "!`": "!`", "=1+1": "=1+1", "https://a.b": "https://a.b", "![x](y)": "![x](y)",
-}  # fmt: skip
+    "\u4f60": "\u4f60",
+    "\u00e9": "\u00e9",
+    "!`": "!`",
+    "=1+1": "=1+1",
+    "https://a.b": "https://a.b",
+    "![x](y)": "![x](y)",
+}
 
 
 @pytest.fixture(scope="module")
 def hostile() -> PaperTable:
-    """The table of the highest tokens, in pages of as many as it holds, with words as hostile in the other columns."""
+    """The table of the highest tokens, in pages of as many as it holds, with words as hostile in
+    the other columns."""
     columns = (
         Column("model", "mo|del_%"),
         Column("token", "token", "token"),
         Column("kl", "KL [nats]", "digits"),
         Column("source", "source"),
     )
-    rows = tuple((token, token, Number(1.5, 1.0, 2.0, note="" if token else token), MEASURED) for token in HOSTILE)
-    return PaperTable("a_b", "Tokens & more", columns, rows, "100 % of `them` | <b>", remarks=("note \\( 5 %", "[1] *"))
+    rows = tuple(
+        (token, token, Number(1.5, 1.0, 2.0, note="" if token else token), MEASURED)
+        for token in HOSTILE
+    )
+    return PaperTable(
+        "a_b",
+        "Tokens & more",
+        columns,
+        rows,
+        "100 % of `them` | <b>",
+        remarks=("note \\( 5 %", "[1] *"),
+    )
 
 
 def test_tokens_are_shown_with_what_cannot_be_seen_by_its_code(hostile: PaperTable) -> None:
@@ -490,7 +691,9 @@ def test_tokens_are_shown_with_what_cannot_be_seen_by_its_code(hostile: PaperTab
 
 def test_markdown_shows_every_token_as_text_and_nothing_else(hostile: PaperTable) -> None:
     parsed = markdown_it.MarkdownIt("commonmark").enable("table").parse(to_markdown(hostile))
-    kinds = {token.type for token in parsed} | {child.type for token in parsed for child in token.children or []}
+    kinds = {token.type for token in parsed} | {
+        child.type for token in parsed for child in token.children or []
+    }
     assert not kinds & {"html_inline", "html_block", "code_inline", "link_open", "image", "em_open"}
     cells, inside = [], False
     for token in parsed:
@@ -506,9 +709,14 @@ def test_markdown_shows_every_token_as_text_and_nothing_else(hostile: PaperTable
 
 
 def latex_rows(text: str) -> list[list[str]]:
-    """The cells of each row between \\toprule and \\bottomrule, by braces and escapes; fails on what LaTeX would act on."""
+    """The cells of each row between \\toprule and \\bottomrule, by braces and escapes; fails on
+    what LaTeX would act on."""
     inside = text.split("\\bottomrule")
-    body = inside[0] if "\\endfoot" not in text else text.split("\\endfoot")[1].split("\\end{longtable}")[0]
+    body = (
+        inside[0]
+        if "\\endfoot" not in text
+        else text.split("\\endfoot")[1].split("\\end{longtable}")[0]
+    )
     body = body.split("\\midrule", 1)[1] if "\\endfoot" not in text else body
     cells, cell, depth, place = [[]], "", 0, 0
     while place < len(body):
@@ -534,11 +742,30 @@ def latex_rows(text: str) -> list[list[str]]:
 
 
 COMMANDS = {
-    "\\textbackslash{}": "\\", "\\{": "{", "\\}": "}", "\\%": "%", "\\#": "#", "\\&": "&", "\\_": "_", "\\$": "$",
-    "\\textasciitilde{}": "~", "\\textasciicircum{}": "^", "\\textless{}": "<", "\\textgreater{}": ">", "\\textbar{}": "|",
-    "{[}": "[", "{]}": "]", "{*}": "*", "\\textasciigrave{}": "`", "\\symbol{34}": '"', "\\textquotesingle{}": "'",
-    "\\textvisiblespace{}": "\u2423", "$\\hookleftarrow$": "\u21b5", "{}": "", "U+4F60": "\u4f60",
-}  # fmt: skip
+    "\\textbackslash{}": "\\",
+    "\\{": "{",
+    "\\}": "}",
+    "\\%": "%",
+    "\\#": "#",
+    "\\&": "&",
+    "\\_": "_",
+    "\\$": "$",
+    "\\textasciitilde{}": "~",
+    "\\textasciicircum{}": "^",
+    "\\textless{}": "<",
+    "\\textgreater{}": ">",
+    "\\textbar{}": "|",
+    "{[}": "[",
+    "{]}": "]",
+    "{*}": "*",
+    "\\textasciigrave{}": "`",
+    "\\symbol{34}": '"',
+    "\\textquotesingle{}": "'",
+    "\\textvisiblespace{}": "\u2423",
+    "$\\hookleftarrow$": "\u21b5",
+    "{}": "",
+    "U+4F60": "\u4f60",
+}
 
 
 def read_latex(cell: str) -> str:
@@ -562,7 +789,11 @@ def test_latex_sets_every_token_as_it_is(hostile: PaperTable) -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_latex_of_every_table_is_balanced_and_has_a_cell_for_each_column(name: str) -> None:
-    table = build(name, measured(name) if name in RUNS else None, published(name) if name in PUBLISHED else None)
+    table = build(
+        name,
+        measured(name) if name in RUNS else None,
+        published(name) if name in PUBLISHED else None,
+    )
     text = to_latex(table)
     environments: list[str] = []
     for kind, environment in re.findall(r"\\(begin|end)\{([a-z]+)\}", text.split("\n", 2)[2]):
@@ -576,7 +807,9 @@ def test_latex_of_every_table_is_balanced_and_has_a_cell_for_each_column(name: s
     for rule in ("\\toprule", "\\midrule", "\\bottomrule", "\\caption", f"\\label{{tab:{name}}}"):
         assert rule in text
     plain = re.sub(r"\\(begin|end|label|setlength|providecommand|usepackage).*", "", text)
-    assert not re.search(r"(?<!\\)[#&](?![^\n]*\\\\)|(?<!\\)_", plain), "an underscore or a sign that is not escaped"
+    assert not re.search(r"(?<!\\)[#&](?![^\n]*\\\\)|(?<!\\)_", plain), (
+        "an underscore or a sign that is not escaped"
+    )
 
 
 def test_a_wide_table_has_its_intervals_below_the_numbers_and_a_long_one_goes_over_pages() -> None:
@@ -587,7 +820,9 @@ def test_a_wide_table_has_its_intervals_below_the_numbers_and_a_long_one_goes_ov
     assert "53.5 {[}50.0, 56.0{]}" in narrow or "\\stacked{53.5\\\\{[}50.0, 56.0{]}}" in narrow
     assert "\\stacked{46.9\\\\{[}43.4, 50.3{]}}" in wide and "$-$" in wide
     long = to_latex(build("prefix-curve", measured("prefix-curve"), publication.prefix_curve()))
-    assert "\\begin{longtable}" in long and "\\endhead" in long and "\\begin{tabular}{@{}l" not in long
+    assert (
+        "\\begin{longtable}" in long and "\\endhead" in long and "\\begin{tabular}{@{}l" not in long
+    )
 
 
 def test_latex_is_compiled(tmp_path: Path, hostile: PaperTable) -> None:
@@ -617,7 +852,9 @@ def test_csv_has_every_digit_and_the_tokens_themselves(hostile: PaperTable) -> N
     back = pd.read_csv(io.StringIO(to_csv(build("high-kl-tokens", frame))), keep_default_na=False)
     first = frame[frame.what == "token_mean_reverse_kl"].sort_values("value", ascending=False)
     assert back.mean_reverse_kl_nats.tolist() == first.value.tolist(), "to the last bit"
-    tokens = pd.read_csv(io.StringIO(to_csv(hostile)), keep_default_na=False, lineterminator="\n").token
+    tokens = pd.read_csv(
+        io.StringIO(to_csv(hostile)), keep_default_na=False, lineterminator="\n"
+    ).token
     readable = [token for token in HOSTILE if token not in ("\n", "\r", "\x00")]
     assert {*readable} <= {*tokens}
 
@@ -625,7 +862,18 @@ def test_csv_has_every_digit_and_the_tokens_themselves(hostile: PaperTable) -> N
 def test_three_files_are_written_under_the_name_that_is_given(tmp_path: Path) -> None:
     table = build("scaling", None, publication.scaling())
     paths = paper_tables.write(table, tmp_path / "new", "scaling-other")
-    assert [path.name for path in paths] == ["scaling-other.md", "scaling-other.tex", "scaling-other.csv"]
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
-    assert "\\label{tab:scaling-other}" in paths[1].read_text() and paths[2].read_text() == to_csv(table)
-    assert table.keys["avg@4 (%)"] == table.frame.avg_at_4_percent.tolist() and "source" not in table.keys
+    assert [path.name for path in paths] == [
+        "scaling-other.md",
+        "scaling-other.tex",
+        "scaling-other.csv",
+    ]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
+        path.name for path in paths
+    )
+    assert "\\label{tab:scaling-other}" in paths[1].read_text() and paths[2].read_text() == to_csv(
+        table
+    )
+    assert (
+        table.keys["avg@4 (%)"] == table.frame.avg_at_4_percent.tolist()
+        and "source" not in table.keys
+    )

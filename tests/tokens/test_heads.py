@@ -1,4 +1,5 @@
-"""Heads taken apart from their bodies against the model's own logits, over the families that people distil."""
+"""Heads taken apart from their bodies against the model's own logits, over the families that people
+distil."""
 
 from __future__ import annotations
 
@@ -16,8 +17,16 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.tokens.heads import Head
 
-# What each head has that a bare matrix has not, where it has anything; capping small enough to matter.
-CHANGED = ("gemma2 capped", "gemma3 capped", "phi with a bias", "gptj with a bias", "granite scaled", "cohere scaled")
+# What each head has that a bare matrix has not, where it has anything; capping small enough to
+# matter.
+CHANGED = (
+    "gemma2 capped",
+    "gemma3 capped",
+    "phi with a bias",
+    "gptj with a bias",
+    "granite scaled",
+    "cohere scaled",
+)
 
 
 def policy(model: Any) -> Any:
@@ -33,7 +42,7 @@ def places() -> tuple[Tensor, Tensor, Tensor]:
 def own_logits(model: Any) -> Tensor:
     ids, rows, columns = places()
     with torch.inference_mode():
-        return model(input_ids=ids).logits[rows, columns]  # type: ignore[no-any-return]
+        return model(input_ids=ids).logits[rows, columns]
 
 
 def applied(head: Head) -> Tensor:
@@ -46,7 +55,7 @@ def bare_matrix(model: Any) -> Tensor:
     ids, rows, columns = places()
     with torch.inference_mode():
         hidden = model.base_model(input_ids=ids).last_hidden_state[rows, columns]
-        return hidden @ model.get_output_embeddings().weight.T  # type: ignore[no-any-return]
+        return hidden @ model.get_output_embeddings().weight.T
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -80,10 +89,13 @@ def test_the_model_is_left_as_it_was() -> None:
         applied(Head(policy(model.bfloat16()), precision))
         model.float()
     assert model.model is body and model.get_output_embeddings() is output
-    torch.testing.assert_close(own_logits(model), before, rtol=0.1, atol=0.1)  # weights went through 16 bits
+    torch.testing.assert_close(
+        own_logits(model), before, rtol=0.1, atol=0.1
+    )  # weights went through 16 bits
 
 
-# --- heads that cannot be taken apart -----------------------------------------------------------------------------
+# --- heads that cannot be taken apart
+# ---------------------------------------------------------------------------
 
 
 def test_a_model_that_reaches_into_its_body_gives_its_own_logits_row_by_row() -> None:
@@ -94,7 +106,8 @@ def test_a_model_that_reaches_into_its_body_gives_its_own_logits_row_by_row() ->
 
 
 class Shifting(torch.nn.Module):
-    """A model whose logits are not a function of its last hidden state: it looks at the tokens again behind its body."""
+    """A model whose logits are not a function of its last hidden state: it looks at the tokens
+    again behind its body."""
 
     base_model_prefix = "body"
 
@@ -108,7 +121,9 @@ class Shifting(torch.nn.Module):
         return self.inner.get_input_embeddings()
 
     def forward(self, input_ids: Any = None, inputs_embeds: Any = None, **kwargs: Any) -> Any:
-        logits = self.lm_head(self.body(input_ids=input_ids, inputs_embeds=inputs_embeds).last_hidden_state)
+        logits = self.lm_head(
+            self.body(input_ids=input_ids, inputs_embeds=inputs_embeds).last_hidden_state
+        )
         if input_ids is not None:
             logits = logits + torch.nn.functional.one_hot(input_ids, 97)
         return SimpleNamespace(logits=logits)
@@ -123,19 +138,25 @@ def test_a_head_that_runs_alone_but_says_something_else_is_found_out() -> None:
 
 def test_a_head_that_cannot_be_taken_apart_cannot_be_had_in_float32() -> None:
     model = family("opt").bfloat16()
-    with pytest.raises(UserError, match=r"output head of tiny \(OPTForCausalLM\).*say --head model"):
+    with pytest.raises(
+        UserError, match=r"output head of tiny \(OPTForCausalLM\).*say --head model"
+    ):
         Head(policy(model), "float32")
     assert Head(policy(model)).shell is None
     assert Head(policy(model.float()), "float32").shell is None  # that is its own precision
 
 
-# --- precision ----------------------------------------------------------------------------------------------------
+# --- precision
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "name", ["llama", "llama tied", "gemma2 capped", "phi with a bias", "granite scaled", "cohere scaled"]
+    "name",
+    ["llama", "llama tied", "gemma2 capped", "phi with a bias", "granite scaled", "cohere scaled"],
 )
-def test_a_float32_head_on_a_16_bit_body_is_the_exact_product_of_what_16_bits_hold(name: str) -> None:
+def test_a_float32_head_on_a_16_bit_body_is_the_exact_product_of_what_16_bits_hold(
+    name: str,
+) -> None:
     model = family(name).bfloat16()
     ids, rows, columns = places()
     with torch.inference_mode():
@@ -146,7 +167,13 @@ def test_a_float32_head_on_a_16_bit_body_is_the_exact_product_of_what_16_bits_ho
             exact = exact + output.bias.double()
         if name == "gemma2 capped":
             exact = 3.0 * torch.tanh(exact / 3.0)
-        exact = exact / 8.0 if name == "granite scaled" else exact * 0.1 if name == "cohere scaled" else exact
+        exact = (
+            exact / 8.0
+            if name == "granite scaled"
+            else exact * 0.1
+            if name == "cohere scaled"
+            else exact
+        )
     found = applied(Head(policy(model), "float32"))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
@@ -160,15 +187,21 @@ def test_a_float32_head_is_a_copy_only_where_the_model_has_16_bits() -> None:
     assert Head(policy(model), "float32").shell.lm_head is model.lm_head
     small = copy.deepcopy(model).bfloat16()
     head = Head(policy(small), "float32")
-    assert head.shell.lm_head.weight.dtype == torch.float32 and small.lm_head.weight.dtype == torch.bfloat16
+    assert (
+        head.shell.lm_head.weight.dtype == torch.float32
+        and small.lm_head.weight.dtype == torch.bfloat16
+    )
 
 
-# --- adapters -----------------------------------------------------------------------------------------------------
+# --- adapters
+# ---------------------------------------------------------------------------
 
 
 def adapted() -> Any:
     """LoRA on the body and on the head, with weights large enough to matter."""
-    config = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     torch.manual_seed(0)
     return get_peft_model(tiny_llama(vocab_size=97), config).eval()
 
@@ -178,9 +211,11 @@ def test_an_adapter_on_the_head_is_in_the_logits(form: str) -> None:
     model, plain = adapted(), own_logits(tiny_llama(vocab_size=97))
     expected = own_logits(model)
     assert (expected - plain).abs().max() > 0.1
-    used = {"wrapped": lambda: model, "in place": lambda: model.base_model.model, "merged": model.merge_and_unload}[
-        form
-    ]()
+    used = {
+        "wrapped": lambda: model,
+        "in place": lambda: model.base_model.model,
+        "merged": model.merge_and_unload,
+    }[form]()
     head = Head(policy(used))
     torch.testing.assert_close(applied(head), expected, rtol=1e-3, atol=1e-3)
     assert (head.shell is None) == (form == "wrapped")

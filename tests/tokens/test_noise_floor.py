@@ -30,10 +30,19 @@ def scored(checkpoint: str, values: np.ndarray = FIRST, again: np.ndarray | None
 
 
 def measure(scored: Sequence[Scored]) -> pd.DataFrame:
-    """Mean reverse KL, and its ratio to that of base where base is there; one row has bins and one has none."""
+    """Mean reverse KL, and its ratio to that of base where base is there; one row has bins and one
+    has none."""
     value = {one.checkpoint: float(np.mean(one.tokens["reverse_kl"])) for one in scored}
     rows = [
-        Measurement("mean", "all", value[name], "nats", checkpoint=name, position_low=0.0, position_high=math.inf)
+        Measurement(
+            "mean",
+            "all",
+            value[name],
+            "nats",
+            checkpoint=name,
+            position_low=0.0,
+            position_high=math.inf,
+        )
         for name in value
     ]
     rows += [
@@ -49,8 +58,8 @@ def floors(frame: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def test_the_floor_is_the_change_over_the_rollouts_scored_twice() -> None:
-    """Scored twice are 1, 2, 3, 4: mean 2.5; again 1.5, 2.5, 3, 4: mean 2.75; floor .25. Against all rollouts, whose mean is
-    28/6, it would be 1.92."""
+    """Scored twice are 1, 2, 3, 4: mean 2.5; again 1.5, 2.5, 3, 4: mean 2.75; floor .25. Against
+    all rollouts, whose mean is 28/6, it would be 1.92."""
     frame = with_noise_floor(measure, [scored("base")])
     assert frame["value"].tolist() == [28 / 6]
     assert frame["noise_floor"].tolist() == [0.25]
@@ -58,15 +67,21 @@ def test_the_floor_is_the_change_over_the_rollouts_scored_twice() -> None:
 
 
 def test_a_row_without_coordinates_finds_its_floor_and_each_checkpoint_its_own() -> None:
-    """ckpt: 4 x (1, 2, 3, 4) against 4 x (1, 2, 3, 4) + 2: means 10 and 12; ratios 10 / 2.5 and 12 / 2.75."""
-    frame = with_noise_floor(measure, [scored("base"), scored("ckpt", 4 * FIRST, np.array([6.0, 10.0, 14.0, 18.0]))])
+    """ckpt: 4 x (1, 2, 3, 4) against 4 x (1, 2, 3, 4) + 2: means 10 and 12; ratios 10 / 2.5 and 12
+    / 2.75."""
+    frame = with_noise_floor(
+        measure, [scored("base"), scored("ckpt", 4 * FIRST, np.array([6.0, 10.0, 14.0, 18.0]))]
+    )
     expected = {("mean", "base"): 0.25, ("mean", "ckpt"): 2.0, ("change", "ckpt"): 12 / 2.75 - 4}
     assert floors(frame) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("value", "under"), [(0.49, True), (0.51, False), (-0.49, True), (-0.51, False), (0.0, True)])
+@pytest.mark.parametrize(
+    ("value", "under"), [(0.49, True), (0.51, False), (-0.49, True), (-0.51, False), (0.0, True)]
+)
 def test_under_the_floor_is_within_twice_of_no_effect(value: float, under: bool) -> None:
-    """The floor is .25: |value| of nats, and the distance of a ratio from 1, count as nothing up to .5."""
+    """The floor is .25: |value| of nats, and the distance of a ratio from 1, count as nothing up to
+    .5."""
 
     def one_row(unit: str, no_effect: float) -> pd.DataFrame:
         def measured(entries: Sequence[Scored]) -> pd.DataFrame:
@@ -104,9 +119,13 @@ def test_nothing_else_of_the_frame_changes() -> None:
 def test_rows_that_one_route_alone_gives_have_no_floor_and_shift_no_other() -> None:
     def measured(entries: Sequence[Scored]) -> pd.DataFrame:
         mean = float(np.mean(entries[0].tokens["reverse_kl"]))
-        names = ["a", "b", "c"] if mean < 2.6 else ["c", "b"]  # 2.5 by the first route, 2.75 by the second
+        names = (
+            ["a", "b", "c"] if mean < 2.6 else ["c", "b"]
+        )  # 2.5 by the first route, 2.75 by the second
         tokens = {"a": 1.0, "b": 2.0, "c": 3.0}
-        return to_frame([Measurement("x", "all", mean * tokens[name], "nats", token=name) for name in names])
+        return to_frame(
+            [Measurement("x", "all", mean * tokens[name], "nats", token=name) for name in names]
+        )
 
     assert measured([scored("base")])["token"].tolist() == ["c", "b"]
     frame = with_noise_floor(measured, [scored("base")])

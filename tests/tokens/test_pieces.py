@@ -1,4 +1,5 @@
-"""The text of each token, for every family of tokenizers, against the definition taken literally."""
+"""The text of each token, for every family of tokenizers, against the definition taken
+literally."""
 
 from __future__ import annotations
 
@@ -33,10 +34,13 @@ def fast(tokenizer: Tokenizer, unknown: str | None = None) -> PreTrainedTokenize
 
 
 def merging() -> PreTrainedTokenizerFast:
-    """Byte-level BPE in which a token may hold a space and the first byte of a character, or one's end and a letter."""
+    """Byte-level BPE in which a token may hold a space and the first byte of a character, or one's
+    end and a letter."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = [("Ġ", "â"), ("¬", "a"), ("T", "o"), ("Ġ", "To"), ("Ĥ", "¬a")]
-    vocab = {token: index for index, token in enumerate([*alphabet, *("".join(pair) for pair in merges)])}
+    vocab = {
+        token: index for index, token in enumerate([*alphabet, *("".join(pair) for pair in merges)])
+    }
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -44,11 +48,18 @@ def merging() -> PreTrainedTokenizerFast:
 
 
 def unigram(decoder: Any) -> PreTrainedTokenizerFast:
-    """As sentencepiece makes them: words with their leading space, letters, and a byte each for the rest."""
+    """As sentencepiece makes them: words with their leading space, letters, and a byte each for the
+    rest."""
     words = ["▁To", "▁find", "▁x", "▁", "▁we", "▁12", "to", *"abcdefghijklmnopqrstuvwxyzT,.=+\\()"]
-    vocab = [("<unk>", 0.0), *((byte, -20.0) for byte in BYTES), *((word, -float(10 - len(word))) for word in words)]
+    vocab = [
+        ("<unk>", 0.0),
+        *((byte, -20.0) for byte in BYTES),
+        *((word, -float(10 - len(word))) for word in words),
+    ]
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=0, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
     tokenizer.decoder = decoder
     return fast(tokenizer, "<unk>")
 
@@ -59,12 +70,20 @@ def metaspace() -> PreTrainedTokenizerFast:
 
 def stripping() -> PreTrainedTokenizerFast:
     """The decoder of Llama 2 and Gemma."""
-    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    parts = [
+        decoders.Replace("▁", " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+        decoders.Strip(" ", 1, 0),
+    ]
     return unigram(decoders.Sequence(parts))
 
 
 def word_pieces() -> PreTrainedTokenizerFast:
-    vocab = {word: index for index, word in enumerate(["[UNK]", "a", "To", "find", "##ing", ",", "x", "€"])}
+    vocab = {
+        word: index
+        for index, word in enumerate(["[UNK]", "a", "To", "find", "##ing", ",", "x", "€"])
+    }
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(cleanup=False)
@@ -79,13 +98,18 @@ FAMILIES = [byte_tokenizer, merging, metaspace, stripping, word_pieces, embedded
 
 
 def whole(tokenizer: Any, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return str(
+        tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    )
 
 
 def by_definition(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Decodes every beginning of the response: what agrees with the whole text is settled, and stays so."""
+    """Decodes every beginning of the response: what agrees with the whole text is settled, and
+    stays so."""
     text = whole(tokenizer, ids)
-    agreed = [len(commonprefix([whole(tokenizer, ids[:stop]), text])) for stop in range(1, len(ids) + 1)]
+    agreed = [
+        len(commonprefix([whole(tokenizer, ids[:stop]), text])) for stop in range(1, len(ids) + 1)
+    ]
     ends = [*list(accumulate(agreed, max))[:-1], len(text)] if len(ids) else []
     return [text[start:stop] for start, stop in zip([0, *ends], ends, strict=False)]
 
@@ -106,7 +130,8 @@ def test_pieces_join_to_the_whole_text_and_follow_the_definition(family: Any, te
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pieces_of_tokens_in_any_order_follow_the_definition(family: Any) -> None:
-    """What a bad model writes: broken characters, bytes that begin none, special tokens in between."""
+    """What a bad model writes: broken characters, bytes that begin none, special tokens in
+    between."""
     tokenizer, rng = family(), np.random.default_rng(0)
     for length in (1, 2, 3, 5, 12, 30):
         for _ in range(40):
@@ -132,20 +157,29 @@ def test_only_the_first_token_of_a_sentencepiece_response_loses_its_space(family
     tokenizer = family()
     ids = ids_of(tokenizer, ["▁To", "▁To", *EURO, "▁x"])
     assert token_pieces(tokenizer, ids) == ["To", " To", "", "", "€", " x"]
-    assert [whole(tokenizer, [token]) for token in ids[:2]] == ["To", "To"]  # alone they would not make up the text
+    assert [whole(tokenizer, [token]) for token in ids[:2]] == [
+        "To",
+        "To",
+    ]  # alone they would not make up the text
 
 
 def test_bytes_that_are_no_character_read_u_fffd_each_at_its_own_token() -> None:
-    """80 begins no character. E2 82 is the beginning of one that does not come: one U+FFFD, at its first byte."""
+    """80 begins no character. E2 82 is the beginning of one that does not come: one U+FFFD, at its
+    first byte."""
     tokenizer = byte_tokenizer()
-    character = {byte: chr(256 + index) for index, byte in enumerate([*range(33), *range(127, 161), 173])}
+    character = {
+        byte: chr(256 + index) for index, byte in enumerate([*range(33), *range(127, 161), 173])
+    }
     ids = ids_of(tokenizer, ["a", character[0x80], character[0x80], "b", "â", character[0x82], "c"])
     assert token_pieces(tokenizer, ids) == ["a", "\ufffd", "\ufffd", "b", "\ufffd", "", "c"]
 
 
 def test_special_tokens_are_text() -> None:
     tokenizer = byte_tokenizer()
-    ids = [*tokenizer.encode("hé", add_special_tokens=False), tokenizer.convert_tokens_to_ids(SPECIAL[1])]
+    ids = [
+        *tokenizer.encode("hé", add_special_tokens=False),
+        tokenizer.convert_tokens_to_ids(SPECIAL[1]),
+    ]
     assert token_pieces(tokenizer, ids) == ["h", "", "é", "<|end|>"]
 
 
@@ -187,10 +221,25 @@ def test_what_was_decoded_once_is_not_decoded_again() -> None:
 
 def test_white_space_is_visible_and_no_two_pieces_look_alike() -> None:
     """The sign for a space may itself be a piece."""
-    pieces = [" First", "First", "\n", "\n\n", "\t", "\r", " ", "", "\u2423", "\u21b5", "\\n", "\\("]
+    pieces = [
+        " First",
+        "First",
+        "\n",
+        "\n\n",
+        "\t",
+        "\r",
+        " ",
+        "",
+        "\u2423",
+        "\u21b5",
+        "\\n",
+        "\\(",
+    ]
     shown = [visible(piece) for piece in pieces]
     assert shown[:4] == ["\u2423First", "First", "\u21b5", "\u21b5\u21b5"] and shown[-1] == "\\("
-    assert len(set(shown)) == len(pieces) and not any(one != one.strip() or not one for one in shown)
+    assert len(set(shown)) == len(pieces) and not any(
+        one != one.strip() or not one for one in shown
+    )
 
 
 @pytest.mark.parametrize("make", [merging, metaspace, byte_tokenizer])

@@ -1,5 +1,5 @@
-"""Scored tokens on disk: what stands there is what the scorer gives, under a name that says what it depends on, and
-whatever kills a process between two writes, the same bytes stand there in the end.
+"""Scored tokens on disk: what stands there is what the scorer gives, under a name that says what it
+depends on, and whatever kills a process between two writes, the same bytes stand there in the end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,16 @@ from decaylab.tokens.token_table import COLUMNS
 END = 1
 KEY = ScoreKey("student 0 float32", "teacher 1 float32", 1.0, "model", "in batches")
 SHOWN = 3
-TEXTS = ("so 7 × 8 = 56", "naïve — 12", "\u5341\u4e8c", "no end", "x", "  two  spaces\n", "caf\u00e9", "done.")
+TEXTS = (
+    "so 7 × 8 = 56",
+    "naïve — 12",
+    "\u5341\u4e8c",
+    "no end",
+    "x",
+    "  two  spaces\n",
+    "caf\u00e9",
+    "done.",
+)
 
 
 def policy(seed: int) -> Policy:
@@ -72,7 +81,9 @@ def never() -> Scorer:
     pytest.fail("a model was asked for")
 
 
-def stored(cache: Path, make: Callable[[], Scorer], rollouts: list[Rollout] = ROLLOUTS, key: ScoreKey = KEY) -> Path:
+def stored(
+    cache: Path, make: Callable[[], Scorer], rollouts: list[Rollout] = ROLLOUTS, key: ScoreKey = KEY
+) -> Path:
     return scored(rollouts, key, make, cache, Reporter(quiet=True), shown=SHOWN)
 
 
@@ -109,14 +120,18 @@ def test_the_table_has_the_columns_that_analyses_know_and_their_types(undisturbe
     assert schema.field("top16_overlap").type == pa.int8()
     words = {name for name in schema.names if pa.types.is_dictionary(schema.field(name).type)}
     assert words == {"rollout_id", "token"}
-    others = [schema.field(name).type for name in set(schema.names) - whole - words - {"top16_overlap"}]
+    others = [
+        schema.field(name).type for name in set(schema.names) - whole - words - {"top16_overlap"}
+    ]
     assert set(others) == {pa.float32()}
 
 
 def test_there_is_one_row_a_token_in_order_the_end_of_turn_among_them(undisturbed: Path) -> None:
     found = tokens(undisturbed)
     assert found["rollout_id"] == [one.rollout_id for one in ROLLOUTS for _ in one.response]
-    assert found["position"] == [position for one in ROLLOUTS for position in range(len(one.response))]
+    assert found["position"] == [
+        position for one in ROLLOUTS for position in range(len(one.response))
+    ]
     assert found["token_id"] == [token for one in ROLLOUTS for token in one.response]
     assert found["token_id"].count(END) == len(TEXTS) - 1
 
@@ -124,18 +139,26 @@ def test_there_is_one_row_a_token_in_order_the_end_of_turn_among_them(undisturbe
 def test_the_pieces_of_a_rollout_make_up_its_response(undisturbed: Path) -> None:
     found = tokens(undisturbed)
     for one, text in zip(ROLLOUTS, TEXTS, strict=True):
-        pieces = [piece for name, piece in zip(found["rollout_id"], found["token"]) if name == one.rollout_id]
+        pieces = [
+            piece
+            for name, piece in zip(found["rollout_id"], found["token"])
+            if name == one.rollout_id
+        ]
         assert "".join(pieces) == text + ("<|end|>" if one.response[-1] == END else "")
         assert len(pieces) == len(one.response)
 
 
-def test_the_values_are_those_of_scoring_each_rollout_alone(undisturbed: Path, scorer: Scorer) -> None:
+def test_the_values_are_those_of_scoring_each_rollout_alone(
+    undisturbed: Path, scorer: Scorer
+) -> None:
     found, row = tokens(undisturbed), 0
     for one in ROLLOUTS:
         (alone,) = scorer.score([one])
         rows = slice(row, row := row + len(one.response))
         for name in COLUMNS[2:]:
-            np.testing.assert_allclose(found[name][rows], alone.columns[name], rtol=2e-4, atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(
+                found[name][rows], alone.columns[name], rtol=2e-4, atol=2e-6, err_msg=name
+            )
     assert row == len(found["position"])
 
 
@@ -150,7 +173,9 @@ def test_a_table_is_read_as_analyses_see_it(undisturbed: Path) -> None:
     assert found.positions.tolist() == stored_columns["position"]
 
 
-def test_the_top_5_are_kept_of_the_first_rollouts_alone_and_agree_with_the_columns(undisturbed: Path) -> None:
+def test_the_top_5_are_kept_of_the_first_rollouts_alone_and_agree_with_the_columns(
+    undisturbed: Path,
+) -> None:
     top = pq.read_table(undisturbed / "top5.parquet").to_pylist()
     expected = [
         (one.rollout_id, position, policy)
@@ -167,14 +192,18 @@ def test_the_top_5_are_kept_of_the_first_rollouts_alone_and_agree_with_the_colum
         student, teacher = by_place[*place, "student"], by_place[*place, "teacher"]
         for row, name in ((student, "student"), (teacher, "teacher")):
             probabilities = row["probabilities"]
-            assert probabilities == sorted(probabilities, reverse=True) and len(set(row["ids"])) == 5
+            assert (
+                probabilities == sorted(probabilities, reverse=True) and len(set(row["ids"])) == 5
+            )
             columns = [found[f"{name}_top{nth}_probability"][index] for nth in (1, 2)]
             assert probabilities[:2] == pytest.approx(columns, rel=1e-6)
             if found["token_id"][index] in row["ids"]:
                 taken = probabilities[row["ids"].index(found["token_id"][index])]
                 assert np.log(taken) == pytest.approx(found[f"{name}_logprob"][index], abs=1e-4)
         rank = found["student_top1_rank"][index]
-        assert (teacher["ids"][rank - 1] if rank <= 5 else None) == (student["ids"][0] if rank <= 5 else None)
+        assert (teacher["ids"][rank - 1] if rank <= 5 else None) == (
+            student["ids"][0] if rank <= 5 else None
+        )
         token_rank = found["token_rank"][index]
         if token_rank <= 5:
             assert teacher["ids"][token_rank - 1] == found["token_id"][index]
@@ -217,7 +246,9 @@ def changed_rollout(**changes: Any) -> list[Rollout]:
         ),
     ],
 )
-def test_whatever_scores_depend_on_gives_another_key(rollouts: list[Rollout], key: ScoreKey, undisturbed: Path) -> None:
+def test_whatever_scores_depend_on_gives_another_key(
+    rollouts: list[Rollout], key: ScoreKey, undisturbed: Path
+) -> None:
     class Asked(Exception):
         pass
 
@@ -238,23 +269,32 @@ def test_more_rollouts_for_viewing_are_added_and_they_alone_scored(
     scored(ROLLOUTS, KEY, lambda: scorer, tmp_path, Reporter(quiet=True), shown=SHOWN)
     assert (folder / "tokens.parquet").read_bytes() == (undisturbed / "tokens.parquet").read_bytes()
     names = ["rollout_id", "position", "policy", "ids"]
-    late, early = (pq.read_table(one / "top5.parquet").select(names).to_pylist() for one in (folder, undisturbed))
+    late, early = (
+        pq.read_table(one / "top5.parquet").select(names).to_pylist()
+        for one in (folder, undisturbed)
+    )
     assert late == early
     scored(ROLLOUTS, KEY, never, tmp_path, Reporter(quiet=True), shown=SHOWN)
 
 
-def test_the_record_of_other_tokens_under_the_same_short_name_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+def test_the_record_of_other_tokens_under_the_same_short_name_is_refused(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     other = json.loads((undisturbed / "record.json").read_text()) | {"temperature": 0.5}
     folder = tmp_path / undisturbed.name  # as if the short hashes met
     shutil.copytree(undisturbed, folder)
     (folder / "record.json").write_text(json.dumps(other, sort_keys=True, indent=1))
-    with pytest.raises(UserError, match="record.json belongs to other tokens under the same short name"):
+    with pytest.raises(
+        UserError, match="record.json belongs to other tokens under the same short name"
+    ):
         stored(tmp_path, never)
 
 
 def test_the_record_says_what_the_scores_depend_on(undisturbed: Path) -> None:
     record = json.loads((undisturbed / "record.json").read_text())
-    assert {name: record[name] for name in ("student", "teacher", "temperature", "head", "route")} == KEY.__dict__
+    assert {
+        name: record[name] for name in ("student", "teacher", "temperature", "head", "route")
+    } == KEY.__dict__
     assert (record["schema"], len(record["rollouts"])) == ("decaylab.tokens/1", 64)
 
 
@@ -282,13 +322,15 @@ class Dying:
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_parts_that_stand_are_not_scored_again(part: int, tmp_path: Path, undisturbed: Path, scorer: Scorer) -> None:
+def test_parts_that_stand_are_not_scored_again(
+    part: int, tmp_path: Path, undisturbed: Path, scorer: Scorer
+) -> None:
     first, second = Dying(scorer, part), Dying(scorer)
     with pytest.raises(Killed):
-        stored(tmp_path, lambda: first)  # type: ignore[arg-type, return-value]
+        stored(tmp_path, lambda: first)
     (folder,) = tmp_path.iterdir()
     assert len(parts(folder)) == 2 * part
-    assert stored(tmp_path, lambda: second) == folder  # type: ignore[arg-type, return-value]
+    assert stored(tmp_path, lambda: second) == folder
     assert first.asked + second.asked == [one.rollout_id for one in ROLLOUTS]
     assert second.parts >= 1
     same_bytes(folder, undisturbed)
@@ -312,12 +354,14 @@ def test_an_end_between_a_parts_side_table_and_its_rows_leaves_no_half(
             stored(tmp_path, lambda: scorer)
     assert written[2:] == ["top5-00001.parquet", "part-00001.parquet"]
     again = Dying(scorer)
-    folder = stored(tmp_path, lambda: again)  # type: ignore[arg-type, return-value]
+    folder = stored(tmp_path, lambda: again)
     assert again.asked[0] != ROLLOUTS[0].rollout_id
     same_bytes(folder, undisturbed)
 
 
-@pytest.mark.parametrize("moment", ["before the first merge", "between the merges", "before parts are removed"])
+@pytest.mark.parametrize(
+    "moment", ["before the first merge", "between the merges", "before parts are removed"]
+)
 def test_an_end_while_parts_are_merged_needs_no_model_to_go_on(
     moment: str, tmp_path: Path, undisturbed: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,13 +392,17 @@ def test_an_end_while_parts_are_merged_needs_no_model_to_go_on(
     assert parts(folder) == []
 
 
-def test_a_part_that_was_cut_short_is_one_line_that_names_it(tmp_path: Path, undisturbed: Path, scorer: Scorer) -> None:
+def test_a_part_that_was_cut_short_is_one_line_that_names_it(
+    tmp_path: Path, undisturbed: Path, scorer: Scorer
+) -> None:
     with pytest.raises(Killed):
-        stored(tmp_path, lambda: Dying(scorer, 2))  # type: ignore[arg-type, return-value]
+        stored(tmp_path, lambda: Dying(scorer, 2))
     (folder,) = tmp_path.iterdir()
     part = folder / "part-00001.parquet"
     part.write_bytes(part.read_bytes()[:-40])
-    with pytest.raises(UserError, match="part-00001.parquet is truncated or damaged .*; delete it") as told:
+    with pytest.raises(
+        UserError, match="part-00001.parquet is truncated or damaged .*; delete it"
+    ) as told:
         stored(tmp_path, lambda: scorer)
     assert "\n" not in str(told.value)
     part.unlink()
@@ -374,7 +422,9 @@ def test_a_table_that_was_cut_short_is_one_line_and_can_be_made_again(
 ) -> None:
     path = copied / "tokens.parquet"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(UserError, match="is truncated or damaged .*; delete it and run the same command again") as told:
+    with pytest.raises(
+        UserError, match="is truncated or damaged .*; delete it and run the same command again"
+    ) as told:
         stored(copied.parent, never)
     assert str(path) in str(told.value) and "\n" not in str(told.value)
     path.unlink()
@@ -388,7 +438,9 @@ def test_a_table_with_a_damaged_page_is_one_line(copied: Path) -> None:
     whole[4 : len(whole) // 2] = bytes(len(whole) // 2 - 4)
     path.write_bytes(bytes(whole))
     found = score_store.table(copied, ROLLOUTS, {one.rollout_id: 0 for one in ROLLOUTS}, 1)
-    with pytest.raises(UserError, match="tokens.parquet is truncated or damaged .*; delete it") as told:
+    with pytest.raises(
+        UserError, match="tokens.parquet is truncated or damaged .*; delete it"
+    ) as told:
         found["token_id"]
     assert "\n" not in str(told.value)
 
@@ -398,7 +450,9 @@ def test_a_table_of_another_schema_is_one_line(schema: str | None, copied: Path)
     path = copied / "tokens.parquet"
     metadata = {"decaylab_schema": schema} if schema else None
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
-    with pytest.raises(UserError, match=f"has schema {schema or 'none'}, expected decaylab.tokens/1; delete it"):
+    with pytest.raises(
+        UserError, match=f"has schema {schema or 'none'}, expected decaylab.tokens/1; delete it"
+    ):
         stored(copied.parent, never)
 
 
@@ -414,10 +468,15 @@ def test_what_another_process_is_still_scoring_is_waited_for(
 ) -> None:
     (copied / "tokens.parquet").unlink()
     with held(copied) as other:
-        monkeypatch.setattr(Reporter, "note", lambda self, message: told.append(message) or other.kill())  # type: ignore[func-returns-value]
+        monkeypatch.setattr(
+            Reporter, "note", lambda self, message: told.append(message) or other.kill()
+        )
         told: list[str] = []
         assert stored(copied.parent, lambda: scorer) == copied
-        assert told == [f"{copied} is in use by another process: waiting for it"] and other.wait(timeout=30) != 0
+        assert (
+            told == [f"{copied} is in use by another process: waiting for it"]
+            and other.wait(timeout=30) != 0
+        )
     assert (copied / "tokens.parquet").read_bytes() == (undisturbed / "tokens.parquet").read_bytes()
 
 

@@ -1,4 +1,5 @@
-"""Scoring against slow definitions in float64 and against chains of known law; what must change no number, and what must.
+"""Scoring against slow definitions in float64 and against chains of known law; what must change no
+number, and what must.
 
 Position i of a response is predicted from everything before it: row 0 from the prompt alone.
 """
@@ -16,7 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from markov import END, FIRST_KIND, GOLD, TOKENS, MarkovTokenizer, World, decaying_world, flat_world, paths
+from markov import (
+    END,
+    FIRST_KIND,
+    GOLD,
+    TOKENS,
+    MarkovTokenizer,
+    World,
+    decaying_world,
+    flat_world,
+    paths,
+)
 from tiny_models import byte_tokenizer, tiny_llama
 from torch import Tensor
 from torch.distributions import Categorical, kl_divergence
@@ -27,7 +38,15 @@ from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens import scoring
-from decaylab.tokens.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings, rank, token_statistics, top
+from decaylab.tokens.scoring import (
+    Rollout,
+    ScoredRollout,
+    Scorer,
+    ScoringSettings,
+    rank,
+    token_statistics,
+    top,
+)
 from decaylab.tokens.token_table import COLUMNS
 
 VOCAB = 261  # of the byte tokenizer
@@ -38,7 +57,9 @@ COUNTS = ("token_rank", "student_top1_rank", "top16_overlap")
 HOLED = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|other|>")
 
 
-def policy(seed: int, name: str = "tiny", *, special: Sequence[str] | None = None, **changes: Any) -> Policy:
+def policy(
+    seed: int, name: str = "tiny", *, special: Sequence[str] | None = None, **changes: Any
+) -> Policy:
     """A tiny Llama over bytes."""
     tokenizer = byte_tokenizer(special=special) if special else byte_tokenizer()
     model = tiny_llama(seed, **{"vocab_size": VOCAB, **changes})
@@ -56,7 +77,8 @@ def teacher() -> Policy:
 
 
 def rollouts(count: int = 6, seed: int = 0) -> list[Rollout]:
-    """Prompts and responses of many lengths, other prompts for the teacher; every second one ends its turn."""
+    """Prompts and responses of many lengths, other prompts for the teacher; every second one ends
+    its turn."""
     rng = np.random.default_rng(seed)
 
     def text(length: int) -> tuple[int, ...]:
@@ -65,7 +87,14 @@ def rollouts(count: int = 6, seed: int = 0) -> list[Rollout]:
     found = []
     for number in range(count):
         response = text(int(rng.integers(1, 14))) + ((END_OF_TURN,) if number % 2 else ())
-        found.append(Rollout(f"r{number}", text(int(rng.integers(1, 9))), text(int(rng.integers(1, 12))), response))
+        found.append(
+            Rollout(
+                f"r{number}",
+                text(int(rng.integers(1, 9))),
+                text(int(rng.integers(1, 12))),
+                response,
+            )
+        )
     return found
 
 
@@ -84,8 +113,11 @@ def slow_top(values: Sequence[float], count: int) -> list[int]:
     return sorted(range(len(values)), key=lambda index: -values[index])[:count]
 
 
-def slow_columns(student_logits: Tensor, teacher_logits: Tensor, tokens: Sequence[int]) -> dict[str, np.ndarray]:
-    """Every column but the removed masses, from torch.distributions and plain loops, over logits of shared ids."""
+def slow_columns(
+    student_logits: Tensor, teacher_logits: Tensor, tokens: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Every column but the removed masses, from torch.distributions and plain loops, over logits of
+    shared ids."""
     found: dict[str, list[float]] = {}
     for s_row, t_row, token in zip(student_logits, teacher_logits, tokens, strict=True):
         s, t = Categorical(logits=s_row), Categorical(logits=t_row)
@@ -116,7 +148,9 @@ def slow_columns(student_logits: Tensor, teacher_logits: Tensor, tokens: Sequenc
     return {name: np.array(values) for name, values in found.items()}
 
 
-def slow(one: Rollout, student: Policy, teacher: Policy, temperature: float = 1.0) -> dict[str, np.ndarray]:
+def slow(
+    one: Rollout, student: Policy, teacher: Policy, temperature: float = 1.0
+) -> dict[str, np.ndarray]:
     logits = (
         slow_logits(student, one.student_prompt, one.response) / temperature,
         slow_logits(teacher, one.teacher_prompt, one.response) / temperature,
@@ -124,7 +158,9 @@ def slow(one: Rollout, student: Policy, teacher: Policy, temperature: float = 1.
     return slow_columns(*logits, one.response)
 
 
-def assert_columns(found: dict[str, Any], expected: dict[str, Any], rtol: float = 1e-4, atol: float = 2e-5) -> None:
+def assert_columns(
+    found: dict[str, Any], expected: dict[str, Any], rtol: float = 1e-4, atol: float = 2e-5
+) -> None:
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=rtol, atol=atol, err_msg=name)
 
@@ -140,7 +176,8 @@ def shifted(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.roll(values, -1) for name, values in columns.items()}
 
 
-# --- each column against an independent definition ----------------------------------------------------------------
+# --- each column against an independent definition
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 2.0, 2.5])
@@ -148,7 +185,9 @@ def test_every_column_of_every_token_is_that_of_the_slow_definition(
     student: Policy, teacher: Policy, temperature: float
 ) -> None:
     asked = rollouts()
-    for one, found in zip(asked, Scorer(student, teacher, ScoringSettings(temperature)).score(asked), strict=True):
+    for one, found in zip(
+        asked, Scorer(student, teacher, ScoringSettings(temperature)).score(asked), strict=True
+    ):
         expected = slow(one, student, teacher, temperature)
         assert set(found.columns) == set(COLUMNS) - {"token_id", "token"} == {*expected, *REMOVED}
         assert all(values.shape == (len(one.response),) for values in found.columns.values())
@@ -157,7 +196,8 @@ def test_every_column_of_every_token_is_that_of_the_slow_definition(
 
 
 def test_the_nearest_wrong_columns_are_far_away(student: Policy, teacher: Policy) -> None:
-    """Swapped direction, bits, mean for sum, another temperature, one position off, ranks from 0, renormalised top 16."""
+    """Swapped direction, bits, mean for sum, another temperature, one position off, ranks from 0,
+    renormalised top 16."""
     (one,) = rollouts(1, seed=4)
     (found,) = Scorer(student, teacher).score([one])
     columns = found.columns
@@ -165,8 +205,16 @@ def test_the_nearest_wrong_columns_are_far_away(student: Policy, teacher: Policy
     def far(name: str, wrong: Any) -> None:
         assert np.abs(columns[name] - wrong).max() > 1e-2, name
 
-    swapped = slow(Rollout("", one.teacher_prompt, one.student_prompt, one.response), teacher, student)
-    for name in ("reverse_kl", "student_logprob", "student_entropy", "token_rank", "student_overlap_mass"):
+    swapped = slow(
+        Rollout("", one.teacher_prompt, one.student_prompt, one.response), teacher, student
+    )
+    for name in (
+        "reverse_kl",
+        "student_logprob",
+        "student_entropy",
+        "token_rank",
+        "student_overlap_mass",
+    ):
         far(name, swapped[name])
     for name, values in shifted(columns).items():
         if name not in REMOVED:
@@ -184,32 +232,51 @@ def test_the_nearest_wrong_columns_are_far_away(student: Policy, teacher: Policy
 
 
 def test_a_row_by_hand() -> None:
-    """s = (.5, .3, .2), t = (.2, .3, .5), token 1: rank 2; s's own top, token 0, is the teacher's third; all 3 overlap."""
+    """s = (.5, .3, .2), t = (.2, .3, .5), token 1: rank 2; s's own top, token 0, is the teacher's
+    third; all 3 overlap."""
     s, t = torch.tensor([[0.5, 0.3, 0.2]]).log(), torch.tensor([[0.2, 0.3, 0.5]]).log()
     found = token_statistics(s, t, torch.tensor([1]), SharedVocabulary(3, frozenset()))
     got = {name: values[0].tolist() for name, values in found.items()}
     assert (got["token_rank"], got["student_top1_rank"], got["top16_overlap"]) == (2, 3, 3)
     assert got["reverse_kl"] == pytest.approx(0.3 * math.log(2.5))  # .5 ln 2.5 + .2 ln .4
     assert got["student_logprob"] == got["teacher_logprob"] == pytest.approx(math.log(0.3))
-    assert (got["student_top1_probability"], got["student_top2_probability"]) == pytest.approx((0.5, 0.3))
+    assert (got["student_top1_probability"], got["student_top2_probability"]) == pytest.approx(
+        (0.5, 0.3)
+    )
     assert (got["student_overlap_mass"], got["teacher_overlap_mass"]) == pytest.approx((1, 1))
     assert (got["student_top_ids"], got["teacher_top_ids"]) == ([0, 1, 2], [2, 1, 0])
 
 
 def test_masses_of_the_overlap_are_of_the_whole_vocabulary_by_hand() -> None:
-    """20 ids. The student's top 16 are 0-15, the teacher's 4-19: 12 in common, of weight 12 x 2 in 16 x 2 + 4 = 36."""
+    """20 ids. The student's top 16 are 0-15, the teacher's 4-19: 12 in common, of weight 12 x 2 in
+    16 x 2 + 4 = 36."""
     s = torch.tensor([[2.0] * 16 + [1.0] * 4]).log()
     found = token_statistics(s, s.flip(1), torch.tensor([0]), SharedVocabulary(20, frozenset()))
     assert int(found["top16_overlap"]) == 12
-    assert float(found["student_overlap_mass"]) == pytest.approx(24 / 36) == float(found["teacher_overlap_mass"])
-    assert float(found["student_overlap_mass"]) != pytest.approx(24 / 32)  # renormalised over the top 16
+    assert (
+        float(found["student_overlap_mass"])
+        == pytest.approx(24 / 36)
+        == float(found["teacher_overlap_mass"])
+    )
+    assert float(found["student_overlap_mass"]) != pytest.approx(
+        24 / 32
+    )  # renormalised over the top 16
 
 
 def test_logits_are_logits_whatever_is_added_to_a_row() -> None:
     generator = torch.Generator().manual_seed(0)
-    s, t, tokens = torch.randn(4, 50, generator=generator), torch.randn(4, 50, generator=generator), torch.arange(4)
-    plain, moved = (token_statistics(s + by, t - by, tokens, SharedVocabulary(50, frozenset())) for by in (0.0, 8.0))
-    assert_columns({k: v.numpy() for k, v in moved.items()}, {k: v.numpy() for k, v in plain.items()})
+    s, t, tokens = (
+        torch.randn(4, 50, generator=generator),
+        torch.randn(4, 50, generator=generator),
+        torch.arange(4),
+    )
+    plain, moved = (
+        token_statistics(s + by, t - by, tokens, SharedVocabulary(50, frozenset()))
+        for by in (0.0, 8.0)
+    )
+    assert_columns(
+        {k: v.numpy() for k, v in moved.items()}, {k: v.numpy() for k, v in plain.items()}
+    )
 
 
 def test_16_bit_logits_are_widened_before_anything_is_done_to_them() -> None:
@@ -236,18 +303,22 @@ def test_tokens_of_probability_0_are_told_as_infinities_and_never_as_nan() -> No
     s = torch.tensor([[0.0, 1.0, -inf, 2.0], [0.0, 1.0, -inf, 2.0]])
     t = torch.tensor([[0.0, 1.0, 2.0, -inf], [0.0, 1.0, -inf, 2.0]])
     found = token_statistics(s, t, torch.tensor([3, 2]), SharedVocabulary(4, frozenset()))
-    assert_columns({k: v.numpy() for k, v in found.items()}, slow_columns(s.double(), t.double(), [3, 2]))
+    assert_columns(
+        {k: v.numpy() for k, v in found.items()}, slow_columns(s.double(), t.double(), [3, 2])
+    )
     assert found["reverse_kl"][0] == inf and found["teacher_logprob"].tolist() == [-inf, -inf]
     assert found["token_rank"].tolist() == [4, 4]
 
 
-# --- the largest of a row, and ranks ------------------------------------------------------------------------------
+# --- the largest of a row, and ranks
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("vocab", [1, 5, 16, 17, 64, 2047, 2048, 2112, 2113, 2175, 5000])
 @pytest.mark.parametrize("levels", [None, 12])
 def test_top_holds_what_a_full_sort_holds(vocab: int, levels: int | None) -> None:
-    """levels: of how many values there are, so that ties abound; ids of equal values may stand in any order."""
+    """levels: of how many values there are, so that ties abound; ids of equal values may stand in
+    any order."""
     values = torch.randn(9, vocab, generator=torch.Generator().manual_seed(vocab))
     if levels:
         values = (values * levels / 8).round()
@@ -259,7 +330,9 @@ def test_top_holds_what_a_full_sort_holds(vocab: int, levels: int | None) -> Non
         assert torch.equal(ids, expected_ids[:, :16])
 
 
-@pytest.mark.parametrize("where", ["one block", "behind the last block", "one in each block", "across"])
+@pytest.mark.parametrize(
+    "where", ["one block", "behind the last block", "one in each block", "across"]
+)
 def test_top_finds_them_wherever_they_stand(where: str) -> None:
     values = torch.zeros(1, 64 * 40 + 7)
     places = {
@@ -276,17 +349,29 @@ def test_ranks_count_from_1_and_ties_share_the_better_one() -> None:
     values = torch.randn(50, 40, generator=torch.Generator().manual_seed(0))
     tokens = torch.randint(0, 40, (50,), generator=torch.Generator().manual_seed(1))
     by_sorting = (values.argsort(1, descending=True) == tokens[:, None]).int().argmax(1) + 1
-    assert torch.equal(rank(values, tokens, values.topk(min(3, values.shape[1])).values), by_sorting)
+    assert torch.equal(
+        rank(values, tokens, values.topk(min(3, values.shape[1])).values), by_sorting
+    )
     tied = torch.tensor([[3.0, 5.0, 5.0, 1.0, 3.0, 3.0]])
     for count in (1, 2, 3, 6):
         largest = tied.topk(count).values
-        assert [int(rank(tied, torch.tensor([token]), largest)) for token in range(6)] == [3, 1, 1, 6, 3, 3]
+        assert [int(rank(tied, torch.tensor([token]), largest)) for token in range(6)] == [
+            3,
+            1,
+            1,
+            6,
+            3,
+            3,
+        ]
 
 
-# --- positions ----------------------------------------------------------------------------------------------------
+# --- positions
+# ---------------------------------------------------------------------------
 
 
-def test_row_0_depends_on_the_prompts_alone_and_its_token_on_the_response(student: Policy, teacher: Policy) -> None:
+def test_row_0_depends_on_the_prompts_alone_and_its_token_on_the_response(
+    student: Policy, teacher: Policy
+) -> None:
     prompts = (7, 8, 9), (50, 51, 52, 53)
     pair = [Rollout("a", *prompts, (30, 31, 32)), Rollout("b", *prompts, (40, 31, 32))]
     a, b = (one.columns for one in Scorer(student, teacher).score(pair))
@@ -297,15 +382,29 @@ def test_row_0_depends_on_the_prompts_alone_and_its_token_on_the_response(studen
             assert first != pytest.approx(second, rel=1e-3), name
         else:
             assert first == pytest.approx(second, rel=1e-4, abs=1e-6), name
-    assert abs(a["reverse_kl"][1] - b["reverse_kl"][1]) > 1e-2  # what comes behind does depend on it
+    assert (
+        abs(a["reverse_kl"][1] - b["reverse_kl"][1]) > 1e-2
+    )  # what comes behind does depend on it
 
 
-def test_row_0_is_what_the_model_says_behind_its_own_prompt(student: Policy, teacher: Policy) -> None:
+def test_row_0_is_what_the_model_says_behind_its_own_prompt(
+    student: Policy, teacher: Policy
+) -> None:
     one = Rollout("a", (7, 8, 9), (50, 51, 52, 53), (30, 31))
     (found,) = Scorer(student, teacher).score([one])
     with torch.inference_mode():
-        s = student.weights(input_ids=torch.tensor([one.student_prompt])).logits[0].double().log_softmax(-1)
-        t = teacher.weights(input_ids=torch.tensor([one.teacher_prompt])).logits[0].double().log_softmax(-1)
+        s = (
+            student.weights(input_ids=torch.tensor([one.student_prompt]))
+            .logits[0]
+            .double()
+            .log_softmax(-1)
+        )
+        t = (
+            teacher.weights(input_ids=torch.tensor([one.teacher_prompt]))
+            .logits[0]
+            .double()
+            .log_softmax(-1)
+        )
     assert found.columns["student_logprob"][0] == pytest.approx(float(s[-1, 30]), rel=1e-4)
     assert found.columns["teacher_logprob"][0] == pytest.approx(float(t[-1, 30]), rel=1e-4)
     expected = float((s[-1].exp() * (s[-1] - t[-1])).sum())
@@ -314,7 +413,9 @@ def test_row_0_is_what_the_model_says_behind_its_own_prompt(student: Policy, tea
     assert abs(early - expected) > 0.01
 
 
-def test_the_end_of_turn_token_has_a_row_and_nothing_stands_behind_it(student: Policy, teacher: Policy) -> None:
+def test_the_end_of_turn_token_has_a_row_and_nothing_stands_behind_it(
+    student: Policy, teacher: Policy
+) -> None:
     ended = Rollout("ended", (7, 8), (9,), (30, 31, END_OF_TURN))
     cut = Rollout("cut", (7, 8), (9,), (30, 31))
     long, short = Scorer(student, teacher).score([ended, cut])
@@ -331,14 +432,21 @@ def test_each_policy_reads_its_own_prompt(student: Policy, teacher: Policy) -> N
     for name in ("student_logprob", "student_entropy", "student_top1_probability"):
         np.testing.assert_allclose(first[name], second[name], **LOOSE)
         assert (
-            np.abs(first[name.replace("student", "teacher")] - second[name.replace("student", "teacher")]).min() > 1e-3
+            np.abs(
+                first[name.replace("student", "teacher")]
+                - second[name.replace("student", "teacher")]
+            ).min()
+            > 1e-3
         )
 
 
-# --- what changes nothing -----------------------------------------------------------------------------------------
+# --- what changes nothing
+# ---------------------------------------------------------------------------
 
 
-def test_a_batch_is_its_rollouts_one_by_one_in_the_order_of_the_input(student: Policy, teacher: Policy) -> None:
+def test_a_batch_is_its_rollouts_one_by_one_in_the_order_of_the_input(
+    student: Policy, teacher: Policy
+) -> None:
     asked = rollouts(9)
     batched = Scorer(student, teacher).score(asked)
     assert [one.rollout_id for one in batched] == [one.rollout_id for one in asked]
@@ -349,13 +457,17 @@ def test_a_batch_is_its_rollouts_one_by_one_in_the_order_of_the_input(student: P
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 30, 57, 10_000])
-def test_the_token_budget_of_a_batch_changes_no_number(student: Policy, teacher: Policy, batch_tokens: int) -> None:
+def test_the_token_budget_of_a_batch_changes_no_number(
+    student: Policy, teacher: Policy, batch_tokens: int
+) -> None:
     asked = rollouts(9)
     found = Scorer(student, teacher, ScoringSettings(batch_tokens=batch_tokens)).score(asked)
     assert_same(found, Scorer(student, teacher).score(asked))
 
 
-@pytest.mark.parametrize("head, few", [(VOCAB, VOCAB), (7 * VOCAB, 3 * VOCAB), (2 * VOCAB, 2**20), (1, 1)])
+@pytest.mark.parametrize(
+    "head, few", [(VOCAB, VOCAB), (7 * VOCAB, 3 * VOCAB), (2 * VOCAB, 2**20), (1, 1)]
+)
 def test_how_many_positions_are_taken_at_a_time_changes_no_number(
     student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, head: int, few: int
 ) -> None:
@@ -368,11 +480,16 @@ def test_how_many_positions_are_taken_at_a_time_changes_no_number(
 def test_what_a_short_rollout_is_padded_with_changes_no_number(
     student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short, long = Rollout("short", (7,), (8, 9), (30,)), Rollout("long", (7,) * 9, (8,) * 40, tuple(range(30, 60)))
+    short, long = (
+        Rollout("short", (7,), (8, 9), (30,)),
+        Rollout("long", (7,) * 9, (8,) * 40, tuple(range(30, 60))),
+    )
     alone = Scorer(student, teacher).score([short])
     zeros = torch.zeros
     for padding in (0, 200):
-        monkeypatch.setattr(torch, "zeros", lambda *shape, fill=padding, **how: zeros(*shape, **how) + fill)
+        monkeypatch.setattr(
+            torch, "zeros", lambda *shape, fill=padding, **how: zeros(*shape, **how) + fill
+        )
         assert_same(Scorer(student, teacher).score([long, short])[1:], alone)
 
 
@@ -381,11 +498,20 @@ def test_batches_stay_within_the_budget_and_long_rollouts_come_first(
 ) -> None:
     asked, batches = rollouts(12), []
     batch = Scorer._batch
-    monkeypatch.setattr(Scorer, "_batch", lambda self, some, shown: batches.append(some) or batch(self, some, shown))
+    monkeypatch.setattr(
+        Scorer, "_batch", lambda self, some, shown: batches.append(some) or batch(self, some, shown)
+    )
     told: list[tuple[int, int]] = []
-    Scorer(student, teacher, ScoringSettings(batch_tokens=60)).score(asked, lambda *done: told.append(done))
-    assert all(len(some) * max(one.context for one in some) <= 60 for some in batches) and len(batches) > 3
-    assert [one.context for some in batches for one in some] == sorted((one.context for one in asked), reverse=True)
+    Scorer(student, teacher, ScoringSettings(batch_tokens=60)).score(
+        asked, lambda *done: told.append(done)
+    )
+    assert (
+        all(len(some) * max(one.context for one in some) <= 60 for some in batches)
+        and len(batches) > 3
+    )
+    assert [one.context for some in batches for one in some] == sorted(
+        (one.context for one in asked), reverse=True
+    )
     assert told == [(sum(len(one.response) for one in some), len(some)) for some in batches]
 
 
@@ -393,17 +519,27 @@ def test_a_rollout_beyond_the_budget_is_a_batch_of_its_own(
     student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch, sizes = Scorer._batch, []
-    monkeypatch.setattr(Scorer, "_batch", lambda self, some, shown: sizes.append(len(some)) or batch(self, some, shown))
+    monkeypatch.setattr(
+        Scorer,
+        "_batch",
+        lambda self, some, shown: sizes.append(len(some)) or batch(self, some, shown),
+    )
     Scorer(student, teacher, ScoringSettings(batch_tokens=1)).score(rollouts(4))
     assert sizes == [1, 1, 1, 1]
 
 
 def test_the_context_of_a_rollout_is_the_longer_prompt_and_the_response() -> None:
-    assert Rollout("r", (5,) * 3, (5,) * 7, (5,) * 4).context == Rollout("r", (5,) * 7, (5,), (5,) * 4).context == 11
+    assert (
+        Rollout("r", (5,) * 3, (5,) * 7, (5,) * 4).context
+        == Rollout("r", (5,) * 7, (5,), (5,) * 4).context
+        == 11
+    )
 
 
 def test_ids_are_padded_to_the_longest_context_without_its_last_token() -> None:
-    head: Any = SimpleNamespace(model=SimpleNamespace(device="cpu"), states=lambda ids, rows, columns: ids)
+    head: Any = SimpleNamespace(
+        model=SimpleNamespace(device="cpu"), states=lambda ids, rows, columns: ids
+    )
     ids = scoring.states(head, [((7, 8), (30, 31, 32)), ((9,), (40,))])
     assert ids.tolist() == [[7, 8, 30, 31], [9, 0, 0, 0]]
 
@@ -412,7 +548,8 @@ def test_no_rollouts_are_no_results(student: Policy, teacher: Policy) -> None:
     assert Scorer(student, teacher).score([]) == []
 
 
-# --- one policy against itself ------------------------------------------------------------------------------------
+# --- one policy against itself
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", ["exact", "wide head", "holes"])
@@ -421,13 +558,20 @@ def test_a_policy_is_exactly_no_distance_from_itself(form: str, temperature: flo
     width = VOCAB if form == "exact" else VOCAB + 59
     one = policy(0, vocab_size=width)
     other = Policy(
-        "itself", one.weights, byte_tokenizer(special=HOLED) if form == "holes" else one.tokenizer, one.identity
+        "itself",
+        one.weights,
+        byte_tokenizer(special=HOLED) if form == "holes" else one.tokenizer,
+        one.identity,
     )
-    asked = [Rollout(r.rollout_id, r.student_prompt, r.student_prompt, r.response) for r in rollouts()]
+    asked = [
+        Rollout(r.rollout_id, r.student_prompt, r.student_prompt, r.response) for r in rollouts()
+    ]
     for found in Scorer(one, other, ScoringSettings(temperature)).score(asked):
         for name in ("reverse_kl", "forward_kl", "js"):
             assert found.columns[name].dtype == np.float32 and not found.columns[name].any(), name
-        assert (found.columns["top16_overlap"] == 16).all() and (found.columns["student_top1_rank"] == 1).all()
+        assert (found.columns["top16_overlap"] == 16).all() and (
+            found.columns["student_top1_rank"] == 1
+        ).all()
         assert (found.columns["student_logprob"] == found.columns["teacher_logprob"]).all()
         assert bool((found.columns["student_removed_mass"] > 1e-4).all()) == (form != "exact")
     near = policy(0, vocab_size=width)
@@ -437,11 +581,15 @@ def test_a_policy_is_exactly_no_distance_from_itself(form: str, temperature: flo
     assert any(found.columns["reverse_kl"].any() for found in moved)
 
 
-# --- vocabularies -------------------------------------------------------------------------------------------------
+# --- vocabularies
+# ---------------------------------------------------------------------------
 
 
-def test_a_wide_head_a_hole_and_an_id_that_one_lacks_are_cut_on_both_sides_and_the_mass_told() -> None:
-    """The student's 4 is <|bos|>, the teacher's <|other|>, and its last id is new; heads of 270 and 290 logits."""
+def test_a_wide_head_a_hole_and_an_id_that_one_lacks_are_cut_on_both_sides_and_the_mass_told() -> (
+    None
+):
+    """The student's 4 is <|bos|>, the teacher's <|other|>, and its last id is new; heads of 270 and
+    290 logits."""
     small, large = policy(0, vocab_size=270), policy(1, special=HOLED, vocab_size=290)
     large.tokenizer.add_special_tokens({"additional_special_tokens": ["<|tool|>"]})
     scorer = Scorer(small, large)
@@ -458,24 +606,32 @@ def test_a_wide_head_a_hole_and_an_id_that_one_lacks_are_cut_on_both_sides_and_t
             np.testing.assert_allclose(found.columns[name], 1 - kept, rtol=1e-3, atol=1e-6)
             assert (found.columns[name] > 1e-4).all()
         whole = s.log_softmax(-1)[range(len(one.response)), list(one.response)]
-        assert np.abs(found.columns["student_logprob"] - whole.numpy()).max() > 1e-3  # not renormalised
+        assert (
+            np.abs(found.columns["student_logprob"] - whole.numpy()).max() > 1e-3
+        )  # not renormalised
 
 
 def test_vocabularies_that_disagree_are_refused_before_anything_is_run() -> None:
     other = Policy(
-        "rotated", tiny_llama(1, vocab_size=VOCAB), byte_tokenizer(shift=1), PolicyIdentity("", "folder", "", "")
+        "rotated",
+        tiny_llama(1, vocab_size=VOCAB),
+        byte_tokenizer(shift=1),
+        PolicyIdentity("", "folder", "", ""),
     )
     with pytest.raises(UserError, match=r"id 5 is '!' to small and .* to rotated"):
         Scorer(policy(0, "small"), other)
 
 
-# --- chains of known law ------------------------------------------------------------------------------------------
+# --- chains of known law
+# ---------------------------------------------------------------------------
 
 
 class Chain(torch.nn.Module):
-    """The law of a Markov policy as a causal language model; two more logits, for prompt tokens, that no response has.
+    """The law of a Markov policy as a causal language model; two more logits, for prompt tokens,
+    that no response has.
 
-    The kind stands in the prompt; the last token decides. Rows of logits are moved by some number each, as logits may be.
+    The kind stands in the prompt; the last token decides. Rows of logits are moved by some number
+    each, as logits may be.
     """
 
     base_model_prefix, dtype, device = "body", torch.float32, torch.device("cpu")
@@ -484,7 +640,9 @@ class Chain(torch.nn.Module):
         super().__init__()
         spare = np.broadcast_to([[[0.2, 0.05]]], (*law.shape[:2], 2))
         with np.errstate(divide="ignore"):
-            self.table = torch.tensor(np.log(np.concatenate([law, spare], axis=-1)), dtype=torch.float32)
+            self.table = torch.tensor(
+                np.log(np.concatenate([law, spare], axis=-1)), dtype=torch.float32
+            )
 
     def forward(self, input_ids: Tensor, use_cache: bool = False) -> Any:
         kinds = (input_ids - FIRST_KIND).clamp(min=0).cummax(1).values
@@ -495,7 +653,11 @@ class Chain(torch.nn.Module):
 def chain_policy(name: str, law: np.ndarray) -> Any:
     width = len(TOKENS) + len(GOLD)
     return SimpleNamespace(
-        name=name, weights=Chain(law), tokenizer=MarkovTokenizer(), head_width=width, context_length=10**9
+        name=name,
+        weights=Chain(law),
+        tokenizer=MarkovTokenizer(),
+        head_width=width,
+        context_length=10**9,
     )
 
 
@@ -519,7 +681,11 @@ def law_row(s: list[float], t: list[float], token: int) -> dict[str, float]:
     pairs = list(zip(s, t, strict=True))
 
     def kl(first: list[float], second: list[float]) -> float:
-        return sum(p * (math.log(p / q) if q else math.inf) for p, q in zip(first, second, strict=True) if p)
+        return sum(
+            p * (math.log(p / q) if q else math.inf)
+            for p, q in zip(first, second, strict=True)
+            if p
+        )
 
     def log(p: float) -> float:
         return math.log(p) if p else -math.inf
@@ -549,48 +715,76 @@ def law_row(s: list[float], t: list[float], token: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("world", [decaying_world(), flat_world()], ids=["decaying", "flat"])
 def test_every_column_of_a_chain_is_its_closed_form(world: World) -> None:
-    """The flat world's policies write tokens that the other never does: infinite KLs, and JS below ln 2 all the same."""
-    student, teacher = chain_policy("student", world.student.law), chain_policy("teacher", world.teacher.law)
+    """The flat world's policies write tokens that the other never does: infinite KLs, and JS below
+    ln 2 all the same."""
+    student, teacher = (
+        chain_policy("student", world.student.law),
+        chain_policy("teacher", world.teacher.law),
+    )
     asked = chain_rollouts(world)
     scorer = Scorer(student, teacher, ScoringSettings(batch_tokens=50))
     for (one, states), found in zip(asked, scorer.score([one for one, _ in asked]), strict=True):
         laws = [(world.student.law[at].tolist(), world.teacher.law[at].tolist()) for at in states]
         rows = [law_row(s, t, token) for (s, t), token in zip(laws, one.response, strict=True)]
         assert set(rows[0]) == set(found.columns)
-        assert_columns(found.columns, {name: [row[name] for row in rows] for name in rows[0]}, atol=2e-6)
+        assert_columns(
+            found.columns, {name: [row[name] for row in rows] for name in rows[0]}, atol=2e-6
+        )
         assert (found.columns["js"] <= math.log(2) + 1e-6).all()
 
 
 def test_the_mean_reverse_kl_at_a_position_of_a_chain_is_its_closed_form() -> None:
-    """Every text of up to three tokens, weighed by its probability, against the law of the last token, position by position."""
+    """Every text of up to three tokens, weighed by its probability, against the law of the last
+    token, position by position."""
     world, kind = decaying_world(), 0
     texts = list(paths(world.student.law, kind, 0, 3))
     chances = [chance for _, chance in texts]
     assert sum(chances) == pytest.approx(1)
     prompt = (FIRST_KIND + kind,)
-    asked = [Rollout("", prompt, prompt, text if len(text) == 3 else (*text, END)) for text, _ in texts]
-    scorer = Scorer(chain_policy("student", world.student.law), chain_policy("teacher", world.teacher.law))
+    asked = [
+        Rollout("", prompt, prompt, text if len(text) == 3 else (*text, END)) for text, _ in texts
+    ]
+    scorer = Scorer(
+        chain_policy("student", world.student.law), chain_policy("teacher", world.teacher.law)
+    )
     found = [one.columns["reverse_kl"] for one in scorer.score(asked)]
     laws = world.student.law[kind], world.teacher.law[kind]
-    kls = np.array([law_row(s, t, 0)["reverse_kl"] for s, t in zip(laws[0].tolist(), laws[1].tolist(), strict=True)])
+    kls = np.array(
+        [
+            law_row(s, t, 0)["reverse_kl"]
+            for s, t in zip(laws[0].tolist(), laws[1].tolist(), strict=True)
+        ]
+    )
     at, means = np.eye(len(TOKENS))[0], []
     for position in range(3):
-        reaching = [(chance, row[position]) for chance, row in zip(chances, found, strict=True) if len(row) > position]
-        means.append(sum(chance * value for chance, value in reaching) / sum(chance for chance, _ in reaching))
+        reaching = [
+            (chance, row[position])
+            for chance, row in zip(chances, found, strict=True)
+            if len(row) > position
+        ]
+        means.append(
+            sum(chance * value for chance, value in reaching)
+            / sum(chance for chance, _ in reaching)
+        )
         assert means[-1] == pytest.approx(float(at @ kls / at.sum()), rel=1e-5), position
         at = at @ laws[0]
         at[END] = 0.0
     assert len({round(mean, 3) for mean in means}) == 3  # a shift by one would be seen
 
 
-# --- the top 5 for viewing ----------------------------------------------------------------------------------------
+# --- the top 5 for viewing
+# ---------------------------------------------------------------------------
 
 
-def test_the_top_5_are_kept_for_the_rollouts_that_are_shown_and_for_no_other(student: Policy, teacher: Policy) -> None:
+def test_the_top_5_are_kept_for_the_rollouts_that_are_shown_and_for_no_other(
+    student: Policy, teacher: Policy
+) -> None:
     asked = rollouts(4)
     found = Scorer(student, teacher).score(asked, shown=frozenset({"r1", "r2"}))
     assert [bool(one.top) for one in found] == [False, True, True, False]
-    assert not any("top_ids" in name or "top_logprobs" in name for one in found for name in one.columns)
+    assert not any(
+        "top_ids" in name or "top_logprobs" in name for one in found for name in one.columns
+    )
     one = asked[2]
     prompts = {"student": (student, one.student_prompt), "teacher": (teacher, one.teacher_prompt)}
     for name, (policy_, prompt) in prompts.items():
@@ -598,10 +792,13 @@ def test_the_top_5_are_kept_for_the_rollouts_that_are_shown_and_for_no_other(stu
         expected = slow_logits(policy_, prompt, one.response).softmax(-1).topk(5)
         assert ids.dtype == np.int32 and ids.tolist() == expected.indices.tolist()
         np.testing.assert_allclose(probabilities, expected.values, rtol=1e-4)
-        np.testing.assert_allclose(probabilities[:, 0], found[2].columns[f"{name}_top1_probability"], rtol=1e-6)
+        np.testing.assert_allclose(
+            probabilities[:, 0], found[2].columns[f"{name}_top1_probability"], rtol=1e-6
+        )
 
 
-# --- memory -------------------------------------------------------------------------------------------------------
+# --- memory
+# ---------------------------------------------------------------------------
 
 
 class Largest(TorchDispatchMode):
@@ -611,7 +808,9 @@ class Largest(TorchDispatchMode):
         super().__init__()
         self.elements = 0
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         found = function(*args, **(kwargs or {}))
         for one in found if isinstance(found, tuple | list) else [found]:
             if isinstance(one, Tensor):
@@ -632,11 +831,16 @@ class Numbered(MarkovTokenizer):
 
 def numbered_policy(model: Any) -> Any:
     vocab = model.config.vocab_size
-    return SimpleNamespace(name="tiny", weights=model, tokenizer=Numbered(vocab), head_width=vocab, context_length=256)
+    return SimpleNamespace(
+        name="tiny", weights=model, tokenizer=Numbered(vocab), head_width=vocab, context_length=256
+    )
 
 
-def test_no_tensor_of_rollouts_by_time_by_vocabulary_exists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """8 x 64 tokens of 4,096 ids are 2,097,152 logits; the largest tensor here is the head itself, of 4,096 x 16."""
+def test_no_tensor_of_rollouts_by_time_by_vocabulary_exists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """8 x 64 tokens of 4,096 ids are 2,097,152 logits; the largest tensor here is the head itself,
+    of 4,096 x 16."""
     rows, time, vocab, width = 8, 64, 4096, 16
     small = {"vocab_size": vocab, "hidden_size": width, "num_hidden_layers": 1}
     student, teacher = (numbered_policy(tiny_llama(seed, **small)) for seed in (0, 1))
@@ -654,7 +858,9 @@ def test_no_tensor_of_rollouts_by_time_by_vocabulary_exists(monkeypatch: pytest.
     assert_same(found, scorer.score(asked))
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+)
 def test_running_out_of_memory_halves_the_batches_says_so_and_changes_no_number(
     student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
@@ -677,7 +883,9 @@ def test_running_out_of_memory_halves_the_batches_says_so_and_changes_no_number(
     failed = [size for size in sizes if size > 3]
     assert failed[0] == 9 and sum(sizes) == 9 + sum(failed) and len(said) == len(failed)
     assert all(after <= before // 2 for before, after in pairwise([*failed, sizes[len(failed)]]))
-    assert said[-1] == f"out of memory: scoring goes on with batches of {scorer.batch_tokens} tokens"
+    assert (
+        said[-1] == f"out of memory: scoring goes on with batches of {scorer.batch_tokens} tokens"
+    )
     assert sum(count for _, count in told) == 9 and sum(tokens for tokens, _ in told) == sum(
         len(r.response) for r in asked
     )
@@ -717,12 +925,14 @@ def test_one_rollout_that_does_not_fit_and_other_faults_are_not_swallowed(
         Scorer(student, teacher).score(rollouts(4))
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- what is refused
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_nan_is_refused_by_policy_rollout_and_position(side: str) -> None:
-    """Behind token 4 one policy has no number: the third row of a response that has it in second place."""
+    """Behind token 4 one policy has no number: the third row of a response that has it in second
+    place."""
     world = decaying_world()
     law = world.student.law.copy()
     law[0, 4] = math.nan
@@ -730,7 +940,9 @@ def test_nan_is_refused_by_policy_rollout_and_position(side: str) -> None:
     scorer = Scorer(broken, sound) if side == "student" else Scorer(sound, broken)
     prompts = (FIRST_KIND,), (1, 1, FIRST_KIND)
     asked = [Rollout("well", *prompts, (1, 1, 2, 1, 4)), Rollout("ill", *prompts, (1, 4, 1, 1))]
-    message = "NaN in the logits of broken at response position 2 of rollout ill; try --dtype float32"
+    message = (
+        "NaN in the logits of broken at response position 2 of rollout ill; try --dtype float32"
+    )
     for order in (asked, asked[::-1]):
         with pytest.raises(UserError, match=message):
             scorer.score(order)
@@ -744,7 +956,8 @@ def test_nan_is_refused_by_policy_rollout_and_position(side: str) -> None:
 def test_a_rollout_beyond_a_policys_context_is_refused_before_any_is_scored(
     student: Policy, teacher: Policy, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    """16 positions: the last token is predicted and never read, so 17 tokens of prompt and response fit, and 18 do not."""
+    """16 positions: the last token is predicted and never read, so 17 tokens of prompt and response
+    fit, and 18 do not."""
     short = policy(2, "short", max_position_embeddings=16)
     scorer = Scorer(short, teacher) if side == "student" else Scorer(student, short)
     long, prompt = tuple(range(30, 70)), (7,) * 5
@@ -756,7 +969,9 @@ def test_a_rollout_beyond_a_policys_context_is_refused_before_any_is_scored(
 
     assert len(scorer.score(asked(12))[1].columns["js"]) == 12
     monkeypatch.setattr(Scorer, "_batch", lambda *args: pytest.fail("scored"))
-    with pytest.raises(UserError, match=r"rollout edge needs 17 positions, beyond the context of short \(16\)"):
+    with pytest.raises(
+        UserError, match=r"rollout edge needs 17 positions, beyond the context of short \(16\)"
+    ):
         scorer.score(asked(13))
 
 
@@ -768,7 +983,9 @@ def test_an_empty_prompt_or_response_is_no_rollout(empty: int) -> None:
         Rollout("r9", *parts)
 
 
-@pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"temperature": math.nan}, {"batch_tokens": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"temperature": 0.0}, {"temperature": math.nan}, {"batch_tokens": 0}]
+)
 def test_settings_that_mean_nothing_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(changes))):
         ScoringSettings(**changes)
@@ -781,7 +998,9 @@ def test_a_token_that_is_not_shared_has_no_numbers() -> None:
             scorer.score([Rollout("r", (7,), (7,), (30, token, 31))])
 
 
-def test_a_rollout_longer_than_longrope_was_made_for_is_refused_as_it_would_change_those_beside_it() -> None:
+def test_a_rollout_longer_than_longrope_was_made_for_is_refused_as_it_would_change_those_beside_it() -> (  # noqa: E501
+    None
+):
     rope = {
         "rope_type": "longrope",
         "rope_theta": 10000.0,
@@ -790,8 +1009,13 @@ def test_a_rollout_longer_than_longrope_was_made_for_is_refused_as_it_would_chan
         "long_factor": [4.0] * 4,
         "original_max_position_embeddings": 16,
     }
-    scorer = Scorer(*(policy(seed, max_position_embeddings=64, rope_parameters=rope) for seed in (0, 1)))
-    short, long = (Rollout(name, (7, 8), (9,), tuple(range(30, end))) for name, end in (("short", 34), ("long", 60)))
+    scorer = Scorer(
+        *(policy(seed, max_position_embeddings=64, rope_parameters=rope) for seed in (0, 1))
+    )
+    short, long = (
+        Rollout(name, (7, 8), (9,), tuple(range(30, end)))
+        for name, end in (("short", 34), ("long", 60))
+    )
     with pytest.raises(UserError, match="rollout long needs 31 positions, beyond the context"):
         scorer.score([short, long])
 
@@ -815,14 +1039,17 @@ def peak():
 before = peak()
 scorer.score(rollouts)
 print(peak() - before)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_positions_of_a_batch() -> None:
     """8 rollouts of 256 tokens over 49,152 ids: logits of all would take 384 MiB for each policy.
 
-    So would small results that are kept between the chunks and pin what those free: 690 MiB where this is 110.
+    So would small results that are kept between the chunks and pin what those free: 690 MiB where
+    this is 110.
     """
-    grown = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True).stdout
+    grown = subprocess.run(
+        [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True
+    ).stdout
     assert float(grown) < 250

@@ -1,4 +1,5 @@
-"""The bound from a few of the teacher's probabilities: against a slow definition, the exact KL, and transformers' scores."""
+"""The bound from a few of the teacher's probabilities: against a slow definition, the exact KL, and
+transformers' scores."""
 
 from __future__ import annotations
 
@@ -44,9 +45,14 @@ def engine_test(function: Any) -> Any:
     return pytest.mark.engine(skipped(function))
 
 
-def random_pair(positions: int = 50, vocab: int = VOCAB, scale: float = 2.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_pair(
+    positions: int = 50, vocab: int = VOCAB, scale: float = 2.0, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    student, teacher = (torch.randn(positions, vocab, generator=generator, dtype=torch.float64) * scale for _ in "st")
+    student, teacher = (
+        torch.randn(positions, vocab, generator=generator, dtype=torch.float64) * scale
+        for _ in "st"
+    )
     return student.log_softmax(-1), teacher.log_softmax(-1)
 
 
@@ -68,20 +74,30 @@ def slow_bound(student: Sequence[float], teacher: Sequence[float]) -> float:
 def test_the_bound_is_the_kl_over_the_ids_and_one_outcome_more() -> None:
     student, teacher = nested(random_pair()[1], *random_pair(), 4)
     found = partial_reverse_kl(student, teacher)
-    slow = [slow_bound(ours, theirs) for ours, theirs in zip(student.tolist(), teacher.tolist(), strict=True)]
+    slow = [
+        slow_bound(ours, theirs)
+        for ours, theirs in zip(student.tolist(), teacher.tolist(), strict=True)
+    ]
     assert found.reverse_kl_bound.tolist() == pytest.approx(slow, abs=1e-12)
     assert torch.allclose(found.student_mass, student.exp().sum(-1))
     assert torch.allclose(found.teacher_mass, teacher.exp().sum(-1))
 
 
 def test_a_bound_that_can_be_computed_by_hand() -> None:
-    """Student (1/2, 1/4, 1/4), teacher (1/4, 1/4, 1/2), the first id alone: ln 2 / 2 + (1/2) ln (2/3)."""
-    student, teacher = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[0.25, 0.25, 0.5]]).log()
+    """Student (1/2, 1/4, 1/4), teacher (1/4, 1/4, 1/2), the first id alone: ln 2 / 2 + (1/2) ln
+    (2/3)."""
+    student, teacher = (
+        torch.tensor([[0.5, 0.25, 0.25]]).log(),
+        torch.tensor([[0.25, 0.25, 0.5]]).log(),
+    )
     found = partial_reverse_kl(student[:, :1], teacher[:, :1])
-    assert found.reverse_kl_bound.item() == pytest.approx(math.log(2) / 2 + math.log(2 / 3) / 2, abs=1e-6)
+    assert found.reverse_kl_bound.item() == pytest.approx(
+        math.log(2) / 2 + math.log(2 / 3) / 2, abs=1e-6
+    )
     exact = divergences.reverse_kl(student, teacher).item()  # ln 2 / 2 - ln 2 / 4
     assert exact == pytest.approx(math.log(2) / 4, abs=1e-6)
-    # The nearest wrong ones: no bucket, both renormalised (which sees nothing here), the other direction.
+    # The nearest wrong ones: no bucket, both renormalised (which sees nothing here), the other
+    # direction.
     for wrong in (math.log(2) / 2, 0.0, math.log(1 / 2) / 4 + 3 / 4 * math.log(3 / 2)):
         assert abs(found.reverse_kl_bound.item() - wrong) > 1e-2
 
@@ -120,7 +136,8 @@ def test_padding_counts_for_nothing() -> None:
 
 
 def test_a_teachers_mass_that_rounding_may_have_eaten_keeps_the_bound_finite_and_a_bound() -> None:
-    """The teacher's known ids seem to hold everything and the student writes others: exact is at least what is said."""
+    """The teacher's known ids seem to hold everything and the student writes others: exact is at
+    least what is said."""
     student = torch.tensor([[0.7, 0.1, 0.2]]).log()
     teacher = torch.tensor([[0.9, 0.1 - 1e-7, 1e-7]], dtype=torch.float64).log()
     over = teacher[:, :2].float() + 1e-7  # as float32 may have it: masses that sum to more than 1
@@ -135,20 +152,25 @@ def test_a_teachers_mass_that_rounding_may_have_eaten_keeps_the_bound_finite_and
 def test_what_a_teacher_never_writes_makes_the_bound_infinite_as_the_kl_is() -> None:
     student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.0, 1.0]]).log()
     assert partial_reverse_kl(student, teacher).reverse_kl_bound.item() == math.inf
-    assert partial_reverse_kl(teacher, student).reverse_kl_bound.item() == pytest.approx(math.log(2), abs=1e-6)
+    assert partial_reverse_kl(teacher, student).reverse_kl_bound.item() == pytest.approx(
+        math.log(2), abs=1e-6
+    )
 
 
 # Alignment of what vLLM gives
 
 
 class FakeEngine:
-    """Answers as vLLM does, from a law: token i follows from token i - 1 alone, as a row of a table says."""
+    """Answers as vLLM does, from a law: token i follows from token i - 1 alone, as a row of a table
+    says."""
 
     def __init__(self, table: Tensor) -> None:
         self.table = table.log_softmax(-1).float()
         self.policy = SimpleNamespace(head_width=table.shape[1])
 
-    def run(self, prompts: Sequence[tuple[int, ...]], parameters: Sequence[dict[str, Any]]) -> list[Any]:
+    def run(
+        self, prompts: Sequence[tuple[int, ...]], parameters: Sequence[dict[str, Any]]
+    ) -> list[Any]:
         return [self.one(ids, one) for ids, one in zip(prompts, parameters, strict=True)]
 
     def one(self, ids: tuple[int, ...], asked: dict[str, Any]) -> Any:
@@ -190,7 +212,9 @@ def test_each_row_scores_the_token_of_its_response_position_by_either_route() ->
 
 
 def test_an_entry_of_another_token_is_not_taken_for_the_responses() -> None:
-    flat = SimpleNamespace(start_indices=[0, 0, 2], end_indices=[0, 2, 4], token_ids=[7, 1, 8, 1], logprobs=[-1.0] * 4)
+    flat = SimpleNamespace(
+        start_indices=[0, 0, 2], end_indices=[0, 2, 4], token_ids=[7, 1, 8, 1], logprobs=[-1.0] * 4
+    )
     assert _likeliest(flat, 1, (7, 8)).ids[:, 0].tolist() == [7, 8]
     with pytest.raises(AssertionError):
         _likeliest(flat, 1, (8, 7))
@@ -223,7 +247,9 @@ def rollouts(pair: tuple[Policy, Policy]) -> list[Rollout]:
     ]
     made = TransformersEngine(student).sample(requests, SamplingSettings(1.0))
     return [
-        Rollout(request.problem_id, request.prompt_ids, request.prompt_ids[place % 3 :], response.ids)
+        Rollout(
+            request.problem_id, request.prompt_ids, request.prompt_ids[place % 3 :], response.ids
+        )
         for place, (request, response) in enumerate(zip(requests, made, strict=True))
     ]
 

@@ -22,9 +22,11 @@ from decaylab.rollouts.transformers_engine import TransformersEngine
 pytestmark = pytest.mark.slow
 GREEDY = SamplingSettings(temperature=0)
 QUESTIONS = (
-    "A baker fills 6 trays with 12 rolls each and sells 45 of them before noon. How many rolls are left?",
+    "A baker fills 6 trays with 12 rolls each and sells 45 of them before noon. How many rolls "
+    "are left?",
     "Tom reads 14 pages a day. His book has 210 pages. How many days does he need?",
-    "A bus starts with 23 people. At the first stop 9 get off and 4 get on, at the second stop half of all people get "
+    "A bus starts with 23 people. At the first stop 9 get off and 4 get on, at the second stop "
+    "half of all people get "
     "off. How many people are on the bus then, and how many have got off altogether?",
     "What is 15% of 80?",
 )
@@ -32,7 +34,9 @@ QUESTIONS = (
 
 @pytest.fixture(scope="module")
 def smollm2() -> Iterator[loading.Policy]:
-    yield loading.load(str(prepare_smollm2.prepare()), loading.LoadSettings(dtype="float32", device="cpu"))
+    yield loading.load(
+        str(prepare_smollm2.prepare()), loading.LoadSettings(dtype="float32", device="cpu")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +45,24 @@ def requests(smollm2: loading.Policy) -> list[Request]:
     prefix = tuple(smollm2.encode("To solve this, we first"))
     return [
         Request(
-            tuple(smollm2.prompt_ids(Problem(f"p{n}", text, None), "")), prefix if n == 1 else (), 40, "s", f"p{n}", 0
+            tuple(smollm2.prompt_ids(Problem(f"p{n}", text, None), "")),
+            prefix if n == 1 else (),
+            40,
+            "s",
+            f"p{n}",
+            0,
         )
         for n, text in enumerate(QUESTIONS)
     ]
 
 
-def test_greedy_equals_generate_on_a_real_model(smollm2: loading.Policy, requests: list[Request]) -> None:
+def test_greedy_equals_generate_on_a_real_model(
+    smollm2: loading.Policy, requests: list[Request]
+) -> None:
     made = TransformersEngine(smollm2).sample(requests, GREEDY)
-    expected = tiny.greedy_by_generate(smollm2.model, requests, sorted(smollm2.end_ids), smollm2.pad_id)
+    expected = tiny.greedy_by_generate(
+        smollm2.model, requests, sorted(smollm2.end_ids), smollm2.pad_id
+    )
     assert tiny.equal_up_to_near_ties(smollm2.model, requests, made, expected, GREEDY) >= 3
     assert all(len(set(response.ids)) > 10 for response in made if len(response.ids) == 40)
 
@@ -65,7 +78,9 @@ def test_a_real_rollout_continued_from_its_own_prefix_is_itself(
     tiny.equal_up_to_near_ties(smollm2.model, cut, made, rest, settings)
 
 
-def test_where_end_and_pad_are_one_token_a_turn_is_left_open_and_ends_once(smollm2: loading.Policy) -> None:
+def test_where_end_and_pad_are_one_token_a_turn_is_left_open_and_ends_once(
+    smollm2: loading.Policy,
+) -> None:
     assert smollm2.pad_id in smollm2.end_ids
     ids = smollm2.prompt_ids(Problem("p", QUESTIONS[3], None), "")
     turn = "<|im_start|>assistant\n"
@@ -79,7 +94,10 @@ def test_where_end_and_pad_are_one_token_a_turn_is_left_open_and_ends_once(smoll
 
 def test_the_whole_measurement_runs_over_a_local_file_in_gsm8ks_columns(tmp_path: Path) -> None:
     made = abacus.generate(20, seed=3)
-    rows = [{"question": one.question, "answer": f"{abacus.terse(one)}\n#### {one.answer}"} for one in made]
+    rows = [
+        {"question": one.question, "answer": f"{abacus.terse(one)}\n#### {one.answer}"}
+        for one in made
+    ]
     model = str(prepare_smollm2.prepare())
     options = Options(
         teacher=model,
@@ -95,5 +113,7 @@ def test_the_whole_measurement_runs_over_a_local_file_in_gsm8ks_columns(tmp_path
     assert result.record["identity"]["problems"]["asked"] == 20
     rollouts = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
     assert set(rollouts.condition) == {"student", "teacher", "student-prefix"}
-    headline = result.measurements.query("what == 'accuracy' and condition == 'student-prefix' and prefix_tokens == 16")
+    headline = result.measurements.query(
+        "what == 'accuracy' and condition == 'student-prefix' and prefix_tokens == 16"
+    )
     assert headline["rollouts"].max() == (rollouts.condition == "student-prefix").sum() > 0

@@ -1,4 +1,5 @@
-"""Rows by rollout: which token stands where, and what is left when some rollouts are chosen. Against loops over rollouts."""
+"""Rows by rollout: which token stands where, and what is left when some rollouts are chosen.
+Against loops over rollouts."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ VALUES = np.arange(6) / 10
 
 
 def table() -> TokenTable:
-    return TokenTable(LENGTHS, PROBLEMS, 3, {"reverse_kl": VALUES, "token": np.array(list("abcdef"), dtype=object)})
+    return TokenTable(
+        LENGTHS,
+        PROBLEMS,
+        3,
+        {"reverse_kl": VALUES, "token": np.array(list("abcdef"), dtype=object)},
+    )
 
 
 def random_table(seed: int) -> TokenTable:
@@ -50,7 +56,10 @@ def test_positions_and_problems_are_those_of_a_loop_over_rollouts(seed: int) -> 
     slow = rows(found)
     assert found.positions.tolist() == [position for _, position, _, _ in slow]
     assert found.token_problems.tolist() == [problem for _, _, problem, _ in slow]
-    starts = [next((n for n, row in enumerate(slow) if row[0] >= rollout), len(slow)) for rollout in range(40)]
+    starts = [
+        next((n for n, row in enumerate(slow) if row[0] >= rollout), len(slow))
+        for rollout in range(40)
+    ]
     assert found.starts.tolist() == starts
 
 
@@ -107,5 +116,7 @@ def test_a_column_is_read_when_it_is_asked_for_and_not_before() -> None:
 
 
 def test_a_rollout_without_a_problem_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"one problem a rollout: \(3,\) problems, \(4,\) rollouts"):
+    with pytest.raises(
+        ValueError, match=r"one problem a rollout: \(3,\) problems, \(4,\) rollouts"
+    ):
         TokenTable(LENGTHS, PROBLEMS[:3], 3, {})

@@ -1,4 +1,5 @@
-"""Rollouts to look at: their tokens are those that were scored, and a continuation stands behind its own prefix."""
+"""Rollouts to look at: their tokens are those that were scored, and a continuation stands behind
+its own prefix."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def kept(runs: Path) -> viewed.Viewed:
 
 
 def scored(runs: Path, name: str) -> pd.DataFrame:
-    (folder,) = {path.parent for path in (runs / "cache").glob("tokens-*/top5.parquet") if rows(path)}
+    (folder,) = {
+        path.parent for path in (runs / "cache").glob("tokens-*/top5.parquet") if rows(path)
+    }
     return pq.read_table(folder / f"{name}.parquet").to_pandas()
 
 
@@ -46,16 +49,24 @@ def rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
 
 
-def test_the_first_rollouts_are_kept_with_problem_verdict_and_end(runs: Path, kept: viewed.Viewed) -> None:
+def test_the_first_rollouts_are_kept_with_problem_verdict_and_end(
+    runs: Path, kept: viewed.Viewed
+) -> None:
     assert len(kept.rollouts) == 5
     decay = store.read_table(runs / "decay" / "rollouts.parquet", store.ROLLOUTS).to_pandas()
-    asked = store.read_table(runs / "decay" / "problems.parquet", store.PROBLEMS).to_pandas().set_index("problem_id")
+    asked = (
+        store.read_table(runs / "decay" / "problems.parquet", store.PROBLEMS)
+        .to_pandas()
+        .set_index("problem_id")
+    )
     own = decay[decay["condition"] == "student"].set_index(["problem_id", "sample"])
     for row in kept.rollouts.itertuples():
         other = own.loc[(row.problem_id, row.sample)]
         assert (row.verdict, row.stop_reason) == (other["grade_last_boxed"], other["stop_reason"])
         assert row.response_tokens == len(other["response_ids"])
-        assert (row.question, row.answer) == tuple(asked.loc[row.problem_id, ["question", "answer"]])
+        assert (row.question, row.answer) == tuple(
+            asked.loc[row.problem_id, ["question", "answer"]]
+        )
 
 
 def test_the_statistics_are_those_of_the_scored_tokens(runs: Path, kept: viewed.Viewed) -> None:
@@ -66,14 +77,18 @@ def test_the_statistics_are_those_of_the_scored_tokens(runs: Path, kept: viewed.
         np.testing.assert_array_equal(kept.tokens[name].to_numpy(), table[name].to_numpy())
 
 
-def test_the_likeliest_tokens_are_told_as_texts_with_their_probabilities(runs: Path, kept: viewed.Viewed) -> None:
+def test_the_likeliest_tokens_are_told_as_texts_with_their_probabilities(
+    runs: Path, kept: viewed.Viewed
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained("data/abacus/student")
     table = scored(runs, "top5").set_index(["rollout_id", "position", "policy"])
     for row in kept.tokens.iloc[::7].to_dict("records"):
         for policy in ("student", "teacher"):
             wanted = table.loc[(row["rollout_id"], row["position"], policy)]
             assert list(row[f"{policy}_top"]) == [tokenizer.decode([one]) for one in wanted["ids"]]
-            np.testing.assert_array_equal(row[f"{policy}_top_probabilities"], wanted["probabilities"])
+            np.testing.assert_array_equal(
+                row[f"{policy}_top_probabilities"], wanted["probabilities"]
+            )
         likely = dict(zip(row["student_top"], row["student_top_probabilities"]))
         if row["token"] in likely:  # the probability of the token that was taken, by another way
             assert likely[row["token"]] == pytest.approx(np.exp(row["student_logprob"]), rel=1e-4)
@@ -89,7 +104,9 @@ def test_categories_are_those_of_the_whole_text(kept: viewed.Viewed) -> None:
         assert set(told[~plain]) <= {"end_of_turn"}
 
 
-def test_a_continuation_stands_behind_its_own_prefix_with_its_own_verdict(runs: Path, kept: viewed.Viewed) -> None:
+def test_a_continuation_stands_behind_its_own_prefix_with_its_own_verdict(
+    runs: Path, kept: viewed.Viewed
+) -> None:
     found = viewed.continuations(kept, runs / "decay", "last_boxed")
     decay = store.read_table(runs / "decay" / "rollouts.parquet", store.ROLLOUTS).to_pandas()
     written = decay[decay["condition"] == "student-prefix"]
@@ -97,7 +114,10 @@ def test_a_continuation_stands_behind_its_own_prefix_with_its_own_verdict(runs: 
     pieces = kept.tokens.groupby("rollout_id")["token"].apply(list)
     assert set(found["prefix_tokens"]) == {4, 8} and set(found["rollout_id"]) == set(ids.index)
     for row in found.itertuples():
-        author = decay[(decay["condition"] == "student") & (decay["problem_id"] == ids.problem_id[row.rollout_id])]
+        author = decay[
+            (decay["condition"] == "student")
+            & (decay["problem_id"] == ids.problem_id[row.rollout_id])
+        ]
         author = author[author["sample"] == ids["sample"][row.rollout_id]].iloc[0]
         theirs = written[written["prefix_rollout_id"] == author["rollout_id"]]
         (other,) = theirs[theirs["prefix_tokens"] == row.prefix_tokens].to_dict("records")

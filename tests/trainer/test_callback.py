@@ -1,4 +1,5 @@
-"""`DecayCallback` in real trainers: its numbers against float64 over model logits, and training that does not notice it."""
+"""`DecayCallback` in real trainers: its numbers against float64 over model logits, and training
+that does not notice it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from tiny_models import byte_tokenizer, tiny_llama
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
 from trl import DistillationConfig, DistillationTrainer
 
 from decaylab.errors import UserError
@@ -46,7 +53,8 @@ def policy(seed: int = 1, name: str = "teacher", **changes: Any) -> Policy:
 
 
 def probe(seed: int = 0) -> list[Rollout]:
-    """Rollouts of 1 to 9 tokens behind 4 prompts, of which the first has two; the teacher reads other prompts."""
+    """Rollouts of 1 to 9 tokens behind 4 prompts, of which the first has two; the teacher reads
+    other prompts."""
     rng = np.random.default_rng(seed)
 
     def ids(count: int) -> tuple[int, ...]:
@@ -60,9 +68,19 @@ def probe(seed: int = 0) -> list[Rollout]:
 
 
 def arguments(folder: Path, **changes: Any) -> TrainingArguments:
-    chosen = {"max_steps": 5, "logging_steps": 1, "learning_rate": 1e-2, "per_device_train_batch_size": 4, **changes}
+    chosen = {
+        "max_steps": 5,
+        "logging_steps": 1,
+        "learning_rate": 1e-2,
+        "per_device_train_batch_size": 4,
+        **changes,
+    }
     return TrainingArguments(
-        output_dir=str(folder), use_cpu=True, report_to=[], disable_tqdm=True, **{"save_strategy": "no", **chosen}
+        output_dir=str(folder),
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        **{"save_strategy": "no", **chosen},
     )
 
 
@@ -71,12 +89,14 @@ def rows(count: int = 16) -> list[dict[str, list[int]]]:
     return [{"input_ids": row, "attention_mask": [1] * TIME, "labels": row} for row in ids]
 
 
-def trainer_of(folder: Path, model: Any = None, callbacks: Sequence[TrainerCallback] = (), **changes: Any) -> Trainer:
+def trainer_of(
+    folder: Path, model: Any = None, callbacks: Sequence[TrainerCallback] = (), **changes: Any
+) -> Trainer:
     return Trainer(
         model=model if model is not None else tiny_llama(0, vocab_size=VOCAB),
         args=arguments(folder, **changes),
-        train_dataset=rows(),  # type: ignore[arg-type]
-        eval_dataset=rows(4),  # type: ignore[arg-type]
+        train_dataset=rows(),
+        eval_dataset=rows(4),
         data_collator=default_data_collator,
         processing_class=byte_tokenizer(),
         callbacks=list(callbacks),
@@ -89,10 +109,14 @@ class Snapshots(TrainerCallback):
     def __init__(self) -> None:
         self.models: dict[int, Any] = {}
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
         self.models[state.global_step] = _wide(model)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
+    ) -> None:
         self.models[state.global_step] = _wide(model)
 
 
@@ -109,7 +133,8 @@ def _wide(model: Any) -> Any:
 
 @torch.no_grad()
 def naive_kl(student: Any, teacher: Any, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
-    """KL(student, teacher) of each response token, rollout by rollout, from the models' own logits."""
+    """KL(student, teacher) of each response token, rollout by rollout, from the models' own
+    logits."""
     found = []
     for one in rollouts:
         logprobs = []
@@ -117,7 +142,9 @@ def naive_kl(student: Any, teacher: Any, rollouts: Sequence[Rollout]) -> list[np
             logits = model(input_ids=torch.tensor([prompt + one.response])).logits[0]
             logprobs.append(logits[len(prompt) - 1 : -1].log_softmax(-1))
         student_logprobs, teacher_logprobs = logprobs
-        found.append((student_logprobs.exp() * (student_logprobs - teacher_logprobs)).sum(-1).numpy())
+        found.append(
+            (student_logprobs.exp() * (student_logprobs - teacher_logprobs)).sum(-1).numpy()
+        )
     return found
 
 
@@ -137,21 +164,28 @@ def logged(trainer: Trainer) -> dict[int, dict[str, float]]:
     """What the callback logged, by step."""
     entries = [entry for entry in trainer.state.log_history if "decay/reverse_kl" in entry]
     found = {
-        entry["step"]: {name: value for name, value in entry.items() if name.startswith("decay/")} for entry in entries
+        entry["step"]: {name: value for name, value in entry.items() if name.startswith("decay/")}
+        for entry in entries
     }
     assert len(found) == len(entries), "a step was logged twice"
-    return found  # type: ignore[return-value]
+    return found
 
 
-def check_values(trainer: Trainer, snapshots: Snapshots, teacher: Policy, rollouts: Sequence[Rollout]) -> None:
+def check_values(
+    trainer: Trainer, snapshots: Snapshots, teacher: Policy, rollouts: Sequence[Rollout]
+) -> None:
     for step, found in logged(trainer).items():
         wanted = expected(snapshots.models[step], teacher, rollouts)
         assert found.keys() == wanted.keys()
         for name, value in wanted.items():
-            np.testing.assert_allclose(found[name], value, **CLOSE, err_msg=f"{name} at step {step}")
+            np.testing.assert_allclose(
+                found[name], value, **CLOSE, err_msg=f"{name} at step {step}"
+            )
 
 
-def test_logged_means_are_those_of_a_naive_computation_in_float64_at_every_step(tmp_path: Path) -> None:
+def test_logged_means_are_those_of_a_naive_computation_in_float64_at_every_step(
+    tmp_path: Path,
+) -> None:
     seen, teacher, rollouts = Snapshots(), policy(), probe()
     trainer = trainer_of(tmp_path, callbacks=[seen])
     trainer.add_callback(DecayCallback(trainer, rollouts, teacher, every=2, bins=BINS))
@@ -165,11 +199,14 @@ def test_logged_means_are_those_of_a_naive_computation_in_float64_at_every_step(
     ]
     check_values(trainer, seen, teacher, rollouts)
     moved = [one["decay/reverse_kl"] for one in logged(trainer).values()]
-    assert len({round(value, 3) for value in moved}) == 4  # the student of each step, not that of the first
+    assert (
+        len({round(value, 3) for value in moved}) == 4
+    )  # the student of each step, not that of the first
 
 
 def test_training_is_the_same_bit_for_bit_with_and_without_the_callback(tmp_path: Path) -> None:
-    """With dropout and checkpointed gradients, so that a mode or a random number out of place would show."""
+    """With dropout and checkpointed gradients, so that a mode or a random number out of place would
+    show."""
     teacher = policy()
 
     def run(name: str) -> tuple[Any, list[dict[str, Any]], dict[str, bool], torch.Tensor]:
@@ -182,7 +219,11 @@ def test_training_is_the_same_bit_for_bit_with_and_without_the_callback(tmp_path
         trainer.train()
         assert len(logged(trainer)) == (6 if name == "watched" else 0)
         own = [
-            {key: value for key, value in entry.items() if not key.endswith(("runtime", "per_second"))}
+            {
+                key: value
+                for key, value in entry.items()
+                if not key.endswith(("runtime", "per_second"))
+            }
             for entry in trainer.state.log_history
             if "decay/reverse_kl" not in entry
         ]
@@ -197,13 +238,16 @@ def test_training_is_the_same_bit_for_bit_with_and_without_the_callback(tmp_path
 
 
 class DrawsInItsForward(torch.nn.Module):
-    """An attention-like module of somebody's own that draws numbers whether it is trained or not."""
+    """An attention-like module of somebody's own that draws numbers whether it is trained or
+    not."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return hidden + 0 * torch.rand_like(hidden)
 
 
-def test_each_modules_own_mode_and_random_numbers_that_a_forward_pass_draws_are_put_back(tmp_path: Path) -> None:
+def test_each_modules_own_mode_and_random_numbers_that_a_forward_pass_draws_are_put_back(
+    tmp_path: Path,
+) -> None:
     model, teacher = tiny_llama(0, vocab_size=VOCAB).train(), policy()
     model.model.norm = torch.nn.Sequential(model.model.norm, DrawsInItsForward().eval())
     modes = [module.training for module in model.modules()]
@@ -217,7 +261,9 @@ def test_each_modules_own_mode_and_random_numbers_that_a_forward_pass_draws_are_
 
 def test_lora_is_scored_with_its_adapters_and_no_weight_of_it_moves(tmp_path: Path) -> None:
     seen, teacher, rollouts = Snapshots(), policy(), probe()
-    config = LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.3)  # which is not for scoring
+    config = LoraConfig(
+        r=4, target_modules="all-linear", lora_dropout=0.3
+    )  # which is not for scoring
     model = get_peft_model(tiny_llama(0, vocab_size=VOCAB), config)
     trainer = trainer_of(tmp_path, model, [seen], max_steps=2, learning_rate=0.1)
     trainer.add_callback(DecayCallback(trainer, rollouts, teacher, every=1, bins=BINS))
@@ -227,7 +273,9 @@ def test_lora_is_scored_with_its_adapters_and_no_weight_of_it_moves(tmp_path: Pa
     assert abs(first - last) > 0.01  # the base model alone would not have moved
 
 
-def test_under_mixed_precision_the_weights_are_scored_as_they_are_and_autocast_comes_back(tmp_path: Path) -> None:
+def test_under_mixed_precision_the_weights_are_scored_as_they_are_and_autocast_comes_back(
+    tmp_path: Path,
+) -> None:
     seen, teacher, rollouts = Snapshots(), policy(), probe()
     trainer = trainer_of(tmp_path, callbacks=[seen], max_steps=2, bf16=True)
     trainer.add_callback(DecayCallback(trainer, rollouts, teacher, every=1, bins=BINS))
@@ -238,7 +286,7 @@ def test_under_mixed_precision_the_weights_are_scored_as_they_are_and_autocast_c
         cast, plain = (
             trainer.model(input_ids=ids).logits,
             type(trainer.model).forward(trainer.model, input_ids=ids).logits,
-        )  # type: ignore[misc,union-attr]
+        )
     assert 1e-4 < float((cast - plain).abs().max()) < 1
 
 
@@ -246,7 +294,9 @@ def test_every_tracker_hears_of_it_and_the_log_of_the_step_is_not_lost(tmp_path:
     class Tracker(TrainerCallback):
         heard: list[tuple[int, str]] = []
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any
+        ) -> None:
             self.heard += [(state.global_step, name) for name in logs]
 
     trainer = trainer_of(tmp_path, callbacks=[Tracker()], max_steps=4, logging_steps=2)
@@ -257,10 +307,15 @@ def test_every_tracker_hears_of_it_and_the_log_of_the_step_is_not_lost(tmp_path:
     assert {step for step, name in heard if name == "loss"} == {2, 4}
 
 
-def test_a_run_that_is_stopped_early_is_scored_where_it_stops_and_not_on_the_best_weights(tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_early_is_scored_where_it_stops_and_not_on_the_best_weights(
+    tmp_path: Path,
+) -> None:
     seen, teacher, rollouts = Snapshots(), policy(), probe()
     often = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
-    stopping = {"load_best_model_at_end": True, "learning_rate": 1.0}  # the first step is the best: all others diverge
+    stopping = {
+        "load_best_model_at_end": True,
+        "learning_rate": 1.0,
+    }  # the first step is the best: all others diverge
     trainer = trainer_of(tmp_path, None, [seen, EarlyStoppingCallback(1)], **often, **stopping)
     trainer.add_callback(DecayCallback(trainer, rollouts, teacher, every=100, bins=BINS))
     trainer.train()
@@ -272,7 +327,9 @@ def test_the_last_checkpoint_knows_the_numbers_of_its_step(tmp_path: Path) -> No
     trainer = trainer_of(tmp_path, max_steps=3, save_strategy="steps", save_steps=3)
     trainer.add_callback(DecayCallback(trainer, probe(), policy(), every=100, bins=BINS))
     trainer.train()
-    history = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())["log_history"]
+    history = json.loads((tmp_path / "checkpoint-3" / "trainer_state.json").read_text())[
+        "log_history"
+    ]
     assert [entry["step"] for entry in history if "decay/reverse_kl" in entry] == [0, 3]
 
 
@@ -295,10 +352,13 @@ def test_the_file_opens_in_pandas_and_holds_counts_and_intervals_by_problem(tmp_
     kl = naive_kl(student, copy.deepcopy(teacher.weights).double(), rollouts)
     by_problem = [np.concatenate(kl[:2]), kl[2], kl[3], kl[4]]
     found = token_means.means(
-        np.array([[one.sum()] for one in by_problem]), np.array([[float(len(one))] for one in by_problem])
+        np.array([[one.sum()] for one in by_problem]),
+        np.array([[float(len(one))] for one in by_problem]),
     )
     low, high = token_means.interval(found)
-    np.testing.assert_allclose(start.loc["all", ["low", "high"]].astype(float), [low[0], high[0]], rtol=1e-4)
+    np.testing.assert_allclose(
+        start.loc["all", ["low", "high"]].astype(float), [low[0], high[0]], rtol=1e-4
+    )
 
 
 def test_one_problem_gives_no_interval_and_says_so(tmp_path: Path) -> None:
@@ -319,24 +379,41 @@ def test_a_resumed_run_goes_on_with_its_file(tmp_path: Path) -> None:
     teacher = policy()
     watched(probe()).train()
     whole = (tmp_path / "decay.csv").read_text()
-    (tmp_path / "decay.csv").write_text(whole[: whole.index("\n5,all")] + "\n5,all,0,in")  # killed as it wrote
+    (tmp_path / "decay.csv").write_text(
+        whole[: whole.index("\n5,all")] + "\n5,all,0,in"
+    )  # killed as it wrote
     watched(probe()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     resumed = pd.read_csv(tmp_path / "decay.csv")
     pd.testing.assert_frame_equal(resumed, pd.read_csv(io.StringIO(whole)), rtol=1e-12)
 
     lines = whole.splitlines(keepends=True)
-    (tmp_path / "decay.csv").write_text("".join(lines[: 1 + 3 * 5 + 2]))  # two of the rows of step 3
+    (tmp_path / "decay.csv").write_text(
+        "".join(lines[: 1 + 3 * 5 + 2])
+    )  # two of the rows of step 3
     watched(probe()).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    assert list(pd.read_csv(tmp_path / "decay.csv")["step"]) == [step for step in range(7) for _ in range(5)]
+    assert list(pd.read_csv(tmp_path / "decay.csv")["step"]) == [
+        step for step in range(7) for _ in range(5)
+    ]
     with pytest.raises(UserError, match="is of another probe or other bins"):
         watched(probe(seed=1)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    with pytest.raises(UserError, match="exists already, of an earlier run; give DecayCallback another path"):
+    with pytest.raises(
+        UserError, match="exists already, of an earlier run; give DecayCallback another path"
+    ):
         watched(probe()).train()
 
 
-def distillation(folder: Path, callbacks: Sequence[TrainerCallback] = (), **changes: Any) -> DistillationTrainer:
-    """TRL's trainer on a tiny pair, with its own defaults but for precision: gradients checkpointed, LoRA."""
-    chosen = {"max_completion_length": 6, "learning_rate": 0.05, "logging_steps": 2, "max_steps": 4, **changes}
+def distillation(
+    folder: Path, callbacks: Sequence[TrainerCallback] = (), **changes: Any
+) -> DistillationTrainer:
+    """TRL's trainer on a tiny pair, with its own defaults but for precision: gradients
+    checkpointed, LoRA."""
+    chosen = {
+        "max_completion_length": 6,
+        "learning_rate": 0.05,
+        "logging_steps": 2,
+        "max_steps": 4,
+        **changes,
+    }
     config = DistillationConfig(
         output_dir=str(folder),
         per_device_train_batch_size=2,
@@ -360,8 +437,12 @@ def distillation(folder: Path, callbacks: Sequence[TrainerCallback] = (), **chan
     )
 
 
-@pytest.mark.parametrize("given", [True, False], ids=["a teacher of its own", "the trainer's teacher"])
-def test_trls_distillation_trainer_logs_it_and_trains_as_without_it(tmp_path: Path, given: bool) -> None:
+@pytest.mark.parametrize(
+    "given", [True, False], ids=["a teacher of its own", "the trainer's teacher"]
+)
+def test_trls_distillation_trainer_logs_it_and_trains_as_without_it(
+    tmp_path: Path, given: bool
+) -> None:
     seen, rollouts, teacher = Snapshots(), probe(), policy()
     plain = distillation(tmp_path / "plain")
     plain.train()
@@ -371,8 +452,8 @@ def test_trls_distillation_trainer_logs_it_and_trains_as_without_it(tmp_path: Pa
     trainer.train()
     assert list(logged(trainer)) == [0, 1, 2, 3, 4]
     check_values(trainer, seen, teacher, rollouts)
-    ours = trainer.model.state_dict()  # type: ignore[union-attr]
-    assert all(torch.equal(ours[name], value) for name, value in plain.model.state_dict().items())  # type: ignore[union-attr]
+    ours = trainer.model.state_dict()
+    assert all(torch.equal(ours[name], value) for name, value in plain.model.state_dict().items())
     timed = ("runtime", "per_second", "step_time")
     histories = [
         [
@@ -383,7 +464,9 @@ def test_trls_distillation_trainer_logs_it_and_trains_as_without_it(tmp_path: Pa
         for one in (plain, trainer)
     ]
     assert histories[0] == histories[1]  # TRL's running means too: they are not cut up by ours
-    assert not any("entropy" in entry for entry in trainer.state.log_history if "decay/reverse_kl" in entry)
+    assert not any(
+        "entropy" in entry for entry in trainer.state.log_history if "decay/reverse_kl" in entry
+    )
 
 
 @pytest.mark.slow
@@ -393,13 +476,15 @@ def test_only_the_main_of_two_processes_scores_and_logs(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from decaylab.trainer.callback import DecayCallback\n"
         "folder, seen, teacher = Path(sys.argv[1]), t.Snapshots(), t.policy()\n"
-        "trainer = t.trainer_of(folder, callbacks=[seen], max_steps=2, per_device_train_batch_size=2, ddp_backend='gloo')\n"
+        "trainer = t.trainer_of(folder, callbacks=[seen], max_steps=2, "
+        "per_device_train_batch_size=2, ddp_backend='gloo')\n"
         "callback = DecayCallback(trainer, t.probe(), teacher, every=1, bins=t.BINS)\n"
         "trainer.add_callback(callback)\n"
         "trainer.train()\n"
         "assert trainer.args.world_size == 2 and trainer.model_wrapped is not trainer.model\n"
         "t.check_values(trainer, seen, teacher, t.probe())\n"
-        "(folder / f'{trainer.args.process_index}.json').write_text(json.dumps(sorted(t.logged(trainer))))\n"
+        "(folder / "
+        "f'{trainer.args.process_index}.json').write_text(json.dumps(sorted(t.logged(trainer))))\n"
     )
     script = tmp_path / "run.py"
     script.write_text(code)
@@ -409,8 +494,17 @@ def test_only_the_main_of_two_processes_scores_and_logs(tmp_path: Path) -> None:
         "PYTHONPATH": f"{Path(__file__).parent}:{ROOT / 'tests' / 'helpers'}",
         "CUDA_VISIBLE_DEVICES": "",
     }
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    done = subprocess.run([*launch, str(script), str(tmp_path)], capture_output=True, text=True, env=environment)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--standalone",
+    ]
+    done = subprocess.run(
+        [*launch, str(script), str(tmp_path)], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "0.json").read_text()) == [0, 1, 2]
     assert json.loads((tmp_path / "1.json").read_text()) == []
@@ -431,20 +525,31 @@ def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the vocabularies disagree"):
         DecayCallback(trainer, probe(), other)
     trainer.is_fsdp_enabled = True
-    with pytest.raises(UserError, match="its weights are sharded .*train under DDP, or score the checkpoints"):
+    with pytest.raises(
+        UserError, match="its weights are sharded .*train under DDP, or score the checkpoints"
+    ):
         DecayCallback(trainer, probe(), teacher)
     trainer.is_fsdp_enabled, trainer.processing_class = False, None
     with pytest.raises(UserError, match="the trainer has no tokenizer"):
         DecayCallback(trainer, probe(), teacher)
     prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(UserError, match="adapters that are prompts"):
-        DecayCallback(trainer_of(tmp_path, get_peft_model(tiny_llama(0, vocab_size=VOCAB), prompts)), probe(), teacher)
+        DecayCallback(
+            trainer_of(tmp_path, get_peft_model(tiny_llama(0, vocab_size=VOCAB), prompts)),
+            probe(),
+            teacher,
+        )
 
 
 def test_a_probe_is_what_the_student_writes_up_to_what_the_teacher_can_read() -> None:
     student, teacher = policy(0, "student"), policy(1, "teacher")
     problems = ProblemSet(
-        "set", "1", "", "Answer.", "last_boxed", tuple(Problem(str(i), text, "1") for i, text in enumerate(TEXTS))
+        "set",
+        "1",
+        "",
+        "Answer.",
+        "last_boxed",
+        tuple(Problem(str(i), text, "1") for i, text in enumerate(TEXTS)),
     )
     settings = SamplingSettings(temperature=1.0, seed=3)
     found = sample_probe(student, teacher, problems, samples=2, max_tokens=20, sampling=settings)
@@ -453,14 +558,14 @@ def test_a_probe_is_what_the_student_writes_up_to_what_the_teacher_can_read() ->
     assert [one.rollout_id for one in found] == [
         f"probe/{i}/{sample}" for i in range(len(TEXTS)) for sample in range(2)
     ]
-    assert len({one.student_prompt for one in found}) == len(TEXTS) and len({one.response for one in found}) == len(
-        found
-    )
+    assert len({one.student_prompt for one in found}) == len(TEXTS) and len(
+        {one.response for one in found}
+    ) == len(found)
     assert "three\nAnswer." in student.decode(list(found[2].student_prompt))
     token = found[0].response[5]
     few = byte_tokenizer()
     known = {text: index for text, index in few.get_vocab().items() if index != token}
-    few.get_vocab = lambda: known  # type: ignore[method-assign]
+    few.get_vocab = lambda: known
     blind = Policy("blind", teacher.model, few, teacher.identity)
     cut = sample_probe(student, blind, problems, samples=2, max_tokens=20, sampling=settings)
     for one in cut:

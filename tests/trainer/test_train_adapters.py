@@ -1,4 +1,5 @@
-"""What is trained: adapters merged and put back, folders that load as what was trained, targets that are refused."""
+"""What is trained: adapters merged and put back, folders that load as what was trained, targets
+that are refused."""
 
 from __future__ import annotations
 
@@ -37,32 +38,45 @@ def moved(trained: Trainable, scale: float = 0.1) -> Trainable:
     """As after some training."""
     with torch.no_grad():
         for number, weight in enumerate(trained.parameters.values()):
-            weight += torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * scale
+            weight += (
+                torch.randn(weight.shape, generator=torch.Generator().manual_seed(number)) * scale
+            )
     return trained
 
 
 def logits(model: Any) -> Tensor:
     with torch.inference_mode():
-        return model(input_ids=IDS).logits  # type: ignore[no-any-return]
+        return model(input_ids=IDS).logits
 
 
 def of_family(kind: str) -> Policy:
     return Policy("tiny", family(kind), byte_tokenizer(), PolicyIdentity("tiny", "folder", "", "x"))
 
 
-# --- what is trained ----------------------------------------------------------------------------------------------
+# --- what is trained
+# ---------------------------------------------------------------------------
 
 
 def test_lora_trains_two_small_matrices_of_every_linear_layer_of_the_body() -> None:
     policy = byte_policy()
     trained = Trainable(policy, lora())
-    names = [f"model.layers.{layer}.{part}" for layer in range(3) for part in (
-        *(f"self_attn.{one}_proj" for one in "qkvo"), *(f"mlp.{one}_proj" for one in ("gate", "up", "down")))]  # fmt: skip
-    assert set(trained.parameters) == {f"{name}.lora_{side}.default.weight" for name in names for side in "AB"}
+    names = [
+        f"model.layers.{layer}.{part}"
+        for layer in range(3)
+        for part in (
+            *(f"self_attn.{one}_proj" for one in "qkvo"),
+            *(f"mlp.{one}_proj" for one in ("gate", "up", "down")),
+        )
+    ]
+    assert set(trained.parameters) == {
+        f"{name}.lora_{side}.default.weight" for name in names for side in "AB"
+    }
     assert trained.parameters["model.layers.0.mlp.up_proj.lora_A.default.weight"].shape == (3, 32)
     assert trained.parameters["model.layers.0.mlp.up_proj.lora_B.default.weight"].shape == (48, 3)
     assert trained.model is policy.weights and len(trained.layers) == 21
-    frozen = [name for name, weight in policy.weights.named_parameters() if not weight.requires_grad]
+    frozen = [
+        name for name, weight in policy.weights.named_parameters() if not weight.requires_grad
+    ]
     assert len(frozen) == 30 and all("lora" not in name for name in frozen)
 
 
@@ -70,7 +84,10 @@ def test_lora_adds_alpha_over_rank_times_the_product_of_both_matrices() -> None:
     policy = byte_policy()
     own = policy.weights.model.layers[1].self_attn.q_proj.weight.clone()
     trained = moved(Trainable(policy, lora(lora_rank=4, lora_alpha=8, lora_targets="q_proj")))
-    a, b = (trained.parameters[f"model.layers.1.self_attn.q_proj.lora_{side}.default.weight"] for side in "AB")
+    a, b = (
+        trained.parameters[f"model.layers.1.self_attn.q_proj.lora_{side}.default.weight"]
+        for side in "AB"
+    )
     layer, given = policy.weights.model.layers[1].self_attn.q_proj, torch.randn(5, 32)
     torch.testing.assert_close(layer(given), given @ (own + 2.0 * b @ a).T, rtol=1e-5, atol=1e-5)
 
@@ -94,8 +111,13 @@ def test_full_fine_tuning_trains_every_weight_once() -> None:
     policy.weights.requires_grad_(False)
     trained = Trainable(policy, options())
     assert dict(policy.weights.named_parameters()).keys() == trained.parameters.keys()
-    assert all(weight.requires_grad for weight in trained.parameters.values()) and trained.layers == []
-    assert "lm_head.weight" not in trained.parameters and "model.embed_tokens.weight" in trained.parameters
+    assert (
+        all(weight.requires_grad for weight in trained.parameters.values()) and trained.layers == []
+    )
+    assert (
+        "lm_head.weight" not in trained.parameters
+        and "model.embed_tokens.weight" in trained.parameters
+    )
 
 
 def test_adapters_of_a_16_bit_student_are_trained_in_32_bits() -> None:
@@ -106,11 +128,16 @@ def test_adapters_of_a_16_bit_student_are_trained_in_32_bits() -> None:
     assert logits(trained.model).dtype == torch.bfloat16
 
 
-# --- merged for sampling ------------------------------------------------------------------------------------------
+# --- merged for sampling
+# ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["llama", "llama tied", "gpt2", "phi with a bias", "gemma2 capped", "opt"])
-def test_merged_adapters_give_the_logits_of_the_unmerged_and_come_back_bit_by_bit(kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["llama", "llama tied", "gpt2", "phi with a bias", "gemma2 capped", "opt"]
+)
+def test_merged_adapters_give_the_logits_of_the_unmerged_and_come_back_bit_by_bit(
+    kind: str,
+) -> None:
     policy = of_family(kind)
     plain = logits(policy.weights)
     trained = moved(Trainable(policy, lora()))
@@ -120,7 +147,9 @@ def test_merged_adapters_give_the_logits_of_the_unmerged_and_come_back_bit_by_bi
     with trained.merged():
         assert all(layer.merged for layer in trained.layers)
         torch.testing.assert_close(logits(trained.model), unmerged, rtol=1e-4, atol=1e-4)
-    assert logits(trained.model).equal(unmerged) and not any(layer.merged for layer in trained.layers)
+    assert logits(trained.model).equal(unmerged) and not any(
+        layer.merged for layer in trained.layers
+    )
     after = policy.weights.state_dict()
     assert before.keys() == after.keys() and all(before[name].equal(after[name]) for name in before)
 
@@ -138,7 +167,9 @@ def test_merging_again_and_again_leaves_no_trace() -> None:
     assert not (kept + delta - delta).equal(kept)
 
 
-def test_weights_come_back_when_sampling_fails_and_when_merging_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_come_back_when_sampling_fails_and_when_merging_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     trained = moved(Trainable(byte_policy(), lora()))
     unmerged = logits(trained.model)
     with pytest.raises(RuntimeError, match="out of memory"), trained.merged():
@@ -151,7 +182,9 @@ def test_weights_come_back_when_sampling_fails_and_when_merging_does(monkeypatch
     monkeypatch.setattr(trained.layers[7], "get_delta_weight", fail)
     with pytest.raises(RuntimeError, match="no room"), trained.merged():
         pass
-    assert logits(trained.model).equal(unmerged) and not any(layer.merged for layer in trained.layers)
+    assert logits(trained.model).equal(unmerged) and not any(
+        layer.merged for layer in trained.layers
+    )
 
 
 def test_what_is_sampled_merged_is_what_the_trained_student_would_write() -> None:
@@ -163,7 +196,9 @@ def test_what_is_sampled_merged_is_what_the_trained_student_would_write() -> Non
     with trained.merged():
         found = engine.sample(requests, greedy)
     unmerged = engine.sample(requests, greedy)
-    base = TransformersEngine(Policy("tiny", plain, policy.tokenizer, policy.identity)).sample(requests, greedy)
+    base = TransformersEngine(Policy("tiny", plain, policy.tokenizer, policy.identity)).sample(
+        requests, greedy
+    )
     assert found == unmerged != base
 
 
@@ -176,7 +211,13 @@ def test_a_gradient_after_sampling_is_that_of_the_unmerged_weights() -> None:
             with trained.merged():
                 logits(trained.model)
         trained.model(input_ids=IDS).logits.square().mean().backward()
-        gradients.append([weight.grad.clone() for weight in trained.parameters.values() if weight.grad is not None])
+        gradients.append(
+            [
+                weight.grad.clone()
+                for weight in trained.parameters.values()
+                if weight.grad is not None
+            ]
+        )
     assert len(gradients[0]) == len(trained.parameters)
     assert all(one.equal(other) for one, other in zip(*gradients, strict=True))
 
@@ -188,7 +229,8 @@ def test_full_fine_tuning_has_nothing_to_merge() -> None:
         assert logits(trained.model).equal(before)
 
 
-# --- saved and loaded ---------------------------------------------------------------------------------------------
+# --- saved and loaded
+# ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -200,9 +242,12 @@ def test_a_saved_adapter_loads_as_what_was_trained(base: Path, tmp_path: Path) -
     trained = moved(Trainable(loading.load(str(base)), lora()))
     trained.save(tmp_path / "step-000050", "# a card\n")
     folder = tmp_path / "step-000050"
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "README.md"} <= set(
-        os.listdir(folder)
-    )
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "README.md",
+    } <= set(os.listdir(folder))
     assert "model.safetensors" not in os.listdir(folder)
     assert (folder / "README.md").read_text() == "# a card\n"
     loaded = loading.load(str(folder))
@@ -212,8 +257,13 @@ def test_a_saved_adapter_loads_as_what_was_trained(base: Path, tmp_path: Path) -
     assert loaded.tokenizer.get_vocab() == trained.student.tokenizer.get_vocab()
     assert loaded.tokenizer.chat_template == trained.student.tokenizer.chat_template
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(base) and (config["r"], config["lora_alpha"]) == (3, 12)
-    assert loading.load(str(tmp_path)).identity.contents == loaded.identity.contents  # the run's folder: its last one
+    assert config["base_model_name_or_path"] == str(base) and (
+        config["r"],
+        config["lora_alpha"],
+    ) == (3, 12)
+    assert (
+        loading.load(str(tmp_path)).identity.contents == loaded.identity.contents
+    )  # the run's folder: its last one
 
 
 def test_a_saved_adapter_names_its_student_as_it_was_asked_for(base: Path, tmp_path: Path) -> None:
@@ -229,7 +279,9 @@ def test_a_saved_adapter_names_its_student_as_it_was_asked_for(base: Path, tmp_p
 def test_a_saved_adapter_loads_by_peft_alone(base: Path, tmp_path: Path) -> None:
     trained = moved(Trainable(loading.load(str(base)), lora()))
     trained.save(tmp_path / "step-000001", "")
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(base)), str(tmp_path / "step-000001"))
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(str(base)), str(tmp_path / "step-000001")
+    )
     torch.testing.assert_close(logits(model.eval()), logits(trained.model), rtol=1e-5, atol=1e-5)
 
 
@@ -237,7 +289,9 @@ def test_full_fine_tuning_saves_a_model_folder(base: Path, tmp_path: Path) -> No
     trained = moved(Trainable(loading.load(str(base)), options()))
     trained.save(tmp_path / "step-000050", "# a card\n")
     folder = tmp_path / "step-000050"
-    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(os.listdir(folder))
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= set(
+        os.listdir(folder)
+    )
     loaded = loading.load(str(folder))
     assert logits(loaded.weights).equal(logits(trained.model))
     assert (logits(loaded.weights) - logits(loading.load(str(base)).weights)).abs().max() > 0.1
@@ -252,13 +306,19 @@ def test_weights_of_16_bits_are_not_merged_since_rounding_would_take_small_adapt
     unmerged, own = logits(trained.model), trained.layers[0].get_base_layer().weight
     assert unmerged.dtype == torch.bfloat16 and not unmerged.equal(plain)
     with trained.merged():
-        assert logits(trained.model).equal(unmerged) and trained.layers[0].get_base_layer().weight is own
+        assert (
+            logits(trained.model).equal(unmerged)
+            and trained.layers[0].get_base_layer().weight is own
+        )
     small = moved(Trainable(loading.load(str(base), settings), lora()), 1e-3).layers[0]
     weight, delta = small.get_base_layer().weight, small.get_delta_weight("default")
     assert ((weight + delta.bfloat16()) == weight)[delta.abs() > 0].double().mean() > 0.5
     trained.save(tmp_path / "step-000001", "")
     loaded = logits(loading.load(str(tmp_path / "step-000001"), settings).weights)
-    assert loaded.dtype == torch.bfloat16 and (loaded - unmerged).abs().mean() < 0.05 * (unmerged - plain).abs().mean()
+    assert (
+        loaded.dtype == torch.bfloat16
+        and (loaded - unmerged).abs().mean() < 0.05 * (unmerged - plain).abs().mean()
+    )
 
 
 @pytest.mark.parametrize("fails", ["tokenizer", "model"])
@@ -290,7 +350,8 @@ def test_a_folder_appears_whole_or_not_at_all(
     assert (folder / "adapter_model.safetensors").read_bytes() != first
 
 
-# --- refused ------------------------------------------------------------------------------------------------------
+# --- refused
+# ---------------------------------------------------------------------------
 
 
 def refused(policy: Policy, **changes: Any) -> str:
@@ -310,11 +371,16 @@ def test_an_adapter_is_trained_on_as_it_was_loaded(base: Path, tmp_path: Path) -
         sampled = logits(trained.model)
     torch.testing.assert_close(sampled, logits(trained.model), rtol=1e-4, atol=1e-4)
     trained.save(tmp_path / "second", "")
-    assert loading.adapter_base(tmp_path / "second") == str(run / "step-000001")  # not a run that may go on
+    assert loading.adapter_base(tmp_path / "second") == str(
+        run / "step-000001"
+    )  # not a run that may go on
     loaded = loading.load(str(tmp_path / "second"))
     torch.testing.assert_close(logits(loaded.weights), logits(trained.model), rtol=1e-4, atol=1e-4)
     assert [link.name for link in loading.chain(str(tmp_path / "second"))] == [
-        str(tmp_path / "second"), str(run / "step-000001"), str(base)]  # fmt: skip
+        str(tmp_path / "second"),
+        str(run / "step-000001"),
+        str(base),
+    ]
     whole = moved(Trainable(loading.load(str(run)), options()))
     whole.save(tmp_path / "step-000002", "")
     assert logits(loading.load(str(tmp_path / "step-000002")).weights).equal(logits(whole.model))
@@ -323,16 +389,21 @@ def test_an_adapter_is_trained_on_as_it_was_loaded(base: Path, tmp_path: Path) -
 def test_an_adapter_that_16_bits_keep_beside_the_weights_is_trained_on_and_stays_what_it_is(
     base: Path, tmp_path: Path
 ) -> None:
-    moved(Trainable(loading.load(str(base)), lora(lora_targets="q_proj,up_proj"))).save(tmp_path / "first", "")
+    moved(Trainable(loading.load(str(base)), lora(lora_targets="q_proj,up_proj"))).save(
+        tmp_path / "first", ""
+    )
     settings = loading.LoadSettings(dtype="bfloat16")
     student = loading.load(str(tmp_path / "first"), settings)
     untrained = logits(student.weights)
     trained = Trainable(student, lora(lora_targets="q_proj,v_proj"))
     assert logits(trained.model).equal(untrained) and trained.kept == ("loaded0",)
     assert (
-        all(".lora_" in name and ".default." in name for name in trained.parameters) and len(trained.parameters) == 12
+        all(".lora_" in name and ".default." in name for name in trained.parameters)
+        and len(trained.parameters) == 12
     )
-    kept = {name: one.clone() for name, one in student.weights.named_parameters() if ".loaded0." in name}
+    kept = {
+        name: one.clone() for name, one in student.weights.named_parameters() if ".loaded0." in name
+    }
     trained.model(input_ids=IDS).logits.square().mean().backward()
     assert all(one.grad is not None for one in trained.parameters.values())
     moved(trained)
@@ -347,10 +418,15 @@ def test_an_adapter_that_16_bits_keep_beside_the_weights_is_trained_on_and_stays
     after = dict(student.weights.named_parameters())
     assert kept and all(one.equal(after[name]) for name, one in kept.items())
     message = refused(loading.load(str(tmp_path / "first"), settings), full_finetune=True)
-    assert "cannot be merged into its torch.bfloat16 weights" in message and "--dtype float32" in message
+    assert (
+        "cannot be merged into its torch.bfloat16 weights" in message
+        and "--dtype float32" in message
+    )
 
 
-LEAVES = "its linear layers are down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+LEAVES = (
+    "its linear layers are down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+)
 
 
 @pytest.mark.parametrize("targets", ["wq", "wq,wk", "norm", "Q_PROJ", "proj"])
@@ -365,22 +441,25 @@ def test_one_target_among_several_that_matches_nothing_is_refused_by_name() -> N
 
 
 def test_targets_are_matched_by_their_last_parts() -> None:
-    trained = Trainable(byte_policy(), lora(lora_targets="self_attn.q_proj, up_proj,model.layers.1.mlp.gate_proj"))
+    trained = Trainable(
+        byte_policy(), lora(lora_targets="self_attn.q_proj, up_proj,model.layers.1.mlp.gate_proj")
+    )
     assert len(trained.layers) == 3 + 3 + 1
     assert len(Trainable(byte_policy(), lora(lora_targets="lm_head")).layers) == 1
 
 
 @pytest.mark.parametrize("targets", ["lm_head", "q_proj,embed_tokens"])
 def test_a_layer_that_lends_its_weights_to_another_one_is_refused(targets: str) -> None:
-    """With tied embeddings an adapter on the head, merged, would change the input embeddings: another policy would be
-    sampled, and loaded, than was trained."""
+    """With tied embeddings an adapter on the head, merged, would change the input embeddings:
+    another policy would be sampled, and loaded, than was trained."""
     message = refused(byte_policy(tie_word_embeddings=True), lora_targets=targets)
     assert f"{targets.split(',')[-1]} of tiny shares its weights" in message
     assert len(Trainable(byte_policy(), lora(lora_targets=targets)).layers) > 0
 
 
 def test_dropout_is_off_where_activations_are_computed_twice() -> None:
-    """That needs training mode, and in it nothing may be random: kept as a module, or as a plain number."""
+    """That needs training mode, and in it nothing may be random: kept as a module, or as a plain
+    number."""
     policy = of_family("gpt2")
     for module in policy.weights.modules():
         if isinstance(module, torch.nn.Dropout):

@@ -1,4 +1,5 @@
-"""Training through vLLM: its rollouts are those of the student as it is now, and a killed run ends as an undisturbed one."""
+"""Training through vLLM: its rollouts are those of the student as it is now, and a killed run ends
+as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ from decaylab.trainer.engines import VllmStudent, training_engines
 from decaylab.trainer.setup import TrainSetup, prepare_training
 
 GREEDY = SamplingSettings(temperature=0)
-SHORT: dict[str, Any] = {"steps": 4, "problems_per_step": 4, "checkpoint_every": 2, "validation_problems": 4}
+SHORT: dict[str, Any] = {
+    "steps": 4,
+    "problems_per_step": 4,
+    "checkpoint_every": 2,
+    "validation_problems": 4,
+}
 
 
 def engine_test(function: Any) -> Any:
@@ -38,17 +44,23 @@ def engine_test(function: Any) -> Any:
 
 def setup_of(**options: Any) -> TrainSetup:
     with Grader(workers=1) as grader:
-        return prepare_training(TrainOptions(engine="vllm", **{**SHORT, **options}).resolved(), grader)
+        return prepare_training(
+            TrainOptions(engine="vllm", **{**SHORT, **options}).resolved(), grader
+        )
 
 
 def asked(setup: TrainSetup, count: int) -> list[Request]:
     problem_set = load_problems("abacus", limit=count)
-    prompts = [tuple(setup.student.prompt_ids(one, problem_set.instruction)) for one in problem_set.problems]
+    prompts = [
+        tuple(setup.student.prompt_ids(one, problem_set.instruction))
+        for one in problem_set.problems
+    ]
     return [Request(ids, (), 60, "greedy", str(place), 0) for place, ids in enumerate(prompts)]
 
 
 def moved(trained: Trainable, seed: int) -> None:
-    """Other weights in the place of what is trained, far enough from the old ones to write other tokens."""
+    """Other weights in the place of what is trained, far enough from the old ones to write other
+    tokens."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, weight in trained.parameters.items():
@@ -72,7 +84,9 @@ def test_vllm_writes_with_the_weights_of_now(full_finetune: bool) -> None:
             made = student.sample(requests, GREEDY)
             with trained.merged():
                 expected = TransformersEngine(setup.student).sample(requests, GREEDY)
-                same = tiny.equal_up_to_near_ties(setup.student.weights, requests, made, expected, GREEDY)
+                same = tiny.equal_up_to_near_ties(
+                    setup.student.weights, requests, made, expected, GREEDY
+                )
             assert same >= 10
             written.append([one.ids for one in made])
     finally:
@@ -101,8 +115,22 @@ def test_a_rank_beyond_the_engines_is_refused_in_one_line() -> None:
 @engine_test
 @pytest.mark.slow
 def test_a_run_through_vllm_learns_and_ends_alike_after_a_kill(tmp_path: Path) -> None:
-    words = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    words = ["train", "--engine", "vllm", *words, "--steps", "20", "--checkpoint-every", "10", "--quiet"]
+    words = [
+        word
+        for name, value in SHORT.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    words = [
+        "train",
+        "--engine",
+        "vllm",
+        *words,
+        "--steps",
+        "20",
+        "--checkpoint-every",
+        "10",
+        "--quiet",
+    ]
     whole = start(*words, "--out", tmp_path / "whole")
     assert whole.wait() == 0, whole.communicate()
     killed = start(*words, "--out", tmp_path / "killed")
@@ -131,7 +159,9 @@ def test_vllm_trains_in_one_process() -> None:
         training_engines(setup, trained, two, Reporter(quiet=True), stack)
 
 
-def test_a_missing_vllm_is_told_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_vllm_is_told_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "vllm", None)

@@ -1,4 +1,5 @@
-"""What a run writes down and goes on from: tables row by row, the state of the optimizer, alarms, seconds and memory."""
+"""What a run writes down and goes on from: tables row by row, the state of the optimizer, alarms,
+seconds and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from decaylab.trainer.processes import Processes
 
 NAN = math.nan
 
-# --- tables -------------------------------------------------------------------------------------------------------
+# --- tables
+# ---------------------------------------------------------------------------
 
 
 def filled(path: Path, steps: int = 4) -> Table:
@@ -83,7 +85,8 @@ def test_rows_of_later_steps_are_dropped(tmp_path: Path, step: int) -> None:
 
 
 def test_a_row_that_was_cut_off_anywhere_is_dropped(tmp_path: Path) -> None:
-    """After a kill at any byte: the whole rows up to the step are left, and what follows makes the undisturbed file."""
+    """After a kill at any byte: the whole rows up to the step are left, and what follows makes the
+    undisturbed file."""
     whole = filled(tmp_path / "whole.csv", 3).path.read_bytes()
     ends = [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(len(whole) + 1):
@@ -97,7 +100,9 @@ def test_a_row_that_was_cut_off_anywhere_is_dropped(tmp_path: Path) -> None:
         assert table.path.read_bytes() == whole, cut
 
 
-def test_the_row_before_training_is_kept_and_is_made_again_where_it_was_cut_off(tmp_path: Path) -> None:
+def test_the_row_before_training_is_kept_and_is_made_again_where_it_was_cut_off(
+    tmp_path: Path,
+) -> None:
     table = Table(tmp_path / "validation.csv")
     table.append({"step": 0, "accuracy": 0.5})
     table.append({"step": 25, "accuracy": 0.6})
@@ -136,14 +141,16 @@ def test_a_table_that_cannot_be_read_or_written_is_told_in_one_line(tmp_path: Pa
         Table(tmp_path / "no folder" / "rows.csv").append({"step": 1})
 
 
-# --- the state to go on from --------------------------------------------------------------------------------------
+# --- the state to go on from
+# ---------------------------------------------------------------------------
 
 
 def weights(seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     shapes = {"a.lora_A": (3, 4), "a.lora_B": (4, 3), "bias": (5,), "unused": (2,)}
     return {
-        name: torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for name, shape in shapes.items()
+        name: torch.nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
+        for name, shape in shapes.items()
     }
 
 
@@ -181,13 +188,16 @@ def test_a_run_that_goes_on_from_its_state_is_the_undisturbed_one_bit_for_bit(
         second = weights(seed=1, dtype=dtype)
         fresh = optimizer_of(second)
         assert state.read(second, fresh) == kill
-        assert all(weight.equal(kept[name]) and weight.dtype == dtype for name, weight in second.items())
+        assert all(
+            weight.equal(kept[name]) and weight.dtype == dtype for name, weight in second.items()
+        )
         train(second, fresh, range(kill + 1, 11))
         assert all(weight.equal(undisturbed[name]) for name, weight in second.items())
 
 
 def test_moments_come_back_and_not_only_weights(tmp_path: Path) -> None:
-    """The near miss: with fresh moments, or with the run's count of steps for the optimizer's, it is another run."""
+    """The near miss: with fresh moments, or with the run's count of steps for the optimizer's, it
+    is another run."""
     undisturbed = weights()
     train(undisturbed, optimizer_of(undisturbed), range(1, 11))
     first = weights()
@@ -229,7 +239,9 @@ def written(tmp_path: Path) -> ResumeState:
 @pytest.mark.parametrize(
     "damage", ["cut", "empty", "noise", "other names", "other shape", "no step", "no second moment"]
 )
-def test_a_damaged_state_is_told_in_one_line_that_says_what_to_do(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_state_is_told_in_one_line_that_says_what_to_do(
+    tmp_path: Path, damage: str
+) -> None:
     from safetensors.torch import load, save
 
     state, own = written(tmp_path), weights()
@@ -242,17 +254,23 @@ def test_a_damaged_state_is_told_in_one_line_that_says_what_to_do(tmp_path: Path
         "other names": save({f"{name}.": one for name, one in tensors.items()}, {"step": "2"}),
         "other shape": save({**tensors, "weights.bias": torch.zeros(6)}, {"step": "2"}),
         "no step": save(tensors),
-        "no second moment": save({n: one for n, one in tensors.items() if n != "exp_avg_sq.bias"}, {"step": "2"}),
+        "no second moment": save(
+            {n: one for n, one in tensors.items() if n != "exp_avg_sq.bias"}, {"step": "2"}
+        ),
     }
     state.path.write_bytes(spoilt[damage])
     with pytest.raises(UserError) as error:
         state.read(own, optimizer_of(own))
     message = str(error.value)
-    assert message.startswith(f"{state.path} is damaged (") and message.endswith("; --overwrite begins the run anew")
+    assert message.startswith(f"{state.path} is damaged (") and message.endswith(
+        "; --overwrite begins the run anew"
+    )
     assert "\n" not in message
 
 
-def test_a_state_is_replaced_whole_and_removed_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_is_replaced_whole_and_removed_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = written(tmp_path)
     before, own = state.path.read_bytes(), weights(seed=5)
 
@@ -263,7 +281,9 @@ def test_a_state_is_replaced_whole_and_removed_with_its_folder(tmp_path: Path, m
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(UserError, match=r"state\.safetensors"):
             state.write(3, own, optimizer_of(own))
-    assert state.path.read_bytes() == before and os.listdir(state.path.parent) == ["state.safetensors"]
+    assert state.path.read_bytes() == before and os.listdir(state.path.parent) == [
+        "state.safetensors"
+    ]
     state.write(3, own, optimizer_of(own))
     assert state.read(weights(), optimizer_of(own)) == 3
     state.remove()
@@ -277,12 +297,21 @@ def test_checkpoints_folders_sort_by_their_step() -> None:
     assert names == sorted(names)
 
 
-# --- alarms -------------------------------------------------------------------------------------------------------
+# --- alarms
+# ---------------------------------------------------------------------------
 
 BEFORE = Behaviour(response_tokens=100.0, natural_stop_share=0.9, repetition_share=0.05)
 KINDS = {
-    "response_tokens": ("responses run away in length: 151 tokens, 100 before training", 150.0, 151.0),
-    "repetition_share": ("responses repeat themselves: 16% of them, 5% before training", 0.15, 0.16),
+    "response_tokens": (
+        "responses run away in length: 151 tokens, 100 before training",
+        150.0,
+        151.0,
+    ),
+    "repetition_share": (
+        "responses repeat themselves: 16% of them, 5% before training",
+        0.15,
+        0.16,
+    ),
     "natural_stop_share": (
         "the end-of-turn token is being lost: 79% of the responses end by themselves, 90%",
         0.8,
@@ -322,11 +351,17 @@ def test_all_is_well_where_nothing_changed_or_things_got_better() -> None:
 
 def test_what_is_not_known_raises_no_alarm() -> None:
     unknown = Behaviour(NAN, NAN, NAN)
-    assert alarms(unknown, Behaviour(500.0, 0.0, 1.0)) == alarms(BEFORE, unknown) == alarms(unknown, unknown) == []
+    assert (
+        alarms(unknown, Behaviour(500.0, 0.0, 1.0))
+        == alarms(BEFORE, unknown)
+        == alarms(unknown, unknown)
+        == []
+    )
     assert len(alarms(BEFORE, Behaviour(NAN, 0.0, NAN))) == 1
 
 
-# --- seconds and memory -------------------------------------------------------------------------------------------
+# --- seconds and memory
+# ---------------------------------------------------------------------------
 
 
 def test_seconds_add_up_by_phase_until_they_are_cleared() -> None:
@@ -334,18 +369,27 @@ def test_seconds_add_up_by_phase_until_they_are_cleared() -> None:
     for _ in range(2):
         with meter.phase("scoring"):
             time.sleep(0.02)
-    assert 0.04 <= meter.seconds["scoring"] < 0.5 and meter.seconds["generation"] == meter.seconds["training"] == 0
+    assert (
+        0.04 <= meter.seconds["scoring"] < 0.5
+        and meter.seconds["generation"] == meter.seconds["training"] == 0
+    )
     assert list(meter.columns()) == [
-        f"{phase}_{what}" for what in ("seconds", "peak_gib") for phase in ("generation", "scoring", "training")
+        f"{phase}_{what}"
+        for what in ("seconds", "peak_gib")
+        for phase in ("generation", "scoring", "training")
     ]
     meter.clear()
-    assert set(meter.seconds.values()) == {0.0} and all(math.isnan(one) for one in meter.peak_gib.values())
+    assert set(meter.seconds.values()) == {0.0} and all(
+        math.isnan(one) for one in meter.peak_gib.values()
+    )
 
 
 class Memory:
     """A kernel by script: peaks as they are read, and whether a peak can be begun anew."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, peaks: list[float], resets: bool = True) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, peaks: list[float], resets: bool = True
+    ) -> None:
         self.peaks, self.begun = peaks, 0
 
         def write(path: Path, text: str) -> int:
@@ -357,10 +401,14 @@ class Memory:
 
         monkeypatch.setattr(Path, "write_text", write)
         status = "Name:\tx\nVmPeak:\t 999999 kB\nVmHWM:\t {} kB\nVmRSS:\t 1 kB\n"
-        monkeypatch.setattr(Path, "read_text", lambda path: status.format(int(self.peaks.pop(0) * 2**20)))
+        monkeypatch.setattr(
+            Path, "read_text", lambda path: status.format(int(self.peaks.pop(0) * 2**20))
+        )
 
 
-def test_the_peak_of_a_phase_is_the_largest_of_its_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_of_a_phase_is_the_largest_of_its_stretches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     memory, meter = Memory(monkeypatch, [3.0, 5.0, 2.0]), Meter(torch.device("cpu"))
     for name in ("training", "scoring", "training"):
         with meter.phase(name):
@@ -395,7 +443,9 @@ print(json.dumps(meter.peak_gib))
 
 def test_the_memory_of_a_phase_is_that_of_what_it_holds() -> None:
     """In a process of its own: one that has freed much before would take the memory from there."""
-    done = subprocess.run([sys.executable, "-c", MEASURED], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED], check=True, capture_output=True, text=True
+    )
     peaks = json.loads(done.stdout)
     if math.isnan(peaks["training"]):
         return  # where the kernel has none to tell
@@ -403,7 +453,8 @@ def test_the_memory_of_a_phase_is_that_of_what_it_holds() -> None:
     assert peaks["generation"] < peaks["training"] - 0.2  # given back, and not carried on
 
 
-# --- processes ----------------------------------------------------------------------------------------------------
+# --- processes
+# ---------------------------------------------------------------------------
 
 
 def test_a_single_process_takes_everything_and_any_seed() -> None:
@@ -418,7 +469,7 @@ def test_a_single_process_takes_everything_and_any_seed() -> None:
     assert weight.grad.tolist() == [1.0, 1.0]
     options = TrainOptions(device="cpu").resolved()
     assert one.placed(options) is options
-    with one.tracking(None, options) as track:  # type: ignore[arg-type]
+    with one.tracking(None, options) as track:
         track({"loss": 1.0}, 1)
 
 

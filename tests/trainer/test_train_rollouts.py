@@ -1,4 +1,5 @@
-"""What a step is made of: which problems, what is asked of which engine, what of the answers is scored, and in what batches."""
+"""What a step is made of: which problems, what is asked of which engine, what of the answers is
+scored, and in what batches."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class Engine:
     """Answers by a function of the request, and remembers what it was asked."""
 
     def __init__(self, answer: Written) -> None:
-        self.answer, self.asked, self.settings = answer, [], []  # type: ignore[var-annotated]
+        self.answer, self.asked, self.settings = answer, [], []
 
     def sample(
         self, requests: Sequence[Request], settings: SamplingSettings, on_progress: Any = None
@@ -44,7 +45,9 @@ def cut(*ids: int) -> Response:
 
 
 def plan(count: int = 7, **changes: Any) -> Plan:
-    problems = tuple(Problem(f"p{number}", f"question {number}", str(number)) for number in range(count))
+    problems = tuple(
+        Problem(f"p{number}", f"question {number}", str(number)) for number in range(count)
+    )
     prompts = {
         "student": {one.problem_id: (5, 10 + place) for place, one in enumerate(problems)},
         "teacher": {one.problem_id: (6, 7, 10 + place) for place, one in enumerate(problems)},
@@ -60,14 +63,17 @@ def drawn(
     return one.draw(step, 9, {"student": engine}, vocabulary, **more), engine
 
 
-# --- the problems of a step ---------------------------------------------------------------------------------------
+# --- the problems of a step
+# ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("count", "per_step"), [(7, 3), (8, 4), (5, 5), (3, 8), (1, 2), (10, 1)])
 def test_each_problem_comes_once_before_any_comes_again(count: int, per_step: int) -> None:
     one = plan(count, problems_per_step=per_step)
     steps = 4 * count
-    taken = [problem.problem_id for step in range(1, steps + 1) for problem in one.problems_of(step)]
+    taken = [
+        problem.problem_id for step in range(1, steps + 1) for problem in one.problems_of(step)
+    ]
     assert len(taken) == steps * per_step
     epochs = [taken[start : start + count] for start in range(0, len(taken) - count + 1, count)]
     assert len(epochs) >= 4 and all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
@@ -77,14 +83,23 @@ def test_each_problem_comes_once_before_any_comes_again(count: int, per_step: in
 
 
 def test_the_order_of_problems_is_a_function_of_the_seed_and_the_epoch() -> None:
-    assert order(0, 0, 20) == order(0, 0, 20) == tuple(np.random.default_rng([0, 0]).permutation(20).tolist())
+    assert (
+        order(0, 0, 20)
+        == order(0, 0, 20)
+        == tuple(np.random.default_rng([0, 0]).permutation(20).tolist())
+    )
     assert len({order(0, 0, 20), order(1, 0, 20), order(0, 1, 20), tuple(range(20))}) == 4
     first, again = plan(seed=4), plan(seed=4)
-    assert first.problems_of(5) == again.problems_of(5) and first.problems_of(5) != first.problems_of(6)
-    assert [plan(50, seed=seed).problems_of(1) for seed in (0, 1)][0] != plan(50, seed=1).problems_of(1)
+    assert first.problems_of(5) == again.problems_of(5) and first.problems_of(
+        5
+    ) != first.problems_of(6)
+    assert [plan(50, seed=seed).problems_of(1) for seed in (0, 1)][0] != plan(
+        50, seed=1
+    ).problems_of(1)
 
 
-# --- the draw -----------------------------------------------------------------------------------------------------
+# --- the draw
+# ---------------------------------------------------------------------------
 
 
 def test_every_rollout_is_asked_for_behind_its_own_prompt_with_noise_of_its_own() -> None:
@@ -95,20 +110,27 @@ def test_every_rollout_is_asked_for_behind_its_own_prompt_with_noise_of_its_own(
     assert [request.prompt_ids for request in asked] == [
         one.prompts["student"][problem.problem_id] for problem in problems for _ in range(2)
     ]
-    assert {(request.prefix_ids, request.max_new_tokens, request.stage) for request in asked} == {((), 9, "train-4")}
+    assert {(request.prefix_ids, request.max_new_tokens, request.stage) for request in asked} == {
+        ((), 9, "train-4")
+    }
     assert len({(request.problem_id, request.sample) for request in asked}) == 6
     assert settings == one.sampling and settings.temperature == 0.7
     assert [rollout.scored.teacher_prompt for rollout in found.rollouts] == [
         one.prompts["teacher"][problem.problem_id] for problem in problems for _ in range(2)
     ]
-    assert [rollout.scored.student_prompt for rollout in found.rollouts] == [request.prompt_ids for request in asked]
+    assert [rollout.scored.student_prompt for rollout in found.rollouts] == [
+        request.prompt_ids for request in asked
+    ]
     assert len({rollout.scored.rollout_id for rollout in found.rollouts}) == 6
     other, _ = drawn(one, lambda request: ended(20, 21), step=5)
-    assert not {o.scored.rollout_id for o in other.rollouts} & {f.scored.rollout_id for f in found.rollouts}
+    assert not {o.scored.rollout_id for o in other.rollouts} & {
+        f.scored.rollout_id for f in found.rollouts
+    }
 
 
 def test_the_end_token_is_scored_unless_it_is_not_to_be() -> None:
-    """That token alone is left out, and only where the student wrote it: a rollout that was cut is scored whole."""
+    """That token alone is left out, and only where the student wrote it: a rollout that was cut is
+    scored whole."""
     answers = {10: ended(20, 21), 11: cut(22, END, 23), 12: ended(), 13: ended(24)}
 
     def answer(request: Request) -> Response:
@@ -116,11 +138,15 @@ def test_the_end_token_is_scored_unless_it_is_not_to_be() -> None:
 
     one = plan(4, problems_per_step=4, rollouts_per_problem=1)
     found, _ = drawn(one, answer)
-    responses = {rollout.scored.student_prompt[-1]: rollout.scored.response for rollout in found.rollouts}
+    responses = {
+        rollout.scored.student_prompt[-1]: rollout.scored.response for rollout in found.rollouts
+    }
     assert responses == {10: (20, 21, END), 11: (22, END, 23), 12: (END,), 13: (24, END)}
     assert found.left_out == 0 and found.sampled == 3 + 3 + 1 + 2
     without, _ = drawn(dataclasses.replace(one, score_end=False), answer)
-    responses = {rollout.scored.student_prompt[-1]: rollout.scored.response for rollout in without.rollouts}
+    responses = {
+        rollout.scored.student_prompt[-1]: rollout.scored.response for rollout in without.rollouts
+    }
     assert responses == {10: (20, 21), 11: (22, END, 23), 13: (24,)}
     assert without.left_out == 1 and without.sampled == 9  # what is empty then has nothing to score
     for rollout in (*found.rollouts, *without.rollouts):
@@ -146,10 +172,14 @@ def test_a_rollout_is_scored_up_to_the_first_token_that_both_cannot_read() -> No
     answers = {10: ended(20, 30, 21), 11: ended(55, 20), 12: ended(20, 21), 13: cut(20, 21, 50)}
     one = plan(4, problems_per_step=4, rollouts_per_problem=1)
     found, _ = drawn(one, lambda request: answers[request.prompt_ids[-1]], vocabulary=vocabulary)
-    responses = {rollout.scored.student_prompt[-1]: rollout.scored.response for rollout in found.rollouts}
+    responses = {
+        rollout.scored.student_prompt[-1]: rollout.scored.response for rollout in found.rollouts
+    }
     assert responses == {10: (20,), 12: (20, 21, END), 13: (20, 21)}
     assert found.left_out == 1 and found.sampled == 4 + 3 + 3 + 3
-    assert {r.scored.student_prompt[-1]: r.ids for r in found.rollouts} == {p: answers[p].ids for p in (10, 12, 13)}
+    assert {r.scored.student_prompt[-1]: r.ids for r in found.rollouts} == {
+        p: answers[p].ids for p in (10, 12, 13)
+    }
 
 
 def pair_of_engines() -> dict[str, TransformersEngine]:
@@ -161,13 +191,21 @@ def pair_of_engines() -> dict[str, TransformersEngine]:
 
 @pytest.mark.parametrize("teacher_prefix", [0, 3])
 @pytest.mark.parametrize("processes", [2, 3, 4])
-def test_the_shares_of_several_processes_are_the_step_of_one(teacher_prefix: int, processes: int) -> None:
-    """Real models: each rollout the same tokens, prompts and name, whoever makes it; also where a share is empty."""
+def test_the_shares_of_several_processes_are_the_step_of_one(
+    teacher_prefix: int, processes: int
+) -> None:
+    """Real models: each rollout the same tokens, prompts and name, whoever makes it; also where a
+    share is empty."""
     one, engines = plan(7, teacher_prefix=teacher_prefix), pair_of_engines()
     for step in (1, 5):
         whole = one.draw(step, 6, engines, WHOLE)
-        shares = [one.draw(step, 6, engines, WHOLE, slice(rank, None, processes)) for rank in range(processes)]
-        together = {rollout.scored.rollout_id: rollout for share in shares for rollout in share.rollouts}
+        shares = [
+            one.draw(step, 6, engines, WHOLE, slice(rank, None, processes))
+            for rank in range(processes)
+        ]
+        together = {
+            rollout.scored.rollout_id: rollout for share in shares for rollout in share.rollouts
+        }
         assert together == {rollout.scored.rollout_id: rollout for rollout in whole.rollouts}
         assert sum(len(share.rollouts) for share in shares) == len(whole.rollouts) > 0
         assert sum(share.left_out for share in shares) == whole.left_out
@@ -183,21 +221,27 @@ def test_a_draw_is_a_function_of_seed_step_problem_and_sample_alone() -> None:
     later = one.draw(7, 6, engines, WHOLE)
     fresh = plan(3, teacher_prefix=2).draw(7, 6, pair_of_engines(), WHOLE)
     assert later == fresh
-    assert [r.ids for r in plan(3, teacher_prefix=2, seed=1).draw(7, 6, engines, WHOLE).rollouts] != [
-        r.ids for r in fresh.rollouts
-    ]
+    assert [
+        r.ids for r in plan(3, teacher_prefix=2, seed=1).draw(7, 6, engines, WHOLE).rollouts
+    ] != [r.ids for r in fresh.rollouts]
     by_problem = Counter(
-        r.scored.student_prompt for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts
+        r.scored.student_prompt
+        for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts
     )
     assert list(by_problem.values()) == [12]
-    assert len({r.ids for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts}) > 3
+    assert (
+        len({r.ids for r in plan(1, rollouts_per_problem=4).draw(1, 6, engines, WHOLE).rollouts})
+        > 3
+    )
 
 
-# --- behind what the teacher wrote --------------------------------------------------------------------------------
+# --- behind what the teacher wrote
+# ---------------------------------------------------------------------------
 
 
 def test_a_window_after_the_teachers_prefix_stands_behind_what_the_teacher_wrote() -> None:
-    """Prefix of 3. Of four: one goes on, one the teacher has ended (with its third token), one the student cannot read."""
+    """Prefix of 3. Of four: one goes on, one the teacher has ended (with its third token), one the
+    student cannot read."""
     prefixes = {10: cut(40, 41, 42), 11: ended(40, 41), 12: cut(40, 60, 41), 13: cut(43, 44, 45)}
     teacher = Engine(lambda request: prefixes[request.prompt_ids[-1]])
     student = Engine(lambda request: ended(20, 21) if request.prompt_ids[-1] == 10 else cut(22, 23))
@@ -210,9 +254,10 @@ def test_a_window_after_the_teachers_prefix_stands_behind_what_the_teacher_wrote
     assert not {request.stage for request in asked} & {
         request.stage for request in student.asked[0]
     }  # noise of its own
-    assert {(request.prompt_ids, request.prefix_ids, request.max_new_tokens) for request in student.asked[0]} == {
-        ((5, 10), (40, 41, 42), 9), ((5, 13), (43, 44, 45), 9)
-    }  # fmt: skip
+    assert {
+        (request.prompt_ids, request.prefix_ids, request.max_new_tokens)
+        for request in student.asked[0]
+    } == {((5, 10), (40, 41, 42), 9), ((5, 13), (43, 44, 45), 9)}
     by_place = {rollout.scored.student_prompt[1]: rollout for rollout in found.rollouts}
     assert by_place.keys() == {10, 13} and found.left_out == 2
     assert by_place[10].scored.student_prompt == (5, 10, 40, 41, 42)
@@ -221,22 +266,32 @@ def test_a_window_after_the_teachers_prefix_stands_behind_what_the_teacher_wrote
     assert by_place[10].written == (20, 21)
     assert by_place[13].scored.response == (22, 23) and not by_place[13].ended
     assert all(rollout.offset == 3 for rollout in found.rollouts)
-    assert found.sampled == 3 + 3 + 3 + 3 + 3 + 2  # all that either has written, the end of a turn included
+    assert (
+        found.sampled == 3 + 3 + 3 + 3 + 3 + 2
+    )  # all that either has written, the end of a turn included
 
 
 def test_positions_behind_a_teachers_prefix_count_from_the_start_of_the_response() -> None:
     models = tiny_llama(0).double(), tiny_llama(1).double()
     one = plan(1, problems_per_step=1, rollouts_per_problem=1, teacher_prefix=4)
-    engines = {"student": Engine(lambda r: cut(20, 21)), "teacher": Engine(lambda r: cut(40, 41, 42, 43))}
+    engines = {
+        "student": Engine(lambda r: cut(20, 21)),
+        "teacher": Engine(lambda r: cut(40, 41, 42, 43)),
+    }
     found = one.draw(1, 2, engines, WHOLE)
-    _, taken = gradient_of(models, options(selector="after-teacher-prefix", bins=(0, 4, 5)), [found.rollouts], 2)
+    _, taken = gradient_of(
+        models, options(selector="after-teacher-prefix", bins=(0, 4, 5)), [found.rollouts], 2
+    )
     assert taken.sums.values["weighted_position"] == 4 + 5
     assert [taken.sums.values[f"tokens_{low}"] for low in (0, 4, 5)] == [0, 1, 1]
 
 
 def test_a_step_of_which_nothing_is_left_is_empty_and_counted() -> None:
     one = plan(4, teacher_prefix=3)
-    engines = {"student": Engine(lambda request: cut(20)), "teacher": Engine(lambda request: ended(40))}
+    engines = {
+        "student": Engine(lambda request: cut(20)),
+        "teacher": Engine(lambda request: ended(40)),
+    }
     found = one.draw(1, 9, engines, WHOLE)
     assert found.rollouts == [] and found.left_out == 6 and engines["student"].asked == [[]]
     assert found.sampled == 12
@@ -249,7 +304,8 @@ def test_without_a_prefix_the_teacher_is_not_asked() -> None:
     assert {rollout.offset for rollout in found.rollouts} == {0}
 
 
-# --- random numbers of a selection --------------------------------------------------------------------------------
+# --- random numbers of a selection
+# ---------------------------------------------------------------------------
 
 
 def test_the_random_numbers_of_a_selection_depend_on_the_seed_and_the_rollout_alone() -> None:
@@ -269,7 +325,8 @@ def test_the_random_numbers_of_a_selection_depend_on_the_seed_and_the_rollout_al
     assert 0.45 < np.mean(values) < 0.55
 
 
-# --- micro-batches ------------------------------------------------------------------------------------------------
+# --- micro-batches
+# ---------------------------------------------------------------------------
 
 
 def padded(batch: Sequence[Any]) -> int:
@@ -277,7 +334,9 @@ def padded(batch: Sequence[Any]) -> int:
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 7, 20, 33, 64, 1000])
-def test_micro_batches_hold_every_rollout_once_and_no_more_tokens_than_allowed(batch_tokens: int) -> None:
+def test_micro_batches_hold_every_rollout_once_and_no_more_tokens_than_allowed(
+    batch_tokens: int,
+) -> None:
     given = rollouts(25, seed=2)
     found = micro_batches(given, batch_tokens)
     names = [one.scored.rollout_id for batch in found for one in batch]
@@ -286,14 +345,20 @@ def test_micro_batches_hold_every_rollout_once_and_no_more_tokens_than_allowed(b
     contexts = [one.scored.context for batch in found for one in batch]
     assert contexts == sorted(contexts, reverse=True)
     for batch, following in zip(found, found[1:], strict=False):
-        assert padded([*batch, following[0]]) > batch_tokens  # nothing that would have fitted was put off
+        assert (
+            padded([*batch, following[0]]) > batch_tokens
+        )  # nothing that would have fitted was put off
     assert found == micro_batches(given, batch_tokens)
 
 
 def test_micro_batches_by_hand() -> None:
-    """Contexts 6, 5, 5, 3, 2 and 15 tokens: 2 x 6 = 12; a third of 6 would make 18. Then 5 + 3 + 2, padded to 5: 15."""
+    """Contexts 6, 5, 5, 3, 2 and 15 tokens: 2 x 6 = 12; a third of 6 would make 18. Then 5 + 3 + 2,
+    padded to 5: 15."""
     contexts = {"a": 3, "b": 5, "c": 6, "d": 5, "e": 2}
-    given = [training_rollout(name, ((5,), (5,)), [7] * (context - 1)) for name, context in contexts.items()]
+    given = [
+        training_rollout(name, ((5,), (5,)), [7] * (context - 1))
+        for name, context in contexts.items()
+    ]
     names = [[one.scored.rollout_id for one in batch] for batch in micro_batches(given, 15)]
     assert names == [["c", "b"], ["d", "a", "e"]]
     assert [len(batch) for batch in micro_batches(given, 14)] == [2, 2, 1]

@@ -1,8 +1,8 @@
 """Files that belong to no known writer: columns by their usual names, or by a map of names.
 
-A row needs a response (text, token ids, a list of messages, or a list of several responses) and a problem: its id in the set
-that ``--problems`` names, or a prompt and a gold answer. Two columns that could both be the response are refused where their
-values differ.
+A row needs a response (text, token ids, a list of messages, or a list of several responses) and a
+problem: its id in the set that ``--problems`` names, or a prompt and a gold answer. Two columns
+that could both be the response are refused where their values differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ USUAL: dict[str, tuple[str, ...]] = {
     ),
     "prompt": ("question", "problem", "prompt", "messages", "input", "query"),
     "answer": (
-        *("answer", "ground_truth", "gold", "gold_answer", "reward_model.ground_truth", "final_answer"),
+        *(
+            "answer",
+            "ground_truth",
+            "gold",
+            "gold_answer",
+            "reward_model.ground_truth",
+            "final_answer",
+        ),
         *("reference_answer", "expected_answer", "target"),
     ),
     "problem_id": ("problem_id", "unique_id", "question_id", "prompt_id", "example_id"),
@@ -62,20 +69,27 @@ PROBLEM_ROLES = {"question": "prompt", "id": "problem_id"}
 
 
 def columns_format(given: Mapping[str, str]) -> Format:
-    """The reader of plain columns. given: role -> name, nested names included; the usual names serve other roles.
+    """The reader of plain columns. given: role -> name, nested names included; the usual names
+    serve other roles.
 
     Raises:
         UserError: a role that does not exist.
     """
     given = {PROBLEM_ROLES.get(role, role): name for role, name in given.items()}
     if odd := sorted(set(given) - set(USUAL)):
-        raise UserError(f"--column knows {', '.join(sorted({*USUAL, *PROBLEM_ROLES}))}, got {', '.join(odd)}")
-    reader = _Columns({role: (given[role],) if role in given else names for role, names in USUAL.items()}, set(given))
+        raise UserError(
+            f"--column knows {', '.join(sorted({*USUAL, *PROBLEM_ROLES}))}, got {', '.join(odd)}"
+        )
+    reader = _Columns(
+        {role: (given[role],) if role in given else names for role, names in USUAL.items()},
+        set(given),
+    )
     return Format("columns", "plain columns", reader.recognises, reader.records)
 
 
 class _Columns:
-    """Reads rows by the names of their columns, which are looked for once for all rows with the same columns."""
+    """Reads rows by the names of their columns, which are looked for once for all rows with the
+    same columns."""
 
     def __init__(self, names: Mapping[str, tuple[str, ...]], given: set[str]) -> None:
         self.names, self.given = names, given
@@ -87,7 +101,8 @@ class _Columns:
         return bool(there["response"] or there["response_ids"])
 
     def _there(self, row: Row) -> dict[str, list[str]]:
-        """The names of each role that a row may hold; of a nested one, the column that it lies in is there."""
+        """The names of each role that a row may hold; of a nested one, the column that it lies in
+        is there."""
         key = tuple(row)
         if key not in self.plans:
             self.plans[key] = {
@@ -107,18 +122,25 @@ class _Columns:
             and ids is None
             and any(name in row for name in (*there["response"], *there["response_ids"]))
         ):
-            yield self._record(row, None, None, None, place)  # the column is there: this rollout has no response
+            yield self._record(
+                row, None, None, None, place
+            )  # the column is there: this rollout has no response
             return
         if response is None and ids is None:
             names = " or ".join((*self.names["response"], *self.names["response_ids"]))
             raise UserError(
-                f"{place}: no response under {names} (found {', '.join(row) or 'none'}); --column response=NAME names it"
+                f"{place}: no response under {names} (found {', '.join(row) or 'none'}); --column "
+                "response=NAME names it"
             )
-        several = response if isinstance(response, list) and not _are_messages(response) else [response]
+        several = (
+            response if isinstance(response, list) and not _are_messages(response) else [response]
+        )
         if not several:
             raise UserError(f"{place}: holds no response: the list of responses is empty")
         if len(several) > 1 and ids is not None:
-            raise UserError(f"{place}: must hold one response for its token ids, found {len(several)}")
+            raise UserError(
+                f"{place}: must hold one response for its token ids, found {len(several)}"
+            )
         for number, one in enumerate(several):
             own = self._of_response(row, number, len(several)) if several is response else row
             yield self._record(own, one, ids, number if len(several) > 1 else None, place)
@@ -126,36 +148,63 @@ class _Columns:
     def _of_response(self, row: Row, number: int, count: int) -> Row:
         """A row with what it says of one of its responses, where it says that for each of them."""
         names = [name for role in EACH for name in self._there(row)[role] if name in row]
-        each = {name: row[name] for name in names if isinstance(row[name], list) and len(row[name]) == count}
+        each = {
+            name: row[name]
+            for name in names
+            if isinstance(row[name], list) and len(row[name]) == count
+        }
         return {**row, **{name: values[number] for name, values in each.items()}}
 
     def _check_given(self, row: Row, place: str) -> None:
-        """Raises UserError where a column that was named is not there: in the first row all of them must be."""
+        """Raises UserError where a column that was named is not there: in the first row all of them
+        must be."""
         roles = sorted(self.given & REQUIRED if self.checked else self.given)
         self.checked = True
         for role in roles:
             if lookup(row, self.names[role][0], ABSENT) is ABSENT:
                 raise UserError(
-                    f"{place}: no column {self.names[role][0]!r} for the {role} (found {', '.join(row) or 'none'})"
+                    f"{place}: no column {self.names[role][0]!r} for the {role} (found "
+                    f"{', '.join(row) or 'none'})"
                 )
 
-    def _record(self, row: Row, response: Any, ids: list[int] | None, number: int | None, place: str) -> Record:
+    def _record(
+        self, row: Row, response: Any, ids: list[int] | None, number: int | None, place: str
+    ) -> Record:
         prompt = self._value(row, "prompt", place)
         if prompt is not None and not isinstance(prompt, str) and not _are_messages(prompt):
-            raise UserError(f"{place}: the prompt must be text or a list of messages with roles, got {prompt!r:.60}")
-        turns, reasoning = response if _are_messages(response) else None, self._reasoning(row, place)
-        if turns and [one["role"] for one in turns] == ["assistant"]:  # one answer needs no template
+            raise UserError(
+                f"{place}: the prompt must be text or a list of messages with roles, got "
+                f"{prompt!r:.60}"
+            )
+        turns, reasoning = (
+            response if _are_messages(response) else None,
+            self._reasoning(row, place),
+        )
+        if turns and [one["role"] for one in turns] == [
+            "assistant"
+        ]:  # one answer needs no template
             said = reply(turns, "response", place)
             turns, response, reasoning = said.turns, said.response, said.reasoning or reasoning
         if turns is None and response is not None and not isinstance(response, str):
-            raise UserError(f"{place}: the response must be text, messages or a list of those, got {response!r:.60}")
+            raise UserError(
+                f"{place}: the response must be text, messages or a list of those, got "
+                f"{response!r:.60}"
+            )
         problem_id = self._value(row, "problem_id", place)
         if isinstance(problem_id, bool) or not isinstance(problem_id, str | int | None):
-            raise UserError(f"{place}: problem_id must be text or a whole number, got {problem_id!r:.60}")
+            raise UserError(
+                f"{place}: problem_id must be text or a whole number, got {problem_id!r:.60}"
+            )
         stop = self._value(row, "stop", place)
         if isinstance(stop, list):
-            raise UserError(f"{place}: the stop reason must be one value for each response, got {stop!r:.60}")
-        detail = row.get("stop_reason") if "stop" not in self.given and stop is not row.get("stop_reason") else None
+            raise UserError(
+                f"{place}: the stop reason must be one value for each response, got {stop!r:.60}"
+            )
+        detail = (
+            row.get("stop_reason")
+            if "stop" not in self.given and stop is not row.get("stop_reason")
+            else None
+        )
         return Record(
             response=None if turns else response,
             problem_id=None if problem_id is None else str(problem_id),
@@ -175,7 +224,8 @@ class _Columns:
         )
 
     def _value(self, row: Row, role: str, place: str) -> Any:
-        """The first value there is; where another column could be meant and holds something else, a refusal."""
+        """The first value there is; where another column could be meant and holds something else, a
+        refusal."""
         first, value = "", None
         for name in self._there(row)[role]:
             found = row[name] if name in row else lookup(row, name)
@@ -185,7 +235,8 @@ class _Columns:
                 first, value = name, found
             elif role in ALTERNATIVES and found != value:
                 raise UserError(
-                    f"{place}: columns {first!r} and {name!r} could both be the {role} and differ; --column {role}={first} or "
+                    f"{place}: columns {first!r} and {name!r} could both be the {role} and "
+                    f"differ; --column {role}={first} or "
                     f"--column {role}={name} says which"
                 )
         return value
@@ -214,12 +265,16 @@ class _Columns:
         if value is None:
             return None
         if ids is None:
-            raise UserError(f"{place}: response_mask has no meaning without the token ids of the response")
+            raise UserError(
+                f"{place}: response_mask has no meaning without the token ids of the response"
+            )
         return must_hold.mask(value, self._name(row, "response_mask"), len(ids), place)
 
     def _sample(self, row: Row, place: str) -> int | None:
         value = self._value(row, "sample", place)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 0
+        ):
             raise UserError(f"{place}: sample must be a whole number from 0, got {value!r}")
         return value
 
@@ -237,8 +292,14 @@ class _Columns:
 
     def _grades(self, row: Row) -> dict[str, Any]:
         values = ((name, lookup(row, name)) for name in self._there(row)["grade"])
-        return {name: value for name, value in values if value is not None and value == value}  # NaN stands for none
+        return {
+            name: value for name, value in values if value is not None and value == value
+        }  # NaN stands for none
 
 
 def _are_messages(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, dict) and "role" in one for one in value)
+    )

@@ -1,4 +1,5 @@
-"""decaylab's own rollouts table, ``rollouts.parquet`` of a run: the student's plain rollouts out of it."""
+"""decaylab's own rollouts table, ``rollouts.parquet`` of a run: the student's plain rollouts out of
+it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ from decaylab.rollout_files import must_hold
 from decaylab.rollout_files.formats.format import Format, Row
 from decaylab.rollout_files.record import Record
 
-MARKS = ("rollout_id", "condition", "author", "prefix_ids", "response_ids", "prompt_ids", "stop_reason", "text")
+MARKS = (
+    "rollout_id",
+    "condition",
+    "author",
+    "prefix_ids",
+    "response_ids",
+    "prompt_ids",
+    "stop_reason",
+    "text",
+)
 
 
 def _recognises(row: Row) -> bool:
@@ -24,7 +34,9 @@ def _records(row: Row, place: str) -> Iterator[Record]:
             sample=row["sample"],
             prompt_ids=row["prompt_ids"],
             response_ids=ids,
-            response_mask=None if mask is None else must_hold.mask(mask, "response_mask", len(ids), place),
+            response_mask=None
+            if mask is None
+            else must_hold.mask(mask, "response_mask", len(ids), place),
             stop=row["stop_reason"],
         )
 

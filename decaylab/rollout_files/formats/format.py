@@ -17,9 +17,10 @@ class Format:
 
     name: as it is printed, and as ``--rollouts-format`` takes it: lower case with hyphens.
     title: whose files these are, for the output, such as "TRL completions".
-    recognises: whether a row is of this format, by its columns and the types of their values. It must be strict: no two
-        formats may recognise the same row.
-    records: the rollouts of a row; ``place`` (file and line) is for messages. Raises UserError for a malformed row.
+    recognises: whether a row is of this format, by its columns and the types of their values. It
+        must be strict: no two formats may recognise the same row.
+    records: the rollouts of a row; ``place`` (file and line) is for messages. Raises UserError for
+    a malformed row.
     """
 
     name: str

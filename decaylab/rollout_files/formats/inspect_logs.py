@@ -1,14 +1,17 @@
 """Logs of inspect, .eval and .json: a sample of an epoch is a rollout.
 
-    for row in rows(Path("logs/2026-01-01_gsm8k.eval")): ...    # plain dicts, which the format reads
+    for row in rows(Path("logs/2026-01-01_gsm8k.eval")): ...    # plain dicts, which the format
+    reads
 
-Source: UKGovernmentBEIS/inspect_ai, inspect_ai 0.3.285, ``inspect_ai/log/_log.py``, `EvalSample`, ``inspect_ai/log/_file.py``,
-`read_eval_log` and `read_eval_log_samples`, ``inspect_ai/model/_model_output.py``, `ModelOutput`,
-``inspect_ai/model/_chat_message.py``, ``inspect_ai/_util/content.py``, `ContentReasoning`, ``inspect_ai/scorer/_metric.py``,
-`Score`. A log is read by inspect's own reader, as its attachments and older versions need.
+Source: UKGovernmentBEIS/inspect_ai, inspect_ai 0.3.285, ``inspect_ai/log/_log.py``, `EvalSample`,
+``inspect_ai/log/_file.py``, `read_eval_log` and `read_eval_log_samples`,
+``inspect_ai/model/_model_output.py``, `ModelOutput`, ``inspect_ai/model/_chat_message.py``,
+``inspect_ai/_util/content.py``, `ContentReasoning`, ``inspect_ai/scorer/_metric.py``, `Score`. A
+log is read by inspect's own reader, as its attachments and older versions need.
 
-The prompt is what stands before the first message that the model generated, solvers' system messages and templates included.
-``truncated`` is true where a limit of the sample halted it (``limit``). Epochs count from 1, samples from 0.
+The prompt is what stands before the first message that the model generated, solvers' system
+messages and templates included. ``truncated`` is true where a limit of the sample halted it
+(``limit``). Epochs count from 1, samples from 0.
 """
 
 from __future__ import annotations
@@ -54,13 +57,16 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _samples(reader: Any, path: Path) -> Iterable[Any]:
-    """Samples one by one from a .eval; all at once from a .json, which would be parsed anew for each."""
+    """Samples one by one from a .eval; all at once from a .json, which would be parsed anew for
+    each."""
     if path.suffix == ".json":
         return reader.read_eval_log(str(path), resolve_attachments=True).samples or []
     read = reader.read_eval_log_samples
     knows = "exclude_fields" in inspect.signature(read).parameters
     less = {"exclude_fields": _UNREAD} if knows else {}
-    found: Iterable[Any] = read(str(path), all_samples_required=False, resolve_attachments=True, **less)
+    found: Iterable[Any] = read(
+        str(path), all_samples_required=False, resolve_attachments=True, **less
+    )
     return found
 
 
@@ -87,11 +93,16 @@ def _sample(row: Row, place: str) -> Iterator[Record]:
         prompt=_asked(row, messages[:start], place),
         answer=row["target"],
         answer_name="target",
-        stop=must_hold.optional_text(choice.get("stop_reason"), "output.choices.0.stop_reason", place),
+        stop=must_hold.optional_text(
+            choice.get("stop_reason"), "output.choices.0.stop_reason", place
+        ),
         truncated=True if row.get("limit") else None,
         grades=_grades(row.get("scores") or {}, place),
     )
-    turns = [_message(one, f"messages.{start + index}", place) for index, one in enumerate(messages[start:])]
+    turns = [
+        _message(one, f"messages.{start + index}", place)
+        for index, one in enumerate(messages[start:])
+    ]
     if not turns and isinstance(choice.get("message"), dict):  # a solver that keeps no conversation
         turns = [_message(choice["message"], "output.choices.0.message", place)]
     if len(turns) == 1 and not turns[0].get("tool_calls") and isinstance(turns[0]["content"], str):
@@ -102,7 +113,8 @@ def _sample(row: Row, place: str) -> Iterator[Record]:
 
 
 def _start(messages: list[Message]) -> int:
-    """Where the prompt ends: at the first message that was generated, or at the first assistant's where none says so."""
+    """Where the prompt ends: at the first message that was generated, or at the first assistant's
+    where none says so."""
     written = [index for index, one in enumerate(messages) if one["role"] == "assistant"]
     generated = [index for index in written if messages[index].get("source") == "generate"]
     return next(iter(generated or written), len(messages))
@@ -127,9 +139,16 @@ def _message(one: Message, column: str, place: str) -> Message:
     content = one.get("content")
     if not isinstance(content, list):
         return must_hold.message(one, column, place)
-    parts = [must_hold.table(part, f"{column}.content.{index}", place) for index, part in enumerate(content)]
+    parts = [
+        must_hold.table(part, f"{column}.content.{index}", place)
+        for index, part in enumerate(content)
+    ]
     thoughts = [part for part in parts if part.get("type") == "reasoning"]
-    rest = [{**part, "type": part.get("type", "text")} for part in parts if part.get("type") != "reasoning"]
+    rest = [
+        {**part, "type": part.get("type", "text")}
+        for part in parts
+        if part.get("type") != "reasoning"
+    ]
     plain = must_hold.message({**one, "content": rest}, column, place)
     if thoughts:
         plain["reasoning_content"] = "".join(_thought(part, column, place) for part in thoughts)
@@ -143,14 +162,19 @@ def _thought(part: Row, column: str, place: str) -> str:
 
 
 def _grades(scores: Any, place: str) -> dict[str, Any]:
-    """The value of each score, as it stands: C, I, a number; a value with several has a grade for each."""
+    """The value of each score, as it stands: C, I, a number; a value with several has a grade for
+    each."""
     grades: dict[str, Any] = {}
     for name, score in must_hold.table(scores, "scores", place).items():
         found = must_hold.table(score, f"scores.{name}", place)
         if "value" not in found:
             raise must_hold.refused(place, f"scores.{name}", "an object with a value", score)
         value = found["value"]
-        grades |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+        grades |= (
+            {f"{name}.{key}": one for key, one in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
     return grades
 
 

@@ -1,14 +1,16 @@
 """Samples of lm-evaluation-harness (``--log_samples``: samples_TASK_DATE.jsonl).
 
-Source: EleutherAI/lm-evaluation-harness, lm-eval 0.4.13, ``lm_eval/evaluator.py``, `evaluate`, ``lm_eval/result_schema.py``,
-`SampleResult`, ``lm_eval/loggers/evaluation_tracker.py``, `save_results_samples`; ``lm_eval/models/api_models.py``,
-`JsonChatStr`, for prompts that are chat messages. ``arguments`` is an object of gen_args_0, gen_args_1, ... now, and was a
-list of lists in older files.
+Source: EleutherAI/lm-evaluation-harness, lm-eval 0.4.13, ``lm_eval/evaluator.py``, `evaluate`,
+``lm_eval/result_schema.py``, `SampleResult`, ``lm_eval/loggers/evaluation_tracker.py``,
+`save_results_samples`; ``lm_eval/models/api_models.py``, `JsonChatStr`, for prompts that are chat
+messages. ``arguments`` is an object of gen_args_0, gen_args_1, ... now, and was a list of lists in
+older files.
 
-A task with several filters writes its rollouts once for each: a rollout is read with the filter it stands with first, and its
-other rows give no rollout. Grades have lm-eval's own names, "metric,filter". With several responses in a row they are of all of
-them together (a majority, say) and are left out. Nothing is said of why a rollout ended, and whether special tokens were
-decoded depends on the backend. Rows of log-likelihood tasks hold no rollouts and are refused.
+A task with several filters writes its rollouts once for each: a rollout is read with the filter it
+stands with first, and its other rows give no rollout. Grades have lm-eval's own names,
+"metric,filter". With several responses in a row they are of all of them together (a majority, say)
+and are left out. Nothing is said of why a rollout ended, and whether special tokens were decoded
+depends on the backend. Rows of log-likelihood tasks hold no rollouts and are refused.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ _PLACE = re.compile(r"(.*?)(\d*)", re.DOTALL)
 class _FirstFilters:
     """The filter that each sample of a file stands with first.
 
-    A row alone can't tell: which filters a task has stands nowhere. So this remembers, by file, what was read before.
+    A row alone can't tell: which filters a task has stands nowhere. So this remembers, by file,
+    what was read before.
     """
 
     def __init__(self) -> None:
@@ -81,7 +84,8 @@ def _sample(row: Row, place: str) -> Iterator[Record]:
 
 
 def _prompt(arguments: Any, place: str) -> str | list[Message]:
-    """What the model was given: the first argument of the only request, which was one to generate."""
+    """What the model was given: the first argument of the only request, which was one to
+    generate."""
     requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
     if not requests:
         raise must_hold.refused(place, "arguments", "a request", arguments)
@@ -90,12 +94,17 @@ def _prompt(arguments: Any, place: str) -> str | list[Message]:
         raise must_hold.refused(place, "arguments", "lists or objects of arguments", arguments)
     if len(first) < 2 or not isinstance(first[1], dict):
         raise UserError(
-            f"{place}: column 'arguments' must hold a request to generate, got one of a log-likelihood task (such as multiple "
+            f"{place}: column 'arguments' must hold a request to generate, got one of a "
+            "log-likelihood task (such as multiple "
             "choice), which has no rollouts"
         )
     if len(requests) > 1:
         raise UserError(f"{place}: column 'arguments' must hold one request, got {len(requests)}")
-    return _chat(first[0], place) if isinstance(first[0], list) else must_hold.text(first[0], "arguments", place)
+    return (
+        _chat(first[0], place)
+        if isinstance(first[0], list)
+        else must_hold.text(first[0], "arguments", place)
+    )
 
 
 def _chat(value: list[Any], place: str) -> list[Message]:
@@ -104,7 +113,9 @@ def _chat(value: list[Any], place: str) -> list[Message]:
         try:
             value = json.loads(value[0])
         except ValueError as error:
-            raise must_hold.refused(place, "arguments", "JSON text of chat messages", value[0]) from error
+            raise must_hold.refused(
+                place, "arguments", "JSON text of chat messages", value[0]
+            ) from error
     return must_hold.messages(value, "arguments", place)
 
 
@@ -116,17 +127,28 @@ def _responses(resps: list[Any], place: str) -> list[Any]:
 
 
 def _grades(row: Row, place: str) -> dict[str, Any]:
-    """Metrics of the row's filter: those that ``metrics`` names, or all other columns in files that don't name them."""
+    """Metrics of the row's filter: those that ``metrics`` names, or all other columns in files that
+    don't name them."""
     named = row.get("metrics")
     if named is None:
-        named = [name for name, value in row.items() if name not in _FIXED | _HASHES and isinstance(value, int | float)]
-    behind = "" if row.get("filter") is None else f",{must_hold.text(row['filter'], 'filter', place)}"
+        named = [
+            name
+            for name, value in row.items()
+            if name not in _FIXED | _HASHES and isinstance(value, int | float)
+        ]
+    behind = (
+        "" if row.get("filter") is None else f",{must_hold.text(row['filter'], 'filter', place)}"
+    )
     grades = {}
     for name in must_hold.items(named, "metrics", place):
         if name not in row:
-            raise UserError(f"{place}: column 'metrics' must name columns of the row, got {name!r:.60}")
+            raise UserError(
+                f"{place}: column 'metrics' must name columns of the row, got {name!r:.60}"
+            )
         grades[f"{name}{behind}"] = row[name]
     return grades
 
 
-FORMATS: tuple[Format, ...] = (Format("lm-eval", "lm-evaluation-harness samples", _is_sample, _sample),)
+FORMATS: tuple[Format, ...] = (
+    Format("lm-eval", "lm-evaluation-harness samples", _is_sample, _sample),
+)

@@ -1,14 +1,16 @@
 """Rollouts of open-instruct's GRPO trainer.
 
-Source: allenai/open-instruct, ``open_instruct/rl_utils.py`` at commit 00feb3a, `RolloutRecord` and `_save_rollouts`
-(``--save_traces`` with ``--rollouts_save_path``: RUN_rollouts_000000.jsonl, a rollout a row); `FilteredRolloutRecord` and
-`_save_filtered_rollouts` of another version of that file, whose commit is not known; and for older runs
-``open_instruct/grpo_fast.py``, `data_preparation_thread` (``--save_traces``: traces_RUN.jsonl, a training step a row with the
+Source: allenai/open-instruct, ``open_instruct/rl_utils.py`` at commit 00feb3a, `RolloutRecord` and
+`_save_rollouts` (``--save_traces`` with ``--rollouts_save_path``: RUN_rollouts_000000.jsonl, a
+rollout a row); `FilteredRolloutRecord` and `_save_filtered_rollouts` of another version of that
+file, whose commit is not known; and for older runs ``open_instruct/grpo_fast.py``,
+`data_preparation_thread` (``--save_traces``: traces_RUN.jsonl, a training step a row with the
 columns of the step's `Batch`), in several versions of unknown commits.
 
-Both keep the ids of prompt and response and no mask, although the ids of tool outputs stand among those of the response: rows
-that say of a tool call are refused. ``prompt_idx`` and ``sample_idx`` count inside one step and name no problem.
-``raw_prompt`` joins roles and contents by line breaks, which is neither a question nor a prompt: the ids say more.
+Both keep the ids of prompt and response and no mask, although the ids of tool outputs stand among
+those of the response: rows that say of a tool call are refused. ``prompt_idx`` and ``sample_idx``
+count inside one step and name no problem. ``raw_prompt`` joins roles and contents by line breaks,
+which is neither a question nor a prompt: the ids say more.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ def _rollout(row: Row, place: str) -> Iterator[Record]:
 def _refuse_tools(info: Any, place: str) -> None:
     if info and must_hold.table(info, "request_info", place).get("tool_calleds"):
         raise UserError(
-            f"{place}: column 'request_info.tool_calleds' must hold false, got true: open-instruct saves no mask, "
+            f"{place}: column 'request_info.tool_calleds' must hold false, got true: "
+            "open-instruct saves no mask, "
             "so which of 'response_tokens' the tool wrote is not known; leave such rows out"
         )
 
@@ -79,8 +82,12 @@ def _step(row: Row, place: str) -> Iterator[Record]:
             response_ids=must_hold.ids(columns["responses"][number], f"responses.{number}", place),
             answer=golds[number],
             answer_name=f"ground_truths.{number}",
-            stop=must_hold.optional_text(columns["finish_reasons"][number], f"finish_reasons.{number}", place),
-            grades={"reward": must_hold.number(columns["scores"][number], f"scores.{number}", place)},
+            stop=must_hold.optional_text(
+                columns["finish_reasons"][number], f"finish_reasons.{number}", place
+            ),
+            grades={
+                "reward": must_hold.number(columns["scores"][number], f"scores.{number}", place)
+            },
         )
 
 
@@ -90,7 +97,9 @@ def _column(row: Row, name: str, count: int, place: str, absent: Any = None) -> 
         return [absent] * count
     found = must_hold.items(row[name], name, place)
     if len(found) != count:
-        raise UserError(f"{place}: column {name!r} must be as long as the {count} responses, got {len(found)}")
+        raise UserError(
+            f"{place}: column {name!r} must be as long as the {count} responses, got {len(found)}"
+        )
     return found
 
 

@@ -1,14 +1,18 @@
-"""OpenAI's API, as OpenAI, vLLM, SGLang and others serve it: completions, batch files, and rows of chat messages.
+"""OpenAI's API, as OpenAI, vLLM, SGLang and others serve it: completions, batch files, and rows of
+chat messages.
 
-Sources: openai/openai-python 3.57.0, ``openai/types/chat/chat_completion.py`` (``ChatCompletion``, ``Choice``),
-``chat_completion_message.py`` and ``completion_choice.py``. vllm-project/vllm, ``vllm/entrypoints/openai/protocol.py`` (now
-``chat_completion/protocol.py`` and ``completion/protocol.py`` there), ``ChatCompletionResponseChoice``,
-``CompletionResponseChoice``: stop_reason, token_ids, prompt_token_ids; ``ChatMessage``: reasoning, in older versions
-reasoning_content. Batch files: ``BatchRequestInput`` and ``BatchRequestOutput`` of the same package, after OpenAI's guide.
-SGLang's choices have matched_stop in place of stop_reason.
+Sources: openai/openai-python 3.57.0, ``openai/types/chat/chat_completion.py`` (``ChatCompletion``,
+``Choice``), ``chat_completion_message.py`` and ``completion_choice.py``. vllm-project/vllm,
+``vllm/entrypoints/openai/protocol.py`` (now ``chat_completion/protocol.py`` and
+``completion/protocol.py`` there), ``ChatCompletionResponseChoice``,
+``CompletionResponseChoice``: stop_reason, token_ids, prompt_token_ids; ``ChatMessage``: reasoning,
+in older versions reasoning_content. Batch files: ``BatchRequestInput`` and ``BatchRequestOutput``
+of the same package, after OpenAI's guide. SGLang's choices have matched_stop in place of
+stop_reason.
 
-No server repeats the request, so the prompt is what a user keeps beside the completion: messages or prompt in the row, or in
-a request there. A row of messages is split behind the last message that the student did not write and no tool did.
+No server repeats the request, so the prompt is what a user keeps beside the completion: messages or
+prompt in the row, or in a request there. A row of messages is split behind the last message that
+the student did not write and no tool did.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ WRITTEN = ("assistant", "tool", "function")
 
 
 def _completion(row: Row) -> tuple[Any, str]:
-    """The completion of a row and the name it stands under with a dot, empty where the row is one."""
+    """The completion of a row and the name it stands under with a dot, empty where the row is
+    one."""
     for name in HOLDERS:
         value = row.get(name) if name else row
         if has_choices(value):
@@ -47,7 +52,8 @@ def _completion(row: Row) -> tuple[Any, str]:
 
 
 def recognises(row: Row) -> bool:
-    """A completion, or a row that holds one; a sample of inspect's holds one too, beside its epoch and target."""
+    """A completion, or a row that holds one; a sample of inspect's holds one too, beside its epoch
+    and target."""
     return _completion(row)[0] is not None and not ("epoch" in row and "target" in row)
 
 
@@ -55,7 +61,9 @@ def records(row: Row, place: str) -> Iterator[Record]:
     """The rollouts of a completion, with the prompt that stands beside it."""
     completion, name = _completion(row)
     if completion is None:
-        raise malformed(place, "choices", "a list of choices with a message or a text", row.get("choices"))
+        raise malformed(
+            place, "choices", "a list of choices with a message or a text", row.get("choices")
+        )
     yield from _asked_and_named(row, choice_records(completion, name, place), place)
 
 
@@ -81,7 +89,12 @@ def _asked_and_named(row: Row, found: Iterator[Record], place: str) -> Iterator[
 def recognises_request(row: Row) -> bool:
     """A line of a batch's input file."""
     named = all(isinstance(row.get(name), str) for name in ("custom_id", "method", "url"))
-    return named and isinstance(row.get("body"), dict) and "response" not in row and not recognises(row)
+    return (
+        named
+        and isinstance(row.get("body"), dict)
+        and "response" not in row
+        and not recognises(row)
+    )
 
 
 def request_records(row: Row, place: str) -> Iterator[Record]:
@@ -125,17 +138,26 @@ def result_records(row: Row, place: str) -> Iterator[Record]:
 
 
 def recognises_chat(row: Row) -> bool:
-    """Messages that end with the assistant's turn, and beside them nothing but plain values and the tools."""
+    """Messages that end with the assistant's turn, and beside them nothing but plain values and the
+    tools."""
     found = row.get("messages")
-    if not is_messages(found) or found[-1]["role"] != "assistant" or not OTHER_TEXTS.isdisjoint(row):
+    if (
+        not is_messages(found)
+        or found[-1]["role"] != "assistant"
+        or not OTHER_TEXTS.isdisjoint(row)
+    ):
         return False
-    beside = (value for name, value in row.items() if name not in ("messages", "tools", "functions"))
+    beside = (
+        value for name, value in row.items() if name not in ("messages", "tools", "functions")
+    )
     return _behind_prompt(found) > 0 and not any(isinstance(value, dict | list) for value in beside)
 
 
 def _behind_prompt(found: list[Any]) -> int:
     """Where the rollout begins: behind the last message of user, system or developer."""
-    return next((place for place in range(len(found), 0, -1) if found[place - 1]["role"] not in WRITTEN), 0)
+    return next(
+        (place for place in range(len(found), 0, -1) if found[place - 1]["role"] not in WRITTEN), 0
+    )
 
 
 def chat_records(row: Row, place: str) -> Iterator[Record]:

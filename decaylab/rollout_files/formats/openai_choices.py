@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from decaylab.rollout_files.formats.format import Row
-from decaylab.rollout_files.formats.row_values import asked, malformed, reply, text, token_ids, whole
+from decaylab.rollout_files.formats.row_values import (
+    asked,
+    malformed,
+    reply,
+    text,
+    token_ids,
+    whole,
+)
 from decaylab.rollout_files.record import Record
 
 
@@ -15,11 +22,15 @@ def has_choices(value: Any) -> bool:
     choices = value.get("choices") if hasattr(value, "get") else None
     if not isinstance(choices, list) or not choices:
         return False
-    return all(isinstance(one, dict) and (isinstance(one.get("message"), dict) or "text" in one) for one in choices)
+    return all(
+        isinstance(one, dict) and (isinstance(one.get("message"), dict) or "text" in one)
+        for one in choices
+    )
 
 
 def ask(record: Record, request: Row, name: str, place: str) -> None:
-    """Fills in the prompt of a request: messages, a text, or token ids. A prompt that is there already stays."""
+    """Fills in the prompt of a request: messages, a text, or token ids. A prompt that is there
+    already stays."""
     if record.prompt is not None:
         return
     column = "messages" if request.get("messages") is not None else "prompt"
@@ -38,13 +49,17 @@ def choice_records(completion: Row, name: str, place: str) -> Iterator[Record]:
     """The rollouts of a completion; where there are several, each has its index as sample."""
     choices = completion.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise malformed(place, f"{name}choices", "a list of choices with a message or a text", choices)
+        raise malformed(
+            place, f"{name}choices", "a list of choices with a message or a text", choices
+        )
     prompt_ids = token_ids(completion.get("prompt_token_ids"), f"{name}prompt_token_ids", place)
     for choice in choices:
         record = _record(choice, f"{name}choices.", place)
         if record.prompt_ids is None:
             record.prompt_ids = prompt_ids
-        record.sample = whole(choice.get("index"), f"{name}choices.index", place) if len(choices) > 1 else None
+        record.sample = (
+            whole(choice.get("index"), f"{name}choices.index", place) if len(choices) > 1 else None
+        )
         yield record
 
 

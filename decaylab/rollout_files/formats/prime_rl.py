@@ -1,16 +1,20 @@
 """Rollouts of verifiers and of prime-rl, which saves what verifiers returns.
 
-Source of results.jsonl (``vf-eval``) and of prime-rl's train_rollouts.jsonl and eval_rollouts.jsonl, the older ones:
-PrimeIntellect-ai/verifiers 0.1.14, ``verifiers/utils/save_utils.py``, `state_to_output` and `save_outputs`,
-``verifiers/types.py``, `RolloutOutput` and `TrajectoryStep`; PrimeIntellect-ai/prime-rl,
-``src/prime_rl/orchestrator/utils.py`` at commit 004274e, `save_rollouts`; rows without ``is_truncated``: verifiers 0.1.8,
-``verifiers/utils/eval_utils.py``, `make_dataset`. ``trajectory`` is there where it was asked for; its tokens are joined
-where each step's prompt goes on from all that stood before it.
+Source of results.jsonl (``vf-eval``) and of prime-rl's train_rollouts.jsonl and
+eval_rollouts.jsonl, the older ones:
+PrimeIntellect-ai/verifiers 0.1.14, ``verifiers/utils/save_utils.py``, `state_to_output` and
+`save_outputs`, ``verifiers/types.py``, `RolloutOutput` and `TrajectoryStep`;
+PrimeIntellect-ai/prime-rl, ``src/prime_rl/orchestrator/utils.py`` at commit 004274e,
+`save_rollouts`; rows without ``is_truncated``: verifiers 0.1.8, ``verifiers/utils/eval_utils.py``,
+`make_dataset`. ``trajectory`` is there where it was asked for; its tokens are joined where each
+step's prompt goes on from all that stood before it.
 
-Source of traces.jsonl and of prime-rl's newer rollouts: verifiers 0.4.0, ``verifiers/v1/trace.py``, `Trace`,
-``verifiers/v1/graph.py``, `MessageNode`, ``verifiers/v1/utils/trace_store.py``, `write_episode` (an episode of traces a row).
+Source of traces.jsonl and of prime-rl's newer rollouts: verifiers 0.4.0, ``verifiers/v1/trace.py``,
+`Trace`, ``verifiers/v1/graph.py``, `MessageNode`, ``verifiers/v1/utils/trace_store.py``,
+`write_episode` (an episode of traces a row).
 
-``stop`` of an older row is its ``stop_condition``, and a single-turn environment ends at "max_turns_reached" always:
+``stop`` of an older row is its ``stop_condition``, and a single-turn environment ends at
+"max_turns_reached" always:
 ``is_truncated`` is what tells. A rollout that failed before a response has none here either.
 """
 
@@ -31,7 +35,9 @@ def _is_output(row: Row) -> bool:
     if not ("example_id" in row and "prompt" in row and "completion" in row and "reward" in row):
         return False
     return isinstance(row.get("completion"), str | list | None) and (
-        "is_truncated" in row or "is_completed" in row or {"generation_ms", "scoring_ms"} <= row.keys()
+        "is_truncated" in row
+        or "is_completed" in row
+        or {"generation_ms", "scoring_ms"} <= row.keys()
     )
 
 
@@ -64,7 +70,9 @@ def _prompt(value: Any, place: str) -> str | list[Message] | None:
         return value
     found = must_hold.messages(value, "prompt", place)
     messages = [must_hold.message(one, f"prompt.{index}", place) for index, one in enumerate(found)]
-    if len(messages) == 1 and messages[0]["role"] == "text":  # of an environment that completes text
+    if (
+        len(messages) == 1 and messages[0]["role"] == "text"
+    ):  # of an environment that completes text
         return must_hold.text(messages[0]["content"], "prompt.0.content", place)
     return messages
 
@@ -75,8 +83,14 @@ def _complete(record: Record, completion: Any, place: str) -> None:
         record.response = completion
         return
     found = must_hold.messages(completion, "completion", place)
-    turns = [must_hold.message(one, f"completion.{index}", place) for index, one in enumerate(found)]
-    if len(turns) == 1 and turns[0]["role"] in ("assistant", "text") and not turns[0].get("tool_calls"):
+    turns = [
+        must_hold.message(one, f"completion.{index}", place) for index, one in enumerate(found)
+    ]
+    if (
+        len(turns) == 1
+        and turns[0]["role"] in ("assistant", "text")
+        and not turns[0].get("tool_calls")
+    ):
         record.response = must_hold.text(turns[0]["content"], "completion.0.content", place)
         record.reasoning = turns[0].get("reasoning_content")
     elif turns:
@@ -84,7 +98,11 @@ def _complete(record: Record, completion: Any, place: str) -> None:
 
 
 def _grades(row: Row, place: str) -> dict[str, Any]:
-    grades = {} if row["reward"] is None else {"reward": must_hold.number(row["reward"], "reward", place)}
+    grades = (
+        {}
+        if row["reward"] is None
+        else {"reward": must_hold.number(row["reward"], "reward", place)}
+    )
     metrics = row.get("metrics")
     if metrics:
         found = must_hold.table(metrics, "metrics", place)
@@ -93,7 +111,8 @@ def _grades(row: Row, place: str) -> dict[str, Any]:
 
 
 def _add_ids(record: Record, steps: list[Any], place: str) -> None:
-    """The ids of a trajectory as one sequence, where every step goes on from the one before and all have tokens."""
+    """The ids of a trajectory as one sequence, where every step goes on from the one before and all
+    have tokens."""
     prompt: list[int] = []
     response: list[int] = []
     written: list[int] = []
@@ -104,8 +123,12 @@ def _add_ids(record: Record, steps: list[Any], place: str) -> None:
             return
         tokens = must_hold.table(found, f"{column}.tokens", place)
         read = must_hold.ids(tokens.get("prompt_ids"), f"{column}.tokens.prompt_ids", place)
-        wrote = must_hold.ids(tokens.get("completion_ids"), f"{column}.tokens.completion_ids", place)
-        marks = must_hold.mask(tokens.get("completion_mask"), f"{column}.tokens.completion_mask", len(wrote), place)
+        wrote = must_hold.ids(
+            tokens.get("completion_ids"), f"{column}.tokens.completion_ids", place
+        )
+        marks = must_hold.mask(
+            tokens.get("completion_mask"), f"{column}.tokens.completion_mask", len(wrote), place
+        )
         if index == 0:
             prompt, response, written = read, wrote, marks
             continue

@@ -21,14 +21,22 @@ from decaylab.rollout_files.formats.columns import columns_format
 from decaylab.rollout_files.formats.format import Format, Row
 
 FORMATS: tuple[Format, ...] = (
-    *(*decaylab_runs.FORMATS, *trl.FORMATS, *verl.FORMATS, *vllm.FORMATS, *sglang.FORMATS, *openai.FORMATS),
+    *(
+        *decaylab_runs.FORMATS,
+        *trl.FORMATS,
+        *verl.FORMATS,
+        *vllm.FORMATS,
+        *sglang.FORMATS,
+        *openai.FORMATS,
+    ),
     *(*open_instruct.FORMATS, *prime_rl.FORMATS, *lm_eval.FORMATS, *inspect_logs.FORMATS),
 )
 NAMES = (*(one.name for one in FORMATS), "columns")
 
 
 def recognise(row: Row, place: str, columns: Mapping[str, str], name: str | None = None) -> Format:
-    """The format of a file, by its first row. columns: the map of a user, which is for plain columns. name: as it was given.
+    """The format of a file, by its first row. columns: the map of a user, which is for plain
+    columns. name: as it was given.
 
     Raises:
         UserError: a row that two formats recognise, or none; a name that is of no format.

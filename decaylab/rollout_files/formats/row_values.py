@@ -1,7 +1,8 @@
 """Values of a row, checked as they are taken, with one wording for what is malformed.
 
-token_ids(row.get("output_ids"), "output_ids", place)     # the list, None where there is none, or a UserError
-reply([{"role": "assistant", "content": "4"}], "completion", place)     # a Record whose response is "4"
+token_ids(row.get("output_ids"), "output_ids", place)     # the list, None where there is none, or a
+UserError reply([{"role": "assistant", "content": "4"}], "completion", place)     # a Record whose
+response is "4"
 """
 
 from __future__ import annotations
@@ -51,7 +52,11 @@ def is_number(value: Any) -> bool:
 
 def is_messages(value: Any) -> TypeGuard[list[Message]]:
     """Whether a value is a list of chat messages."""
-    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) and "role" in one for one in value)
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, dict) and "role" in one for one in value)
+    )
 
 
 def messages(value: Any, name: str, place: str) -> list[Message]:
@@ -74,18 +79,23 @@ def asked(value: Any, name: str, place: str) -> str | list[Message]:
 
 
 def reply(turns: list[Message], name: str, place: str) -> Record:
-    """What the messages behind a prompt say: the response of one assistant message, the turns where there is more to them."""
+    """What the messages behind a prompt say: the response of one assistant message, the turns where
+    there is more to them."""
     first = turns[0]
     if len(turns) > 1 or first.get("tool_calls") or first.get("function_call"):
         return Record(turns=turns)
     thought = first.get("reasoning_content")
     if thought is None:
         thought = first.get("reasoning")
-    return Record(response=_content(first, name, place), reasoning=optional_text(thought, f"{name}.reasoning", place))
+    return Record(
+        response=_content(first, name, place),
+        reasoning=optional_text(thought, f"{name}.reasoning", place),
+    )
 
 
 def _content(message: Message, name: str, place: str) -> str:
-    """The text of an assistant's message; one without content wrote a refusal, or nothing behind its thought."""
+    """The text of an assistant's message; one without content wrote a refusal, or nothing behind
+    its thought."""
     content = message.get("content")
     if content is None:
         return message.get("refusal") or ""
@@ -101,12 +111,14 @@ def _parts(content: list[Any], name: str, place: str) -> Iterator[str]:
         yield part["text"]
 
 
-def name_rollout(record: Record, row: Row, place: str, gold: Any = ABSENT, gold_name: str = "answer") -> Record:
+def name_rollout(
+    record: Record, row: Row, place: str, gold: Any = ABSENT, gold_name: str = "answer"
+) -> Record:
     """The record with what a user's own columns say: problem_id, sample, and the gold answer.
 
-    gold: what the writer has as gold answer, and the column it stands in; where that is nothing, a column of the user's stands
-    for it. An ``index`` counts
-    rollouts only beside a problem_id; alone it usually counts the rows of a data set.
+    gold: what the writer has as gold answer, and the column it stands in; where that is nothing, a
+    column of the user's stands for it. An ``index`` counts rollouts only beside a problem_id; alone
+    it usually counts the rows of a data set.
     """
     named = row.get("problem_id")
     if named is not None:
@@ -138,9 +150,14 @@ def whole(value: Any, name: str, place: str) -> int | None:
 
 
 def is_logged_table(row: Row, columns: tuple[str, ...]) -> bool:
-    """Whether a row is a table as Weights & Biases keeps it (``media/table/*.table.json``), with these columns first."""
+    """Whether a row is a table as Weights & Biases keeps it (``media/table/*.table.json``), with
+    these columns first."""
     names, data = row.get("columns"), row.get("data")
-    return isinstance(names, list) and isinstance(data, list) and tuple(names[: len(columns)]) == columns
+    return (
+        isinstance(names, list)
+        and isinstance(data, list)
+        and tuple(names[: len(columns)]) == columns
+    )
 
 
 def logged_rows(row: Row, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -148,5 +165,7 @@ def logged_rows(row: Row, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     names = row["columns"]
     for number, values in enumerate(row["data"], start=1):
         if not isinstance(values, list) or len(values) != len(names):
-            raise malformed(f"{place}, table row {number}", "data", f"{len(names)} values a row", values)
+            raise malformed(
+                f"{place}, table row {number}", "data", f"{len(names)} values a row", values
+            )
         yield f"{place}, table row {number}", dict(zip(names, values))

@@ -1,12 +1,14 @@
-"""SGLang: what its engine and its ``/generate`` return, dumped as JSON, with the prompt that a user keeps beside it.
+"""SGLang: what its engine and its ``/generate`` return, dumped as JSON, with the prompt that a user
+keeps beside it.
 
-Sources: sgl-project/sglang, ``python/sglang/srt/managers/tokenizer_manager.py``, ``_handle_batch_output``: text, output_ids
-(newer versions) and meta_info with id, finish_reason and counts. ``python/sglang/srt/managers/schedule_batch.py`` (commit
-000eaffacf04), ``to_json`` of the finish reasons: {"type": "stop", "matched": id or text}, {"type": "length", "length": n},
-{"type": "abort", "message": ...}. Text is decoded without special tokens by default.
+Sources: sgl-project/sglang, ``python/sglang/srt/managers/tokenizer_manager.py``,
+``_handle_batch_output``: text, output_ids (newer versions) and meta_info with id, finish_reason and
+counts. ``python/sglang/srt/managers/schedule_batch.py`` (commit 000eaffacf04), ``to_json`` of the
+finish reasons: {"type": "stop", "matched": id or text}, {"type": "length", "length": n}, {"type":
+"abort", "message": ...}. Text is decoded without special tokens by default.
 
-An output does not repeat its prompt. It is looked for beside it: prompt, messages, input_ids, and text where the output
-stands under a name of its own.
+An output does not repeat its prompt. It is looked for beside it: prompt, messages, input_ids, and
+text where the output stands under a name of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +27,17 @@ from decaylab.rollout_files.formats.row_values import (
 )
 from decaylab.rollout_files.record import Record
 
-HOLDERS = ("output", "outputs", "response", "responses", "completion", "completions", "generation", "result", "results")
+HOLDERS = (
+    "output",
+    "outputs",
+    "response",
+    "responses",
+    "completion",
+    "completions",
+    "generation",
+    "result",
+    "results",
+)
 
 
 def recognises(row: Row) -> bool:
@@ -42,14 +54,20 @@ def _is_output(value: Any) -> bool:
 
 
 def _outputs(row: Row) -> tuple[list[Any], str]:
-    """The outputs of a row and the name they stand under, which is empty for a row that is an output."""
+    """The outputs of a row and the name they stand under, which is empty for a row that is an
+    output."""
     if "meta_info" in row:
         return [row], ""
     for name in HOLDERS:
         value = row.get(name)
         if isinstance(value, dict) and "meta_info" in value:
             return [value], name
-        if isinstance(value, list) and value and isinstance(value[0], dict) and "meta_info" in value[0]:
+        if (
+            isinstance(value, list)
+            and value
+            and isinstance(value[0], dict)
+            and "meta_info" in value[0]
+        ):
             return value, name
     return [], ""
 
@@ -58,7 +76,12 @@ def records(row: Row, place: str) -> Iterator[Record]:
     """The rollouts of a row, numbered as they stand where there are several."""
     outputs, holder = _outputs(row)
     if not outputs:
-        raise malformed(place, "meta_info", "an object with id and finish_reason, here or inside an output", None)
+        raise malformed(
+            place,
+            "meta_info",
+            "an object with id and finish_reason, here or inside an output",
+            None,
+        )
     names = ("prompt", "messages", "text") if holder else ("prompt", "messages")
     name = next((name for name in names if row.get(name) is not None), None)
     prompt = None if name is None else asked(row[name], name, place)

@@ -1,16 +1,18 @@
 """TRL: the completions that its trainers log (``log_completions=True``).
 
-Sources: huggingface/trl 1.16.0, ``trl/trainer/grpo_trainer.py`` and ``rloo_trainer.py``, ``log``: a data frame of step,
-prompt, completion, one column a reward function, columns of ``log_extra`` and advantage, written to
-``completions/completions_00010.parquet`` (RLOO logs it to Weights & Biases or trackio alone).
-``trl/trainer/distillation_trainer.py``: step, prompt and completion. ``trl/experimental/gold/gold_trainer.py`` and
-``iw_opd/iw_opd_trainer.py``: the same three, as a logged table only. Also read: 0.15.2, 0.17.0, 0.19.1, 0.22.2, 0.24.0,
-0.26.2, 0.29.0 and 1.0.0; up to 0.26 the step is text, up to 0.17 there is no advantage.
+Sources: huggingface/trl 1.16.0, ``trl/trainer/grpo_trainer.py`` and ``rloo_trainer.py``, ``log``: a
+data frame of step, prompt, completion, one column a reward function, columns of ``log_extra`` and
+advantage, written to ``completions/completions_00010.parquet`` (RLOO logs it to Weights & Biases or
+trackio alone). ``trl/trainer/distillation_trainer.py``: step, prompt and completion.
+``trl/experimental/gold/gold_trainer.py`` and ``iw_opd/iw_opd_trainer.py``: the same three, as a
+logged table only. Also read: 0.15.2, 0.17.0, 0.19.1, 0.22.2, 0.24.0, 0.26.2, 0.29.0 and 1.0.0; up
+to 0.26 the step is text, up to 0.17 there is no advantage.
 
-What texts went through differs. Completions are decoded without special tokens, but with them by GOLD and IW-OPD. Prompts
-are the data set's own text or messages in 1.16, rendered with special tokens up to 0.22, and rendered without them in
-between and by the distillation trainer. No column says which, so it is read off the texts: a rendered prompt without its
-special tokens ends with the bare name of the assistant's role.
+What texts went through differs. Completions are decoded without special tokens, but with them by
+GOLD and IW-OPD. Prompts are the data set's own text or messages in 1.16, rendered with special
+tokens up to 0.22, and rendered without them in between and by the distillation trainer. No column
+says which, so it is read off the texts: a rendered prompt without its special tokens ends with the
+bare name of the assistant's role.
 """
 
 from __future__ import annotations
@@ -34,19 +36,28 @@ from decaylab.rollout_files.record import Record
 
 LOGGED = ("step", "prompt", "completion")
 OWN_COLUMNS = USER_COLUMNS | {*LOGGED, "advantage"}
-SPECIAL_TOKEN = re.compile(r"<[|｜][^<>]*[|｜]>|</?s>|<(?:bos|eos)>|<(?:start|end)_of_turn>|\[/?INST\]")
-BARE_ROLE = re.compile(r"(?:(?<!>)(?:assistant|model)\n+(?:<think>\n*(?:</think>\n*)?)?|\nassistant)\Z")
+SPECIAL_TOKEN = re.compile(
+    r"<[|｜][^<>]*[|｜]>|</?s>|<(?:bos|eos)>|<(?:start|end)_of_turn>|\[/?INST\]"
+)
+BARE_ROLE = re.compile(
+    r"(?:(?<!>)(?:assistant|model)\n+(?:<think>\n*(?:</think>\n*)?)?|\nassistant)\Z"
+)
 
 
 def recognises(row: Row) -> bool:
-    """A row of the data frame; without an advantage it holds nothing but rewards and a user's own columns beside."""
+    """A row of the data frame; without an advantage it holds nothing but rewards and a user's own
+    columns beside."""
     step = row.get("step")
     if type(step) is not int and not (isinstance(step, str) and step.isdecimal()):
         return False
-    if not all(isinstance(row.get(name), str) or is_messages(row.get(name)) for name in ("prompt", "completion")):
+    if not all(
+        isinstance(row.get(name), str) or is_messages(row.get(name))
+        for name in ("prompt", "completion")
+    ):
         return False
     return is_number(row.get("advantage")) or all(
-        name in OWN_COLUMNS or value is None or isinstance(value, int | float) for name, value in row.items()
+        name in OWN_COLUMNS or value is None or isinstance(value, int | float)
+        for name, value in row.items()
     )
 
 
@@ -59,7 +70,9 @@ def records(row: Row, place: str) -> Iterator[Record]:
         record = reply(messages(completion, "completion", place), "completion", place)
     record.prompt = prompt
     record.prompt_stripped, record.response_stripped = _stripped(row, prompt, completion)
-    record.grades = {name: value for name, value in row.items() if name not in OWN_COLUMNS and is_number(value)}
+    record.grades = {
+        name: value for name, value in row.items() if name not in OWN_COLUMNS and is_number(value)
+    }
     yield name_rollout(record, row, place)
 
 

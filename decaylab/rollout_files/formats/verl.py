@@ -1,11 +1,14 @@
-"""verl: rollouts and validation generations that its trainers dump, and what its generation script writes.
+"""verl: rollouts and validation generations that its trainers dump, and what its generation script
+writes.
 
-Sources: volcengine/verl 0.9.1. ``verl/trainer/ppo/ray_trainer.py`` and ``v1/trainer_base.py``, ``_write_generations`` (0.6.1
-and 0.4.1: ``_dump_generations``): input, output, gts (from 0.5), score, step and the columns of reward extra information,
-JSONL under ``trainer.rollout_data_dir`` and ``trainer.validation_data_dir``. Inputs and outputs are decoded with
+Sources: volcengine/verl 0.9.1. ``verl/trainer/ppo/ray_trainer.py`` and ``v1/trainer_base.py``,
+``_write_generations`` (0.6.1 and 0.4.1: ``_dump_generations``): input, output, gts (from 0.5),
+score, step and the columns of reward extra information, JSONL under ``trainer.rollout_data_dir``
+and ``trainer.validation_data_dir``. Inputs and outputs are decoded with
 ``skip_special_tokens=True`` (``_log_rollout_data``, ``_validate``). ``verl/utils/tracking.py``,
-``ValidationGenerationsLogger``: MLflow's ``val_step10.json`` of input, output and score; the table of Weights & Biases, one row
-a step with input_1, output_1, score_1, input_2 and so on. ``verl/trainer/main_generation_server.py``, ``main`` (0.4.1:
+``ValidationGenerationsLogger``: MLflow's ``val_step10.json`` of input, output and score; the table
+of Weights & Biases, one row a step with input_1, output_1, score_1, input_2 and so on.
+``verl/trainer/main_generation_server.py``, ``main`` (0.4.1:
 ``main_generation.py``): the rows of the data set with a column responses, a list of texts.
 
 ``uid`` (``v1/trainer_base.py``) is drawn anew for every batch and names no problem; it is not read.
@@ -38,7 +41,11 @@ OWN_COLUMNS = USER_COLUMNS | {"input", "output", "gts", "step", "request_id", "u
 
 def recognises(row: Row) -> bool:
     """A dumped row, or one of the three columns that MLflow gets."""
-    if not (isinstance(row.get("input"), str) and isinstance(row.get("output"), str) and is_number(row.get("score"))):
+    if not (
+        isinstance(row.get("input"), str)
+        and isinstance(row.get("output"), str)
+        and is_number(row.get("score"))
+    ):
         return False
     return type(row.get("step")) is int or row.keys() == MLFLOW
 
@@ -71,7 +78,11 @@ def recognises_wide(row: Row) -> bool:
     """A row of Weights & Biases' table, or the whole table."""
     if is_logged_table(row, WIDE):
         return True
-    return type(row.get("step")) is int and isinstance(row.get("input_1"), str) and isinstance(row.get("output_1"), str)
+    return (
+        type(row.get("step")) is int
+        and isinstance(row.get("input_1"), str)
+        and isinstance(row.get("output_1"), str)
+    )
 
 
 def wide_records(row: Row, place: str) -> Iterator[Record]:
@@ -108,13 +119,23 @@ def generation_records(row: Row, place: str) -> Iterator[Record]:
     gold = rewarded.get("ground_truth", ABSENT) if isinstance(rewarded, dict) else ABSENT
     for sample, response in enumerate(responses):
         record = Record(
-            response=text(response, "responses", place), prompt=prompt, sample=sample, response_stripped=True
+            response=text(response, "responses", place),
+            prompt=prompt,
+            sample=sample,
+            response_stripped=True,
         )
         yield name_rollout(record, row, place, gold, "reward_model.ground_truth")
 
 
 FORMATS = (
     Format("verl", "verl rollouts and validation generations", recognises, records),
-    Format("verl-table", "verl validation generations, logged table", recognises_wide, wide_records),
-    Format("verl-generations", "verl generations beside a data set", recognises_generations, generation_records),
+    Format(
+        "verl-table", "verl validation generations, logged table", recognises_wide, wide_records
+    ),
+    Format(
+        "verl-generations",
+        "verl generations beside a data set",
+        recognises_generations,
+        generation_records,
+    ),
 )

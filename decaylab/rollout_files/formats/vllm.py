@@ -1,10 +1,11 @@
 """vLLM: what ``LLM.generate`` and ``LLM.chat`` return, dumped as JSON.
 
-Sources: vllm-project/vllm, ``vllm/outputs.py``, ``RequestOutput`` and ``CompletionOutput`` (commit 003d3ee22261): request_id,
-prompt, prompt_token_ids and outputs, each with index, text, token_ids, finish_reason and stop_reason. Both classes are dumped
-by people themselves (``vars``, ``dataclasses.asdict``), so other fields may be missing. ``vllm/sampling_params.py``,
-``SamplingParams.skip_special_tokens`` (commit 00388f6573cc): text is without special tokens unless asked for; token_ids hold
-them all.
+Sources: vllm-project/vllm, ``vllm/outputs.py``, ``RequestOutput`` and ``CompletionOutput`` (commit
+003d3ee22261): request_id, prompt, prompt_token_ids and outputs, each with index, text, token_ids,
+finish_reason and stop_reason. Both classes are dumped by people themselves (``vars``,
+``dataclasses.asdict``), so other fields may be missing. ``vllm/sampling_params.py``,
+``SamplingParams.skip_special_tokens`` (commit 00388f6573cc): text is without special tokens unless
+asked for; token_ids hold them all.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ from decaylab.rollout_files.record import Record
 def recognises(row: Row) -> bool:
     """A request with outputs that have text and token ids."""
     outputs = row.get("outputs")
-    if not isinstance(outputs, list) or not outputs or not ("request_id" in row or "prompt_token_ids" in row):
+    if (
+        not isinstance(outputs, list)
+        or not outputs
+        or not ("request_id" in row or "prompt_token_ids" in row)
+    ):
         return False
-    return all(isinstance(one, dict) and isinstance(one.get("text"), str) and "token_ids" in one for one in outputs)
+    return all(
+        isinstance(one, dict) and isinstance(one.get("text"), str) and "token_ids" in one
+        for one in outputs
+    )
 
 
 def records(row: Row, place: str) -> Iterator[Record]:
