@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from decaylab import printing
 from decaylab.paper import publication
 from decaylab.tables.text import SOURCE_KEY, Cell, Column, Number
 
 Row = dict[Column, Cell]
 Record = dict[str, Any]  # a row of measurements by its columns, and where it stands among them
 
-PERCENT = 100.0
 MEASURED, PUBLISHED = "measured", f"published, {publication.SOURCE}"
 SOURCE = Column(SOURCE_KEY, "source", place=(9,))
 DRAFT = "draft"  # in the note of a published number that the paper itself does not have
@@ -145,7 +145,7 @@ def _coordinate(value: Any) -> Any:
 
 def scaled(value: float, unit: str) -> float:
     """Fractions in per cent, to fifteen digits: 0.6585 is 65.85 and not 65.85000000000001."""
-    return float(f"{value * PERCENT:.15g}") if unit == "fraction" else value
+    return printing.percent(value) if unit == "fraction" else value
 
 
 def words(key: str, name: str, place: int) -> Column:

@@ -15,17 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import cached_property
 from typing import Literal
 
 import pandas as pd
 
+from decaylab.printing import UNDEFINED, p_value, rounded, significant
+
 SOURCE_KEY = "source"  # of the column that says what was measured and what published
-UNDEFINED, MARK = "\u2013", "\u2020"
+MARK = "\u2020"
 UNDER_FLOOR = f"{MARK} closer to no effect than twice its noise floor"
-DIGITS = 3  # that are significant, of what has no fixed number of decimals
-SMALL = Decimal("0.001")  # below that a number is written 9.1e-4
 
 Form = Literal["words", "token", "whole", "tenths", "digits", "p", "length"]
 
@@ -159,7 +159,9 @@ class PaperTable:
         for row in self.rows:
             for column, cell in zip(self.columns, row, strict=True):
                 if isinstance(cell, Number) and cell.published and math.isfinite(cell.value):
-                    places = max(0, -int(_decimal(cell.value).normalize().as_tuple().exponent))
+                    places = max(
+                        0, -int(Decimal(f"{cell.value:.14g}").normalize().as_tuple().exponent)
+                    )
                     found[column.key] = max(places, found.get(column.key, 0))
         return found
 
@@ -198,44 +200,10 @@ class PaperTable:
         if number.published:
             return rounded(value, self.decimals[column.key], signed=signed)
         if column.form == "p":
-            return "<0.001" if value < 0.001 else rounded(value, 3)
+            return p_value(value)
         if column.form == "digits":
             return significant(value, signed=signed)
         return rounded(value, 1 if column.form == "tenths" else 0, signed=signed)
-
-
-def rounded(value: float, places: int, *, signed: bool = False) -> str:
-    """A number to so many decimals, half away from zero: 66.85 is 66.9. signed: a plus before what
-    is positive."""
-    return _signed(_decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP), signed)
-
-
-def significant(value: float, digits: int = DIGITS, *, signed: bool = False) -> str:
-    """A number to so many significant digits, but whole from there on: 0.108, 8.84, 1,480; below
-    0.001 two: 9.1e-4."""
-    number = _decimal(value)
-    if not number:
-        return "0"
-    if abs(number) < SMALL:
-        short = number.quantize(Decimal(1).scaleb(number.adjusted() - 1), ROUND_HALF_UP)
-        mantissa = short.scaleb(-short.adjusted()).quantize(Decimal("0.1"))
-        return f"{'+' if signed and short > 0 else ''}{mantissa}e{short.adjusted()}"
-    for _ in range(2):  # 99.96 has one digit more once it is rounded
-        number = number.quantize(
-            Decimal(1).scaleb(min(0, number.adjusted() - digits + 1)), ROUND_HALF_UP
-        )
-    return _signed(number, signed)
-
-
-def _decimal(value: float) -> Decimal:
-    """As it is written, without the dust of binary arithmetic."""
-    return Decimal(f"{value:.14g}")
-
-
-def _signed(number: Decimal, signed: bool) -> str:
-    return (
-        f"{number:+,f}" if signed and number else f"{number or abs(number):,f}"
-    )  # no minus before zero
 
 
 def _letter(place: int) -> str:

@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 
 from decaylab.paper import publication
+from decaylab.printing import rounded, significant
 from decaylab.runs import measurements as ms
 from decaylab.runs.measurements import Measurement
 from decaylab.tables import latex, paper_tables
 from decaylab.tables.paper_tables import TABLES, build, to_csv, to_latex, to_markdown
-from decaylab.tables.text import Column, Number, PaperTable, rounded, significant
+from decaylab.tables.text import Column, Number, PaperTable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 PUBLISHED = [name for name, spec in TABLES.items() if spec.published is not None]

@@ -1,0 +1,119 @@
+"""The words that rows of measurements are joined by, and the one way to look rows up.
+
+A row is found by what it says: its quantity, its view, its checkpoint, its estimand. The modules
+that write such words and those that look for them take them from here, so that a word changed in
+one place is changed everywhere. A lookup that finds nothing, or more than it asked for, raises.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+# Policies and arms that others are compared with
+BASE = "base"  # the student before training
+TEACHER = "teacher"
+FULL = "full"  # trained on full rollouts
+
+# Units
+FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
+    "fraction",
+    "nats",
+    "tokens",
+    "seconds",
+    "GiB",
+    "ratio",
+)
+
+# Views: whose rollouts are scored; which checkpoint of a run stands for it; which rollouts count
+FRESH, FROZEN = "fresh", "frozen"
+LAST, BEST = "last", "best"
+OPEN, CARRY_FORWARD = "open", "carry-forward"
+
+# Estimands of what is compared between training runs
+ONE_RUN = "one training run"
+THESE_SEEDS = "mean over rollouts, over these seeds"
+OVER_SEEDS = "mean over training seeds"
+MEAN_OVER_ROLLOUTS = "mean over rollouts"
+
+# Conditions of teacher continuations
+STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
+CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
+ALL = "all"
+
+
+def minus(what: str, reference: str) -> str:
+    """The quantity that is the difference of another from a reference, such as
+    ``avg_at_4_minus_base``."""
+    return f"{what}_minus_{reference}"
+
+
+def change(what: str) -> str:
+    """The quantity that is the change of another from before training to after."""
+    return f"{what}_change"
+
+
+def detectable(difference: str) -> str:
+    """The quantity that is the smallest value of a difference which the data could have shown."""
+    return f"{difference}_detectable"
+
+
+def select(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
+    """The rows at these coordinates, in their order; there may be none.
+
+    at: column names and the value each must have; NaN matches NaN, a list or tuple any of its
+    members.
+
+    Raises:
+        KeyError: the frame has no such column.
+    """
+    wanted = pd.Series(True, index=frame.index)
+    for column, value in at.items():
+        wanted &= _matches(frame[column], value)
+    return frame[wanted]
+
+
+def rows(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
+    """The rows at these coordinates, in their order; at least one.
+
+    Raises:
+        LookupError: there is none. The message says which coordinate emptied the selection and
+            what that column holds.
+    """
+    found = select(frame, **at)
+    if len(found):
+        return found
+    left = frame
+    for column, value in at.items():
+        narrowed = select(left, **{column: value})
+        if narrowed.empty:
+            there = ", ".join(sorted({str(other) for other in left[column]})) or "no rows"
+            break
+        left = narrowed
+    raise LookupError(f"no row has {column} {value!r} at {_place(at)}; there are: {there}")
+
+
+def row(frame: pd.DataFrame, **at: Any) -> pd.Series:
+    """The one row at these coordinates.
+
+    Raises:
+        LookupError: there is none, or there are several.
+    """
+    found = rows(frame, **at)
+    if len(found) > 1:
+        raise LookupError(f"{len(found)} rows at {_place(at)}; give the measurements of one run")
+    return found.iloc[0]
+
+
+def _matches(column: pd.Series, value: Any) -> pd.Series:
+    if isinstance(value, list | tuple | set):
+        return column.isin(list(value))
+    if isinstance(value, float) and math.isnan(value):
+        return column.isna()
+    return pd.Series(column == value)
+
+
+def _place(at: dict[str, Any]) -> str:
+    return ", ".join(f"{column} {value!r}" for column, value in at.items())
