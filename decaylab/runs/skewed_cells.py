@@ -120,7 +120,7 @@ class Cells:
             note = self._lacking(estimate, cell, counted)
             row = self._row(f"winsorised_{what}", unit, value, note, ws.ESTIMAND, estimate, cell)
             ends = {name: float(column[cell]) for name, column in columns.items()}
-            yield Measurement(**row, method=ws.METHOD, **ends)
+            yield Measurement(**{**row, **ends, "method": ws.METHOD})
 
     def _lacking(self, estimate: Winsorised, cell: int, counted: str) -> str:
         """Why there is no interval; nothing if there is one."""

@@ -89,8 +89,9 @@ def _student(row: pd.Series, paths: Sequence[str]) -> Student:
         run, step = matched[1] or "", float(matched[2])
     options = _training_options(Path(path), Path(run)) if path else {}
     known = _by_row(row) or _by_options(options) or _by_name(path or label)
+    selector, length, seed = known or ("", math.nan, math.nan)
     steps = _or_else(step, _number(options.get("steps")))
-    return Student(label, run, *known, step=step, steps=steps)
+    return Student(label, run, selector, length, seed, step, steps)
 
 
 Known = tuple[str, float, float] | tuple[()]

@@ -126,7 +126,7 @@ def likeliest_rows(
 
 
 def _likeliest(flat: Any, start: int, response: tuple[int, ...]) -> TeacherRows:
-    """The response's entries among vLLM's: one per token of prompt and response, the first empty."""
+    """The response's entries among vLLM's, which has one per token behind an empty one first."""
     first, last = flat.start_indices[start], flat.end_indices[-1]
     ids = np.array(flat.token_ids[first:last], dtype=np.int64).reshape(len(response), -1)
     logprobs = np.array(flat.logprobs[first:last], dtype=np.float32).reshape(ids.shape)
