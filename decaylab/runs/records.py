@@ -51,7 +51,7 @@ def example_prompt(
 ) -> dict[str, str]:
     """The first prompt of each role as it is rendered."""
     return {
-        role: policy.tokenizer.decode(list(next(iter(prompts[role].values()))))
+        role: str(policy.tokenizer.decode(list(next(iter(prompts[role].values())))))
         for role, policy in policies.items()
     }
 

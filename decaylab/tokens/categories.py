@@ -131,13 +131,16 @@ def _is_space(text: str) -> NDArray[np.bool_]:
 
 def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) -> NDArray[np.bool_]:
     """Whether a match covers each character of some texts in a row, [characters]."""
-    steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
+    spans = []
     for text, begin in zip(texts, text_ends - np.diff(text_ends, prepend=0), strict=True):
-        for match in pattern.finditer(text):
-            # Matches begin at different places, but one of nothing may precede another.
-            if match.end() > match.start():
-                steps[begin + match.start()] += 1
-                steps[begin + match.end()] -= 1
+        matches = [match.span() for match in pattern.finditer(text)]
+        spans.append(np.array(matches, dtype=np.int64).reshape(-1, 2) + begin)
+    starts, stops = np.concatenate(spans).T
+    # Matches begin at different places, but one of nothing may precede another.
+    covers = starts < stops
+    steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
+    steps[starts[covers]] += 1
+    steps[stops[covers]] -= 1
     return np.asarray(np.cumsum(steps, dtype=np.int8)[:-1] > 0)
 
 
