@@ -34,17 +34,18 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             self._keys, self._values = self._grown(self._keys, end), self._grown(self._values, end)
         self._keys[:, :, self.columns : end] = key_states
         self._values[:, :, self.columns : end] = value_states
-        self._view(end)
-        return self.keys, self.values
+        return self._view(end)
 
     def _grown(self, buffer: Tensor, end: int) -> Tensor:
         grown = buffer.new_empty((*buffer.shape[:2], end + SPARE_COLUMNS, buffer.shape[3]))
         grown[:, :, : self.columns] = buffer[:, :, : self.columns]
         return grown
 
-    def _view(self, columns: int) -> None:
+    def _view(self, columns: int) -> tuple[Tensor, Tensor]:
         self.columns = columns
-        self.keys, self.values = self._keys[:, :, :columns], self._values[:, :, :columns]
+        keys, values = self._keys[:, :, :columns], self._values[:, :, :columns]
+        self.keys, self.values = keys, values
+        return keys, values
 
     def keep(self, rows: Tensor, first: int) -> None:
         """Keeps these rows (repeats allowed), from this column on."""
