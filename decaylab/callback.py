@@ -231,11 +231,13 @@ class DecayCallback(TrainerCallback):
 
     def _rows(self, scored: Sequence[ScoredRollout]) -> list[dict[str, Any]]:
         """A row for the whole probe and one for each bin."""
-        lengths = np.array([len(one.response) for one in self.probe])
-        prompts = {one.student_prompt: code for code, one in enumerate(self.probe)}
-        problems = np.repeat([prompts[one.student_prompt] for one in self.probe], lengths)
+        lengths = np.array([len(rollout.response) for rollout in self.probe])
+        prompts = {rollout.student_prompt: code for code, rollout in enumerate(self.probe)}
+        problems = np.repeat([prompts[rollout.student_prompt] for rollout in self.probe], lengths)
         positions = np.concatenate([np.arange(length) for length in lengths])
-        values = np.concatenate([one.columns["reverse_kl"] for one in scored]).astype(np.float64)
+        values = np.concatenate([rollout.columns["reverse_kl"] for rollout in scored]).astype(
+            np.float64
+        )
         cells = np.searchsorted(self.bins, positions, side="right")
         size = len(self.probe), len(self.bins) + 1
         sums, counts = (
@@ -278,7 +280,9 @@ class DecayCallback(TrainerCallback):
 
 
 def _digest(probe: Sequence[Rollout], bins: tuple[int, ...]) -> str:
-    contents = [(one.student_prompt, one.teacher_prompt, one.response) for one in probe]
+    contents = [
+        (rollout.student_prompt, rollout.teacher_prompt, rollout.response) for rollout in probe
+    ]
     return "sha256:" + hashlib.sha256(repr((bins, contents)).encode()).hexdigest()[:12]
 
 

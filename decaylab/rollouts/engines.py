@@ -92,17 +92,17 @@ class Engines:
             yield
             return
         weights = [policy.weights for policy in held if policy.model is not None]
-        moved = [(one, one.device) for one in weights if one.device.type == "cuda"]
+        moved = [(model, model.device) for model in weights if model.device.type == "cuda"]
         try:
-            for one, _ in moved:
-                one.to("cpu")  # type: ignore[arg-type]
+            for model, _ in moved:
+                model.to("cpu")  # type: ignore[arg-type]
             if moved:
                 torch.cuda.empty_cache()
             yield
         finally:
             self._let_go()
-            for one, device in moved:
-                one.to(device)  # type: ignore[arg-type]
+            for model, device in moved:
+                model.to(device)  # type: ignore[arg-type]
 
     def close(self) -> None:
         self._let_go()

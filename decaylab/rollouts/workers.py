@@ -150,7 +150,7 @@ class Crew:
             except errors.RayError as error:
                 raise _given_up(spec, error) from error
             else:
-                progress.catch_up(sum(len(one.ids) for one in responses), len(responses))
+                progress.catch_up(sum(len(response.ids) for response in responses), len(responses))
                 return responses, warned
         raise _given_up(spec, RuntimeError("machine after machine was lost"))
 

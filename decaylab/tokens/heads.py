@@ -74,9 +74,9 @@ class Head:
             return torch.as_tensor(hidden[rows, columns])
         parts = []
         for row in range(ids.shape[0]):
-            own = columns[rows == row]
-            context = ids[row : row + 1, : int(own.max()) + 1]
-            parts.append(self.model(input_ids=context, use_cache=False).logits[0, own])
+            places = columns[rows == row]
+            context = ids[row : row + 1, : int(places.max()) + 1]
+            parts.append(self.model(input_ids=context, use_cache=False).logits[0, places])
         return torch.cat(parts)
 
     def logits(self, states: Tensor) -> Tensor:

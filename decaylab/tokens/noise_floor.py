@@ -47,7 +47,9 @@ def with_noise_floor(
         ValueError: two rows share all of `KEY`.
     """
     frame = measure(scored)
-    twice = [one for one in scored if one.rescored is not None and one.floor_rollouts is not None]
+    twice = [
+        view for view in scored if view.rescored is not None and view.floor_rollouts is not None
+    ]
     if not twice:
         return frame
     again = again or measure
@@ -74,17 +76,17 @@ def _by_key(frame: pd.DataFrame) -> pd.Series[float]:
 def _first_route(twice: Sequence[Scored]) -> list[Scored]:
     """The rollouts that were scored twice, by the first route."""
     first = []
-    for one in twice:
-        assert one.floor_rollouts is not None and one.rescored is not None
-        tokens = one.tokens.only(one.floor_rollouts)
-        assert np.array_equal(tokens.lengths, one.rescored.lengths), "routes differ in rollouts"
-        first.append(replace(one, tokens=tokens, floor_rollouts=None, rescored=None))
+    for view in twice:
+        assert view.floor_rollouts is not None and view.rescored is not None
+        tokens = view.tokens.only(view.floor_rollouts)
+        assert np.array_equal(tokens.lengths, view.rescored.lengths), "routes differ in rollouts"
+        first.append(replace(view, tokens=tokens, floor_rollouts=None, rescored=None))
     return first
 
 
 def _second_route(twice: Sequence[Scored]) -> list[Scored]:
     second = []
-    for one in twice:
-        assert one.rescored is not None
-        second.append(replace(one, tokens=one.rescored, floor_rollouts=None, rescored=None))
+    for view in twice:
+        assert view.rescored is not None
+        second.append(replace(view, tokens=view.rescored, floor_rollouts=None, rescored=None))
     return second

@@ -231,6 +231,6 @@ def _base_rollouts(viewed: Viewed) -> Iterator[tuple[Key, str, list[str]]]:
     tokens = dict(list(base.groupby("rollout_id", sort=False)))
     rows = viewed.rollouts[viewed.rollouts["checkpoint"] == BASE]
     for row in rows.to_dict("records"):
-        own = tokens[row["rollout_id"]]
-        key = row["problem_id"], row["sample"], tuple(own["token_id"])
-        yield key, row["rollout_id"], list(own["token"])
+        its_tokens = tokens[row["rollout_id"]]
+        key = row["problem_id"], row["sample"], tuple(its_tokens["token_id"])
+        yield key, row["rollout_id"], list(its_tokens["token"])

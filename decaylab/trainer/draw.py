@@ -150,8 +150,10 @@ class Plan:
         """
         budget = self.teacher_prefix
         asked = [
-            replace(one, prompt_ids=prompt, max_new_tokens=budget, stage=f"{one.stage}-prefix")
-            for one, prompt in zip(requests, prompts, strict=True)
+            replace(
+                request, prompt_ids=prompt, max_new_tokens=budget, stage=f"{request.stage}-prefix"
+            )
+            for request, prompt in zip(requests, prompts, strict=True)
         ]
         responses = teacher.sample(asked, self.sampling, on_progress)
         prefixes = []

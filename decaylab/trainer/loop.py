@@ -269,7 +269,7 @@ class Run:
             The gradient's norm before clipping; NaN if there is no gradient.
         """
         self.processes.add_gradients(list(self.trained.parameters.values()))
-        weights = [one for one in self.trained.parameters.values() if one.grad is not None]
+        weights = [weight for weight in self.trained.parameters.values() if weight.grad is not None]
         if not count or not weights:
             return math.nan
         with torch.no_grad():
@@ -390,6 +390,8 @@ def _result(folder: store.RunFolder, is_main: bool) -> TrainResult:
     path, record = folder.path, folder.record or {}
     held_out = Table(path / "validation.csv")
     rows = held_out.read() if held_out.path.exists() else pd.DataFrame()
-    raised = [f"alarm at step {one['step']}: {one['alarm']}" for one in record.get("alarms", ())]
+    raised = [
+        f"alarm at step {alarm['step']}: {alarm['alarm']}" for alarm in record.get("alarms", ())
+    ]
     metrics = Table(path / "metrics.csv").read()
     return TrainResult(path, record, metrics, rows, tuple(record["notes"]), tuple(raised), is_main)

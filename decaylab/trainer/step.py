@@ -92,12 +92,14 @@ class Gradient:
             torch.autograd.backward(student, torch.zeros_like(student))
 
     def _add_batch(self, batch: Batch) -> None:
-        scored = [one.scored for one in batch]
+        scored = [rollout.scored for rollout in batch]
         with self.meter.phase("scoring"), torch.no_grad(), self._autocast():
-            teacher = states(self.heads[1], [(one.teacher_prompt, one.response) for one in scored])
+            teacher = states(
+                self.heads[1], [(rollout.teacher_prompt, rollout.response) for rollout in scored]
+            )
         with self.meter.phase("training"):
             with self._autocast():
-                contexts = [(one.student_prompt, one.response) for one in scored]
+                contexts = [(rollout.student_prompt, rollout.response) for rollout in scored]
                 student = states(self.heads[0], contexts)
             both = student.detach(), teacher.to(student.device)
             try:
@@ -129,10 +131,10 @@ class Gradient:
         chosen = torch.as_tensor(weights != 0, device=device)
         if bool(chosen.any()):
             scale = torch.as_tensor(weights / self._rollout_shares(batch, weights), device=device)
-            found, slope = self._losses(both, batch, chosen, scale[chosen])
+            selected, slope = self._losses(both, batch, chosen, scale[chosen])
             assert slope is not None
             gradient[chosen] = slope
-            losses = losses or found
+            losses = losses or selected
         if not self.selector.needs_signals and not bool(chosen.all()):
             others, _ = self._losses(both, batch, ~chosen)
             losses = {name: others[name] + losses.get(name, 0.0) for name in others}
@@ -150,7 +152,7 @@ class Gradient:
         weights: of those positions; with them also the gradient in the student's states there.
         """
         student, teacher = both
-        tokens = [token for one in batch for token in one.scored.response]
+        tokens = [token for rollout in batch for token in rollout.scored.response]
         taken = torch.tensor(tokens, device=places.device)[places]
         if not bool(places.all()):  # otherwise nothing is copied
             student, teacher = student[places], teacher[places]
@@ -158,7 +160,7 @@ class Gradient:
             is_wide = student.dtype == torch.float64
             weights = weights.to(torch.float64 if is_wide else torch.float32)
         with self._autocast():
-            found, slope = chunked_loss(
+            by_position, slope = chunked_loss(
                 self.heads,
                 (student, teacher),
                 taken,
@@ -166,9 +168,9 @@ class Gradient:
                 weights,
                 self.options.divergence,
             )
-        _refuse_broken(found, batch, places)
+        _refuse_broken(by_position, batch, places)
         losses = {}
-        for name, column in found._asdict().items():
+        for name, column in by_position._asdict().items():
             losses[name] = np.zeros(len(places))
             losses[name][places.cpu().numpy()] = column.double().cpu().numpy()
         return losses, slope

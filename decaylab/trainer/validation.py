@@ -39,7 +39,9 @@ class Validation:
                 options.temperature, options.top_p, options.top_k, options.seed
             )
             responses = self.engine.sample(requests, sampling, progress.advance)
-        columns = [one.columns["reverse_kl"] for one in self.scorer.score(self._read(responses))]
+        columns = [
+            rollout.columns["reverse_kl"] for rollout in self.scorer.score(self._read(responses))
+        ]
         ended = [response.stop_reason == "eos" for response in responses]
         written = [
             response.ids[:-1] if has_ended else response.ids
@@ -60,8 +62,10 @@ class Validation:
     ) -> int:
         """How many rollouts have the correct answer."""
         student, options = self.setup.student, self.setup.options
-        texts = [student.decode(list(one.ids)) for one in responses]
-        ends = [student.decode(list(one.prompt_ids[-thoughts.PROMPT_TOKENS :])) for one in requests]
+        texts = [student.decode(list(item.ids)) for item in responses]
+        ends = [
+            student.decode(list(item.prompt_ids[-thoughts.PROMPT_TOKENS :])) for item in requests
+        ]
         marks = thoughts.of_pair([student], options.thought_marks)
         rule = options.answer_rule or self.setup.pair.problem_set.answer_rule
         gold = [str(problem.answer) for problem in self.problems]

@@ -193,14 +193,16 @@ def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -
         if hasattr(module, "merged_adapters") and TRAINED in module._all_available_adapter_names():
             layers[name] = module
     ends = tuple(f".{name}" for name in layers)
-    missed = [one for one in targets if not any(end.endswith(f".{one}") for end in ends)]
+    missed = [name for name in targets if not any(end.endswith(f".{name}") for end in ends)]
     if missed:
         raise UserError(
             f"--lora-targets {options.lora_targets}: {', '.join(missed)} matches no layer of "
             f"{student.name}: {_leaves(student)}"
         )
     modules = student.weights.modules()
-    owners = Counter(id(one) for module in modules for one in module.parameters(recurse=False))
+    owners = Counter(
+        id(weight) for module in modules for weight in module.parameters(recurse=False)
+    )
     for name, layer in layers.items():
         if owners[id(layer.get_base_layer().weight)] > 1:
             raise UserError(

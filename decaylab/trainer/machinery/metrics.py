@@ -40,7 +40,7 @@ class Sums:
         bins: Sequence[int],
     ) -> None:
         """Adds a micro-batch. losses, weights, shares: [positions], as `Gradient` has them."""
-        responses = [np.arange(len(one.scored.response)) + one.offset for one in batch]
+        responses = [np.arange(len(rollout.scored.response)) + rollout.offset for rollout in batch]
         positions = np.concatenate(responses)
         chosen, kl = weights != 0, losses["reverse_kl"]
         self.add(
@@ -55,9 +55,9 @@ class Sums:
             student_entropy=losses["student_entropy"].sum(),
             teacher_entropy=losses["teacher_entropy"].sum(),
             rollouts=len(batch),
-            written=sum(len(one.written) for one in batch),
-            ended=sum(one.ended for one in batch),
-            repetitive=sum(repetition_3gram(one.written) > REPETITIVE for one in batch),
+            written=sum(len(rollout.written) for rollout in batch),
+            ended=sum(rollout.ended for rollout in batch),
+            repetitive=sum(repetition_3gram(rollout.written) > REPETITIVE for rollout in batch),
         )
         cells = np.searchsorted(np.asarray(bins), positions, side="right") - 1
         for code, low in enumerate(bins):

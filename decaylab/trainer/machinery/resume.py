@@ -130,7 +130,7 @@ class Kept:
     def _note_launch(self, record: dict[str, Any], first: int) -> None:
         """Adds to run.json how many processes make the steps from this one on."""
         count, sharded = self.processes.count, self.processes.sharded
-        earlier = [one for one in record.get("launches", []) if one["from_step"] < first]
+        earlier = [launch for launch in record.get("launches", []) if launch["from_step"] < first]
         launch = {"from_step": first, "processes": count, "sharded": sharded}
         self.folder.update({"processes": count, "launches": [*earlier, launch]})
 

@@ -175,4 +175,4 @@ def _held_out(
         usable += [place for index, place in enumerate(places) if index not in bad]
     held = set(usable[:wanted])
     validation = tuple(problems[place] for place in sorted(held))
-    return validation, tuple(one for place, one in enumerate(problems) if place not in held)
+    return validation, tuple(problem for place, problem in enumerate(problems) if place not in held)

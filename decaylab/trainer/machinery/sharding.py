@@ -129,7 +129,7 @@ class Shards:
         named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP")
         named = named or ",".join(model._no_split_modules or ())
         kinds = {kind.strip() for kind in named.split(",")}
-        layers: list[Any] = [one for one in body.modules() if type(one).__name__ in kinds]
+        layers: list[Any] = [module for module in body.modules() if type(module).__name__ in kinds]
         # Innermost first: what an inner layer has taken, an outer one leaves alone.
         self.layers = layers[::-1]
         if not self.layers:
