@@ -29,6 +29,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        # Copying the whole cache for every token would make sampling quadratic.
         end = self.columns + key_states.shape[2]
         if end > self._keys.shape[2]:
             self._keys, self._values = self._grown(self._keys, end), self._grown(self._values, end)

@@ -164,6 +164,7 @@ class Collector:
         lengths = self.plan.prefix_lengths[1:]
         if lengths and not pending and condition != STUDENT_TURNS:
             self.reporter.note(f"{condition}: no rollout holds {lengths[0]} tokens, left out")
+        # By problem, as parts hold whole problems; a swapped prefix is under another one.
         pending.sort(key=lambda continuation: place[continuation.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
 
@@ -195,6 +196,7 @@ class Collector:
     ) -> Pending | None:
         """The rollout that continues a prefix; None, and counted, if it cannot be handed over."""
         handed = prefix.ids if role == author else self.hand_over(prefix.ids, author)
+        # Tokens of tools and users are handed over, but they are not part of what is graded.
         graded_ids = handed
         if handed and len(prefix.own_ids) < len(prefix.ids):
             graded_ids = (

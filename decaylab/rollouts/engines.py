@@ -76,6 +76,7 @@ class Engines:
             for message in warnings:
                 self.reporter.note(message)
             return responses
+        # Two of vLLM's would not fit: each takes most of a GPU's memory.
         if self._opened != spec:
             self._let_go()
             self._open, self._opened = spec.make(self.reporter.note, policy), spec

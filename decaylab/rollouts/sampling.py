@@ -84,6 +84,16 @@ class Response:
     stop_reason: Literal["eos", "length"]
     absent_mass: float | None = field(default=None, compare=False)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the policy ended its turn."""
+        return self.stop_reason == "eos"
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The ids without the end-of-turn token."""
+        return self.ids[:-1] if self.ended else self.ids
+
 
 class Engine(Protocol):
     """A policy together with what runs it."""
@@ -108,6 +118,7 @@ def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
     """The uniform numbers in [0, 1) of a request, one per response position from its prefix on."""
     key = f"{seed}\x1f{request.stage}\x1f{request.problem_id}\x1f{request.sample}".encode()
     words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype=np.uint64)
+    # By position in the whole response: the numbers of the prefix are passed over.
     skipped = len(request.prefix_ids)
     generator = np.random.Generator(np.random.Philox(key=words))
     return generator.random(skipped + request.max_new_tokens)[skipped:]
@@ -126,12 +137,14 @@ def choose(
     if settings.temperature == 0:
         return logits.argmax(dim=-1), broken
     logits = logits / settings.temperature
+    # Greater or equal: ids that tie with the last of the top k stay, whatever their order.
     if settings.top_k:
         smallest = logits.topk(min(settings.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     probabilities = logits.softmax(dim=-1)
     if settings.top_p < 1:
         probabilities = _nucleus(probabilities, settings.top_p)
+    # In float64: sums over 150,000 ids in float32 would move the boundaries.
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     target = uniform[:, None] * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)

@@ -95,6 +95,7 @@ class Stages:
         self, name: str, role: str, pending: list[Pending], *, title: str | None = None
     ) -> pa.Table:
         """Runs a stage part by part; rollouts on disk are read, whatever size their parts have."""
+        # By rollout and not by part: another --batch-rows cuts other parts.
         stored = self.folder.parts(name)
         numbers = stored.numbers()
         tables = [
@@ -113,6 +114,7 @@ class Stages:
             for number, responses in self._sampled(role, parts, progress):
                 tables.append(self._table(parts[number], role, responses))
                 stored.write(number, tables[-1])
+        # The empty table gives the schema to a stage without rollouts.
         return _in_order([self.judge.table([]), *tables], pending)
 
     def _sampled(

@@ -105,6 +105,7 @@ class TransformersEngine:
         lengths = self._tensor([len(request.context) - 1 for request in requests])
         tokens = self._tensor([request.context[-1] for request in requests])
         budgets = self._tensor([request.max_new_tokens for request in requests])
+        # Drawn in advance: a row's numbers do not depend on the rows beside it.
         noise = np.zeros((len(requests), int(budgets.max())))
         for row, request in enumerate(requests):
             noise[row, : request.max_new_tokens] = uniforms(settings.seed, request)
@@ -143,6 +144,7 @@ class TransformersEngine:
             unfinished = remaining
             if remaining == 0:
                 break
+            # Not at every end: moving rows costs more than a few idle ones.
             if remaining <= 0.97 * len(rows):
                 # The last unfinished rows move to the places of finished ones; the rest is dropped.
                 holes = done[:remaining].nonzero().squeeze(-1)

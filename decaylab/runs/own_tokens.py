@@ -30,6 +30,7 @@ def count(rows: pd.DataFrame) -> NDArray[np.int64]:
 
     The stored column is read; runs of earlier versions lack it, and it is computed for them.
     """
+    # The only place that knows of runs without the column.
     if TOKENS in rows:
         return rows[TOKENS].to_numpy(dtype=np.int64)
     masks = rows[MASK] if MASK in rows else [None] * len(rows)

@@ -94,6 +94,7 @@ class Cells:
         """The plain means, counted from an origin."""
         errors, name = means.standard_error, tm.ESTIMAND_NAMES[self.estimand]
         for cell, value in enumerate(means.value - origin):
+            # A plain mean has no interval even where it is defined.
             note = RARE_PROBLEMS
             if not math.isfinite(value):
                 note = undefined if means.tokens[cell] else NO_TOKENS

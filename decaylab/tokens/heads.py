@@ -99,6 +99,7 @@ class Head:
                 parts = _head_of(_shell_of(model), hidden)
             except (AttributeError, TypeError, ValueError, IndexError, NotImplementedError):
                 return False
+        # 16 bits round differently in the two passes.
         close = 1e-5 if model.dtype in (torch.float32, torch.float64) else 2e-2
         if parts.shape != whole.shape:
             return False
@@ -112,6 +113,7 @@ class Head:
         names = [name for name, module in self.model.named_children() if module is head]
         if not names:
             return None
+        # The model's own head stays as it is: it may be tied to the embeddings.
         shell._modules[names[0]] = copy.deepcopy(head).to(self.dtype)
         return shell
 

@@ -52,6 +52,7 @@ def with_noise_floor(
     ]
     if not twice:
         return frame
+    # Both routes by the same function: a difference is then one of the scores alone.
     again = again or measure
     floors = _by_key(again(_first_route(twice))) - _by_key(again(_second_route(twice)))
     floor = floors.abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()

@@ -118,6 +118,7 @@ def scored(
     folder = folder_of(cache, "tokens", record)
     if _finished(folder, record, rollouts[:shown]):
         return folder
+    # Another process may be scoring the very same tokens: then they are worth waiting for.
     with store.RunFolder(folder).lock(wait=reporter.note):
         check_record(folder, record)
         if (folder / "tokens.parquet").exists():
@@ -177,6 +178,7 @@ def fill(
     cut = list(store.cut(rollouts, attrgetter("context"), least_tokens))
     with reporter.stage(name, len(rollouts)) as progress:
         for number, part in enumerate(cut):
+            # Another --batch-tokens cuts other parts, which are made again.
             if parts.holds(number, [rollout.rollout_id for rollout in part]):
                 progress.skip(len(part))
             else:

@@ -182,6 +182,7 @@ class Scorer:
         ]
 
     def _refuse_nan(self, columns: Columns, rollouts: list[Rollout]) -> None:
+        # A NaN of either policy is one of the KL; of the student's also one of its entropy.
         broken = np.isnan(columns["reverse_kl"])
         if not broken.any():
             return
@@ -223,6 +224,7 @@ def token_statistics(
     statistics = divergences(student, teacher)._asdict()
     student_top, student_ids = top(student, OVERLAP)
     teacher_top, teacher_ids = top(teacher, OVERLAP)
+    # Both have the largest values first, so neither needs the whole row sorted.
     common = student_ids[:, :, None] == teacher_ids[:, None, :]
     taken = tokens[:, None]
     statistics |= {

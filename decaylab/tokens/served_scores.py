@@ -288,6 +288,7 @@ def scored(
     record = key.record(rollouts, TOKENS)
     folder = score_store.folder_of(cache, "served", record)
     path = folder / "tokens.parquet"
+    # A finished table is read even while another process works in the folder.
     if path.exists():
         return path
     with store.RunFolder(folder).lock(wait=reporter.note):

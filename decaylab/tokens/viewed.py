@@ -146,6 +146,7 @@ def _first_tokens(path: Path, shown: set[str]) -> pd.DataFrame:
         frame = batch.to_pandas()
         rows = frame[frame["rollout_id"].isin(shown)]
         frames.append(rows.astype({"rollout_id": str, "token": str}))
+        # The first row of another rollout ends those that are shown.
         if len(rows) < len(frame):
             break
     return pd.concat(frames, ignore_index=True)

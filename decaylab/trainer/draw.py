@@ -93,6 +93,7 @@ class Plan:
         for place, problem in list(enumerate(self.problems_of(step)))[share]:
             name = problem.problem_id
             prompt = self.prompts[STUDENT][name]
+            # The place counts too: a small set comes more than once in a step.
             for sample in range(self.rollouts_per_problem):
                 requests.append(Request(prompt, (), max_tokens, stage, f"{place}/{name}", sample))
                 teacher_prompts.append(self.prompts[TEACHER][name])
@@ -125,15 +126,14 @@ class Plan:
         vocabulary: SharedVocabulary,
     ) -> TrainingRollout | None:
         """A response with the part of it that is scored; None if that is empty."""
-        ended = response.stop_reason == "eos"
-        scored = response.ids if self.score_end or not ended else response.ids[:-1]
+        scored = response.ids if self.score_end else response.written
         readable = scored[: vocabulary.readable(scored)]
         if not readable:
             return None
         name = f"{request.stage}/{request.problem_id}/{request.sample}"
         prefix = request.prefix_ids
         rollout = Rollout(name, request.prompt_ids + prefix, teacher_prompt + prefix, readable)
-        return TrainingRollout(rollout, response.ids, ended, len(prefix))
+        return TrainingRollout(rollout, response.ids, response.ended, len(prefix))
 
     def _prefixes(
         self,
@@ -156,10 +156,8 @@ class Plan:
             for request, prompt in zip(requests, prompts, strict=True)
         ]
         responses = teacher.sample(asked, self.sampling, on_progress)
-        prefixes = []
-        for response in responses:
-            ids = response.ids[:-1] if response.stop_reason == "eos" else response.ids
-            prefixes.append(ids[: vocabulary.readable(ids)])
+        open_ids = [response.written for response in responses]
+        prefixes = [ids[: vocabulary.readable(ids)] for ids in open_ids]
         return prefixes, sum(len(response.ids) for response in responses)
 
 

@@ -100,6 +100,7 @@ def _train(
             setup = prepare_training(processes.placed(options), grader)
             # A student that cannot be trained is refused before a folder is made.
             trained = Trainable(setup.student, setup.options)
+            # One process writes the folder, and keeps other runs out of it until the end.
             if processes.is_main:
                 stack.enter_context(folder.lock())
                 if options.overwrite:
@@ -196,6 +197,7 @@ class Run:
                 track(row, step)
                 if step % int(self.options.checkpoint_every or 1) == 0 or step == steps:
                     track(self._checkpoint(step), step)
+                # Every process learned of the interruption with the sums of this step.
                 if last:
                     self._keep(step)
                     raise KeyboardInterrupt
@@ -270,6 +272,7 @@ class Run:
         """
         self.processes.add_gradients(list(self.trained.parameters.values()))
         weights = [weight for weight in self.trained.parameters.values() if weight.grad is not None]
+        # A step whose rollouts were all left out moves nothing, not even by weight decay.
         if not count or not weights:
             return math.nan
         with torch.no_grad():
@@ -322,6 +325,7 @@ class Run:
                 f"{row['reverse_kl']:.4f} nats, {row['response_tokens']:.0f} tokens "
                 f"({row['problems']} problems)"
             )
+            # The first row is from before training.
             before = dict(self.kept.validation.read().iloc[0])
             self._compare(step, before, row)
         return {f"validation/{name}": value for name, value in row.items() if name != "step"}

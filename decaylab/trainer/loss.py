@@ -136,6 +136,7 @@ def _at_chunk(
     student, _ = vocabulary.logprobs(scaled(student_logits))
     teacher, _ = vocabulary.logprobs(scaled(teacher_logits))
     pair, taken = Pair(student, teacher), tokens[:, None]
+    # First, before more is cached: its temporaries are the peak of memory.
     value, slope = FORMS[divergence](_Chunk(pair, tokens))
     losses = TokenLosses(
         value,

@@ -108,6 +108,7 @@ class Gradient:
                 if self.most:
                     torch.autograd.backward(student, torch.zeros_like(student))
                 raise
+            # Without a weight the way back is saved, unless other processes take part in it.
             if weights.any() or self.most:
                 torch.autograd.backward(student, gradient)
         shares = self._rollout_shares(batch, weights)
@@ -134,6 +135,7 @@ class Gradient:
             selected, slope = self._losses(both, batch, chosen, scale[chosen])
             assert slope is not None
             gradient[chosen] = slope
+            # Those that the selector weighed by are of all positions.
             losses = losses or selected
         if not self.selector.needs_signals and not bool(chosen.all()):
             others, _ = self._losses(both, batch, ~chosen)

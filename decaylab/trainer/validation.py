@@ -33,6 +33,7 @@ class Validation:
         options, prompts = self.setup.options, self.setup.pair.prompts[STUDENT]
         budget = int(options.max_tokens or 1)
         names = [problem.problem_id for problem in self.problems]
+        # The stage has no step in its name: every checkpoint draws the same random numbers.
         requests = [Request(prompts[name], (), budget, "validation", name, 0) for name in names]
         with reporter.stage("validation", len(requests)) as progress:
             sampling = SamplingSettings(
@@ -42,18 +43,14 @@ class Validation:
         columns = [
             rollout.columns["reverse_kl"] for rollout in self.scorer.score(self._read(responses))
         ]
-        ended = [response.stop_reason == "eos" for response in responses]
-        written = [
-            response.ids[:-1] if has_ended else response.ids
-            for response, has_ended in zip(responses, ended, strict=True)
-        ]
+        written = [response.written for response in responses]
         return {
             "problems": float(len(requests)),
             "correct": float(self._correct(requests, responses, reporter)),
             "tokens": float(sum(len(column) for column in columns)),
             "reverse_kl": float(sum(column.astype("float64").sum() for column in columns)),
             "written": float(sum(len(ids) for ids in written)),
-            "ended": float(sum(ended)),
+            "ended": float(sum(response.ended for response in responses)),
             "repetitive": float(sum(repetition_3gram(ids) > REPETITIVE for ids in written)),
         }
 

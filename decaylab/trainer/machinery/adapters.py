@@ -117,6 +117,7 @@ class Trainable:
             self.adapter.save_pretrained(scratch, save_embedding_layers=False)
         self.student.tokenizer.save_pretrained(scratch)
         (scratch / "README.md").write_text(card, encoding="utf-8")
+        # A killed process leaves the whole checkpoint or none.
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
 
@@ -154,7 +155,8 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
         target_modules=options.lora_targets if every else names,
         lora_dropout=0.0,
     )
-    torch.manual_seed(options.seed)  # of the adapters' first values
+    # The adapters' first values are the only thing here that torch draws.
+    torch.manual_seed(options.seed)
     student.weights.requires_grad_(False)
     try:
         adapted: Any = get_peft_model(student.weights, config)

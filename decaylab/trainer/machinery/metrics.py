@@ -41,6 +41,7 @@ class Sums:
     ) -> None:
         """Adds a micro-batch. losses, weights, shares: [positions], as `Gradient` has them."""
         responses = [np.arange(len(rollout.scored.response)) + rollout.offset for rollout in batch]
+        # A teacher's prefix counts: positions are those of the whole response.
         positions = np.concatenate(responses)
         chosen, kl = weights != 0, losses["reverse_kl"]
         self.add(

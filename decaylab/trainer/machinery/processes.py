@@ -140,6 +140,7 @@ class Processes:
         The gradient of a sharded weight is the sum already. What has no gradient anywhere is left
         without one, as in one process: an optimizer would move it by its weight decay.
         """
+        # One exchange for all of them, and for whether they exist: many small ones are slow.
         weights = [weight for weight in weights if not isinstance(weight, DTensor)]
         if self.count == 1 or not weights:
             return

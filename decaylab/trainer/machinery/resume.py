@@ -96,6 +96,7 @@ class Kept:
             done = self.state.read(parameters, optimizer)
         record = self.folder.record or {}
         self.alarms = [alarm for alarm in record.get("alarms", []) if alarm["step"] <= done]
+        # Rows of steps after the state are made again.
         if self.processes.is_main:
             self.metrics.keep_until(done)
             self.validation.keep_until(done)

@@ -163,6 +163,7 @@ def _held_out(
     Every validation problem has a gold answer that the rule can compare with.
     """
     wanted = min(count, len(problems) // 2)
+    # A few at a time: parsing the answers of a large set takes minutes.
     order = np.random.default_rng(HELD_OUT_SEED).permutation(len(problems)) if wanted else ()
     usable: list[int] = []
     for start in range(0, len(order), 4 * max(wanted, 1)):
