@@ -143,9 +143,7 @@ def _train(setup: Setup[Options], options: PlanOptions, rollouts: list[Rollout])
         (Head(student), Head(setup.teacher)),
         share_vocabulary(student, setup.teacher),
     )
-    gradient = Gradient(
-        heads, vocabulary, training, Meter(student.weights.device), 1, training.budget
-    )
+    gradient = Gradient(heads, vocabulary, training, Meter(student.weights.device), training.budget)
     read = [TrainingRollout(one, one.response, False) for one in rollouts]
     student.weights.train(training.gradient_checkpointing)
     gradient.add(read[:1])

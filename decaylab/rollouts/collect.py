@@ -23,7 +23,7 @@ from decaylab.policies.handover import HandOver
 from decaylab.problems import abacus
 from decaylab.problems.sets import Problem
 from decaylab.progress import Reporter
-from decaylab.rollouts.sampling import Engine, Request, SamplingSettings
+from decaylab.rollouts.sampling import Engine, Ids, Request, SamplingSettings
 from decaylab.rollouts.stages import Pending, Stages, StageSettings
 from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
@@ -52,7 +52,7 @@ class DecayPlan:
     has whole problems and about this many sequences. parallel: parts sampled at once.
     """
 
-    prefix_lengths: tuple[int, ...]
+    prefix_lengths: Ids
     samples: int
     max_tokens: int
     controls: tuple[str, ...]
@@ -88,7 +88,7 @@ class Collector:
         student: Engine,
         teacher: Engine,
         problems: Sequence[Problem],
-        prompts: dict[str, dict[str, tuple[int, ...]]],
+        prompts: dict[str, dict[str, Ids]],
         plan: DecayPlan,
         judge: Judge,
         folder: store.RunFolder,

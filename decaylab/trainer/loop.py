@@ -227,9 +227,7 @@ class Run:
                 on_progress,
             )
         most = self.processes.most if self.processes.sharded else None
-        gradient = Gradient(
-            self.heads, self.setup.vocabulary, options, self.meter, step, budget, most
-        )
+        gradient = Gradient(self.heads, self.setup.vocabulary, options, self.meter, budget, most)
         self.setup.student.weights.train(options.gradient_checkpointing)
         with self.processes.agreeing():
             try:
