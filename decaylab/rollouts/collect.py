@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from decaylab.options.measuring import CONTROLS
 from decaylab.policies.handover import HandOver
 from decaylab.problems import abacus
 from decaylab.problems.sets import Problem
@@ -46,10 +45,12 @@ MOST_TURNS = 8
 class DecayPlan:
     """What is sampled.
 
-    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0. samples: rollouts
-    per problem and policy. max_tokens: the budget of prefix and continuation together. controls: a
-    subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own. part_rows: a part on disk
-    has whole problems and about this many sequences. parallel: parts sampled at once.
+    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
+    samples: rollouts per problem and policy.
+    max_tokens: the budget of prefix and continuation together.
+    controls: as the options name them; ``correct-so-far`` needs no rollouts of its own.
+    part_rows: a part on disk has whole problems and about this many sequences.
+    parallel: parts sampled at once.
     """
 
     prefix_lengths: Ids
@@ -59,22 +60,6 @@ class DecayPlan:
     sampling: SamplingSettings
     part_rows: int = 256
     parallel: int = 1
-
-    def __post_init__(self) -> None:
-        lengths = self.prefix_lengths
-        if not lengths or lengths[0] != 0 or any(a >= b for a, b in zip(lengths, lengths[1:])):
-            raise ValueError(f"prefix_lengths must ascend from 0 without repeats, got {lengths}")
-        if lengths[-1] >= self.max_tokens:
-            raise ValueError(
-                f"prefix_lengths must stay below max_tokens {self.max_tokens}, got {lengths[-1]}"
-            )
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
-        unknown = set(self.controls) - set(CONTROLS)
-        if unknown:
-            raise ValueError(
-                f"controls must be among {', '.join(CONTROLS)}, got {', '.join(sorted(unknown))}"
-            )
 
 
 class Collector:
