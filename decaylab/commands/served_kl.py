@@ -41,13 +41,12 @@ from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.runs import measurements, store, students
 from decaylab.tokens import served_scores
 from decaylab.tokens.categories import CategoryRules
-from decaylab.tokens.score_store import ScoreKey
+from decaylab.tokens.score_store import PART_TOKENS, ScoreKey
 from decaylab.tokens.scoring import Rollout
 from decaylab.tokens.served_scores import COLUMNS, TOKENS, ServedScorer
 from decaylab.tokens.token_table import Scored, TokenTable
 
 COMMAND = "served-kl"
-PART_TOKENS = 16384
 MEMORY_SHARE = 0.7
 """Of a GPU, for the teacher, where nothing is said: the student that scores beside it needs the
 rest."""

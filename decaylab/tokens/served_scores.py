@@ -57,7 +57,6 @@ COLUMNS = (
 SCHEMA = pa.schema(
     {"rollout_id": WORDS, "position": WHOLE, **dict.fromkeys(COLUMNS, REAL), "route": WORDS}
 )
-PART_TOKENS = 16384
 LEAST_MASS = 1e-6
 """What float32 log-probabilities leave uncertain of a remaining mass: the least taken for it."""
 NONE = -1  # an id that is not there: padding, or the taken token a second time
@@ -279,11 +278,12 @@ def scored(
     reporter: Reporter,
     *,
     name: str,
-    part_tokens: int = PART_TOKENS,
+    part_tokens: int,
 ) -> Path:
     """The table of the scored tokens, from the cache or made now, part by part.
 
-    scorer: called only if something is left to score.
+    scorer: called only if something is left to score. part_tokens: least tokens of a part on disk,
+    prompts included.
     """
     record = key.record(rollouts, TOKENS)
     folder = score_store.folder_of(cache, "served", record)
