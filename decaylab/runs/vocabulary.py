@@ -43,6 +43,10 @@ STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
 ALL = "all"
 
+# More conditions: rollouts without a prefix, by the policy that wrote them; other continuations
+STUDENT = "student"
+STUDENT_TURNS, REVERSE = "student-turns", "reverse"
+
 
 def minus(what: str, reference: str) -> str:
     """The quantity that is the difference of another from a reference, such as

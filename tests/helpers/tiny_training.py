@@ -20,8 +20,8 @@ from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Rollout
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.rollouts import TrainingRollout, generator
+from decaylab.trainer.draw import TrainingRollout, generator
+from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.step import Gradient
 
 WHOLE = SharedVocabulary(VOCAB, frozenset())
@@ -105,7 +105,7 @@ def gradient_of(
     models[0].zero_grad(set_to_none=True)
     heads = Head(bare(models[0])), Head(bare(models[1]))
     models[0].train(training)
-    taken = Gradient(heads, vocabulary, chosen, Meter(torch.device("cpu")), 1, budget)
+    taken = Gradient(heads, vocabulary, chosen, Meter(torch.device("cpu")), budget)
     for part in parts:
         taken.add(part)
     models[0].eval()

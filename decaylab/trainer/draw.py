@@ -1,0 +1,189 @@
+"""What a training step is made of: its problems, and the rollouts that the student writes to them.
+
+Every draw is a function of (seed, step, problem, sample): nothing random is carried from one step
+to the next. So a resumed run needs no state of a generator, and it does not matter which process
+makes which rollout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from decaylab.policies.vocabularies import SharedVocabulary
+from decaylab.problems.sets import Problem
+from decaylab.rollouts.sampling import Engine, Ids, OnProgress, Request, Response, SamplingSettings
+from decaylab.runs.vocabulary import STUDENT, TEACHER
+from decaylab.tokens.scoring import Rollout
+
+Prompts = Mapping[str, Mapping[str, Ids]]
+"""Prompt ids by role and problem."""
+
+
+@dataclass(frozen=True)
+class TrainingRollout:
+    """A rollout and what of it is scored.
+
+    scored: the part that both policies read, behind its prompts; a teacher's prefix counts among
+    those. ids: the whole response. ended: the student ended it itself. offset: response tokens that
+    the teacher wrote before.
+    """
+
+    scored: Rollout
+    ids: Ids
+    ended: bool
+    offset: int = 0
+
+    @property
+    def written(self) -> Ids:
+        """What the student wrote, without the end-of-turn token."""
+        return self.ids[:-1] if self.ended else self.ids
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The rollouts of a step. left_out: those without a token to score. sampled: tokens written."""
+
+    rollouts: list[TrainingRollout]
+    left_out: int
+    sampled: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How each step is drawn. teacher_prefix: tokens that the teacher writes first; 0 for none."""
+
+    problems: tuple[Problem, ...]
+    prompts: Prompts
+    sampling: SamplingSettings
+    problems_per_step: int
+    rollouts_per_problem: int
+    score_end: bool = True
+    teacher_prefix: int = 0
+
+    def problems_of(self, step: int) -> list[Problem]:
+        """The problems of a step, from 1: each once before any comes again, always reordered."""
+        count = len(self.problems)
+        places = range((step - 1) * self.problems_per_step, step * self.problems_per_step)
+        return [
+            self.problems[order(self.sampling.seed, place // count, count)[place % count]]
+            for place in places
+        ]
+
+    def draw(
+        self,
+        step: int,
+        max_tokens: int,
+        engines: Mapping[str, Engine],
+        vocabulary: SharedVocabulary,
+        share: slice = slice(None),
+        on_progress: OnProgress | None = None,
+    ) -> Draw:
+        """The rollouts of a step, of at most ``max_tokens`` each.
+
+        share: of the step's problems, those that this process takes.
+        """
+        stage = f"train-{step}"
+        requests: list[Request] = []
+        teacher_prompts: list[Ids] = []
+        for place, problem in list(enumerate(self.problems_of(step)))[share]:
+            name = problem.problem_id
+            prompt = self.prompts[STUDENT][name]
+            # The place counts too: a small set comes more than once in a step.
+            for sample in range(self.rollouts_per_problem):
+                requests.append(Request(prompt, (), max_tokens, stage, f"{place}/{name}", sample))
+                teacher_prompts.append(self.prompts[TEACHER][name])
+        sampled = left_out = 0
+        if self.teacher_prefix:
+            prefixes, sampled = self._prefixes(
+                requests, teacher_prompts, engines[TEACHER], vocabulary, on_progress
+            )
+            # If the teacher ends the response, or the student cannot read it, nothing follows.
+            full = [place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix]
+            left_out = len(requests) - len(full)
+            requests = [replace(requests[place], prefix_ids=prefixes[place]) for place in full]
+            teacher_prompts = [teacher_prompts[place] for place in full]
+        responses = engines[STUDENT].sample(requests, self.sampling, on_progress)
+        rollouts = []
+        for request, prompt, response in zip(requests, teacher_prompts, responses, strict=True):
+            rollout = self._training_rollout(request, prompt, response, vocabulary)
+            sampled += len(response.ids)
+            if rollout is None:
+                left_out += 1
+            else:
+                rollouts.append(rollout)
+        return Draw(rollouts, left_out, sampled)
+
+    def _training_rollout(
+        self,
+        request: Request,
+        teacher_prompt: Ids,
+        response: Response,
+        vocabulary: SharedVocabulary,
+    ) -> TrainingRollout | None:
+        """A response with the part of it that is scored; None if that is empty."""
+        scored = response.ids if self.score_end else response.written
+        readable = scored[: vocabulary.readable(scored)]
+        if not readable:
+            return None
+        name = f"{request.stage}/{request.problem_id}/{request.sample}"
+        prefix = request.prefix_ids
+        rollout = Rollout(name, request.prompt_ids + prefix, teacher_prompt + prefix, readable)
+        return TrainingRollout(rollout, response.ids, response.ended, len(prefix))
+
+    def _prefixes(
+        self,
+        requests: Sequence[Request],
+        prompts: Sequence[Ids],
+        teacher: Engine,
+        vocabulary: SharedVocabulary,
+        on_progress: OnProgress | None,
+    ) -> tuple[list[Ids], int]:
+        """What the teacher writes before each rollout, and how many tokens it wrote in all.
+
+        A prefix is shorter than `teacher_prefix` if the teacher ends it or the student cannot read
+        on.
+        """
+        budget = self.teacher_prefix
+        asked = [
+            replace(
+                request, prompt_ids=prompt, max_new_tokens=budget, stage=f"{request.stage}-prefix"
+            )
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        responses = teacher.sample(asked, self.sampling, on_progress)
+        open_ids = [response.written for response in responses]
+        prefixes = [ids[: vocabulary.readable(ids)] for ids in open_ids]
+        return prefixes, sum(len(response.ids) for response in responses)
+
+
+@cache
+def order(seed: int, epoch: int, count: int) -> Ids:
+    """The order in which ``count`` problems are taken in an epoch, from 0."""
+    return tuple(np.random.default_rng([seed, epoch]).permutation(count).tolist())
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """The random numbers of a rollout's selection, a function of the seed and its name."""
+    return np.random.default_rng(
+        int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
+    )
+
+
+def micro_batches(
+    rollouts: Sequence[TrainingRollout], batch_tokens: int
+) -> list[list[TrainingRollout]]:
+    """Rollouts of similar lengths together, the longest first.
+
+    batch_tokens: of a batch at most, padding included; a longer rollout is a batch of its own.
+    """
+    batches: list[list[TrainingRollout]] = []
+    for rollout in sorted(rollouts, key=lambda rollout: -rollout.scored.context):
+        if not batches or (len(batches[-1]) + 1) * batches[-1][0].scored.context > batch_tokens:
+            batches.append([])
+        batches[-1].append(rollout)
+    return batches

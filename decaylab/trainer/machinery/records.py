@@ -1,0 +1,114 @@
+"""What a training run says about itself: run.json, and the model card of its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from decaylab.options.training import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
+from decaylab.pair import kept_prompts
+from decaylab.rollouts.engine_spec import engine_record
+from decaylab.runs import records
+from decaylab.runs.vocabulary import STUDENT, TEACHER
+from decaylab.trainer.machinery.setup import TrainSetup
+
+# What a measurement of a checkpoint takes over from its run, unless it is set (see `targets`).
+MEASURED_WITH = (
+    "teacher",
+    "student",
+    "max_tokens",
+    "teacher_revision",
+    "student_revision",
+    "temperature",
+    "top_p",
+    "top_k",
+    "teacher_prompt",
+    "prompt_format",
+    "thinking",
+    "system",
+    "teacher_system",
+    "instruction",
+    "template_kwargs",
+)
+
+
+def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
+    """run.json of a training run."""
+    options, pair = setup.options, setup.pair
+    policies = {STUDENT: pair.student, TEACHER: pair.teacher}
+    training = asdict(options)
+    for name in NOT_IDENTITY:
+        training.pop(name, None)
+    identity = records.identity_of_pair(
+        policies,
+        pair.problem_set,
+        kept_prompts.digest(pair.prompts),
+        engine_record(options),
+        trained_on=len(pair.problems),
+        held_out=[problem.problem_id for problem in setup.validation],
+        overlap_with_test=setup.overlap,
+    )
+    identity |= {
+        "options": measured_with(options),
+        "training": training,
+        "end_ids": records.end_ids(policies),
+    }
+    return records.run_record(
+        command,
+        identity,
+        notes=pair.notes,
+        prompt_notes=pair.prompt_notes,
+        preset=options.preset,
+        example_prompt=records.example_prompt(policies, pair.prompts),
+    )
+
+
+def measured_with(options: TrainOptions) -> dict[str, Any]:
+    """Options as a measurement means them: its problems are those of the test."""
+    measured = {name: getattr(options, name) for name in MEASURED_WITH}
+    if options.test_problems != NO_PROBLEMS:
+        measured["problems"] = options.test_problems
+    if options.stop_at:
+        measured["rollout_length"] = options.stop_at
+    return measured
+
+
+def card(setup: TrainSetup, step: int, run: str) -> str:
+    """The model card of a checkpoint, in Markdown."""
+    options, problems = setup.options, setup.pair.problem_set
+    library, trained = "peft", f"LoRA, r = {options.lora_rank}, alpha = {options.lora_alpha}"
+    if options.full_finetune:
+        library, trained = "transformers", "full fine-tuning"
+    stop = f"full rollouts (at most {options.max_tokens} tokens)"
+    if options.stop_at:
+        stop = f"{options.stop_at} tokens"
+    end = "scored" if options.score_end else "not scored"
+    budget = f", {options.budget} tokens a rollout" if options.budget else ""
+    student, teacher = setup.student.identity, setup.teacher.identity
+    return f"""---
+base_model: {options.student}
+library_name: {library}
+pipeline_tag: text-generation
+tags:
+- on-policy-distillation
+- decaylab
+---
+# {options.student}, distilled on-policy from {options.teacher}: step {step} of {options.steps}
+
+Trained by decaylab (run `{run}`).
+
+| | |
+|---|---|
+| student before training | {options.student} (contents {student.content_hash[:12]}) |
+| teacher | {options.teacher} (contents {teacher.content_hash[:12]}) |
+| training problems | {problems.name}, {problems.version}; {len(setup.pair.problems)} of them |
+| rollouts | stop at {stop}; T = {options.temperature:g}, top-p {options.top_p:g}, top-k {options.top_k} |
+| a step | {options.problems_per_step} problems x {options.rollouts_per_problem} |
+| loss | {options.divergence}, T = 1, mean over {options.normalise}; end-of-turn token {end} |
+| where it falls | selector {options.selector}{budget} |
+| what is trained | {trained} |
+| optimizer | AdamW, lr {options.learning_rate:g}, {options.schedule}, warm-up {options.warmup_steps}, clip {options.clip:g} |
+| seed | {options.seed} |
+
+`decaylab evaluate` and `decaylab position-kl` take this folder as it is.
+"""  # noqa: E501
