@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from . import style
-from .curves import PERCENT, Look
+from .artists import PERCENT, Look
 
 # The estimands of decaylab.analyses.sweep.
 ONE_RUN, THESE, SEEDS = (

@@ -78,7 +78,7 @@ def draw(
     scale: float = 1.0,
     shift: float = 0.0,
     upright: bool = True,
-    joined: bool = True,
+    joined: bool | None = None,
     **more: Any,
 ) -> None:
     """Values and intervals of rows of the measurements table.
@@ -88,12 +88,13 @@ def draw(
         scale: what the table's numbers are multiplied by, such as `PERCENT`.
         shift: points by which curves are moved aside so that their bars can be told apart.
         upright: values are on the y axis.
-        joined: a line joins the values.
+        joined: a line joins the values; by default where they are upright.
         more: properties of the line, such as ``linewidth``, ``markersize``, ``zorder``.
     """
     value, low, high = scale * rows[NUMBERS].to_numpy(dtype=float).T
     place: dict[str, Any] = {"upright": upright, "shift": shift}
     intervals(axes, at, low, high, look.colour, f"{gid}.bars", **place)
+    joined = upright if joined is None else joined
     points(axes, at, value, look, gid, joined=joined, **place, **more)
 
 

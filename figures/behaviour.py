@@ -18,8 +18,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import style
+from .artists import Look
 from .colours import looks
-from .curves import Look
 from .groups import (
     Panel,
     counts,

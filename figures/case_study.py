@@ -25,7 +25,7 @@ from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from . import bins, style
+from . import style, words
 from .running_text import PAD, Piece, filled, printed, readable, text_width, wrapped
 
 BLOCK = 100  # tokens at either end
@@ -181,7 +181,7 @@ def caption(case: Case) -> str:
     if row is not None:
         told.append(
             f"Problem {row.problem_id}, sample {row['sample']}, "
-            f"{bins.named(str(row.checkpoint))}: {_words(row.verdict)} under "
+            f"{words.named(str(row.checkpoint))}: {_words(row.verdict)} under "
             f"the answer rule {row.answer_rule}; {row.response_tokens:,} tokens, stop reason "
             f"{row.stop_reason}."
         )
@@ -370,8 +370,8 @@ def _title(case: Case) -> str:
     row = case.rollout
     if row is None:
         first = case.tokens.iloc[0]
-        return readable(f"{first.rollout_id}, {bins.named(str(first.checkpoint))}")
-    whose = bins.named(str(row.checkpoint))
+        return readable(f"{first.rollout_id}, {words.named(str(first.checkpoint))}")
+    whose = words.named(str(row.checkpoint))
     return readable(
         f"{row.problem_id}, sample {row['sample']}, {whose}: {_words(str(row.verdict))}"
     )

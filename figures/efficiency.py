@@ -26,7 +26,7 @@ from matplotlib.ticker import NullLocator
 
 from . import arms, style
 from .arms import ONE_RUN, SEEDS, Arm, Number, draw_number, look_handle
-from .curves import PERCENT, Look
+from .artists import PERCENT, Look
 
 PHASES = {
     "generation": Look("generation", style.SKY, "o"),

@@ -26,8 +26,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from . import style
+from .artists import PERCENT, Look
 from .colours import looks
-from .curves import PERCENT, Look, accuracy_axis, draw_curve, length_axis
+from .curves import accuracy_axis, draw_curve, length_axis
 from .groups import Panel, counts, draw_panels, intervals, series_of
 
 BASE, TEACHER = (

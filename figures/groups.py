@@ -4,7 +4,6 @@ never computes."""
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +12,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from . import style
-from .bins import BASE
-from .curves import PERCENT, Look
+from .artists import PERCENT, Look, handle
+from .colours import BASE
+from .page import Block, page, pairs
 
 # an interval longer than so many times the largest value ends at the frame, with an arrowhead
 REACH = 2.5
 LONGEST_NAME = 30  # characters in the legend
-LEVEL_INCHES = 0.9  # panels whose ends differ by less end a row together
-AXES_INCHES = 1.98  # leaves room for names on the left and a number on the right in half a page
+# room for names on the left and a number on the right in half a page
+PLACE = Block(left=0.92, right=0.55, between=1.55)
 PITCH, TIGHT_PITCH, GAP = (
     9.0,
     4.5,
@@ -122,81 +121,30 @@ def published_series(rows: pd.DataFrame) -> list[Series]:
 def draw_panels(
     panels: Sequence[Panel], measurements: pd.DataFrame, width: style.Width, title: str
 ) -> Figure:
-    """A page of panels with the legend of their series above and the counts below."""
+    """A page of panels with the key of their series above and the counts below."""
     with style.context():
-        figure, axes = new_page(
-            [panel.points for panel in panels], panels, measurements, width, title
-        )
-        for one, panel in zip(axes, panels, strict=True):
-            draw_panel(one, panel)
+        figure, axes = new_page(panels, measurements, width, title)
+        for panel in panels:
+            draw_panel(axes[panel.gid], panel)
     return figure
 
 
 def new_page(
-    heights: Sequence[float],
     panels: Sequence[Panel],
     measurements: pd.DataFrame,
     width: style.Width,
     title: str,
-) -> tuple[Figure, list[Axes]]:
-    """Axes of these heights in points, two in a row on a page; title, legend and note stand."""
-    wide = 2 if width == "page" else 1
-    names = {one.name: one for panel in panels for one in panel.series}
-    longest = max((len(one.look.name) for one in names.values()), default=1)
-    room = style.WIDTH_INCHES[width] * style.POINTS_PER_INCH - 12
-    legend_columns = max(1, min(len(names), int(room // (longest * 4.4 + 26))))
-    title = textwrap.fill(title, 110 if wide == 2 else 52)
-    note = textwrap.fill(_note(measurements), 125 if wide == 2 else 62)
-    title_height = 0.06 + 0.14 * (title.count("\n") + 1) if title else 0.0
-    head = title_height + (0.08 + 0.15 * math.ceil(len(names) / legend_columns) if names else 0.0)
-    above, below, foot = 0.3, 0.42, 0.12 + 0.13 * (note.count("\n") + 1)
-    used, spots = [0.0] * wide, []
-    for height in (points / style.POINTS_PER_INCH for points in heights):
-        column = (
-            0 if used[0] <= min(used) + 0.4 else 1
-        )  # where the page is shorter: a long panel leaves no hole
-        spots.append((0.92 + 3.5 * column, used[column] + above, height))
-        used[column] += above + height + below
-        if column == wide - 1 and max(used) - min(used) < LEVEL_INCHES:
-            used = [max(used)] * wide
-    total = head + max(used) + foot
-    figure = style.new_figure(width, total)
-    axes = [
-        style.add_axes(
-            figure, left, total - head - down - height, left + AXES_INCHES, total - head - down
-        )
-        for left, down, height in spots
-    ]
-    across = style.WIDTH_INCHES[width]
-    if title:
-        figure.text(
-            0.08 / across, 1 - 0.06 / total, title, va="top", fontsize=style.NORMAL, gid="title"
-        )
-    figure.text(
-        0.08 / across,
-        0.06 / total,
-        note,
-        fontsize=style.SMALL,
-        va="bottom",
-        linespacing=1.2,
-        gid="note",
-    )
-    if names:
-        figure.legend(
-            handles=[
-                Line2D([], [], linestyle="", **_marker(one), label=one.look.name)
-                for one in names.values()
-            ],
-            loc="upper left",
-            bbox_to_anchor=(0.02 / across, 1 - title_height / total),
-            ncols=legend_columns,
-            frameon=False,
-            fontsize=style.SMALL,
-            handletextpad=0.2,
-            columnspacing=1.2,
-            labelspacing=0.25,
-        ).set_gid("legend")
-    return figure, axes
+    before: Sequence[Block] = (),
+) -> tuple[Figure, dict[str, Axes]]:
+    """Empty panels by gid, two in a row on a page, with title, key and note.
+
+    before: blocks of other panels, which stand above.
+    """
+    heights = {panel.gid: panel.points / style.POINTS_PER_INCH for panel in panels}
+    names = {series.name: series.look for panel in panels for series in panel.series}
+    handles = [handle(look) for look in names.values()]
+    blocks = [*before, *pairs(heights, width, PLACE)]
+    return page(width, blocks, title=title, handles=handles, note=_note(measurements))
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:

@@ -22,7 +22,7 @@ from matplotlib.ticker import NullLocator
 
 from . import arms, style
 from .arms import ESR, REFERENCES, Number, across, bar_handles, draw_number, look_handle, reported
-from .curves import PERCENT
+from .artists import PERCENT
 
 PREFIX = "prefix"
 PUBLISHED = replace(ESR, name="published", colour=style.PUBLISHED, line="--")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,8 @@ class Block:
     above, below: for titles and for the names of axes.
     """
 
-    mosaic: Sequence[Sequence[str]]
-    heights: Sequence[float]
+    mosaic: Sequence[Sequence[str]] = ()
+    heights: Sequence[float] = ()
     left: float = 0.55
     right: float = 0.12
     widths: Sequence[float] | None = None
@@ -51,6 +51,24 @@ class Block:
         return sum(self.heights) + self.apart * (len(self.heights) - 1)
 
 
+def pairs(heights: Mapping[str, float], width: style.Width, place: Block) -> list[Block]:
+    """Panels of these heights, two in a row on a page, else below each other.
+
+    place: a block whose margins and gaps they have.
+    """
+    count = 2 if width == "page" else 1
+    names, blocks = [*heights], []
+    for first in range(0, len(names), count):
+        row = names[first : first + count]
+        mosaic = [row + ["."] * (count - len(row))]
+        steps = sorted({heights[name] for name in row})
+        for step in steps[:-1]:  # the longer one goes on beside a hole
+            mosaic.append([name if heights.get(name, 0.0) > step else "." for name in mosaic[0]])
+        inches = np.diff([0.0, *steps]).tolist()
+        blocks.append(replace(place, mosaic=mosaic, heights=inches, apart=0.0))
+    return blocks
+
+
 def page(
     width: style.Width,
     blocks: Sequence[Block],
@@ -61,7 +79,8 @@ def page(
 ) -> tuple[Figure, dict[str, Axes]]:
     """A figure with its title, key and note, and its empty panels by name."""
     across = style.WIDTH_INCHES[width]
-    title = textwrap.fill(title, 110 if width == "page" else 52)
+    wrap = 110 if width == "page" else 52
+    title = "\n".join(textwrap.fill(line, wrap) for line in title.splitlines())
     note = textwrap.fill(note, CHARACTERS[width])
     title_inches = 0.02 + 0.145 * len(title.splitlines())
     columns = _key_columns(handles, across)

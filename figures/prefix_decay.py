@@ -21,17 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
-from .curves import (
-    PERCENT,
-    Look,
-    accuracy_axis,
-    draw_band,
-    draw_curve,
-    extent,
-    length_axis,
-    lengths_of,
-    places,
-)
+from .artists import PERCENT, Look
+from .curves import accuracy_axis, draw_band, draw_curve, extent, length_axis, lengths_of
 
 HEADLINE = Look("teacher after\nstudent tokens", style.TEACHER, "o")
 REFERENCE = Look("teacher alone,\nsame problems", style.TEACHER, "^", "--")
@@ -312,7 +303,7 @@ def _open_share(strip: Axes, measurements: pd.DataFrame, lengths: list[float]) -
     share = pick(measurements, "open_share", "student-prefix", "open")
     percent = share.value.to_numpy() * PERCENT
     length_axis(strip, lengths)
-    points = places(strip, share.prefix_tokens.tolist())
+    points = style.places_points(strip, share.prefix_tokens.tolist())
     thick = min([5.0, *(0.7 * np.diff(points))])
     strip.vlines(share.prefix_tokens, 0, percent, color="#bbbbbb", linewidth=thick).set_gid(
         "open.share"
@@ -370,8 +361,12 @@ def _controls(axes: Axes, measurements: pd.DataFrame, names: list[str]) -> None:
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
     axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-    room = np.diff(places(axes, lengths)).min() if len(lengths) > 1 else style.size_points(axes)[0]
-    step = min(3.0 if len(lengths) > 1 else 15.0, 0.8 * float(room) / len(names))
+    room = (
+        np.diff(style.places_points(axes, lengths)).min()
+        if len(lengths) > 1
+        else style.size_points(axes)[0]
+    )
+    step = min(3.0 if len(lengths) > 1 else 15.0, 0.8 * room / len(names))
     left, right = axes.get_xlim()
     beside = (
         step * (len(names) - 1) / 2 / style.size_points(axes)[0] * (right - left)
@@ -402,7 +397,7 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
     length_axis(axes, lengths_of(known))
     accuracy_axis(axes, known)
     if published is not None:
-        labels += draw_curve(axes, behind, look, "c.published", 0.0, hollow=True)
+        labels += draw_curve(axes, behind, look, "c.published", 0.0)
     for role, row in baselines.items():
         colour = style.TEACHER if role == "teacher" else style.STUDENT
         for value in row.value.dropna():

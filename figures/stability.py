@@ -23,7 +23,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from . import arms, small_panels, style
 from .arms import SEEDS, Arm, Number, draw_number, look_handle
-from .curves import PERCENT, Look
+from .artists import PERCENT, Look
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
 MARKS = {

@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
 from . import arms, style
-from .bins import BASE
-from .colours import looks
-from .curves import PERCENT, Look
+from .artists import PERCENT, Look
+from .colours import BASE, looks
 from .groups import counts
 
 Runs = dict[str, dict[float, str]]  # of each training run its checkpoints by step

@@ -153,15 +153,20 @@ def _mixed(colour: str, other: str, share: float) -> str:
 
 def shades(colour: str, count: int) -> list[str]:
     """The colour alone, or several shades of it from light to dark."""
-    if count == 1:
-        return [colour]
+    if count < 2:
+        return [colour] * count
     ends = [lighter(colour, 0.4), colour, darker(colour, 0.55)]
     return [to_hex(shade) for shade in sns.blend_palette(ends, count)]
 
 
+def markers(count: int) -> list[str]:
+    """A marker for each of several trained students."""
+    return [CHECKPOINT_MARKERS[i % len(CHECKPOINT_MARKERS)] for i in range(count)]
+
+
 def checkpoint_look(index: int, count: int) -> tuple[str, str]:
     """Colour and marker of one of several trained students: green alone, else light to dark."""
-    return shades(ESR, count)[index], CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
+    return shades(ESR, count)[index], markers(count)[index]
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:

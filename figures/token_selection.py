@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from . import arms, style
 from .arms import REFERENCES, Arm, Number, across, draw_number, look_handle, pick, reported
-from .curves import PERCENT, Look
+from .artists import PERCENT, Look
 
 PUBLISHED = Look("published", style.PUBLISHED, "o")
 POSITION, SHARE = "mean_selected_position", "selected_kl_share"
