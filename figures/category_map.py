@@ -78,7 +78,7 @@ def draw(
     blocks = map_blocks(maps, width if len(maps) > 1 else "column")  # one alone fills the page
     titles = {name: _name(name, cells, "other pair") for name, cells in maps.items()}
     with style.context():
-        figure, axes = page(width, blocks, title=f"{title}\n{HEADING}".strip(), note=note)
+        figure, axes = page(width, blocks, title=title, subtitle=HEADING, note=note)
         draw_maps(axes, maps, titles)
     return figure
 

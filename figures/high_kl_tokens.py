@@ -10,12 +10,9 @@ same for all. Drawing reads rows of the measurements table and computes no stati
 
 from __future__ import annotations
 
-from unicodedata import combining
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 
 from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import FROZEN, select
@@ -33,15 +30,14 @@ from .groups import (
     published_series,
     series_of,
 )
+from .running_text import printable as printable
 
 TITLE = "Highest-KL tokens"
 MEAN, PART = "token_mean_reverse_kl", "token_kl_share"
 MOST = 20  # tokens, as many as were published
-LONGEST_TOKEN = 12  # characters
 COUNT, SHARE = "count", "KL (%)"
 COLUMNS = {COUNT: 30, SHARE: 62}  # points right of the bars where each column of numbers ends
 NARROWER = 0.44  # inches that the columns take from the bars
-SIGNS = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"})
 CAPTION = """{tokens} {whose} {theirs} {counts}. No intervals: a few problems may hold much of such
     a mean; the winsorised means in the table have them. {floor}"""
 SENTENCE = """({letter}) Of the tokens that are listed, the {count} with the highest mean reverse KL
@@ -166,22 +162,3 @@ def _write(axes: Axes, text: str, height: float, aside: tuple[float, float]) -> 
     place = (1, height), aside, axes.get_yaxis_transform(), "offset points"
     written = axes.annotate(text, *place, ha="right", va="center", fontsize=style.SMALL)
     written.set_annotation_clip(False)
-
-
-def printable(token: str) -> str:
-    """A token as the font can show it: other characters as their codes; white space as signs; cut
-    where it is long."""
-    seen = [_sign(character) for character in token.translate(SIGNS)]
-    kept = 0
-    while kept < len(seen) and len("".join(seen[: kept + 1])) <= LONGEST_TOKEN:
-        kept += 1
-    return "".join(seen[:kept]) + ("\u2026" if kept < len(seen) else "")
-
-
-def _sign(character: str) -> str:
-    font = get_font(findfont("DejaVu Sans"))
-    known = bool(font.get_char_index(ord(character)))
-    if known and character.isprintable() and not combining(character):
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:x}"

@@ -8,7 +8,6 @@ does not know before the figure is drawn.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,11 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
+from .running_text import filled
 
 EDGE = 0.08  # from the page's edge to title, key and note
-LINE = 0.13  # of a line of small text
+TITLE_LINE, LINE = 0.15, 0.13  # of a line of the title, and of small text
 KEY_LINE = 0.155
-CHARACTERS: dict[style.Width, int] = {"page": 126, "column": 60}  # of small text in a line
+GAP = 0.04  # above the key
 
 
 @dataclass(frozen=True)
@@ -74,30 +74,33 @@ def page(
     blocks: Sequence[Block],
     *,
     title: str = "",
+    subtitle: str = "",
     handles: Sequence[Artist] = (),
     note: str = "",
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with its title, key and note, and its empty panels by name."""
+    """A figure with its title, key and note, and its empty panels by name.
+
+    subtitle: small, in at most two lines; what goes beyond is left out, with an ellipsis.
+    """
     across = style.WIDTH_INCHES[width]
-    wrap = 110 if width == "page" else 52
-    title = "\n".join(textwrap.fill(line, wrap) for line in title.splitlines())
-    note = textwrap.fill(note, CHARACTERS[width])
-    title_inches = 0.02 + 0.145 * len(title.splitlines())
+    room = (across - 2 * EDGE) * style.POINTS_PER_INCH
+    title_lines = filled(title, room * style.SMALL / style.NORMAL)
+    subtitle_lines, note_lines = filled(subtitle, room, most=2), filled(note, room)
     columns = _key_columns(handles, across)
-    key_inches = KEY_LINE * math.ceil(len(handles) / columns)
-    foot = 0.08 + LINE * len(note.splitlines())
+    texts = TITLE_LINE * len(title_lines), LINE * len(subtitle_lines)
+    key = KEY_LINE * math.ceil(len(handles) / columns)
     tall = sum(block.above + block.inches + block.below for block in blocks)
-    total = EDGE + title_inches + key_inches + tall + foot
-    figure = style.new_figure(width, total)
-    left, top = EDGE / across, total - 0.06
-    if title:
-        figure.text(left, top / total, title, va="top", fontsize=style.NORMAL, gid="title")
-    top -= title_inches
+    top = EDGE + tall + key + GAP + sum(texts) + LINE * len(note_lines) + EDGE
+    figure = style.new_figure(width, top + EDGE)
+    _write(figure, title_lines, top, "title", style.NORMAL)
+    _write(figure, subtitle_lines, top - texts[0], "subtitle")
+    _write(figure, note_lines, EDGE + LINE * len(note_lines), "note")
+    top -= sum(texts) + GAP
     if handles:
         figure.legend(
             handles=list(handles),
             loc="upper left",
-            bbox_to_anchor=(left, top / total),
+            bbox_to_anchor=(EDGE / across, top / figure.get_figheight()),
             ncols=columns,
             frameon=False,
             fontsize=style.SMALL,
@@ -107,14 +110,22 @@ def page(
             columnspacing=1.4,
             labelspacing=0.3,
         ).set_gid("key")
-    top -= key_inches
+    top -= key
     axes: dict[str, Axes] = {}
     for block in blocks:
         axes |= _panels(figure, block, top - block.above)
         top -= block.above + block.inches + block.below
-    note_text = figure.text(left, 0.06 / total, note, va="bottom", linespacing=1.2, gid="note")
-    note_text.set_fontsize(style.SMALL)
     return figure, axes
+
+
+def _write(
+    figure: Figure, lines: Sequence[str], top: float, gid: str, size: float = style.SMALL
+) -> None:
+    """A text from ``top`` inches down; nothing if it is empty."""
+    if lines:
+        across, up = figure.get_size_inches()
+        text = figure.text(EDGE / across, top / up, "\n".join(lines), va="top", gid=gid)
+        text.set(fontsize=size, linespacing=1.2)
 
 
 def _panels(figure: Figure, block: Block, top: float) -> dict[str, Axes]:
