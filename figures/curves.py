@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,19 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
 from . import style
+from .artists import PERCENT as PERCENT
+from .artists import Look as Look
 
-PERCENT = 100.0
 COLUMNS = ["value", "low", "high", "band_low", "band_high"]
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a curve is drawn and named; the name's line breaks fit the margin."""
-
-    name: str
-    colour: str
-    marker: str
-    line: str = "-"
 
 
 def draw_curve(

@@ -7,17 +7,20 @@ context():``.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from decaylab.runs.store import write_atomically
 
@@ -25,6 +28,7 @@ Width = Literal["column", "page"]
 WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}
 POINTS_PER_INCH = 72.0
 SMALL, NORMAL = 7.0, 8.0  # points at the printed size
+PAPER_POINTS = 9.6  # of seaborn's text in papers
 
 # Okabe and Ito's colour-blind-safe set. A policy keeps its colour in every figure.
 TEACHER = "#0072B2"
@@ -41,39 +45,32 @@ CHECKPOINT_MARKERS = ("s", "^", "D", "v", "P", "X")  # the base student has the 
 PUBLISHED = "#808080"  # with hollow markers and dashes, and for nothing measured
 INK = "#333333"
 
+# What seaborn's theme "ticks" for papers leaves open, or has otherwise
 _RC: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": [
-        "DejaVu Sans",
-        "Arial",
-        "Helvetica",
-    ],  # the first comes with matplotlib: same figure everywhere
-    "font.size": NORMAL,
-    "axes.titlesize": NORMAL,
-    "axes.labelsize": NORMAL,
+    "font.sans-serif": ["DejaVu Sans"],  # it comes with matplotlib: the same figure everywhere
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.linewidth": 0.6,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "text.color": INK,
+    "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.0,
-    "text.color": INK,
+    "lines.solid_capstyle": "butt",  # an interval ends where it ends
     "text.parse_math": False,  # a path or a problem set's name may hold a dollar sign
     "figure.dpi": 100.0,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "decaylab",
     "pdf.fonttype": 42,  # TrueType: text can be searched, and journals refuse the other kind
+    "backend": "agg",
 }
 
 
@@ -97,8 +94,9 @@ class Drawn(Figure):
 def context() -> AbstractContextManager[None]:
     """The settings under which figures are drawn and saved, independent of the user's
     matplotlibrc."""
-    settings: dict[Any, Any] = {**dict(mpl.rcParamsDefault), **_RC, "backend": "agg"}
-    return mpl.rc_context(settings)
+    paper = sns.plotting_context("paper", font_scale=NORMAL / PAPER_POINTS)
+    theme: dict[Any, Any] = dict(mpl.rcParamsDefault) | paper | sns.axes_style("ticks")
+    return mpl.rc_context(theme | _RC)
 
 
 def new_figure(width: Width, height_inches: float) -> Figure:
@@ -137,26 +135,33 @@ def name_y_axis(axes: Axes, name: str) -> None:
     axes.yaxis.set_label_coords(-28.0 / size_points(axes)[0], 0.5)
 
 
-def darker(colour: str, share: float = 0.3) -> tuple[float, float, float]:
+def darker(colour: str, share: float = 0.3) -> str:
     """The colour mixed with black: text needs more contrast on white than a line does."""
-    red, green, blue = to_rgb(colour)
-    return red * (1 - share), green * (1 - share), blue * (1 - share)
+    return _mixed(colour, "black", share)
 
 
-def lighter(colour: str, share: float) -> tuple[float, float, float]:
+def lighter(colour: str, share: float) -> str:
     """The colour mixed with white."""
-    red, green, blue = to_rgb(colour)
-    return 1 - (1 - red) * (1 - share), 1 - (1 - green) * (1 - share), 1 - (1 - blue) * (1 - share)
+    return _mixed(colour, "white", share)
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    part, rest = (np.array(to_rgb(name)) for name in (other, colour))
+    red, green, blue = part * share + rest * (1 - share)
+    return to_hex((red, green, blue))
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """The colour alone, or several shades of it from light to dark."""
+    if count == 1:
+        return [colour]
+    ends = [lighter(colour, 0.4), colour, darker(colour, 0.55)]
+    return [to_hex(shade) for shade in sns.blend_palette(ends, count)]
 
 
 def checkpoint_look(index: int, count: int) -> tuple[str, str]:
-    """Colour and marker of a trained student, the index-th of so many: green alone, several from
-    light to dark green."""
-    marker = CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
-    if count == 1:
-        return ESR, marker
-    shade = 0.4 - 0.95 * index / (count - 1)  # from 40 % white to 55 % black
-    return to_hex(lighter(ESR, shade) if shade > 0 else darker(ESR, -shade)), marker
+    """Colour and marker of one of several trained students: green alone, else light to dark."""
+    return shades(ESR, count)[index], CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
@@ -215,6 +220,38 @@ def far_apart(places: Sequence[float], gap: float) -> list[int]:
     if kept and kept[-1] != 0 and len(kept) > 1:
         kept[-1] = 0  # the first matters more than its neighbour
     return sorted(kept)
+
+
+def ticks(axes: Axes, names: Mapping[float, str], gap: float, *, upright: bool = False) -> None:
+    """Ticks at these places, with their names where they stand so many points apart.
+
+    upright: on the y axis. The limits and the scale of the axis must be set before.
+    """
+    places = sorted(names)
+    axis = axes.yaxis if upright else axes.xaxis
+    points = places_points(axes, places, upright=upright)
+    shown = far_apart(points, gap)
+    axis.set_ticks(places, [names[at] if i in shown else "" for i, at in enumerate(places)])
+    axis.set_minor_locator(NullLocator())
+
+
+def places_points(axes: Axes, places: Sequence[float], *, upright: bool = False) -> list[float]:
+    """Where these places along an axis stand, in points from the figure's edge."""
+    pairs = [(at, axes.get_ylim()[0]) for at in places]
+    if upright:
+        pairs = [(axes.get_xlim()[0], at) for at in places]
+    drawn = axes.transData.transform(np.array(pairs, dtype=float).reshape(-1, 2))
+    points = drawn[:, int(upright)] * POINTS_PER_INCH / root(axes).dpi
+    return [float(place) for place in points]
+
+
+def ticks_within(axes: Axes, *, upright: bool = False, most: int | None = None) -> None:
+    """Round numbers within the limits of the axis, at most about ``most``."""
+    axis = axes.yaxis if upright else axes.xaxis
+    if most is not None:
+        axis.set_major_locator(MaxNLocator(most))
+    low, high = sorted(axis.get_view_interval())
+    axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
 
 
 # What a file would say about when and by what it was written; None leaves it out.
