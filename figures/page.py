@@ -7,9 +7,10 @@ does not know before the figure is drawn.
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,3 +129,23 @@ def _key_columns(handles: Sequence[Artist], across: float) -> int:
     longest = max(len(str(handle.get_label())) for handle in handles)
     room = (across - 2 * EDGE) * style.POINTS_PER_INCH
     return max(1, min(len(handles), int(room // (3.9 * longest + 30))))
+
+
+def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], **measures: Any) -> Block:
+    """A block whose columns hold panels at heights of their own.
+
+    columns: of each panel top and bottom, in inches from above. measures: of the `Block`.
+    """
+    ends = {end for column in columns for panel in column.values() for end in panel}
+    edges = sorted({0.0, *ends})
+    mosaic = []
+    for top, bottom in itertools.pairwise(edges):
+        row = []
+        for column in columns:
+            within = [
+                name for name, (first, last) in column.items() if first <= top and bottom <= last
+            ]
+            row.append(within[0] if within else ".")
+        mosaic.append(row)
+    heights = [bottom - top for top, bottom in itertools.pairwise(edges)]
+    return Block(mosaic, heights, apart=0.0, **measures)
