@@ -61,7 +61,7 @@ def draw(
     titles = {name: _title(name, cells) for name, cells in maps.items()}
     with style.context():
         figure, axes = new_page(
-            panels, rows, width, title, before=category_map.map_blocks(maps, width)
+            panels, rows, width, title, before=[category_map.map_block(maps, width)]
         )
         category_map.draw_maps(axes, maps, titles)
         for panel in panels:

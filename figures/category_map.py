@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 
-from . import style, words
+from . import captions, style, words
 from .colours import looks
 from .groups import counts
-from .page import Block, page, pairs
+from .page import Block, balanced, page
 
 LETTERS = string.ascii_letters
 PUBLISHED = "published"
@@ -75,10 +75,10 @@ def draw(
     maps = maps_of(rows, published)
     most = counts(select(rows, what=KL), ("problems", "rollouts"))
     note = words.filled(NOTE, counts=most)
-    blocks = map_blocks(maps, width if len(maps) > 1 else "column")  # one alone fills the page
+    block = map_block(maps, width if len(maps) > 1 else "column")  # one alone fills the page
     titles = {name: _name(name, cells, "other pair") for name, cells in maps.items()}
     with style.context():
-        figure, axes = page(width, blocks, title=title, subtitle=HEADING, note=note)
+        figure, axes = page(width, [block], title=title, subtitle=HEADING, note=note)
         draw_maps(axes, maps, titles)
     return figure
 
@@ -97,8 +97,8 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         maps=map_text(rows, published),
         counts=counts(cells, ("problems", "rollouts")),
         tokens=tokens_text(rows),
-        level=words.level(robust),
-        methods=words.methods(robust),
+        level=captions.levels(robust),
+        methods=captions.methods(robust),
         floors=floors,
     )
 
@@ -170,9 +170,10 @@ def map_inches(cells: pd.DataFrame) -> float:
     return cells.category.nunique() * points / style.POINTS_PER_INCH
 
 
-def map_blocks(maps: Maps, width: style.Width) -> list[Block]:
+def map_block(maps: Maps, width: style.Width) -> Block:
     """Two maps in a row on a page, else below each other."""
-    return pairs({f"map.{name}": map_inches(cells) for name, cells in maps.items()}, width, HALF)
+    heights = {f"map.{name}": map_inches(cells) for name, cells in maps.items()}
+    return balanced(heights, width, HALF)
 
 
 def draw_maps(panels: Mapping[str, Axes], maps: Maps, titles: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ does not know before the figure is drawn.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ EDGE = 0.08  # from the page's edge to title, key and note
 TITLE_LINE, LINE = 0.15, 0.13  # of a line of the title, and of small text
 KEY_LINE = 0.155
 GAP = 0.04  # above the key
+LEVEL = 0.9  # panels whose ends differ by less end a row together
+SLACK = 0.4  # a panel stands on the left unless the right ends higher by more than that
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,41 @@ class Block:
         return sum(self.heights) + self.apart * (len(self.heights) - 1)
 
 
-def pairs(heights: Mapping[str, float], width: style.Width, place: Block) -> list[Block]:
-    """Panels of these heights, two in a row on a page, else below each other.
+def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], place: Block) -> Block:
+    """A block whose columns hold panels at heights of their own.
 
-    place: a block whose margins and gaps they have.
+    columns: of each panel top and bottom, in inches from above. place: its margins and gaps.
     """
-    count = 2 if width == "page" else 1
-    names, blocks = [*heights], []
-    for first in range(0, len(names), count):
-        row = names[first : first + count]
-        mosaic = [row + ["."] * (count - len(row))]
-        steps = sorted({heights[name] for name in row})
-        for step in steps[:-1]:  # the longer one goes on beside a hole
-            mosaic.append([name if heights.get(name, 0.0) > step else "." for name in mosaic[0]])
-        inches = np.diff([0.0, *steps]).tolist()
-        blocks.append(replace(place, mosaic=mosaic, heights=inches, apart=0.0))
-    return blocks
+    edges = {0.0}
+    for column in columns:
+        edges |= set(itertools.chain(*column.values()))
+    mosaic, heights = [], []
+    for top, bottom in itertools.pairwise(sorted(edges)):
+        heights.append(bottom - top)
+        row = []
+        for column in columns:
+            names = [name for name, (high, low) in column.items() if high <= top and bottom <= low]
+            row.append(names[0] if names else ".")
+        mosaic.append(row)
+    return replace(place, mosaic=mosaic, heights=heights, apart=0.0)
+
+
+def balanced(heights: Mapping[str, float], width: style.Width, place: Block) -> Block:
+    """Panels of these heights in two columns on a page, in one else.
+
+    A panel stands where the page is shorter, so that a long one leaves no hole; panels whose ends
+    differ by little end a row together. place: margins, and the room above and below each panel.
+    """
+    columns: list[dict[str, tuple[float, float]]] = [{}, {}] if width == "page" else [{}]
+    used = [0.0] * len(columns)
+    for name, height in heights.items():
+        column = 0 if used[0] <= min(used) + SLACK else 1
+        top = used[column] + place.above
+        columns[column][name] = (top, top + height)
+        used[column] = top + height + place.below
+        if column == len(columns) - 1 and max(used) - min(used) < LEVEL:
+            used = [max(used)] * len(columns)
+    return staggered(columns, replace(place, above=0.0))
 
 
 def page(

@@ -10,7 +10,7 @@ import pandas as pd
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import ALL, BASE, select
 
-from .artists import PERCENT
+from . import captions
 from .colours import looks
 
 # Fields that every template may have
@@ -43,22 +43,12 @@ def filled(
         known |= {"published": "", "published_note": ""}
     if rows is not None and len(rows):
         known |= {
-            "level": level(rows),
-            "methods": methods(rows),
+            "level": captions.levels(rows),
+            "methods": captions.methods(rows),
             "estimand": str(rows.estimand.iloc[0]),
             "floor": floor_text(rows),
         }
     return " ".join(template.format_map(known | fields).split())
-
-
-def level(rows: pd.DataFrame) -> str:
-    """The level of the intervals, such as ``95 %``."""
-    return " / ".join(f"{share * PERCENT:g} %" for share in sorted(set(rows.level.dropna())))
-
-
-def methods(rows: pd.DataFrame) -> str:
-    """How the intervals were made."""
-    return "; ".join(sorted({*rows.method} - {""}))
 
 
 def number(row: pd.Series[Any], places: int = 2, scale: float = 1.0) -> str:
