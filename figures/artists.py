@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -200,3 +200,30 @@ def across(
     if not (math.isnan(low) or math.isnan(high)):
         properties = more or {"color": look.colour, "alpha": 0.1, "linewidth": 0}
         shade(low, high, gid=f"{gid}.band", zorder=0, **properties)
+
+
+def beside(
+    axes: Axes,
+    height: float,
+    text: str,
+    aside: float,
+    *,
+    colour: str = style.INK,
+    align: Literal["left", "right"] = "right",
+) -> None:
+    """Writes a text right of the axes, at a height in data units, so many points aside.
+
+    align: which end of the text stands there.
+    """
+    axes.annotate(
+        text,
+        (1, height),
+        (aside, -0.3),
+        axes.get_yaxis_transform(),
+        "offset points",
+        ha=align,
+        va="center",
+        fontsize=style.SMALL,
+        color=colour,
+        annotation_clip=False,
+    )

@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Stroke
+from seaborn.utils import relative_luminance
 
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, select
@@ -229,18 +230,12 @@ def _draw_box(axes: Axes, piece: Piece, top: float, shade: Any, gid: str) -> Non
     box = Rectangle((piece.left, top), piece.width, BOX, facecolor=shade, gid=gid)
     box.set(edgecolor="#cccccc", linewidth=0.3)
     axes.add_patch(box)
-    look = {"color": "white" if luminance(shade) < DARK else "black", "fontsize": style.SMALL}
+    ink = "white" if relative_luminance(shade) < DARK else "black"
     # a file may drop the spaces at the ends of a text, so each word is placed by itself
     for word in re.finditer("[^ ]+", piece.text):
         left = piece.left + PAD + text_width(piece.text[: word.start()])
-        axes.text(left, top + 8.0, word.group(), gid=f"{gid}.text").set(**look)
-
-
-def luminance(colour: Sequence[float]) -> float:
-    """Relative luminance of red, green and blue, from 0 to 1, as WCAG has it."""
-    values = np.array(colour[:3])
-    linear = np.where(values <= 0.03928, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
+        text = axes.text(left, top + 8.0, word.group(), color=ink, gid=f"{gid}.text")
+        text.set_fontsize(style.SMALL)
 
 
 def _line(

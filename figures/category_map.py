@@ -36,7 +36,7 @@ HALF = Block(left=0.92, right=0.2, between=1.16)  # of maps that share a page
 PLACE = ["view", "checkpoint", "category", "position_low"]
 HEADING = "Mean reverse KL (nats) by category and position"
 NOTE = """Italics: the winsorised mean's interval is wider than that mean, or there is none.
-    Hatched: under twice the noise floor. \u2013: no token. {counts} a model."""
+    Hatched: under twice the noise floor. \u2013: no token. {counts} per model."""
 CAPTION = """{maps} {counts}, {tokens} tokens. The intervals are of the winsorised means, pointwise
     {level} ({methods}), and stand in the table. {floors}"""
 MAPS = """({letters}) Mean reverse KL in nats ({estimands}) of the tokens of each category, by
@@ -156,12 +156,8 @@ def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
 
 def tokens_text(rows: pd.DataFrame) -> str:
     """How many tokens stand behind the map of each model: every token is in one category."""
-    means = select(rows, what="mean_reverse_kl")
-    if not len(means):  # the maps alone were kept
-        means = select(rows, what=KL)
-    tokens = means.groupby("checkpoint").tokens.sum()
-    low, high = f"{tokens.min():,}", f"{tokens.max():,}"
-    return low if low == high else f"{low} to {high}"
+    cells = rows[(rows.what == KL) & (rows.category != "")]
+    return captions.span(cells.groupby("checkpoint").tokens.sum())
 
 
 def map_inches(cells: pd.DataFrame) -> float:

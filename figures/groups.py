@@ -173,23 +173,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
         measured = rows.index.isin(series.rows.index)
         texts = _numbers(rows, value, panel.numbers)
         for place, text in zip(places[measured], np.array(texts)[measured], strict=True):
-            beside_bar(axes, place, text, colour)
-
-
-def beside_bar(axes: Axes, place: float, text: str, colour: str) -> None:
-    """Writes a number right of the axes, at the height of its bar."""
-    axes.annotate(
-        text,
-        (1, place),
-        (32, -0.3),
-        axes.get_yaxis_transform(),
-        "offset points",
-        ha="right",
-        va="center",
-        fontsize=style.SMALL,
-        color=style.darker(colour),
-        annotation_clip=False,
-    )
+            artists.beside(axes, place, text, 32, colour=style.darker(colour))
 
 
 def _numbers(rows: pd.DataFrame, value: Floats, form: str) -> list[str]:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import FROZEN, select
 
-from . import style, words
+from . import artists, style, words
 from .category_map import shown
 from .colours import looks
 from .groups import (
@@ -153,12 +153,6 @@ def write_columns(axes: Axes, panel: Panel, rows: pd.DataFrame) -> None:
     narrow = place.width - NARROWER / style.root(axes).get_figwidth()
     axes.set_position((place.x0, place.y0, narrow, place.height))
     for name, texts in columns_of(panel, rows).items():
-        _write(axes, name, 0.0, (COLUMNS[name], 8.0))
+        artists.beside(axes, -8.0, name, COLUMNS[name])  # heights are points from above
         for i, text in enumerate(texts):
-            _write(axes, text, (i + 0.5) * panel.step, (COLUMNS[name], -0.3))
-
-
-def _write(axes: Axes, text: str, height: float, aside: tuple[float, float]) -> None:
-    place = (1, height), aside, axes.get_yaxis_transform(), "offset points"
-    written = axes.annotate(text, *place, ha="right", va="center", fontsize=style.SMALL)
-    written.set_annotation_clip(False)
+            artists.beside(axes, (i + 0.5) * panel.step, text, COLUMNS[name])

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -169,79 +168,62 @@ def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.
     figure, axes = page(width, blocks, handles=handles, note=note)
     for letters, view in zip(LETTERS.values(), views, strict=False):
         level, change, cascade = (axes[letter] for letter in letters)
-        behind = published if view == FRESH else None
-        labels = _levels(level, frame, view, letters[0], behind)
-        if crowded:
-            labels = [label for label in labels if label.colour == style.PUBLISHED]
-        style.label_ends(level, labels)
-        labels = _changes(change, frame, view, letters[1])
-        style.label_ends(change, [] if crowded else labels)
+        theirs = published if view == FRESH else None
+        for panel, letter, what in ((level, letters[0], PLAIN), (change, letters[1], PLAIN_CHANGE)):
+            labels = _panel(panel, frame, view, letter, what, theirs)
+            if crowded:
+                labels = [label for label in labels if label.colour == style.PUBLISHED]
+            style.label_ends(panel, labels)
         _cascade(cascade, frame, view, letters[2])
         level.set_title(f"{letters[0]}  Level, {VIEWS[view]}", pad=14)
         change.set_title(f"{letters[1]}  Change, {SHORT_VIEWS[view]}", pad=14)
         cascade.set_title(f"{letters[2]}  Cascade ratio, {SHORT_VIEWS[view]}")
+        if width == "page":
+            level.set_xlabel("")  # the panel below has it
     return figure
 
 
 def _blocks(views: list[str], low: float, width: style.Width) -> list[Block]:
     """Levels, changes and ratios, the last ``low`` inches high, below each other; a column for each
     view on a page."""
-    rows = [row[: len(views)] for row in ("ab", "cd", "ef")]
+    rows = {row[: len(views)]: high for row, high in (("ab", 1.5), ("cd", 1.3), ("ef", low))}
     if width == "column":
-        heights = {"a": 1.5, "b": 1.5, "c": 1.3, "d": 1.3, "e": low, "f": low}
-        names = [name for row in rows for name in row]
-        return [Block([[name]], [heights[name]], right=1.1, above=0.4) for name in names]
-    levels = Block([rows[0], rows[1]], [1.5, 1.3], right=1.15, between=1.65, apart=0.6, above=0.36)
-    return [levels, replace(levels, mosaic=[rows[2]], heights=[low])]
+        place = Block(right=1.1, above=0.4)
+        rows = {name: high for row, high in rows.items() for name in row}
+    else:
+        place = Block(right=1.15, between=1.65, above=0.36)
+    return [replace(place, mosaic=[list(row)], heights=[high]) for row, high in rows.items()]
 
 
-def _levels(
-    axes: Axes, frame: pd.DataFrame, view: str, panel: str, published: pd.DataFrame | None
-) -> list[style.EndLabel]:
-    known = looks(frame)
-    curves = {name: pick(frame, LEVEL, view, name) for name in known}
-    everywhere = _of(frame, LEVEL)  # both views on one scale
-    column = style.root(axes).get_figwidth() == style.WIDTH_INCHES["column"]
-    bins.position_axis(axes, everywhere, name=column)
-    behind = bins.published_within(published, PLAIN, axes)
-    bins.value_axis(axes, [everywhere, _of(frame, PLAIN), *behind.values()])
-    bins.draw_floor(axes, curves.values(), f"{panel}.floor")
-    labels = bins.draw_published(axes, behind, panel)
-    closed_gap.draw_gaps(axes, curves, known, panel)
-    for name in (BASE, list(known)[-1]):
-        closed_gap.outline_band(axes, curves[name], known[name], f"{panel}.{name}.band")
-    style.name_y_axis(axes, "reverse KL (nats)")
-    _mark_rollout_length(axes, frame, panel)
-    _survivors(axes, frame, view, panel)
-    return labels + _curves(axes, frame, curves, panel, PLAIN, view)
-
-
-def _changes(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> list[style.EndLabel]:
-    known = looks(frame)
-    curves = {name: pick(frame, CHANGE, view, name) for name in known if name != BASE}
-    bins.position_axis(axes, _of(frame, LEVEL))
-    every = [_of(frame, CHANGE), _of(frame, PLAIN_CHANGE)]
-    bins.value_axis(axes, every, PERCENT, change=True)
-    bins.draw_floor(axes, curves.values(), f"{panel}.floor", PERCENT, change=True)
-    axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-    last = list(known)[-1]
-    closed_gap.outline_band(axes, curves[last], known[last], f"{panel}.{last}.band", PERCENT)
-    style.name_y_axis(axes, "change (%)")
-    _mark_rollout_length(axes, frame, panel)
-    return _curves(axes, frame, curves, panel, PLAIN_CHANGE, view, PERCENT)
-
-
-def _curves(
+def _panel(
     axes: Axes,
     frame: pd.DataFrame,
-    curves: Mapping[str, pd.DataFrame],
+    view: str,
     panel: str,
     plain: str,
-    view: str,
-    scale: float = 1.0,
+    published: pd.DataFrame | None,
 ) -> list[style.EndLabel]:
-    known, labels = looks(frame), []
-    aside = bins.shifts(axes, pd.concat([*curves.values()]), len(curves))
+    """Levels, or changes in per cent, of each student; the labels of its curves."""
+    change = plain == PLAIN_CHANGE
+    known = {name: look for name, look in looks(frame).items() if name != BASE or not change}
+    scale, what = (PERCENT if change else 1.0), bins.robust(plain)
+    curves = {name: pick(frame, what, view, name) for name in known}
+    bins.position_axis(axes, _of(frame, LEVEL))
+    behind = {} if change else bins.published_within(published, PLAIN, axes)
+    every = [_of(frame, what), _of(frame, plain), *behind.values()]  # both views on one scale
+    bins.value_axis(axes, every, scale, change=change)
+    bins.draw_floor(axes, curves.values(), f"{panel}.floor", scale, change=change)
+    style.name_y_axis(axes, "change (%)" if change else "reverse KL (nats)")
+    labels = bins.draw_published(axes, behind, panel)
+    if change:
+        axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
+    else:
+        closed_gap.draw_gaps(axes, curves, known, panel)
+        _survivors(axes, frame, view, panel)
+    for name in {BASE, list(known)[-1]} & known.keys():
+        closed_gap.outline_band(axes, curves[name], known[name], f"{panel}.{name}.band", scale)
+    _mark_rollout_length(axes, frame, panel)
+    aside = bins.shifts(axes, pd.concat(list(curves.values())), len(curves))
     for shift, (name, rows) in zip(aside, curves.items(), strict=True):
         look, gid = known[name], f"{panel}.{name}"
         drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)
@@ -298,8 +280,7 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
         heights = [height] * len(drawn)
         artists.draw(axes, heights, drawn, look, gid, upright=False)
         for _, ratio in rows.iterrows():
-            place = (1.0, height), (9, 0), axes.get_yaxis_transform(), "offset points"
-            text = axes.annotate(words.number(ratio), *place, va="center", fontsize=style.SMALL)
-            text.set_color(style.darker(look.colour))
+            text, colour = words.number(ratio), style.darker(look.colour)
+            artists.beside(axes, height, text, 9, colour=colour, align="left")
     for low in every.position_low.head(1):
         axes.set_xlabel(f"reverse KL from {low:g} on, after / before")

@@ -20,7 +20,7 @@ TEXTS = {
     "published_note": "Grey: published, another pair, other problems, no interval.",
     "dots": """Dots: plain means over tokens, in which a few problems may weigh so much that no
         interval of them holds.""",
-    "arrowhead": "an arrowhead: the interval goes on beyond the frame",
+    "arrowhead": "an arrowhead: the interval extends beyond the frame",
     "lines_and_dots": "Lines: winsorised means; dots: plain means.",
 }
 FLOOR = """Grey band: twice the noise floor (floor at most {sizes}, often too small to be seen);
