@@ -46,12 +46,15 @@ class Look:
 
 def marker(look: Look, size: float = 4.0) -> dict[str, Any]:
     """Matplotlib's properties of the marker: filled with a white edge, or hollow."""
+    fill, edge, width = look.colour, "white", 0.4
+    if look.hollow:
+        fill, edge, width = edge, fill, 0.9
     return {
         "marker": look.marker,
         "markersize": size,
-        "markerfacecolor": "white" if look.hollow else look.colour,
-        "markeredgecolor": look.colour if look.hollow else "white",
-        "markeredgewidth": 0.9 if look.hollow else 0.4,
+        "markerfacecolor": fill,
+        "markeredgecolor": edge,
+        "markeredgewidth": width,
     }
 
 
@@ -64,8 +67,8 @@ def handle(look: Look, *, line: bool = False, size: float = 4.0, **more: Any) ->
 def moved(axes: Axes, shift: float, *, upright: bool = True) -> Transform:
     """Data units, then so many points along the axis that holds no values."""
     inches = shift / style.POINTS_PER_INCH
-    aside = (inches, 0.0) if upright else (0.0, -inches)
-    return axes.transData + ScaledTranslation(*aside, style.root(axes).dpi_scale_trans)
+    right, up = (inches, 0.0) if upright else (0.0, -inches)
+    return axes.transData + ScaledTranslation(right, up, style.root(axes).dpi_scale_trans)
 
 
 def draw(
@@ -94,8 +97,9 @@ def draw(
     value, low, high = scale * rows[NUMBERS].to_numpy(dtype=float).T
     place: dict[str, Any] = {"upright": upright, "shift": shift}
     intervals(axes, at, low, high, look.colour, f"{gid}.bars", **place)
-    joined = upright if joined is None else joined
-    points(axes, at, value, look, gid, joined=joined, **place, **more)
+    if joined is None:
+        joined = upright  # rows of dots below each other are no curve
+    points(axes, at, value, look, gid, joined=joined, **place | more)
 
 
 def points(
@@ -114,17 +118,18 @@ def points(
     if not np.size(values):
         return
     x, y = np.atleast_1d(at), np.atleast_1d(values)
-    properties: dict[str, Any] = {
+    width, above = (1.0, 1.5) if look.hollow else (1.2, 3.0)  # what is published lies behind
+    properties = marker(look) | {
         "color": look.colour,
         "linestyle": look.line if joined else "",
-        "linewidth": 1.0 if look.hollow else 1.2,
+        "linewidth": width,
         "transform": moved(axes, shift, upright=upright),
-        "clip_on": False,
-        "zorder": 1.5 if look.hollow else 3,
+        "clip_on": False,  # a marker at the end of an axis is whole
+        "zorder": above,
     }
     if not upright:
         x, y = y, x
-    axes.plot(x, y, gid=gid, **properties | marker(look) | more)
+    axes.plot(x, y, gid=gid, **properties | more)
 
 
 def intervals(
@@ -145,8 +150,9 @@ def intervals(
 
     The gid of an arrowhead is that of the bars with ``.cut`` in place of ``.bars``, or behind it.
     """
-    ends = [np.atleast_1d(np.asarray(part, dtype=float)) for part in (at, low, high)]
-    table = np.stack(np.broadcast_arrays(*ends))
+    # one place may have many bars, and one bar may stand alone
+    places, lows, highs = np.broadcast_arrays(np.atleast_1d(at), low, high)
+    table = np.stack([places, lows, highs]).astype(float)
     places, lows, highs = table[:, ~np.isnan(table).any(axis=0)]
     if not len(places):
         return
@@ -172,11 +178,11 @@ def intervals(
 def band(axes: Axes, at: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str, gid: str) -> None:
     """A shade from low to high: an interval that holds at all places at once."""
     look: dict[str, Any] = {"color": colour, "alpha": 0.15, "gid": gid, "zorder": 0.5}
-    if np.size(at) == 1:  # an area over a single place has no width
-        axes.vlines(at, low, high, linewidth=7, **look)
-    elif np.size(at):
-        ends = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
-        axes.fill_between(np.asarray(at, dtype=float), *ends, linewidth=0, **look)
+    x, bottom, top = (np.asarray(part, dtype=float) for part in (at, low, high))
+    if len(x) == 1:  # an area over a single place has no width
+        axes.vlines(x, bottom, top, linewidth=7, **look)
+    elif len(x):
+        axes.fill_between(x, bottom, top, linewidth=0, **look)
 
 
 def across(

@@ -53,7 +53,9 @@ def bin_places(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
     highs = rows.position_high.to_numpy(dtype=float)
     closed = np.isfinite(highs)
     last = np.flatnonzero(closed & (lows == lows[closed].max(initial=-math.inf)))
-    width = highs[last[0]] - lows[last[0]] if last.size else 1.0
+    width = 1.0  # a single bin without an end
+    if last.size:
+        width = highs[last[0]] - lows[last[0]]
     highs = np.where(closed, highs, lows + width)
     return lows, highs, (lows + highs) / 2
 
@@ -66,7 +68,8 @@ def position_axis(axes: Axes, rows: pd.DataFrame, *, name: bool = True) -> None:
         known = ~known
     lows, highs, centres = (places[known] for places in bin_places(rows))
     opened = ~np.isfinite(rows.position_high.to_numpy(dtype=float)[known])
-    ticks = {float(edge): f"{edge:g}" for edge in (*lows, *highs[~opened])}
+    edges = np.concatenate([lows, highs[~opened]]).tolist()
+    ticks = {edge: f"{edge:g}" for edge in edges}
     for low, centre in zip(lows[opened], centres[opened], strict=True):
         ticks[float(centre)] = f"\u2265 {low:g}" if low else "all"
     token_axis(axes, ticks, float(highs.max()), float((highs - lows).min()), name=name)
@@ -96,7 +99,7 @@ def value_axis(
 ) -> None:
     """From 0, or around 0 for a change, over the values and the intervals as far as these do not
     run away."""
-    table = pd.concat([*curves])[NUMBERS].to_numpy(dtype=float) * scale
+    table = pd.concat(list(curves))[NUMBERS].to_numpy(dtype=float) * scale
     table = table[np.isfinite(table[:, 0])]
     if not len(table):
         place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
@@ -109,7 +112,7 @@ def value_axis(
     if change:
         low = max(-REACH * reach, min(float(bounds.min(initial=0.0)), -0.05 * reach))
     room = 0.06 * (high - low)
-    axes.set_ylim(low - room if change else 0.0, high + room)
+    axes.set_ylim(low - room * change, high + room)
     style.ticks_within(axes, upright=True)
 
 
@@ -171,7 +174,7 @@ def draw_floor(
 ) -> None:
     """Twice the noise floor, from zero up or to both sides of it: of all curves the highest in each
     bin."""
-    rows = pd.concat([*curves]).dropna(subset="noise_floor").sort_values("noise_floor")
+    rows = pd.concat(list(curves)).dropna(subset="noise_floor").sort_values("noise_floor")
     rows = rows.drop_duplicates("position_low", keep="last").sort_values("position_low")
     if not len(rows):
         return
@@ -185,7 +188,7 @@ def draw_floor(
 def shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
     """Points by which so many curves stand beside each other, within the room between two bins."""
     places = style.places_points(axes, np.unique(bin_places(rows)[2]).tolist())
-    room = min([20.0, *np.diff(places).tolist()])
+    room = float(np.diff(places).min(initial=20.0))
     step = min(3.0, 0.7 * room / max(1, count))
     return [(i - (count - 1) / 2) * step for i in range(count)]
 
@@ -238,7 +241,9 @@ def handles(known: Mapping[str, Look], published: pd.DataFrame | None = None) ->
 
 def signal_block(names: Iterable[str], width: style.Width) -> Block:
     """A panel for each signal: in a row on a page, else below each other."""
-    mosaic = [[*names]] if width == "page" else [[name] for name in names]
+    mosaic = [list(names)]
+    if width == "column":
+        mosaic = [[name] for name in names]
     return Block(mosaic, [1.25] * len(mosaic), apart=0.7, right=0.15)
 
 
@@ -256,10 +261,11 @@ def draw_signals(
         panel.set_title(f"{letter}  {title}")
         curves = {name: pick(frame, robust(what), view, name) for name in known}
         plain = {name: pick(frame, what, view, name) for name in known}
-        every = pd.concat([*curves.values()])
+        every = pd.concat(list(curves.values()))
         position_axis(panel, every)
         behind = published_within(published, what, panel)
-        value_axis(panel, [every, *plain.values(), *behind.values()])
+        drawn = curves | {f"plain {name}": rows for name, rows in plain.items()} | behind
+        value_axis(panel, drawn.values())
         draw_floor(panel, curves.values(), f"{what}.floor")
         draw_published(panel, behind, what)
         if BASE in curves:

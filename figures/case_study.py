@@ -61,7 +61,7 @@ PATTERNS: dict[str, dict[str, Any]] = {
 }
 TICKS = (0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
-CAPTION = """One rollout, token by token: {parts}. {whose} {chosen} Shading: reverse KL of the
+CAPTION = """One rollout, token by token: {parts}. {chosen} Shading: reverse KL of the
     student from the teacher at each token, in nats, on a square-root scale that ends at the highest
     of them ({most}). Underlines: token category. {note} One rollout is an example: it has no
     interval."""
@@ -122,7 +122,7 @@ def draw(case: Case, *, width: style.Width = "page") -> Figure:
         ValueError: there is no token, or there are those of several rollouts.
     """
     parts = blocks(case.tokens)
-    shown = pd.concat([*parts.values()])
+    shown = pd.concat(list(parts.values()))
     across = style.WIDTH_INCHES[width]
     room = (across - 2 * EDGE) * style.POINTS_PER_INCH - MARGIN
     texts = {name: wrapped(rows.apply(printed, axis=1), room) for name, rows in parts.items()}
@@ -156,14 +156,17 @@ def caption(case: Case) -> str:
         ValueError: there is no token, or there are those of several rollouts.
     """
     parts, row = blocks(case.tokens), case.rollout
-    shown = pd.concat([*parts.values()])
+    shown = pd.concat(list(parts.values()))
     names = [name[0].lower() + name[1:] for name in parts]
-    whose = "" if row is None else WHOSE.format(title=_whose(row), row=row)
+    chosen = []
+    if row is not None:
+        chosen.append(WHOSE.format(title=_whose(row), row=row))
+    if case.rule:
+        chosen.append(f"Chosen: {case.rule}.")
     return words.filled(
         CAPTION,
         parts="; ".join(names),
-        whose=whose,
-        chosen=f"Chosen: {case.rule}." if case.rule else "",
+        chosen=" ".join(chosen),
         most=rounded(_most(shown), 2),
         note=_note(shown),
     )
@@ -199,8 +202,8 @@ def _draw_scale(axes: Axes, scale: PowerNorm) -> None:
     shown = [ticks[i] for i in style.far_apart(style.places_points(axes, ticks), 16.0)]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.tick_params(length=2, pad=1)
-    place = (1, 0.5), (6, 0), "axes fraction", "offset points"
-    text = axes.annotate("reverse KL (nats),\nsquare-root scale", *place, va="center")
+    name = "reverse KL (nats),\nsquare-root scale"
+    text = axes.annotate(name, (1, 0.5), (6, 0), "axes fraction", "offset points", va="center")
     text.set(fontsize=style.SMALL, linespacing=1.1, annotation_clip=False)
 
 
@@ -243,7 +246,7 @@ def _line(
 ) -> Line2D:
     """The underline of a category: one line, two, or dots."""
     colour, pattern = look
-    return Line2D(x, y, color=colour, **PATTERNS[pattern], **more)
+    return Line2D(x, y, color=colour, **PATTERNS[pattern] | more)
 
 
 # Colours and words

@@ -136,7 +136,7 @@ def maps_of(rows: pd.DataFrame, published: pd.DataFrame | None) -> dict[str, pd.
 def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
     """What a caption says of the maps: what a cell is, on whose rollouts, and which map is
     published."""
-    names = [*maps_of(rows, published)]
+    names = list(maps_of(rows, published))
     last = LETTERS[len(names) - 1]
     views, theirs = "", ""
     if len(looks(rows)) > 1:
@@ -184,13 +184,13 @@ def draw_maps(panels: Mapping[str, Axes], maps: Maps, titles: Mapping[str, str])
 
 def _most(maps: Iterable[pd.DataFrame]) -> float:
     """The end of the colour scale of these maps, in nats: the largest value."""
-    values = pd.concat([*maps]).value.to_numpy(dtype=float)
+    values = pd.concat(list(maps)).value.to_numpy(dtype=float)
     return float(values[np.isfinite(values)].max(initial=0.0)) or 1.0
 
 
 def _draw_map(axes: Axes, cells: pd.DataFrame, name: str, most: float) -> None:
     """A colour and a number for each cell."""
-    edges, categories = _edges(cells), [*cells.category.unique()]
+    edges, categories = _edges(cells), list(cells.category.unique())
     table = cells.pivot(index="category", columns="position_low", values="value").loc[categories]
     dark = "#5a5a5a" if name == PUBLISHED else style.WINE
     sns.heatmap(
@@ -221,7 +221,9 @@ def number_text(value: float) -> str:
         return rounded(value)
     if value >= 9.995:
         return rounded(value, 1)
-    return rounded(value, 2) if value >= 0.01 or value == 0 else f"{value:.0e}".replace("e-0", "e-")
+    if value >= 0.01 or value == 0:
+        return rounded(value, 2)
+    return f"{value:.0e}".replace("e-0", "e-")
 
 
 def on_own(name: str, cells: pd.DataFrame) -> str:
@@ -236,7 +238,7 @@ def _name(name: str, cells: pd.DataFrame, theirs: str) -> str:
 
 
 def _edges(cells: pd.DataFrame) -> list[float]:
-    return sorted({*cells.position_low, *cells.position_high})
+    return sorted(set(cells.position_low) | set(cells.position_high))
 
 
 def _upright(cells: pd.DataFrame) -> bool:

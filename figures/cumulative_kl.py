@@ -27,9 +27,8 @@ from .bins import pick
 from .colours import looks
 from .page import Block, page
 
-SHARE, POSITION, HORIZON, THRESHOLD = (
-    f"cumulative_kl_{name}" for name in ("share", "position", "horizon", "threshold")
-)
+SHARE, POSITION = "cumulative_kl_share", "cumulative_kl_position"
+HORIZON, THRESHOLD = "cumulative_kl_horizon", "cumulative_kl_threshold"
 SURVIVORS, MASS = "survivors", "mass"
 NAMES = {SURVIVORS: "survivors", MASS: "all tokens"}
 LINE_INCHES = 0.12  # of a student in the strip of N
@@ -63,7 +62,7 @@ def draw(
     """
     _check(measurements, published)
     known = looks(measurements)
-    handles = [*bins.handles(known), *_handles()]
+    handles = bins.handles(known) + _handles()
     note = words.filled(NOTE, select(measurements, what=POSITION))
     with style.context():
         lines = len(NAMES) * (len(known) + APART) - APART
@@ -72,11 +71,11 @@ def draw(
         block = Block([[SHARE], [POSITION]], heights, left=0.72, apart=0.06, above=0.1)
         figure, panels = page(width, [block], handles=handles, note=note)
         axes, below = panels[SHARE], panels[POSITION]
-        draw_shares(axes, measurements, known, [*NAMES], SURVIVORS, SURVIVORS)
+        draw_shares(axes, measurements, known, list(NAMES), SURVIVORS, SURVIVORS)
         for name, look in known.items():
             rows = curve_of(measurements, name, MASS).dropna(subset="value")
-            place = rows.position_high, rows.value * PERCENT
-            axes.plot(*place, color=look.colour, linewidth=THIN, gid=f"{MASS}.{name}", zorder=2)
+            x, y = rows.position_high, rows.value * PERCENT
+            axes.plot(x, y, color=look.colour, linewidth=THIN, gid=f"{MASS}.{name}", zorder=2)
         draw_lengths(below, measurements, known, {name: name for name in NAMES})
         middles = [(len(known) - 1) / 2 + i * (len(known) + APART) for i in range(len(NAMES))]
         below.set_yticks(middles, [f"N, {name}" for name in NAMES.values()])
@@ -130,9 +129,9 @@ def place_axis(axes: Axes, frame: pd.DataFrame, conditions: list[str], *, name: 
     """The bin ends, up to the furthest horizon of these conditions; without ``name`` the numbers
     stand below, in the strip."""
     rows = select(frame, condition=conditions).dropna(subset="value")
-    ends = {0.0, *select(rows, what=SHARE).position_high}
-    longest = max([1.0, *ends, *select(rows, what=HORIZON).value])
-    narrowest = float(np.diff(sorted({*ends, longest})).min())
+    ends = {0.0} | set(select(rows, what=SHARE).position_high)
+    longest = max(1.0, max(ends), select(rows, what=HORIZON).value.max())
+    narrowest = float(np.diff(sorted(ends | {longest})).min())
     ticks = ends if len(ends) > 1 else {0.0, longest}
     bins.token_axis(axes, {end: f"{end:g}" for end in ticks}, longest, narrowest, name=name)
     axes.tick_params(labelbottom=name)
@@ -176,8 +175,9 @@ def draw_shares(
     threshold = threshold_of(frame, condition)
     dots: dict[str, Any] = {"color": style.INK, "linewidth": 0.8, "linestyle": ":", "zorder": 0}
     axes.axhline(threshold, gid=f"{gid}.threshold", **dots)
-    beside = (0, threshold), (3, 1.5), axes.get_yaxis_transform(), "offset points"
-    axes.annotate(f"{threshold:g} %", *beside, fontsize=style.SMALL)
+    left = axes.get_yaxis_transform()
+    number = axes.annotate(f"{threshold:g} %", (0, threshold), (3, 1.5), left, "offset points")
+    number.set_fontsize(style.SMALL)
     for i, (name, look) in enumerate(known.items()):
         rows = curve_of(frame, name, condition)
         aside = (i - (len(known) - 1) / 2) * 1.2
@@ -195,7 +195,7 @@ def draw_lengths(
 
     gids: of each condition, in the order in which they are drawn.
     """
-    place_axis(axes, frame, [*gids], name=True)
+    place_axis(axes, frame, list(gids), name=True)
     axes.set_ylim(len(gids) * (len(known) + APART) - APART - 0.4, -0.6)
     axes.set_yticks([])
     for i, (condition, gid) in enumerate(gids.items()):
@@ -210,19 +210,14 @@ def draw_lengths(
 
 def _write_length(axes: Axes, length: pd.Series[Any], height: float, look: Look) -> None:
     low, high = length[NUMBERS].min(), length[NUMBERS].max()
-    first, *_, last = style.places_points(axes, [axes.get_xlim()[0], low, high, axes.get_xlim()[1]])
-    begin, end = style.places_points(axes, [low, high])
-    left = begin - first > last - end
-    axes.annotate(
-        words.number(length, 0),
-        (low if left else high, height),
-        (-5 if left else 5, 0),
-        textcoords="offset points",
-        ha="right" if left else "left",
-        va="center",
-        fontsize=style.SMALL,
-        color=style.darker(look.colour),
-    )
+    left, right = axes.get_xlim()
+    first, begin, end, last = style.places_points(axes, [left, low, high, right])
+    place, aside, align = high, 5, "left"
+    if begin - first > last - end:
+        place, aside, align = low, -5, "right"
+    text = words.number(length, 0)
+    number = axes.annotate(text, (place, height), (aside, 0), textcoords="offset points")
+    number.set(ha=align, va="center", fontsize=style.SMALL, color=style.darker(look.colour))
 
 
 def length_text(frame: pd.DataFrame, condition: str) -> str:

@@ -139,7 +139,7 @@ def sentence(panel: Panel) -> str:
 def columns_of(panel: Panel, rows: pd.DataFrame) -> dict[str, list[str]]:
     """Number and share of the KL of each token, of the first model, as written; no share was
     published."""
-    first, tokens = panel.series[0], [*panel.groups]
+    first, tokens = panel.series[0], list(panel.groups)
     columns = {COUNT: [f"{count:,}" for count in first.rows.tokens[tokens]]}
     if not first.hollow:
         parts = select(rows, what=PART, checkpoint=first.name).set_index("token").value

@@ -30,7 +30,7 @@ from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks
 from .page import Block, page
-from .three_signals import SIGNALS
+from .three_signals import ROBUST_SIGNALS, SIGNALS
 
 VIEWS = {FRESH: "each on its own rollouts", FROZEN: "all on the base student's rollouts"}
 SHORT_VIEWS = {FRESH: "own rollouts", FROZEN: "the base student's rollouts"}
@@ -93,19 +93,21 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, estimand, intervals, counts and noise floor."""
     levels = _of(measurements, LEVEL)
     views = [view for view in VIEWS if (levels["view"] == view).any()]
-    compared = len(_of(measurements, CHANGE)) > 0
     survivors = select(measurements, what=LEVEL, condition=SURVIVORS)
-    floored = select(measurements, what=[*map(bins.robust, SIGNALS), CHANGE, CASCADE])
+    floored = select(measurements, what=ROBUST_SIGNALS + [CHANGE, CASCADE])
     counts = [f"{view.capitalize()}: {words.counts_text(measurements, view)}." for view in views]
+    panels, bands = ALONE, SHADED
+    if len(_of(measurements, CHANGE)):
+        panels, bands = _panels_text(measurements, views), DOTTED
     return words.filled(
         CAPTION,
         levels,
         published,
-        panels=_panels_text(measurements, views) if compared else ALONE,
-        bands=words.filled(DOTTED if compared else SHADED, levels),
+        panels=panels,
+        bands=words.filled(bands, levels),
         counts=" ".join(counts),
         all_floors=words.floor_text(floored),
-        survivors=words.filled(DASHED, survivors) if len(survivors) else "",
+        survivors=words.filled(DASHED if len(survivors) else "", survivors),
     )
 
 
@@ -205,13 +207,15 @@ def _panel(
 ) -> list[style.EndLabel]:
     """Levels, or changes in per cent, of each student; the labels of its curves."""
     change = plain == PLAIN_CHANGE
-    known = {name: look for name, look in looks(frame).items() if name != BASE or not change}
-    scale, what = (PERCENT if change else 1.0), bins.robust(plain)
+    known, what, scale = looks(frame), bins.robust(plain), 1.0
+    if change:
+        known.pop(BASE, None)  # it has not changed against itself
+        scale = PERCENT
     curves = {name: pick(frame, what, view, name) for name in known}
     bins.position_axis(axes, _of(frame, LEVEL))
-    behind = {} if change else bins.published_within(published, PLAIN, axes)
-    every = [_of(frame, what), _of(frame, plain), *behind.values()]  # both views on one scale
-    bins.value_axis(axes, every, scale, change=change)
+    behind = bins.published_within(None if change else published, PLAIN, axes)
+    every = select(frame, what=[what, plain], condition=ALL)  # both views on one scale
+    bins.value_axis(axes, [every, *behind.values()], scale, change=change)
     bins.draw_floor(axes, curves.values(), f"{panel}.floor", scale, change=change)
     style.name_y_axis(axes, "change (%)" if change else "reverse KL (nats)")
     labels = bins.draw_published(axes, behind, panel)
@@ -254,7 +258,7 @@ def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
 def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     """The positions that training saw: up to the N of each student, or up to where the cascade
     ratio begins."""
-    lengths = [*filter(math.isfinite, closed_gap.trained_lengths(frame).values())]
+    lengths = list(filter(math.isfinite, closed_gap.trained_lengths(frame).values()))
     if not lengths:
         given = _of(frame, CASCADE).position_low.head(1).tolist()
         closed_gap.draw_trained(axes, given, panel, said=False)
@@ -263,12 +267,13 @@ def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
 
 def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """A dot with its interval for each checkpoint, the number beside it."""
-    known = {name: look for name, look in looks(frame).items() if name != BASE}
+    known = looks(frame)
+    known.pop(BASE, None)
     every = _of(frame, CASCADE)
     ends = every[NUMBERS].to_numpy(dtype=float)
     ends = ends[np.isfinite(ends)]
-    low = min([0.95, *ends])
-    high = min(max([1.05, *ends]), max([CEILING, *every.value.dropna()]))
+    ceiling = np.nanmax(every.value, initial=CEILING)
+    low, high = ends.min(initial=0.95), min(ends.max(initial=1.05), ceiling)
     axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     style.ticks_within(axes)
     axes.set_ylim(len(known) - 0.4, -0.6)

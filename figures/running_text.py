@@ -94,7 +94,8 @@ def filled(text: str, room: float, most: int = 100) -> list[str]:
         lines[-1] += piece.text
     kept = [line.rstrip() for line in lines]
     if len(kept) > most:
-        kept = [*kept[: most - 1], f"{kept[most - 1]}\u2026"]
+        kept = kept[:most]
+        kept[-1] += "\u2026"
     return kept
 
 

@@ -27,7 +27,7 @@ from .artists import PERCENT
 from .colours import looks
 from .cumulative_kl import MASS, SURVIVORS
 from .page import Block, page
-from .three_signals import SIGNALS
+from .three_signals import ROBUST_SIGNALS, SIGNALS
 
 CURVES = {
     "d": (SURVIVORS, "Cumulative KL, survivors"),
@@ -100,7 +100,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     floor."""
     return words.filled(
         CAPTION,
-        select(measurements, what=[*map(bins.robust, SIGNALS)]),
+        select(measurements, what=ROBUST_SIGNALS),
         published,
         survivors=_capital(cumulative_kl.length_text(measurements, SURVIVORS)),
         mass=_capital(cumulative_kl.length_text(measurements, MASS)),
@@ -175,7 +175,7 @@ def _dots(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     longest interval."""
     what, title, name = DOTS[panel]
     rows, conditions = select(frame, what=what), _conditions(frame, what)
-    scale, top = 1.0, 1.04 * float(np.nanmax([1.0, *rows.value, *rows.high]))
+    scale, top = 1.0, 1.04 * float(np.nanmax(rows[["value", "high"]], initial=1.0))
     if (rows.unit == FRACTION).all():
         scale, top = PERCENT, PERCENT
     axes.set_xlim(0, top)
@@ -216,7 +216,7 @@ def _overlap(axes: Axes, frame: pd.DataFrame) -> None:
     for pair, share in zip(pairs.condition, pairs.value, strict=True):
         column, row = sorted(map(names.index, str(pair).split("|")))
         table[row, column] = share * PERCENT
-    numbers = [*range(1, len(names) + 1)]
+    numbers = list(range(1, len(names) + 1))
     sns.heatmap(
         table,
         ax=axes,

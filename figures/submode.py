@@ -51,8 +51,8 @@ ALONE = "Highest-KL tokens"  # without a checkpoint the common set is base's own
 PARTS = {"": "all positions", ", two modes": "two modes"}
 CAPTION = """Where student and teacher disagree most: how often the student's most likely token
     (top-1) is the teacher's, among the teacher's 2nd to 5th, or outside its 5; the mean probability
-    that the student gives it; and how often the teacher has two modes. {sets} {changes} {own}
-    {theirs} {intervals} {floor}"""
+    that the student gives it; and how often the teacher has two modes. {sets} {intervals}
+    {floor}"""
 SET = "({panel.gid}) {panel.title}: {estimands} ({counts})."
 CHANGED = """({letters}) Change on the common set, paired by token: only there is it one of the
     student."""
@@ -92,13 +92,18 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     panels = panels_of(measurements, published)
     changed = [panel.gid for panel in panels if panel.change]
     own = any(panel.title.startswith(SETS[OWN]) for panel in panels)
+    sets = [_set_text(panel) for panel in panels if not panel.change]
+    more = []
+    if changed:
+        more.append(CHANGED.format(letters=" and ".join(changed)))
+    if own:
+        more.append(OWN_SETS)
+    if published is not None:
+        more.append(published_sentence(published))
     return words.filled(
         CAPTION,
         select(measurements, unit=FRACTION),
-        sets=" ".join(_set_text(panel) for panel in panels if not panel.change),
-        changes=CHANGED.format(letters=" and ".join(changed)) if changed else "",
-        own=OWN_SETS if own else "",
-        theirs="" if published is None else published_sentence(published),
+        sets=" ".join(sets + more),
         intervals=intervals(measurements),
     )
 
@@ -128,7 +133,7 @@ def panels_of(measurements: pd.DataFrame, published: pd.DataFrame | None) -> lis
             panel = _panel(_of(measurements, f"{name}{part}"), known, SHARES, title)
             if published is not None and name == chosen[-1] and not part:
                 theirs = published_series(published.assign(group=published.what))
-                panel = replace(panel, series=[*panel.series, *theirs])
+                panel = replace(panel, series=list(panel.series) + theirs)
             panels.append(panel)
     for part, where in PARTS.items():
         rows = select(measurements, condition=f"{COMMON}{part}")
@@ -152,7 +157,7 @@ def _panel(
     rows: pd.DataFrame, known: Mapping[str, Look], names: Mapping[str, str], title: str
 ) -> Panel:
     """A panel of the quantities that the rows hold."""
-    rows = select(rows, what=[*names])
+    rows = select(rows, what=list(names))
     groups = {what: name for what, name in names.items() if (rows.what == what).any()}
     series = series_of(rows.assign(group=rows.what), known)
     return Panel("", title, "share or probability (%)", groups, series)

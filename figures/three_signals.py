@@ -22,6 +22,7 @@ SIGNALS = {
     "teacher_entropy": "Teacher entropy",
     "reverse_kl": "Reverse KL",
 }
+ROBUST_SIGNALS = [bins.robust(what) for what in SIGNALS]
 NOTE = "Bars: {level} intervals, problem-clustered; {counts}. {lines_and_dots} {published_note}"
 CAPTION = """(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the
     teacher by response position ({estimand}), in nats, of the base student on its own rollouts:
@@ -65,12 +66,12 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         ValueError: the rows hold no reverse KL of the base student by position.
     """
     rows = _base(measurements)
-    robust = select(rows, what=[*map(bins.robust, SIGNALS)])
+    robust = select(rows, what=ROBUST_SIGNALS)
     return words.filled(CAPTION, robust, published, counts=words.counts(rows, FRESH)[BASE])
 
 
 def _base(measurements: pd.DataFrame) -> pd.DataFrame:
-    rows = select(measurements, what=[*SIGNALS, *map(bins.robust, SIGNALS)], checkpoint=BASE)
+    rows = select(measurements, what=list(SIGNALS) + ROBUST_SIGNALS, checkpoint=BASE)
     if not len(bins.pick(rows, "reverse_kl", FRESH, BASE)):
         raise ValueError(
             "measurements hold no reverse_kl of the base student by position; pass those of signals"
