@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -78,7 +78,7 @@ def draw(
     scale: float = 1.0,
     shift: float = 0.0,
     upright: bool = True,
-    joined: bool = True,
+    joined: bool | None = None,
     **more: Any,
 ) -> None:
     """Values and intervals of rows of the measurements table.
@@ -88,12 +88,13 @@ def draw(
         scale: what the table's numbers are multiplied by, such as `PERCENT`.
         shift: points by which curves are moved aside so that their bars can be told apart.
         upright: values are on the y axis.
-        joined: a line joins the values.
+        joined: a line joins the values; by default where they are upright.
         more: properties of the line, such as ``linewidth``, ``markersize``, ``zorder``.
     """
     value, low, high = scale * rows[NUMBERS].to_numpy(dtype=float).T
     place: dict[str, Any] = {"upright": upright, "shift": shift}
     intervals(axes, at, low, high, look.colour, f"{gid}.bars", **place)
+    joined = upright if joined is None else joined
     points(axes, at, value, look, gid, joined=joined, **place, **more)
 
 
@@ -199,3 +200,30 @@ def across(
     if not (math.isnan(low) or math.isnan(high)):
         properties = more or {"color": look.colour, "alpha": 0.1, "linewidth": 0}
         shade(low, high, gid=f"{gid}.band", zorder=0, **properties)
+
+
+def beside(
+    axes: Axes,
+    height: float,
+    text: str,
+    aside: float,
+    *,
+    colour: str = style.INK,
+    align: Literal["left", "right"] = "right",
+) -> None:
+    """Writes a text right of the axes, at a height in data units, so many points aside.
+
+    align: which end of the text stands there.
+    """
+    axes.annotate(
+        text,
+        (1, height),
+        (aside, -0.3),
+        axes.get_yaxis_transform(),
+        "offset points",
+        ha=align,
+        va="center",
+        fontsize=style.SMALL,
+        color=colour,
+        annotation_clip=False,
+    )

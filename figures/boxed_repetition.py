@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH
 
-from . import artists, bins, captions, style
+from . import artists, captions, colours, style
 from .artists import NUMBERS, PERCENT, Look
 from .behaviour import rules_panel
 from .colours import looks
@@ -284,7 +284,7 @@ def _curve(
     )
     base = curve[curve.checkpoint == BASE]
     values = base.value * scale
-    artists.points(axes, base.step, values, bins.BASE, f"{gid}.base", shift=shift, zorder=4)
+    artists.points(axes, base.step, values, colours.BASE, f"{gid}.base", shift=shift, zorder=4)
 
 
 def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None:
@@ -303,7 +303,7 @@ def _handles(sides: Sequence[Side]) -> list[Artist]:
     """Base, runs, teacher, answer rules, published: what each line and colour means."""
     measured = sides[0]
     names = set(measured.rows.checkpoint)
-    handles: list[Artist] = [artists.handle(bins.BASE)] if BASE in names else []
+    handles: list[Artist] = [artists.handle(colours.BASE)] if BASE in names else []
     handles += [artists.handle(look, line=True) for look in measured.looks.values()]
     if vocabulary.TEACHER in names:
         handles.append(artists.handle(TEACHER, line=True))

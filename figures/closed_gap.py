@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from . import bins, style
-from .curves import Look
+from .artists import Look
 
 CREAM = "#fbf3d5"  # under everything; no policy and no noise floor has it
 MOST_GAPS = 2  # students whose gap is shaded; of more the last one's

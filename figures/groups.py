@@ -4,7 +4,7 @@ never computes."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,23 +14,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decaylab import printing
-from decaylab.runs import vocabulary
-from decaylab.runs.vocabulary import TEACHER
 
 from . import artists, captions, style
 from .artists import NUMBERS, PERCENT, Look
-from .bins import BASE
-from .page import page, staggered
+from .page import Block, balanced, page
 
 Floats = NDArray[np.float64]
 # an interval longer than so many times the largest value ends at the frame, with an arrowhead
 REACH = 2.5
-LONGEST_NAME = 30  # characters in the key
-LEVEL_INCHES = 0.9  # panels whose ends differ by less end a row together
-SLACK_INCHES = 0.4  # a panel stands on the left unless the right ends higher by more than that
-ABOVE_INCHES, BELOW_INCHES = 0.3, 0.42  # for the title of a panel, for its axis
-# Panels leave room for names on the left and a number on the right in half a page
-LEFT_INCHES, AXES_INCHES, HALF_INCHES = 0.92, 1.98, 3.5
+# Room for names on the left and a number on the right in half a page
+PLACE = Block(left=0.92, right=0.55, between=1.55, above=0.3, below=0.42)
 PITCH, TIGHT_PITCH = 9.0, 4.5  # points a bar, the same without numbers
 GAP = 5.0  # points between groups
 
@@ -86,23 +79,6 @@ class Panel:
         return np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
 
 
-def looks(checkpoints: Iterable[str]) -> dict[str, Look]:
-    """Colour and marker of each model, in the order in which they are drawn: base, checkpoints,
-    teacher."""
-    names = list(dict.fromkeys(checkpoints))
-    trained = [name for name in names if name not in (vocabulary.BASE, TEACHER)]
-    known = {vocabulary.BASE: BASE} if vocabulary.BASE in names else {}
-    for i, name in enumerate(trained):
-        known[name] = Look(_short(name), *style.checkpoint_look(i, len(trained)))
-    if TEACHER in names:
-        known[TEACHER] = Look("teacher", style.TEACHER, "p")
-    return known
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"\u2026{name[1 - LONGEST_NAME :]}"
-
-
 def series_of(rows: pd.DataFrame, known: Mapping[str, Look], by: str = "group") -> list[Series]:
     """The series of each model that has rows; column ``by`` says in which group a row belongs."""
     tables = {name: rows[rows.checkpoint == name].set_index(by) for name in known}
@@ -130,48 +106,32 @@ def draw_panels(
 ) -> Figure:
     """A page of panels with the key of their series above and the counts below."""
     with style.context():
-        points = [panel.points for panel in panels]
-        figure, axes = new_page(points, panels, measurements, width, title)
-        for place, panel in zip(axes, panels, strict=True):
-            draw_panel(place, panel)
+        figure, axes = new_page(panels, measurements, width, title)
+        for panel in panels:
+            draw_panel(axes[panel.gid], panel)
     return figure
 
 
 def new_page(
-    heights: Sequence[float],
     panels: Sequence[Panel],
     measurements: pd.DataFrame,
     width: style.Width,
     title: str,
-) -> tuple[Figure, list[Axes]]:
-    """Axes of these heights in points, two in a row on a page; title, key and note stand."""
-    columns: list[dict[str, tuple[float, float]]] = [{}, {}] if width == "page" else [{}]
-    used = [0.0] * len(columns)
-    for i, points in enumerate(heights):
-        # Where the page is shorter: a long panel leaves no hole
-        column = 0 if used[0] <= min(used) + SLACK_INCHES else 1
-        top = used[column] + ABOVE_INCHES
-        bottom = top + points / style.POINTS_PER_INCH
-        columns[column][str(i)] = (top, bottom)
-        used[column] = bottom + BELOW_INCHES
-        if column == len(columns) - 1 and max(used) - min(used) < LEVEL_INCHES:
-            used = [max(used)] * len(columns)
-    right = style.WIDTH_INCHES[width] - LEFT_INCHES - AXES_INCHES
-    if width == "page":
-        right -= HALF_INCHES
-    between = HALF_INCHES - AXES_INCHES
-    block = staggered(
-        columns, left=LEFT_INCHES, right=right, between=between, above=0.0, below=BELOW_INCHES
-    )
-    handles = {series.name: series.look for panel in panels for series in panel.series}
-    figure, axes = page(
+    before: Sequence[Block] = (),
+) -> tuple[Figure, dict[str, Axes]]:
+    """Empty panels by gid, two in a row on a page, with title, key and note.
+
+    before: blocks of other panels, which stand above.
+    """
+    heights = {panel.gid: panel.points / style.POINTS_PER_INCH for panel in panels}
+    looks = {series.name: series.look for panel in panels for series in panel.series}
+    return page(
         width,
-        [block],
+        [*before, balanced(heights, width, PLACE)],
         title=title,
-        handles=[artists.handle(look, size=3.6) for look in handles.values()],
+        handles=[artists.handle(look, size=3.6) for look in looks.values()],
         note=_note(measurements),
     )
-    return figure, [axes[str(i)] for i in range(len(heights))]
 
 
 # The panels
@@ -213,23 +173,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
         measured = rows.index.isin(series.rows.index)
         texts = _numbers(rows, value, panel.numbers)
         for place, text in zip(places[measured], np.array(texts)[measured], strict=True):
-            beside_bar(axes, place, text, colour)
-
-
-def beside_bar(axes: Axes, place: float, text: str, colour: str) -> None:
-    """Writes a number right of the axes, at the height of its bar."""
-    axes.annotate(
-        text,
-        (1, place),
-        (32, -0.3),
-        axes.get_yaxis_transform(),
-        "offset points",
-        ha="right",
-        va="center",
-        fontsize=style.SMALL,
-        color=style.darker(colour),
-        annotation_clip=False,
-    )
+            artists.beside(axes, place, text, 32, colour=style.darker(colour))
 
 
 def _numbers(rows: pd.DataFrame, value: Floats, form: str) -> list[str]:

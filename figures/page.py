@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
+from .running_text import filled
 
 EDGE = 0.08  # from the page's edge to title, key and note
-LINE = 0.13  # of a line of small text
+TITLE_LINE, LINE = 0.15, 0.13  # of a line of the title, and of small text
 KEY_LINE = 0.155
-CHARACTERS: dict[style.Width, int] = {"page": 126, "column": 60}  # of small text in a line
+GAP = 0.04  # above the key
+LEVEL = 0.9  # panels whose ends differ by less end a row together
+SLACK = 0.4  # a panel stands on the left unless the right ends higher by more than that
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Block:
     above, below: for titles and for the names of axes.
     """
 
-    mosaic: Sequence[Sequence[str]]
-    heights: Sequence[float]
+    mosaic: Sequence[Sequence[str]] = ()
+    heights: Sequence[float] = ()
     left: float = 0.55
     right: float = 0.12
     widths: Sequence[float] | None = None
@@ -52,34 +54,75 @@ class Block:
         return sum(self.heights) + self.apart * (len(self.heights) - 1)
 
 
+def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], place: Block) -> Block:
+    """A block whose columns hold panels at heights of their own.
+
+    columns: of each panel top and bottom, in inches from above. place: its margins and gaps.
+    """
+    edges = {0.0}
+    for column in columns:
+        edges |= set(itertools.chain(*column.values()))
+    mosaic, heights = [], []
+    for top, bottom in itertools.pairwise(sorted(edges)):
+        heights.append(bottom - top)
+        row = []
+        for column in columns:
+            names = [name for name, (high, low) in column.items() if high <= top and bottom <= low]
+            row.append(names[0] if names else ".")
+        mosaic.append(row)
+    return replace(place, mosaic=mosaic, heights=heights, apart=0.0)
+
+
+def balanced(heights: Mapping[str, float], width: style.Width, place: Block) -> Block:
+    """Panels of these heights in two columns on a page, in one else.
+
+    A panel stands where the page is shorter, so that a long one leaves no hole; panels whose ends
+    differ by little end a row together. place: margins, and the room above and below each panel.
+    """
+    columns: list[dict[str, tuple[float, float]]] = [{}, {}] if width == "page" else [{}]
+    used = [0.0] * len(columns)
+    for name, height in heights.items():
+        column = 0 if used[0] <= min(used) + SLACK else 1
+        top = used[column] + place.above
+        columns[column][name] = (top, top + height)
+        used[column] = top + height + place.below
+        if column == len(columns) - 1 and max(used) - min(used) < LEVEL:
+            used = [max(used)] * len(columns)
+    return staggered(columns, replace(place, above=0.0))
+
+
 def page(
     width: style.Width,
     blocks: Sequence[Block],
     *,
     title: str = "",
+    subtitle: str = "",
     handles: Sequence[Artist] = (),
     note: str = "",
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with its title, key and note, and its empty panels by name."""
+    """A figure with its title, key and note, and its empty panels by name.
+
+    subtitle: small, in at most two lines; what goes beyond is left out, with an ellipsis.
+    """
     across = style.WIDTH_INCHES[width]
-    title = textwrap.fill(title, 110 if width == "page" else 52)
-    note = textwrap.fill(note, CHARACTERS[width])
-    title_inches = 0.02 + 0.145 * len(title.splitlines())
+    room = (across - 2 * EDGE) * style.POINTS_PER_INCH
+    title_lines = filled(title, room * style.SMALL / style.NORMAL)
+    subtitle_lines, note_lines = filled(subtitle, room, most=2), filled(note, room)
     columns = _key_columns(handles, across)
-    key_inches = KEY_LINE * math.ceil(len(handles) / columns)
-    foot = 0.08 + LINE * len(note.splitlines())
+    texts = TITLE_LINE * len(title_lines), LINE * len(subtitle_lines)
+    key = KEY_LINE * math.ceil(len(handles) / columns)
     tall = sum(block.above + block.inches + block.below for block in blocks)
-    total = EDGE + title_inches + key_inches + tall + foot
-    figure = style.new_figure(width, total)
-    left, top = EDGE / across, total - 0.06
-    if title:
-        figure.text(left, top / total, title, va="top", fontsize=style.NORMAL, gid="title")
-    top -= title_inches
+    top = EDGE + tall + key + GAP + sum(texts) + LINE * len(note_lines) + EDGE
+    figure = style.new_figure(width, top + EDGE)
+    _write(figure, title_lines, top, "title", style.NORMAL)
+    _write(figure, subtitle_lines, top - texts[0], "subtitle")
+    _write(figure, note_lines, EDGE + LINE * len(note_lines), "note")
+    top -= sum(texts) + GAP
     if handles:
         figure.legend(
             handles=list(handles),
             loc="upper left",
-            bbox_to_anchor=(left, top / total),
+            bbox_to_anchor=(EDGE / across, top / figure.get_figheight()),
             ncols=columns,
             frameon=False,
             fontsize=style.SMALL,
@@ -89,14 +132,22 @@ def page(
             columnspacing=1.4,
             labelspacing=0.3,
         ).set_gid("key")
-    top -= key_inches
+    top -= key
     axes: dict[str, Axes] = {}
     for block in blocks:
         axes |= _panels(figure, block, top - block.above)
         top -= block.above + block.inches + block.below
-    note_text = figure.text(left, 0.06 / total, note, va="bottom", linespacing=1.2, gid="note")
-    note_text.set_fontsize(style.SMALL)
     return figure, axes
+
+
+def _write(
+    figure: Figure, lines: Sequence[str], top: float, gid: str, size: float = style.SMALL
+) -> None:
+    """A text from ``top`` inches down; nothing if it is empty."""
+    if lines:
+        across, up = figure.get_size_inches()
+        text = figure.text(EDGE / across, top / up, "\n".join(lines), va="top", gid=gid)
+        text.set(fontsize=size, linespacing=1.2)
 
 
 def _panels(figure: Figure, block: Block, top: float) -> dict[str, Axes]:
@@ -129,23 +180,3 @@ def _key_columns(handles: Sequence[Artist], across: float) -> int:
     longest = max(len(str(handle.get_label())) for handle in handles)
     room = (across - 2 * EDGE) * style.POINTS_PER_INCH
     return max(1, min(len(handles), int(room // (3.9 * longest + 30))))
-
-
-def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], **measures: Any) -> Block:
-    """A block whose columns hold panels at heights of their own.
-
-    columns: of each panel top and bottom, in inches from above. measures: of the `Block`.
-    """
-    ends = {end for column in columns for panel in column.values() for end in panel}
-    edges = sorted({0.0, *ends})
-    mosaic = []
-    for top, bottom in itertools.pairwise(edges):
-        row = []
-        for column in columns:
-            within = [
-                name for name, (first, last) in column.items() if first <= top and bottom <= last
-            ]
-            row.append(within[0] if within else ".")
-        mosaic.append(row)
-    heights = [bottom - top for top, bottom in itertools.pairwise(edges)]
-    return Block(mosaic, heights, apart=0.0, **measures)

@@ -236,11 +236,11 @@ def _page_block(letters: Sequence[str]) -> Block:
     tall, apart = 3.16, 0.72
     left = _with_strip(tall)
     if not letters:
-        return staggered([left], right=1.1)
+        return staggered([left], Block(right=1.1))
     each = (tall - apart * (len(letters) - 1)) / len(letters)
     tops = [place * (each + apart) for place in range(len(letters))]
     others = {letter: (top, top + each) for letter, top in zip(letters, tops)}
-    return staggered([left, others], right=1.05, widths=[2.1, 1.75], between=1.55)
+    return staggered([left, others], Block(right=1.05, widths=[2.1, 1.75], between=1.55))
 
 
 def _column_block(letters: Sequence[str]) -> Block:
@@ -250,7 +250,7 @@ def _column_block(letters: Sequence[str]) -> Block:
     for letter in letters:
         panels[letter] = (down + 0.7, down + 2.25)
         down += 2.25
-    return staggered([panels], right=1.1)
+    return staggered([panels], Block(right=1.1))
 
 
 # The panels

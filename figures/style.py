@@ -1,7 +1,7 @@
 """What all figures share: colours, sizes, and how a figure is saved.
 
-Matplotlib's object interface throughout: no pyplot, no global state, no display. Draw inside ``with
-context():``.
+Figures are objects: nothing here needs pyplot's state, a display, or the user's settings. Draw
+inside ``with context():``.
 """
 
 from __future__ import annotations
@@ -35,15 +35,10 @@ TEACHER = "#0072B2"
 STUDENT = "#D55E00"
 ESR = "#009E73"
 FULL_ROLLOUT = "#CC79A7"
-SKY, ORANGE, BLACK, WINE = (
-    "#56B4E9",
-    "#E69F00",
-    "#222222",
-    "#882255",
-)  # free for controls; wine is Tol's
+SKY, ORANGE, BLACK, WINE = "#56B4E9", "#E69F00", "#222222", "#882255"  # for controls; wine is Tol's
 CHECKPOINT_MARKERS = ("s", "^", "D", "v", "P", "X")  # the base student has the circle
 PUBLISHED = "#808080"  # with hollow markers and dashes, and for nothing measured
-INK = "#333333"
+INK = "#262626"  # of text and axes in seaborn's themes
 
 # What seaborn's theme "ticks" for papers leaves open, or has otherwise
 _RC: dict[str, Any] = {
@@ -54,11 +49,6 @@ _RC: dict[str, Any] = {
     "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "text.color": INK,
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
@@ -106,14 +96,6 @@ def new_figure(width: Width, height_inches: float) -> Figure:
     return figure
 
 
-def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
-    """Axes between these places, in inches from the figure's lower left corner."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes(
-        (left / across, bottom / up, (right - left) / across, (top - bottom) / up)
-    )
-
-
 def root(axes: Axes) -> Figure:
     """The figure that the axes stand in."""
     figure = axes.get_figure(root=True)
@@ -153,15 +135,20 @@ def _mixed(colour: str, other: str, share: float) -> str:
 
 def shades(colour: str, count: int) -> list[str]:
     """The colour alone, or several shades of it from light to dark."""
-    if count == 1:
-        return [colour]
+    if count < 2:
+        return [colour] * count
     ends = [lighter(colour, 0.4), colour, darker(colour, 0.55)]
     return [to_hex(shade) for shade in sns.blend_palette(ends, count)]
 
 
+def markers(count: int) -> list[str]:
+    """A marker for each of several trained students."""
+    return [CHECKPOINT_MARKERS[i % len(CHECKPOINT_MARKERS)] for i in range(count)]
+
+
 def checkpoint_look(index: int, count: int) -> tuple[str, str]:
     """Colour and marker of one of several trained students: green alone, else light to dark."""
-    return shades(ESR, count)[index], CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
+    return shades(ESR, count)[index], markers(count)[index]
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
@@ -222,26 +209,25 @@ def far_apart(places: Sequence[float], gap: float) -> list[int]:
     return sorted(kept)
 
 
-def ticks(axes: Axes, names: Mapping[float, str], gap: float, *, upright: bool = False) -> None:
-    """Ticks at these places, with their names where they stand so many points apart.
+def ticks(axes: Axes, names: Mapping[float, str], gap: float) -> None:
+    """Ticks at these places on the x axis, with their names where they stand so many points apart.
 
-    upright: on the y axis. The limits and the scale of the axis must be set before.
+    The limits and the scale of the axis must be set before.
     """
     places = sorted(names)
-    axis = axes.yaxis if upright else axes.xaxis
-    points = places_points(axes, places, upright=upright)
-    shown = far_apart(points, gap)
-    axis.set_ticks(places, [names[at] if i in shown else "" for i, at in enumerate(places)])
-    axis.set_minor_locator(NullLocator())
+    shown = far_apart(places_points(axes, places), gap)
+    labels = [""] * len(places)
+    for i in shown:
+        labels[i] = names[places[i]]
+    axes.set_xticks(places, labels)
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
-def places_points(axes: Axes, places: Sequence[float], *, upright: bool = False) -> list[float]:
-    """Where these places along an axis stand, in points from the figure's edge."""
-    pairs = [(at, axes.get_ylim()[0]) for at in places]
-    if upright:
-        pairs = [(axes.get_xlim()[0], at) for at in places]
-    drawn = axes.transData.transform(np.array(pairs, dtype=float).reshape(-1, 2))
-    points = drawn[:, int(upright)] * POINTS_PER_INCH / root(axes).dpi
+def places_points(axes: Axes, places: Sequence[float]) -> list[float]:
+    """Where these places along the x axis stand, in points from the figure's edge."""
+    across = np.array(places, dtype=float)
+    pairs = np.stack([across, np.full_like(across, axes.get_ylim()[0])], axis=1)
+    points = axes.transData.transform(pairs)[:, 0] * POINTS_PER_INCH / root(axes).dpi
     return [float(place) for place in points]
 
 
