@@ -143,6 +143,16 @@ class Number:
         return [*self.problems, self.value, *self.singly]
 
 
+def numbers(
+    rows: pd.DataFrame, scale: float = PERCENT, *, graded: bool = True
+) -> dict[str, Number]:
+    """One quantity of each arm that has it, by the arm's key; see `Number.of`."""
+    return {
+        str(key): Number.of(own, scale, graded=graded)
+        for key, own in rows.groupby("checkpoint", sort=False)
+    }
+
+
 def triple(row: pd.Series, scale: float = PERCENT) -> Triple:
     """Value, low and high of a row, in the unit drawn."""
     value, low, high = (float(row[name]) * scale for name in NUMBERS)

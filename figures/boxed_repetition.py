@@ -34,6 +34,7 @@ from . import artists, captions, colours, style
 from .artists import NUMBERS, PERCENT, Look
 from .behaviour import rules_panel
 from .colours import looks
+from .curves import shifts, step_axis
 from .groups import (
     Panel,
     Series,
@@ -245,18 +246,19 @@ def _panel(axes: Axes, side: Side, letter: str) -> None:
     teacher = vocabulary.select(next(iter(of_rules.values())), checkpoint=vocabulary.TEACHER)
     scale = scale_of(rows)
     _value_axis(axes, pd.concat([*curves.values(), teacher]), scale, what)
-    _step_axis(axes, [step for curve in curves.values() for step in curve.step])
+    step_axis(axes, pd.concat(curves.values()).step)
+    axes.set_xlabel("training step")
     if len(teacher):
         value, low, high = (float(teacher[number].iloc[0]) * scale for number in NUMBERS)
         artists.across(axes, (value, low, high), TEACHER, f"{letter}.teacher")
-    for place, ((rule, run), curve) in enumerate(curves.items()):
+    aside = shifts(len(curves), RUNS_APART)
+    for ((rule, run), curve), shift in zip(curves.items(), aside, strict=True):
         look = side.looks[run]
         # The answer rule sets line and marker of accuracy, else the run does
         line, marker = lines[rule]
         if marker:
             look = replace(look, line=line, marker=marker)
         gid = f"{letter}.{rule}.{run}" if rule else f"{letter}.{run}"
-        shift = (place - (len(curves) - 1) / 2) * RUNS_APART
         _curve(axes, curve, look, gid, shift, scale)
     small = {"fontweight": "normal", "fontsize": style.SMALL}
     colour = style.PUBLISHED if side.published else style.INK
@@ -295,13 +297,6 @@ def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None
     most = float(values[np.isfinite(values)].max(initial=0.0))
     axes.set_ylim(0.0, max(1.08 * most, LEAST_SPAN if scale == PERCENT else 2.0))
     style.ticks_within(axes, upright=True, most=4)
-
-
-def _step_axis(axes: Axes, steps: Sequence[float]) -> None:
-    longest = max([*steps, 1.0])
-    axes.set_xlim(-0.05 * longest, 1.05 * longest)
-    style.ticks(axes, {step: f"{step:g}" for step in {0.0, *steps}}, 18.0)
-    axes.set_xlabel("training step")
 
 
 def _handles(sides: Sequence[Side]) -> list[Artist]:

@@ -1,9 +1,10 @@
-"""Curves of accuracy against prefix length, from rows of the measurements table, and their axes."""
+"""Curves and reference lines that are named at their ends, and the axes that they stand on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,38 +13,42 @@ from matplotlib.axes import Axes
 from . import artists, style
 from .artists import NUMBERS, PERCENT, Look
 
-BAND = ["band_low", "band_high"]
+WITH_BANDS = [*NUMBERS, "band_low", "band_high"]
 
 
 def draw_curve(
-    axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float
+    axes: Axes, rows: pd.DataFrame, at: str, look: Look, gid: str, shift: float = 0.0
 ) -> list[style.EndLabel]:
-    """Line, markers and pointwise interval bars, moved aside by ``shift`` points; its label, or
-    none if empty."""
-    rows = rows.dropna(subset="value")
-    if not len(rows):
+    """A line with its intervals in per cent, moved aside by so many points; its label, or none if
+    empty. at: the column of its places."""
+    rows = rows[rows.value.notna()]
+    if rows.empty:
         return []
-    at = rows.prefix_tokens.to_numpy(dtype=float)
-    artists.draw(axes, at, rows, look, gid, scale=PERCENT, shift=shift)
-    last = float(at[-1]), float(rows.value.iloc[-1]) * PERCENT
-    x, _ = axes.transData.inverted().transform(artists.moved(axes, shift).transform(last))
-    return [style.EndLabel(float(x), last[1], look.name, look.colour)]
+    artists.draw(axes, rows[at], rows, look, gid, scale=PERCENT, shift=shift)
+    low, high = axes.get_xlim()
+    end = rows[at].iloc[-1] + shift / style.size_points(axes)[0] * (high - low)
+    return [style.EndLabel(end, rows.value.iloc[-1] * PERCENT, look.name, look.colour)]
 
 
-def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
-    """The band that holds at all lengths at once."""
-    rows = rows.dropna(subset=BAND)
-    low, high = rows[BAND].to_numpy(dtype=float).T * PERCENT
-    artists.band(axes, rows.prefix_tokens, low, high, look.colour, gid)
+def draw_reference(
+    axes: Axes, number: tuple[float, float, float], look: Look, gid: str, **shade: Any
+) -> list[style.EndLabel]:
+    """Value, low and high as a line over the whole panel, shaded by its interval; its label, or
+    none if undefined."""
+    artists.across(axes, number, look, gid, **shade)
+    if math.isnan(number[0]):
+        return []
+    return [style.EndLabel(axes.get_xlim()[1], number[0], look.name, look.colour)]
 
 
-def lengths_of(curves: Iterable[pd.DataFrame]) -> list[float]:
-    """The lengths of all curves, in rising order."""
-    return sorted({float(length) for rows in curves for length in rows.prefix_tokens})
+def shifts(count: int, apart: float) -> list[float]:
+    """By how many points each of so many curves is moved aside, so that their bars can be told
+    apart."""
+    return [(place - (count - 1) / 2) * apart for place in range(count)]
 
 
-def length_axis(axes: Axes, lengths: list[float]) -> None:
-    """Ticks at the measured lengths; numbers where they have room."""
+def length_axis(axes: Axes, lengths: Sequence[float]) -> None:
+    """Ticks at these lengths or steps, with numbers where they have room."""
     low, high = min(lengths), max(lengths)
     if low == high:
         low, high = low - 1, high + 1
@@ -52,25 +57,29 @@ def length_axis(axes: Axes, lengths: list[float]) -> None:
     style.ticks(axes, {length: f"{length:g}" for length in lengths}, 18.0)
 
 
+def step_axis(axes: Axes, steps: Iterable[float]) -> None:
+    """Training steps from 0."""
+    length_axis(axes, sorted({0.0, *steps}))
+
+
 def accuracy_axis(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
     """Per cent, around what is drawn and at least 20 points high, to whole tens; 0 and 100 keep
     room for a marker."""
-    low, high = extent(curves, NUMBERS + BAND)
+    low, high = extent(curves, WITH_BANDS)
     low, high = max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
-    if high > 50:
-        low = max(0.0, min(low, high - 20))
-    else:
-        high = max(high, low + 20)
+    if high - low < 20 and high > 50:
+        low = max(0.0, high - 20)
+    high = max(high, low + 20)
     room = 0.03 * (high - low)
     axes.set_ylim(low - room, high + room)
-    step = 5
-    if high - low > 20:
-        step = 20 if high - low > 60 else 10
+    steps = {60: 20, 20: 10, 0: 5}
+    step = next(step for least, step in steps.items() if high - low > least)
     axes.set_yticks(np.arange(step * math.ceil(low / step), high + 1, step))
 
 
-def extent(curves: Iterable[pd.DataFrame], columns: list[str]) -> tuple[float, float]:
-    """The least and the largest number of these columns, in per cent; 0 and 100 of none."""
-    values = pd.concat([*curves])[columns].to_numpy(dtype=float) * PERCENT
+def extent(curves: Iterable[pd.DataFrame], columns: Sequence[str]) -> tuple[float, float]:
+    """The least and the largest of these numbers, in per cent; 0 to 100 where there is none."""
+    tables = [rows[list(columns)].to_numpy(dtype=float).ravel() for rows in curves]
+    values = np.concatenate(tables) * PERCENT
     values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else (0.0, PERCENT)

@@ -176,17 +176,10 @@ def _blocks(letters: list[str], count: int, width: style.Width) -> list[Block]:
 # The panels
 
 
-def _numbers(
-    rows: pd.DataFrame, what: str, condition: str, shown: Sequence[Arm]
-) -> dict[str, Number]:
+def _numbers(rows: pd.DataFrame, what: str, condition: str) -> dict[str, Number]:
     """By arm, over seeds or of a single run with whatever interval that has."""
     rows = vocabulary.rows(rows, what=what, condition=condition)
-    measured = set(rows.checkpoint)
-    return {
-        arm.key: Number.of(rows[rows.checkpoint == arm.key], 1.0, graded=False)
-        for arm in shown
-        if arm.key in measured
-    }
+    return arms.numbers(rows, 1.0, graded=False)
 
 
 def _from_zero(axes: Axes, numbers: Iterable[Number]) -> None:
@@ -203,9 +196,9 @@ def _stack(axes: Axes, row: int, start: float, seconds: float, gid: str, **look:
 
 def _seconds(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
     """Bars of the phases one behind the other, and the total with its interval."""
-    totals = _numbers(rows, SECONDS, TOTAL, shown)
+    totals = _numbers(rows, SECONDS, TOTAL)
     _from_zero(axes, totals.values())
-    phases = {phase: _numbers(rows, SECONDS, phase, shown) for phase in PHASES}
+    phases = {phase: _numbers(rows, SECONDS, phase) for phase in PHASES}
     time = replace(RATIOS["seconds_ratio"][1], marker="|")
     for row, arm in enumerate(shown):
         start = 0.0
@@ -219,7 +212,7 @@ def _seconds(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) 
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
-    phases = {phase: _numbers(rows, PEAK, phase, shown) for phase in PHASES}
+    phases = {phase: _numbers(rows, PEAK, phase) for phase in PHASES}
     _from_zero(axes, [number for numbers in phases.values() for number in numbers.values()])
     for place, (phase, look) in enumerate(PHASES.items()):
         for row, arm in enumerate(shown):
@@ -231,7 +224,7 @@ def _memory(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -
 
 
 def _ratios(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
-    ratios = {what: _numbers(rows, what, phase, shown) for what, (phase, _) in RATIOS.items()}
+    ratios = {what: _numbers(rows, what, phase) for what, (phase, _) in RATIOS.items()}
     _ratio_axis(axes, [number for numbers in ratios.values() for number in numbers.values()])
     full = (1.0, math.nan, math.nan)
     artists.across(axes, full, REFERENCES[FULL], f"{letter}.full", upright=False)

@@ -32,7 +32,14 @@ from .artists import PERCENT, Look
 from .behaviour import rules_panel
 from .captions import printed
 from .colours import looks
-from .curves import accuracy_axis, length_axis
+from .curves import (
+    accuracy_axis,
+    draw_curve,
+    draw_reference,
+    length_axis,
+    shifts,
+    step_axis,
+)
 from .groups import Panel, counts, draw_panels, intervals, series_of
 from .page import Block, page
 
@@ -246,44 +253,23 @@ def _by_step(axes: Axes, rows: _Rows, what: str, gid: str) -> None:
     intervals."""
     curves = {run: rows.of(what, *names) for run, names in rows.runs.items()}
     levels = {name: rows.of(what, name) for name in rows.references}
-    length_axis(axes, sorted({0.0, *pd.concat(curves.values()).step}))
+    step_axis(axes, pd.concat(curves.values()).step)
     accuracy_axis(axes, [*curves.values(), *levels.values()])
     labels = []
     for name, look in rows.references.items():
-        labels += _across(axes, levels[name], look, f"{gid}.{name}")
-    apart = min(RUNS_APART, 12.0 / len(curves))
-    for i, (run, curve) in enumerate(curves.items()):
-        shift = (i - (len(curves) - 1) / 2) * apart
-        look, part = rows.run_looks[run], f"{gid}.{run or 'trained'}"
-        labels += _curve(axes, curve, "step", look, part, shift)
+        # With edges of its own: where both shades overlap, their mixture could not be read.
+        fill, edge = to_rgba(look.colour, 0.12), to_rgba(look.colour, 0.6)
+        shade = {"facecolor": fill, "edgecolor": edge, "linewidth": 0.5}
+        number = arms.triple(levels[name].iloc[0])
+        labels += draw_reference(axes, number, look, f"{gid}.{name}", **shade)
+    aside = shifts(len(curves), min(RUNS_APART, 12.0 / len(curves)))
+    for (run, curve), shift in zip(curves.items(), aside, strict=True):
+        part = f"{gid}.{run or 'trained'}"
+        labels += draw_curve(axes, curve, "step", rows.run_looks[run], part, shift)
         _rings(axes, curve, rows, part, shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, f"{printed(what)} (%)")
     axes.set_xlabel("training step")
-
-
-def _across(axes: Axes, row: pd.DataFrame, look: Look, gid: str) -> list[style.EndLabel]:
-    """A model without a step of its own: a dashed line across, shaded by its interval."""
-    number = arms.triple(row.iloc[0])
-    # With edges of its own: where both shades overlap, their mixture could not be read.
-    fill, edge = to_rgba(look.colour, 0.12), to_rgba(look.colour, 0.6)
-    artists.across(axes, number, look, gid, facecolor=fill, edgecolor=edge, linewidth=0.5)
-    if math.isnan(number[0]):
-        return []
-    return [style.EndLabel(axes.get_xlim()[1], number[0], look.name, look.colour)]
-
-
-def _curve(
-    axes: Axes, rows: pd.DataFrame, at: str, look: Look, gid: str, shift: float
-) -> list[style.EndLabel]:
-    """A line with its intervals over a column; its label, or none if empty."""
-    rows = rows[rows.value.notna()]
-    if rows.empty:
-        return []
-    artists.draw(axes, rows[at], rows, look, gid, scale=PERCENT, shift=shift)
-    return [
-        style.EndLabel(rows[at].iloc[-1], rows.value.iloc[-1] * PERCENT, look.name, look.colour)
-    ]
 
 
 def _rings(axes: Axes, curve: pd.DataFrame, rows: _Rows, gid: str, shift: float) -> None:
@@ -310,10 +296,10 @@ def _passes(axes: Axes, rows: _Rows) -> None:
     style.ticks(axes, places, 0.0)
     accuracy_axis(axes, curves.values())
     labels = []
-    for i, (name, curve) in enumerate(curves.items()):
-        shift = (i - (len(curves) - 1) / 2) * PASSES_APART
+    aside = shifts(len(curves), PASSES_APART)
+    for (name, curve), shift in zip(curves.items(), aside, strict=True):
         look = replace(rows.compared[name], line="-")
-        labels += _curve(axes, curve, "doubled", look, f"c.{name}", shift)
+        labels += draw_curve(axes, curve, "doubled", look, f"c.{name}", shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "pass@k (%)")
     axes.set_xlabel("k, samples drawn")

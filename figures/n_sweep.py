@@ -25,10 +25,11 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, captions, style
 from .arms import ESR, PREFIX, REFERENCES, VIEWS, Number, Sweep, bar_handles, draw_number
 from .artists import PERCENT
+from .curves import draw_reference
 from .page import Block, page
 
 PUBLISHED = replace(ESR, name="published", colour=style.PUBLISHED, line="--")
-PUBLISHED_FULL = replace(PUBLISHED, line=":")
+PUBLISHED_FULL = replace(PUBLISHED, name="published full", line=":")
 LEVEL, CHANGE = "level", "change"
 HEIGHTS = {LEVEL: 1.75, CHANGE: 1.3}
 ASIDE = 4.5  # points of the single seeds from their mean
@@ -161,12 +162,8 @@ def _levels(
         lengths |= set(published[published.selector == PREFIX].rollout_length)
     _length_axis(axes, sorted(lengths))
     labels = []
-    right = axes.get_xlim()[1]
     for name, line in sweep.references(view).items():
-        look = REFERENCES[name]
-        artists.across(axes, line, look, f"{letter}.line.{name}")
-        if not math.isnan(line[0]):
-            labels.append(style.EndLabel(right, line[0], look.name, look.colour))
+        labels += draw_reference(axes, line, REFERENCES[name], f"{letter}.line.{name}")
     if published is not None:
         labels += _published(axes, published, letter)
     _curve(axes, numbers, letter)
@@ -191,12 +188,11 @@ def _published(axes: Axes, published: pd.DataFrame, letter: str) -> list[style.E
     curve = vocabulary.rows(published, selector=PREFIX).sort_values("rollout_length")
     lengths, values = curve.rollout_length, curve.value * PERCENT
     artists.points(axes, lengths, values, PUBLISHED, f"{letter}.published", joined=True)
-    grey = style.PUBLISHED
-    labels = [style.EndLabel(lengths.iloc[-1], values.iloc[-1], "published ESR", grey)]
+    last = lengths.iloc[-1], values.iloc[-1]
+    labels = [style.EndLabel(*last, "published ESR", style.PUBLISHED)]
     for value in published.value[published.checkpoint == FULL] * PERCENT:
         number = (value, math.nan, math.nan)
-        artists.across(axes, number, PUBLISHED_FULL, f"{letter}.published.full")
-        labels.append(style.EndLabel(axes.get_xlim()[1], value, "published full", grey))
+        labels += draw_reference(axes, number, PUBLISHED_FULL, f"{letter}.published.full")
     return labels
 
 

@@ -35,12 +35,13 @@ from decaylab.runs.vocabulary import (
 
 from . import artists, captions, style
 from .artists import PERCENT, Look
-from .curves import accuracy_axis, extent, length_axis
+from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
 from .page import Block, page, staggered
 
 STUDENT, TEACHER, REVERSE = "student", "teacher", "reverse"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
 HALF_DECAY = "half_decay_length"
+AT = "prefix_tokens"
 HEADLINE = Look("teacher after\nstudent tokens", style.TEACHER, "o")
 REFERENCE = Look("teacher alone,\nsame problems", style.TEACHER, "^", "--")
 OUTCOME = Look("the student's\nown outcome", style.STUDENT, "s", "--")
@@ -255,21 +256,6 @@ def _column_block(letters: Sequence[str]) -> Block:
 # The panels
 
 
-def _curve(
-    axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float = 0.0
-) -> list[style.EndLabel]:
-    """A line with its pointwise intervals, moved aside by so many points; its label, or none if
-    empty."""
-    rows = rows[rows.value.notna()]
-    if rows.empty:
-        return []
-    at = rows.prefix_tokens
-    artists.draw(axes, at, rows, look, gid, scale=PERCENT, shift=shift)
-    low, high = axes.get_xlim()
-    end = at.iloc[-1] + shift / style.size_points(axes)[0] * (high - low)
-    return [style.EndLabel(end, rows.value.iloc[-1] * PERCENT, look.name, look.colour)]
-
-
 def _band(axes: Axes, rows: pd.DataFrame, gid: str) -> None:
     """The band of the headline that holds at all lengths at once."""
     rows = rows[rows.band_low.notna() & rows.band_high.notna()]
@@ -298,7 +284,7 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
     _band(axes, of(ACCURACY), "a.band")
     labels = []
     for part, (look, rows, shift) in curves.items():
-        labels += _curve(axes, rows, look, f"a.{part}", shift)
+        labels += draw_curve(axes, rows, AT, look, f"a.{part}", shift)
     style.label_ends(axes, labels)
     axes.set_title("a  Rollouts unfinished at k", pad=15)
     _half_decay(axes, measurements)
@@ -371,9 +357,8 @@ def _draw_controls(
     beside = step * (len(curves) - 1) / 2 / across * (right - left)
     axes.set_xlim(left - beside, right + beside)
     labels = []
-    for i, (name, rows) in enumerate(curves.items()):
-        shift = (i - (len(curves) - 1) / 2) * step
-        labels += _curve(axes, rows, CONTROLS[name], f"b.{name}", shift)
+    for (name, rows), shift in zip(curves.items(), shifts(len(curves), step), strict=True):
+        labels += draw_curve(axes, rows, AT, CONTROLS[name], f"b.{name}", shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "change (points)")
     axes.set_title("b  Controls: change by the prefix")
@@ -392,13 +377,13 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
     accuracy_axis(axes, known)
     labels = []
     if published is not None:
-        labels += _curve(axes, known[-1], PUBLISHED, "c.published")
+        labels += draw_curve(axes, known[-1], AT, PUBLISHED, "c.published")
     for role, look in ALONE.items():
         for value in baselines[role].value.dropna() * PERCENT:
-            artists.across(axes, (value, math.nan, math.nan), look, f"c.{role}-alone")
-            labels.append(style.EndLabel(axes.get_xlim()[1], value, look.name, look.colour))
+            number = (value, math.nan, math.nan)
+            labels += draw_reference(axes, number, look, f"c.{role}-alone")
     _band(axes, forward, "c.band")
-    labels += _curve(axes, rows, HEADLINE, "c.carry-forward")
+    labels += draw_curve(axes, rows, AT, HEADLINE, "c.carry-forward")
     style.label_ends(axes, labels)
     style.name_y_axis(axes, f"{_avg(_alone(measurements))} (%)")
     axes.set_title("c  All rollouts, finished ones as they stand")

@@ -11,6 +11,7 @@ reads rows of the measurements table and computes no statistics.
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, captions, style
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
+from .curves import shifts, step_axis
 from .page import Block, page
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
@@ -137,7 +139,7 @@ def draw(
         for place, panel in enumerate(small):
             panel.set_ylim(*limits)
             style.ticks_within(panel, upright=True, most=4)
-            _step_axis(panel, steps[place])
+            step_axis(panel, steps[place])
             panel.tick_params(
                 labelleft=place % sizes.a_row == 0,
                 labelbottom=has_steps(steps, place, sizes.a_row),
@@ -304,21 +306,15 @@ def _span(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
     return max(low, -2.0), min(high, 102.0)
 
 
-def _step_axis(axes: Axes, steps: Sequence[float]) -> None:
-    longest = max([*steps, 1.0])
-    axes.set_xlim(-0.04 * longest, 1.04 * longest)
-    style.ticks(axes, {step: f"{step:g}" for step in {0.0, *steps}}, 18.0)
-
-
 def _curves(axes: Axes, rows: pd.DataFrame, arm: Arm) -> None:
     """A line a seed, each moved aside."""
     seeds = sorted(rows.training_seed.unique())
-    for place, seed in enumerate(seeds):
+    aside = shifts(len(seeds), SEEDS_APART)
+    for seed, shift, line in zip(seeds, aside, itertools.cycle(LINES)):
         curve = rows[rows.training_seed == seed].sort_values("step")
         gid = f"{arm.key}.{seed:g}"
-        shift = (place - (len(seeds) - 1) / 2) * SEEDS_APART
         value, low, high = (curve[name] * PERCENT for name in artists.NUMBERS)
-        look = replace(arm.look, line=LINES[place % len(LINES)])
+        look = replace(arm.look, line=line)
         artists.intervals(
             axes,
             curve.step,
@@ -334,18 +330,14 @@ def _curves(axes: Axes, rows: pd.DataFrame, arm: Arm) -> None:
         artists.points(axes, curve.step, value, look, gid, joined=True, shift=shift, **small)
 
 
-def _numbers(rows: pd.DataFrame, shown: Sequence[Arm], what: str) -> dict[str, Number]:
+def _numbers(rows: pd.DataFrame, what: str) -> dict[str, Number]:
     """By arm, over seeds and singly; there is no interval over problems for several runs."""
-    numbers = {}
-    for arm in shown:
-        own = vocabulary.rows(rows, what=what, checkpoint=arm.key)
-        numbers[arm.key] = Number.of(own, graded=False)
-    return numbers
+    return arms.numbers(vocabulary.rows(rows, what=what), graded=False)
 
 
 def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
     """Peak, last and lowest of each arm, joined by a bridge."""
-    by_mark = {what: _numbers(rows, shown, what) for what in MARKS}
+    by_mark = {what: _numbers(rows, what) for what in MARKS}
     numbers = [number for of_arms in by_mark.values() for number in of_arms.values()]
     low, high = arms.span(numbers, least=10.0)
     axes.set_xlim(max(low, -2.0), min(high, 102.0))
@@ -365,10 +357,10 @@ def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
 def _apart(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], what: str) -> None:
     """The peak's difference from another, from 0; and, from the lowest, what chance alone would
     give."""
-    numbers = _numbers(rows, shown, what)
+    numbers = _numbers(rows, what)
     chance: Mapping[str, Number] = {}
     if what == APART and (rows.what == CHANCE).any():
-        chance = _numbers(rows, shown, CHANCE)
+        chance = _numbers(rows, CHANCE)
     ends = [0.0, *(number.value for number in chance.values())]
     _, high = arms.span(numbers.values(), ends, least=5.0)
     axes.set_xlim(0.0, high)

@@ -64,16 +64,11 @@ class Panel:
     def graded(self) -> bool:
         return self.view != TRAINING
 
-    def numbers(self, frame: pd.DataFrame, shown: Sequence[Arm]) -> dict[str, Number]:
+    def numbers(self, frame: pd.DataFrame) -> dict[str, Number]:
         """By arm, as far as the arms have it."""
         at = {"what": self.what, "view": self.view, "condition": self.condition}
         rows = vocabulary.select(frame, **at)
-        measured = set(rows.checkpoint)
-        return {
-            arm.key: Number.of(rows[rows.checkpoint == arm.key], self.scale, graded=self.graded)
-            for arm in shown
-            if arm.key in measured
-        }
+        return arms.numbers(rows[rows.selector != ""], self.scale, graded=self.graded)
 
 
 TAKEN = {
@@ -243,7 +238,7 @@ def _rows(
     behind: Mapping[str, float],
 ) -> None:
     """The numbers of a panel, an arm below the other."""
-    numbers = panel.numbers(sweep.frame, shown)
+    numbers = panel.numbers(sweep.frame)
     lines = {}
     if panel.what == sweep.what:
         lines = {
@@ -286,8 +281,8 @@ def _scatter(
 ) -> None:
     """Accuracy with its interval over problems, against what the selection took; numbered as the
     rows are."""
-    levels = level.numbers(sweep.frame, shown)
-    places = {key: number.value for key, number in taken.numbers(sweep.frame, shown).items()}
+    levels = level.numbers(sweep.frame)
+    places = {key: number.value for key, number in taken.numbers(sweep.frame).items()}
     drawn = [
         arm for arm in shown if arm.key in levels and not math.isnan(places.get(arm.key, math.nan))
     ]
