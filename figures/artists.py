@@ -65,7 +65,10 @@ def handle(look: Look, *, line: bool = False, size: float = 4.0, **more: Any) ->
 
 
 def moved(axes: Axes, shift: float, *, upright: bool = True) -> Transform:
-    """Data units, then so many points along the axis that holds no values."""
+    """Data units, plus some points along the axis without values: right, or down.
+
+    Points rather than data units, so that a shift changes no number and looks alike on any scale.
+    """
     inches = shift / style.POINTS_PER_INCH
     right, up = (inches, 0.0) if upright else (0.0, -inches)
     return axes.transData + ScaledTranslation(right, up, style.root(axes).dpi_scale_trans)
@@ -168,6 +171,7 @@ def intervals(
     drawn = lines(places, lows.clip(first, last), highs.clip(first, last), linewidth=width, **place)
     drawn.set_gid(gid)
     heads = ("v", "^") if upright else ("<", ">")
+    # stored ends may be infinite, and some lie far outside: what is cut has to be seen as cut
     for head, end, cut in zip(heads, (first, last), (lows < first, highs > last), strict=True):
         if cut.any():
             frame = np.full(int(cut.sum()), end)
@@ -217,9 +221,9 @@ def beside(
     colour: str = style.INK,
     align: Literal["left", "right"] = "right",
 ) -> None:
-    """Writes a text right of the axes, at a height in data units, so many points aside.
+    """Writes a text right of the axes at a height in data units.
 
-    align: which end of the text stands there.
+    aside: points from the axes to that end of the text which ``align`` names.
     """
     axes.annotate(
         text,

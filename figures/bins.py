@@ -26,7 +26,7 @@ from .page import Block
 Floats = NDArray[np.float64]
 FLOOR = "#d9d9d9"
 NARROWEST = 6.0  # points; with a bin narrower than that the axis goes with the square root
-REACH = 2.5  # the axis ends at so many times the largest value, whatever the intervals
+REACH = 2.5  # the axis ends at this multiple of the largest value, however long the intervals
 LABEL = 15  # characters a line of a curve's name at its end
 
 
@@ -80,6 +80,7 @@ def token_axis(
 ) -> None:
     """From 0 to the longest; with the square root where the narrowest step could not be seen
     otherwise."""
+    # early bins are narrow: on a linear axis of long responses they would fall together
     squeezed = narrowest / longest * style.size_points(axes)[0] < NARROWEST
     if squeezed:
         axes.set_xscale("function", functions=(_root, np.square))
@@ -104,6 +105,7 @@ def value_axis(
     if not len(table):
         place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
         axes.text(0.5, 0.5, "no value", fontsize=style.SMALL, **place)
+    # one interval that runs away must not flatten every curve
     reach = float(np.abs(table[:, 0]).max(initial=0.0)) or scale
     bounds = np.where(np.isfinite(table), table, 0.0)
     low, high = 0.0, reach
@@ -145,7 +147,7 @@ def draw_plain(
     axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float = 0.0, scale: float = 1.0
 ) -> None:
     """The plain means as small dots at the centres of the bins; those beyond the frame are left
-    out."""
+    out: they have no interval, and would hide the curves' scale."""
     values, places = rows.value.to_numpy(dtype=float) * scale, bin_places(rows)[2]
     low, high = axes.get_ylim()
     kept = (places <= axes.get_xlim()[1]) & (values >= low) & (values <= high)
@@ -174,6 +176,7 @@ def draw_floor(
 ) -> None:
     """Twice the noise floor, from zero up or to both sides of it: of all curves the highest in each
     bin."""
+    # the last of equal bins is the one of the highest floor
     rows = pd.concat(list(curves)).dropna(subset="noise_floor").sort_values("noise_floor")
     rows = rows.drop_duplicates("position_low", keep="last").sort_values("position_low")
     if not len(rows):
@@ -186,7 +189,7 @@ def draw_floor(
 
 
 def shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
-    """Points by which so many curves stand beside each other, within the room between two bins."""
+    """How far each of these curves is moved aside, in points: all of them fit between two bins."""
     places = style.places_points(axes, np.unique(bin_places(rows)[2]).tolist())
     room = float(np.diff(places).min(initial=20.0))
     step = min(3.0, 0.7 * room / max(1, count))

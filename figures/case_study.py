@@ -53,6 +53,7 @@ UNDERLINES: dict[str, tuple[str, str]] = {  # colour and pattern, so that colour
     "end_of_turn": (style.BLACK, "="),
 }
 OTHERS = [(style.WINE, pattern) for pattern in "-=:"]  # categories of a user's own file, in turn
+# a double line is a thick one with a white one on it
 DOUBLE = [Stroke(linewidth=2.6), Stroke(linewidth=1.0, foreground="white")]
 PATTERNS: dict[str, dict[str, Any]] = {
     "-": {"linewidth": 1.6},
@@ -106,6 +107,7 @@ def choose(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> Case:
         kind, pool = "not correct ", base[base.verdict != "correct"]
     if not len(pool):
         kind, pool = "", base
+    # the highest mean would pick a short burst, the greatest length one without disagreement
     means = select(tokens, checkpoint=BASE).groupby("rollout_id").reverse_kl.mean()
     kl = pool.rollout_id.map(means)
     telling = pool[~(kl < kl.median())]

@@ -108,6 +108,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def shown(measurements: pd.DataFrame) -> pd.DataFrame:
     """Each model on the frozen rollouts, where it was measured on them, else on its own."""
+    # on the same text a difference between models is one of the models
     frozen = select(measurements, view=FROZEN).checkpoint
     wanted = np.where(measurements.checkpoint.isin(frozen), FROZEN, FRESH)
     return measurements[measurements["view"] == wanted]
@@ -204,6 +205,7 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, name: str, most: float) -> None:
         yticklabels=[category.replace("_", " ") for category in categories],
         gid=f"map.{name}",
     )
+    # seaborn's own numbers would leave out undefined cells, and know no italics
     for _, row in cells.iterrows():
         place = edges.index(row.position_low), categories.index(row.category)
         _write_cell(axes, row, place, dark=row.value > 0.55 * most, upright=_upright(cells))

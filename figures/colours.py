@@ -42,6 +42,7 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
 
 def is_full(name: str, rows: pd.DataFrame) -> bool:
     """Whether a student was trained on full rollouts."""
+    # sweeps name arms by their selector, but a user's own checkpoint may have any name
     selectors = set(rows.selector[rows.checkpoint == name].dropna()) - {""}
     if selectors:
         return vocabulary.FULL in selectors

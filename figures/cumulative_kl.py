@@ -3,7 +3,7 @@ that the rule requires.
 
     survivors    thick: sum over positions of the mean over the rollouts that reach them, the rule
                  of arXiv 2605.27028
-    all tokens   thin: sum over tokens, whatever rollout they stand in (condition ``mass``)
+    all tokens   thin: sum over tokens, whichever rollout they are in (condition ``mass``)
 
 Every student on its own rollouts. `signals` draws the same curves among others. Drawing reads rows
 of the measurements table and computes no statistics.
@@ -121,7 +121,7 @@ def _handles() -> list[Any]:
 
 
 def strip_inches(lines: float) -> float:
-    """How high a strip is that holds so many N below each other."""
+    """Height of a strip with this many lines of N."""
     return LINE_INCHES * lines + 0.06
 
 
@@ -143,6 +143,7 @@ def curve_of(frame: pd.DataFrame, checkpoint: str, condition: str) -> pd.DataFra
     share = pick(frame, SHARE, FRESH, checkpoint, condition)
     if not pick(frame, POSITION, FRESH, checkpoint, condition).value.notna().any():
         return share
+    # the table has the ends of the bins alone; 0 and the horizon follow from what the shares are
     horizon = pick(frame, HORIZON, FRESH, checkpoint, condition)
     start = horizon.assign(position_high=0.0, value=0.0)
     end = horizon.assign(position_high=horizon.value, value=1.0)
@@ -180,6 +181,7 @@ def draw_shares(
     number.set_fontsize(style.SMALL)
     for i, (name, look) in enumerate(known.items()):
         rows = curve_of(frame, name, condition)
+        # just enough for bars of several students not to cover each other
         aside = (i - (len(known) - 1) / 2) * 1.2
         at = rows.position_high.to_numpy(dtype=float)
         bins.draw_bins(axes, rows, look, f"{gid}.{name}", aside, PERCENT, at=at)

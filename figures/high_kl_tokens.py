@@ -113,8 +113,8 @@ def _panels(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:
 
 
 def tokens_panel(rows: pd.DataFrame, gid: str, most: int) -> Panel:
-    """Tokens by the mean of the first model, highest first, at most so many; without groups where
-    none was measured."""
+    """Tokens by the mean of the first model, highest first, at most ``most`` of them; no groups
+    where none was measured."""
     means = select(rows, what=MEAN)
     series = series_of(means.assign(group=means.token), looks(rows))
     tokens: list[str] = []
@@ -149,6 +149,7 @@ def columns_of(panel: Panel, rows: pd.DataFrame) -> dict[str, list[str]]:
 
 def write_columns(axes: Axes, panel: Panel, rows: pd.DataFrame) -> None:
     """Columns of numbers right of the bars, a number a token; the bars are that much narrower."""
+    # the room that other panels have for one number is too little for two columns
     place = axes.get_position()
     narrow = place.width - NARROWER / style.root(axes).get_figwidth()
     axes.set_position((place.x0, place.y0, narrow, place.height))

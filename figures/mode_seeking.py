@@ -9,7 +9,7 @@ Drawing reads what was computed.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -23,6 +23,12 @@ from .artists import PERCENT
 from .page import Block, page
 
 FORWARD = "forward-kl"
+COLOURS = {TEACHER: style.TEACHER, FORWARD: style.WINE}  # all others are the student's
+# Labels at the edges: at which share of the curve's peak the leader ends, and on which side
+SLOPES: dict[str, tuple[float, Literal["left", "right"]]] = {
+    TEACHER: (0.5, "right"),
+    FORWARD: (0.35, "left"),
+}
 BEHIND = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}  # a curve may pass labels
 LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 1}
 SEEN = 0.005  # of the highest density; where all curves lie lower the axis ends
@@ -68,9 +74,18 @@ def draw(
         figure, panels = page(width, [block], note=note)
         axes = panels["densities"]
         _axes(axes, result.curves)
-        _teacher(axes, select(result.curves, curve=TEACHER))
+        teacher = select(result.curves, curve=TEACHER)
+        shade: dict[str, Any] = {
+            "color": COLOURS[TEACHER],
+            "alpha": 0.2,
+            "linewidth": 0,
+            "zorder": 0,
+        }
+        axes.fill_between(teacher.x, teacher.density, **shade)
+        _curve(axes, teacher, TEACHER, TEACHER)
         for name in _fits(result.curves):
-            _fit(axes, result, name)
+            text = f"{_name(name)}\n{_nats(result.measurements, name)}"
+            _curve(axes, select(result.curves, curve=name), name, text)
     return figure
 
 
@@ -104,39 +119,22 @@ def _axes(axes: Axes, curves: pd.DataFrame) -> None:
     style.name_y_axis(axes, "density")
 
 
-def _teacher(axes: Axes, rows: pd.DataFrame) -> None:
-    """Shaded; its name at the right edge."""
-    axes.fill_between(rows.x, rows.density, color=style.TEACHER, alpha=0.2, linewidth=0, zorder=0)
-    axes.plot(rows.x, rows.density, color=style.TEACHER, linewidth=0.8, gid=TEACHER, zorder=1)
-    slope = rows[rows.density > 0.5 * rows.density.max()].iloc[-1]
-    _label(axes, TEACHER, TEACHER, slope, style.TEACHER, "right")
-
-
-def _fit(axes: Axes, result: Computed, name: str) -> None:
-    """The line of a fit, with its divergence beside it: of a reverse fit over its peak, of the
-    forward fit on the left."""
-    rows = select(result.curves, curve=name)
-    colour = style.WINE if name == FORWARD else style.STUDENT
-    axes.plot(rows.x, rows.density, color=colour, linewidth=1.3, gid=name, zorder=2)
-    text = f"{_name(name)}\n{_nats(result.measurements, name)}"
-    peak = rows.nlargest(1, "density").iloc[0]
-    if name == FORWARD:
-        slope = rows[rows.density > 0.35 * peak.density].iloc[0]
-        _label(axes, name, text, slope, colour, "left")
-    else:
-        _label(axes, name, text, peak, colour, "center")
-
-
-def _label(axes: Axes, name: str, text: str, point: pd.Series[Any], colour: str, side: str) -> None:
-    """Over a point of the curve; or at the left or right edge, half-way up, with a leader to it."""
-    place: dict[str, Any] = {
-        "xytext": (0.99 if side == "right" else 0.01, 0.45),
-        "textcoords": "axes fraction",
-        "va": "center",
-        "arrowprops": LEADER | {"color": colour},
-    }
-    if side == "center":
-        place = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom"}
+def _curve(axes: Axes, rows: pd.DataFrame, name: str, text: str) -> None:
+    """A density, named over its peak; or at the left or right edge, half-way up, with a leader to
+    a point of the curve."""
+    colour, width = COLOURS.get(name, style.STUDENT), 0.8 if name == TEACHER else 1.3
+    axes.plot(rows.x, rows.density, color=colour, linewidth=width, gid=name, zorder=2)
+    share, side = SLOPES.get(name, (1.0, "center"))
+    high = rows[rows.density >= share * rows.density.max()]
+    point = high.iloc[-1 if side == "right" else 0]
+    place: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom"}
+    if side != "center":
+        place = {
+            "xytext": (0.99 if side == "right" else 0.01, 0.45),
+            "textcoords": "axes fraction",
+            "va": "center",
+            "arrowprops": LEADER | {"color": colour},
+        }
     label = axes.annotate(text, (point.x, point.density), ha=side, bbox=BEHIND, **place)
     label.set(fontsize=style.SMALL, color=style.darker(colour), gid=f"{name}.label")
 

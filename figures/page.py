@@ -111,6 +111,7 @@ def page(
     columns = _key_columns(handles, across)
     texts = TITLE_LINE * len(title_lines), LINE * len(subtitle_lines)
     key = KEY_LINE * math.ceil(len(handles) / columns)
+    # a figure is as high as what stands on it
     tall = sum(block.above + block.inches + block.below for block in blocks)
     top = EDGE + tall + key + GAP + sum(texts) + LINE * len(note_lines) + EDGE
     figure = style.new_figure(width, top + EDGE)
@@ -177,6 +178,7 @@ def _key_columns(handles: Sequence[Artist], across: float) -> int:
     """As many as fit beside each other, by the longest name."""
     if not handles:
         return 1
+    # an average letter of small text is 3.9 points wide; marker and gaps take 30
     longest = max(len(str(handle.get_label())) for handle in handles)
     room = (across - 2 * EDGE) * style.POINTS_PER_INCH
     return max(1, min(len(handles), int(room // (3.9 * longest + 30))))

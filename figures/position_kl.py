@@ -48,8 +48,7 @@ CAPTION = """Reverse KL of the student from the teacher by response position ({e
     {panels} {dots} Bars: pointwise {level} intervals ({methods}); {arrowhead}. {bands} {counts}
     {all_floors} {survivors} {published}"""
 ALONE = "Beside it the entropies of student and teacher at the same positions."
-COMPARED = """{views} Above: level. Middle: change against the base student on the same view.
-    {cascade} {trained} {gap}"""
+ABOVE = "Above: level. Middle: change against the base student on the same view."
 BELOW = """Below: cascade ratio, the mean from position {low:g} on, after / before
     (1: no change)."""
 GAP = "Coloured area: how far the level of {names} lies below that of the base student{order}."
@@ -113,25 +112,23 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def _panels_text(frame: pd.DataFrame, views: list[str]) -> str:
     """What each panel shows, which positions training saw, and which gap it closed."""
-    texts = []
+    sentences = []
     for view in views:
         letters = ", ".join(LETTERS[view]) if len(views) > 1 else "all panels"
-        texts.append(f"({letters}) {VIEWS[view].capitalize()}.")
-    cascade = [BELOW.format(low=low) for low in _of(frame, CASCADE).position_low.head(1)]
+        sentences.append(f"({letters}) {VIEWS[view].capitalize()}.")
+    sentences.append(ABOVE)
     lengths = closed_gap.trained_lengths(frame)
-    trained = [GIVEN.format(length=length) for length in _of(frame, CASCADE).position_low.head(1)]
+    for low in _of(frame, CASCADE).position_low.head(1):
+        sentences.append(BELOW.format(low=low))
+        if not lengths:
+            sentences.append(GIVEN.format(length=low))
     if lengths:
         known = [f"{name} {closed_gap.length_text(length)}" for name, length in lengths.items()]
-        trained = [TRAINED.format(lengths="; ".join(known))]
+        sentences.append(TRAINED.format(lengths="; ".join(known)))
     names = closed_gap.closed(looks(frame))
     order = ", the first in front" if len(names) > 1 else ""
-    return words.filled(
-        COMPARED,
-        views=" ".join(texts),
-        cascade="".join(cascade),
-        trained="".join(trained),
-        gap=GAP.format(names=" and of ".join(names), order=order),
-    )
+    sentences.append(GAP.format(names=" and of ".join(names), order=order))
+    return " ".join(sentences)
 
 
 def _of(frame: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -181,7 +178,7 @@ def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.
         change.set_title(f"{letters[1]}  Change, {SHORT_VIEWS[view]}", pad=14)
         cascade.set_title(f"{letters[2]}  Cascade ratio, {SHORT_VIEWS[view]}")
         if width == "page":
-            level.set_xlabel("")  # the panel below has it
+            level.set_xlabel("")  # the panel below names the same axis
     return figure
 
 
@@ -259,6 +256,7 @@ def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     """The positions that training saw: up to the N of each student, or up to where the cascade
     ratio begins."""
     lengths = list(filter(math.isfinite, closed_gap.trained_lengths(frame).values()))
+    # full rollouts have no N; without any N the measurement was still given one
     if not lengths:
         given = _of(frame, CASCADE).position_low.head(1).tolist()
         closed_gap.draw_trained(axes, given, panel, said=False)

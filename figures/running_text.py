@@ -25,6 +25,7 @@ SIGNS = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"})
 def printable(token: str) -> str:
     """A token as the font can show it: other characters as their codes; white space as signs; cut
     where it is long."""
+    # never cut within a code
     seen = [_sign(character) for character in token.translate(SIGNS)]
     kept = 0
     while kept < len(seen) and len("".join(seen[: kept + 1])) <= LONGEST_TOKEN:
@@ -66,8 +67,8 @@ class Piece:
 
 
 def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Piece]:
-    """The tokens as running text in lines of so many points, a new one behind ``ends``; no token is
-    cut that fits a line."""
+    """The tokens as running text in lines of ``room`` points, with a new line after ``ends``. Only
+    a token that does not fit a line is cut."""
     pieces: list[Piece] = []
     line, left = 0, 0.0
     for token, text in enumerate(texts):
@@ -85,8 +86,8 @@ def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Pie
 
 
 def filled(text: str, room: float, most: int = 100) -> list[str]:
-    """The words of a text in lines of so many points; what goes beyond the most of them is left
-    out, with an ellipsis."""
+    """The words of a text in lines of ``room`` points; what goes beyond ``most`` lines is left out,
+    with an ellipsis."""
     lines: list[str] = []
     for piece in wrapped(re.findall(r"\S+ ?", text), room - text_width("\u2026"), ends=""):
         if piece.line == len(lines):

@@ -182,6 +182,7 @@ def _dots(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     style.ticks_within(axes)
     axes.set_ylim(max(1, len(conditions)) - 0.5, -0.5)
     axes.set_yticks(range(len(conditions)), _named(conditions, panel))
+    # one band for all rows: twice the largest floor among them
     twice = 2 * scale * rows.noise_floor.max()
     if twice > 0:
         axes.axvspan(0, twice, color=bins.FLOOR, linewidth=0, zorder=0, gid=f"{panel}.floor")

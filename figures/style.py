@@ -84,6 +84,7 @@ class Drawn(Figure):
 def context() -> AbstractContextManager[None]:
     """The settings under which figures are drawn and saved, independent of the user's
     matplotlibrc."""
+    # seaborn's dictionaries rather than its set_theme, which would change the user's settings
     paper = sns.plotting_context("paper", font_scale=NORMAL / PAPER_POINTS)
     theme: dict[Any, Any] = dict(mpl.rcParamsDefault) | paper | sns.axes_style("ticks")
     return mpl.rc_context(theme | _RC)
@@ -111,8 +112,8 @@ def size_points(axes: Axes) -> tuple[float, float]:
 
 
 def name_y_axis(axes: Axes, name: str) -> None:
-    """Names the y axis 28 points left of it whatever its numbers are: stacked panels agree and
-    nothing is cut."""
+    """Names the y axis, 28 points left of it however wide its numbers are: the names of stacked
+    panels stand below each other, and none is cut off."""
     axes.set_ylabel(name)
     axes.yaxis.set_label_coords(-28.0 / size_points(axes)[0], 0.5)
 
@@ -185,6 +186,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float], room: float) -> li
 
     The boxes stay within 0 and ``room`` if they fit, and else stick out on top.
     """
+    # once down from the top, then once up from the bottom, which wins where the room is too small
     places = list(wanted)
     ceiling = room
     for i in reversed(range(len(places))):
@@ -210,7 +212,7 @@ def far_apart(places: Sequence[float], gap: float) -> list[int]:
 
 
 def ticks(axes: Axes, names: Mapping[float, str], gap: float) -> None:
-    """Ticks at these places on the x axis, with their names where they stand so many points apart.
+    """Ticks at these places on the x axis, named where the names are ``gap`` points apart.
 
     The limits and the scale of the axis must be set before.
     """
@@ -236,6 +238,7 @@ def ticks_within(axes: Axes, *, upright: bool = False, most: int | None = None) 
     axis = axes.yaxis if upright else axes.xaxis
     if most is not None:
         axis.set_major_locator(MaxNLocator(most))
+    # matplotlib's ticks may lie beyond the limits, and would widen them
     low, high = sorted(axis.get_view_interval())
     axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
 

@@ -124,6 +124,7 @@ def panels_of(measurements: pd.DataFrame, published: pd.DataFrame | None) -> lis
     several = len(known) > 1
     common = (measurements.condition == COMMON).any()
     chosen = [COMMON] if common else []
+    # of the base student alone both sets are the same tokens
     if several or not common:
         chosen.append(OWN)
     panels = []
