@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -21,7 +22,7 @@ from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, ONE_RUN, OVER_SEEDS, TEACHER
 from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
-from . import artists, captions, style
+from . import artists, captions, style, words
 from .artists import BROAD, NUMBERS, PERCENT, THIN, Look
 
 REFERENCES = {
@@ -199,21 +200,29 @@ def draw_number(
 
     shift, aside: by how many points all of it, and the single seeds from it, are moved.
     """
-    place = {"upright": upright, "shift": shift}
     colour = look.colour
-    _, *ends = number.problems
-    artists.intervals(axes, at, *ends, colour, f"{gid}.problems", width=BROAD, alpha=0.35, **place)
-    _, *ends = number.seeds
-    artists.intervals(axes, at, *ends, colour, f"{gid}.seeds", zorder=3, **place)
-    if number.singly:
-        seeds = Look("", colour, "o")
-        small = {"markersize": 2.2, "markeredgewidth": 0, "alpha": 0.7, "zorder": 4}
-        places = [at] * len(number.singly)
-        place["shift"] = shift + aside
-        artists.points(axes, places, number.singly, seeds, f"{gid}.singly", **place, **small)
+    place: dict[str, Any] = {"upright": upright, "shift": shift}
+    _, low, high = number.problems
+    artists.intervals(
+        axes, at, low, high, colour, f"{gid}.problems", width=BROAD, alpha=0.35, **place
+    )
+    _, low, high = number.seeds
+    artists.intervals(axes, at, low, high, colour, f"{gid}.seeds", zorder=3, **place)
     if not math.isnan(number.value):
-        place["shift"] = shift
-        artists.points(axes, [at], [number.value], look, gid, markersize=4.2, zorder=5, **place)
+        artists.points(axes, at, number.value, look, gid, markersize=4.2, zorder=5, **place)
+    place["shift"] += aside
+    artists.points(
+        axes,
+        [at] * len(number.singly),
+        number.singly,
+        Look("", colour, "o"),
+        f"{gid}.singly",
+        markersize=2.2,
+        markeredgewidth=0,
+        alpha=0.7,
+        zorder=4,
+        **place,
+    )
 
 
 # Rows of arms
@@ -316,23 +325,19 @@ def seed_handle() -> Line2D:
     return artists.handle(Look("one seed", style.INK, "o"), size=2.2)
 
 
-INTERVALS = (
-    "Broad bars and shades: {level} intervals over problems ({over}), which hold for other "
-    "problems and these seeds; thin bars: {level} Student t over the seeds, which hold for other "
-    "seeds and these problems (none with one seed); small marks: each seed; an arrowhead: the "
-    "interval extends beyond the frame."
-)
-PUBLISHED = (
-    "Grey and hollow: published, {run}, another pair and problem set, a single seed, the best "
-    "step on the test problems, without intervals."
-)
+INTERVALS = """Broad bars and shades: {level} intervals over problems ({methods}), which hold for
+    other problems and these seeds; thin bars: {level} Student t over the seeds, which hold for
+    other seeds and these problems (none with one seed); small marks: each seed; {arrowhead}."""
+PUBLISHED = """Grey and hollow: published, {run}, another pair and problem set, a single seed, the
+    best step on the test problems, without intervals."""
 
 
 def interval_text(rows: pd.DataFrame) -> str:
     """How the two intervals were made and what each holds for."""
     over = captions.methods(vocabulary.rows(rows, estimand=THESE))
-    return INTERVALS.format(level=captions.levels(rows), over=over)
+    return words.filled(INTERVALS, rows, methods=over)
 
 
-def published_text(published: pd.DataFrame) -> str:
-    return PUBLISHED.format(run=published.run.iloc[0])
+def published_text(published: pd.DataFrame | None) -> str:
+    """Empty where nothing published is drawn."""
+    return "" if published is None else PUBLISHED.format(run=published.run.iloc[0])

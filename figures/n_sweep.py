@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style
+from . import arms, artists, captions, style, words
 from .arms import ESR, PREFIX, REFERENCES, VIEWS, Number, Sweep, bar_handles, draw_number
 from .artists import PERCENT
 from .curves import draw_reference
@@ -33,11 +33,11 @@ PUBLISHED_FULL = replace(PUBLISHED, name="published full", line=":")
 LEVEL, CHANGE = "level", "change"
 HEIGHTS = {LEVEL: 1.75, CHANGE: 1.3}
 ASIDE = 4.5  # points of the single seeds from their mean
-CAPTION = (
-    "Accuracy ({what}) of students trained on rollouts that stop at N tokens (ESR), at the "
-    "{views}. {counts}. Dashed: base student, teacher and full rollout on the same problems."
-)
+CAPTION = """Accuracy ({what}) of students trained on rollouts that stop at N tokens (ESR), at the
+    {views}. {counts}. Dashed: base student, teacher and full rollout on the same problems.
+    {differences} {theirs} {intervals}"""
 DIFFERENCES = "Differences from {other} are paired by problem, and over seeds by seed."
+NOTE = "Bars, shaded: {level} intervals. {counts}."
 
 
 def draw(
@@ -69,7 +69,7 @@ def draw(
     handles = bar_handles()
     if published is not None:
         handles.append(artists.handle(PUBLISHED))
-    note = f"Bars, shaded: {captions.levels(measurements)} intervals. {sweep.counts}."
+    note = words.filled(NOTE, measurements, counts=sweep.counts)
     with style.context():
         block = _block(views, kinds, width)
         figure, panels = page(width, [block], handles=handles, note=note)
@@ -88,14 +88,18 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were
     made."""
     sweep = Sweep.of(measurements)
-    views = " and at the ".join(VIEWS[view] for view in sweep.views)
-    what = captions.printed(sweep.what)
-    text = [CAPTION.format(what=what, views=views, counts=sweep.counts)]
+    differences = ""
     if sweep.other:
-        text.append(DIFFERENCES.format(other=REFERENCES[sweep.other].name))
-    if published is not None:
-        text.append(arms.published_text(published))
-    return " ".join([*text, arms.interval_text(sweep.arms)])
+        differences = DIFFERENCES.format(other=REFERENCES[sweep.other].name)
+    return words.filled(
+        CAPTION,
+        what=captions.printed(sweep.what),
+        views=" and at the ".join(VIEWS[view] for view in sweep.views),
+        counts=sweep.counts,
+        differences=differences,
+        theirs=arms.published_text(published),
+        intervals=arms.interval_text(sweep.arms),
+    )
 
 
 def _block(views: list[str], kinds: list[str], width: style.Width) -> Block:
@@ -117,10 +121,9 @@ def _block(views: list[str], kinds: list[str], width: style.Width) -> Block:
 def _numbers(sweep: Sweep, what: str, view: str) -> dict[float, tuple[str, Number]]:
     """By rollout length: the prefix arm there and its number."""
     rows = vocabulary.select(sweep.arms, what=what, view=view, selector=PREFIX)
-    return {
-        float(length): (str(arm.checkpoint.iloc[0]), Number.of(arm))
-        for length, arm in rows.groupby("rollout_length", sort=True)
-    }
+    lengths = dict(zip(rows.checkpoint, rows.rollout_length, strict=True))
+    numbers = arms.numbers(rows)
+    return {lengths[arm]: (arm, numbers[arm]) for arm in sorted(numbers, key=lengths.__getitem__)}
 
 
 def _limits(panels: dict[str, Axes], sweep: Sweep, published: pd.DataFrame | None) -> None:
@@ -177,8 +180,8 @@ def _levels(
 def _curve(axes: Axes, numbers: dict[float, tuple[str, Number]], letter: str) -> None:
     """The means joined by a line, each with its bars and seeds."""
     means = [number.value for _, number in numbers.values()]
-    line = {"color": ESR.colour, "linewidth": 1.1, "zorder": 2.5}
-    axes.plot(list(numbers), means, gid=f"{letter}.curve", **line)
+    gid = f"{letter}.curve"
+    axes.plot(list(numbers), means, color=ESR.colour, linewidth=1.1, zorder=2.5, gid=gid)
     for length, (arm, number) in numbers.items():
         draw_number(axes, length, number, ESR, f"{letter}.{arm}", upright=True, aside=ASIDE)
 

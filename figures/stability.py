@@ -12,10 +12,11 @@ reads rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import itertools
-import math
+
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -25,7 +26,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style
+from . import arms, artists, captions, style, words
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
 from .curves import shifts, step_axis
@@ -41,7 +42,12 @@ MARKS = {
 APART, FALLEN, CHANCE = "peak_minus_lowest", "peak_minus_last", "peak_minus_lowest_by_chance"
 PUBLISHED = Look("published", style.PUBLISHED, "o", "--")
 BY_CHANCE = Look("by chance", "#888888", "|")
-TICK = {"markersize": 6.0, "markeredgewidth": 1.6, "markeredgecolor": BY_CHANCE.colour}
+TICK: dict[str, Any] = {
+    "markersize": 6.0,
+    "markeredgewidth": 1.6,
+    "markeredgecolor": BY_CHANCE.colour,
+    "zorder": 1.5,
+}
 SETTING = "math500_n16"  # of the published steps: the one in which full rollout collapsed
 ROWS = ["levels", APART, FALLEN]  # the panels of rows
 TITLES: dict[style.Width, list[str]] = {
@@ -54,28 +60,20 @@ SEEDS_APART = 2.0  # points between the lines of seeds, so that their bars can b
 LINES = ("-", "--", ":")
 BRIDGE = 5.0  # points thick: from the lowest to the peak
 
-CAPTION = (
-    "Accuracy over the checkpoints of each run on {problems}{rule}; {seeds}. Small panels: by "
-    "training step, from the student before training at 0; a line a seed, bars: {level} "
-    "intervals over problems ({methods}). Below: means over seeds of peak, last and lowest "
-    "accuracy, of peak \u2212 lowest and of peak \u2212 last, thin bars: {level} Student t over "
-    "the seeds (none with one seed, or where all agree); small marks: each seed. A peak is the "
-    "highest of several noisy numbers and a lowest the lowest: biased away from each other."
-)
-CHANCE_KNOWN = (
-    "Grey tick: how far apart they would be on average if all checkpoints were equally good."
-)
-CHANCE_UNKNOWN = (
-    "How far apart chance alone puts them is not known here: outcomes by problem are not kept."
-)
-PUBLISHED_CAPTION = (
-    "Grey and hollow: published, {run}, another pair and problem set, 16 rollouts a problem, "
-    "without intervals."
-)
-NOTE = (
-    "Bars: {level} intervals, in the small panels over problems, below over seeds. {problems}, "
-    "{seeds}. Peak and lowest are biased away from each other."
-)
+CAPTION = """Accuracy over the checkpoints of each run on {problems}{rule}; {seeds}. Small panels:
+    by training step, from the student before training at 0; a line a seed, bars: {level} intervals
+    over problems ({methods}). Below: means over seeds of peak, last and lowest accuracy, of peak
+    \u2212 lowest and of peak \u2212 last, thin bars: {level} Student t over the seeds (none with
+    one seed, or where all agree); small marks: each seed. A peak is the highest of several noisy
+    numbers and a lowest the lowest: biased away from each other. {chance} {theirs}"""
+CHANCE_KNOWN = """Grey tick: how far apart they would be on average if all checkpoints were equally
+    good."""
+CHANCE_UNKNOWN = """How far apart chance alone puts them is not known here: outcomes by problem are
+    not kept."""
+PUBLISHED_CAPTION = """Grey and hollow: published, {run}, another pair and problem set, 16 rollouts
+    per problem, without intervals."""
+NOTE = """Bars: {level} intervals, in the small panels over problems, below over seeds. {problems},
+    {seeds}. Peak and lowest are biased away from each other."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def draw(
     sizes = MEASURES[width]
     with style.context():
         blocks = [*_small_blocks(steps, sizes), _rows_block(len(shown), sizes)]
-        figure, axes = page(width, blocks, handles=_handles(rows), note=_note(rows))
+        figure, axes = page(width, blocks, handles=_handles(rows), note=_filled(NOTE, rows))
         small = [axes[str(place)] for place in range(len(curves))]
         for place, panel in enumerate(small):
             panel.set_ylim(*limits)
@@ -166,17 +164,18 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, on which problems, counts, and how the intervals
     were made."""
     rows = _of_one_view(measurements)
-    accuracy = vocabulary.rows(rows, what=ACCURACY)
     tested = (rows["view"] == "test").all()
-    words = {
-        "rule": f", answer rule {rows.answer_rule.iloc[0]}" if tested else "",
-        "methods": captions.methods(accuracy),
-    }
-    text = [CAPTION.format(**_words(rows), **words)]
-    text.append(CHANCE_KNOWN if (rows.what == CHANCE).any() else CHANCE_UNKNOWN)
+    theirs = ""
     if published is not None:
-        text.append(PUBLISHED_CAPTION.format(run=published.run.iloc[0]))
-    return " ".join(text)
+        theirs = PUBLISHED_CAPTION.format(run=published.run.iloc[0])
+    return _filled(
+        CAPTION,
+        rows,
+        rule=f", answer rule {rows.answer_rule.iloc[0]}" if tested else "",
+        methods=captions.methods(vocabulary.rows(rows, what=ACCURACY)),
+        chance=CHANCE_KNOWN if (rows.what == CHANCE).any() else CHANCE_UNKNOWN,
+        theirs=theirs,
+    )
 
 
 def _of_one_view(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -193,18 +192,11 @@ def _of_one_view(measurements: pd.DataFrame) -> pd.DataFrame:
     return vocabulary.rows(measurements, view=view, what=whats)
 
 
-def _words(rows: pd.DataFrame) -> dict[str, str]:
-    """What caption and note share."""
-    view = str(rows["view"].iloc[0])
-    return {
-        "level": captions.levels(rows),
-        "problems": f"{rows.problems.max():,.0f} {VIEWS[view]}",
-        "seeds": captions.per_arm(rows, "seed"),
-    }
-
-
-def _note(rows: pd.DataFrame) -> str:
-    return NOTE.format(**_words(rows))
+def _filled(template: str, rows: pd.DataFrame, **fields: Any) -> str:
+    """With the counts that caption and note share."""
+    fields["problems"] = f"{rows.problems.max():,.0f} {VIEWS[rows['view'].iloc[0]]}"
+    fields["seeds"] = captions.per_arm(rows, "seed")
+    return words.filled(template, rows, **fields)
 
 
 def _handles(rows: pd.DataFrame) -> list[Artist]:
@@ -282,8 +274,14 @@ def name_of(name: str, sizes: Measures) -> str:
 
 def _title(axes: Axes, name: str, sizes: Measures, colour: str = style.INK) -> None:
     """The name of a small panel above it."""
-    small = {"fontweight": "normal", "fontsize": style.SMALL, "linespacing": 1.0}
-    axes.set_title(name_of(name, sizes), pad=3, color=colour, **small)
+    axes.set_title(
+        name_of(name, sizes),
+        pad=3,
+        color=colour,
+        fontweight="normal",
+        fontsize=style.SMALL,
+        linespacing=1.0,
+    )
 
 
 def _name_values(figure: Figure, small: Sequence[Axes]) -> None:
@@ -315,19 +313,10 @@ def _curves(axes: Axes, rows: pd.DataFrame, arm: Arm) -> None:
         gid = f"{arm.key}.{seed:g}"
         value, low, high = (curve[name] * PERCENT for name in artists.NUMBERS)
         look = replace(arm.look, line=line)
-        artists.intervals(
-            axes,
-            curve.step,
-            low,
-            high,
-            look.colour,
-            f"{gid}.bars",
-            shift=shift,
-            width=0.6,
-            alpha=0.5,
-        )
-        small = {"markersize": 2.4, "markeredgewidth": 0, "linewidth": 1.0}
-        artists.points(axes, curve.step, value, look, gid, joined=True, shift=shift, **small)
+        bars: dict[str, Any] = {"width": 0.6, "alpha": 0.5, "shift": shift}
+        artists.intervals(axes, curve.step, low, high, look.colour, f"{gid}.bars", **bars)
+        small: dict[str, Any] = {"markersize": 2.4, "markeredgewidth": 0, "shift": shift}
+        artists.points(axes, curve.step, value, look, gid, joined=True, linewidth=1.0, **small)
 
 
 def _numbers(rows: pd.DataFrame, what: str) -> dict[str, Number]:
@@ -344,8 +333,8 @@ def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
     style.ticks_within(axes, most=4)
     for row, arm in enumerate(shown):
         values = [by_mark[what][arm.key].value for what in MARKS]
-        bridge = {"color": arm.look.colour, "linewidth": BRIDGE, "alpha": 0.25, "zorder": 1}
-        axes.hlines(row, min(values), max(values), **bridge)
+        bridge = axes.hlines(row, min(values), max(values), arm.look.colour, zorder=1)
+        bridge.set(linewidth=BRIDGE, alpha=0.25)
         for place, (what, (mark, _)) in enumerate(MARKS.items()):
             number = replace(by_mark[what][arm.key], singly=())
             look = replace(arm.look, marker=mark)
@@ -367,8 +356,7 @@ def _apart(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], what: str) -> N
     style.ticks_within(axes, most=3)
     for row, arm in enumerate(shown):
         draw_number(axes, row, numbers[arm.key], arm.look, f"{what}.{arm.key}", aside=ASIDE)
-        if arm.key in chance and not math.isnan(chance[arm.key].value):
-            gid = f"{CHANCE}.{arm.key}"
-            behind = {"upright": False, "zorder": 1.5, **TICK}
-            artists.points(axes, [row], [chance[arm.key].value], BY_CHANCE, gid, **behind)
+        if arm.key in chance:
+            gid, value = f"{CHANCE}.{arm.key}", chance[arm.key].value
+            artists.points(axes, row, value, BY_CHANCE, gid, upright=False, **TICK)
     axes.set_xlabel("points")

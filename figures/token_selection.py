@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from scipy.cluster.hierarchy import fclusterdata
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, OVER_SEEDS, TEACHER
 
-from . import arms, artists, captions, style
+from . import arms, artists, captions, style, words
 from .arms import REFERENCES, VIEWS, Arm, Number, Sweep, draw_number
 from .artists import PERCENT, Look
 from .page import Block, page
@@ -54,7 +54,6 @@ class Panel:
 
     what: str
     view: str
-    condition: str
     title: str
     unit: str
     sentence: str
@@ -64,17 +63,16 @@ class Panel:
     def graded(self) -> bool:
         return self.view != TRAINING
 
-    def numbers(self, frame: pd.DataFrame) -> dict[str, Number]:
+    def numbers(self, sweep: Sweep) -> dict[str, Number]:
         """By arm, as far as the arms have it."""
-        at = {"what": self.what, "view": self.view, "condition": self.condition}
-        rows = vocabulary.select(frame, **at)
+        condition = sweep.rule if self.graded else TRAINING
+        rows = vocabulary.select(sweep.frame, what=self.what, view=self.view, condition=condition)
         return arms.numbers(rows[rows.selector != ""], self.scale, graded=self.graded)
 
 
 TAKEN = {
     POSITION: Panel(
         POSITION,
-        TRAINING,
         TRAINING,
         "Position",
         "tokens, mean",
@@ -83,7 +81,6 @@ TAKEN = {
     ),
     SHARE: Panel(
         SHARE,
-        TRAINING,
         TRAINING,
         "KL share",
         "%",
@@ -96,12 +93,12 @@ AGAINST = {
     SHARE: ("KL share", "share of the KL that they hold (%)", "that share"),
 }
 DIFFERENCE = "Difference from {other} at the {view}, paired by problem, and over seeds by seed"
-CAPTION = "Students trained with the loss at chosen tokens; {counts}."
+CAPTION = """Students trained with the loss at chosen tokens; {counts}. {panels} {scatters} Dashed:
+    base student, teacher and full rollout on the same problems. {no_share} {theirs}
+    {intervals}"""
 SCATTERS = "({letters}) Accuracy of panel a against {named}, by row number."
-LINES = "Dashed: base student, teacher and full rollout on the same problems."
-NO_SHARE = (
-    "No share: rollouts stop where the selection ends, so that what lies beyond was not sampled."
-)
+NO_SHARE = """No share: rollouts stop where the selection ends, so that what lies beyond was not
+    sampled."""
 NOTE = "Bars, shaded: {level} intervals; H: entropy. {counts}."
 
 
@@ -126,24 +123,22 @@ def draw(
     """
     sweep = Sweep.of(measurements)
     shown = arms.arms_of(measurements)
-    panels = _panels(sweep)
-    scatters = _scatters(panels)
+    panels, scatters = _panels(sweep)
     last_level = max(letter for letter, panel in panels.items() if panel.what == sweep.what)
-    handles = _handles(measurements, shown)
-    if published is not None:
-        handles.append(artists.handle(PUBLISHED))
-    note = NOTE.format(level=captions.levels(measurements), counts=sweep.counts)
+    rows = _rows_of(panels, A_ROW[width])
+    tall = ROW_INCHES * len(shown)
+    blocks = [Block([row], [tall], left=NAME_INCHES, between=0.14) for row in rows]
+    if scatters:
+        plots = _rows_of(scatters, PLOTS_A_ROW[width])
+        blocks.append(Block(plots, [PLOT_INCHES] * len(plots), between=0.78))
+    note = words.filled(NOTE, measurements, counts=sweep.counts)
     with style.context():
-        rows = _rows_of(list(panels), A_ROW[width])
-        tall = ROW_INCHES * len(shown)
-        blocks = [Block([row], [tall], left=NAME_INCHES, between=0.14) for row in rows]
-        if scatters:
-            plots = _rows_of(list(scatters), PLOTS_A_ROW[width])
-            heights = [PLOT_INCHES] * len(plots)
-            blocks.append(Block(plots, heights, between=0.78))
+        handles = _handles(measurements, shown)
+        if published is not None:
+            handles.append(artists.handle(PUBLISHED))
         figure, axes = page(width, blocks, handles=handles, note=note)
+        names = [f"{arm.name}  {arm.number}" for arm in shown]
         for row in rows:
-            names = [f"{arm.name}  {arm.number}" for arm in shown]
             arms.name_rows([axes[letter] for letter in row if letter in panels], names)
         for letter, panel in panels.items():
             behind = _published_values(shown, published if letter == last_level else None)
@@ -157,51 +152,46 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were
     made."""
     sweep = Sweep.of(measurements)
-    panels = _panels(sweep)
-    scatters = _scatters(panels)
-    text = [CAPTION.format(counts=sweep.counts)]
-    text += [f"({letter}) {panel.sentence}." for letter, panel in panels.items()]
+    panels, scatters = _panels(sweep)
+    against = ""
     if scatters:
         letters = min(scatters) + " ff." * (len(scatters) > 1)
         named = " and ".join(AGAINST[name][2] for name in scatters.values())
-        text.append(SCATTERS.format(letters=letters, named=named))
-    text.append(LINES)
+        against = SCATTERS.format(letters=letters, named=named)
     shares = vocabulary.select(measurements, what=SHARE, estimand=OVER_SEEDS)
-    if shares.value.isna().any():
-        text.append(NO_SHARE)
-    if published is not None:
-        text.append(arms.published_text(published))
-    rows = vocabulary.rows(measurements, condition=sweep.rule)
-    return " ".join([*text, arms.interval_text(rows)])
+    return words.filled(
+        CAPTION,
+        counts=sweep.counts,
+        panels=" ".join(f"({letter}) {panel.sentence}." for letter, panel in panels.items()),
+        scatters=against,
+        no_share=NO_SHARE if shares.value.isna().any() else "",
+        theirs=arms.published_text(published),
+        intervals=arms.interval_text(vocabulary.rows(measurements, condition=sweep.rule)),
+    )
 
 
-def _panels(sweep: Sweep) -> dict[str, Panel]:
-    """The columns of rows by letter, from the left."""
+def _panels(sweep: Sweep) -> tuple[dict[str, Panel], dict[str, str]]:
+    """The columns of rows from the left, then what accuracy is plotted against, by letter."""
     what = captions.printed(sweep.what)
     panels = []
     for view in sweep.views:
         sentence = f"{what} at the {VIEWS[view]}"
-        title, unit = view.capitalize(), f"{what} (%)"
-        panels.append(Panel(sweep.what, view, sweep.rule, title, unit, sentence))
+        panels.append(Panel(sweep.what, view, view.capitalize(), f"{what} (%)", sentence))
     if sweep.other:
         view, other = sweep.views[0], sweep.other
         sentence = DIFFERENCE.format(other=REFERENCES[other].name, view=VIEWS[view])
         difference = sweep.difference(other)
-        title = f"\u0394 from {other}"
-        panels.append(Panel(difference, view, sweep.rule, title, "points", sentence))
-    measured = set(sweep.frame.what)
-    panels += [panel for what, panel in TAKEN.items() if what in measured]
-    return dict(zip(captions.LETTERS, panels))
+        panels.append(Panel(difference, view, f"\u0394 from {other}", "points", sentence))
+    taken = [what for what in TAKEN if (sweep.frame.what == what).any()]
+    panels += [TAKEN[what] for what in taken]
+    letters = iter(captions.LETTERS)
+    by_letter = {next(letters): panel for panel in panels}
+    return by_letter, {next(letters): what for what in taken}
 
 
-def _scatters(panels: Mapping[str, Panel]) -> dict[str, str]:
-    """What accuracy is plotted against, by letter."""
-    taken = [panel.what for panel in panels.values() if panel.what in TAKEN]
-    return dict(zip(captions.LETTERS[len(panels) :], taken))
-
-
-def _rows_of(letters: list[str], most: int) -> list[list[str]]:
+def _rows_of(letters: Iterable[str], most: int) -> list[list[str]]:
     """Letters in rows of at most so many, the last row filled up with holes."""
+    letters = list(letters)
     columns = min(most, len(letters))
     filled = letters + ["."] * (-len(letters) % columns)
     return [filled[start : start + columns] for start in range(0, len(filled), columns)]
@@ -238,56 +228,49 @@ def _rows(
     behind: Mapping[str, float],
 ) -> None:
     """The numbers of a panel, an arm below the other."""
-    numbers = panel.numbers(sweep.frame)
-    lines = {}
-    if panel.what == sweep.what:
-        lines = {
-            name: (look, *sweep.reference(name, panel.view)) for name, look in REFERENCES.items()
-        }
+    numbers = panel.numbers(sweep)
+    level = panel.what == sweep.what
+    lines: dict[str, arms.Triple] = {}
+    if level:
+        lines = sweep.references(panel.view)
     elif panel.graded:
-        lines = {"zero": (REFERENCES[sweep.other], 0.0, math.nan, math.nan)}
-    more = [*behind.values()]
-    for _, *ends in lines.values():
-        more += ends
+        lines = {sweep.other: (0.0, math.nan, math.nan)}
+    more = [*behind.values(), *itertools.chain(*lines.values())]
     least = 10.0 if panel.scale == PERCENT else 1.0
     low, high = arms.span(numbers.values(), more, least=least)
-    if panel.what == sweep.what:
+    if level:
         low, high = max(low, -2.0), min(high, 102.0)
     elif not panel.graded:
         low, high = 0.0, 104.0 if panel.what == SHARE else high
     axes.set_xlim(low, high)
     style.ticks_within(axes, most=3)
-    for name, (look, *number) in lines.items():
-        gid = f"{letter}.zero" if name == "zero" else f"{letter}.line.{name}"
-        artists.across(axes, tuple(number), look, gid, upright=False)
+    for name, line in lines.items():
+        gid = f"{letter}.line.{name}" if level else f"{letter}.zero"
+        artists.across(axes, line, REFERENCES[name], gid, upright=False)
     for row, arm in enumerate(shown):
         if arm.key in numbers:
             gid = f"{letter}.{arm.key}"
             draw_number(axes, row, numbers[arm.key], arm.look, gid, aside=ASIDE)
         if arm.key in behind:
             gid = f"{letter}.published.{arm.key}"
-            artists.points(axes, [row], [behind[arm.key]], PUBLISHED, gid, upright=False)
+            artists.points(axes, row, behind[arm.key], PUBLISHED, gid, upright=False)
     axes.set_title(f"{letter}  {panel.title}", pad=4)
     axes.set_xlabel(panel.unit)
 
 
 def _scatter(
-    axes: Axes,
-    sweep: Sweep,
-    shown: Sequence[Arm],
-    level: Panel,
-    taken: Panel,
-    letter: str,
+    axes: Axes, sweep: Sweep, shown: Sequence[Arm], level: Panel, taken: Panel, letter: str
 ) -> None:
     """Accuracy with its interval over problems, against what the selection took; numbered as the
     rows are."""
-    levels = level.numbers(sweep.frame)
-    places = {key: number.value for key, number in taken.numbers(sweep.frame).items()}
-    drawn = [
-        arm for arm in shown if arm.key in levels and not math.isnan(places.get(arm.key, math.nan))
-    ]
-    bare = {arm.key: replace(levels[arm.key], seeds=arms.UNKNOWN, singly=()) for arm in drawn}
-    axes.set_ylim(*arms.span(bare.values(), least=10.0))
+    places = {key: number.value for key, number in taken.numbers(sweep).items()}
+    levels = {
+        key: replace(number, seeds=arms.UNKNOWN, singly=())
+        for key, number in level.numbers(sweep).items()
+        if not math.isnan(places.get(key, math.nan))
+    }
+    drawn = [arm for arm in shown if arm.key in levels]
+    axes.set_ylim(*arms.span(levels.values(), least=10.0))
     most = max([places[arm.key] for arm in drawn], default=1.0)
     axes.set_xlim(0, 104.0 if taken.what == SHARE else 1.08 * most or 1.0)
     style.ticks_within(axes, most=5)
@@ -295,9 +278,9 @@ def _scatter(
     # The paper's two arms are drawn last, on top of the others
     for arm in sorted(drawn, key=lambda arm: arm.selector in arms.LOOKS):
         gid = f"{letter}.{arm.key}"
-        draw_number(axes, places[arm.key], bare[arm.key], arm.look, gid, upright=True)
+        draw_number(axes, places[arm.key], levels[arm.key], arm.look, gid, upright=True)
     if drawn:
-        _label(axes, drawn, places, bare)
+        _label(axes, drawn, places, levels)
     style.name_y_axis(axes, level.unit)
     title, name, _ = AGAINST[taken.what]
     axes.set_title(f"{letter}  Accuracy against {title}", pad=4)
@@ -320,11 +303,8 @@ def _label(
     triples = [levels[arm.key].problems for arm in drawn]
     across = [places[arm.key] for arm in drawn]
     values, lows, highs = (list(zip(across, ends)) for ends in zip(*triples))
-    edge = (BAR, 0.0)
-    bars = [
-        Bbox([low - edge, high + edge])
-        for low, high in zip(_points(axes, lows), _points(axes, highs))
-    ]
+    ends = zip(_points(axes, lows), _points(axes, highs))
+    bars = [Bbox([low - (BAR, 0.0), high + (BAR, 0.0)]) for low, high in ends]
     spots = _points(axes, values)
     taken = [Bbox.from_extents(*(spot - MARKER), *(spot + MARKER)) for spot in spots]
     for group in _touching(spots):
@@ -357,15 +337,12 @@ def _touching(spots: Floats) -> list[list[int]]:
 
 def _numbered(numbers: Sequence[int]) -> str:
     """Row numbers in few signs: 8, 9, 11-20; three ranges a line."""
-    words = []
+    texts = []
     # Of consecutive numbers, the difference from their place in the row is the same
-    places = enumerate(sorted(numbers))
-    for _, run in itertools.groupby(places, key=lambda place: place[1] - place[0]):
-        members = [number for _, number in run]
-        joint = ", " if len(members) < 3 else "\u2013"
-        words.append(joint.join(str(number) for number in dict.fromkeys((members[0], members[-1]))))
-    lines = [", ".join(words[start : start + 3]) for start in range(0, len(words), 3)]
-    return "\n".join(lines)
+    for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda place: place[1] - place[0]):
+        members = [str(number) for _, number in run]
+        texts.append(", ".join(members) if len(members) < 3 else f"{members[0]}\u2013{members[-1]}")
+    return "\n".join(", ".join(texts[start : start + 3]) for start in range(0, len(texts), 3))
 
 
 def _beside(
