@@ -84,8 +84,10 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     whose, theirs = "", ""
     if measured.checkpoint.nunique() > 1:
         frozen = set(measured["view"]) == {FROZEN}
-        own = "the same rollouts, those of the base student" if frozen else "their own rollouts"
-        whose = f"All on {own}."
+        rollouts = (
+            "the same rollouts, those of the base student" if frozen else "their own rollouts"
+        )
+        whose = f"All on {rollouts}."
     if published is not None:
         theirs = THEIRS.format(published_rows=published_sentence(published))
     return words.filled(

@@ -12,7 +12,6 @@ reads rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import itertools
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

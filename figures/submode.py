@@ -91,12 +91,12 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     were made."""
     panels = panels_of(measurements, published)
     changed = [panel.gid for panel in panels if panel.change]
-    own = any(panel.title.startswith(SETS[OWN]) for panel in panels)
+    own_sets = any(panel.title.startswith(SETS[OWN]) for panel in panels)
     sets = [_set_text(panel) for panel in panels if not panel.change]
     more = []
     if changed:
         more.append(CHANGED.format(letters=" and ".join(changed)))
-    if own:
+    if own_sets:
         more.append(OWN_SETS)
     if published is not None:
         more.append(published_sentence(published))
