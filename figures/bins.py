@@ -162,8 +162,9 @@ def draw_plain(
 
 def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
     """The band that holds in all bins at once."""
-    rows = rows.dropna(subset=["band_low", "band_high"])
-    artists.band(axes, bin_places(rows)[2], rows.band_low, rows.band_high, look.colour, gid)
+    known = (rows.band_low.notna() & rows.band_high.notna()).to_numpy()
+    places, rows = bin_places(rows)[2][known], rows[known]
+    artists.band(axes, places, rows.band_low, rows.band_high, look.colour, gid)
 
 
 def draw_floor(
