@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 
-from . import style
+from . import style, words
 from .artists import Look
 from .colours import looks
 from .groups import (
@@ -40,16 +40,12 @@ SHARES = {
     "several_boxes_share": "several\nboxes",
     "repetition_3gram": "repeated\n3-grams",
 }
-BEGINNING = (
-    "Rollouts that each model wrote itself ({counts}). (a) Response length in tokens without the "
-    "end-of-turn token: a percentile is the smallest length that this share of the rollouts does "
-    "not exceed."
-)
-SHARES_AND_RULES = (
-    "(b) Shares of rollouts that stopped naturally and that hold more than one box; of the 3-grams "
-    "of a response those that came before in it, mean over rollouts. (c) Accuracy, mean over "
-    "rollouts, under each answer rule ({rules})."
-)
+CAPTION = """Rollouts that each model wrote itself ({counts}). (a) Response length in tokens without
+    the end-of-turn token: a percentile is the smallest length that this share of the rollouts does
+    not exceed. {more} {bound} {theirs} {intervals}"""
+SHARES_AND_RULES = """(b) Shares of rollouts that stopped naturally and that hold more than one box;
+    of the 3-grams of a response those that came before in it, mean over rollouts. (c) Accuracy,
+    mean over rollouts, under each answer rule ({rules})."""
 BOUND = "\u2265: rollouts were cut off, so the number is a lower bound."
 UNIT = "({letter}) {published} The unit is characters / 3.5, not tokens."
 
@@ -97,14 +93,21 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return sentences(levels, published, "d", more)
 
 
-def sentences(rows: pd.DataFrame, published: pd.DataFrame | None, letter: str, *more: str) -> str:
+def sentences(
+    rows: pd.DataFrame, published: pd.DataFrame | None, letter: str, more: str = ""
+) -> str:
     """A caption that begins with the lengths. letter: of the published ones."""
-    text = [BEGINNING.format(counts=counts(rows)), *more]
-    if rows.note.str.contains("at least:").any():
-        text.append(BOUND)
+    theirs = ""
     if published is not None:
-        text.append(UNIT.format(letter=letter, published=published_sentence(published)))
-    return " ".join([*text, intervals(rows)])
+        theirs = UNIT.format(letter=letter, published=published_sentence(published))
+    return words.filled(
+        CAPTION,
+        counts=counts(rows),
+        more=more,
+        bound=BOUND if rows.note.str.contains("at least:").any() else "",
+        theirs=theirs,
+        intervals=intervals(rows),
+    )
 
 
 def lengths_of(measurements: pd.DataFrame) -> pd.DataFrame:

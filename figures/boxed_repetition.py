@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH
 
-from . import artists, captions, colours, style
+from . import artists, colours, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .behaviour import rules_panel
 from .colours import looks
@@ -87,22 +87,17 @@ LEAST_SPAN = 10.0  # per cent that an axis goes up to at least
 ROOM = 4.0  # per cent: for a marker at 0 or 100
 RUNS_APART = 2.0  # points between the lines of runs, so that their bars can be told apart
 
-ROLLOUTS = "Rollouts that each model wrote itself ({counts})."
-REPEATED = "of the 3-grams of a response those that came before in it, mean over rollouts"
-OVER_STEPS = (
-    "Against the training step, the base student at 0; blue, dashed and shaded: the teacher with "
-    "its interval, in e by the first of the rules. (a) Responses with more than one box. (b) Boxes "
-    f"per response, mean. (c) {REPEATED.capitalize()}. (d) Responses that stopped naturally. (e)"
-)
-BY_MODEL = (
-    f"(a) Responses with more than one box; {REPEATED}; responses that stopped naturally. (b) "
-    "Boxes per response, mean. (c)"
-)
-BY_RULES = "Accuracy, mean over rollouts, by the answer rules {rules}."
-PUBLISHED_CAPTION = (
-    "({letters}) {published} One run of full rollout; what counts as a repetitive response is not "
-    "stated and is not the measured share of 3-grams."
-)
+CAPTION = """Rollouts that each model wrote itself ({counts}). {panels} Accuracy, mean over rollouts,
+    by the answer rules {rules}. {theirs} {intervals}"""
+OVER_STEPS = """Against the training step, the base student at 0; blue, dashed and shaded: the teacher
+    with its interval, in e by the first of the rules. (a) Responses with more than one box. (b)
+    Boxes per response, mean. (c) Of the 3-grams of a response those that came before in it, mean
+    over rollouts. (d) Responses that stopped naturally. (e)"""
+BY_MODEL = """(a) Responses with more than one box; of the 3-grams of a response those that came
+    before in it, mean over rollouts; responses that stopped naturally. (b) Boxes per response,
+    mean. (c)"""
+PUBLISHED_CAPTION = """({letters}) {published} One run of full rollout; what counts as a repetitive
+    response is not stated and is not the measured share of 3-grams."""
 NOTE = "Bars: {level} intervals, problem-clustered. {counts} per checkpoint."
 
 
@@ -136,7 +131,7 @@ def draw(
         runs = runs_of(published.checkpoint)
         sides.append(Side(published, runs, PUBLISHED_CURVES, PUBLISHED_RULES, published=True))
         mosaic = mosaic + PUBLISHED_MOSAIC[width]
-    note = NOTE.format(level=captions.levels(rows), counts=counts(rows, ("problems", "rollouts")))
+    note = words.filled(NOTE, rows, counts=counts(rows, ("problems", "rollouts")))
     with style.context():
         block = Block(
             mosaic, [PANEL_INCHES] * len(mosaic), left=0.4, right=0.14, between=0.42, apart=0.68
@@ -153,16 +148,19 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     rows = _rows(measurements)
     rules = ", ".join(rule for rule in RULES if (rows.condition == rule).any())
     over_steps = bool(runs_of(rows.checkpoint))
-    text = [
-        ROLLOUTS.format(counts=counts(rows)),
-        OVER_STEPS if over_steps else BY_MODEL,
-        BY_RULES.format(rules=rules),
-    ]
+    theirs = ""
     if published is not None:
         letters = "f to i" if over_steps else "d to f"
         sentence = published_sentence(published)
-        text.append(PUBLISHED_CAPTION.format(letters=letters, published=sentence))
-    return " ".join([*text, intervals(rows)])
+        theirs = PUBLISHED_CAPTION.format(letters=letters, published=sentence)
+    return words.filled(
+        CAPTION,
+        counts=counts(rows),
+        panels=OVER_STEPS if over_steps else BY_MODEL,
+        rules=rules,
+        theirs=theirs,
+        intervals=intervals(rows),
+    )
 
 
 def runs_of(checkpoints: Iterable[str]) -> Runs:
@@ -260,9 +258,9 @@ def _panel(axes: Axes, side: Side, letter: str) -> None:
             look = replace(look, line=line, marker=marker)
         gid = f"{letter}.{rule}.{run}" if rule else f"{letter}.{run}"
         _curve(axes, curve, look, gid, shift, scale)
-    small = {"fontweight": "normal", "fontsize": style.SMALL}
     colour = style.PUBLISHED if side.published else style.INK
-    axes.set_title(f"{letter}  {name}", pad=4, color=colour, **small)
+    title = axes.set_title(f"{letter}  {name}", pad=4, color=colour)
+    title.set(fontweight="normal", fontsize=style.SMALL)
 
 
 def _curve(

@@ -27,7 +27,7 @@ from matplotlib.patches import Patch
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style
+from . import arms, artists, captions, style, words
 from .arms import REFERENCES, Arm, Number, draw_number
 from .artists import Look
 from .page import Block, page
@@ -57,11 +57,11 @@ SENTENCES = {
     "ratio": "Total time and sampled tokens of a step over those of full rollout, paired by seed; "
     "where time goes as the tokens the two agree",
 }
+CAPTION = """{panels} {theirs} Means over seeds ({runs}); thin bars: {level} intervals ({methods});
+    small marks: each seed. {shared}"""
 PUBLISHED = "({letter}) Published, {run}: another pair on one GPU, without intervals."
-INTERVALS = (
-    "Means over seeds ({runs}); thin bars: {level} intervals ({methods}); small marks: each seed."
-)
-NOTE = "Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. {runs}."
+NOTE = """Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. {runs}.
+    {shared}"""
 SHARED = "timed "  # begins a note on what else the machine ran
 
 
@@ -92,13 +92,15 @@ def draw(
         "memory": _memory,
         "ratio": _ratios,
     }
+    shared = _shared(rows, ": alone, they cost less.")
+    note = words.filled(NOTE, rows.iloc[:1], runs=_runs(rows), shared=shared)
     with style.context():
         blocks = _blocks(list(panels), len(shown), width)
         if published is not None:
             right = 2.8 if width == "page" else 0.15
             tall = 2 * ROW_INCHES
             blocks.append(Block([["published"]], [tall], left=NAME_INCHES, right=right))
-        figure, axes = page(width, blocks, handles=_handles(rows), note=_note(rows))
+        figure, axes = page(width, blocks, handles=_handles(rows), note=note)
         for block in blocks[: len(blocks) - (published is not None)]:
             arms.name_rows([axes[letter] for letter in block.mosaic[0]], names)
         for letter, name in panels.items():
@@ -112,13 +114,18 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, counts, and how the intervals were made."""
     rows = _rows(measurements)
     panels = _panels(rows)
-    text = [f"({letter}) {SENTENCES[name]}." for letter, name in panels.items()]
+    theirs = ""
     if published is not None:
         letter = captions.LETTERS[len(panels)]
-        text.append(PUBLISHED.format(letter=letter, run=published.run.iloc[0]))
-    words = {"runs": _runs(rows), "level": _level(rows)}
-    text.append(INTERVALS.format(methods=captions.methods(rows) or "none", **words))
-    return " ".join([*text, *(f"{note}." for note in _shared(rows))])
+        theirs = PUBLISHED.format(letter=letter, run=published.run.iloc[0])
+    return words.filled(
+        CAPTION,
+        rows,
+        panels=" ".join(f"({letter}) {SENTENCES[name]}." for letter, name in panels.items()),
+        theirs=theirs,
+        runs=_runs(rows),
+        shared=_shared(rows, "."),
+    )
 
 
 def _rows(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -142,19 +149,11 @@ def _runs(rows: pd.DataFrame) -> str:
     return captions.per_arm(vocabulary.rows(rows, what=SECONDS), "run")
 
 
-def _level(rows: pd.DataFrame) -> str:
-    return captions.levels(rows.iloc[:1])
-
-
-def _shared(rows: pd.DataFrame) -> list[str]:
+def _shared(rows: pd.DataFrame, ending: str) -> str:
     """What the machine ran beside the training, as the notes have it."""
     parts = {part for note in rows.note for part in str(note).split("; ")}
-    return sorted(part.capitalize() for part in parts if part.startswith(SHARED))
-
-
-def _note(rows: pd.DataFrame) -> str:
-    note = NOTE.format(level=_level(rows), runs=_runs(rows))
-    return " ".join([note, *(f"{part}: alone, they cost less." for part in _shared(rows))])
+    texts = sorted(part.capitalize() for part in parts if part.startswith(SHARED))
+    return " ".join(text + ending for text in texts)
 
 
 def _handles(rows: pd.DataFrame) -> list[Artist]:

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST
 
-from . import arms, artists, captions, style
+from . import arms, artists, captions, style, words
 from .artists import PERCENT, Look
 from .behaviour import rules_panel
 from .captions import printed
@@ -50,22 +50,17 @@ MARKS = {LAST: "Square: the last checkpoint.", BEST: "Ring: the best on validati
 NAME_WIDTH = 15
 RUNS_APART = 3.0  # points between the curves of runs
 PASSES_APART = 2.0  # points between the curves of pass@k
-CAPTION = (
-    "Correct answers of rollouts that each model wrote itself ({counts}), answer rule {rule}. (a)"
-)
-BY_STEP = "{average}, mean correctness, of each checkpoint by its training step."
-MAJORITY = "(b) {majority}: whether the answer that most samples of a problem give is correct."
+CAPTION = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule {rule}.
+    (a) {panels} {intervals}"""
+BY_STEP = """{average}, mean correctness, of each checkpoint by its training step. {majority} {passes}
+    Dashed, shaded: base student and teacher on the same problems, with their intervals. {marks}"""
+MAJORITY = "(b) {what}: whether the answer that most samples of a problem give is correct."
 PASSES = "(c) pass@k, unbiased, of {names} for k samples drawn."
-ACROSS = "Dashed, shaded: base student and teacher on the same problems, with their intervals."
-BARS = (
-    "avg@k: mean correctness; maj@k: whether the answer that most samples of a problem give is "
-    "correct; pass@k: correct at least once in k samples, unbiased. (b) The first under every "
-    "answer rule."
-)
-NOTE = (
-    "Bars, shaded: {level} intervals, problem-clustered.{marks} {problems:,} problems \u00d7 "
-    "{samples}; answer rule {rule}."
-)
+BARS = """avg@k: mean correctness; maj@k: whether the answer that most samples of a problem give is
+    correct; pass@k: correct at least once in k samples, unbiased. (b) The first under every answer
+    rule."""
+NOTE = """Bars, shaded: {level} intervals, problem-clustered. {marks} {problems:,} problems
+    \u00d7 {samples}; answer rule {rule}."""
 
 
 def draw(
@@ -94,7 +89,7 @@ def draw(
         panels["b"] = rows.majority
     letters = [*panels] + ["c"] * (len(rows.passes) > 1)
     with style.context():
-        figure, axes = page(width, [_block(letters, width)], title=title, note=rows.note())
+        figure, axes = page(width, [_block(letters, width)], title=title, note=rows.note)
         for letter, what in panels.items():
             _by_step(axes[letter], rows, what, letter)
             axes[letter].set_title(f"{letter}  {printed(what)} by training step")
@@ -108,17 +103,21 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, answer rule, counts, and how the intervals were
     made."""
     rows = _Rows(measurements)
-    text = [CAPTION.format(counts=counts(rows.levels), rule=rows.rule)]
+    panels = BARS
     if rows.by_step:
-        text.append(BY_STEP.format(average=printed(rows.average)))
-        if rows.has_majority:
-            text.append(MAJORITY.format(majority=printed(rows.majority)))
+        majority = MAJORITY.format(what=printed(rows.majority)) if rows.has_majority else ""
+        passes = ""
         if len(rows.passes) > 1:
-            text.append(PASSES.format(names=_and(rows.compared.values())))
-        text += [ACROSS, *(MARKS[view] for view in rows.taken)]
-    else:
-        text.append(BARS)
-    return " ".join([*text, intervals(rows.levels)])
+            passes = PASSES.format(names=_and(rows.compared.values()))
+        average = printed(rows.average)
+        panels = BY_STEP.format(average=average, majority=majority, passes=passes, marks=rows.marks)
+    return words.filled(
+        CAPTION,
+        counts=counts(rows.levels),
+        rule=rows.rule,
+        panels=panels,
+        intervals=intervals(rows.levels),
+    )
 
 
 def _block(letters: list[str], width: style.Width) -> Block:
@@ -223,11 +222,18 @@ class _Rows:
             replace(rules_panel("b", title, by_rule), axis="%"),
         ]
 
+    @property
+    def marks(self) -> str:
+        """What the rings mean."""
+        return " ".join(MARKS[view] for view in self.taken)
+
+    @property
     def note(self) -> str:
         rows = vocabulary.rows(self.levels, what=self.average)
-        return NOTE.format(
-            level=captions.levels(rows.iloc[:1]),
-            marks="".join(f" {MARKS[view]}" for view in self.taken),
+        return words.filled(
+            NOTE,
+            rows.iloc[:1],
+            marks=self.marks,
             problems=rows.problems.max(),
             samples=f"{self.samples} {captions.plural('sample', self.samples)}",
             rule=self.rule,
@@ -277,11 +283,19 @@ def _rings(axes: Axes, curve: pd.DataFrame, rows: _Rows, gid: str, shift: float)
     for view, names in rows.taken.items():
         taken = curve[curve.checkpoint.isin(names) & curve.value.notna()]
         marker, size = RINGS[view]
-        ring = {"markersize": size, "markerfacecolor": "none", "markeredgewidth": 0.7}
-        look = Look("", style.INK, marker)
-        values = taken.value * PERCENT
-        edge = {"markeredgecolor": style.INK, "shift": shift, "zorder": 4}
-        artists.points(axes, taken.step, values, look, f"{gid}.{view}", **ring, **edge)
+        artists.points(
+            axes,
+            taken.step,
+            taken.value * PERCENT,
+            Look("", style.INK, marker),
+            f"{gid}.{view}",
+            shift=shift,
+            markersize=size,
+            markerfacecolor="none",
+            markeredgecolor=style.INK,
+            markeredgewidth=0.7,
+            zorder=4,
+        )
 
 
 def _passes(axes: Axes, rows: _Rows) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from decaylab import printing
 
-from . import artists, captions, style
+from . import artists, captions, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .page import Block, balanced, page
 
@@ -76,7 +77,8 @@ class Panel:
     def places(self, which: int) -> Floats:
         """Where the bars of a series stand, in points from above."""
         first = (self.step - len(self.series) * self.pitch) / 2
-        return np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
+        places = np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
+        return np.asarray(places, dtype=np.float64)
 
 
 def series_of(rows: pd.DataFrame, known: Mapping[str, Look], by: str = "group") -> list[Series]:
@@ -165,9 +167,9 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
     for place, end in zip(places, floor, strict=True):
         if math.isfinite(end):
             left = -end if panel.change else 0.0
-            band = {"color": "#999999", "alpha": 0.6, "linewidth": 0, "gid": f"{gid}.floor"}
-            axes.barh(place, end - left, panel.pitch, left, **band)
-    look = {"upright": False, "joined": False, "markersize": 3.6, "zorder": 4}
+            band = axes.barh(place, end - left, panel.pitch, left, color="#999999", linewidth=0)
+            band[0].set(alpha=0.6, gid=f"{gid}.floor")
+    look: dict[str, Any] = {"upright": False, "markersize": 3.6, "zorder": 4}
     artists.draw(axes, places, rows, series.look, gid, scale=panel.scale, **look)
     if panel.numbers:
         measured = rows.index.isin(series.rows.index)
@@ -203,10 +205,8 @@ def _span(panel: Panel) -> tuple[float, float]:
 
 # What captions share
 
-INTERVALS = (
-    "Lines: pointwise {level} intervals ({methods}), which resample problems; an arrowhead: the "
-    "interval extends beyond the frame; seed {seeds}."
-)
+INTERVALS = """Lines: pointwise {level} intervals ({methods}), which resample problems; {arrowhead};
+    seed {seeds}."""
 PUBLISHED = "Grey and hollow: published, {run}, another pair and problem set, without intervals."
 NOTE = "Lines: {level} intervals, problem-clustered. {counts} per model."
 
@@ -221,8 +221,7 @@ def counts(rows: pd.DataFrame, of: Sequence[str] = ("problems", "rollouts", "tok
 def intervals(rows: pd.DataFrame) -> str:
     """How the intervals were made."""
     seeds = ", ".join(f"{seed}" for seed in sorted(set(rows.seed)))
-    level, methods = captions.levels(rows), captions.methods(rows)
-    return INTERVALS.format(level=level, methods=methods, seeds=seeds)
+    return words.filled(INTERVALS, rows, seeds=seeds)
 
 
 def published_sentence(published: pd.DataFrame) -> str:
@@ -232,4 +231,4 @@ def published_sentence(published: pd.DataFrame) -> str:
 def _note(measurements: pd.DataFrame) -> str:
     """The line at the foot of a figure."""
     most = counts(measurements, ("problems", "rollouts"))
-    return NOTE.format(level=captions.levels(measurements), counts=most)
+    return words.filled(NOTE, measurements, counts=most)

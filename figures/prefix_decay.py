@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ from decaylab.runs.vocabulary import (
     SWAPPED,
 )
 
-from . import artists, captions, style
+from . import artists, captions, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
 from .page import Block, page, staggered
@@ -71,27 +72,19 @@ SENTENCES = {
     SWAPPED: "Other problem's: a student prefix from another problem.",
     REVERSE: "Reverse: the student after a prefix from the teacher, against the student alone.",
 }
-BEGINNING = (
-    "Accuracy ({avg}) of the teacher after the first k tokens of a student's rollout. {counts}, "
-    "answer rule {rule}, seed {seed}. (a) Rollouts unfinished at k, beside the teacher alone on "
-    "the same problems and the outcome of those very rollouts; the strip gives the share that is "
-    "unfinished."
-)
-HALVED = "{half}: there the retained advantage has halved."
-CHANGES = "(b) Change against the continuing policy alone on the same problems."
+CAPTION = """Accuracy ({avg}) of the teacher after the first k tokens of a student's rollout.
+    {counts}, answer rule {rule}, seed {seed}. (a) Rollouts unfinished at k, beside the teacher
+    alone on the same problems and the outcome of those very rollouts; the strip gives the share
+    that is unfinished. {halved} {controls} {forward} {theirs} Bars: pointwise {level} intervals
+    ({methods}). Bands: {level} for all lengths of a curve at once. Controls with fewer than
+    {fewest} rollouts at a length are in the table only."""
+HALVED = "H{half}: there the retained advantage has halved."
+CHANGES = "(b) Change against the continuing policy alone on the same problems. {sentences}"
 FORWARD = "(c) All rollouts: one that ended before k counts as it stands."
-PUBLISHED_CAPTION = (
-    "Grey: published, {run}, another pair and problem set, without intervals; it is not said how "
-    "rollouts that ended before k are counted."
-)
-ENDING = (
-    "Bars: pointwise {level} intervals ({methods}). Bands: {level} for all lengths of a curve at "
-    f"once. Controls with fewer than {FEWEST_ROLLOUTS} rollouts at a length are in the table only."
-)
-NOTE = (
-    "Bars: {level} intervals, problem-clustered. Shaded: {level} for all lengths at once. "
-    "{counts}; answer rule {rule}."
-)
+PUBLISHED_CAPTION = """Grey: published, {run}, another pair and problem set, without intervals; it is
+    not said how rollouts that ended before k are counted."""
+NOTE = """Bars: {level} intervals, problem-clustered. Shaded: {level} for all lengths at once.
+    {counts}; answer rule {rule}."""
 
 
 def draw(
@@ -120,8 +113,7 @@ def draw(
         letters.append("c")
     with style.context():
         block = _page_block(letters) if width == "page" else _column_block(letters)
-        note = NOTE.format(**_words(alone))
-        figure, axes = page(width, [block], title=title, note=note)
+        figure, axes = page(width, [block], title=title, note=_filled(NOTE, alone))
         _headline(axes["a"], axes["open"], measurements)
         if "b" in axes:
             _draw_controls(axes["b"], measurements, controls)
@@ -135,19 +127,24 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     made."""
     alone = _alone(measurements)
     half = half_decay_text(measurements)
-    text = [BEGINNING.format(avg=_avg(alone), seed=alone.seed, **_words(alone))]
-    if half:
-        text.append(HALVED.format(half=f"H{half[1:]}"))
-    controls = [SENTENCES[name] for name in _controls(measurements) if name in SENTENCES]
-    if controls:
-        text += [CHANGES, *controls]
-    if len(_forward(measurements)):
-        text.append(FORWARD)
+    controls = _controls(measurements)
+    sentences = " ".join(SENTENCES[name] for name in SENTENCES if name in controls)
+    theirs = ""
     if published is not None:
-        text.append(PUBLISHED_CAPTION.format(run=published.run.iloc[0]))
+        theirs = PUBLISHED_CAPTION.format(run=published.run.iloc[0])
     drawn = vocabulary.rows(measurements, what=[ACCURACY, DIFFERENCE])
-    words = {"level": _words(alone)["level"], "methods": captions.methods(drawn)}
-    return " ".join([*text, ENDING.format(**words)])
+    return _filled(
+        CAPTION,
+        alone,
+        avg=_avg(alone),
+        seed=alone.seed,
+        halved=HALVED.format(half=half[1:]) if half else "",
+        controls=CHANGES.format(sentences=sentences) if sentences else "",
+        forward=FORWARD if len(_forward(measurements)) else "",
+        theirs=theirs,
+        methods=captions.methods(drawn),
+        fewest=FEWEST_ROLLOUTS,
+    )
 
 
 def pick(measurements: pd.DataFrame, what: str, condition: str, view: str) -> pd.DataFrame:
@@ -211,13 +208,13 @@ def _avg(alone: pd.Series) -> str:
     return f"avg@{_samples(alone)}" if _samples(alone) else ACCURACY
 
 
-def _words(alone: pd.Series) -> dict[str, str]:
-    """What caption and note share."""
-    counts = f"{alone.rollouts} rollouts of {alone.problems} problems"
+def _filled(template: str, alone: pd.Series, **fields: Any) -> str:
+    """With the counts that caption and note share."""
+    fields["counts"] = f"{alone.rollouts} rollouts of {alone.problems} problems"
     if _samples(alone):
-        counts = f"{alone.problems} problems \u00d7 {_samples(alone)} samples"
+        fields["counts"] = f"{alone.problems} problems \u00d7 {_samples(alone)} samples"
     level = f"{printing.percent(alone.level):g} %"
-    return {"counts": counts, "level": level, "rule": alone.answer_rule}
+    return words.filled(template, level=level, rule=alone.answer_rule, **fields)
 
 
 # The page: panel a has the strip of unfinished shares below it
@@ -304,7 +301,7 @@ def _open_share(strip: Axes, share: pd.DataFrame, lengths: list[float]) -> None:
     strip.set_ylim(0, 190)
     strip.set_yticks([])
     strip.spines["left"].set_visible(False)
-    small = {"textcoords": "offset points", "fontsize": style.SMALL}
+    small: dict[str, Any] = {"textcoords": "offset points", "fontsize": style.SMALL}
     for i in style.far_apart(points, 28.0):
         text = f"{printing.rounded(percent[i])} %"
         strip.annotate(text, (at[i], percent[i]), (0, 1.5), ha="center", **small)
@@ -321,8 +318,8 @@ def _half_decay(axes: Axes, measurements: pd.DataFrame) -> None:
     low, high = axes.get_xlim()
     share = (place - low) / (high - low)
     if share <= 1.0:
-        line = {"color": style.INK, "linewidth": 0.8, "linestyle": ":", "zorder": 1}
-        axes.axvline(place, gid="a.half-decay", **line)
+        line = axes.axvline(place, color=style.INK, linestyle=":", gid="a.half-decay", zorder=1)
+        line.set_linewidth(0.8)
     share = min(max(0.0, share), 1.0)
     # The text must not stick out of the panel
     side = "left" if share < 0.35 else "right"

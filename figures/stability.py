@@ -273,14 +273,8 @@ def name_of(name: str, sizes: Measures) -> str:
 
 def _title(axes: Axes, name: str, sizes: Measures, colour: str = style.INK) -> None:
     """The name of a small panel above it."""
-    axes.set_title(
-        name_of(name, sizes),
-        pad=3,
-        color=colour,
-        fontweight="normal",
-        fontsize=style.SMALL,
-        linespacing=1.0,
-    )
+    title = axes.set_title(name_of(name, sizes), pad=3, color=colour)
+    title.set(fontweight="normal", fontsize=style.SMALL, linespacing=1.0)
 
 
 def _name_values(figure: Figure, small: Sequence[Axes]) -> None:
