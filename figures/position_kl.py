@@ -270,7 +270,7 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     every = _of(frame, CASCADE)
     ends = every[NUMBERS].to_numpy(dtype=float)
     ends = ends[np.isfinite(ends)]
-    ceiling = np.nanmax(every.value, initial=CEILING)
+    ceiling = np.fmax(CEILING, every.value.max())  # undefined ones aside
     low, high = ends.min(initial=0.95), min(ends.max(initial=1.05), ceiling)
     axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
     style.ticks_within(axes)

@@ -175,7 +175,7 @@ def _dots(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     longest interval."""
     what, title, name = DOTS[panel]
     rows, conditions = select(frame, what=what), _conditions(frame, what)
-    scale, top = 1.0, 1.04 * float(np.nanmax(rows[["value", "high"]], initial=1.0))
+    scale, top = 1.0, 1.04 * float(np.fmax(1.0, rows[["value", "high"]].max().max()))
     if (rows.unit == FRACTION).all():
         scale, top = PERCENT, PERCENT
     axes.set_xlim(0, top)
