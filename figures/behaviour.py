@@ -12,6 +12,7 @@ drawn.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -140,6 +141,6 @@ def _by_statistic(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
 
 def rules_panel(gid: str, title: str, series: Sequence[Series]) -> Panel:
     """Accuracy under each answer rule that some model has."""
-    rules = [rule for one in series for rule in one.rows.index]
+    rules = itertools.chain.from_iterable(model.rows.index for model in series)
     names = {rule: rule.replace("_", "\n") for rule in dict.fromkeys(rules)}
     return Panel(gid, title, "accuracy (%)", names, series)

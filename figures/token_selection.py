@@ -41,6 +41,7 @@ TRAINING = "training"  # view and condition of what the selection took
 FAR = 13.0  # points: a label farther from its marker has a leader
 LEADER = {"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
 TOUCH = 5.0  # points: markers closer than that have one label
+SPACE = 2.0  # points left and right of a label
 MARKER, BAR = 2.5, 1.6  # points from the middle of a marker, of a broad bar, to its edge
 ASIDE = 3.5  # points of the single seeds from their mean
 ROW_INCHES, NAME_INCHES, PLOT_INCHES = 0.16, 1.72, 1.55
@@ -355,7 +356,8 @@ def _beside(
     tall = 7.5 * (label.count("\n") + 1)
 
     def box(aside: tuple[float, float]) -> Bbox:
-        return Bbox([spot + aside, spot + aside + (wide, tall)])
+        corner = spot + aside
+        return Bbox([corner - (SPACE, 0.0), corner + (wide + SPACE, tall)])
 
     def cost(aside: tuple[float, float]) -> tuple[bool, int, float]:
         place = box(aside)
@@ -363,7 +365,7 @@ def _beside(
         far = math.hypot(max(aside[0], -aside[0] - wide), aside[1] + 3)
         return not inside, place.count_overlaps(taken), far
 
-    rights = [right for step in (5, 15, 25) for right in (step, 1 - step - int(wide))]
+    rights = [right for step in (5, 15, 25) for right in (step, -step - int(wide))]
     ups = [1, -7, 8, -14, 15, -21, -28, -35, -45, -55, -int(tall) - 4]
     best = min(itertools.product(rights, ups), key=cost)
     return best, box(best)
