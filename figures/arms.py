@@ -340,4 +340,4 @@ def interval_text(rows: pd.DataFrame) -> str:
 
 def published_text(published: pd.DataFrame | None) -> str:
     """Empty where nothing published is drawn."""
-    return "" if published is None else PUBLISHED.format(run=published.run.iloc[0])
+    return words.of_published(PUBLISHED, published)

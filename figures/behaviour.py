@@ -12,6 +12,7 @@ drawn.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -19,7 +20,7 @@ from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 
-from . import style, words
+from . import groups, style, words
 from .artists import Look
 from .colours import looks
 from .groups import (
@@ -28,7 +29,6 @@ from .groups import (
     counts,
     draw_panels,
     intervals,
-    published_sentence,
     published_series,
     series_of,
 )
@@ -47,7 +47,7 @@ SHARES_AND_RULES = """(b) Shares of rollouts that stopped naturally and that hol
     of the 3-grams of a response those that came before in it, mean over rollouts. (c) Accuracy,
     mean over rollouts, under each answer rule ({rules})."""
 BOUND = "\u2265: rollouts were cut off, so the number is a lower bound."
-UNIT = "({letter}) {published} The unit is characters / 3.5, not tokens."
+UNIT = f"({{letter}}) {groups.PUBLISHED} The unit is characters / 3.5, not tokens."
 
 
 def draw(
@@ -97,15 +97,12 @@ def sentences(
     rows: pd.DataFrame, published: pd.DataFrame | None, letter: str, more: str = ""
 ) -> str:
     """A caption that begins with the lengths. letter: of the published ones."""
-    theirs = ""
-    if published is not None:
-        theirs = UNIT.format(letter=letter, published=published_sentence(published))
     return words.filled(
         CAPTION,
         counts=counts(rows),
         more=more,
         bound=BOUND if rows.note.str.contains("at least:").any() else "",
-        theirs=theirs,
+        theirs=words.of_published(UNIT, published, letter=letter),
         intervals=intervals(rows),
     )
 
@@ -144,6 +141,6 @@ def _by_statistic(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
 
 def rules_panel(gid: str, title: str, series: Sequence[Series]) -> Panel:
     """Accuracy under each answer rule that some model has."""
-    rules = [rule for one in series for rule in one.rows.index]
+    rules = itertools.chain.from_iterable(model.rows.index for model in series)
     names = {rule: rule.replace("_", "\n") for rule in dict.fromkeys(rules)}
     return Panel(gid, title, "accuracy (%)", names, series)

@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH
 
-from . import artists, colours, style, words
+from . import artists, colours, groups, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .behaviour import rules_panel
 from .colours import looks
@@ -41,7 +41,6 @@ from .groups import (
     counts,
     draw_panels,
     intervals,
-    published_sentence,
     published_series,
     series_of,
 )
@@ -87,17 +86,17 @@ LEAST_SPAN = 10.0  # per cent that an axis goes up to at least
 ROOM = 4.0  # per cent: for a marker at 0 or 100
 RUNS_APART = 2.0  # points between the lines of runs, so that their bars can be told apart
 
-CAPTION = """Rollouts that each model wrote itself ({counts}). {panels} Accuracy, mean over rollouts,
-    by the answer rules {rules}. {theirs} {intervals}"""
-OVER_STEPS = """Against the training step, the base student at 0; blue, dashed and shaded: the teacher
-    with its interval, in e by the first of the rules. (a) Responses with more than one box. (b)
-    Boxes per response, mean. (c) Of the 3-grams of a response those that came before in it, mean
-    over rollouts. (d) Responses that stopped naturally. (e)"""
+CAPTION = """Rollouts that each model wrote itself ({counts}). {panels} Accuracy, mean over
+    rollouts, by the answer rules {rules}. {theirs} {intervals}"""
+OVER_STEPS = """Against the training step, the base student at 0; blue, dashed and shaded: the
+    teacher with its interval, in e by the first of the rules. (a) Responses with more than one
+    box. (b) Boxes per response, mean. (c) Of the 3-grams of a response those that came before in
+    it, mean over rollouts. (d) Responses that stopped naturally. (e)"""
 BY_MODEL = """(a) Responses with more than one box; of the 3-grams of a response those that came
     before in it, mean over rollouts; responses that stopped naturally. (b) Boxes per response,
     mean. (c)"""
-PUBLISHED_CAPTION = """({letters}) {published} One run of full rollout; what counts as a repetitive
-    response is not stated and is not the measured share of 3-grams."""
+PUBLISHED_CAPTION = f"""({{letters}}) {groups.PUBLISHED} One run of full rollout; what counts as a
+    repetitive response is not stated and is not the measured share of 3-grams."""
 NOTE = "Bars: {level} intervals, problem-clustered. {counts} per checkpoint."
 
 
@@ -148,17 +147,13 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     rows = _rows(measurements)
     rules = ", ".join(rule for rule in RULES if (rows.condition == rule).any())
     over_steps = bool(runs_of(rows.checkpoint))
-    theirs = ""
-    if published is not None:
-        letters = "f to i" if over_steps else "d to f"
-        sentence = published_sentence(published)
-        theirs = PUBLISHED_CAPTION.format(letters=letters, published=sentence)
+    letters = "f to i" if over_steps else "d to f"
     return words.filled(
         CAPTION,
         counts=counts(rows),
         panels=OVER_STEPS if over_steps else BY_MODEL,
         rules=rules,
-        theirs=theirs,
+        theirs=words.of_published(PUBLISHED_CAPTION, published, letters=letters),
         intervals=intervals(rows),
     )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,11 +51,21 @@ PHASE: dict[str, Any] = {"alpha": 0.55, "linewidth": 0}
 GREY: dict[str, Any] = {"facecolor": "white", "edgecolor": style.PUBLISHED, "linewidth": 0.8}
 BESIDE = 3.0  # points between the phases of a row
 RATIOS_APART = 4.9  # points between time and tokens of a row
-SENTENCES = {
-    "seconds": "Seconds a step of training, mean over the steps but the first; thin bar: the total",
-    "memory": "Largest memory in use in each phase of the run",
-    "ratio": "Total time and sampled tokens of a step over those of full rollout, paired by seed; "
-    "where time goes as the tokens the two agree",
+# Title, axis and sentence of each panel
+PANELS = {
+    "seconds": (
+        "Time a step",
+        "seconds",
+        "Seconds a step of training, mean over the steps but the first; thin bar: the total",
+    ),
+    "memory": ("Peak memory", "GiB", "Largest memory in use in each phase of the run"),
+    "ratio": (
+        "Over full rollout",
+        "ratio (log axis)",
+        "Total time and sampled tokens of a step over those of full rollout, paired by seed; where "
+        "time goes as the tokens the two agree",
+    ),
+    "published": ("Published, other pair", "seconds, phases in the order of a", ""),
 }
 CAPTION = """{panels} {theirs} Means over seeds ({runs}); thin bars: {level} intervals ({methods});
     small marks: each seed. {shared}"""
@@ -86,27 +96,32 @@ def draw(
     rows = _rows(measurements)
     shown = arms.arms_of(vocabulary.rows(rows, what=SECONDS))
     panels = _panels(rows)
-    names = [arm.name for arm in shown]
-    draws: dict[str, Callable[[Axes, pd.DataFrame, Sequence[Arm], str], None]] = {
-        "seconds": _seconds,
-        "memory": _memory,
-        "ratio": _ratios,
-    }
+    # Beside each other on a page, else below each other
+    below = [[*panels]] if width == "page" else [[letter] for letter in panels]
+    blocks = [
+        Block([row], [ROW_INCHES * len(shown)], left=NAME_INCHES, right=0.15, between=0.16)
+        for row in below
+    ]
+    if published is not None:
+        letter = captions.LETTERS[len(panels)]
+        right = 2.8 if width == "page" else 0.15
+        blocks.append(Block([[letter]], [2 * ROW_INCHES], left=NAME_INCHES, right=right))
+        panels[letter] = "published"
     shared = _shared(rows, ": alone, they cost less.")
     note = words.filled(NOTE, rows.iloc[:1], runs=_runs(rows), shared=shared)
+    draws = {"seconds": _seconds, "memory": _memory, "ratio": _ratios}
     with style.context():
-        blocks = _blocks(list(panels), len(shown), width)
-        if published is not None:
-            right = 2.8 if width == "page" else 0.15
-            tall = 2 * ROW_INCHES
-            blocks.append(Block([["published"]], [tall], left=NAME_INCHES, right=right))
         figure, axes = page(width, blocks, handles=_handles(rows), note=note)
-        for block in blocks[: len(blocks) - (published is not None)]:
-            arms.name_rows([axes[letter] for letter in block.mosaic[0]], names)
+        for row in below:
+            arms.name_rows([axes[letter] for letter in row], [arm.name for arm in shown])
         for letter, name in panels.items():
-            draws[name](axes[letter], rows, shown, letter)
-        if published is not None:
-            _published(axes["published"], published, captions.LETTERS[len(panels)])
+            if name in draws:
+                draws[name](axes[letter], rows, shown, letter)
+            elif published is not None:
+                _published(axes[letter], published, letter)
+            title, axis, _ = PANELS[name]
+            axes[letter].set_title(f"{letter}  {title}", pad=4)
+            axes[letter].set_xlabel(axis)
     return figure
 
 
@@ -114,15 +129,11 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, counts, and how the intervals were made."""
     rows = _rows(measurements)
     panels = _panels(rows)
-    theirs = ""
-    if published is not None:
-        letter = captions.LETTERS[len(panels)]
-        theirs = PUBLISHED.format(letter=letter, run=published.run.iloc[0])
     return words.filled(
         CAPTION,
         rows,
-        panels=" ".join(f"({letter}) {SENTENCES[name]}." for letter, name in panels.items()),
-        theirs=theirs,
+        panels=" ".join(f"({letter}) {PANELS[name][2]}." for letter, name in panels.items()),
+        theirs=words.of_published(PUBLISHED, published, letter=captions.LETTERS[len(panels)]),
         runs=_runs(rows),
         shared=_shared(rows, "."),
     )
@@ -165,13 +176,6 @@ def _handles(rows: pd.DataFrame) -> list[Artist]:
     return [*handles, arms.seed_handle()]
 
 
-def _blocks(letters: list[str], count: int, width: style.Width) -> list[Block]:
-    """Panels with a row for each arm: beside each other on a page, else below."""
-    rows = [letters] if width == "page" else [[letter] for letter in letters]
-    tall = ROW_INCHES * count
-    return [Block([row], [tall], left=NAME_INCHES, right=0.15, between=0.16) for row in rows]
-
-
 # The panels
 
 
@@ -206,8 +210,6 @@ def _seconds(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) 
             gid = f"{letter}.{phase}.{arm.key}"
             start = _stack(axes, row, start, value, gid, color=look.colour, **PHASE)
         draw_number(axes, row, totals[arm.key], time, f"{letter}.total.{arm.key}", aside=5.7)
-    axes.set_title(f"{letter}  Time a step", pad=4)
-    axes.set_xlabel("seconds")
 
 
 def _memory(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
@@ -218,8 +220,6 @@ def _memory(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -
             number = replace(phases[phase][arm.key], singly=())
             gid = f"{letter}.{phase}.{arm.key}"
             draw_number(axes, row, number, look, gid, shift=(place - 1) * BESIDE)
-    axes.set_title(f"{letter}  Peak memory", pad=4)
-    axes.set_xlabel("GiB")
 
 
 def _ratios(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
@@ -232,8 +232,6 @@ def _ratios(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -
             if arm.key in ratios[what]:
                 gid, shift = f"{letter}.{what}.{arm.key}", (place - 0.5) * RATIOS_APART
                 draw_number(axes, row, ratios[what][arm.key], look, gid, shift=shift)
-    axes.set_title(f"{letter}  Over full rollout", pad=4)
-    axes.set_xlabel("ratio (log axis)")
 
 
 def _ratio_axis(axes: Axes, numbers: Sequence[Number]) -> None:
@@ -266,5 +264,3 @@ def _published(axes: Axes, published: pd.DataFrame, letter: str) -> None:
     arms.name_rows([axes], [words[name] for name in names])
     axes.grid(visible=False)
     style.ticks_within(axes, most=4)
-    axes.set_title(f"{letter}  Published, other pair", pad=4)
-    axes.set_xlabel("seconds, phases in the order of a")

@@ -50,10 +50,11 @@ MARKS = {LAST: "Square: the last checkpoint.", BEST: "Ring: the best on validati
 NAME_WIDTH = 15
 RUNS_APART = 3.0  # points between the curves of runs
 PASSES_APART = 2.0  # points between the curves of pass@k
-CAPTION = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule {rule}.
-    (a) {panels} {intervals}"""
-BY_STEP = """{average}, mean correctness, of each checkpoint by its training step. {majority} {passes}
-    Dashed, shaded: base student and teacher on the same problems, with their intervals. {marks}"""
+CAPTION = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule
+    {rule}. (a) {panels} {intervals}"""
+BY_STEP = """{average}, mean correctness, of each checkpoint by its training step. {majority}
+    {passes} Dashed, shaded: base student and teacher on the same problems, with their intervals.
+    {marks}"""
 MAJORITY = "(b) {what}: whether the answer that most samples of a problem give is correct."
 PASSES = "(c) pass@k, unbiased, of {names} for k samples drawn."
 BARS = """avg@k: mean correctness; maj@k: whether the answer that most samples of a problem give is

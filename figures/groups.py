@@ -225,7 +225,7 @@ def intervals(rows: pd.DataFrame) -> str:
 
 
 def published_sentence(published: pd.DataFrame) -> str:
-    return PUBLISHED.format(run=published.run.iloc[0])
+    return words.of_published(PUBLISHED, published)
 
 
 def _note(measurements: pd.DataFrame) -> str:

@@ -81,8 +81,8 @@ CAPTION = """Accuracy ({avg}) of the teacher after the first k tokens of a stude
 HALVED = "H{half}: there the retained advantage has halved."
 CHANGES = "(b) Change against the continuing policy alone on the same problems. {sentences}"
 FORWARD = "(c) All rollouts: one that ended before k counts as it stands."
-PUBLISHED_CAPTION = """Grey: published, {run}, another pair and problem set, without intervals; it is
-    not said how rollouts that ended before k are counted."""
+PUBLISHED_CAPTION = """Grey: published, {run}, another pair and problem set, without intervals; how
+    rollouts that ended before k are counted is not stated."""
 NOTE = """Bars: {level} intervals, problem-clustered. Shaded: {level} for all lengths at once.
     {counts}; answer rule {rule}."""
 
@@ -129,9 +129,6 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     half = half_decay_text(measurements)
     controls = _controls(measurements)
     sentences = " ".join(SENTENCES[name] for name in SENTENCES if name in controls)
-    theirs = ""
-    if published is not None:
-        theirs = PUBLISHED_CAPTION.format(run=published.run.iloc[0])
     drawn = vocabulary.rows(measurements, what=[ACCURACY, DIFFERENCE])
     return _filled(
         CAPTION,
@@ -141,7 +138,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         halved=HALVED.format(half=half[1:]) if half else "",
         controls=CHANGES.format(sentences=sentences) if sentences else "",
         forward=FORWARD if len(_forward(measurements)) else "",
-        theirs=theirs,
+        theirs=words.of_published(PUBLISHED_CAPTION, published),
         methods=captions.methods(drawn),
         fewest=FEWEST_ROLLOUTS,
     )

@@ -164,16 +164,13 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     were made."""
     rows = _of_one_view(measurements)
     tested = (rows["view"] == "test").all()
-    theirs = ""
-    if published is not None:
-        theirs = PUBLISHED_CAPTION.format(run=published.run.iloc[0])
     return _filled(
         CAPTION,
         rows,
         rule=f", answer rule {rows.answer_rule.iloc[0]}" if tested else "",
         methods=captions.methods(vocabulary.rows(rows, what=ACCURACY)),
         chance=CHANCE_KNOWN if (rows.what == CHANCE).any() else CHANCE_UNKNOWN,
-        theirs=theirs,
+        theirs=words.of_published(PUBLISHED_CAPTION, published),
     )
 
 

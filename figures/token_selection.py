@@ -41,6 +41,7 @@ TRAINING = "training"  # view and condition of what the selection took
 FAR = 13.0  # points: a label farther from its marker has a leader
 LEADER = {"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
 TOUCH = 5.0  # points: markers closer than that have one label
+SPACE = 2.0  # points left and right of a label
 MARKER, BAR = 2.5, 1.6  # points from the middle of a marker, of a broad bar, to its edge
 ASIDE = 3.5  # points of the single seeds from their mean
 ROW_INCHES, NAME_INCHES, PLOT_INCHES = 0.16, 1.72, 1.55
@@ -306,12 +307,11 @@ def _label(
     ends = zip(_points(axes, lows), _points(axes, highs))
     bars = [Bbox([low - (BAR, 0.0), high + (BAR, 0.0)]) for low, high in ends]
     spots = _points(axes, values)
-    taken = [Bbox.from_extents(*(spot - MARKER), *(spot + MARKER)) for spot in spots]
+    taken = bars + [Bbox([spot - MARKER, spot + MARKER]) for spot in spots]
     for group in _touching(spots):
         first = group[0]
         label = _numbered([drawn[place].number for place in group])
-        others = [bar for bar in bars if abs(bar.x0 + BAR - spots[first, 0]) > 3]
-        aside, box = _beside(axes, spots[first], label, taken, others)
+        aside, box = _beside(axes, spots[first], label, taken)
         taken.append(box)
         axes.annotate(
             label,
@@ -346,28 +346,26 @@ def _numbered(numbers: Sequence[int]) -> str:
 
 
 def _beside(
-    axes: Axes, spot: Floats, label: str, taken: Sequence[Bbox], bars: Sequence[Bbox]
+    axes: Axes, spot: Floats, label: str, taken: Sequence[Bbox]
 ) -> tuple[tuple[float, float], Bbox]:
     """Where a label goes, in points from its marker, and the box it takes: within the axes, where
-    it meets nothing taken and no bar, and near the marker, in this order."""
+    it meets as little as can be, and near the marker, in this order."""
     width, height = style.size_points(axes)
+    frame = Bbox([(0.0, 0.0), (width + 6, height)])
     wide = 4.3 * max(len(line) for line in label.split("\n"))
     tall = 7.5 * (label.count("\n") + 1)
 
     def box(aside: tuple[float, float]) -> Bbox:
-        return Bbox.from_bounds(spot[0] + aside[0], spot[1] + aside[1], wide, tall)
+        corner = spot + aside
+        return Bbox([corner - (SPACE, 0.0), corner + (wide + SPACE, tall)])
 
-    def cost(aside: tuple[float, float]) -> tuple[bool, bool, bool, float]:
+    def cost(aside: tuple[float, float]) -> tuple[bool, int, float]:
         place = box(aside)
-        inside = place.x0 > 0 and place.y0 > 0 and place.y1 < height and place.x1 < width + 6
+        inside = frame.contains(*place.p0) and frame.contains(*place.p1)
         far = math.hypot(max(aside[0], -aside[0] - wide), aside[1] + 3)
-        return not inside, _meets(place, taken), _meets(place, bars), far
+        return not inside, place.count_overlaps(taken), far
 
-    rights = [right for step in (5, 15, 25) for right in (step, 1 - step - int(wide))]
+    rights = [right for step in (5, 15, 25) for right in (step, -step - int(wide))]
     ups = [1, -7, 8, -14, 15, -21, -28, -35, -45, -55, -int(tall) - 4]
     best = min(itertools.product(rights, ups), key=cost)
     return best, box(best)
-
-
-def _meets(box: Bbox, others: Sequence[Bbox]) -> bool:
-    return any(box.overlaps(other) for other in others)

@@ -51,6 +51,13 @@ def filled(
     return " ".join(template.format_map(known | fields).split())
 
 
+def of_published(template: str, published: pd.DataFrame | None, **fields: Any) -> str:
+    """A template on published rows, with ``{run}``; empty where there are none."""
+    if published is None:
+        return ""
+    return filled(template, run=str(published.run.iloc[0]), **fields)
+
+
 def number(row: pd.Series[Any], places: int = 2, scale: float = 1.0) -> str:
     """A value with its interval."""
     if math.isnan(row.value):
