@@ -21,6 +21,7 @@ from decaylab.runs.vocabulary import ALL, BASE, select
 from . import artists, style
 from .artists import NUMBERS, Look
 from .colours import looks
+from .curves import shifts
 from .page import Block
 
 Floats = NDArray[np.float64]
@@ -189,12 +190,12 @@ def draw_floor(
     axes.fill_between(ends, bottom, twice, color=FLOOR, linewidth=0, gid=gid, zorder=0.2)
 
 
-def shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
+def bin_shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
     """How far each of these curves is moved aside, in points: all of them fit between two bins."""
     places = style.places_points(axes, np.unique(bin_places(rows)[2]).tolist())
     room = float(np.diff(places).min(initial=20.0))
     step = min(3.0, 0.7 * room / max(1, count))
-    return [(i - (count - 1) / 2) * step for i in range(count)]
+    return shifts(count, step)
 
 
 # Published curves
@@ -274,7 +275,7 @@ def draw_signals(
         draw_published(panel, behind, what)
         if BASE in curves:
             draw_band(panel, curves[BASE], known[BASE], f"{what}.{BASE}.band")
-        aside = shifts(panel, every, len(curves))
+        aside = bin_shifts(panel, every, len(curves))
         for shift, (name, rows) in zip(aside, curves.items(), strict=True):
             draw_bins(panel, rows, known[name], f"{what}.{name}", shift)
             draw_plain(panel, plain[name], known[name], f"{what}.{name}", shift)

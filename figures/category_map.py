@@ -209,7 +209,7 @@ def _draw_map(axes: Axes, cells: pd.DataFrame, name: str, most: float) -> None:
     for _, row in cells.iterrows():
         place = edges.index(row.position_low), categories.index(row.category)
         _write_cell(axes, row, place, dark=row.value > 0.55 * most, upright=_upright(cells))
-    names = ["\u221e" if math.isinf(edge) else f"{edge:g}" for edge in edges]
+    names = [f"{edge:g}".replace("inf", "\u221e") for edge in edges]
     style.ticks(axes, dict(enumerate(names)), 15.0)
     axes.tick_params(axis="x", bottom=True)
     axes.tick_params(axis="y", length=0, labelrotation=0)

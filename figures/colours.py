@@ -28,10 +28,10 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
     checkpoints, teacher. Several students of a kind go from light to dark."""
     names = [str(name) for name in rows.checkpoint.unique()]
     trained = [name for name in names if name not in (vocabulary.BASE, vocabulary.TEACHER)]
-    full = [name for name in trained if is_full(name, rows)]
-    early = [name for name in trained if name not in full]
-    colours = dict(zip(early, style.shades(style.ESR, len(early)), strict=True))
-    colours |= zip(full, style.shades(style.FULL_ROLLOUT, len(full)), strict=True)
+    colours: dict[str, str] = {}
+    for kind, colour in ((False, style.ESR), (True, style.FULL_ROLLOUT)):
+        alike = [name for name in trained if is_full(name, rows) == kind]
+        colours |= zip(alike, style.shades(colour, len(alike)), strict=True)
     known = {vocabulary.BASE: BASE} if vocabulary.BASE in names else {}
     for name, marker in zip(trained, style.markers(len(trained)), strict=True):
         known[name] = Look(_short(name), colours[name], marker)

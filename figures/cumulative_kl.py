@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRESH, select
 
-from . import artists, bins, style, words
+from . import artists, bins, curves, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks
@@ -179,10 +179,10 @@ def draw_shares(
     left = axes.get_yaxis_transform()
     number = axes.annotate(f"{threshold:g} %", (0, threshold), (3, 1.5), left, "offset points")
     number.set_fontsize(style.SMALL)
-    for i, (name, look) in enumerate(known.items()):
+    # just far enough aside that bars of several students do not cover each other
+    asides = curves.shifts(len(known), 1.2)
+    for aside, (name, look) in zip(asides, known.items(), strict=True):
         rows = curve_of(frame, name, condition)
-        # just enough for bars of several students not to cover each other
-        aside = (i - (len(known) - 1) / 2) * 1.2
         at = rows.position_high.to_numpy(dtype=float)
         bins.draw_bins(axes, rows, look, f"{gid}.{name}", aside, PERCENT, at=at)
         place = pick(frame, POSITION, FRESH, name, condition).value

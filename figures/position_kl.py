@@ -224,7 +224,7 @@ def _panel(
     for name in {BASE, list(known)[-1]} & known.keys():
         closed_gap.outline_band(axes, curves[name], known[name], f"{panel}.{name}.band", scale)
     _mark_rollout_length(axes, frame, panel)
-    aside = bins.shifts(axes, pd.concat(list(curves.values())), len(curves))
+    aside = bins.bin_shifts(axes, pd.concat(list(curves.values())), len(curves))
     for shift, (name, rows) in zip(aside, curves.items(), strict=True):
         look, gid = known[name], f"{panel}.{name}"
         drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)

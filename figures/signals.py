@@ -154,7 +154,7 @@ def _blocks(width: style.Width, count: int) -> list[Block]:
     strips = [Block([[panel], [f"{panel}.N"]], tall, apart=0.06) for panel in CURVES]
     lefts = {"f": (1.12, 0.9), "g": (1.45, 2.3), "h": (1.45, 2.3), "i": (0.55, 2.5)}
     others = [Block([[panel]], [high], left=left) for panel, (left, high) in lefts.items()]
-    return [signals, *strips, *others]
+    return [signals] + strips + others
 
 
 # The panels
