@@ -287,12 +287,24 @@ class Sweep:
         return vocabulary.minus(self.what, other)
 
     def reference(self, name: str, view: str) -> Triple:
-        """Of base or teacher, or of full rollout over these seeds, in per cent; NaN if none."""
-        rows = vocabulary.select(self.frame, what=self.what, condition=self.rule, checkpoint=name)
+        """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where this
+        checkpoint rule has none.
+
+        Raises:
+            LookupError: full rollout has other numbers there, but not that over these seeds.
+        """
+        rows = vocabulary.select(
+            self.frame,
+            what=self.what,
+            condition=self.rule,
+            checkpoint=name,
+            view=view if name == FULL else FRESH,
+        )
         if rows.empty:
             return UNKNOWN
-        at = {"view": view, "estimand": THESE} if name == FULL else {"view": FRESH}
-        return triple(vocabulary.row(rows, **at))
+        if name == FULL:
+            rows = vocabulary.rows(rows, estimand=THESE)
+        return triple(vocabulary.row(rows))
 
     def references(self, view: str) -> dict[str, Triple]:
         return {name: self.reference(name, view) for name in REFERENCES}

@@ -278,8 +278,8 @@ def _name_values(figure: Figure, small: Sequence[Axes]) -> None:
     """What the small panels show, once for all of them."""
     middle = (small[0].get_position().y1 + small[-1].get_position().y0) / 2
     left = 0.08 / figure.get_size_inches()[0]
-    name = "accuracy (%), by training step"
-    figure.text(left, middle, name, rotation=90, va="center", ha="left", gid="values")
+    name = figure.text(left, middle, "accuracy (%), by training step", gid="values")
+    name.set(rotation=90, va="center", ha="left", fontsize=style.SMALL)
 
 
 # The panels

@@ -307,11 +307,11 @@ def _label(
     ends = zip(_points(axes, lows), _points(axes, highs))
     bars = [Bbox([low - (BAR, 0.0), high + (BAR, 0.0)]) for low, high in ends]
     spots = _points(axes, values)
-    taken = bars + [Bbox([spot - MARKER, spot + MARKER]) for spot in spots]
+    taken = [Bbox([spot - MARKER, spot + MARKER]) for spot in spots]
     for group in _touching(spots):
         first = group[0]
         label = _numbered([drawn[place].number for place in group])
-        aside, box = _beside(axes, spots[first], label, taken)
+        aside, box = _beside(axes, spots[first], label, taken, bars)
         taken.append(box)
         axes.annotate(
             label,
@@ -346,10 +346,10 @@ def _numbered(numbers: Sequence[int]) -> str:
 
 
 def _beside(
-    axes: Axes, spot: Floats, label: str, taken: Sequence[Bbox]
+    axes: Axes, spot: Floats, label: str, taken: Sequence[Bbox], bars: Sequence[Bbox]
 ) -> tuple[tuple[float, float], Bbox]:
     """Where a label goes, in points from its marker, and the box it takes: within the axes, where
-    it meets as little as can be, and near the marker, in this order."""
+    it meets few of what is taken and few bars, and near the marker, in this order."""
     width, height = style.size_points(axes)
     frame = Bbox([(0.0, 0.0), (width + 6, height)])
     wide = 4.3 * max(len(line) for line in label.split("\n"))
@@ -359,11 +359,11 @@ def _beside(
         corner = spot + aside
         return Bbox([corner - (SPACE, 0.0), corner + (wide + SPACE, tall)])
 
-    def cost(aside: tuple[float, float]) -> tuple[bool, int, float]:
+    def cost(aside: tuple[float, float]) -> tuple[bool, int, int, float]:
         place = box(aside)
         inside = frame.contains(*place.p0) and frame.contains(*place.p1)
         far = math.hypot(max(aside[0], -aside[0] - wide), aside[1] + 3)
-        return not inside, place.count_overlaps(taken), far
+        return not inside, place.count_overlaps(taken), place.count_overlaps(bars), far
 
     rights = [right for step in (5, 15, 25) for right in (step, -step - int(wide))]
     ups = [1, -7, 8, -14, 15, -21, -28, -35, -45, -55, -int(tall) - 4]

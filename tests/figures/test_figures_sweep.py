@@ -626,6 +626,12 @@ def test_a_number_without_its_interval_is_an_error_and_no_figure_without_interva
         MODULES[name].draw(renamed)
 
 
+def test_full_rollout_without_the_best_checkpoint_has_no_line_there(lengths: pd.DataFrame) -> None:
+    without = lengths[(lengths.checkpoint != "full") | (lengths["view"] != "best")]
+    figure = n_sweep.draw(without)
+    assert artist(figure, "a.line.full") is not None and artist(figure, "b.line.full") is None
+
+
 def test_several_rows_at_one_place_are_an_error(lengths: pd.DataFrame) -> None:
     with pytest.raises(LookupError, match="2 rows at estimand"):
         n_sweep.draw(pd.concat([lengths, lengths]))
