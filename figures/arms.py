@@ -173,6 +173,7 @@ def span(
     low, high = min(core), max(core)
     if high - low < least:
         low, high = (low + high - least) / 2, (low + high + least) / 2
+    # An interval over two or three seeds may be many times as wide as all else
     reach = (high - low) / 2
     ends = _finite(end for number in numbers for end in number.seeds[1:])
     low = min([low, *(max(end, low - reach) for end in ends)])
@@ -210,6 +211,7 @@ def draw_number(
     artists.intervals(axes, at, low, high, colour, f"{gid}.seeds", zorder=3, **place)
     if not math.isnan(number.value):
         artists.points(axes, at, number.value, look, gid, markersize=4.2, zorder=5, **place)
+    # Seeds stand beside the mean, where its bars do not cover them
     place["shift"] += aside
     artists.points(
         axes,
@@ -255,6 +257,7 @@ class Sweep:
         Raises:
             ValueError: the rows hold no avg_at_k of an arm.
         """
+        # The analysis puts the reported answer rule first
         rows = frame[frame.what.str.fullmatch(r"avg_at_\d+") & (frame.selector != "")]
         if not len(rows):
             raise ValueError(

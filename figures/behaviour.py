@@ -128,6 +128,7 @@ def lengths_panel(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Pane
 def published_panel(published: pd.DataFrame, gid: str) -> Panel:
     """The published lengths, grey and hollow, on an axis of their own: they are in another unit."""
     rows = _by_statistic(published, PUBLISHED)
+    # In the order of the measured models: base, checkpoints, teacher
     order = list(looks(rows))
     rows = rows.sort_values("checkpoint", key=lambda names: names.map(order.index), kind="stable")
     title, axis = "Published length, other pair", "characters / 3.5"

@@ -275,6 +275,7 @@ def _curve(
         markersize=3.4,
         zorder=3,
     )
+    # Not a step of this run, but where every run began
     base = curve[curve.checkpoint == BASE]
     values = base.value * scale
     artists.points(axes, base.step, values, colours.BASE, f"{gid}.base", shift=shift, zorder=4)
@@ -283,6 +284,7 @@ def _curve(
 def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None:
     """Shares of responses from 0 to 100 per cent; others from 0 to what is drawn."""
     if scale == PERCENT and what != REPETITION:
+        # The whole scale, so that a collapse looks like one
         axes.set_ylim(-ROOM, PERCENT + ROOM)
         axes.set_yticks([0, 25, 50, 75, 100])
         return

@@ -72,6 +72,7 @@ def accuracy_axis(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
     high = max(high, low + 20)
     room = 0.03 * (high - low)
     axes.set_ylim(low - room, high + room)
+    # The taller the axis, the wider apart its numbers
     steps = {60: 20, 20: 10, 0: 5}
     step = next(step for least, step in steps.items() if high - low > least)
     axes.set_yticks(np.arange(step * math.ceil(low / step), high + 1, step))

@@ -108,6 +108,7 @@ def draw(
         blocks.append(Block([[letter]], [2 * ROW_INCHES], left=NAME_INCHES, right=right))
         panels[letter] = "published"
     shared = _shared(rows, ": alone, they cost less.")
+    # All rows of a run have one level
     note = words.filled(NOTE, rows.iloc[:1], runs=_runs(rows), shared=shared)
     draws = {"seconds": _seconds, "memory": _memory, "ratio": _ratios}
     with style.context():
@@ -237,6 +238,7 @@ def _ratios(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -
 def _ratio_axis(axes: Axes, numbers: Sequence[Number]) -> None:
     """Around all ratios and 1; intervals as far as they do not double that. Round ratios as far as
     they have room."""
+    # Only positive numbers have a place on a logarithmic axis
     values = [1.0, *(number.value for number in numbers if number.value > 0)]
     ends = [end for number in numbers for end in number.seeds[1:] if end > 0]
     low, high = min(values), max(values)
@@ -261,6 +263,7 @@ def _published(axes: Axes, published: pd.DataFrame, letter: str) -> None:
             start = _stack(axes, row, start, value, gid, hatch=hatch, **GREY)
     words = {name: name.replace("prefix-", "ESR, N = ") for name in names}
     words |= {FULL: REFERENCES[FULL].name}
+    # Another machine and another pair: an axis of its own, without a grid to compare along
     arms.name_rows([axes], [words[name] for name in names])
     axes.grid(visible=False)
     style.ticks_within(axes, most=4)

@@ -211,6 +211,7 @@ class _Rows:
 
     def bars(self) -> list[Panel]:
         known = looks(self.levels)
+        # pass@1 is avg@k by another name
         names = {what: printed(what) for what in (self.average, self.majority, *self.passes[1:])}
         rows = vocabulary.select(self.levels, what=[*names])
         rows = rows[rows.value.notna()]
@@ -308,6 +309,7 @@ def _passes(axes: Axes, rows: _Rows) -> None:
         curves[name] = passes.assign(doubled=drawn.map(math.log2)).sort_values("doubled")
     places = {math.log2(k): f"{k}" for k in map(captions.samples, rows.passes)}
     length_axis(axes, sorted(places))
+    # The axis counts doublings; its names are the numbers of samples
     style.ticks(axes, places, 0.0)
     accuracy_axis(axes, curves.values())
     labels = []

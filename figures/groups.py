@@ -163,6 +163,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
     if not series.hollow:
         thick = 0.62 * panel.pitch
         axes.barh(places, value, thick, color=colour, alpha=0.3, linewidth=0, zorder=2)
+    # What lies within twice the noise floor cannot be told from noise
     floor = 2 * rows.noise_floor.to_numpy(dtype=float) * panel.scale
     for place, end in zip(places, floor, strict=True):
         if math.isfinite(end):

@@ -134,6 +134,7 @@ def _limits(panels: dict[str, Axes], sweep: Sweep, published: pd.DataFrame | Non
         change = sweep.difference(sweep.other)
         changes += [number for _, number in _numbers(sweep, change, view).values()]
         lines += [end for line in sweep.references(view).values() for end in line]
+    # The published curve is in one panel, but all panels of levels have the same heights
     if published is not None:
         lines += (published.value * PERCENT).tolist()
     low, high = arms.span(levels, lines, least=10.0)

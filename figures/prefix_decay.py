@@ -295,6 +295,7 @@ def _open_share(strip: Axes, share: pd.DataFrame, lengths: list[float]) -> None:
     points = style.places_points(strip, at)
     thick = min([5.0, *(0.7 * np.diff(points))])
     strip.vlines(at, 0, percent, color="#bbbbbb", linewidth=thick).set_gid("open.share")
+    # Room above the bars for their numbers
     strip.set_ylim(0, 190)
     strip.set_yticks([])
     strip.spines["left"].set_visible(False)

@@ -134,6 +134,7 @@ def draw(
         figure, axes = page(width, blocks, handles=_handles(rows), note=_filled(NOTE, rows))
         small = [axes[str(place)] for place in range(len(curves))]
         for place, panel in enumerate(small):
+            # Limits come first: bars are cut off at the frame
             panel.set_ylim(*limits)
             style.ticks_within(panel, upright=True, most=4)
             step_axis(panel, steps[place])
@@ -289,6 +290,7 @@ def _span(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
     """The same heights for every small panel: all values, and the intervals as far as they do not
     double that."""
     rows = pd.concat(curves)[artists.NUMBERS] * PERCENT
+    # As intervals over seeds, which may not stretch the axis to more than twice the values
     numbers = [Number(seeds=triple) for triple in rows.itertuples(index=False, name=None)]
     low, high = arms.span(numbers, least=10.0)
     return max(low, -2.0), min(high, 102.0)

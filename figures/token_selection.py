@@ -211,6 +211,7 @@ def _published_values(shown: Sequence[Arm], published: pd.DataFrame | None) -> d
     """The published accuracy of the same selector, in per cent, at the budget that most have."""
     if published is None:
         return {}
+    # The budget is the number at the end of an arm's name; whole selectors have none
     budget = published.checkpoint.str.extract(r"-(\d+)$")[0]
     rows = published[budget.isna() | (budget == budget.mode().iloc[0])]
     values = dict(zip(rows.selector, rows.value * PERCENT, strict=True))
@@ -330,6 +331,7 @@ def _touching(spots: Floats) -> list[list[int]]:
     with its rightmost."""
     if len(spots) == 1:
         return [[0]]
+    # Single linkage: markers in a chain of touching ones are one group
     members = fclusterdata(spots, TOUCH, criterion="distance", method="single")
     groups = [np.flatnonzero(members == member) for member in dict.fromkeys(members)]
     return [sorted(group.tolist(), key=lambda place: -spots[place, 0]) for group in groups]
