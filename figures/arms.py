@@ -149,8 +149,8 @@ def numbers(
 ) -> dict[str, Number]:
     """One quantity of each arm that has it, by the arm's key; see `Number.of`."""
     return {
-        str(key): Number.of(own, scale, graded=graded)
-        for key, own in rows.groupby("checkpoint", sort=False)
+        str(key): Number.of(of_arm, scale, graded=graded)
+        for key, of_arm in rows.groupby("checkpoint", sort=False)
     }
 
 

@@ -220,8 +220,8 @@ class Side:
         if not self.published:
             named[0.0] = BASE
         steps = {name: step for step, name in named.items()}
-        own = rows[rows.checkpoint.isin(steps)]
-        return own.assign(step=own.checkpoint.map(steps)).sort_values("step")
+        curve = rows[rows.checkpoint.isin(steps)]
+        return curve.assign(step=curve.checkpoint.map(steps)).sort_values("step")
 
 
 def scale_of(rows: pd.DataFrame) -> float:
