@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -51,6 +50,7 @@ class Plan:
     asked: Asked
     cases: tuple[Case, ...]
     phases: tuple[Phase, ...]
+    remedies: tuple[Remedy, ...]
     rates: Rates | None
 
     @property
@@ -66,12 +66,6 @@ class Plan:
     @property
     def fullest(self) -> Phase:
         return max(self.phases, key=lambda phase: phase.load)
-
-    @cached_property
-    def remedies(self) -> list[Remedy]:
-        """For each phase that does not fit: the flags that are enough, or all that help."""
-        failing = [phase for phase in self.phases if not phase.fits]
-        return [remedy for phase in failing for remedy in remedies(phase)]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -159,7 +153,16 @@ def plan_of(
         rates = probe(setup, options, found, rows)
     elif options.tokens_per_second:
         rates = Rates.stated(options.tokens_per_second)
-    return Plan(options, devices, known, tuple(cases(options, devices, known)), tuple(found), rates)
+    failing = [phase for phase in found if not phase.fits]
+    return Plan(
+        options=options,
+        devices=devices,
+        asked=known,
+        cases=tuple(cases(options, devices, known)),
+        phases=tuple(found),
+        remedies=tuple(remedy for phase in failing for remedy in remedies(phase)),
+        rates=rates,
+    )
 
 
 def this_machine(device: str) -> Devices:
