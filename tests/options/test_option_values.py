@@ -10,11 +10,12 @@ from typing import Any, get_args, get_origin
 
 import numpy as np
 import pytest
+import typer
 from command_line import decaylab
 
 import decaylab as dl
 from decaylab import notebook
-from decaylab.cli import parameters
+from decaylab.cli import main, parameters
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
@@ -25,6 +26,7 @@ from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 
 KINDS = (Options, DiagnosticOptions, TrainOptions, SweepOptions, PlanOptions)
+COMMAND_LINE: Any = typer.main.get_command(main.app)
 FUNCTIONS = {
     name: name.replace("-", "_") for name in COMMANDS if name.replace("-", "_") in dl.__all__
 }
@@ -369,8 +371,13 @@ def test_a_wrong_value_in_a_file_is_one_line_that_names_file_and_option(
                 continue
             wrong += 1
             (tmp_path / "it.toml").write_text(f"{name} = {text}\n")
-            told = decaylab(command, "--config", tmp_path / "it.toml").complaint
+            with pytest.raises(UserError) as error:
+                COMMAND_LINE.main(
+                    [command, "--config", str(tmp_path / "it.toml")], standalone_mode=False
+                )
+            told = str(error.value)
             assert told.startswith(f"--config {tmp_path / 'it.toml'}: {name} must "), told
+            assert "\n" not in told
         assert wrong >= 4, name
 
 
