@@ -41,6 +41,7 @@ PANELS = (
 DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
 MEASURED = (DECAY, DIAGNOSTIC)
 RUNS = (DECAY, DIAGNOSTIC, TRAINED)
+NEVER: tuple[str, ...] = ()
 """The kinds of runs: in a run's identity stand the options that are declared to belong there."""
 
 KEY = "option"
@@ -95,6 +96,11 @@ def option(
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata={KEY: declared})
     return dataclasses.field(default=default, metadata={KEY: declared})
+
+
+def common(panel: str, help: str, default: Any = None, **more: Any) -> Any:
+    """A field as `option` makes it, of an option that many users need."""
+    return option(panel, help, default, level="common", **more)
 
 
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:
