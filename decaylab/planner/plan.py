@@ -283,10 +283,10 @@ def _halves(name: str, number: int, least: int = 1) -> list[Change]:
 def _after(phase: Phase, change: Change) -> Remedy:
     """The phase under other options; it takes nothing where it is left out."""
     options = replace(phase.case.plan, only=(phase.command,), **change)
-    again = phases(options, phase.case.devices, phase.case.asked)
-    again = [one for one in again if one.name == phase.name]
-    load = max((one.load for one in again), default=0)
-    fits = all(one.fits for one in again)
+    load, fits = 0, True
+    for again in phases(options, phase.case.devices, phase.case.asked):
+        if again.name == phase.name:
+            load, fits = again.load, again.fits
     return Remedy(phase.command, phase.name, _flags(change), load, fits)
 
 
