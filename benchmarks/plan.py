@@ -148,7 +148,8 @@ def resident(process: int | str = "self") -> int:
 
 
 def children() -> list[int]:
-    return [int(one) for one in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(process) for process in listed.split()]
 
 
 def _import_models(work: Work) -> None:
@@ -170,7 +171,9 @@ def measure_reading(work: Work, base: int, _: Any) -> dict[str, int]:
     )
     gc.collect()
     problems = load_problems("abacus", limit=work.rows)
-    prompts = [tuple(student.prompt_ids(one, problems.instruction)) for one in problems.problems]
+    prompts = [
+        tuple(student.prompt_ids(problem, problems.instruction)) for problem in problems.problems
+    ]
     count = max(work.rows // SAMPLES, 1)
     reset_peak()
     READ[work.phase](work, student, teacher, prompts)
@@ -252,15 +255,15 @@ def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
         setup = prepare_training(options, grader)
         setup.student.end_ids = frozenset({NO_TOKEN})
         trained = Trainable(setup.student, options)
-        found = dict.fromkeys(METERED, 0)
+        peaks = dict.fromkeys(METERED, 0)
         engines = training_engines(setup, trained, processes, reporter, stack)
         run = Run(setup, trained, engines, RunFolder(Path(folder)), processes, grader, reporter)
         for step in range(1, 4):
             row, _ = run.step(step)
             for name in METERED:
-                found[name] = max(found[name], int(row[f"{name}_peak_gib"] * GIB) - base)
+                peaks[name] = max(peaks[name], int(row[f"{name}_peak_gib"] * GIB) - base)
         prompts = setup.pair.prompts["student"].values()
-    return found | {"prompt": max(map(len, prompts))}
+    return peaks | {"prompt": max(map(len, prompts))}
 
 
 def training_options(work: Work, folder: str) -> Any:
@@ -342,9 +345,9 @@ def hours() -> dict[str, Any]:
     from decaylab.progress import Reporter
 
     options = PlanOptions(only=("prefix-decay",), memory="16GB").resolved()
-    found = phases(options, this_machine("cpu"), asked(options))
+    phases_of_plan = phases(options, this_machine("cpu"), asked(options))
     with Grader(workers=1) as grader:
-        rates = probe(load(options, grader), options, found, 0).by_name
+        rates = probe(load(options, grader), options, phases_of_plan, 0).by_name
     tokens, seconds = {"student": 0, "teacher": 0}, {"student": 0.0, "teacher": 0.0}
     plain = TransformersEngine.sample
 
@@ -352,7 +355,7 @@ def hours() -> dict[str, Any]:
         role, started = engine.policy.name.removeprefix("abacus-"), time.monotonic()
         made = plain(engine, *given)
         seconds[role] += time.monotonic() - started
-        tokens[role] += sum(len(one.ids) for one in made)
+        tokens[role] += sum(len(response.ids) for response in made)
         return made
 
     with (
@@ -366,7 +369,7 @@ def hours() -> dict[str, Any]:
     for role in tokens:
         rate = next(rates[name] for name in rates if role in name)
         planned[role] = round(tokens[role] / rate, 1)
-        at_most[role] = sum(phase.tokens for phase in found if phase.rate == role)
+        at_most[role] = sum(phase.tokens for phase in phases_of_plan if phase.rate == role)
     return {
         **surroundings(),
         "rates": {name: round(rate) for name, rate in rates.items()},
@@ -390,15 +393,15 @@ def measure(work: Work, how: str) -> dict[str, Any]:
         return {
             "failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         }
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    result = json.loads(done.stdout.strip().splitlines()[-1])
     row: dict[str, Any] = {
         "how": how,
         **surroundings(),
-        "process_mib": mib(found["process"]),
+        "process_mib": mib(result["process"]),
         "peaks": {},
     }
-    for name, measured in found["measured"].items():
-        planned = found["planned"][name]
+    for name, measured in result["measured"].items():
+        planned = result["planned"][name]
         size = planned["bytes"] - (planned["holes"] if how == "returned" else 0)
         row["peaks"][name] = {
             "phase": planned["phase"],
@@ -420,7 +423,7 @@ def main() -> None:
     )
     parser.add_argument("--pair", choices=sorted(PAIRS), help="one of them alone")
     parser.add_argument(
-        "--phase", choices=sorted({one.phase for one in WORKS}), help="one of them alone"
+        "--phase", choices=sorted({work.phase for work in WORKS}), help="one of them alone"
     )
     parser.add_argument("--measure", choices=("shipped", "returned"), help="one way alone")
     parser.add_argument("--hours", action="store_true", help="the probe's hours alone")
@@ -430,9 +433,9 @@ def main() -> None:
         print(json.dumps(run_job(Work(**arguments.job))))
         return
     if arguments.hours:
-        found = hours()
-        print(json.dumps(found, indent=1))
-        keep("plan", {"hours": found})
+        result = hours()
+        print(json.dumps(result, indent=1))
+        keep("plan", {"hours": result})
         return
     for work in WORKS:
         if arguments.pair not in (None, work.pair) or arguments.phase not in (None, work.phase):
@@ -442,10 +445,10 @@ def main() -> None:
                 continue
             row = measure(work, how)
             print(f"{work.name}, {how}: process {row.get('process_mib')} {row.get('failed', '')}")
-            for name, one in row.get("peaks", {}).items():
+            for name, peak_of in row.get("peaks", {}).items():
                 print(
-                    f"   {name:14} {one['ratio']:6.3f} {one['planned_mib']:8} "
-                    f"{one['measured_mib']:8} {one['terms_mib']}",
+                    f"   {name:14} {peak_of['ratio']:6.3f} {peak_of['planned_mib']:8} "
+                    f"{peak_of['measured_mib']:8} {peak_of['terms_mib']}",
                     flush=True,
                 )
             keep("plan", {f"{work.name}, {how}": row})

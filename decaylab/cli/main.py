@@ -62,8 +62,8 @@ class Output:
         if not self.as_json:
             show(result)
             return
-        found = {"run": str(result.folder), "notes": list(result.notes), **more}
-        print(json.dumps(found | {"measurements": _rows(result.measurements)}))
+        record = {"run": str(result.folder), "notes": list(result.notes), **more}
+        print(json.dumps(record | {"measurements": _rows(result.measurements)}))
 
 
 Command = Callable[[Any, Output], None]
@@ -85,7 +85,9 @@ def _command(name: str) -> Callable[[Command], Command]:
         shape: Any = signature(name)
         made: Any = command
         made.__signature__ = shape
-        made.__annotations__ = {one.name: one.annotation for one in shape.parameters.values()}
+        made.__annotations__ = {
+            name: parameter.annotation for name, parameter in shape.parameters.items()
+        }
         made.__doc__ = function.__doc__
         app.command(name)(made)
         return function
@@ -303,14 +305,14 @@ def train(options: TrainOptions, output: Output) -> None:
     if not output.as_json:
         training.print_training(result)
         return
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         "run": str(result.folder),
         "notes": list(result.notes),
         "alarms": list(result.alarms),
         "metrics": _rows(result.metrics),
         "validation": _rows(result.validation),
     }
-    print(json.dumps(found))
+    print(json.dumps(record))
 
 
 @_command("sweep")

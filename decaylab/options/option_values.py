@@ -197,8 +197,10 @@ def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
         value = wrong[0] if wrong else dict(word.split("=", 1) for word in value)
     if JSON_TOO in marks and isinstance(value, dict):
         value = {key: _as_json(name, part) for key, part in value.items()}
-    if isinstance(value, dict) and all(isinstance(one, str) for one in (*value, *value.values())):
-        return value
+    if isinstance(value, dict):
+        texts = [text for text in (*value, *value.values()) if isinstance(text, str)]
+        if len(texts) == 2 * len(value):
+            return value
     condition = [condition.words for condition in _conditions(marks)] or ["be KEY=VALUE"]
     raise UserError(f"{name} must {condition[0]}, got {_quoted(value)}")
 

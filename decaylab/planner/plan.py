@@ -147,19 +147,20 @@ def plan_of(
         setup: the pair, loaded, which is probed for its rates; None: rates as stated.
         rows: of the probe's batches; 0: as many as each phase has.
     """
-    found = phases(options, devices, known)
+    # Lists of terms: what they hold is counted when it is asked for.
+    planned = phases(options, devices, known)
     rates = None
     if setup is not None:
-        rates = probe(setup, options, found, rows)
+        rates = probe(setup, options, planned, rows)
     elif options.tokens_per_second:
         rates = Rates.stated(options.tokens_per_second)
-    failing = [phase for phase in found if not phase.fits]
+    failing = [phase for phase in planned if not phase.fits]
     return Plan(
         options=options,
         devices=devices,
         asked=known,
         cases=tuple(cases(options, devices, known)),
-        phases=tuple(found),
+        phases=tuple(planned),
         remedies=tuple(remedy for phase in failing for remedy in remedies(phase)),
         rates=rates,
     )
