@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from decaylab.options.training import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
+from decaylab.options import declared
+from decaylab.options.training import NO_PROBLEMS, TrainOptions
 from decaylab.pair import kept_prompts
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import records
@@ -36,9 +36,6 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
     """run.json of a training run."""
     options, pair = setup.options, setup.pair
     policies = {STUDENT: pair.student, TEACHER: pair.teacher}
-    training = asdict(options)
-    for name in NOT_IDENTITY:
-        training.pop(name, None)
     identity = records.identity_of_pair(
         policies,
         pair.problem_set,
@@ -50,7 +47,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
     )
     identity |= {
         "options": measured_with(options),
-        "training": training,
+        "training": declared.identity(options, declared.TRAINED),
         "end_ids": records.end_ids(policies),
     }
     return records.run_record(
