@@ -473,7 +473,7 @@ def _holds_requests(path: Path) -> bool:
     if files.kind_of(path) in (".eval", ".parquet"):
         return False
     first = next(files.rows(path), None)
-    return first is not None and openai.recognises_request(first[1])
+    return first is not None and openai.is_request(first[1])
 
 
 def _rows(

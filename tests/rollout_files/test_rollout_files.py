@@ -550,18 +550,18 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response": 3}],
         {},
-        ":1: the response must be text, messages or a list of those, got 3",
+        ":1: column 'response' must hold text, messages or a list of those, got 3",
     ),
     (
         [NAMED | {"response": {"text": "7"}}],
         {},
-        ":1: the response must be text, messages or a list of those, got {'te",
+        ":1: column 'response' must hold text, messages or a list of those, got {'te",
     ),
     ([NAMED | {"response": []}], {}, ":1: holds no response: the list of responses is empty"),
     (
         [NAMED | {"response": ["4", 5]}],
         {},
-        ":1: the response must be text, messages or a list of those, got 5",
+        ":1: column 'response' must hold text, messages or a list of those, got 5",
     ),
     (
         [NAMED | {"response": ["4", "5"], "response_ids": [5]}],
@@ -582,12 +582,12 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": 4}],
         {},
-        ":1: the prompt must be text or a list of messages with roles, got 4",
+        ":1: column 'prompt' must hold text or a list of messages, got 4",
     ),
     (
         [ROW | {"prompt": ["4 + 3?"]}],
         {},
-        ":1: the prompt must be text or a list of messages with roles, got ['4 + 3?']",
+        ":1: column 'prompt.0' must hold a chat message with a role, got '4 + 3?'",
     ),
     (
         [ROW | {"prompt": [{"role": "robot", "content": "4 + 3?"}]}],
@@ -597,7 +597,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": [{"role": "user", "content": 7}]}],
         {},
-        ":1: the content of a message must be text or parts with",
+        ":1: column 'prompt.0.content' must hold text or a list of parts, got 7",
     ),
     (
         [
@@ -705,10 +705,18 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {"columns": {"answer": "answer"}},
         ":2: no column 'answer' for the answer (found response)",
     ),
-    ([NAMED | {"sample": "first"}], {}, ":1: sample must be a whole number from 0, got 'first'"),
-    ([NAMED | {"sample": -1}], {}, ":1: sample must be a whole number from 0, got -1"),
-    ([NAMED | {"sample": 0.5}], {}, ":1: sample must be a whole number from 0, got 0.5"),
-    ([NAMED | {"sample": True}], {}, ":1: sample must be a whole number from 0, got True"),
+    (
+        [NAMED | {"sample": "first"}],
+        {},
+        ":1: column 'sample' must hold a whole number from 0, got 'first'",
+    ),
+    ([NAMED | {"sample": -1}], {}, ":1: column 'sample' must hold a whole number from 0, got -1"),
+    ([NAMED | {"sample": 0.5}], {}, ":1: column 'sample' must hold a whole number from 0, got 0.5"),
+    (
+        [NAMED | {"sample": True}],
+        {},
+        ":1: column 'sample' must hold a whole number from 0, got True",
+    ),
     (
         [NAMED | {"sample": 1}, NAMED],
         {},
@@ -719,22 +727,30 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {},
         ":2: sample 0 of problem a stands already in an earlier row",
     ),
-    ([NAMED | {"truncated": "yes"}], {}, ":1: truncated must be true or false, got 'yes'"),
-    ([NAMED | {"reasoning_content": 7}], {}, ":1: the reasoning must be text, got 7"),
+    (
+        [NAMED | {"truncated": "yes"}],
+        {},
+        ":1: column 'truncated' must hold true or false, got 'yes'",
+    ),
+    (
+        [NAMED | {"reasoning_content": 7}],
+        {},
+        ":1: column 'reasoning_content' must hold text, got 7",
+    ),
     (
         [NAMED | {"response_ids": "5 6"}],
         {},
-        ":1: response_ids must be a list of whole numbers, got '5 6'",
+        ":1: column 'response_ids' must hold a list of token ids, got '5 6'",
     ),
     (
         [NAMED | {"response_ids": [5, 6.0]}],
         {},
-        ":1: response_ids must be a list of whole numbers, got [5, 6.0]",
+        ":1: column 'response_ids' must hold a list of token ids, got [5, 6.0]",
     ),
     (
         [NAMED | {"prompt_ids": [True]}],
         {},
-        ":1: prompt_ids must be a list of whole numbers, got [True]",
+        ":1: column 'prompt_ids' must hold a list of token ids, got [True]",
     ),
     (
         [NAMED | {"response_ids": [24, 494]}],
@@ -744,7 +760,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response_ids": [24, -1]}],
         {},
-        ":1: token id -1 is none of abacus-student, which has 494: give the stu",
+        ":1: column 'response_ids' must hold a list of token ids, got [24, -1]",
     ),
     (
         [ROW | {"prompt": None, "prompt_ids": [3, 9999]}],
@@ -811,7 +827,11 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {},
         ":1: none of its turns is the assistant's",
     ),
-    ([ROW], {"format": "vllm"}, ":1: column 'outputs' must hold a list of outputs, got nothing"),
+    (
+        [ROW],
+        {"format": "vllm"},
+        ":1: column 'outputs' must hold a list of outputs with text and token_ids, got nothing",
+    ),
     (
         [
             {
@@ -822,9 +842,13 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
             }
         ],
         {},
-        ":1: column 'outputs.token_ids' must hold a list of token ids, got ['7']",
+        ":1: column 'outputs.0.token_ids' must hold a list of token ids, got ['7']",
     ),
-    ([NAMED | {"problem_id": [1]}], {}, ":1: problem_id must be text or a whole number, got [1]"),
+    (
+        [NAMED | {"problem_id": [1]}],
+        {},
+        ":1: column 'problem_id' must hold text or a whole number, got [1]",
+    ),
 ]
 
 

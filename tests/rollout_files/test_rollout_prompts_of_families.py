@@ -603,7 +603,7 @@ def test_lists_beside_several_responses_hold_a_value_for_each(tmp_path: Path) ->
     found = read(student("qwen2"), tmp_path, row)
     assert [one.stop.kind for one in found.rollouts] == ["natural", "cut"]
     assert verdicts(found.rollouts)[0] == ["correct", "wrong"]
-    with pytest.raises(UserError, match="the stop reason must be one value for each response"):
+    with pytest.raises(UserError, match="must hold one stop reason for each response"):
         read(student("qwen2"), tmp_path, row | {"finish_reason": ["stop"]})
 
 
@@ -712,7 +712,7 @@ def test_values_of_tables_are_taken_as_they_are_meant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", [["user"], 5, None])
 def test_a_role_that_is_no_text_is_one_line(tmp_path: Path, role: Any) -> None:
-    with pytest.raises(UserError, match="a message of a prompt must be of system"):
+    with pytest.raises(UserError, match="'prompt.0' must hold a chat message with a role"):
         read(
             student("qwen2"),
             tmp_path,
