@@ -121,9 +121,9 @@ def gold_notes(theirs: Read) -> tuple[str, ...]:
     """What a reader must know of the problems that a file brings."""
     counts, total = theirs.counts, theirs.problem_count
     said = {
-        f"{counts.unwrapped} of {total} gold answers stood inside an object or list and were "
-        "taken out of it": counts.unwrapped,
-        f"{counts.hashes} of {total} gold answers are what stands behind ####": counts.hashes,
+        f"{counts.gold_unwrapped} of {total} gold answers stood inside an object or list and were "
+        "taken out of it": counts.gold_unwrapped,
+        f"{counts.gold_behind_hashes} of {total} gold answers are what stands behind ####": counts.gold_behind_hashes,
     }
     return tuple(sentence for sentence, count in said.items() if count)
 

@@ -18,6 +18,11 @@ MEANINGS = {
     "unknown": "end unknown",
 }
 SHOWN = 6  # stop reasons of a line
+COUNTED = (
+    *("rows", "rollouts", "token_ids", "texts", "thoughts_apart", "aborted", "empty"),
+    *("without_gold", "gold_unwrapped", "gold_behind_hashes", "prompts_cut_off"),
+)
+"""Counts that are stored as they are."""
 
 
 def line(read: Read) -> str:
@@ -32,8 +37,8 @@ def line(read: Read) -> str:
     ]
     if counts.aborted:
         parts.append(f"{counts.aborted:,} were aborted by their engine, left out")
-    if counts.cut_prompts:
-        parts.append(f"from {counts.cut_prompts:,} responses the prompt was cut off")
+    if counts.prompts_cut_off:
+        parts.append(f"from {counts.prompts_cut_off:,} responses the prompt was cut off")
     return "; ".join(parts)
 
 
@@ -43,9 +48,8 @@ def record(read: Read) -> dict[str, Any]:
     return {
         "files": [str(path) for path in read.paths],
         "content_hash": read.content_hash,
+        **{name: getattr(counts, name) for name in COUNTED},
         "formats": dict(counts.formats),
-        "rows": counts.rows,
-        "rollouts": counts.rollouts,
         "problems": read.problem_count,
         "samples": read.samples,
         "prompts": dict(counts.prompts),
@@ -53,18 +57,9 @@ def record(read: Read) -> dict[str, Any]:
             value: {"rollouts": count, "means": kind}
             for (value, kind), count in counts.stops.items()
         },
-        "token_ids": counts.with_ids,
-        "texts": counts.with_text,
-        "several_turns": counts.with_turns + counts.with_mask,
-        "thoughts_apart": counts.reasoning,
+        "several_turns": counts.turns + counts.masked,
         "grades": dict(counts.grades),
         "training_steps": sorted(counts.steps),
-        "aborted": counts.aborted,
-        "empty": counts.empty,
-        "without_gold": counts.no_gold,
-        "gold_unwrapped": counts.unwrapped,
-        "gold_behind_hashes": counts.hashes,
-        "prompts_cut_off": counts.cut_prompts,
     }
 
 
@@ -89,8 +84,8 @@ def page(read: Read) -> Iterator[tuple[str, str]]:
     yield "left out", f"{counts.aborted:,} aborted by their engine" if counts.aborted else "nothing"
     if counts.empty:
         yield "empty", f"{counts.empty:,} responses hold nothing; they are kept"
-    if counts.cut_prompts:
-        yield "cut", f"from {counts.cut_prompts:,} responses the prompt was cut off"
+    if counts.prompts_cut_off:
+        yield "cut", f"from {counts.prompts_cut_off:,} responses the prompt was cut off"
 
 
 def _prompts(counts: Counts) -> str:
@@ -98,14 +93,14 @@ def _prompts(counts: Counts) -> str:
 
 
 def _responses(counts: Counts) -> str:
-    texts = counts.rollouts - counts.with_ids - counts.with_turns
+    texts = counts.rollouts - counts.token_ids - counts.turns
     found = Counter(
         {
-            "token ids": counts.with_ids,
+            "token ids": counts.token_ids,
             "text, encoded anew": texts,
-            "several turns": counts.with_turns,
-            "with a mask": counts.with_mask,
-            "thought and answer apart": counts.reasoning,
+            "several turns": counts.turns,
+            "with a mask": counts.masked,
+            "thought and answer apart": counts.thoughts_apart,
         }
     )
     return ", ".join(f"{what} ({count:,})" for what, count in found.items() if count > 0)
@@ -121,7 +116,11 @@ def _gold(read: Read) -> str:
     counts = read.counts
     if not read.problems:
         return "none in the file: --problems has them"
-    parts = [f"{read.problem_count - counts.no_gold:,} of {read.problem_count:,} problems"]
-    parts += [f"{counts.unwrapped:,} taken out of an object or list"] if counts.unwrapped else []
-    parts += [f"{counts.hashes:,} behind ####"] if counts.hashes else []
+    parts = [f"{read.problem_count - counts.without_gold:,} of {read.problem_count:,} problems"]
+    parts += (
+        [f"{counts.gold_unwrapped:,} taken out of an object or list"]
+        if counts.gold_unwrapped
+        else []
+    )
+    parts += [f"{counts.gold_behind_hashes:,} behind ####"] if counts.gold_behind_hashes else []
     return ", ".join(parts)

@@ -188,7 +188,7 @@ def test_questions_of_their_own_become_problems_of_the_same_id_in_every_file(
     ]
     assert [one.sample for one in found.rollouts] == [0, 1, 0]
     assert found.problems[0].problem_id == hashlib.sha256(b"1 + 1?").hexdigest()[:12]
-    assert found.problems[1].problem_id == "mine" and found.counts.no_gold == 1
+    assert found.problems[1].problem_id == "mine" and found.counts.without_gold == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_gold_answer_is_the_value_inside(
         written(tmp_path / "theirs.jsonl", ROW | {"answer": given}, ROW | {"answer": given})
     )
     assert [one.answer for one in found.problems] == [gold]
-    assert (found.counts.unwrapped, found.counts.hashes) == (unwrapped, hashes)
+    assert (found.counts.gold_unwrapped, found.counts.gold_behind_hashes) == (unwrapped, hashes)
 
 
 def test_only_the_first_problems_are_kept_and_all_are_counted(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ def test_a_response_that_begins_with_its_prompt_is_refused_until_a_flag_decides(
     cut, kept = (read(path, prompt_in_response=choice) for choice in ("cut", "keep"))
     assert [one.record.response for one in cut.rollouts] == ["4+3=7", " 4+3=7", "4+3=7", " 4+3=7"]
     assert [one.record.response for one in kept.rollouts] == [row["response"] for row in rows]
-    assert (cut.counts.cut_prompts, kept.counts.cut_prompts) == (3, 0)
+    assert (cut.counts.prompts_cut_off, kept.counts.prompts_cut_off) == (3, 0)
     assert "from 3 responses the prompt was cut off" in summary.line(cut)
 
 

@@ -326,7 +326,7 @@ def test_a_response_that_begins_with_its_prompt_is_refused_or_cut(tmp_path: Path
     found = read(policy, tmp_path, row, prompt_in_response="cut")
     (response,) = Encoder(policy).responses(found.rollouts)
     assert (
-        found.counts.cut_prompts == 1
+        found.counts.prompts_cut_off == 1
         and response.ids == ids(policy, "It is 5.<|eot_id|>")
         and response.mask is None
     )
