@@ -75,7 +75,12 @@ class DataSet:
     local_copy: str
 
     def rows(
-        self, config: str | None, split: str | None, revision: str | None, limit: int | None
+        self,
+        config: str | None,
+        split: str | None,
+        revision: str | None,
+        limit: int | None,
+        halves: list[str],
     ) -> tuple[list[Row], str, list[str]]:
         """The first rows of one split of one configuration, the commit they are from, and notes for
         the reader.
@@ -98,7 +103,9 @@ class DataSet:
         stream = (
             row
             for file in chosen
-            for row in read_rows(self._fetch(file, commit, cached), f"{self.repo}/{file}")
+            for row in read_rows(
+                self._fetch(file, commit, cached), f"{self.repo}/{file}", halves=halves
+            )
         )
         rows = list(islice(stream, limit))
         if cached and (limit is None or len(rows) < limit):

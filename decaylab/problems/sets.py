@@ -20,7 +20,7 @@ import importlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,15 +29,12 @@ from typing import Any
 from decaylab.errors import UserError
 from decaylab.problems import abacus, hub
 from decaylab.problems.chat_questions import Messages, asked
+from decaylab.problems.columns import Columns, find_columns, gold_answer
 from decaylab.problems.files import (
     FILE_SUFFIXES,
     MENDED,
-    Columns,
     Row,
-    find_columns,
-    gold_answer,
     mended,
-    mended_row,
     one_line,
     read_rows,
 )
@@ -320,8 +317,9 @@ def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
         raise UserError(
             f"{path} has suffix {path.suffix!r}; problems are read from {', '.join(FILE_SUFFIXES)}"
         )
-    rows = list(islice(read_rows(path, str(path)), wanted.limit))
-    problems, notes = _parse(rows, known, wanted, str(path))
+    halves: list[str] = []
+    rows = list(islice(read_rows(path, halves=halves), wanted.limit))
+    problems, notes = _parse(rows, known, wanted, str(path), halves)
     return _problem_set(
         known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None
     )
@@ -332,20 +330,21 @@ def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted)
     local_copy = next(
         (f"{spec}:FILE" for spec, one in _KNOWN.items() if one.repo == repo), "the path of its file"
     )
+    halves: list[str] = []
     rows, commit, notes = hub.DataSet(repo, name, local_copy).rows(
-        config, wanted.split, wanted.revision, wanted.limit
+        config, wanted.split, wanted.revision, wanted.limit, halves
     )
-    problems, more = _parse(rows, known, wanted, name)
+    problems, more = _parse(rows, known, wanted, name, halves)
     boxed = BOXED_INSTRUCTION if known or repo in {one.repo for one in _KNOWN.values()} else None
     return _problem_set(name, commit, problems, notes + more, boxed)
 
 
 def _parse(
-    rows: list[Row], known: str | None, wanted: _Wanted, source: str
+    rows: list[Row], known: str | None, wanted: _Wanted, source: str, halves: Sequence[str]
 ) -> tuple[list[Problem], list[str]]:
     if not rows:
         raise UserError(f"{source} holds no problems: it is empty")
-    return _problems(rows, _columns(rows[0], known, wanted.columns or {}, source))
+    return _problems(rows, _columns(rows[0], known, wanted.columns or {}, source), halves)
 
 
 def _columns(row: Row, known: str | None, given: Mapping[str, str], source: str) -> Columns:
@@ -373,16 +372,16 @@ def _recognise(row: Mapping[str, Any]) -> str | None:
     return "gsm8k" if "question" in row and "####" in str(row.get("answer")) else None
 
 
-def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], list[str]]:
+def _problems(
+    rows: Iterable[Row], columns: Columns, halves: Sequence[str] = ()
+) -> tuple[list[Problem], list[str]]:
     """Problems of the rows, and notes on what repeats: a repeated id gets its row number, so that
     ids stay unique."""
     problems: list[Problem] = []
     ids: set[str] = set()
     questions: set[tuple[str, Messages]] = set()
-    repeated_ids, broken, unwrapped = 0, 0, 0
-    for index, (where, found) in enumerate(rows):
-        row = mended_row(found)
-        broken += row != found
+    repeated_ids, unwrapped = 0, 0
+    for index, (where, row) in enumerate(rows):
         question, messages = _question(row, columns, where)
         problem_id = _own_id(row, columns, where) or f"{columns.prefix}-{index:06d}"
         if problem_id in ids:
@@ -399,8 +398,8 @@ def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], lis
         if repeated_ids
         else []
     )
-    if broken:
-        notes.append(MENDED.format(broken, count, "problems"))
+    if halves:
+        notes.append(MENDED.format(len(halves), count, "problems"))
     if unwrapped:
         notes.append(
             f"{unwrapped} of {count} gold answers stood inside an object or list and were taken "

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
@@ -13,6 +12,7 @@ from decaylab.policies.loading import Policy
 from decaylab.policies.prompts import Prompts
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems import thoughts
+from decaylab.problems.files import MENDED, Progress
 from decaylab.problems.sets import Problem, ProblemSet
 from decaylab.progress import Reporter
 from decaylab.rollout_files import files
@@ -29,7 +29,10 @@ OF_PROBLEMS = ("question", "answer", "id")
 
 
 def read(
-    options: PairOptions, student: Policy, problem_set: ProblemSet | None, progress: Any = None
+    options: PairOptions,
+    student: Policy,
+    problem_set: ProblemSet | None,
+    progress: Progress = lambda count: None,
 ) -> Read:
     """The rollouts that an option names. problem_set: the problems they are to; None: the file
     brings them.
@@ -107,9 +110,7 @@ def notes(theirs: Read) -> tuple[str, ...]:
     said = {
         f"the rollouts are of {steps} training steps, each of another student, and are taken "
         "together": steps,
-        f"{counts.halves} of {counts.rows} rows of {theirs.name} hold half a character (a lone "
-        "surrogate, such as \\ud83d), "
-        "replaced by U+FFFD": counts.halves,
+        MENDED.format(counts.halves, counts.rows, f"rows of {theirs.name}"): counts.halves,
         f"{len(counts.other_gold)} of {len(theirs.prompts)} gold answers of {theirs.name} are not "
         "those of --problems "
         f"({', '.join(counts.other_gold[:NAMED])}), which are taken": len(counts.other_gold),

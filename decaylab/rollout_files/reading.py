@@ -21,6 +21,7 @@ from typing import Any, Literal
 from decaylab.errors import UserError
 from decaylab.policies.loading import Policy
 from decaylab.problems.answers import exact, tidy
+from decaylab.problems.files import Progress, Row
 from decaylab.problems.nested_columns import gold_text
 from decaylab.problems.sets import Problem
 from decaylab.rollout_files import files
@@ -135,7 +136,7 @@ def read_files(
     paths: Sequence[Path],
     settings: ReadSettings,
     student: Policy,
-    progress: files.Progress | None = None,
+    progress: Progress = lambda count: None,
 ) -> Read:
     """Reads rollout files whole.
 
@@ -175,7 +176,7 @@ class _Reading:
 
     # Rows
 
-    def read(self, path: Path, progress: files.Progress | None) -> None:
+    def read(self, path: Path, progress: Progress) -> None:
         format: Format | None = None
         halves: list[str] = []
         for place, row in _rows(path, progress, halves):
@@ -384,9 +385,7 @@ def _holds_requests(path: Path) -> bool:
     return first is not None and openai.is_request(first[1])
 
 
-def _rows(
-    path: Path, progress: files.Progress | None, halves: list[str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path, progress: Progress, halves: list[str]) -> Iterator[Row]:
     if files.kind_of(path) != ".eval":
         for place, row in files.rows(path, progress, halves):
             if inspect_logs.is_log(row):

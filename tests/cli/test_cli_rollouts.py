@@ -881,7 +881,7 @@ def test_a_file_that_is_not_there_or_not_given_is_one_line(tmp_path: Path) -> No
     gone = tmp_path / "none.jsonl"
     assert (
         decaylab("rollouts", gone).complaint
-        == f"cannot read rollouts {gone}: No such file or directory"
+        == f"cannot read {gone}: No such file or directory"
     )
     assert decaylab("rollouts").complaint == "no file is named: decaylab rollouts FILE"
 

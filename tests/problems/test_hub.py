@@ -227,7 +227,7 @@ def test_a_malformed_hub_file_is_named_by_repository_file_and_line(
 ) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "Q?", "answer": 1}\n{"question": \n')
     hub.add("dataset", "acme/broken", tmp_path)
-    assert "acme/broken/test.jsonl, line 2: malformed JSON" in client.refusal("acme/broken")
+    assert "acme/broken/test.jsonl:2: not JSON" in client.refusal("acme/broken")
 
 
 def test_a_split_or_configuration_is_told_apart_from_names_that_contain_it(

@@ -868,19 +868,19 @@ WHOLE: list[tuple[str, bytes, str]] = [
     (
         "a.jsonl.gz",
         GZIPPED[:-20],
-        "cannot read rollouts {}: Compressed file ended before the end-of-stream",
+        "cannot read {}: Compressed file ended before the end-of-stream",
     ),
-    ("a.jsonl.gz", b"nothing", "cannot read rollouts {}: Not a gzipped file (b'no')"),
-    ("a.jsonl.gz", GZIPPED[:99] + b"\xff" * 9 + GZIPPED[108:], "cannot read rollouts {}: "),
+    ("a.jsonl.gz", b"nothing", "cannot read {}: Not a gzipped file (b'no')"),
+    ("a.jsonl.gz", GZIPPED[:99] + b"\xff" * 9 + GZIPPED[108:], "cannot read {}: "),
     (
         "a.jsonl.zst",
         pa.compress(LONG, codec="zstd", asbytes=True)[:-200],
-        "cannot read rollouts {}: Truncated compressed",
+        "cannot read {}: Truncated compressed",
     ),
     (
         "a.jsonl.zst",
         b"nothing",
-        "cannot read rollouts {}: ZSTD decompress failed: Unknown frame descriptor",
+        "cannot read {}: ZSTD decompress failed: Unknown frame descriptor",
     ),
     (
         "a.parquet",
@@ -898,7 +898,7 @@ WHOLE: list[tuple[str, bytes, str]] = [
     ("a.json", b'[{"a": 1}', "{}: not JSON (Expecting ',' delimiter"),
     ("a.json", b"[1]", "{}, row 1: must be an object with a response, got int"),
     ("a.json", b"[]", "{} holds no rollouts"),
-    ("a.json", DEEP, "{}: not JSON (maximum recursion depth exceeded"),
+    ("a.json", DEEP, "{}:1: not JSON (maximum recursion depth exceeded"),
     ("a.json", b'[{"b": "\xff"}]', "{}:1: not UTF-8 text (invalid start byte)"),
     (
         "a.txt",
@@ -929,7 +929,7 @@ def test_a_parquet_file_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
         read(path)
     whole = packed(path, MANY).read_bytes()
     path.write_bytes(whole[:500] + bytes(300) + whole[800:])
-    with pytest.raises(UserError, match="cannot read rollouts .*: Corrupt snappy") as error:
+    with pytest.raises(UserError, match="cannot read .*: Corrupt snappy") as error:
         read(path)
     assert "\n" not in str(error.value)
 
@@ -942,8 +942,8 @@ def test_names_that_lead_nowhere_or_to_one_file_twice_are_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.jsonl").symlink_to(path)
     for option, message in [
-        ("none.jsonl", "cannot read rollouts none.jsonl: No such file or directory"),
-        (f"{path},none.jsonl", "cannot read rollouts none.jsonl: No such file or directory"),
+        ("none.jsonl", "cannot read none.jsonl: No such file or directory"),
+        (f"{path},none.jsonl", "cannot read none.jsonl: No such file or directory"),
         (
             "empty",
             "empty is a folder without files of rollouts (.jsonl, .ndjson, .json, .parquet, .eval)",
