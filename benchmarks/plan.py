@@ -37,7 +37,7 @@ from decaylab.planner.memory import LASTING, PROCESS, holes
 from decaylab.planner.options import Asked, Devices, PlanOptions, asked
 from decaylab.planner.phases import Phase, Sources, phases
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine

@@ -13,7 +13,7 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import FileOptions
 from decaylab.pair.prepare import read_problems
 from decaylab.policies import loading
-from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.policies.prompts import render
 from decaylab.progress import Reporter
 from decaylab.rollout_files import asked as rollouts_asked

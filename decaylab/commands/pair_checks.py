@@ -13,7 +13,7 @@ import torch
 from decaylab.errors import UserError
 from decaylab.options.measuring import Options
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.grading import Grader
 from decaylab.rollouts.sampling import Request, SamplingSettings

@@ -34,7 +34,7 @@ from decaylab.pair import kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, prepare
 from decaylab.pair.targets import BASE
 from decaylab.policies.identity import versions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter, StageProgress

@@ -25,7 +25,7 @@ from decaylab.options.measuring import DiagnosticOptions
 from decaylab.pair.prepare import Setup, longest_context
 from decaylab.pair.targets import BASE, TEACHER, Target, Targets, check_same_base
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import Policy, load_settings, wider_than
+from decaylab.policies.policy import Policy, load_settings, wider_than
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter

@@ -12,7 +12,7 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
 from decaylab.options.training import TrainOptions
 from decaylab.policies import loading, prompts, served_policies
-from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.policies.prompts import Prompts
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems import applicable

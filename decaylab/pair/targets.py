@@ -19,7 +19,8 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, PairOptions
 from decaylab.policies import checkpoint_folders, loading
 from decaylab.policies.identity import PolicyIdentity, hash_folder
-from decaylab.policies.loading import EMBEDDED, Policy
+from decaylab.policies.loading import EMBEDDED
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.rollout_files import files
 from decaylab.runs.store import RunFolder

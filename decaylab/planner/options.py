@@ -31,7 +31,7 @@ from decaylab.options.training import (
     TrainOptions,
 )
 from decaylab.policies import loading
-from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
 
 COMMANDS = ("prefix-decay", "diagnostics", "train")

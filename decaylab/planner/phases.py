@@ -31,7 +31,7 @@ from decaylab.planner.models import (
     trained_outline,
 )
 from decaylab.planner.options import Asked, Devices, PlanOptions
-from decaylab.policies.loading import wider_than
+from decaylab.policies.policy import wider_than
 from decaylab.rollouts.engine_spec import MEMORY_SHARE
 from decaylab.trainer.engines import MEMORY_SHARE as TRAINING_SHARE
 

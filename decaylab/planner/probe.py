@@ -15,7 +15,7 @@ from decaylab.options.measuring import Options, PairOptions
 from decaylab.pair.prepare import Setup, prepare
 from decaylab.planner.options import PlanOptions
 from decaylab.planner.phases import Phase
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
 from decaylab.rollouts.sampling import Request, SamplingSettings

@@ -33,8 +33,27 @@ UNSUPPORTED = {
     "XLORA": "a mixture of adapters that a classifier weighs",
     "POLY": "a mixture of adapters that a task id weighs",
 }
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 FROM_INVOCATION_ON = "alora_invocation_tokens"
 REPEATED_LAYERS = "layer_replication"
+
+
+def hub_folder(repo: str, revision: str | None) -> Path | None:
+    """The folder in the cache of an adapter on the hub, fetched where need be; None where the
+    repository holds no adapter.
+
+    Raises:
+        UserError: its files can't be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        if find_adapter_config_file(repo, revision=revision) is None:
+            return None
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(HUB_FILES)))
+    except OSError as error:
+        raise UserError(f"cannot load {repo}: {first_line(error)}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 
 

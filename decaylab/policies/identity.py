@@ -71,6 +71,24 @@ def hash_folder(path: Path) -> str:
     return digest.hexdigest()
 
 
+def hub_commit(repo: str, revision: str | None) -> str | None:
+    """The commit that a model of the hub was loaded from; None where it is not in the cache."""
+    folder = cached_folder(repo, revision)
+    return folder.name if folder else None
+
+
+def cached_folder(repo: str, revision: str | None) -> Path | None:
+    """The folder in the cache that a model of the hub was loaded from; None where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    # transformers keeps the commit in no public attribute: it is the name of the folder.
+    for file in ("config.json", "adapter_config.json"):
+        path = try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(path, str):
+            return Path(path).parent
+    return None
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
     return {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()}

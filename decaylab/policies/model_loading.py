@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from decaylab.errors import UserError
-from decaylab.problems import hub
+from decaylab.policies.identity import cached_folder
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]])
 
 
 def _stored(path: Path | str, revision: str | None) -> dict[str, tuple[str, int]]:
-    folder = path if isinstance(path, Path) else hub.snapshot_of(path, revision)
+    folder = path if isinstance(path, Path) else cached_folder(path, revision)
     return stored_tensors(folder) if folder else {}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.files import mended
 from decaylab.problems.sets import Problem, ProblemSet

@@ -19,8 +19,9 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.policies import adapter_loading, loading
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Link, LoadSettings, Policy
+from decaylab.policies.loading import Link
 from decaylab.policies.model_loading import refuse_quantised, stored_tensors
+from decaylab.policies.policy import LoadSettings, Policy
 
 Adapters = Literal["merged", "served"]
 NOT_SERVED = (
@@ -53,7 +54,7 @@ class ServedPolicy(Policy):
         super().__init__(name, None, tokenizer, identity, settings)
         self.config = config
         model: Any = SimpleNamespace(config=config, generation_config=generation)
-        self._take_ends(model)
+        self.take_ends(model)
 
     @property
     def precision(self) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 
 CUT = -1e30  # a logit of probability 0, whose difference to another one like it is 0 and not NaN
 

@@ -1,5 +1,4 @@
-"""The hub: rows of a data set, found by the names of its parquet or JSONL files, and the commit of
-a cached model."""
+"""The hub: rows of a data set, found by the names of its parquet or JSONL files."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -23,46 +22,9 @@ from decaylab.problems.files import FILE_SUFFIXES, Row, one_line, read_rows
 
 DEFAULT_SPLITS = ("test", "train")
 CONVERTED = "refs/convert/parquet"
-ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _ABOUT = re.compile(
     r"(^|/)(\.|(dataset_infos?|config|package)\.json$)"
 )  # hidden files, and JSON that holds no rows
-
-
-def model_commit(repo: str, revision: str | None) -> str | None:
-    """The commit that a model was loaded from: the name of its folder in the cache; None where
-    there is none.
-
-    transformers keeps the commit in no public attribute.
-    """
-    for file in ("config.json", "adapter_config.json"):
-        path = try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(path, str):
-            return Path(path).parent.name
-    return None
-
-
-def snapshot_of(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache that a model was loaded from; None where there is none."""
-    path = try_to_load_from_cache(repo, "config.json", revision=revision)
-    return Path(path).parent if isinstance(path, str) else None
-
-
-def adapter_folder(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache of a PEFT adapter on the hub, fetched where need be; None where the
-    repository holds none.
-
-    Raises:
-        UserError: its files can't be fetched.
-    """
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    try:
-        if find_adapter_config_file(repo, revision=revision) is None:
-            return None
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(ADAPTER_FILES)))
-    except OSError as error:
-        raise UserError(f"cannot load {repo}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from os.path import commonprefix
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
-from decaylab.problems import thoughts
+from decaylab.policies.policy import Policy
 from decaylab.rollout_files.given_prompts import content_of
 from decaylab.rollout_files.record import Message
 
@@ -66,20 +65,22 @@ class Conversation:
     def _thought_frame(self, place: str) -> tuple[str, str]:
         """What stands before a thought and between it and the answer: by the template, else by the
         marks it knows."""
-        opened = self._opened()
+        marks, opening_text = self.student.all_thought_marks, self.student.opening
+        # Whether the template opens the thought in the prompt.
+        opened = any(opening_text.endswith(opening) for opening, _ in marks)
         message = {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT}
         whole = self._rendered([{"role": "user", "content": QUESTION}, message])
         behind = whole.partition(QUESTION)[2]
         if THOUGHT in behind and ANSWER in behind:
             before, _, rest = behind.partition(THOUGHT)
-            start = max((before.rfind(pair[0]) for pair in self._marks()), default=-1)
+            start = max(before.rfind(opening) for opening, _ in marks)
             if start >= 0:
                 before = before[start:]
                 return ("" if opened else before), rest.partition(ANSWER)[0]
         known = str(self.student.tokenizer.chat_template or "") + " ".join(
             self.student.tokenizer.get_added_vocab()
         )
-        for opening, closing in self._marks():
+        for opening, closing in marks:
             if opening in known and closing in known:
                 return ("" if opened else f"{opening}\n"), f"\n{closing}\n\n"
         raise UserError(
@@ -87,16 +88,6 @@ class Conversation:
             f"tokenizer of {self.student.name} "
             "says how a thought is written"
         )
-
-    def _marks(self) -> thoughts.Marks:
-        return (*thoughts.KNOWN, *self.student.thought_marks)
-
-    def _opened(self) -> bool:
-        """Whether the template opens the thought in the prompt."""
-        if self.student.template is None:
-            return False
-        prompt = self.student.template.prompt(QUESTION).partition(QUESTION)[2].rstrip()
-        return any(prompt.endswith(opening) for opening, _ in self._marks())
 
     def _rendered(self, messages: list[Message]) -> str:
         try:
@@ -221,7 +212,12 @@ class Conversation:
         if message.get("reasoning_content") or message.get("reasoning"):
             return
         if mark := next(
-            (opening for opening, _ in self._marks() if opening in own and opening not in said), ""
+            (
+                opening
+                for opening, _ in self.student.all_thought_marks
+                if opening in own and opening not in said
+            ),
+            "",
         ):
             raise UserError(
                 f"{place}: the template of {self.student.name} writes a thought ({mark}) into a "

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import PLAIN_FORMAT, Policy
+from decaylab.policies.policy import PLAIN_FORMAT, Policy
 from decaylab.policies.templates import ChatTemplate, Thinking
 from decaylab.problems.chat_questions import joined
 from decaylab.rollout_files.record import Message

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.answers import exact, tidy
 from decaylab.problems.files import Progress, Row
 from decaylab.problems.nested_columns import gold_text

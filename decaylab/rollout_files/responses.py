@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.rollout_files.conversation import Conversation
 from decaylab.rollout_files.given_prompts import special_tokens, text_of
 from decaylab.rollout_files.reading import GivenRollout

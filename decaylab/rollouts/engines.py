@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.progress import Reporter
 from decaylab.rollouts.engine_spec import EngineSpec, spec_of
 from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings

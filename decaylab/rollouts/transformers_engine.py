@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.memory import out_of_memory
+from decaylab.policies.policy import Policy
 from decaylab.rollouts.cache import GrowingCache
 from decaylab.rollouts.sampling import (
     OnProgress,
@@ -279,7 +280,6 @@ class _Told:
 
 # What torch says on the CPU, and cuBLAS where no room is left for its workspace; neither is an
 # OutOfMemoryError.
-OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 Family = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -303,10 +303,3 @@ def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Fami
     for request in requests:
         # Sorted order puts every extension of a tuple right behind it.
         yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error of torch means, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in str(error) for sign in OUT_OF_MEMORY
-    )

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from decaylab.policies import identity
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems import answers, forms, grading, thoughts
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Grader

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from decaylab.errors import UserError
 from decaylab.maths.divergences import divergences
-from decaylab.policies.loading import Policy
+from decaylab.policies.memory import out_of_memory
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
-from decaylab.rollouts.transformers_engine import out_of_memory
 from decaylab.tokens.heads import Head, HeadPrecision
 
 OVERLAP, SHOWN = 16, 5

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from decaylab.errors import UserError
 from decaylab.maths.divergences import entropy, expectation
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.tokens.heads import Head

@@ -13,7 +13,7 @@ from command_line import DATA, decaylab
 
 from decaylab.commands import pair_checks
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 
 SMALL = ("--limit", "2", "--prefix-lengths", "0,8", "--max-tokens", "32")
 

@@ -12,7 +12,7 @@ from rollouts_of import CHATML, OPENS, ROW, THINKS, abacus, chatml, of_bytes, re
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy, load_settings
+from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.prompts import render
 from decaylab.rollout_files import asked
 from decaylab.rollout_files.given_prompts import GivenPrompt, PromptReader

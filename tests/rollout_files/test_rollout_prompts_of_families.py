@@ -17,7 +17,7 @@ from tiny_models import byte_tokenizer
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.rollout_files import asked, files
 from decaylab.rollout_files.formats.registry import recognise
 from decaylab.rollout_files.given_prompts import PromptReader

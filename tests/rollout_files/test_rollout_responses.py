@@ -24,7 +24,7 @@ from tokenizers import normalizers
 
 from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.sets import Problem
 from decaylab.rollout_files.grades import verdicts
