@@ -35,27 +35,26 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from decaylab.problems import thoughts
-from decaylab.problems.answers import (
-    ANSWER_RULES,
-    box_equals,
-    boxed_answers,
-    boxed_lists,
-    comparable,
-    equal,
-    expressions,
-    final_number,
-    gold_number,
-    is_readable,
-    math_equal,
-    same_rounded,
-    tidy,
-)
+from decaylab.problems.answers import ANSWER_RULES, box_equals, equal, is_readable
+from decaylab.problems.boxes import boxed_answers, boxed_lists
+from decaylab.problems.expressions import comparable, expressions
+from decaylab.problems.plain_numbers import final_number, gold_number, same_rounded, tidy
+from decaylab.problems.symbolic import math_equal
 from decaylab.problems.votes import VOTING_RULES, same_answer
 
+CODE = tuple(
+    Path(__file__).with_name(f"{name}.py")
+    for name in (
+        *("answers", "boxes", "expressions", "forms", "grading", "plain_numbers", "symbolic"),
+        "thoughts",
+    )
+)
+"""The code that gives verdicts. Stored verdicts are given again where it changes."""
 _GOLD_CHECK = "gold"  # the question put to a worker by `unparsable`
 _SAME = "same "  # and by `same`, with the rule behind it
 _CHUNK = 64  # judgements sent to a worker at a time

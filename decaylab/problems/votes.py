@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from decaylab.problems.answers import box_equals, boxed_lists, final_number, same_rounded, tidy
+from decaylab.problems.answers import box_equals
+from decaylab.problems.boxes import boxed_lists
+from decaylab.problems.plain_numbers import final_number, same_rounded, tidy
 
 VOTING_RULES = ("last_boxed", "first_boxed", "gsm8k")
 RIGHT, NO_VOTE = 0, -1

@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 from decaylab.errors import UserError
 from decaylab.policies.policy import Policy
-from decaylab.problems.answers import exact, tidy
 from decaylab.problems.files import Progress, Row
 from decaylab.problems.nested_columns import gold_text
+from decaylab.problems.plain_numbers import exact, tidy
 from decaylab.problems.sets import Problem
 from decaylab.rollout_files import files
 from decaylab.rollout_files.formats import inspect_logs, openai
