@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -18,9 +18,10 @@ from huggingface_hub.errors import (
 )
 
 from decaylab.errors import UserError
+from decaylab.problems import cards
 from decaylab.problems.files import FILE_SUFFIXES, Row, one_line, read_rows
 
-DEFAULT_SPLITS = ("test", "train")
+DEFAULT_SPLITS, CARD = ("test", "train"), "README.md"
 CONVERTED = "refs/convert/parquet"
 _ABOUT = re.compile(
     r"(^|/)(\.|(dataset_infos?|config|package)\.json$)"
@@ -57,7 +58,8 @@ class DataSet:
         if converted:
             revision, notes = CONVERTED, [f"read from the hub's parquet conversion ({CONVERTED})"]
         place = f"{self.name} (in the local cache)" if cached else self.name
-        chosen, used = _choose(converted or files, config, split, place)
+        declared = {} if converted else self._declared(files, revision, cached)
+        chosen, used = _choose(converted or files, declared, config, split, place)
         if used != (split or DEFAULT_SPLITS[0]):
             notes.append(f"the {used} split is read: no {DEFAULT_SPLITS[0]} split was found")
         first = self._fetch(chosen[0], revision, cached)
@@ -73,6 +75,14 @@ class DataSet:
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
+
+    def _declared(
+        self, files: Sequence[str], revision: str | None, cached: bool
+    ) -> dict[str, cards.Splits]:
+        """The configurations that the card declares; none where there is no card."""
+        if CARD not in files:
+            return {}
+        return cards.configurations(self._fetch(CARD, revision, cached), self.name)
 
     def _files(self, revision: str | None) -> tuple[list[str], bool]:
         """The file names at a revision, and whether they are those of the local cache, the hub
@@ -159,10 +169,22 @@ def _data_files(files: Iterable[str]) -> list[str]:
 
 
 def _choose(
-    files: list[str], config: str | None, split: str | None, name: str
+    files: list[str],
+    declared: Mapping[str, cards.Splits],
+    config: str | None,
+    split: str | None,
+    name: str,
 ) -> tuple[list[str], str]:
-    """The files of one split and one configuration, parquet before JSONL, and the split's name."""
+    """The files of one split and one configuration, and the split's name: as the card declares
+    them, else by the names of the files, parquet before JSONL."""
     data = _data_files(files)
+    if declared and config is None and "default" not in declared:
+        raise _several(name, list(declared))
+    splits = declared.get(config or "default", {})
+    for wanted in [split] if split else [*DEFAULT_SPLITS, *splits]:
+        matching = cards.matching(data, splits.get(wanted, ()))
+        if matching:
+            return matching, wanted
     inside = [file for file in data if config is None or config in PurePosixPath(file).parts[:-1]]
     for wanted in [split] if split else DEFAULT_SPLITS:
         for suffix in FILE_SUFFIXES:
@@ -198,7 +220,11 @@ def _of_one_config(files: list[str], split: str, name: str) -> list[str]:
     several = sorted(set(configs.values()))
     wanted = "default" if "default" in several else several[0]
     if len(several) > 1 and wanted != "default":
-        raise UserError(
-            f"{name} has configurations {', '.join(several)}; name one, as in {name}:{several[-1]}"
-        )
+        raise _several(name, several)
     return [file for file in files if configs[file] == wanted]
+
+
+def _several(name: str, configs: Sequence[str]) -> UserError:
+    return UserError(
+        f"{name} has configurations {', '.join(configs)}; name one, as in {name}:{configs[-1]}"
+    )
