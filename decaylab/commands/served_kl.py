@@ -32,7 +32,6 @@ from decaylab.maths.clusters import Ints
 from decaylab.options.measuring import DiagnosticOptions
 from decaylab.pair import kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, prepare
-from decaylab.pair.targets import BASE
 from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
@@ -42,6 +41,7 @@ from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.runs import measurements, store, students
+from decaylab.runs.vocabulary import BASE
 from decaylab.tokens import score_store
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.scoring import Rollout
