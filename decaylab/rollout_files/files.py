@@ -28,18 +28,16 @@ def paths_of(option: str) -> tuple[Path, ...]:
     """
     whole = Path(option).expanduser()
     parts = [name.strip() for name in option.split(",")]
-    names = (
-        [whole]
-        if option.strip() and whole.exists()
-        else [Path(name).expanduser() for name in parts if name]
-    )
+    names = [Path(name).expanduser() for name in parts if name]
+    if option.strip() and whole.exists():  # a comma may be part of a file's name
+        names = [whole]
     if not names:
         raise UserError("--rollouts names no file")
-    found = [file for name in names for file in _files(name)]
-    places = Counter(file.resolve() for file in found)
-    if repeated := [file for file in found if places[file.resolve()] > 1]:
+    files = [file for name in names for file in _files(name)]
+    places = Counter(file.resolve() for file in files)
+    if repeated := [file for file in files if places[file.resolve()] > 1]:
         raise UserError(f"{repeated[-1]} is named twice")
-    return tuple(found)
+    return tuple(files)
 
 
 def _files(path: Path) -> list[Path]:
@@ -47,15 +45,11 @@ def _files(path: Path) -> list[Path]:
         run = path / "rollouts.parquet"
         if run.is_file():
             return [run]
-        inside = sorted(
-            one for one in path.rglob("*") if one.is_file() and kind_of(one) and _counts(one, path)
-        )
-        samples = [
-            one for one in inside if one.name.startswith("samples_")
-        ]  # lm-eval puts its results beside them
+        inside = sorted(file for file in path.rglob("*") if _may_hold_rollouts(file, path))
         if not inside:
             raise UserError(f"{path} is a folder without files of rollouts ({', '.join(KINDS)})")
-        return samples or inside
+        # lm-eval puts its results beside its samples.
+        return [file for file in inside if file.name.startswith("samples_")] or inside
     if not path.exists():
         raise UserError(f"cannot read {path}: No such file or directory")
     if not kind_of(path):
@@ -66,11 +60,12 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _counts(path: Path, folder: Path) -> bool:
-    """Whether a file of a folder may hold rollouts: it is not hidden, nor what evaluators and
-    trainers put beside them."""
+def _may_hold_rollouts(path: Path, folder: Path) -> bool:
+    """Whether something in a folder is a file of a known kind, and neither hidden nor one of those
+    that evaluators and trainers put beside rollouts."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and not path.name.startswith("_") and path.name not in BESIDE
+    beside = path.name.startswith("_") or path.name in BESIDE
+    return path.is_file() and bool(kind_of(path)) and not hidden and not beside
 
 
 def kind_of(path: Path) -> str:

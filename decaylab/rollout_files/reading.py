@@ -29,6 +29,7 @@ from decaylab.rollout_files.formats import inspect_logs, openai
 from decaylab.rollout_files.formats.format import Format
 from decaylab.rollout_files.formats.registry import recognise
 from decaylab.rollout_files.given_prompts import GivenPrompt, PromptKind, PromptReader, letters
+from decaylab.rollout_files.given_prompts import Kind as PromptForm
 from decaylab.rollout_files.record import ABSENT, Record
 from decaylab.rollout_files.repeated_prompts import RepeatedPrompts, WithPrompt
 from decaylab.rollout_files.stops import NO_RESPONSE, NOT_SAID, Ends, Kind, Stop, stop_of
@@ -84,7 +85,9 @@ class Counts:
     rows: int = 0  # of the files
     rollouts: int = 0  # without those that were aborted
     formats: Counter[str] = field(default_factory=Counter)  # files by the title of their format
-    prompts: Counter[str] = field(default_factory=Counter)  # problems by the kind of their prompt
+    prompts: Counter[PromptForm] = field(
+        default_factory=Counter
+    )  # problems by the kind of their prompt
     # By what the file says, and what that means.
     stops: Counter[tuple[str, Kind]] = field(default_factory=Counter)
     token_ids: int = 0

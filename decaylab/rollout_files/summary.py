@@ -3,8 +3,7 @@ for ``decaylab rollouts``."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decaylab.rollout_files.given_prompts import KINDS
@@ -18,10 +17,11 @@ MEANINGS = {
     "unknown": "end unknown",
 }
 SHOWN = 6  # stop reasons of a line
-COUNTED = (
-    *("rows", "rollouts", "token_ids", "texts", "thoughts_apart", "aborted", "empty"),
-    *("without_gold", "gold_unwrapped", "gold_behind_hashes", "prompts_cut_off"),
+_COUNTED = (
+    "rows rollouts token_ids texts thoughts_apart aborted empty "
+    "without_gold gold_unwrapped gold_behind_hashes prompts_cut_off"
 )
+COUNTED = tuple(_COUNTED.split())
 """Counts that are stored as they are."""
 
 
@@ -76,11 +76,7 @@ def page(read: Read) -> Iterator[tuple[str, str]]:
     for (value, kind), count in counts.stops.most_common():
         yield "stop reasons", f"{value}: {count:,}, {MEANINGS[kind]}"
     yield "gold answers", _gold(read)
-    yield (
-        "grades",
-        ", ".join(f"{name} ({count:,})" for name, count in counts.grades.items())
-        or "none in the file",
-    )
+    yield "grades", _listed(counts.grades) or "none in the file"
     yield "left out", f"{counts.aborted:,} aborted by their engine" if counts.aborted else "nothing"
     if counts.empty:
         yield "empty", f"{counts.empty:,} responses hold nothing; they are kept"
@@ -89,27 +85,30 @@ def page(read: Read) -> Iterator[tuple[str, str]]:
 
 
 def _prompts(counts: Counts) -> str:
-    return ", ".join(f"{KINDS[kind]} ({count:,})" for kind, count in counts.prompts.items())  # type: ignore[index]
+    return _listed({KINDS[kind]: count for kind, count in counts.prompts.items()})
 
 
 def _responses(counts: Counts) -> str:
-    texts = counts.rollouts - counts.token_ids - counts.turns
-    found = Counter(
-        {
-            "token ids": counts.token_ids,
-            "text, encoded anew": texts,
-            "several turns": counts.turns,
-            "with a mask": counts.masked,
-            "thought and answer apart": counts.thoughts_apart,
-        }
-    )
-    return ", ".join(f"{what} ({count:,})" for what, count in found.items() if count > 0)
+    kinds = {
+        "token ids": counts.token_ids,
+        "text, encoded anew": counts.rollouts - counts.token_ids - counts.turns,
+        "several turns": counts.turns,
+        "with a mask": counts.masked,
+        "thought and answer apart": counts.thoughts_apart,
+    }
+    return _listed({kind: count for kind, count in kinds.items() if count > 0})
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
 
 
 def _stops(counts: Counts) -> str:
     common = counts.stops.most_common()
     shown = [f"{value} ({count:,}, {MEANINGS[kind]})" for (value, kind), count in common[:SHOWN]]
-    return ", ".join([*shown, *([f"{len(common) - SHOWN} others"] if len(common) > SHOWN else [])])
+    if len(common) > SHOWN:
+        shown.append(f"{len(common) - SHOWN} others")
+    return ", ".join(shown)
 
 
 def _gold(read: Read) -> str:
@@ -117,10 +116,8 @@ def _gold(read: Read) -> str:
     if not read.problems:
         return "none in the file: --problems has them"
     parts = [f"{read.problem_count - counts.without_gold:,} of {read.problem_count:,} problems"]
-    parts += (
-        [f"{counts.gold_unwrapped:,} taken out of an object or list"]
-        if counts.gold_unwrapped
-        else []
-    )
-    parts += [f"{counts.gold_behind_hashes:,} behind ####"] if counts.gold_behind_hashes else []
+    if counts.gold_unwrapped:
+        parts.append(f"{counts.gold_unwrapped:,} taken out of an object or list")
+    if counts.gold_behind_hashes:
+        parts.append(f"{counts.gold_behind_hashes:,} behind ####")
     return ", ".join(parts)

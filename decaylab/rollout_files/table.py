@@ -60,4 +60,4 @@ def to_table(
         }
         for one, response, verdict in zip(chosen, responses, verdicts, strict=True)
     ]
-    return judge.table(rows), (*encoder.found.notes(read.name), *graded)
+    return judge.table(rows), (*encoder.notes(read.name), *graded)
