@@ -15,19 +15,20 @@ _BOX_TOKEN = re.compile(
 
 def _spans(text: str) -> list[tuple[int, int, str | None]]:
     """Start, end and content of every box, in order of their starts."""
-    found: list[tuple[int, int, str | None]] = []
-    # (index in found, start of content) for the brace of a box, None for another brace
+    spans: list[tuple[int, int, str | None]] = []
+    # (index in spans, start of content) for the brace of a box, None for another brace
     open_braces: list[tuple[int, int] | None] = []
     for match in _BOX_TOKEN.finditer(text):
         if match["box"]:
             if match["brace"]:
-                open_braces.append((len(found), match.end()))
-            found.append((match.start(), match.end(), None))
+                open_braces.append((len(spans), match.end()))
+            spans.append((match.start(), match.end(), None))
         elif match[0] == "{":
             open_braces.append(None)
         elif match[0] == "}" and open_braces and (box := open_braces.pop()) is not None:
-            found[box[0]] = found[box[0]][0], match.end(), text[box[1] : match.start()]
-    return found
+            index, content = box
+            spans[index] = spans[index][0], match.end(), text[content : match.start()]
+    return spans
 
 
 def boxes(text: str) -> list[str | None]:
@@ -81,8 +82,8 @@ def boxed_lists(text: str) -> list[str | None]:
             lists[-1].append(index)
         else:
             lists.append([index])
-    found: list[str | None] = []
+    answers: list[str | None] = []
     for members in lists:
         contents = [_answer(spans[index][2]) for index in members]
-        found += [", ".join(filter(None, contents)) or None] * len(members)
-    return found
+        answers += [", ".join(filter(None, contents)) or None] * len(members)
+    return answers

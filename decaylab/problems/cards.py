@@ -3,12 +3,13 @@ README.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from decaylab.errors import UserError
+from decaylab.problems.files import one_line
 
 Splits = Mapping[str, list[str]]
 """Split -> patterns of the names of its files."""
@@ -24,35 +25,43 @@ def configurations(card: Path, name: str) -> dict[str, Splits]:
     """
     from huggingface_hub import metadata_load
 
+    splits: dict[str, Splits] = {}
+    defaults = []
+    # A card is the work of its author, and may have any shape.
     try:
-        declared = (metadata_load(card) or {}).get("configs") or []
-        splits = {str(one["config_name"]): _splits(one) for one in declared if "data_files" in one}
-        defaults = [str(one["config_name"]) for one in declared if one.get("default")]
-    except Exception as error:  # of the YAML reader, or a shape that no card should have
+        for config in (metadata_load(card) or {}).get("configs") or []:
+            if "data_files" not in config:
+                continue
+            splits[str(config["config_name"])] = _splits(config)
+            if config.get("default"):
+                defaults.append(str(config["config_name"]))
+    except Exception as error:
         raise UserError(
-            f"{name}: the configurations of its card can't be read ({error})"
+            f"{name}: the configurations of its card can't be read ({one_line(error)})"
         ) from error
-    for default in defaults or (splits if len(splits) == 1 else ()):
-        splits.setdefault("default", splits[default])
+    if len(splits) == 1:
+        defaults = list(splits)
+    if defaults:
+        splits.setdefault("default", splits[defaults[0]])
     return splits
 
 
 def _splits(config: Mapping[str, Any]) -> Splits:
     """Files without a split are those of train, as on the hub."""
     given = config["data_files"]
-    if isinstance(given, str) or all(isinstance(part, str) for part in given):
-        given = [{"split": "train", "path": given}]
-    elif isinstance(given, Mapping):
+    folder = f"{config['data_dir'].strip('/')}/" if config.get("data_dir") else ""
+    if isinstance(given, Mapping):
         given = [{"split": split, "path": path} for split, path in given.items()]
+    elif isinstance(given, str) or isinstance(given[0], str):
+        given = [{"split": "train", "path": given}]
     splits: dict[str, list[str]] = {}
     for part in given:
         paths = [part["path"]] if isinstance(part["path"], str) else part["path"]
-        folder = f"{config['data_dir'].strip('/')}/" if config.get("data_dir") else ""
         splits.setdefault(part["split"], []).extend(f"{folder}{path}" for path in paths)
     return splits
 
 
-def matching(files: Iterable[str], patterns: Iterable[str]) -> list[str]:
+def matching(files: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """The files whose names match a pattern, in order; ``**/`` also stands for no folder."""
-    spellings = {form for one in patterns for form in (one, one.replace("**/", ""))}
+    spellings = {*patterns, *(pattern.replace("**/", "") for pattern in patterns)}
     return sorted(file for file in files if any(fnmatchcase(file, form) for form in spellings))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -64,14 +64,13 @@ class DataSet:
             notes.append(f"the {used} split is read: no {DEFAULT_SPLITS[0]} split was found")
         first = self._fetch(chosen[0], revision, cached)
         commit = first.parents[len(PurePosixPath(chosen[0]).parts) - 1].name
-        stream = (
-            row
-            for file in chosen
-            for row in read_rows(
-                self._fetch(file, commit, cached), f"{self.repo}/{file}", halves=halves
-            )
-        )
-        rows = list(islice(stream, limit))
+
+        def stream() -> Iterator[Row]:
+            for file in chosen:  # a file is fetched when its first row is needed
+                path = self._fetch(file, commit, cached)
+                yield from read_rows(path, f"{self.repo}/{file}", halves=halves)
+
+        rows = list(islice(stream(), limit))
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
@@ -96,9 +95,8 @@ class DataSet:
             folder = _cached_snapshot(self.repo, revision)
             if folder is None:
                 raise self._error(revision, error) from error
-            return [
-                path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-            ], True
+            paths = [path for path in folder.rglob("*") if path.is_file()]
+            return [path.relative_to(folder).as_posix() for path in paths], True
         return [sibling.rfilename for sibling in info.siblings or ()], False
 
     def _converted_files(self) -> list[str]:
@@ -188,16 +186,17 @@ def _choose(
     inside = [file for file in data if config is None or config in PurePosixPath(file).parts[:-1]]
     for wanted in [split] if split else DEFAULT_SPLITS:
         for suffix in FILE_SUFFIXES:
-            found = _of_split([file for file in inside if file.endswith(suffix)], wanted)
-            if found:
-                return _of_one_config(found, wanted, name), wanted
+            named = _of_split([file for file in inside if file.endswith(suffix)], wanted)
+            if named:
+                return _of_one_config(named, wanted, name), wanted
     if split is None and len(inside) == 1:
         return inside, "only"
     place = f" in configuration {config}" if config else ""
+    wanted = split or " or ".join(DEFAULT_SPLITS)
+    listed = ", ".join([*data[:6], *(["..."] if len(data) > 6 else [])]) or "neither"
     raise UserError(
-        f"{name} has no {split or ' or '.join(DEFAULT_SPLITS)} split as parquet or JSONL{place}: "
-        f"found {', '.join(data[:6]) or 'neither'}{', ...' if len(data) > 6 else ''}; name the "
-        "split or a local file"
+        f"{name} has no {wanted} split as parquet or JSONL{place}: found {listed}; name the split "
+        "or a local file"
     )
 
 
@@ -205,18 +204,22 @@ def _of_split(files: list[str], split: str) -> list[str]:
     """Files under a folder of the split's name or called by it; failing that, the one whose name
     contains it."""
     whole = re.compile(rf"{re.escape(split)}(-\d+-of-\d+.*)?")
-    stems = {file: [*PurePosixPath(file).parts[:-1], PurePosixPath(file).stem] for file in files}
-    exact = [file for file in files if any(whole.fullmatch(stem) for stem in stems[file])]
     within = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
-    loose = [file for file in files if within.search(stems[file][-1])]
+    exact, loose = [], []
+    for file in files:
+        path = PurePosixPath(file)
+        if any(whole.fullmatch(part) for part in path.with_suffix("").parts):
+            exact.append(file)
+        if within.search(path.stem):
+            loose.append(file)
     return exact or (loose if len(loose) == 1 else [])
 
 
 def _of_one_config(files: list[str], split: str, name: str) -> list[str]:
-    configs = {
-        file: "/".join(p for p in PurePosixPath(file).parts[:-1] if p not in (split, "data"))
-        for file in files
-    }
+    configs = {}
+    for file in files:
+        folders = PurePosixPath(file).parts[:-1]
+        configs[file] = "/".join(name for name in folders if name not in (split, "data"))
     several = sorted(set(configs.values()))
     wanted = "default" if "default" in several else several[0]
     if len(several) > 1 and wanted != "default":

@@ -1,12 +1,12 @@
 r"""What is asked, where it comes from, and which version of it.
 
-    load_problems("abacus")                                  # the generated world, the same on
-    every machine load_problems("abacus-train", limit=3200)                # other problems of it,
-    to train on load_problems("math500", limit=50)                       # from the hub; gsm8k
-    likewise load_problems("math500:math500.jsonl")                   # a local copy of a known set
-    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})    # gold inside
-    the column reward load_problems("owner/name:config", split="train", revision="v1.2")
-    load_problems("gym:chain_sum", limit=200, seed=3)        # reasoning-gym, an extra
+    load_problems("abacus")                             # generated, the same on every machine
+    load_problems("abacus-train", limit=3200)           # other problems of that world, to train on
+    load_problems("math500", limit=50)                  # from the hub, as gsm8k
+    load_problems("math500:math500.jsonl")              # a local copy of a known set
+    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})
+    load_problems("owner/name:config", split="train", revision="v1.2")
+    load_problems("gym:chain_sum", limit=200, seed=3)   # reasoning-gym, an extra
 
 A set is read in its own order, never shuffled, and carries a version and a content hash into the
 run.
@@ -227,17 +227,15 @@ def _abacus_train(count: int) -> ProblemSet:
 def _generated(count: int, seed: int) -> list[Problem]:
     drawn = abacus.generate(count, seed=seed)
     return [
-        Problem(f"abacus-{seed}-{index:06d}", one.question, str(one.answer), one.steps)
-        for index, one in enumerate(drawn)
+        Problem(f"abacus-{seed}-{index:06d}", problem.question, str(problem.answer), problem.steps)
+        for index, problem in enumerate(drawn)
     ]
 
 
 def _default_count(of: str, limit: int | None) -> list[str]:
-    return (
-        [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"]
-        if limit is None
-        else []
-    )
+    if limit is not None:
+        return []
+    return [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"]
 
 
 def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
@@ -258,11 +256,8 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
     try:
         drawn = gym.create_dataset(task, size=count, seed=seed)
         rows = [(f"{task}, row {index + 1}", dict(drawn[index])) for index in range(count)]
-    except (
-        AssertionError,
-        ValueError,
-        TypeError,
-    ) as error:  # a task that needs a configuration of its own
+    # Some tasks need a configuration of their own.
+    except (AssertionError, ValueError, TypeError) as error:
         raise UserError(
             f"reasoning-gym can't make {count} problems of {task}: {one_line(error)}"
         ) from error
@@ -285,21 +280,24 @@ def _problem_set(
 ) -> ProblemSet:
     """instruction: None for problems of the user's own."""
     digest = hashlib.sha256()
-    for one in problems:
-        parts = [
-            one.problem_id,
-            one.question,
-            one.answer,
-            *([one.messages] if one.messages else []),
-        ]
+    for problem in problems:
+        parts: list[Any] = [problem.problem_id, problem.question, problem.answer]
+        if problem.messages:
+            parts.append(problem.messages)
         row = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
         digest.update(f"{row}\n".encode())
-    missing = sum(one.answer is None for one in problems)
+    missing = sum(problem.answer is None for problem in problems)
     if missing:
         notes = [*notes, f"{missing} of {len(problems)} problems have no gold answer"]
-    own, told = instruction is None, instruction or ""
     return ProblemSet(
-        name, version, digest.hexdigest(), told, "last_boxed", tuple(problems), tuple(notes), own
+        name=name,
+        version=version,
+        content_hash=digest.hexdigest(),
+        instruction=instruction or "",
+        answer_rule="last_boxed",
+        problems=tuple(problems),
+        notes=tuple(notes),
+        own=instruction is None,
     )
 
 
@@ -307,12 +305,10 @@ def _problem_set(
 
 
 def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a file of problems")
     if not path.is_file():
-        raise UserError(
-            f"{path} is a folder, not a file of problems"
-            if path.is_dir()
-            else f"no such file: {path}"
-        )
+        raise UserError(f"no such file: {path}")
     if path.suffix not in FILE_SUFFIXES:
         raise UserError(
             f"{path} has suffix {path.suffix!r}; problems are read from {', '.join(FILE_SUFFIXES)}"
@@ -327,15 +323,14 @@ def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
 
 def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted) -> ProblemSet:
     name = known or (f"{repo}:{config}" if config else repo)
-    local_copy = next(
-        (f"{spec}:FILE" for spec, one in _KNOWN.items() if one.repo == repo), "the path of its file"
-    )
+    of_repo = [spec for spec, one in _KNOWN.items() if one.repo == repo]
+    local_copy = f"{of_repo[0]}:FILE" if of_repo else "the path of its file"
     halves: list[str] = []
     rows, commit, notes = hub.DataSet(repo, name, local_copy).rows(
         config, wanted.split, wanted.revision, wanted.limit, halves
     )
     problems, more = _parse(rows, known, wanted, name, halves)
-    boxed = BOXED_INSTRUCTION if known or repo in {one.repo for one in _KNOWN.values()} else None
+    boxed = BOXED_INSTRUCTION if of_repo else None
     return _problem_set(name, commit, problems, notes + more, boxed)
 
 
@@ -353,14 +348,13 @@ def _columns(row: Row, known: str | None, given: Mapping[str, str], source: str)
     known = known or (None if given else _recognise(row[1]))
     if known is None:
         return find_columns(row, given, source)
-    own = _KNOWN[known]
-    ids = (own.id,) if own.id else ()
+    columns = _KNOWN[known]
     return find_columns(
         row,
         given,
         source,
-        questions=(own.question,),
-        ids=ids,
+        questions=(columns.question,),
+        ids=(columns.id,) if columns.id else (),
         prefix=known,
         hashes=known == "gsm8k",
     )
@@ -393,11 +387,9 @@ def _problems(
         unwrapped += gold.unwrapped
         problems.append(Problem(problem_id, question, gold.text, messages=messages))
     count = len(problems)
-    notes = (
-        [f"{repeated_ids} ids repeat an earlier one: their row number was added"]
-        if repeated_ids
-        else []
-    )
+    notes = []
+    if repeated_ids:
+        notes.append(f"{repeated_ids} ids repeat an earlier one: their row number was added")
     if halves:
         notes.append(MENDED.format(len(halves), count, "problems"))
     if unwrapped:
@@ -405,13 +397,12 @@ def _problems(
             f"{unwrapped} of {count} gold answers stood inside an object or list and were taken "
             "out of it"
         )
-    chats = sum(bool(one.messages) for one in problems)
+    chats = sum(bool(problem.messages) for problem in problems)
     if chats:
         notes.append(f"{chats} of {count} problems have a system message or several turns")
-    repeated = count - len(questions)
-    return problems, notes + (
-        [f"{repeated} problems repeat an earlier question"] if repeated else []
-    )
+    if repeated := count - len(questions):
+        notes.append(f"{repeated} problems repeat an earlier question")
+    return problems, notes
 
 
 def _question(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, Messages]:

@@ -19,14 +19,15 @@ def parsed(answer: str) -> tuple[Any, ...]:
     from math_verify import LatexExtractionConfig, parse
 
     config = [LatexExtractionConfig(boxed_match_priority=0)]
-    parsed = parse(rf"\boxed{{{answer}}}", config, parsing_timeout=None)
-    return tuple(_with_imaginary_unit(one) for one in parsed)
+    readings = parse(rf"\boxed{{{answer}}}", config, parsing_timeout=None)
+    return tuple(map(_with_imaginary_unit, readings))
 
 
 def _with_imaginary_unit(expression: Any) -> Any:
     """The expression with the letter i as the square root of -1, which math-verify leaves a
     variable."""
-    names = {one for one in getattr(expression, "free_symbols", ()) if one.name == "i"}
+    symbols = getattr(expression, "free_symbols", ())
+    names = {symbol for symbol in symbols if symbol.name == "i"}
     return expression.subs(dict.fromkeys(names, _sympy().I)) if names else expression
 
 
@@ -67,17 +68,14 @@ def _apart(expected: Any, given: Any) -> bool:
     Where a decimal stands on either side six digits are enough.
     """
     sympy = _sympy()
-    expected, given = (
-        one.rhs if isinstance(one, sympy.Eq) and one.lhs.is_Symbol else one
-        for one in (expected, given)
-    )
-    members = [_members(one) for one in (expected, given)]
-    if all(members) and len(members[0]) == len(members[1]):
-        if not any(isinstance(one, sympy.FiniteSet) for one in (expected, given)):
-            return any(_apart(*pair) for pair in zip(*members, strict=True))  # order counts
-        return any(all(_apart(one, other) for other in members[1]) for one in members[0])
+    expected, given = _right_side(expected), _right_side(given)
+    ours, theirs = _members(expected), _members(given)
+    if ours and len(ours) == len(theirs):
+        if isinstance(expected, sympy.FiniteSet) or isinstance(given, sympy.FiniteSet):
+            return any(all(_apart(member, other) for other in theirs) for member in ours)
+        return any(map(_apart, ours, theirs))  # order counts
     try:
-        first, second = (_value(one) for one in (expected, given))
+        first, second = _value(expected), _value(given)
     except (TypeError, ValueError, AttributeError):
         return False
     if first is None or second is None:
@@ -91,6 +89,14 @@ def _apart(expected: Any, given: Any) -> bool:
         and sympy.N(abs(first - second), DIGITS)
         > size * sympy.Rational(1, 10 ** (5 if is_decimal else DIGITS))
     )
+
+
+def _right_side(expression: Any) -> Any:
+    """What a symbol is said to be: 4 of x = 4; any other expression as it is."""
+    sympy = _sympy()
+    if isinstance(expression, sympy.Eq) and expression.lhs.is_Symbol:
+        return expression.rhs
+    return expression
 
 
 def _members(expression: Any) -> list[Any]:
