@@ -36,9 +36,10 @@ class HandOver:
         if agreement.kind == "different":
             reader = self.policies["teacher" if author == "student" else "student"]
             return reader.encode(self.expressible_text(ids, author)) or None
-        foreign = (
-            agreement.foreign_to_teacher if author == "student" else agreement.foreign_to_student
-        )
+        if author == "student":
+            foreign = agreement.foreign_to_teacher
+        else:
+            foreign = agreement.foreign_to_student
         return None if foreign.intersection(ids) else ids
 
     def expressible_text(self, ids: list[int], author: str) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab.errors import UserError
 from decaylab.policies import adapter_loading
-from decaylab.policies.checkpoint_folders import last_model
+from decaylab.policies.checkpoint_folders import is_model, last_model
 from decaylab.policies.identity import PolicyIdentity, hash_folder, hub_commit
 from decaylab.policies.model_loading import first_line, load_model
 from decaylab.policies.policy import LoadSettings, Policy
@@ -127,10 +127,9 @@ def chain(name: str, revision: str | None = None) -> list[Link]:
         on_hub = isinstance(path, str)
         fetched = adapter_loading.hub_folder(path, revision) if isinstance(path, str) else None
         links.append(Link(name, path, revision if on_hub else None, fetched))
-        if any(_place(one.path) == _place(path) for one in links[:-1]):
-            raise UserError(
-                f"adapters whose bases run in a circle: {' on '.join(link.name for link in links)}"
-            )
+        if any(_place(link.path) == _place(path) for link in links[:-1]):
+            circle = " on ".join(link.name for link in links)
+            raise UserError(f"adapters whose bases run in a circle: {circle}")
         if fetched is None and (on_hub or not (links[-1].folder / "adapter_config.json").exists()):
             return links
         base = adapter_base(links[-1].folder)
@@ -138,8 +137,8 @@ def chain(name: str, revision: str | None = None) -> list[Link]:
             raise UserError(
                 f"{name}: its adapter_config.json names no base model (base_model_name_or_path)"
             )
-        own = adapter_loading.read_config(links[-1].folder).get("revision")
-        name, revision = base, (own if on_hub else revision or own)
+        of_base = adapter_loading.read_config(links[-1].folder).get("revision")
+        name, revision = base, of_base if on_hub else revision or of_base
 
 
 def _place(path: Path | str) -> Path | str:
@@ -149,11 +148,11 @@ def _place(path: Path | str) -> Path | str:
 def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """A policy that can read and write ids but not generate: enough where its rollouts are already
     there."""
-    own = Path(name).expanduser()
-    if (own / "tokenizer_config.json").exists():
-        path: Path | str = own
+    folder = Path(name).expanduser()
+    if (folder / "tokenizer_config.json").exists():
+        path: Path | str = folder
         tokenizer = load_tokenizer(name, path, settings)
-        listed = _listed(own, settings)
+        listed = _listed(folder, settings)
     else:
         path = resolve(name)
         links = chain(name, settings.revision)
@@ -193,18 +192,14 @@ def _listed(path: Path | str, settings: LoadSettings) -> Any:
         "generation_config": (GenerationConfig, here),
         "config": (AutoConfig, trusted),
     }
-    found: dict[str, Any] = {}
+    listed: dict[str, Any] = {}
     for name, (kind, how) in kinds.items():
+        # It may not be here, or be of a kind that nothing here can read.
         try:
-            found[name] = kind.from_pretrained(path, **how)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            ImportError,
-        ):  # it is not here, or of a kind that nothing here can read
-            found[name] = None
-    return SimpleNamespace(**found)
+            listed[name] = kind.from_pretrained(path, **how)
+        except (OSError, ValueError, KeyError, ImportError):
+            listed[name] = None
+    return SimpleNamespace(**listed)
 
 
 def resolve(name: str) -> Path | str:
@@ -224,10 +219,10 @@ def resolve(name: str) -> Path | str:
             f"{name} is a file; a model is a folder (with config.json and *.safetensors) or a hub "
             "id"
         )
-    if (path / "adapter_config.json").exists() or (path / "config.json").exists():
+    if is_model(path):
         return path
-    if found := last_model(path):
-        return found
+    if model := last_model(path):
+        return model
     raise UserError(
         f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a "
         "model folder"
@@ -259,20 +254,18 @@ def adapter_base(path: Path) -> str | None:
     if here.is_dir() and here.resolve() != beside.resolve():
         raise UserError(
             f"{path}: its base {base} is a folder here ({here.resolve()}) and beside the adapter "
-            f"({beside.resolve()}); write "
-            "the one that is meant into its adapter_config.json (base_model_name_or_path)"
+            f"({beside.resolve()}); write the one that is meant into its adapter_config.json "
+            "(base_model_name_or_path)"
         )
     return str(beside)
 
 
 def tokenizer_of(links: list[Link], settings: LoadSettings) -> PreTrainedTokenizerBase:
     """The tokenizer of the last trained that has one."""
-    own = next(
-        (link for link in links[:-1] if (link.folder / "tokenizer_config.json").exists()), links[-1]
-    )
-    return load_tokenizer(
-        links[0].name, own.fetched or own.path, dataclasses.replace(settings, revision=own.revision)
-    )
+    adapters = (link for link in links[:-1] if (link.folder / "tokenizer_config.json").exists())
+    link = next(adapters, links[-1])
+    settings = dataclasses.replace(settings, revision=link.revision)
+    return load_tokenizer(links[0].name, link.fetched or link.path, settings)
 
 
 def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTrainedTokenizerBase:
@@ -285,12 +278,11 @@ def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTr
         )
     revision = settings.revision if isinstance(path, str) else None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
+        return AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=settings.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"cannot load the tokenizer of {name}: {first_line(error)}") from error
-    return tokenizer
 
 
 def identity_of(links: list[Link]) -> PolicyIdentity:

@@ -110,7 +110,7 @@ class Fields:
     def ids(self, name: Name) -> list[int]:
         """Token ids."""
         value = self.listed(name, "a list of token ids")
-        if not are_whole(value, "L"):
+        if not _are_ids(value):
             raise self.refused(name, "a list of token ids", value)
         return value
 
@@ -155,15 +155,12 @@ class Fields:
         return value if isinstance(value, str) else self.messages(name)
 
 
-def are_whole(values: list[Any], kind: str = "q") -> bool:
-    """Whether all values are whole numbers.
-
-    kind: of the array that they are put into: ``q`` with a sign, ``L`` without.
-    """
+def _are_ids(values: list[Any]) -> bool:
+    """Whether all values are whole numbers from 0."""
     # An array is the cheapest test of a long list. It takes true and false as well: of these only
     # the first value is looked at.
     try:
-        array(kind, values)
+        array("L", values)
     except (TypeError, OverflowError):
         return False
     return not (values and isinstance(values[0], bool))
