@@ -153,16 +153,12 @@ def _listed(run: Path, folders: Sequence[Path]) -> str:
 
 
 def _checkpoint(folder: Path, name: str, run: Path) -> Checkpoint:
-    step = step_of(folder)
+    step: float | None = step_of(folder)
     if step is None:
         step = checkpoint_folders.recorded_step(folder)
     training_run = targets.run_folder(folder)
-    return Checkpoint(
-        name=name,
-        step=math.nan if step is None else float(step),
-        training=_training(training_run) if training_run else {},
-        run=run,
-    )
+    training = _training(training_run) if training_run else {}
+    return Checkpoint(name, math.nan if step is None else float(step), training, run)
 
 
 def _training(run: Path) -> dict[str, Any]:

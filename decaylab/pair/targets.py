@@ -93,12 +93,8 @@ def resolve(options: DiagnosticOptions) -> Targets:
     chosen = dataclasses.replace(options, **{**_taken_over(known, options), **pair})
     _check_sampling(chosen, sampled)
     folders = [one.run for one in given if one.run is not None]
-    return Targets(
-        chosen,
-        labelled(names),
-        run=folders[0] if folders else None,
-        rollouts=Path(runs[0].name) if runs and not chosen.rollouts else None,
-    )
+    rollouts = None if chosen.rollouts else next((Path(one.name) for one in runs), None)
+    return Targets(chosen, labelled(names), run=next(iter(folders), None), rollouts=rollouts)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@ README.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+import fnmatch
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,10 @@ def _splits(config: Mapping[str, Any]) -> Splits:
     return splits
 
 
-def matching(files: Iterable[str], patterns: Sequence[str]) -> list[str]:
+def matching(files: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """The files whose names match a pattern, in order; ``**/`` also stands for no folder."""
-    spellings = {*patterns, *(pattern.replace("**/", "") for pattern in patterns)}
-    return sorted(file for file in files if any(fnmatchcase(file, form) for form in spellings))
+    matches: set[str] = set()
+    for pattern in patterns:
+        for form in (pattern, pattern.replace("**/", "")):
+            matches.update(fnmatch.filter(files, form))
+    return sorted(matches)

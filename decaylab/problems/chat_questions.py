@@ -49,5 +49,10 @@ def _message(value: Any, where: str, path: str) -> tuple[str, str]:
 
 def joined(parts: list[Any]) -> str | None:
     """The parts of a message as one text; None where one is no text, such as an image."""
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) else part
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)

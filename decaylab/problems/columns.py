@@ -99,17 +99,17 @@ def _pick(
     source: str,
 ) -> str:
     """The column that was named, or the likely one. usual: what the message says was looked for."""
-    found = ([given] if has(row, given) else []) if given else likely
-    if len(found) == 1:
-        return found[0]
+    if given:
+        likely, usual = [given] if has(row, given) else [], [given]
+    if len(likely) == 1:
+        return likely[0]
     way = f"name the right one with --column {role}=NAME"
-    if found:
+    if likely:
         raise UserError(
-            f"{source} has several columns for the {role}: {', '.join(map(repr, found))}; {way}"
+            f"{source} has several columns for the {role}: {', '.join(map(repr, likely))}; {way}"
         )
-    wanted = [given] if given else list(usual)
     raise UserError(
-        f"{source} has no column {' or '.join(map(repr, wanted))} for the {role}: found "
+        f"{source} has no column {' or '.join(map(repr, usual))} for the {role}: found "
         f"{', '.join(map(repr, names(row))) or 'none'}; {way}"
     )
 

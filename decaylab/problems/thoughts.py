@@ -133,10 +133,11 @@ def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | Non
 
 def answers(texts: Sequence[str], starts: Sequence[float | None]) -> list[str]:
     """The answer in each text; "" where a thought is open (None or NaN)."""
-    return [
-        text[int(start) :] if start is not None and start == start else ""
-        for text, start in zip(texts, starts)
-    ]
+    answers = []
+    for text, start in zip(texts, starts, strict=True):
+        is_open = start is None or start != start
+        answers.append("" if is_open else text[int(start) :])  # type: ignore[arg-type]
+    return answers
 
 
 _TURN = re.compile(

@@ -43,18 +43,17 @@ def notes(
     texts = [_text(rollout, student).lstrip() for rollout in looked_at]
     again = sum(text.startswith(mark) for text in texts for mark in opened)
     thinking = sum(_thinks(rollout, student) for rollout in looked_at)
-    closed = student.opening.endswith(_closing(student))
-    wanted = options.thinking == "on" and not thinking
-    counts = {
-        "hold a thought, which their prompt has closed": thinking if closed else 0,
-        "open a thought that their prompt has opened already": again,
-        "hold no thought": len(looked_at) if wanted else 0,
-    }
+    counts: dict[str, int] = {}
+    if thinking and student.opening.endswith(_closing(student)):
+        counts["hold a thought, which their prompt has closed"] = thinking
+    if again:
+        counts["open a thought that their prompt has opened already"] = again
+    if options.thinking == "on" and not thinking:
+        counts["hold no thought"] = len(looked_at)
     return tuple(
         f"{count} of the first {len(looked_at)} responses of {name} {what}: --thinking "
         f"{options.thinking} may not be how they were written"
         for what, count in counts.items()
-        if count
     )
 
 

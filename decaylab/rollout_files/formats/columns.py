@@ -96,10 +96,11 @@ class _Columns:
         is there."""
         key = tuple(row)
         if key not in self.plans:
-            self.plans[key] = {
-                role: [name for name in names if name in row or name.partition(".")[0] in row]
-                for role, names in self.names.items()
-            }
+            there = self.plans[key] = {}
+            for role, names in self.names.items():
+                there[role] = [
+                    name for name in names if name in row or name.partition(".")[0] in row
+                ]
         return self.plans[key]
 
     def _roles(self, row: Row, place: str) -> _Roles:
@@ -183,30 +184,28 @@ class _Columns:
         stop = roles.get("stop")
         if isinstance(stop, list):
             raise roles.refused("stop", "one stop reason for each response", stop)
-        beside = row.get("stop_reason")
-        grades = {name: lookup(row, name) for name in there["grade"]}
         record = Record(
             problem_id=roles.optional_name("problem_id"),
             sample=roles.optional_whole("sample"),
-            prompt=roles.prompt("prompt") if "prompt" in roles else None,
             prompt_ids=roles.optional_ids("prompt_ids"),
             response_ids=ids,
-            response_mask=roles.mask("response_mask", len(ids or ()))
-            if "response_mask" in roles
-            else None,
             reasoning=roles.optional_text("reasoning") or None,
             answer=answer,
             answer_name=roles.path("answer"),
             stop=stop,
-            stop_detail=None if "stop" in self.given or stop is beside else beside,
             truncated=roles.optional_flag("truncated"),
-            # NaN stands for no grade.
-            grades={
-                name: value
-                for name, value in grades.items()
-                if value is not None and value == value
-            },
         )
+        if "prompt" in roles:
+            record.prompt = roles.prompt("prompt")
+        if ids is not None and "response_mask" in roles:
+            record.response_mask = roles.mask("response_mask", len(ids))
+        # vLLM's stop_reason says what the finish_reason beside it was due to.
+        if "stop" not in self.given and stop is not row.get("stop_reason"):
+            record.stop_detail = row.get("stop_reason")
+        for name in there["grade"]:
+            grade = lookup(row, name)
+            if grade is not None and grade == grade:  # NaN stands for none
+                record.grades[name] = grade
         if is_messages(response):
             thought = record.reasoning
             add_reply(record, response, Fields(response[0], roles.place, roles.path("response")))

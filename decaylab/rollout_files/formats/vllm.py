@@ -29,7 +29,7 @@ def _read(row: Fields) -> Iterator[Record]:
     outputs = row.objects("outputs", "a list of outputs with text and token_ids")
     name = "messages" if row.get("prompt") is None else "prompt"
     prompt = None if row.get(name) is None else row.prompt(name)
-    several, request_id = len(outputs) > 1, row.get("request_id")
+    request_id = row.get("request_id")
     for output in outputs:
         record = Record(
             prompt=prompt,
@@ -37,12 +37,14 @@ def _read(row: Fields) -> Iterator[Record]:
             response=output.text("text"),
             response_ids=output.optional_ids("token_ids"),
             response_stripped=True,
-            sample=output.optional_whole("index") if several else None,
             stop=output.get("finish_reason"),
             stop_detail=output.get("stop_reason"),
             request_id=None if request_id is None else str(request_id),
-            grades={} if several else given_grades(row),
         )
+        if len(outputs) > 1:
+            record.sample = output.optional_whole("index")
+        else:
+            record.grades = given_grades(row)
         yield name_rollout(record, row)
 
 
