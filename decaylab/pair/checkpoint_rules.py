@@ -76,6 +76,7 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
         if not folders:
             checkpoints.append(_checkpoint(run, name, run.absolute().parent))
             continue
+        # Without a validation.csv the last checkpoint can still be measured.
         best, note = (None, "") if rules == (LAST,) else _best(run, folders)
         if best is None and BEST in rules:
             raise UserError(f"--checkpoint-rule {rule}: {note}; say --checkpoint-rule {LAST}")
@@ -195,6 +196,7 @@ def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
         f"{lacking} of {len(folders)} checkpoints have no accuracy in {path}: none of them can "
         "be the best one"
     )
+    # Of equal accuracies the earliest step.
     return steps[max(known, key=lambda step: (accuracies[step], -step))], note if lacking else ""
 
 

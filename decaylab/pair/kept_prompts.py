@@ -94,6 +94,7 @@ def shared(setup: Setup[Any], cache: Path) -> Path:
     """The folder of a cache for prompts like these: of the same policies, addressed alike, and the
     same questions."""
     options = setup.options
+    # Everything that a prompt depends on but the day, which a template may write into it.
     depends: dict[str, Any] = {
         "policies": [setup.student.identity.contents, setup.teacher.identity.contents],
         "options": [

@@ -72,6 +72,7 @@ def prepare(
         if options.problems != "rollouts":
             problems, complete = rollouts_asked.with_given(problems, theirs)
     teacher = _load(options, "teacher", device)
+    # Rollouts of a file need no student that generates.
     if tokenizer is not None and not options.needs_student:
         student = tokenizer
     else:
@@ -213,6 +214,7 @@ def gradable(
     notes = [note for note in problem_set.notes if note != without]
     if len(asked) < len(problem_set):
         notes.append(f"{without}, left out")
+    # A gold answer that nothing equals would count every response as wrong.
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])

@@ -87,6 +87,7 @@ def resolve(options: DiagnosticOptions) -> Targets:
     sampled = runs[0].knows if runs else {}
     if sampled.get("rollouts"):  # those came from a file, which is read again
         _check_unchanged(Path(runs[0].name), str(sampled["rollouts"]))
+    # A run with rollouts says what is looked at; all else that is named is a checkpoint.
     names = [one.name for one in given if not one.holds_rollouts]
     known = _together(given, options)
     pair = _pair(options, known, names)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from decaylab.errors import UserError
 from decaylab.policies.model_loading import first_line, untie
+from decaylab.printing import significant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -214,7 +215,7 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         if worst <= MERGE_TOLERANCE / MARGIN:
             return merged, ()
         if worst == worst:
-            why = f"merged, log-probabilities would change by up to {worst:.2g} nats"
+            why = f"merged, log-probabilities would change by up to {significant(worst, 2)} nats"
     with torch.inference_mode():
         if not _same(_logprobs(inner, ids), unmerged):
             raise UserError(f"{name}: its adapter can neither be merged exactly nor kept unmerged")

@@ -105,6 +105,7 @@ def checkpoints(run: Path) -> tuple[list[Path], str]:
     sharded: list[str] = []
     numbered = steps(run)
     for same in numbered:
+        # A converted folder and its shards have one number.
         models = [model for step in same for model in models_in(step)]
         how = conversion(same[0])
         if models or how is None:

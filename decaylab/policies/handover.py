@@ -47,6 +47,7 @@ class HandOver:
         policy = self.policies[author]
         for end in range(len(ids), 0, -1):
             text = str(policy.decode(ids[:end]))
+            # A character may be spread over several tokens.
             if not text.endswith("\ufffd"):
                 return text
         return ""

@@ -64,6 +64,7 @@ def hash_folder(path: Path) -> str:
     """SHA-256 over the names and contents of the files that make a policy what it is."""
     digest = hashlib.sha256()
     for entry in sorted(path.iterdir()):
+        # Names count as well: a renamed shard is another folder.
         if entry.suffix in (".safetensors", ".jinja") or entry.name in HASHED_FILES:
             digest.update(entry.name.encode())
             with entry.open("rb") as handle:

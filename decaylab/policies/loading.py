@@ -52,6 +52,7 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
             template.
     """
     links = chain(name, settings.revision)
+    # Before gigabytes are read.
     for link in links[:-1]:
         adapter_loading.check(link.name, link.folder)
     dtype = _dtype(settings)
@@ -159,6 +160,7 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
         tokenizer = tokenizer_of(links, settings)
         listed = _listed(links[-1].path, dataclasses.replace(settings, revision=links[-1].revision))
     reads = [tokenizer.get_vocab(), tokenizer.chat_template]
+    # There are no weights to hash: what the tokenizer reads and writes stands for them.
     digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(
         name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest

@@ -176,6 +176,7 @@ class Policy:
         """The same policy in the next wider precision, for as long as the block lasts: the same
         weights, other rounding."""
         wide = wider_than(self.weights.dtype)
+        # Parameters are changed in place, since a copy would take twice the memory.
         # Not the buffers: those are kept in float32 and would not come back whole. Some weights may
         # be in float32 already.
         weights = [weight for weight in self.weights.parameters() if weight.is_floating_point()]
@@ -230,6 +231,7 @@ class Policy:
             )
         plain = PLAIN_FORMAT.format(question=messages[0][1])
         ids = reader.control.encode(plain, hidden, begin=True)
+        # A prompt that ended a turn would ask for nothing.
         while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
             ids.pop()
         return reader._embedded(ids)
@@ -342,6 +344,7 @@ def turn_end(
             template = ChatTemplate(template, tokenizer)
         except UserError:
             return TurnEnd()
+    # The unknown token and the one that begins a text end no turn.
     text = template.turn_end
     skipped = {tokenizer.unk_token_id}
     if tokenizer.bos_token_id != tokenizer.eos_token_id:

@@ -46,6 +46,7 @@ def render(
     of_student = prompts(student, student)
     if options.teacher_prompt != "student":
         return {"student": of_student, "teacher": prompts(teacher, teacher)}
+    # The teacher reads the student's text in ids of its own.
     if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
         return {"student": of_student, "teacher": prompts(student, teacher)}
     return {"student": of_student, "teacher": of_student}

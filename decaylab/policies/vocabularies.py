@@ -48,6 +48,7 @@ def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
     conflicting = tuple(sorted(index for index in common if strings_s[index] != strings_t[index]))
     student_only = tuple(sorted(strings_s.keys() - strings_t.keys()))
     teacher_only = tuple(sorted(strings_t.keys() - strings_s.keys()))
+    # Added tokens may differ between a base and a chat model of one family.
     special = set(student.get_added_vocab().values()) | set(teacher.get_added_vocab().values())
     if not (conflicting or student_only or teacher_only):
         return VocabularyAgreement("same", (), (), ())

@@ -67,6 +67,7 @@ def find_columns(
         given.get("question"), _usual(found, questions), questions, found, "question", source
     )
     answer = None
+    # An empty name says that the set has no answers.
     if given.get("answer") != "":
         likely = _usual(found, ("answer",)) or [name for name in OTHER_ANSWERS if has(found, name)]
         answer = _pick(given.get("answer"), likely, ("answer",), found, "answer", source)

@@ -83,6 +83,7 @@ class _Reader:
         done = 0
         with self.path.open("rb", buffering=BUFFER) as raw:
             for number, line in enumerate(_unpacked(raw, self.path), start=1):
+                # The position in the packed file, which is what its size counts.
                 if number % LINES_A_TICK == 0:
                     now = raw.tell()
                     self.progress(now - done)
@@ -121,6 +122,7 @@ class _Reader:
         try:
             file = pq.ParquetFile(self.path)
             total = max(file.metadata.num_rows, 1)
+            # In batches, so that a file may be larger than the memory.
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 self.progress(size * batch.num_rows // total)
                 for row in batch.to_pylist():

@@ -54,6 +54,7 @@ class DataSet:
         """
         files, cached = self._files(revision)
         notes = ["the hub was not reached: its local cache was read"] if cached else []
+        # The conversion is made of the main branch alone.
         converted = [] if revision or cached or _data_files(files) else self._converted_files()
         if converted:
             revision, notes = CONVERTED, [f"read from the hub's parquet conversion ({CONVERTED})"]
@@ -71,6 +72,7 @@ class DataSet:
                 yield from read_rows(path, f"{self.repo}/{file}", halves=halves)
 
         rows = list(islice(stream(), limit))
+        # A limit that was served by the first files left the others out of the cache.
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes

@@ -104,6 +104,7 @@ def gold_text(value: Any, where: str, column: str) -> Gold:
         number.
     """
     inner, path = _single(value, where, column)
+    # NaN is what tables write for nothing.
     if inner is None or (isinstance(inner, float) and math.isnan(inner)):
         return Gold(None, False)
     if not isinstance(inner, str | int | float | Decimal):

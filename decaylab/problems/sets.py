@@ -184,6 +184,7 @@ def load_problems(
         if spec == "abacus-train":
             return _abacus_train(TRAIN_COUNT if limit is None else limit)
         return _abacus(limit) if spec == "abacus" else _gym(rest, limit, seed)
+    # A known name comes before a folder that is called like it.
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
     known = kind if kind in _KNOWN else None
@@ -280,6 +281,7 @@ def _problem_set(
 ) -> ProblemSet:
     """instruction: None for problems of the user's own."""
     digest = hashlib.sha256()
+    # Line by line, as the hash of stored runs was made.
     for problem in problems:
         parts: list[Any] = [problem.problem_id, problem.question, problem.answer]
         if problem.messages:
@@ -378,6 +380,7 @@ def _problems(
     for index, (where, row) in enumerate(rows):
         question, messages = _question(row, columns, where)
         problem_id = _own_id(row, columns, where) or f"{columns.prefix}-{index:06d}"
+        # Ids join rollouts and measurements, so they must be unique.
         if problem_id in ids:
             repeated_ids += 1
             problem_id = f"{problem_id}#{index:06d}"

@@ -118,6 +118,7 @@ class Conversation:
             if by_student:
                 text.append(self.student.decode(written))
         ended = bool(ids) and ids[-1] in self.student.end_ids
+        # The template closes every turn; one that was cut off has no end token.
         if ended and not natural:
             ids, mask, ended = ids[:-1], mask[:-1], False
         elif natural and not ended:
@@ -135,6 +136,7 @@ class Conversation:
         for number, message in enumerate(messages):
             before = self._behind(messages[:number], place)
             whole = self._behind(messages[: number + 1], place)
+            # Only a template that appends can be read turn by turn: some drop earlier thoughts.
             if not whole.startswith(before):
                 raise UserError(
                     f"{place}: the template of {self.student.name} rewrites earlier turns once "
@@ -145,6 +147,7 @@ class Conversation:
             if message.get("role") != "assistant":
                 others += added
                 continue
+            # What the template writes to open an answer, which the student did not write.
             opens = self._behind(messages[:number], place, generate=True)[len(before) :]
             opening = commonprefix([opens, added])
             if opens[len(opening) :].strip():

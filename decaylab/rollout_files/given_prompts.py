@@ -90,6 +90,7 @@ class _Frame:
 
     def parse(self, text: str) -> Messages | None:
         """The messages of a rendered text; None where it is not framed like this."""
+        # Templates may write something else before the question where there is no system message.
         for system in (False, True):
             inside = self._inside(text, self.before_system if system else self.head)
             if inside is None:
@@ -243,6 +244,7 @@ class PromptReader:
             UserError: ids that the student's tokenizer lacks, or a prompt that cannot be parsed
             back.
         """
+        # Prompts of a batch are padded on the left.
         pad = str(self.student.tokenizer.pad_token or "")
         text = text_of(self.student, ids, place)
         while pad and pad != self.begin and text.startswith(pad):
@@ -288,6 +290,7 @@ class PromptReader:
             except UserError:
                 continue
             yield text
+            # Engines often decode without special tokens.
             for token in special:
                 text = text.replace(token, "")
             yield text

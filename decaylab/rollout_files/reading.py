@@ -167,6 +167,7 @@ class _Reading:
         self.repeats = RepeatedPrompts(prompts, settings.prompt_in_response)
         self.requests: dict[str, Record] = {}
         self.samples: Counter[str] = Counter()
+        # Hashes in the place of texts: a file may have millions of rows.
         self.places: set[int] = set()  # hashes of problem and sample
         self.contents: dict[str, int] = {}  # problem -> hash of prompt and answer
         self.problems: dict[str, Problem] = {}
@@ -183,6 +184,7 @@ class _Reading:
         format: Format | None = None
         halves: list[str] = []
         for place, row in _rows(path, progress, halves):
+            # A file has one format: the first row decides.
             if format is None:
                 format = recognise(row, place, self.settings.columns, self.settings.format)
                 self.counts.formats[format.title] += 1
@@ -201,6 +203,7 @@ class _Reading:
         self.counts.halves += len(halves)
 
     def _take(self, record: Record, place: str, numbered: bool) -> None:
+        # A row without a response is a request, or a rollout whose engine wrote nothing.
         if not record.has_response:
             if record.request_id is not None and record.asked is not None:
                 self.requests[record.request_id] = record
@@ -215,6 +218,7 @@ class _Reading:
             self.counts.aborted += 1
             return
         self._join(record)
+        # The order matters: a problem is added before its first rollout is counted.
         problem_id = self._problem(record, place)
         sample = self._sample(record, problem_id, place, numbered)
         self._count(record)
@@ -294,6 +298,7 @@ class _Reading:
             self.counts.other_gold.append(problem_id)
         self.prompts[problem_id] = prompt
         if record.prompt_ids is not None:
+            # The student reads the very ids that the rollouts were sampled from.
             self.prompt_ids[problem_id] = self.reader.ids_of(record.prompt_ids, prompt, place)
         if brings and self.settings.wanted is None:
             messages = prompt.messages if len(prompt.messages) > 1 else ()
@@ -340,6 +345,7 @@ class _Reading:
         self.counts.gold_unwrapped += unwrapped
         if text and "####" in text:
             self.counts.gold_behind_hashes += 1
+            # As in GSM8K: the answer behind the marks, thousands with commas.
             text = text.rpartition("####")[2].strip().replace(",", "") or None
         self.counts.without_gold += not text
         return text

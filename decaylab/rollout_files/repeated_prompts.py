@@ -35,6 +35,7 @@ class RepeatedPrompts:
         repeated_turns = _repeated_turns(record, prompt, place)
         if text is None and not repeated_ids and not repeated_turns:
             return False
+        # Nothing is raised here, so that the message can say how many there are.
         if self.choice == "refuse":
             self.count += 1
             self.first = self.first or place
@@ -101,6 +102,7 @@ def _repeated_turns(record: Record, prompt: GivenPrompt | None, place: str) -> i
         return 0
     size = len(prompt.messages)
     texts = [content_of(turn, place).strip() for turn in record.turns[:size]]
+    # All messages of the prompt, or at least its question in the place of the last.
     if texts == [text.strip() for _, text in prompt.messages]:
         return size
     last = content_of(record.turns[before - 1], place).strip()

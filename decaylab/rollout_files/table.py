@@ -35,6 +35,7 @@ def to_table(
     for one in read.rollouts:
         by_problem[one.problem_id].append(one)
     chosen = [one for problem in problems for one in by_problem[problem.problem_id]]
+    # Only the rollouts that are measured are encoded: a file may hold many more.
     encoder = Encoder(author)
     responses = encoder.responses(chosen)
     verdicts, graded = grades.verdicts(chosen)

@@ -119,6 +119,7 @@ class Fields:
 
     def mask(self, name: Name, length: int) -> list[int]:
         """A mask of 0 and 1 (or false and true, or 0.0 and 1.0) of this length."""
+        # Counting is the cheapest test of a long list; 1 == True == 1.0.
         value = self.listed(name, "a mask of 0 and 1")
         if value.count(1) + value.count(0) != len(value):
             raise self.refused(name, "a mask of 0 and 1", value)

@@ -44,6 +44,7 @@ class _FirstFilters:
         """Whether a row is the sample's first, or repeats it with the filter of its first."""
         file = row.place.rstrip("0123456789")
         line = int(row.place[len(file) :] or 0)
+        # Lines that go backwards: the file is read anew.
         if line <= self._lines.get(file, 0):  # the file is read anew
             self._filters.pop(file, None)
         self._lines[file] = line

@@ -102,6 +102,7 @@ def _add_ids(record: Record, steps: list[Fields]) -> None:
             prompt, response, written = read, wrote, marks
             continue
         before = len(prompt) + len(response)
+        # A step whose prompt was rewritten cannot be joined to those before it.
         if read[:before] != prompt + response:
             return
         response = response + read[before:] + wrote
