@@ -368,10 +368,10 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
     [
         ([], [], "holds no problems: it is empty"),
         ([{"question": "1?", "answer": "1"}, "{broken"], [], "mine.jsonl:2: not JSON"),
-        ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl, line 2"),
+        ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl:2: must be an object"),
         ([{"q": "1?", "answer": "1"}], [], "question"),
         ([{"question": "1?", "answer": "1"}], ["--column", "answer=gold"], "gold"),
-        ([{"question": "1?", "answer": "1"}, {"answer": "1"}], [], "line 2"),
+        ([{"question": "1?", "answer": "1"}, {"answer": "1"}], [], "mine.jsonl:2: column"),
     ],
 )
 def test_a_faulty_problem_file_is_one_line_with_its_number(
