@@ -1,5 +1,4 @@
-"""Checkpoint rules: which checkpoints of a training run are measured, and which one stands for the
-run.
+"""Checkpoint rules: which checkpoints of a run are measured, and which one stands for the run.
 
     last   the highest step
     best   the step of the highest accuracy in the run's validation.csv, of equals the earliest;

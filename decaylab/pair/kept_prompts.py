@@ -1,5 +1,4 @@
-"""The prompts of a run, kept as they were rendered: a template may write today's date, and a run
-has one prompt a problem.
+"""The prompts of a run, kept as they were rendered: a template may write today's date.
 
 RUN/prompts.parquet                one row a role and problem: the ids, and how they read
 CACHE/prompts-KEY/prompts.parquet  those that diagnostics share, under a hash of everything but the

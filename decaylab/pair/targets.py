@@ -1,5 +1,4 @@
-"""What is measured: trained students, named by folders, and what those folders know about the pair
-they come from.
+"""What is measured: trained students, named by folders, and what the folders know of their pair.
 
 adapter folder   knows its base, the student before training; that may be an adapter folder too
 run folder       (run.json in it or above it) knows student, teacher, problems and the sampling

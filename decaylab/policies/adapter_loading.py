@@ -1,5 +1,4 @@
-"""PEFT adapters on a loaded model: merged where that changes no log-probability, kept beside the
-weights elsewhere.
+"""PEFT adapters on a loaded model: merged where that is exact, kept beside the weights elsewhere.
 
 Merging is not exact where two layers share one matrix (a head tied to the embeddings), and in 16
 bits, where the sum is rounded. So every adapter is compared with the unmerged model, as PEFT runs

@@ -1,5 +1,4 @@
-"""Control tokens in a user's text: a question that spells ``<|im_end|>`` is encoded as text and
-closes no turn.
+"""Control tokens in a user's text are encoded as text: ``<|im_end|>`` closes no turn there.
 
     marks, hidden = ControlTokens(tokenizer), {}
     marks.spelt("What does <|im_end|> do?")              # ["<|im_end|>"]

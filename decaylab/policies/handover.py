@@ -1,5 +1,7 @@
-"""Handing a prefix from one policy to the other: as ids where the vocabularies agree, as text where
-they do not."""
+"""Hands a prefix from one policy to the other.
+
+It passes as ids where the vocabularies agree, and as text where they do not.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What a policy is, as a run records it, and the versions it ran under: a resumed run knows whether
-it is the same."""
+"""What a policy is, as a run records it, and the versions it ran under.
+
+A resumed run knows by them whether it is the same.
+"""
 
 from __future__ import annotations
 

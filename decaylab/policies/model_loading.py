@@ -1,8 +1,7 @@
-"""A causal language model out of its folder or hub id, tensor by tensor: what is missing, misfits
-or is not taken is refused.
+"""Loads a causal language model from its folder or hub id, and checks tensor by tensor.
 
-transformers would go on with random numbers in the place of what is missing, and without what it
-has no place for.
+What is missing, misfits or is not taken is refused: transformers would put random numbers in the
+place of what is missing, and leave out what it has no place for.
 """
 
 from __future__ import annotations

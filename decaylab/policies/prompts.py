@@ -1,5 +1,4 @@
-"""Rendered prompts: what each policy reads before its response, what a reader must know of that,
-and which are too long."""
+"""Rendered prompts: what each policy reads, what must be known of that, and which are too long."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Chat templates: messages in, the text of a prompt out, and what ends a turn. What a template
-refuses is one line.
+"""Chat templates: messages in, the text of a prompt out, and what ends a turn.
 
-    template = ChatTemplate("some/model", tokenizer, system=True)
-    template.prompt("2 + 3?", "Be brief.")
-    # "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>"
-    template.turn_end     # "<|end|>"
+template = ChatTemplate("some/model", tokenizer, system=True)
+template.prompt("2 + 3?", "Be brief.")
+# "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>"
+template.turn_end     # "<|end|>"
 """
 
 from __future__ import annotations

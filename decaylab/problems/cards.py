@@ -1,5 +1,7 @@
-"""Configurations and splits of a hub data set, as its card declares them (``configs:`` in the
-README.md)."""
+"""Configurations and splits of a hub data set, as its card declares them.
+
+A card is the README.md of a data set; its ``configs:`` name the files of each split.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-r"""Forms of an answer: notations of one and the same value, told apart or brought together by their
-text alone.
+r"""Forms of an answer: notations of one and the same value, by their text alone.
 
     mathematics("2pi")                    # "2\\pi "
     choice("A. 73")                       # ("A", "73")

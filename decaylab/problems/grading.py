@@ -1,15 +1,16 @@
-r"""Grading: was the gold answer given? Four named answer rules over the same stored text, behind
-hard time-outs.
+r"""Grading: whether a response gives the gold answer, by four named answer rules.
 
 The rule changes the conclusion (one set of responses scored 43.8 by the last box and 65.0 by the
 first, arXiv 2605.27028), so all rules are applied and the reported one is named:
 
     last_boxed    the content of the last \boxed{}; a malformed or empty last box is no answer,
-    never an earlier box first_boxed   the same with the first box anywhere      some parsed
-    expression of the response equals gold; never a substring, "12" is not in "3125" gsm8k
-    the number after the last ####; without one, the last number of the text. Not applicable where
-    the gold
-                  answer is no number that digits can write: a perfect answer would be wrong there
+                  never an earlier box
+    first_boxed   the same with the first box
+    anywhere      some parsed expression of the response equals gold; never a substring: "12" is
+                  not in "3125"
+    gsm8k         the number after the last ####; without one, the last number of the text. Not
+                  applicable where the gold answer is no number that digits can write: a perfect
+                  answer would be wrong there
 
     with Grader() as grader:
         grades = grader.grade(["so \\boxed{0.75}"], ["\\frac{3}{4}"])

@@ -1,5 +1,4 @@
-"""Values inside other values: a column named by its path, and the single value inside a wrapped
-gold answer.
+"""Values inside other values: columns named by a path, and gold answers inside objects.
 
     lookup({"reward_model": {"ground_truth": "4"}}, "reward_model.ground_truth")   # "4"
     lookup({"messages": [{"content": "2 + 2?"}]}, "messages.0.content")            # "2 + 2?"

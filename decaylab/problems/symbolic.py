@@ -1,5 +1,6 @@
-"""Whether two answers are equal as mathematics, by math-verify and with a second look at what it
-finds equal.
+"""Whether two answers are equal as mathematics, by math-verify.
+
+What it finds equal is looked at once more, since it takes tiny differences for none.
 
 It may hang in C code: `decaylab.problems.grading` calls this in processes that can be lost.
 """

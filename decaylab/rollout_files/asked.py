@@ -1,5 +1,7 @@
-"""What the policies are asked where rollouts come from a file: the file's own prompts, as far as it
-has them."""
+"""What the policies are asked where rollouts come from a file.
+
+That is the file's own prompts, as far as it has them.
+"""
 
 from __future__ import annotations
 

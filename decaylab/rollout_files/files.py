@@ -1,5 +1,4 @@
-"""The files that hold rollouts: JSONL, JSON and parquet, packed or not, alone, several, or in
-folders."""
+"""The files that hold rollouts: one, several, or all in a folder; packed or not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Prompts as files give them: a bare question, chat messages, a text that a template has rendered,
-or token ids.
+"""Prompts as files give them: bare questions, chat messages, rendered texts, or token ids.
 
     reader = PromptReader(student)
     reader.of_text("What is 2 + 3?").kind                                  # "question"

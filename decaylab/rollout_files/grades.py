@@ -1,5 +1,4 @@
-"""Grades that a file brings: kept as an answer rule of their own, ``file``, beside those that
-decaylab gives."""
+"""Grades that a file brings: kept as an answer rule of their own, ``file``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Responses that begin with their prompt, as some engines return them: cut, kept or refused, as
-``--prompt-in-response`` says."""
+"""Responses that begin with their prompt, as some engines return them.
+
+They are cut, kept or refused, as ``--prompt-in-response`` says.
+"""
 
 from __future__ import annotations
 

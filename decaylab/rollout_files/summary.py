@@ -1,5 +1,7 @@
-"""What was understood of rollout files: one line for every command, a record for run.json, a page
-for ``decaylab rollouts``."""
+"""What was understood of rollout files.
+
+It is a line for every command, a record for run.json, and a page for ``decaylab rollouts``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Logs of inspect, .eval and .json: a sample of an epoch is a rollout.
 
-    for row in rows(Path("logs/2026-01-01_gsm8k.eval")): ...    # plain dicts, which the format
-    reads
+    for row in rows(Path("logs/2026-01-01_gsm8k.eval")):
+        ...     # plain dicts, which the format reads
 
 Source: UKGovernmentBEIS/inspect_ai, inspect_ai 0.3.285, ``inspect_ai/log/_log.py``, `EvalSample`,
 ``inspect_ai/log/_file.py``, `read_eval_log` and `read_eval_log_samples`,
