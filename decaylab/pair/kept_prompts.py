@@ -1,8 +1,7 @@
 """The prompts of a run, kept as they were rendered: a template may write today's date.
 
 RUN/prompts.parquet                one row a role and problem: the ids, and how they read
-CACHE/prompts-KEY/prompts.parquet  those that diagnostics share, under a hash of everything but the
-day
+CACHE/prompts-KEY/prompts.parquet  those that diagnostics share; KEY hashes all but the day
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Expressions that a response writes outside its boxes, and which of them may equal a gold answer.
 
-expressions("so $x = 3$, or 0.75", "3")    # as found: ["x = 3", "x", "3", "0.75"]
+expressions("so $x = 3$, or 0.75", "3")    # ["x = 3", "x", "3", "0.75"]
 """
 
 from __future__ import annotations

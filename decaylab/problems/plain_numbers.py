@@ -1,6 +1,6 @@
 r"""Plain numbers in answers: tidied, read exactly, and compared.
 
-tidy(r"$1{,}200 \text{ dollars}$")    # "1200 \\text{ dollars}"
+tidy("1,200 dollars")                 # "1,200"
 exact(r"\frac{3}{4}")                 # Fraction(3, 4)
 final_number("so 3 + 4 is 7.")        # Fraction(7, 1)
 """

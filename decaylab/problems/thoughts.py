@@ -1,11 +1,11 @@
 r"""Thoughts: what a response holds between marks such as <think> and </think> is no answer.
 
     answer_start("<think> \\boxed{12}? </think> It is 13.")
-    # 29: the answer stands behind the last thought
+    # 28: the answer stands behind the last thought
     answer_start("<think> I get \\boxed{12}. Wait")
     # None: the thought never ends
     answer_start("\\boxed{12}? </think> It is 13.", "...<think>")
-    # 21: the prompt opened the thought, as templates of R1 do
+    # 20: the prompt opened the thought, as templates of R1 do
 
 Marks that a text merely mentions open nothing: `<think>` in backticks or quotes, or in the middle
 of a sentence.
