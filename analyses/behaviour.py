@@ -24,7 +24,7 @@ from decaylab.maths import token_means
 from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, percentile_interval
 from decaylab.maths.token_means import CellMeans
 from decaylab.problems import applicable, thoughts
-from decaylab.problems.answers import count_boxes
+from decaylab.problems.boxes import count_boxes
 from decaylab.problems.grading import Verdict
 from decaylab.runs import own_tokens
 from decaylab.runs.measurements import Measurement, to_frame

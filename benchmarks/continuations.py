@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine

@@ -38,7 +38,7 @@ from decaylab.planner.memory import PROCESS, WORKING, holes
 from decaylab.planner.phases import Phase, cases, phases
 from decaylab.planner.plan import this_machine
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine

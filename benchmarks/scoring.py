@@ -42,7 +42,7 @@ import torch
 from torch import Tensor
 
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.tokens.heads import HeadPrecision
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
 

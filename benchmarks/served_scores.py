@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings

@@ -46,7 +46,7 @@ from scoring import in_own_process, keep, peak_gib, reset_peak, seconds, surroun
 from torch import Tensor
 
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings
+from decaylab.policies.policy import LoadSettings
 from decaylab.problems.sets import load_problems
 
 PROBLEMS = "abacus-train"

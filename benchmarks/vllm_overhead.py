@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine

@@ -33,7 +33,7 @@ from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
 from decaylab.maths.winsorised import LEAST_PROBLEMS, interval, winsorised
 from decaylab.options.measuring import position_bins
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.sets import ProblemSet
 from decaylab.rollouts.sampling import Request, SamplingSettings

@@ -35,7 +35,7 @@ from decaylab.errors import UserError
 from decaylab.maths import token_means
 from decaylab.maths.statistics import ONE_PROBLEM
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.sets import Problem, ProblemSet
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.tokens.scoring import Rollout

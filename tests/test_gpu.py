@@ -17,7 +17,7 @@ from decaylab.commands import diagnose
 from decaylab.commands.prefix_decay import prefix_decay
 from decaylab.options.measuring import DiagnosticOptions, Options
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings
+from decaylab.policies.policy import LoadSettings
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine

@@ -1,10 +1,9 @@
-"""The recipe of the embedded pair: tokenizer, teacher and student, trained from scratch on the
-abacus world.
+"""The recipe of the embedded pair: tokenizer, teacher and student, trained on the abacus world.
 
-    python -m decaylab.data.abacus.recipe all --out DIR         # both, an hour on two cores python
-    -m decaylab.data.abacus.recipe teacher --out DIR     # one of them python -m
-    decaylab.data.abacus.recipe evaluate --out DIR    # accuracy, style and length, as in the model
-    card
+    python -m decaylab.data.abacus.recipe all --out DIR         # both, an hour on two cores
+    python -m decaylab.data.abacus.recipe teacher --out DIR     # one of them
+    python -m decaylab.data.abacus.recipe evaluate --out DIR    # as in the model card: accuracy,
+                                                                # style and length
 
 The teacher learns both styles, mostly the wordy one; the student is smaller, sees terse responses
 only and is stopped early. Nothing is fitted to what decaylab measures on the pair afterwards: the

@@ -15,7 +15,7 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import FileOptions
 from decaylab.pair.prepare import read_problems
 from decaylab.policies import loading
-from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.policies.prompts import render
 from decaylab.progress import Reporter
 from decaylab.rollout_files import asked as rollouts_asked
@@ -60,7 +60,7 @@ def understand(options: FileOptions, reporter: Reporter) -> Understood:
         *rollouts_asked.notes(read),
         *rollouts_asked.thought_notes(chosen, read, student),
         *rollouts_asked.gold_notes(read),
-        *encoder.found.notes(f"the first {len(shown)}"),
+        *encoder.notes(f"the first {len(shown)}"),
     )
     problems, complete = asked.problems, frozenset[str]()
     if chosen.problems != "rollouts":

@@ -36,6 +36,7 @@ from decaylab.rollout_files import summary
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.runs import measurements, outcomes, store, students
+from decaylab.runs.vocabulary import BASE
 from decaylab.tokens import viewed
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.noise_floor import with_noise_floor
@@ -330,7 +331,7 @@ def _evaluate(material: Material, context: _Context) -> pd.DataFrame:
         {target.name: target.label for target in context.chosen.checkpoints},
     )
     known = [(labels[one.name], one) for one in plan.checkpoints if one.name in labels]
-    steps = {targets.BASE: 0.0, **{label: one.step for label, one in known}}
+    steps = {BASE: 0.0, **{label: one.step for label, one in known}}
     table = outcomes.collect(material.rollouts, steps, context.grader.same)
     outcomes.write(table, context.folder / "outcomes.parquet")
     settings = evaluation.Settings(

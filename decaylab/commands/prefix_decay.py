@@ -19,7 +19,7 @@ from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.paper import publication
 from decaylab.policies.identity import versions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Grader
 from decaylab.problems.sets import Problem

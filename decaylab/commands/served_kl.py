@@ -29,9 +29,8 @@ from decaylab.maths.clusters import Ints
 from decaylab.options.measuring import DiagnosticOptions
 from decaylab.pair import kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, prepare
-from decaylab.pair.targets import BASE
 from decaylab.policies.identity import versions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
@@ -39,6 +38,7 @@ from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.runs import measurements, store, students
+from decaylab.runs.vocabulary import BASE
 from decaylab.tokens import served_scores
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.score_store import PART_TOKENS, ScoreKey

@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions
 from decaylab.pair.prepare import Setup, longest_context
-from decaylab.pair.targets import BASE, TEACHER, Target, Targets, check_same_base
+from decaylab.pair.targets import Target, Targets, check_same_base
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import Policy, load_settings, wider_than
+from decaylab.policies.policy import Policy, load_settings, wider_than
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
@@ -35,6 +35,7 @@ from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
 from decaylab.runs import graded, own_tokens, store
+from decaylab.runs.vocabulary import BASE, TEACHER
 from decaylab.tokens import score_store, viewed
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings

@@ -1,10 +1,10 @@
-"""Checkpoint rules: which checkpoints of a training run are measured, and which one stands for the
-run.
+"""Checkpoint rules: which checkpoints of a run are measured, and which one stands for the run.
 
-    last   the highest step best   the step of the highest accuracy in the run's validation.csv, of
-    equals the earliest; never by the test problems
+    last   the highest step
+    best   the step of the highest accuracy in the run's validation.csv, of equals the earliest;
+           never by the test problems
 
-Both are told side by side wherever the run has a validation.csv. Step 0, before training, is no
+Both are shown side by side wherever the run has a validation.csv. Step 0, before training, is no
 checkpoint. A model in the run's folder itself is its final one.
 """
 
@@ -65,49 +65,48 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
         damaged record.
     """
     rules = _rules(rule)
-    found: list[Checkpoint] = []
-    chosen: dict[str, list[str]] = {LAST: [], BEST: []}
+    checkpoints: list[Checkpoint] = []
+    chosen: dict[str, list[str]] = {}
     notes: list[str] = []
     for name in names:
         run = Path(name).expanduser()
-        folders, told = _checkpoints_of(name)
-        notes += told
+        folders, more = _checkpoints_of(name)
+        notes += more
         if not folders:
-            found.append(_checkpoint(run, name, run.absolute().parent))
+            checkpoints.append(_checkpoint(run, name, run.absolute().parent))
             continue
+        # Without a validation.csv the last checkpoint can still be measured.
         best, note = (None, "") if rules == (LAST,) else _best(run, folders)
         if best is None and BEST in rules:
             raise UserError(f"--checkpoint-rule {rule}: {note}; say --checkpoint-rule {LAST}")
-        notes += [note] if note else []
+        if note:
+            notes.append(note)
         taken = {LAST: folders[-1], BEST: best}
-        wanted = tuple(taken) if EVERY in rules else rules
-        for of in wanted:
-            chosen[of] += [str(taken[of])] if taken[of] else []
-        kept = (
-            folders
-            if EVERY in rules
-            else [one for one in folders if one in {taken[of] for of in rules}]
-        )
-        found += [_checkpoint(folder, str(folder), run.absolute()) for folder in kept]
-    return Plan(
-        tuple(found), {of: tuple(kept) for of, kept in chosen.items() if kept}, tuple(notes)
-    )
+        for of in taken if EVERY in rules else rules:
+            if taken[of]:
+                chosen.setdefault(of, []).append(str(taken[of]))
+        if EVERY not in rules:
+            wanted = [taken[of] for of in rules]
+            folders = [folder for folder in folders if folder in wanted]
+        checkpoints += [_checkpoint(folder, str(folder), run.absolute()) for folder in folders]
+    by_rule = {of: tuple(chosen[of]) for of in (LAST, BEST) if of in chosen}
+    return Plan(tuple(checkpoints), by_rule, tuple(notes))
 
 
 def not_measured(names: Sequence[str]) -> tuple[str, ...]:
     """Of each run's folder that stands for its last checkpoint, a sentence on those that it holds
     besides."""
-    told = []
+    sentences = []
     for name in names:
         folders, notes = _checkpoints_of(name)
         if len(folders) > 1:
-            told += notes
-            told.append(
-                f"{name}: of its {len(folders)} checkpoints "
-                f"({_spoken(Path(name).expanduser(), folders)}) the last one is "
-                f"measured; --checkpoint-rule {EVERY} measures all"
-            )
-    return tuple(told)
+            listed = _listed(Path(name).expanduser(), folders)
+            sentences += [
+                *notes,
+                f"{name}: of its {len(folders)} checkpoints ({listed}) the last one is measured; "
+                f"--checkpoint-rule {EVERY} measures all",
+            ]
+    return tuple(sentences)
 
 
 def _rules(rule: str) -> tuple[str, ...]:
@@ -125,42 +124,41 @@ def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
     run = Path(name).expanduser()
     if name in loading.EMBEDDED or not run.is_dir() or (run / "rollouts.parquet").exists():
         return [], []
-    if (
-        checkpoint_folders.is_model(run) and step_of(run) is not None
-    ):  # DeepSpeed keeps its states in global_stepN there
+    # DeepSpeed keeps its states in global_stepN inside the folder of a step.
+    if checkpoint_folders.is_model(run) and step_of(run) is not None:
         return [], []
-    found, note = checkpoint_folders.checkpoints(run)
-    found = [one for one in found if step_of(one) != 0]
+    folders, note = checkpoint_folders.checkpoints(run)
+    folders = [folder for folder in folders if step_of(folder) != 0]
     notes = [note] if note else []
-    if not found or not checkpoint_folders.is_model(run):
-        return found, notes
-    if hash_folder(run) == hash_folder(found[-1]):
-        return found, [
-            *notes,
-            f"{run}: the model in the folder itself is {found[-1].name}, byte for byte: measured "
-            "once",
-        ]
+    if not folders or not checkpoint_folders.is_model(run):
+        return folders, notes
+    if hash_folder(run) == hash_folder(folders[-1]):
+        notes.append(
+            f"{run}: the model in the folder itself is {folders[-1].name}, byte for byte: measured "
+            "once"
+        )
+        return folders, notes
+    folders.append(run)
     notes.append(
-        f"{run}: {_spoken(run, [*found, run])} are measured; the last of these is the model in "
-        "the folder itself"
+        f"{run}: {_listed(run, folders)} are measured; the last of these is the model in the "
+        "folder itself"
     )
-    return [*found, run], notes
+    return folders, notes
 
 
-def _spoken(run: Path, folders: Sequence[Path]) -> str:
-    """The checkpoints of a run in words."""
-    return ", ".join(
-        "final" if one == run else checkpoint_folders.step_folder(one).name for one in folders
-    )
+def _listed(run: Path, folders: Sequence[Path]) -> str:
+    """The names of a run's checkpoints."""
+    names = {folder: checkpoint_folders.step_folder(folder).name for folder in folders}
+    return ", ".join((names | {run: "final"})[folder] for folder in folders)
 
 
 def _checkpoint(folder: Path, name: str, run: Path) -> Checkpoint:
-    step = step_of(folder)
-    step = checkpoint_folders.recorded_step(folder) if step is None else step
-    own = targets.run_folder(folder)
-    return Checkpoint(
-        name, math.nan if step is None else float(step), _training(own) if own else {}, run
-    )
+    step: float | None = step_of(folder)
+    if step is None:
+        step = checkpoint_folders.recorded_step(folder)
+    training_run = targets.run_folder(folder)
+    training = _training(training_run) if training_run else {}
+    return Checkpoint(name, math.nan if step is None else float(step), training, run)
 
 
 def _training(run: Path) -> dict[str, Any]:
@@ -197,6 +195,7 @@ def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
         f"{lacking} of {len(folders)} checkpoints have no accuracy in {path}: none of them can "
         "be the best one"
     )
+    # Of equal accuracies the earliest step.
     return steps[max(known, key=lambda step: (accuracies[step], -step))], note if lacking else ""
 
 

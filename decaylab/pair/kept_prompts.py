@@ -1,9 +1,7 @@
-"""The prompts of a run, kept as they were rendered: a template may write today's date, and a run
-has one prompt a problem.
+"""The prompts of a run, kept as they were rendered: a template may write today's date.
 
 RUN/prompts.parquet                one row a role and problem: the ids, and how they read
-CACHE/prompts-KEY/prompts.parquet  those that diagnostics share, under a hash of everything but the
-day
+CACHE/prompts-KEY/prompts.parquet  those that diagnostics share; KEY hashes all but the day
 """
 
 from __future__ import annotations
@@ -63,10 +61,10 @@ def read(folder: Path) -> Prompts | None:
     """
     if not (folder / FILE).exists():
         return None
-    found: Prompts = {"student": {}, "teacher": {}}
+    prompts: Prompts = {"student": {}, "teacher": {}}
     for row in store.read_table(folder / FILE, SCHEMA_NAME).to_pylist():
-        found[row["role"]][row["problem_id"]] = tuple(row["ids"])
-    return found
+        prompts[row["role"]][row["problem_id"]] = tuple(row["ids"])
+    return prompts
 
 
 def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
@@ -74,17 +72,19 @@ def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
     its own."""
     for folder in folders:
         kept = read(folder)
-        if kept is None or any(
-            own.keys() - kept[role].keys() for role, own in setup.prompts.items()
-        ):
+        if kept is None:
             continue
-        prompts = {
-            role: {name: kept[role][name] for name in own} for role, own in setup.prompts.items()
-        }
-        told = () if prompts == setup.prompts else (OTHERWISE.format(folder),)
-        return dataclasses.replace(
-            setup, prompts=prompts, prompt_notes=(*setup.prompt_notes, *told)
-        )
+        try:
+            prompts = {
+                role: {name: kept[role][name] for name in rendered}
+                for role, rendered in setup.prompts.items()
+            }
+        except KeyError:  # it lacks a problem
+            continue
+        if prompts == setup.prompts:
+            return setup
+        notes = (*setup.prompt_notes, OTHERWISE.format(folder))
+        return dataclasses.replace(setup, prompts=prompts, prompt_notes=notes)
     return setup
 
 
@@ -92,6 +92,7 @@ def shared(setup: Setup[Any], cache: Path) -> Path:
     """The folder of a cache for prompts like these: of the same policies, addressed alike, and the
     same questions."""
     options = setup.options
+    # Everything that a prompt depends on but the day, which a template may write into it.
     depends: dict[str, Any] = {
         "policies": [setup.student.identity.contents, setup.teacher.identity.contents],
         "options": [

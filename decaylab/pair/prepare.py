@@ -1,5 +1,4 @@
-"""What stands before the first token: problems and policies, loaded, addressed, and checked against
-each other."""
+"""Loads and checks the pair and its problems, before the first token."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
 from decaylab.options.training import TrainOptions
 from decaylab.policies import loading, prompts, served_policies
-from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.policies.prompts import Prompts
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems import applicable
@@ -57,40 +56,54 @@ def prepare(
     device: where the policies are, as `policies.LoadSettings` names it; by default the options'
     own. reporter: shows how far a large file of rollouts is read.
     """
-    for name in (str(options.teacher), *(() if options.rollouts else (str(options.student),))):
-        loading.resolve(name)  # a misspelt name is told before anything is fetched
+    # A misspelt name is refused before anything is fetched.
+    loading.resolve(str(options.teacher))
+    if not options.rollouts:
+        loading.resolve(str(options.student))
     tokenizer = _tokenizer(options, device) if options.rollouts else None
     problem_set, theirs = read_problems(options, tokenizer, reporter)
-    asked, graded = gradable(problem_set, grader)
-    notes = graded + rule_notes(
-        options.answer_rule or problem_set.answer_rule, problem_set.name, asked
-    )
+    problems, notes = gradable(problem_set, grader)
+    rule = options.answer_rule or problem_set.answer_rule
+    notes += rule_notes(rule, problem_set.name, problems)
     complete: frozenset[str] = frozenset()
-    if theirs:
-        asked, told = _with_rollouts(asked, theirs, problem_set, str(options.rollouts))
-        notes += told
-        if tokenizer is not None:
-            notes += rollouts_asked.thought_notes(options, theirs, tokenizer)
+    if theirs is not None and tokenizer is not None:
+        problems, more = _with_rollouts(problems, theirs, problem_set, str(options.rollouts))
+        notes += more + rollouts_asked.thought_notes(options, theirs, tokenizer)
         if options.problems != "rollouts":
-            asked, complete = rollouts_asked.with_given(asked, theirs)
+            problems, complete = rollouts_asked.with_given(problems, theirs)
     teacher = _load(options, "teacher", device)
-    student = (
-        tokenizer
-        if tokenizer is not None and not options.needs_student
-        else _load(options, "student", device)
+    # Rollouts of a file need no student that generates.
+    if tokenizer is not None and not options.needs_student:
+        student = tokenizer
+    else:
+        student = _load(options, "student", device)
+    instruction = problem_set.instruction
+    rendered = prompts.render(options, student, teacher, problems, instruction, complete)
+    takes_instruction = True
+    if theirs is not None:
+        rendered = rollouts_asked.student_reads(rendered, theirs, options, student, teacher)
+        options, more = _with_budget(options, student, teacher, rendered)
+        notes += more
+        takes_instruction = rollouts_asked.takes_instruction(options, theirs)
+    fitting, prompt_notes = prompts.of_problems(
+        options,
+        student,
+        teacher,
+        problems,
+        problem_set,
+        rendered,
+        takes_instruction=takes_instruction,
     )
-    everything = prompts.render(options, student, teacher, asked, problem_set.instruction, complete)
-    if theirs:
-        everything = rollouts_asked.student_reads(everything, theirs, options, student, teacher)
-        fitted, told = _with_budget(options, student, teacher, everything)
-        options, notes = fitted, notes + told
-    rendered, told = prompts.of_problems(
-        *(options, student, teacher, asked, problem_set, everything),
-        takes_instruction=theirs is None or rollouts_asked.takes_instruction(options, theirs),
-    )
-    asked = tuple(problem for problem in asked if problem.problem_id in rendered["student"])
     setup = Setup(
-        options, student, teacher, problem_set, asked, rendered, theirs, notes, prompt_notes=told
+        options=options,
+        student=student,
+        teacher=teacher,
+        problem_set=problem_set,
+        problems=tuple(one for one in problems if one.problem_id in fitting["student"]),
+        prompts=fitting,
+        external=theirs,
+        problem_notes=notes,
+        prompt_notes=prompt_notes,
     )
     return dataclasses.replace(setup, pair_notes=notes_of(student, teacher) + shared_ids(setup))
 
@@ -108,9 +121,8 @@ def notes_of(student: Policy, teacher: Policy) -> tuple[str, ...]:
 
 def longest_context(setup: Setup[Chosen], role: str) -> int:
     """Positions of a policy's longest prompt and of the budget behind it, in tokens."""
-    return max(len(ids) for ids in setup.prompts[role].values()) + int(
-        setup.options.max_tokens or 0
-    )
+    longest = max(map(len, setup.prompts[role].values()))
+    return longest + int(setup.options.max_tokens or 0)
 
 
 def _tokenizer(options: PairOptions, device: str | None) -> Policy:
@@ -125,17 +137,21 @@ def read_problems(
 ) -> tuple[ProblemSet, Read | None]:
     """The problems with the instruction that they are asked with, and the rollouts of a file, if
     one is given."""
-    found = None if options.problems == "rollouts" else _named_set(options)
-    if student is None:
-        assert found is not None
-        return found, None
-    theirs = rollouts_asked.read_with_bar(options, student, found, reporter)
-    rollouts_asked.check(options, theirs, student)
-    return found or _instructed(rollouts_asked.problem_set(options, theirs), options), theirs
+    problem_set = None if options.problems == "rollouts" else _named_set(options)
+    theirs = None
+    if student is not None:
+        theirs = rollouts_asked.read_with_bar(options, student, problem_set, reporter)
+        rollouts_asked.check(options, theirs, student)
+        problem_set = problem_set or _instructed(
+            rollouts_asked.problem_set(options, theirs), options
+        )
+    assert problem_set is not None
+    return problem_set, theirs
 
 
-def _instructed(found: ProblemSet, options: PairOptions) -> ProblemSet:
-    return dataclasses.replace(found, instruction=instruction_of(options.instruction, found))
+def _instructed(problem_set: ProblemSet, options: PairOptions) -> ProblemSet:
+    instruction = instruction_of(options.instruction, problem_set)
+    return dataclasses.replace(problem_set, instruction=instruction)
 
 
 def _named_set(options: PairOptions) -> ProblemSet:
@@ -144,7 +160,7 @@ def _named_set(options: PairOptions) -> ProblemSet:
         columns = {
             role: name for role, name in columns.items() if role in rollouts_asked.OF_PROBLEMS
         }
-    found = load_problems(
+    problem_set = load_problems(
         str(options.problems),
         limit=options.limit,
         revision=options.revision,
@@ -152,7 +168,7 @@ def _named_set(options: PairOptions) -> ProblemSet:
         columns=columns or None,
         seed=options.seed,
     )
-    return _instructed(found, options)
+    return _instructed(problem_set, options)
 
 
 def _with_rollouts(
@@ -163,9 +179,10 @@ def _with_rollouts(
     known = tuple(problem for problem in asked if problem.problem_id in listed)
     if not known:
         raise UserError(f"{name}: none of its problem_ids is in {problem_set.name}")
-    others = theirs.problem_count - len(known)
-    told = (f"{others} problems of {name} are not asked, left out",) if others else ()
-    return known, (summary.line(theirs), *rollouts_asked.notes(theirs), *told)
+    notes = [summary.line(theirs), *rollouts_asked.notes(theirs)]
+    if others := theirs.problem_count - len(known):
+        notes.append(f"{others} problems of {name} are not asked, left out")
+    return known, tuple(notes)
 
 
 def _with_budget(
@@ -176,16 +193,16 @@ def _with_budget(
     if options.max_tokens is not None:
         return options, ()
     pair = {"student": student, "teacher": teacher}
-    room = min(
-        pair[role].context_length - max(map(len, own.values())) for role, own in rendered.items()
-    )
+    longest = {role: max(map(len, ids.values())) for role, ids in rendered.items()}
+    room = min(pair[role].context_length - length for role, length in longest.items())
     chosen = options.with_budget(room)
     chosen.check()
-    told = (
+    if chosen.max_tokens != room:
+        return chosen, ()
+    return chosen, (
         f"the budget is {chosen.max_tokens} tokens, all that fit behind the longest prompt "
-        "(--max-tokens sets it)"
+        "(--max-tokens sets it)",
     )
-    return chosen, (told,) if chosen.max_tokens == room else ()
 
 
 def gradable(
@@ -193,13 +210,11 @@ def gradable(
 ) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """The problems whose gold answer can be compared with, and a sentence about the others."""
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
-    told = (
-        f"{len(problem_set.problems) - len(asked)} of {len(problem_set.problems)} problems "
-        "have no gold answer"
-    )
-    notes = [note for note in problem_set.notes if note != told]
-    if len(asked) < len(problem_set.problems):
-        notes.append(f"{told}, left out")
+    without = f"{problem_set.without_gold} of {len(problem_set)} problems have no gold answer"
+    notes = [note for note in problem_set.notes if note != without]
+    if len(asked) < len(problem_set):
+        notes.append(f"{without}, left out")
+    # A gold answer that nothing equals would count every response as wrong.
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
@@ -223,14 +238,16 @@ def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str,
     for rule in ANSWER_RULES:
         judged = sum(applies(rule, problem.answer or "") for problem in asked)
         shown = judged >= applicable.LEAST * len(asked)
-        told = (
+        sentence = (
             f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, those that "
             "are plain numbers"
         )
         if rule == reported and not shown:
-            raise UserError(f"--answer-rule {told}; choose another rule, such as {ANSWER_RULES[0]}")
+            raise UserError(
+                f"--answer-rule {sentence}; choose another rule, such as {ANSWER_RULES[0]}"
+            )
         if judged < len(asked):
-            notes.append(f"{told}: {'its accuracy is over those' if shown else 'not shown'}")
+            notes.append(f"{sentence}: {'its accuracy is over those' if shown else 'not shown'}")
     return tuple(notes)
 
 

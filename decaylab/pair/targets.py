@@ -1,9 +1,8 @@
-"""What is measured: trained students, named by folders, and what those folders know about the pair
-they come from.
+"""What is measured: trained students, named by folders, and what the folders know of their pair.
 
-adapter folder   knows its base, the student before training; that may be an adapter folder too run
-folder       (run.json in it or above it) knows student, teacher, problems and how they were sampled
-model folder     knows nothing: --student and --teacher must be said
+adapter folder   knows its base, the student before training; that may be an adapter folder too
+run folder       (run.json in it or above it) knows student, teacher, problems and the sampling
+model folder     knows nothing: --student and --teacher must be given
 """
 
 from __future__ import annotations
@@ -19,26 +18,21 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, PairOptions
 from decaylab.policies import checkpoint_folders, loading
 from decaylab.policies.identity import PolicyIdentity, hash_folder
-from decaylab.policies.loading import EMBEDDED, Policy
+from decaylab.policies.loading import EMBEDDED
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.rollout_files import files
 from decaylab.runs.store import RunFolder
+from decaylab.runs.vocabulary import BASE, TEACHER
 
-# Of the options a run was made with, those that belong to where and how it was computed are not
-# taken over.
 OWN_OPTIONS = (
-    "out",
-    "overwrite",
-    "paper",
-    "level",
-    "answer_rule",
-    "dtype",
-    "device",
-    "batch_rows",
-    "trust_remote_code",
+    *("out", "overwrite", "paper", "level", "answer_rule"),
+    *("dtype", "device", "batch_rows", "trust_remote_code"),
 )
+"""Options of a run that are not taken over: they belong to where and how it was computed."""
 SAMPLED = ("temperature", "top_p", "top_k", "max_tokens", "samples", "seed")
-BASE, TEACHER = "base", "teacher"
+ROLES = {"student": "what it was trained from", "teacher": "which teacher it had"}
+"""The roles of a pair, each with what a checkpoint that does not say it leaves open."""
 
 
 @dataclass(frozen=True)
@@ -83,73 +77,101 @@ def resolve(options: DiagnosticOptions) -> Targets:
         UserError: a folder that is neither model, adapter nor run; checkpoints of two bases; a
             model folder without --student and --teacher.
     """
-    names: list[str] = []
-    known: dict[str, Any] = {}
-    run, rollouts, sampled = None, None, {}
-    for name in options.checkpoints:
-        folder = run_folder(Path(name))
-        holds_rollouts = folder == Path(name) and (folder / "rollouts.parquet").exists()
-        if (
-            folder == Path(name)
-            and not holds_rollouts
-            and not checkpoint_folders.steps(Path(name))
-            and not checkpoint_folders.is_model(Path(name))
-        ):
-            raise UserError(
-                f"{name} is a run folder with neither rollouts nor checkpoints; give the run or "
-                "model that it measured"
-            )
-        mine = _knows(Path(name if holds_rollouts else loading.resolve(name)), folder)
-        clash = [
-            key
-            for key in ("student", "teacher")
-            if not getattr(options, key)
-            and key in known
-            and key in mine
-            and not _same(known[key], mine[key])
-        ]
-        if clash:
-            raise UserError(
-                f"checkpoints of two pairs: the {clash[0]} of {name} is {mine[clash[0]]}, of the "
-                f"others {known[clash[0]]}"
-            )
-        known = {**mine, **known}
-        run = run or folder
-        if holds_rollouts:
-            if rollouts is not None or options.rollouts:
-                raise UserError(
-                    f"two sources of rollouts, {rollouts or options.rollouts} and {folder}: give "
-                    "one"
-                )
-            rollouts, sampled = Path(name), mine
-            if mine.get("rollouts"):  # those came from a file, which is read again
-                _check_unchanged(rollouts, str(mine["rollouts"]))
-        else:
-            names.append(name)
-    given = {key: getattr(options, key) or known.get(key) for key in ("student", "teacher")}
-    if names and any(_embedded(str(given["student"])) == name for name in EMBEDDED):
-        given["teacher"] = given["teacher"] or "abacus-teacher"
-    if names and not all(given.values()):
-        lacking = [key for key, value in given.items() if not value]
-        words = " or ".join(
-            {"student": "what it was trained from", "teacher": "which teacher it had"}[key]
-            for key in lacking
-        )
-        raise UserError(
-            f"{names[0]} does not say {words}: give {' and '.join(f'--{key}' for key in lacking)}"
-        )
-    unsaid = {
-        field.name
-        for field in dataclasses.fields(options)
-        if getattr(options, field.name) == field.default
-    }
-    unsaid = unsaid - options.said | {
-        name for name in ("columns", "template_kwargs") if not getattr(options, name)
-    }
-    taken = {key: value for key, value in known.items() if key in unsaid and key not in OWN_OPTIONS}
-    chosen = dataclasses.replace(options, **{**taken, **given})
+    given = [_given(name) for name in options.checkpoints]
+    runs = [one for one in given if one.holds_rollouts]
+    sources = [options.rollouts] if options.rollouts else []
+    sources += [one.name for one in runs]
+    if runs and len(sources) > 1:
+        raise UserError(f"two sources of rollouts, {sources[0]} and {sources[1]}: give one")
+    sampled = runs[0].knows if runs else {}
+    if sampled.get("rollouts"):  # those came from a file, which is read again
+        _check_unchanged(Path(runs[0].name), str(sampled["rollouts"]))
+    # A run with rollouts says what is looked at; all else that is named is a checkpoint.
+    names = [one.name for one in given if not one.holds_rollouts]
+    known = _together(given, options)
+    pair = _pair(options, known, names)
+    chosen = dataclasses.replace(options, **{**_taken_over(known, options), **pair})
     _check_sampling(chosen, sampled)
-    return Targets(chosen, labelled(names), run, None if chosen.rollouts else rollouts)
+    folders = [one.run for one in given if one.run is not None]
+    rollouts = None if chosen.rollouts else next((Path(one.name) for one in runs), None)
+    return Targets(chosen, labelled(names), run=next(iter(folders), None), rollouts=rollouts)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Something that was named on the command line.
+
+    run: the run folder that it is or belongs to, if any. holds_rollouts: it is a run whose rollouts
+    are looked at, and no checkpoint. knows: options that its folder records.
+    """
+
+    name: str
+    run: Path | None
+    holds_rollouts: bool
+    knows: dict[str, Any]
+
+
+def _given(name: str) -> _Given:
+    path = Path(name)
+    run = run_folder(path)
+    holds_rollouts = run == path and (path / "rollouts.parquet").exists()
+    if run == path and not (
+        holds_rollouts or checkpoint_folders.steps(path) or checkpoint_folders.is_model(path)
+    ):
+        raise UserError(
+            f"{name} is a run folder with neither rollouts nor checkpoints; give the run or model "
+            "that it measured"
+        )
+    where = path if holds_rollouts else Path(loading.resolve(name))
+    return _Given(name, run, holds_rollouts, _knows(where, run))
+
+
+def _together(given: Sequence[_Given], options: DiagnosticOptions) -> dict[str, Any]:
+    """What all of them know; of what several know, the first counts.
+
+    Raises:
+        UserError: they know another student or teacher, and no option decides.
+    """
+    known: dict[str, Any] = {}
+    for one in given:
+        for key in ROLES:
+            here, there = one.knows.get(key), known.get(key)
+            if here and there and not getattr(options, key) and not _same(there, here):
+                raise UserError(
+                    f"checkpoints of two pairs: the {key} of {one.name} is {here}, of the others "
+                    f"{there}"
+                )
+        known = {**one.knows, **known}
+    return known
+
+
+def _pair(
+    options: DiagnosticOptions, known: dict[str, Any], names: Sequence[str]
+) -> dict[str, str | None]:
+    """Student and teacher: as the options say, else as the checkpoints know.
+
+    Raises:
+        UserError: there are checkpoints, and neither says which.
+    """
+    pair = {key: getattr(options, key) or known.get(key) for key in ROLES}
+    if names and _embedded(str(pair["student"])) in EMBEDDED:
+        pair["teacher"] = pair["teacher"] or "abacus-teacher"
+    lacking = [key for key in ROLES if not pair[key]]
+    if names and lacking:
+        what = " or ".join(ROLES[key] for key in lacking)
+        flags = " and ".join(f"--{key}" for key in lacking)
+        raise UserError(f"{names[0]} does not say {what}: give {flags}")
+    return pair
+
+
+def _taken_over(known: dict[str, Any], options: DiagnosticOptions) -> dict[str, Any]:
+    """The options of the run that hold here too: those that the user has not set."""
+    unset = {"columns", "template_kwargs"}
+    unset = {name for name in unset if not getattr(options, name)}
+    for field in dataclasses.fields(options):
+        if getattr(options, field.name) == field.default and field.name not in options.said:
+            unset.add(field.name)
+    return {key: value for key, value in known.items() if key in unset and key not in OWN_OPTIONS}
 
 
 def _check_unchanged(run: Path, file: str) -> None:
@@ -187,18 +209,18 @@ def run_folder(path: Path) -> Path | None:
 def _knows(path: Path, run: Path | None) -> dict[str, Any]:
     """Options of the pair that a checkpoint's folder records, with the embedded policies under
     their own names."""
-    found: dict[str, Any] = {}
+    knows: dict[str, Any] = {}
     if (path / "adapter_config.json").is_file():
-        found["student"] = loading.adapter_base(path)
+        knows["student"] = loading.adapter_base(path)
     if run is not None:
         record = RunFolder(run).record or {}
         options = (record.get("identity") or {}).get("options") or {}
         fields = {field.name for field in dataclasses.fields(PairOptions)} | {"rollout_length"}
-        found |= {key: value for key, value in options.items() if key in fields}
-    return {
-        key: _embedded(value) if key in ("student", "teacher") else value
-        for key, value in found.items()
-    }
+        knows |= {key: value for key, value in options.items() if key in fields}
+    for key in ROLES:
+        if key in knows:
+            knows[key] = _embedded(knows[key])
+    return knows
 
 
 def _same(one: str, other: str) -> bool:
@@ -211,13 +233,10 @@ def _same(one: str, other: str) -> bool:
 def _embedded(name: str | None) -> str | None:
     """The short name of a policy of the embedded pair, by whatever path it is named; any other name
     as it is."""
-    for short in EMBEDDED:
-        if (
-            name
-            and Path(name).is_dir()
-            and Path(name).resolve() == Path(loading.resolve(short)).resolve()
-        ):
-            return short
+    if name and Path(name).is_dir():
+        for short in EMBEDDED:
+            if Path(name).resolve() == Path(loading.resolve(short)).resolve():
+                return short
     return name
 
 
@@ -248,43 +267,48 @@ def check_same_base(checkpoint: Policy, student: Policy) -> str:
     Raises:
         UserError: the checkpoint cannot have been trained from this student.
     """
-    told = ""
-    base = checkpoint.identity.base
-    if base is not None:
-        if _root(base).contents != _root(student.identity).contents:
-            raise UserError(
-                f"{checkpoint.name} was trained from {_root(base).name}, which is not --student "
-                f"{student.name}: "
-                "measured side by side they would tell nothing"
-            )
-        if student.identity.contents != base.contents:
-            between = any(one.contents == student.identity.contents for one in _below(base))
-            told = f"{checkpoint.name} was trained on {base.name}, which is " + (
-                f"itself an adapter on --student {student.name}: what both changed is measured"
-                if between
-                else f"not --student {student.name}: both are adapters on the same model"
-            )
-    differing = [key for key in SHAPE if _shape(checkpoint, key) != _shape(student, key)]
-    if differing:
-        here, there = (_shape(policy, differing[0]) for policy in (checkpoint, student))
-        raise UserError(
-            f"{checkpoint.name} was not trained from --student {student.name}: its {differing[0]} "
-            f"is {here}, not {there}"
-        )
+    sentence = _check_base(checkpoint, student)
+    refusal = f"{checkpoint.name} was not trained from --student {student.name}: its"
+    for key in SHAPE:
+        here, there = _shape(checkpoint, key), _shape(student, key)
+        if here != there:
+            raise UserError(f"{refusal} {key} is {here}, not {there}")
     if compare_vocabularies(checkpoint.tokenizer, student.tokenizer).kind != "same":
         new = sorted(checkpoint.tokenizer.get_vocab().keys() - student.tokenizer.get_vocab().keys())
-        refusal = (
-            f"{checkpoint.name} was not trained from --student {student.name}: its "
-            "tokenizer is another one"
-        )
+        refusal += " tokenizer is another one"
         if new:
             refusal += (
-                f", with {len(new)} tokens more, {new[0]!r} among them; give as --student "
-                "the one it was trained from, "
+                f", with {len(new)} tokens more, {new[0]!r} among them; give as --student the one "
+                "it was trained from, with those tokens added"
             )
-            refusal += "with those tokens added"
         raise UserError(refusal)
-    return told
+    return sentence
+
+
+def _check_base(checkpoint: Policy, student: Policy) -> str:
+    """A sentence where an adapter was trained on something other than this student itself; "" where
+    it was not, or where nobody knows.
+
+    Raises:
+        UserError: the two have no plain model in common.
+    """
+    base = checkpoint.identity.base
+    if base is None:
+        return ""
+    if _root(base).contents != _root(student.identity).contents:
+        raise UserError(
+            f"{checkpoint.name} was trained from {_root(base).name}, which is not --student "
+            f"{student.name}: measured side by side they would tell nothing"
+        )
+    if student.identity.contents == base.contents:
+        return ""
+    trained_on = f"{checkpoint.name} was trained on {base.name}, which is"
+    if any(below.contents == student.identity.contents for below in _below(base)):
+        return (
+            f"{trained_on} itself an adapter on --student {student.name}: what both changed is "
+            "measured"
+        )
+    return f"{trained_on} not --student {student.name}: both are adapters on the same model"
 
 
 SHAPE = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads")

@@ -8,7 +8,7 @@ from pathlib import Path
 from decaylab.errors import UserError
 from decaylab.options.planning import PlanOptions
 from decaylab.policies import loading
-from decaylab.policies.loading import Policy, Role, load_settings
+from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
 
 KNOWN_SIZES = {"math500": 500, "gsm8k": 1319}

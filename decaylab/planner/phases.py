@@ -24,7 +24,7 @@ from decaylab.planner.memory import (
     vllm_terms,
 )
 from decaylab.planner.models import Outline, Source, dtype_of, outline, trained_outline
-from decaylab.policies.loading import wider_than
+from decaylab.policies.policy import wider_than
 from decaylab.rollouts.engine_spec import MEMORY_SHARE
 from decaylab.trainer.machinery.engines import MEMORY_SHARE as TRAINING_SHARE
 

@@ -13,7 +13,7 @@ from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.planner.asked import Asked
 from decaylab.planner.plan import Plan, plan_of, this_machine
 from decaylab.planner.probe import TOKENS
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.printing import gib, seconds
 from decaylab.problems.grading import Grader

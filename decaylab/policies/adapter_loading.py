@@ -1,5 +1,4 @@
-"""PEFT adapters on a loaded model: merged where that changes no log-probability, kept beside the
-weights elsewhere.
+"""PEFT adapters on a loaded model: merged where that is exact, kept beside the weights elsewhere.
 
 Merging is not exact where two layers share one matrix (a head tied to the embeddings), and in 16
 bits, where the sum is rounded. So every adapter is compared with the unmerged model, as PEFT runs
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from decaylab.errors import UserError
 from decaylab.policies.model_loading import first_line, untie
+from decaylab.printing import significant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,8 +33,34 @@ UNSUPPORTED = {
     "XLORA": "a mixture of adapters that a classifier weighs",
     "POLY": "a mixture of adapters that a task id weighs",
 }
+LEAVE_THE_BASE = (None, True, False, "gaussian", "eva", "orthogonal")
+"""Initialisations of a LoRA that do not change the base's weights."""
+NOT_ADDITIVE = (
+    *("use_dora", "modules_to_save", "trainable_token_indices"),
+    *("lora_bias", "target_parameters"),
+)
+"""Settings of a LoRA that do more than add to the outputs of layers."""
+HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 FROM_INVOCATION_ON = "alora_invocation_tokens"
 REPEATED_LAYERS = "layer_replication"
+
+
+def hub_folder(repo: str, revision: str | None) -> Path | None:
+    """The folder in the cache of an adapter on the hub, fetched where need be; None where the
+    repository holds no adapter.
+
+    Raises:
+        UserError: its files can't be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        if find_adapter_config_file(repo, revision=revision) is None:
+            return None
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(HUB_FILES)))
+    except OSError as error:
+        raise UserError(f"cannot load {repo}: {first_line(error)}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -45,12 +71,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / "adapter_config.json"
     try:
-        found = json.loads(file.read_text())
+        config = json.loads(file.read_text())
     except ValueError as error:
         raise UserError(f"{file} is damaged ({error})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} is damaged (a {type(found).__name__}, not an object)")
-    return found
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is damaged (a {type(config).__name__}, not an object)")
+    return config
 
 
 def check(name: str, folder: Path) -> None:
@@ -67,14 +93,14 @@ def check(name: str, folder: Path) -> None:
     if any(folder.glob("model*.safetensors")):
         raise UserError(
             f"{name} holds both an adapter (adapter_config.json) and the weights of a whole model "
-            "(model*.safetensors): take "
-            "away the one that is not meant"
+            "(model*.safetensors): take away the one that is not meant"
         )
-    told = read_config(folder)
-    kind = str(told.get("peft_type"))
+    stored = read_config(folder)
+    kind = str(stored.get("peft_type"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of settings that it does not know: below
+            # Of settings that PEFT does not know, which are refused below.
+            warnings.simplefilter("ignore")
             config: Any = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -82,28 +108,25 @@ def check(name: str, folder: Path) -> None:
             "upgrade peft"
         ) from error
     known = {field.name for field in dataclasses.fields(config)} | {"peft_version"}
-    if unknown := sorted(key for key, value in told.items() if value and key not in known):
+    if unknown := sorted(key for key, value in stored.items() if value and key not in known):
         raise UserError(
             f"{name}: the installed PEFT does not know the setting "
-            f"{unknown[0]}={told[unknown[0]]!r} and would leave it out: "
-            "upgrade peft"
+            f"{unknown[0]}={stored[unknown[0]]!r} and would leave it out: upgrade peft"
         )
-    if str(told.get("init_lora_weights")).startswith("pissa_niter"):
+    if str(stored.get("init_lora_weights")).startswith("pissa_niter"):
         raise UserError(
-            f"{name}: init_lora_weights={told['init_lora_weights']!r} takes a part drawn at "
-            "random out of the base at every "
-            "load, so that no load gives the trained model: save it with "
-            "path_initial_model_for_weight_conversion, or merged"
+            f"{name}: init_lora_weights={stored['init_lora_weights']!r} takes a part drawn at "
+            "random out of the base at every load, so that no load gives the trained model: save "
+            "it with path_initial_model_for_weight_conversion, or merged"
         )
     if config.is_prompt_learning or kind in UNSUPPORTED:
         what = UNSUPPORTED.get(kind, "learned prompts")
         raise UserError(
             f"{name} is an adapter of type {kind}: {what}, no change of the model's weights; such "
-            "adapters cannot be "
-            "measured, those that change weights can (LoRA and its relatives)"
+            "adapters cannot be measured, those that change weights can (LoRA and its relatives)"
         )
     for setting in (FROM_INVOCATION_ON, REPEATED_LAYERS):
-        if told.get(setting):
+        if stored.get(setting):
             raise UserError(f"{name}: adapters with {setting} cannot be measured")
 
 
@@ -126,8 +149,8 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     if below and not (additive(folder) and only_lora(model)):
         raise UserError(
             f"{name} is an adapter on another one, {on}, which rounding keeps from being merged "
-            f"into {model.dtype} weights, "
-            "and only plain LoRAs can be kept one beside the other: say --dtype float32"
+            f"into {model.dtype} weights, and only plain LoRAs can be kept one beside the other: "
+            "say --dtype float32"
         )
     own_rows = model.get_input_embeddings().weight.shape[0]
     rows = _resize(model, folder, PeftConfig.from_pretrained(str(folder)))
@@ -140,9 +163,8 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
             adapted = PeftModel.from_pretrained(
                 model, str(folder), adapter_name=label, torch_device="cpu"
             )
-            result = adapted.load_adapter(
-                str(folder), label, torch_device="cpu"
-            )  # once more, for what finds no place
+            # Once more, since only this says what finds no place.
+            result = adapted.load_adapter(str(folder), label, torch_device="cpu")
     except (
         OSError,
         ValueError,
@@ -164,52 +186,43 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     adapted.eval().requires_grad_(False)
     ids = _probes(model, adapted.peft_config[label])
     inner = adapted.get_base_model()
+    # What is wrapped around the model later is not a second adapter of this wrapper.
     if hasattr(inner, "peft_config"):
-        del (
-            inner.peft_config
-        )  # what is wrapped around it later is not a second adapter of this wrapper
+        del inner.peft_config
     with torch.inference_mode():
         unmerged, bare = _logprobs(adapted, ids), _logprobs(inner, ids)
     if rows > own_rows and not unmerged.isfinite().all():
         raise UserError(
             f"the adapter {name} was trained with {rows} rows of the vocabulary, and {on} has "
-            f"{own_rows}; it does not hold "
-            "all of the new ones: save it with save_embedding_layers=True, or merge it into a "
-            "model folder where it was trained"
+            f"{own_rows}; it does not hold all of the new ones: save it with "
+            "save_embedding_layers=True, or merge it into a model folder where it was trained"
         )
     if not _same(bare, unmerged):
         raise UserError(
             f"{name}: an adapter of type {read_config(folder)['peft_type']} works only inside PEFT"
         )
-    worst = float("nan")
-    for loosen in () if below else (False, True) if _shares(inner) else (False,):
+    why = "it cannot be merged"
+    attempts = (False, True) if _shares(inner) else (False,)
+    for loosen in () if below else attempts:
         try:
             merged = _merged(adapted, loosen)
-        except (
-            ValueError,
-            NotImplementedError,
-            AttributeError,
-            RuntimeError,
-        ):  # types and layers that cannot be merged
+        # Types and layers that cannot be merged.
+        except (ValueError, NotImplementedError, AttributeError, RuntimeError):
             break
         with torch.inference_mode():
             worst = float((_logprobs(merged, ids) - unmerged).abs().max())
         if worst <= MERGE_TOLERANCE / MARGIN:
             return merged, ()
+        if worst == worst:
+            why = f"merged, log-probabilities would change by up to {significant(worst, 2)} nats"
     with torch.inference_mode():
         if not _same(_logprobs(inner, ids), unmerged):
             raise UserError(f"{name}: its adapter can neither be merged exactly nor kept unmerged")
+    kept = f"{name}: its adapter is kept beside the"
     if below:
-        return inner, (f"{name}: its adapter is kept beside the weights, as the one below it is",)
-    why = (
-        f"merged, log-probabilities would change by up to {worst:.2g} nats"
-        if worst == worst
-        else "it cannot be merged"
-    )
-    return inner, (
-        f"{name}: its adapter is kept beside the {str(model.dtype).removeprefix('torch.')} "
-        f"weights ({why})",
-    )
+        return inner, (f"{kept} weights, as the one below it is",)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return inner, (f"{kept} {dtype} weights ({why})",)
 
 
 def _lost(folder: Path, unexpected: set[str]) -> list[str]:
@@ -220,17 +233,17 @@ def _lost(folder: Path, unexpected: set[str]) -> list[str]:
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
         stored = set(weights.keys())  # PEFT reports some under names of its own
         read = [weights.get_tensor(key) for key in stored - unexpected] if unexpected else []
-        return [
-            key
-            for key in sorted(unexpected)
-            if key not in stored or not any(weights.get_tensor(key).equal(one) for one in read)
-        ]
+
+        def is_copy(key: str) -> bool:
+            return key in stored and any(map(weights.get_tensor(key).equal, read))
+
+        return [key for key in sorted(unexpected) if not is_copy(key)]
 
 
 def kept_adapters(model: Any) -> tuple[str, ...]:
     """The labels of the adapters that stand beside a model's weights, the lowest first."""
-    found = {name for layer in tuner_layers(model) for name in layer.active_adapters}
-    return tuple(sorted(found))
+    labels = {name for layer in tuner_layers(model) for name in layer.active_adapters}
+    return tuple(sorted(labels))
 
 
 def tuner_layers(model: Any) -> list[Any]:
@@ -238,11 +251,8 @@ def tuner_layers(model: Any) -> list[Any]:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
-    return [
-        module
-        for module in model.modules()
-        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
-    ]
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    return [module for module in model.modules() if isinstance(module, kinds)]
 
 
 def only_lora(model: Any) -> bool:
@@ -258,31 +268,21 @@ def only_lora(model: Any) -> bool:
 
 def additive(folder: Path) -> bool:
     """Whether an adapter is a LoRA that only adds to the outputs of layers."""
-    told = read_config(folder)
-    beyond = (
-        "use_dora",
-        "modules_to_save",
-        "trainable_token_indices",
-        "lora_bias",
-        "target_parameters",
-    )
+    config = read_config(folder)
     return (
-        told.get("peft_type") == "LORA"
-        and told.get("init_lora_weights")
-        in (None, True, False, "gaussian", "eva", "orthogonal")  # others change the base
-        and told.get("bias", "none") == "none"
-        and not any(told.get(key) for key in beyond)
+        config.get("peft_type") == "LORA"
+        and config.get("init_lora_weights") in LEAVE_THE_BASE
+        and config.get("bias", "none") == "none"
+        and not any(config.get(key) for key in NOT_ADDITIVE)
     )
 
 
 def activate(model: Any, labels: tuple[str, ...]) -> None:
     """Makes every layer add all of these adapters that it has; PEFT would leave the last one alone
     active."""
-    for layer in tuner_layers(model):
-        if len(labels) > 1:
-            layer.set_adapter(
-                [one for one in labels if one in layer.lora_A or one in layer.lora_embedding_A]
-            )
+    for layer in tuner_layers(model) if len(labels) > 1 else ():
+        of_layer = {*layer.lora_A, *layer.lora_embedding_A}
+        layer.set_adapter([label for label in labels if label in of_layer])
 
 
 def _logprobs(model: Any, ids: Tensor) -> Tensor:
@@ -311,14 +311,11 @@ def _probes(model: Any, config: Any) -> Tensor:
 
 def _trained_rows(config: Any) -> list[int]:
     """The ids whose embeddings an adapter trains by name."""
-    named = (
-        getattr(config, "trainable_token_indices", None)
-        or getattr(config, "token_indices", None)
-        or []
-    )
-    return sorted(
-        {one for group in named.values() for one in group} if isinstance(named, dict) else named
-    )
+    named = getattr(config, "trainable_token_indices", None)
+    named = named or getattr(config, "token_indices", None) or []
+    if isinstance(named, dict):  # by module
+        named = set().union(*named.values())
+    return sorted(named)
 
 
 def _merged(adapted: Any, loosen: bool) -> Any:
@@ -331,7 +328,8 @@ def _merged(adapted: Any, loosen: bool) -> Any:
     import torch
 
     shared = {
-        id(one): torch.nn.Parameter(one.data, requires_grad=False) for one in adapted.parameters()
+        id(weight): torch.nn.Parameter(weight.data, requires_grad=False)
+        for weight in adapted.parameters()
     }
     twin = copy.deepcopy(adapted, shared)
     owners: dict[int, list[tuple[Any, str]]] = defaultdict(list)
@@ -398,4 +396,4 @@ def _resize(model: Any, folder: Path, config: Any) -> int:
 
 
 def _name_of(model: Any, module: Any) -> str:
-    return str(next(name for name, one in model.named_modules() if one is module))
+    return str(next(name for name, other in model.named_modules() if other is module))

@@ -69,9 +69,8 @@ def step_folder(path: Path) -> Path:
     """The folder of the step that a model belongs to: its own, or the one that a trainer put it
     into; else itself."""
     for place in (path.absolute(), *path.absolute().parents):
-        if (
-            NAME.fullmatch(place.name) and place.parent.name != "weights"
-        ):  # NeMo-RL keeps Megatron's iter_0000000 there
+        # NeMo-RL keeps Megatron's iter_0000000 in a folder weights.
+        if NAME.fullmatch(place.name) and place.parent.name != "weights":
             return place
         if place.name not in INSIDE:
             break
@@ -87,9 +86,9 @@ def step_of(path: Path) -> int | None:
 
 def steps(run: Path) -> list[list[Path]]:
     """The folders of a run's steps, in the order of their numbers; those of one number together."""
-    found = [entry for entry in run.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name)]
-    found.sort(key=lambda entry: (step_of(entry) or 0, entry.name))
-    return [list(same) for _, same in groupby(found, key=step_of)]
+    folders = [entry for entry in run.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name)]
+    folders.sort(key=lambda entry: (step_of(entry) or 0, entry.name))
+    return [list(same) for _, same in groupby(folders, key=step_of)]
 
 
 def checkpoints(run: Path) -> tuple[list[Path], str]:
@@ -102,24 +101,23 @@ def checkpoints(run: Path) -> tuple[list[Path], str]:
     Raises:
         UserError: no step can be read (says what converts them), or one holds two models.
     """
-    found: list[Path] = []
+    readable: list[Path] = []
     sharded: list[str] = []
-    wanted = steps(run)
-    for same in wanted:
+    numbered = steps(run)
+    for same in numbered:
+        # A converted folder and its shards have one number.
         models = [model for step in same for model in models_in(step)]
-        told = conversion(same[0])
-        if models or told is None:
-            found += models or same
+        how = conversion(same[0])
+        if models or how is None:
+            readable += models or same
         else:
-            sharded.append(told)
-    if sharded and not found:
+            sharded.append(how)
+    if not sharded:
+        return readable, ""
+    if not readable:
         raise UserError(sharded[-1])
-    note = (
-        f"{run}: {len(sharded)} of {len(wanted)} checkpoints are left out: {sharded[0]}"
-        if sharded
-        else ""
-    )
-    return found, note
+    left_out = f"{len(sharded)} of {len(numbered)} checkpoints are left out"
+    return readable, f"{run}: {left_out}: {sharded[0]}"
 
 
 def last_model(run: Path) -> Path | None:
@@ -128,11 +126,12 @@ def last_model(run: Path) -> Path | None:
     Raises:
         UserError: its weights are in shards (says what converts them), or it holds two models.
     """
-    inside = steps(run)
-    folders = inside[-1] if inside else [run] if step_of(run) is not None else []
+    folders = [run] if step_of(run) is not None else []
+    if numbered := steps(run):
+        folders = numbered[-1]
     models = [model for folder in folders for model in models_in(folder)]
-    if folders and not models and (told := conversion(folders[0])):
-        raise UserError(told)
+    if folders and not models and (how := conversion(folders[0])):
+        raise UserError(how)
     return models[0] if models else None
 
 
@@ -145,17 +144,14 @@ def models_in(step: Path) -> list[Path]:
     """
     if is_model(step):
         return [step]
-    found = [
-        folder
-        for folder in _below(step, DEPTH)
-        if is_model(folder) and any(folder.glob("*.safetensors"))
-    ]
-    if len(found) > 1:
-        names = ", ".join(str(one.relative_to(step)) for one in found)
+    models = [folder for folder in _below(step, DEPTH) if is_model(folder)]
+    models = [folder for folder in models if any(folder.glob("*.safetensors"))]
+    if len(models) > 1:
+        names = ", ".join(str(model.relative_to(step)) for model in models)
         raise UserError(
-            f"{step} holds {len(found)} models ({names}): give the folder of the one that is meant"
+            f"{step} holds {len(models)} models ({names}): give the folder of the one that is meant"
         )
-    return found
+    return models
 
 
 def conversion(step: Path) -> str | None:

@@ -1,10 +1,10 @@
-"""Control tokens in a user's text: a question that spells ``<|im_end|>`` is encoded as text and
-closes no turn.
+"""Control tokens in a user's text are encoded as text: ``<|im_end|>`` closes no turn there.
 
-    marks = ControlTokens(tokenizer) marks.spelt("What does <|im_end|> do?")              #
-    ["<|im_end|>"] hidden = {} text = "<|user|>" + marks.hide("What does <|im_end|> do?", hidden) +
-    "<|assistant|>" marks.encode(text, hidden)                           # <|user|> and
-    <|assistant|> are tokens, <|im_end|> is text
+    marks, hidden = ControlTokens(tokenizer), {}
+    marks.spelt("What does <|im_end|> do?")              # ["<|im_end|>"]
+    question = marks.hide("What does <|im_end|> do?", hidden)
+    marks.encode(f"<|user|>{question}<|assistant|>", hidden)
+    # <|user|> and <|assistant|> are tokens, <|im_end|> is text
 
 A control token is a special token, or an added one in brackets (``<think>``, ``[INST]``). Words and
 white space that were added to a vocabulary are ordinary text.
@@ -36,14 +36,14 @@ class ControlTokens:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        added = {
-            int(i): one for i, one in tokenizer.added_tokens_decoder.items() if one.content.strip()
-        }
-        control = {
-            i: one for i, one in added.items() if one.special or BRACKETED.fullmatch(one.content)
-        }
-        self.texts = {i: str(one.content) for i, one in control.items()}
-        self.normalised = {i for i, one in control.items() if one.normalized}
+        self.texts: dict[int, str] = {}
+        self.normalised: set[int] = set()
+        for index, token in tokenizer.added_tokens_decoder.items():
+            controls = token.special or BRACKETED.fullmatch(token.content)
+            if token.content.strip() and controls:
+                self.texts[int(index)] = str(token.content)
+                if token.normalized:
+                    self.normalised.add(int(index))
 
     def spelt(self, text: str) -> list[str]:
         """The control tokens that a text spells, in its order, repeats included."""
@@ -55,9 +55,8 @@ class ControlTokens:
         pieces, done = [], 0
         for start, end in self._spans(text):
             token = text[start:end]
-            sign = next((sign for sign, one in hidden.items() if one == token), None) or _unused(
-                text, hidden
-            )
+            signs = [sign for sign, spelt in hidden.items() if spelt == token]
+            sign = signs[0] if signs else _unused(text, hidden)
             hidden[sign] = token
             pieces += [text[done:start], sign * len(token)]
             done = end
@@ -72,63 +71,60 @@ class ControlTokens:
         Raises:
             UserError: a hidden token that the tokenizer can't spell.
         """
-        if not any(sign in text for sign in hidden):
+
+        def hides(start: int, end: int) -> bool:
+            return any(sign in text[start:end] for sign in hidden)
+
+        if not hides(0, len(text)):
             return list(self.tokenizer(text, add_special_tokens=begin)["input_ids"])
         self._require_offsets()
         coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        bare, found = list(coded["input_ids"]), list[int]()
-        first, start, ahead = 0, 0, ""  # of the piece that stands between two control tokens
-        written = [
-            one
-            for one in self._found(text, coded)
-            if not any(sign in text[slice(*one[1:])] for sign in hidden)
-        ]
+        bare, ids = list(coded["input_ids"]), list[int]()
+        written = [token for token in self._tokens(text, coded) if not hides(*token[1:])]
+        # Piece by piece between two control tokens: its first id, its first character, and what
+        # stands in the place of the control token ahead of it.
+        first, start, ahead = 0, 0, ""
         for place, end, behind in [*written, (len(bare), len(text), len(text))]:
-            spells = any(sign in text[start:end] for sign in hidden)
-            found += (
-                self._spelled(_shown(text[start:end], hidden), ahead)
-                if spells
-                else bare[first:place]
-            )
-            found += bare[place : place + 1]
-            first, start, ahead = (
-                place + 1,
-                behind,
-                AHEAD[place < len(bare) and bare[place] in self.normalised],
-            )
-        return self._around(text, bare, found) if begin else found
+            if hides(start, end):
+                ids += self._spelled(_shown(text[start:end], hidden), ahead)
+            else:
+                ids += bare[first:place]
+            ids += bare[place : place + 1]
+            first, start = place + 1, behind
+            ahead = AHEAD[place < len(bare) and bare[place] in self.normalised]
+        return self._around(text, bare, ids) if begin else ids
 
-    def _around(self, text: str, bare: list[int], found: list[int]) -> list[int]:
+    def _around(self, text: str, bare: list[int], ids: list[int]) -> list[int]:
         """The ids with what the tokenizer puts in front of a text and behind it."""
         whole = list(self.tokenizer(text)["input_ids"])
         ahead = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
-        return [*whole[:ahead], *found, *whole[ahead + len(bare) :]]
+        return [*whole[:ahead], *ids, *whole[ahead + len(bare) :]]
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where a text spells control tokens; white space that a token takes with it is no part of
         one."""
         if not self.tokenizer.is_fast:
             known = sorted(self.texts.values(), key=len, reverse=True)
-            yield from (
-                one.span() for one in re.finditer("|".join(map(re.escape, known)) or "(?!)", text)
-            )
+            pattern = "|".join(map(re.escape, known)) or "(?!)"
+            for match in re.finditer(pattern, text):
+                yield match.span()
             return
         coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        for _, start, end in self._found(text, coded):
+        for _, start, end in self._tokens(text, coded):
             spelt = text[start:end].strip()
             start = text.index(spelt, start)
             yield start, start + len(spelt)
 
-    def _found(self, text: str, coded: Any) -> Iterator[tuple[int, int, int]]:
+    def _tokens(self, text: str, coded: Any) -> Iterator[tuple[int, int, int]]:
         """The control tokens of an encoded text: the place of each among the ids, and its first and
         last character + 1."""
-        for place, (token, (start, end)) in enumerate(
-            zip(coded["input_ids"], coded["offset_mapping"], strict=True)
-        ):
+        offsets = zip(coded["input_ids"], coded["offset_mapping"], strict=True)
+        for place, (token, (start, end)) in enumerate(offsets):
+            if token not in self.texts:
+                continue
             # The unknown token stands for any text that the vocabulary lacks.
-            if token in self.texts and (
-                token != self.tokenizer.unk_token_id or text[start:end].strip() == self.texts[token]
-            ):
+            unknown = token == self.tokenizer.unk_token_id
+            if not unknown or text[start:end].strip() == self.texts[token]:
                 yield place, start, end
 
     def _spelled(self, text: str, ahead: str) -> list[int]:
@@ -138,10 +134,9 @@ class ControlTokens:
         coded = plain.encode(ahead + text)
         first = coded.tokens.index(ahead) + 1 if ahead else 0
         ids = [moved.get(token, token) for token in coded.ids[first:]]
-        if bad := [
-            token for token in ids if token in self.texts and token != self.tokenizer.unk_token_id
-        ]:
-            raise self._unspellable(self.texts[bad[0]])
+        for token in ids:
+            if token in self.texts and token != self.tokenizer.unk_token_id:
+                raise self._unspellable(self.texts[token])
         return ids
 
     def _require_offsets(self) -> None:
@@ -153,31 +148,29 @@ class ControlTokens:
         """The tokenizer without its control tokens, and the ids of added tokens that it gives
         another number."""
         state = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        kept = [one for one in state["added_tokens"] if one["id"] not in self.texts]
+        kept = [token for token in state["added_tokens"] if token["id"] not in self.texts]
         state |= {"added_tokens": kept, "post_processor": None, "truncation": None, "padding": None}
         model, tokens = state["model"], set(self.texts.values()) - {self.tokenizer.unk_token}
-        if model["type"] == "Unigram":  # which would take a control token for a word of its own
-            pieces = enumerate(model["vocab"])
-            model["vocab"] = [
-                [f"{AHEAD[True]}{i}" if piece in tokens else piece, score]
-                for i, (piece, score) in pieces
-            ]
+        vocabulary = model["vocab"]
+        # A Unigram model would take a control token for a word of its own.
+        if model["type"] == "Unigram":
+            for index, (piece, _) in enumerate(vocabulary):
+                if piece in tokens:
+                    vocabulary[index][0] = f"{AHEAD[True]}{index}"
         elif model["type"] != "BPE":
-            model["vocab"] = {
-                piece: index for piece, index in model["vocab"].items() if piece not in tokens
-            }
+            for token in tokens:
+                vocabulary.pop(token, None)
         plain = Tokenizer.from_str(json.dumps(state))
-        plain.add_special_tokens(
-            [AddedToken(sign, normalized=normalised) for normalised, sign in AHEAD.items()]
-        )
-        numbers = {plain.token_to_id(one["content"]): one["id"] for one in kept}
-        return plain, {here: there for here, there in numbers.items() if here is not None}
+        signs = [AddedToken(sign, normalized=normalised) for normalised, sign in AHEAD.items()]
+        plain.add_special_tokens(signs)
+        moved: dict[Any, int] = {plain.token_to_id(token["content"]): token["id"] for token in kept}
+        moved.pop(None, None)
+        return plain, moved
 
     def _unspellable(self, token: str) -> UserError:
         return UserError(
             f"a question spells the control token {token!r}, and this tokenizer "
-            f"({type(self.tokenizer).__name__}) cannot "
-            "encode it as text; leave that problem out"
+            f"({type(self.tokenizer).__name__}) cannot encode it as text; leave that problem out"
         )
 
 

@@ -1,11 +1,13 @@
-"""Handing a prefix from one policy to the other: as ids where the vocabularies agree, as text where
-they do not."""
+"""Hands a prefix from one policy to the other.
+
+It passes as ids where the vocabularies agree, and as text where they do not.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 
 
@@ -36,9 +38,10 @@ class HandOver:
         if agreement.kind == "different":
             reader = self.policies["teacher" if author == "student" else "student"]
             return reader.encode(self.expressible_text(ids, author)) or None
-        foreign = (
-            agreement.foreign_to_teacher if author == "student" else agreement.foreign_to_student
-        )
+        if author == "student":
+            foreign = agreement.foreign_to_teacher
+        else:
+            foreign = agreement.foreign_to_student
         return None if foreign.intersection(ids) else ids
 
     def expressible_text(self, ids: list[int], author: str) -> str:
@@ -46,6 +49,7 @@ class HandOver:
         policy = self.policies[author]
         for end in range(len(ids), 0, -1):
             text = str(policy.decode(ids[:end]))
+            # A character may be spread over several tokens.
             if not text.endswith("\ufffd"):
                 return text
         return ""

@@ -1,5 +1,7 @@
-"""What a policy is, as a run records it, and the versions it ran under: a resumed run knows whether
-it is the same."""
+"""What a policy is, as a run records it, and the versions it ran under.
+
+A resumed run knows by them whether it is the same.
+"""
 
 from __future__ import annotations
 
@@ -64,11 +66,30 @@ def hash_folder(path: Path) -> str:
     """SHA-256 over the names and contents of the files that make a policy what it is."""
     digest = hashlib.sha256()
     for entry in sorted(path.iterdir()):
+        # Names count as well: a renamed shard is another folder.
         if entry.suffix in (".safetensors", ".jinja") or entry.name in HASHED_FILES:
             digest.update(entry.name.encode())
             with entry.open("rb") as handle:
                 digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+def hub_commit(repo: str, revision: str | None) -> str | None:
+    """The commit that a model of the hub was loaded from; None where it is not in the cache."""
+    folder = cached_folder(repo, revision)
+    return folder.name if folder else None
+
+
+def cached_folder(repo: str, revision: str | None) -> Path | None:
+    """The folder in the cache that a model of the hub was loaded from; None where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    # transformers keeps the commit in no public attribute: it is the name of the folder.
+    for file in ("config.json", "adapter_config.json"):
+        path = try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(path, str):
+            return Path(path).parent
+    return None
 
 
 def versions() -> dict[str, str]:

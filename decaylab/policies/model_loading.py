@@ -1,8 +1,7 @@
-"""A causal language model out of its folder or hub id, tensor by tensor: what is missing, misfits
-or is not taken is refused.
+"""Loads a causal language model from its folder or hub id, and checks tensor by tensor.
 
-transformers would go on with random numbers in the place of what is missing, and without what it
-has no place for.
+What is missing, misfits or is not taken is refused: transformers would put random numbers in the
+place of what is missing, and leave out what it has no place for.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from decaylab.errors import UserError
-from decaylab.problems import hub
+from decaylab.policies.identity import cached_folder
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +54,8 @@ def load_model(
     leave_out = PreTrainedModel._adjust_missing_and_unexpected_keys
 
     def recording(model: Any, info: Any) -> None:
-        untaken.update(
-            info.unexpected_keys
-        )  # the report holds what is left of them by the class's own list
+        # The report holds only what the class's own list leaves of them.
+        untaken.update(info.unexpected_keys)
         leave_out(model, info)
 
     from_pretrained: Any = AutoModelForCausalLM.from_pretrained
@@ -80,9 +78,9 @@ def load_model(
             "them"
         )
     if misfits := sorted(report["mismatched_keys"]):
-        tensor, found, wanted = misfits[0]
+        tensor, shape, wanted = misfits[0]
         raise UserError(
-            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(found)}, not "
+            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(shape)}, not "
             f"{tuple(wanted)}"
         )
     stored = _stored(path, revision)
@@ -97,13 +95,13 @@ def stored_tensors(folder: Path) -> dict[str, tuple[str, int]]:
     files."""
     from safetensors import safe_open
 
-    found: dict[str, tuple[str, int]] = {}
+    tensors: dict[str, tuple[str, int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:
             for name in weights.keys():  # noqa: SIM118 (not a dictionary)
-                one = weights.get_slice(name)
-                found[name] = (one.get_dtype(), len(one.get_shape()))
-    return found
+                tensor = weights.get_slice(name)
+                tensors[name] = (tensor.get_dtype(), len(tensor.get_shape()))
+    return tensors
 
 
 def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]]) -> None:
@@ -111,27 +109,20 @@ def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]])
     config.json does not say how."""
     if getattr(config, "quantization_config", None) is not None:
         return
-    quantised = [
-        one
-        for one, (dtype, dimensions) in stored.items()
-        if dtype.startswith(QUANTISED)
-        and not CAUSAL_MASK.search(one)
-        and not ROTARY_OR_POSITIONS.search(one)
-        and (
-            dimensions > 1 or dtype.startswith(("F", "I8", "U8"))
-        )  # counters and indices are whole numbers too
-    ]
-    if found := sorted(quantised):
-        raise UserError(
-            f"the weights of {name} are quantised ({found[0]} is {stored[found[0]][0]}) and its "
-            "config.json has no "
-            "quantization_config: they would be read without their scales; take the config.json "
-            "that belongs to them"
-        )
+    for tensor, (dtype, axes) in sorted(stored.items()):
+        # Counters and indices are whole numbers too.
+        counts = axes < 2 and not dtype.startswith(("F", "I8", "U8"))
+        buffer = CAUSAL_MASK.search(tensor) or ROTARY_OR_POSITIONS.search(tensor)
+        if dtype.startswith(QUANTISED) and not counts and not buffer:
+            raise UserError(
+                f"the weights of {name} are quantised ({tensor} is {dtype}) and its config.json "
+                "has no quantization_config: they would be read without their scales; take the "
+                "config.json that belongs to them"
+            )
 
 
 def _stored(path: Path | str, revision: str | None) -> dict[str, tuple[str, int]]:
-    folder = path if isinstance(path, Path) else hub.snapshot_of(path, revision)
+    folder = path if isinstance(path, Path) else cached_folder(path, revision)
     return stored_tensors(folder) if folder else {}
 
 
@@ -149,18 +140,22 @@ def _left_out(
         loaded.
     """
     kind = type(model).__name__
-    known = {one for one in unexpected if ROTARY_OR_POSITIONS.search(one) or _is_mask(one, stored)}
-    scales = {one for one in untaken if SCALE.search(one)}
-    loose = {one for one in scales if not any(_beside(one, other) for other in untaken - scales)}
+    known = {
+        tensor
+        for tensor in unexpected
+        if ROTARY_OR_POSITIONS.search(tensor) or _is_mask(tensor, stored)
+    }
+    scales = {tensor for tensor in untaken if SCALE.search(tensor)}
+    # Scales whose weights are left out as well do no harm.
+    loose = {scale for scale in scales if not _stands_beside(scale, untaken - scales)}
     if refused := sorted(loose or unexpected - known):
         more = " (the scales of quantised weights?)" if loose else ""
         raise UserError(
             f"the weights of {name} hold {len(refused)} tensors that its model ({kind}) does not "
-            f"take, {refused[0]} among "
-            f"them{more}: the config.json may be that of another model; without them the numbers "
-            "would be another model's"
+            f"take, {refused[0]} among them{more}: the config.json may be that of another model; "
+            "without them the numbers would be another model's"
         )
-    groups = Counter(_group(one) for one in untaken)
+    groups = Counter(map(_group, untaken))
     return [
         f"{name}: {count} tensors {group} of its files are no part of {kind}, left out"
         for group, count in groups.items()
@@ -180,12 +175,13 @@ def _is_mask(tensor: str, stored: dict[str, tuple[str, int]]) -> bool:
     """A causal mask that older versions of transformers stored; a bias that is added has one
     axis."""
     tail = tensor.split("transformer.")[-1]
-    axes = [axes for one, (_, axes) in stored.items() if one.endswith(tail)]
-    return bool(CAUSAL_MASK.search(tensor)) and bool(axes) and all(one != 1 for one in axes)
+    axes = [axes for name, (_, axes) in stored.items() if name.endswith(tail)]
+    return bool(CAUSAL_MASK.search(tensor)) and bool(axes) and 1 not in axes
 
 
-def _beside(scale: str, tensor: str) -> bool:
-    return tensor.startswith(scale.rpartition(".")[0] + ".")
+def _stands_beside(scale: str, tensors: set[str]) -> bool:
+    layer = scale.rpartition(".")[0] + "."
+    return any(tensor.startswith(layer) for tensor in tensors)
 
 
 def _loosened(name: str, model: Any) -> Iterable[str]:
@@ -198,8 +194,7 @@ def _loosened(name: str, model: Any) -> Iterable[str]:
         untie(model)
         yield (
             f"{name}: its config.json ties the output head to the embeddings, and its files hold "
-            "two that differ: used as "
-            "stored"
+            "two that differ: used as stored"
         )
 
 

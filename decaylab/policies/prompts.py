@@ -1,5 +1,4 @@
-"""Rendered prompts: what each policy reads before its response, what a reader must know of that,
-and which are too long."""
+"""Rendered prompts: what each policy reads, what must be known of that, and which are too long."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.files import mended
 from decaylab.problems.sets import Problem, ProblemSet
@@ -35,17 +34,21 @@ def render(
         UserError: a template refuses a question, or a control token that one spells cannot be
         encoded as text.
     """
-    said = {one.problem_id: "" if one.problem_id in complete else instruction for one in asked}
-    own = {one.problem_id: tuple(student.prompt_ids(one, said[one.problem_id])) for one in asked}
-    author, reader = teacher, teacher
-    if options.teacher_prompt == "student":
-        if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind != "different":
-            return {"student": own, "teacher": own}
-        author = student
-    theirs = {
-        one.problem_id: tuple(author.prompt_ids(one, said[one.problem_id], reader)) for one in asked
-    }
-    return {"student": own, "teacher": theirs}
+
+    def prompts(author: Policy, reader: Policy) -> dict[str, tuple[int, ...]]:
+        rendered = {}
+        for problem in asked:
+            added = "" if problem.problem_id in complete else instruction
+            rendered[problem.problem_id] = tuple(author.prompt_ids(problem, added, reader))
+        return rendered
+
+    of_student = prompts(student, student)
+    if options.teacher_prompt != "student":
+        return {"student": of_student, "teacher": prompts(teacher, teacher)}
+    # The teacher reads the student's text in ids of its own.
+    if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
+        return {"student": of_student, "teacher": prompts(student, teacher)}
+    return {"student": of_student, "teacher": of_student}
 
 
 def of_problems(
@@ -68,21 +71,18 @@ def of_problems(
         UserError: a prompt that is too long, or all.
     """
     long = _beyond(options, student, teacher, everything)
-    prompts = {
-        role: {name: ids for name, ids in own.items() if name not in long}
-        for role, own in everything.items()
-    }
-    fitting = [one for one in asked if one.problem_id not in long]
-    told = (
-        *(_of_instruction(options, problem_set) if takes_instruction else ()),
-        *_notes(options, student, teacher, fitting, problem_set),
-    )
+    fitting = [problem for problem in asked if problem.problem_id not in long]
+    prompts = {}
+    for role, rendered in everything.items():
+        prompts[role] = {name: ids for name, ids in rendered.items() if name not in long}
+    notes = list(_of_instruction(options, problem_set)) if takes_instruction else []
+    notes += _notes(options, student, teacher, fitting, problem_set)
     if long:
-        first = ", ".join([*list(long)[:NAMED], *(["..."] if len(long) > NAMED else [])])
-        told += (
-            f"{len(long)} of {len(asked)} problems are too long for a context, left out ({first})",
+        notes.append(
+            f"{len(long)} of {len(asked)} problems are too long for a context, left out "
+            f"({_first(list(long))})"
         )
-    return prompts, told
+    return prompts, tuple(notes)
 
 
 def _notes(
@@ -93,25 +93,22 @@ def _notes(
     problem_set: ProblemSet,
 ) -> tuple[str, ...]:
     """What must be known of the prompts and of what ends a turn, as sentences, each once."""
-    found = [*_of_texts(options)]
+    notes = list(_of_texts(options))
     for role, policy in (("student", student), ("teacher", teacher)):
-        if role == "student" or options.teacher_prompt == "own":
-            found += policy.template.notes() if policy.template else []
-        found += [
-            *_of_ends(role, policy),
-            *_of_control_tokens(role, policy, asked, problem_set.instruction),
-        ]
+        if policy.template and (role == "student" or options.teacher_prompt == "own"):
+            notes += policy.template.notes()
+        notes += _of_ends(role, policy)
+        notes += _of_control_tokens(role, policy, asked, problem_set.instruction)
     if options.prompt_format == "plain" and options.thinking == "on":
-        found.append("--thinking on has no effect with --prompt-format plain: it is a template's")
-    return tuple(dict.fromkeys(found))
+        notes.append("--thinking on has no effect with --prompt-format plain: it is a template's")
+    return tuple(dict.fromkeys(notes))
 
 
 def _of_instruction(options: PairOptions, problem_set: ProblemSet) -> Iterator[str]:
     if options.instruction is None and problem_set.own and not problem_set.instruction:
         yield (
             f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks "
-            "for a boxed answer, and "
-            "--instruction none says that this is meant"
+            "for a boxed answer, and --instruction none says that this is meant"
         )
 
 
@@ -131,40 +128,45 @@ def _of_ends(role: str, policy: Policy) -> Iterator[str]:
         token = policy.control.texts[end.token]
         yield (
             f"{role}: the template of {policy.name} ends a turn with {token!r}, which is not "
-            "among its end-of-sequence tokens: "
-            "it ends a rollout too"
+            "among its end-of-sequence tokens: it ends a rollout too"
         )
     elif policy.template and end.text and end.token is None:
         yield (
             f"{role}: the template of {policy.name} ends a turn with {end.text!r}, which is no "
-            "token of its own: a rollout "
-            "ends at the end-of-sequence token alone"
+            "token of its own: a rollout ends at the end-of-sequence token alone"
         )
 
 
 def _of_control_tokens(
     role: str, policy: Policy, asked: Sequence[Problem], instruction: str
 ) -> Iterator[str]:
-    spelt = [policy.control.spelt(problem.question) for problem in asked]
-    said = {"the instruction": instruction, "the system message": policy.settings.system}
-    tokens = Counter(token for one in spelt for token in one)
+    questions, tokens = 0, Counter[str]()
+    for problem in asked:
+        spelt = policy.control.spelt(problem.question)
+        questions += bool(spelt)
+        tokens.update(spelt)
     if tokens:
-        questions = sum(bool(one) for one in spelt)
         yield (
             f"{role}: {questions} of {len(asked)} questions spell control tokens "
             f"({_named(tokens)}), which are encoded as text"
         )
-    for what, text in said.items():
-        if text and (found := policy.control.spelt(text)):
+    texts = {"the instruction": instruction, "the system message": policy.settings.system}
+    for what, text in texts.items():
+        if text and (spelt := policy.control.spelt(text)):
             yield (
-                f"{role}: {what} spells control tokens ({_named(Counter(found))}), which are "
+                f"{role}: {what} spells control tokens ({_named(Counter(spelt))}), which are "
                 "encoded as text"
             )
 
 
 def _named(tokens: Counter[str]) -> str:
-    named = [f"{token} {count}x" for token, count in tokens.most_common(NAMED)]
-    return ", ".join([*named, *(["..."] if len(tokens) > NAMED else [])])
+    return _first([f"{token} {count}x" for token, count in tokens.most_common()])
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first names of many."""
+    more = ["..."] if len(names) > NAMED else []
+    return ", ".join([*names[:NAMED], *more])
 
 
 def _beyond(
@@ -179,21 +181,18 @@ def _beyond(
     budget, long = int(options.max_tokens or 0), dict[str, str]()
     for role, policy in (("student", student), ("teacher", teacher)):
         lengths = {name: len(ids) for name, ids in prompts[role].items()}
-        beyond = [
-            name for name, length in lengths.items() if length + budget > policy.context_length
-        ]
+        room = policy.context_length - budget
+        beyond = [name for name, length in lengths.items() if length > room]
         if not beyond:
             continue
         worst = max(beyond, key=lambda name: lengths[name])
-        told = _too_long(worst, lengths[worst], budget, role, policy)
-        if not options.leave_out_long:
-            others = (
-                f"; {len(beyond)} of {len(lengths)} problems are too long"
-                if len(beyond) > 1
-                else ""
-            )
-            raise UserError(f"{told}{others}; --leave-out-long leaves such problems out")
-        long |= dict.fromkeys(beyond, told)
+        sentence = _too_long(worst, lengths[worst], budget, role, policy)
+        long |= dict.fromkeys(beyond, sentence)
+        if options.leave_out_long:
+            continue
+        if len(beyond) > 1:
+            sentence += f"; {len(beyond)} of {len(lengths)} problems are too long"
+        raise UserError(f"{sentence}; --leave-out-long leaves such problems out")
     if len(long) == len(prompts["student"]):
         raise UserError(f"no problem is left: {next(iter(long.values()))}")
     return long
@@ -204,6 +203,5 @@ def _too_long(name: str, length: int, budget: int, role: str, policy: Policy) ->
     fits = f"at most {room} fit" if room > 0 else "the prompt alone is too long"
     return (
         f"--max-tokens {budget} behind the prompt of problem {name}, {length} tokens, goes beyond "
-        f"the context of the {role} "
-        f"{policy.name}, {policy.context_length} tokens; {fits}"
+        f"the context of the {role} {policy.name}, {policy.context_length} tokens; {fits}"
     )

@@ -19,22 +19,15 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.policies import adapter_loading, loading
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Link, LoadSettings, Policy
+from decaylab.policies.loading import Link
 from decaylab.policies.model_loading import refuse_quantised, stored_tensors
+from decaylab.policies.policy import LoadSettings, Policy
+from decaylab.problems.files import one_line
 
 Adapters = Literal["merged", "served"]
-NOT_SERVED = (
-    *(
-        "use_dora",
-        "modules_to_save",
-        "bias",
-        "lora_bias",
-        "trainable_token_indices",
-        "target_parameters",
-    ),
-    *("rank_pattern", "alpha_pattern"),  # vLLM scales every layer by alpha / r
-)
-"""Settings of an adapter that vLLM refuses or leaves out."""
+HEAD_OR_EMBEDDINGS = re.compile(r"\.(lm_head|embed\w*|wte)\.")
+NOT_SERVED = (*adapter_loading.NOT_ADDITIVE, "bias", "rank_pattern", "alpha_pattern")
+"""Settings of an adapter that vLLM refuses or leaves out; it scales every layer by alpha / r."""
 
 
 class ServedPolicy(Policy):
@@ -53,7 +46,7 @@ class ServedPolicy(Policy):
         super().__init__(name, None, tokenizer, identity, settings)
         self.config = config
         model: Any = SimpleNamespace(config=config, generation_config=generation)
-        self._take_ends(model)
+        self.take_ends(model)
 
     @property
     def precision(self) -> str:
@@ -133,12 +126,13 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
         return Source(str(links[0].path), _commit(policy.identity, policy.settings))
     note = ""
     if adapters == "merged":
-        here = policy.model
+        model = policy.model
+        # A model with adapters beside its weights may be in training.
         if (
-            here is None
-            or str(here.dtype) != f"torch.{dtype}"
-            or adapter_loading.tuner_layers(here)
-        ):  # one that is in training
+            model is None
+            or str(model.dtype) != f"torch.{dtype}"
+            or adapter_loading.tuner_layers(model)
+        ):
             policy = loading.load(policy.name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
         if not adapter_loading.tuner_layers(policy.weights):
             scratch = _written(policy)
@@ -146,10 +140,8 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
         note = f"{policy.notes[-1]}: vLLM serves it"
     _check_servable(links[0].name, links[0].folder, note)
     base = policy.identity.base
-    told = adapter_loading.read_config(links[0].folder)
-    served = Source(
-        str(links[1].path), None, str(links[0].folder), int(told.get("r", 8)), note=note
-    )
+    rank = int(adapter_loading.read_config(links[0].folder).get("r", 8))
+    served = Source(str(links[1].path), adapter=str(links[0].folder), rank=rank, note=note)
     if len(links) == 2 and base is not None:
         return replace(served, revision=_commit(base, policy.settings))
     below = loading.load(links[1].name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
@@ -170,21 +162,22 @@ def _written(policy: Policy) -> tempfile.TemporaryDirectory[str]:
 
 def _check_servable(name: str, folder: Path, why: str) -> None:
     """Raises UserError where vLLM would refuse an adapter, or apply it in another way than PEFT."""
-    told = adapter_loading.read_config(folder)
-    remedy = "say --dtype float32, or --engine transformers" if why else "say --adapters merged"
-    bad = [key for key in NOT_SERVED if told.get(key) not in (None, False, [], {}, "none")]
-    if told.get("peft_type") != "LORA" or bad:
-        what = f"with {bad[0]}={told[bad[0]]!r}" if bad else f"of type {told.get('peft_type')}"
-        raise UserError(
-            f"{name}: vLLM cannot apply an adapter {what}{f' ({why})' if why else ''}; {remedy}"
-        )
-    if found := sorted(
-        key for key in stored_tensors(folder) if re.search(r"\.(lm_head|embed\w*|wte)\.", key)
-    ):
-        raise UserError(
-            f"{name}: vLLM cannot apply an adapter to head or embeddings "
-            f"({found[0]}){f' ({why})' if why else ''}; {remedy}"
-        )
+    config = adapter_loading.read_config(folder)
+    kind = config.get("peft_type")
+    bad = [key for key in NOT_SERVED if config.get(key) not in (None, False, [], {}, "none")]
+    ends = sorted(filter(HEAD_OR_EMBEDDINGS.search, stored_tensors(folder)))
+    if bad:
+        what = f"with {bad[0]}={config[bad[0]]!r}"
+    elif kind != "LORA":
+        what = f"of type {kind}"
+    elif ends:
+        what = f"to head or embeddings ({ends[0]})"
+    else:
+        return
+    remedy = "say --adapters merged"
+    if why:
+        what, remedy = f"{what} ({why})", "say --dtype float32, or --engine transformers"
+    raise UserError(f"{name}: vLLM cannot apply an adapter {what}; {remedy}")
 
 
 def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -204,22 +197,15 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
         )
     for name, weight in model.named_parameters():
         if ".lora_" not in name:
-            yield (
-                name.removeprefix("base_model.model.").replace(".base_layer.", "."),
-                weight.detach(),
-            )
+            plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            yield plain, weight.detach()
 
 
 def stored_names(folder: Path, tied: bool) -> frozenset[str]:
     """The names of the weights in a model folder; without the head where that is tied to the
     embeddings."""
-    from safetensors import safe_open
-
-    found: set[str] = set()
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="pt") as weights:
-            found.update(weights.keys())
-    return frozenset(found - {"lm_head.weight"} if tied else found)
+    names = set(stored_tensors(folder))
+    return frozenset(names - {"lm_head.weight"} if tied else names)
 
 
 def _check_stored(name: str, folder: Path, config: Any) -> None:
@@ -234,17 +220,16 @@ def _check_stored(name: str, folder: Path, config: Any) -> None:
     refuse_quantised(name, config, stored)
     head, embeddings = "lm_head.weight", "model.embed_tokens.weight"
     if config.get_text_config().tie_word_embeddings and {head, embeddings} <= stored.keys():
-        found: dict[str, Tensor] = {}
+        matrices: dict[str, Tensor] = {}
         for file in folder.glob("*.safetensors"):
             with safe_open(file, framework="pt") as weights:
-                found |= {
-                    key: weights.get_tensor(key) for key in {head, embeddings} & set(weights.keys())
-                }
-        if not found[head].equal(found[embeddings]):
+                for key in {head, embeddings} & set(weights.keys()):
+                    matrices[key] = weights.get_tensor(key)
+        if not matrices[head].equal(matrices[embeddings]):
             raise UserError(
                 f"{name}: its config.json ties the output head to the embeddings, and its files "
-                "hold two that differ; vLLM "
-                "would leave the head out: write tie_word_embeddings: false into config.json"
+                "hold two that differ; vLLM would leave the head out: write "
+                "tie_word_embeddings: false into config.json"
             )
 
 
@@ -266,9 +251,7 @@ def _configurations(plain: Link, settings: LoadSettings) -> tuple[Any, Any]:
             path, revision=revision, trust_remote_code=settings.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"cannot read the configuration of {name}: {str(error).splitlines()[0]}"
-        ) from error
+        raise UserError(f"cannot read the configuration of {name}: {one_line(error)}") from error
     if isinstance(path, Path):
         _check_stored(name, path, config)
     try:

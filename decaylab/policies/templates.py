@@ -1,9 +1,9 @@
-"""Chat templates: messages in, the text of a prompt out, and what ends a turn. What a template
-refuses is one line.
+"""Chat templates: messages in, the text of a prompt out, and what ends a turn.
 
-template = ChatTemplate("some/model", tokenizer, system="Be brief.") template.prompt("2 + 3?", "Be
-brief.")     # "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>" template.turn_end
-# "<|end|>"
+template = ChatTemplate("some/model", tokenizer, system=True)
+template.prompt("2 + 3?", "Be brief.")
+# "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>"
+template.turn_end     # "<|end|>"
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ from decaylab.errors import UserError
 from decaylab.problems.files import mended, one_line
 
 Thinking = Literal["off", "on", "template"]
-QUESTION, SYSTEM, ANSWER = (
-    "a question of a probe",
-    "a system message of a probe",
-    "an answer of a probe",
-)
+QUESTION = "a question of a probe"
+SYSTEM, ANSWER = "a system message of a probe", "an answer of a probe"
 PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
 OPENED = re.compile(
     r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE
@@ -105,44 +102,37 @@ class ChatTemplate:
                 )
         if self.thinking == "template":
             return
-        told = f"--thinking {self.thinking} has no effect on {self.name}"
+        no_effect = f"--thinking {self.thinking} has no effect on {self.name}"
         prompt = self._probe()
         switched = self._switched()
         mark = open_thought(prompt.partition(QUESTION)[2])
         if self.thinking == "off" and mark:
-            yield f"{told}: its template opens a thought ({mark}) in any case{self._other_switch}"
+            opens = f"its template opens a thought ({mark}) in any case"
+            yield f"{no_effect}: {opens}{self._other_switch}"
         elif switched or (self.thinking == "on" and mark):
             return
         elif self.thinking == "on":
-            yield f"{told}: its template has no such switch{self._other_switch}"
+            yield f"{no_effect}: its template has no such switch{self._other_switch}"
         elif known := self._thought_mark:
             yield (
-                f"{told}: its template has no such switch, and the model knows thoughts "
+                f"{no_effect}: its template has no such switch, and the model knows thoughts "
                 f"({known}){self._other_switch}"
             )
 
     @property
     def _other_switch(self) -> str:
         """Of templates that call theirs otherwise."""
-        own = OTHER_SWITCH.search(json.dumps(self.tokenizer.chat_template))
-        return (
-            "; it has one of its own: --template-kwargs thinking=true or thinking=false"
-            if own
-            else ""
-        )
+        if not OTHER_SWITCH.search(json.dumps(self.tokenizer.chat_template)):
+            return ""
+        return "; it has one of its own: --template-kwargs thinking=true or thinking=false"
 
     @property
     def _thought_mark(self) -> str:
         """The mark of a thought that the template or the tokenizer has; "" where neither has
         any."""
-        source = "\n".join(
-            [
-                json.dumps(self.tokenizer.chat_template, ensure_ascii=False),
-                *self.tokenizer.get_added_vocab(),
-            ]
-        )
-        found = OPENED.search(source)
-        return found[0] if found else ""
+        template = json.dumps(self.tokenizer.chat_template, ensure_ascii=False)
+        mark = OPENED.search("\n".join([template, *self.tokenizer.get_added_vocab()]))
+        return mark[0] if mark else ""
 
     def _choose_content(self) -> None:
         """Whether a message is text or a list of parts: the first of the two that brings question
@@ -155,10 +145,9 @@ class ChatTemplate:
                 refusals.append(error)
                 continue
             wanted = {"the question": QUESTION, "--system": self.probe_system}
-            spelt_out = self.in_parts and PARTS_AS_TEXT.search(
-                text
-            )  # the template wrote the list itself
-            lost = [what for what, one in wanted.items() if one not in text or spelt_out]
+            # A template that expects text writes the list of parts as it stands.
+            spelt_out = self.in_parts and PARTS_AS_TEXT.search(text)
+            lost = [what for what, part in wanted.items() if part not in text or spelt_out]
             if not lost:
                 return
             refusals.append(
@@ -172,10 +161,8 @@ class ChatTemplate:
         return [self._message("system", text)] if text else []
 
     def _message(self, role: str, text: str) -> dict[str, Any]:
-        return {
-            "role": role,
-            "content": [{"type": "text", "text": text}] if self.in_parts else text,
-        }
+        content = [{"type": "text", "text": text}] if self.in_parts else text
+        return {"role": role, "content": content}
 
     def _probe(self, changes: Mapping[str, Any] | None = None, without: str = "") -> str:
         """The prompt of a question that is never asked, with other variables."""
@@ -196,43 +183,45 @@ class ChatTemplate:
         changes: Mapping[str, Any] = MappingProxyType({}),
         without: str = "",
     ) -> str:
-        variables = {
-            name: value for name, value in {**self.variables, **changes}.items() if name != without
-        }
+        variables = {**self.variables, **changes}
+        variables.pop(without, None)
+        # A template is a program of the model's author, and may fail in any way.
         try:
             return str(
                 self.tokenizer.apply_chat_template(
                     messages, tokenize=False, add_generation_prompt=generate, **variables
                 )
             )
-        except (
-            Exception
-        ) as error:  # a template is a program of the model's author, and may fail in any way
-            about_system = "system" in str(error).lower()
-            own = (
-                "; the problem brings its system message: say --teacher-prompt student or "
-                "--teacher-system ''"
-            )
-            remedy = {
-                True: ("; leave --system out" if self.probe_system else own)
-                if about_system
-                else "",
-                False: "; --system TEXT gives a system message" if about_system else "",
-            }[messages[0]["role"] == "system"]
+        except Exception as error:
             line = f" (line {error.lineno})" if hasattr(error, "lineno") else ""
+            remedy = ""
+            if "system" in str(error).lower():
+                remedy = self._system_remedy(messages[0]["role"] == "system")
             raise UserError(
                 f"{self.name}: its chat template refuses the prompt: "
                 f"{one_line(error)}{line}{remedy}"
             ) from error
 
+    def _system_remedy(self, given: bool) -> str:
+        """What to do where a template wants a system message, or takes none. given: there is
+        one."""
+        if not given:
+            return "; --system TEXT gives a system message"
+        if self.probe_system:
+            return "; leave --system out"
+        return (
+            "; the problem brings its system message: say --teacher-prompt student or "
+            "--teacher-system ''"
+        )
+
 
 def open_thought(text: str) -> str:
     """The mark of a thought that a text opens and does not close; "" where there is none."""
-    opened = [one for one in OPENED.finditer(text) if not CLOSED.fullmatch(one[0])]
-    closed = [one.start() for one in CLOSED.finditer(text)]
-    return (
-        opened[-1][0] if opened and not any(place > opened[-1].start() for place in closed) else ""
-    )
+    opened = [mark for mark in OPENED.finditer(text) if not CLOSED.fullmatch(mark[0])]
+    closed = [mark.start() for mark in CLOSED.finditer(text)]
+    if not opened or (closed and closed[-1] > opened[-1].start()):
+        return ""
+    return opened[-1][0]
 
 
 def variables_of(text: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 
 CUT = -1e30  # a logit of probability 0, whose difference to another one like it is 0 and not NaN
 
@@ -48,6 +48,7 @@ def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
     conflicting = tuple(sorted(index for index in common if strings_s[index] != strings_t[index]))
     student_only = tuple(sorted(strings_s.keys() - strings_t.keys()))
     teacher_only = tuple(sorted(strings_t.keys() - strings_s.keys()))
+    # Added tokens may differ between a base and a chat model of one family.
     special = set(student.get_added_vocab().values()) | set(teacher.get_added_vocab().values())
     if not (conflicting or student_only or teacher_only):
         return VocabularyAgreement("same", (), (), ())
@@ -85,10 +86,10 @@ class SharedVocabulary:
         """
         shared = logits[:, : self.size]
         if self.holes:
-            shared = shared.index_fill(
-                -1, torch.tensor(sorted(self.holes), device=logits.device), CUT
-            )
-        kept = shared.logsumexp(-1)  # on a CPU log_softmax is off by 1e-5 nats at 100,000 ids
+            holes = torch.tensor(sorted(self.holes), device=logits.device)
+            shared = shared.index_fill(-1, holes, CUT)
+        # On a CPU log_softmax is off by 1e-5 nats at 100,000 ids.
+        kept = shared.logsumexp(-1)
         logprobs = shared - kept[:, None]
         if logits.shape[-1] == self.size and not self.holes:
             return logprobs, torch.zeros_like(kept)
@@ -110,19 +111,17 @@ def share_vocabulary(student: Policy, teacher: Policy) -> SharedVocabulary:
             *teacher.tokenizer.get_added_vocab().values(),
         }
         first = next(index for index in agreement.conflicting if index not in added)
-        meanings = [
-            next(token for token, index in vocab.items() if index == first)
-            for vocab in (own, others)
-        ]
+        ours, theirs = (
+            next(token for token, index in vocabulary.items() if index == first)
+            for vocabulary in (own, others)
+        )
         raise UserError(
-            f"the vocabularies disagree: id {first} is {meanings[0]!r} to {student.name} and "
-            f"{meanings[1]!r} to "
-            f"{teacher.name}; their tokens cannot be compared one by one: take a teacher with the "
-            "student's tokenizer"
+            f"the vocabularies disagree: id {first} is {ours!r} to {student.name} and {theirs!r} "
+            f"to {teacher.name}; their tokens cannot be compared one by one: take a teacher with "
+            "the student's tokenizer"
         )
     width = min(student.head_width, teacher.head_width)
-    common = {index for index in set(own.values()) & set(others.values()) if index < width} - set(
-        agreement.conflicting
-    )
+    both = set(own.values()) & set(others.values())
+    common = {index for index in both if index < width} - set(agreement.conflicting)
     size = max(common) + 1
     return SharedVocabulary(size, frozenset(range(size)) - common)

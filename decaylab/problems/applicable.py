@@ -1,8 +1,7 @@
-"""Where an answer rule applies: not to every gold answer, and an accuracy over the others would be
-no accuracy.
+"""Where an answer rule applies: not to every gold answer.
 
-    applicable.rows(outcomes, "gsm8k")       # those of the problems whose gold answer the rule can
-    judge applicable.is_shown(outcomes, "gsm8k")   # whether these are at least 95 % of the problems
+    applicable.rows(outcomes, "gsm8k")       # of the problems whose gold answer the rule can judge
+    applicable.is_shown(outcomes, "gsm8k")   # whether these are at least 95 % of the problems
 
 Rows are of the rollouts or the outcomes table. Below `LEAST` a rule is measured nowhere.
 """

@@ -1,8 +1,8 @@
 """What is asked in a list of chat messages.
 
-asked([{"role": "user", "content": "2 + 2?"}], "mine.jsonl, line 1", "prompt")    # ("2 + 2?", ())
-asked([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}], ...)
-# ("2 + 2?", (("system", "Be brief."), ("user", "2 + 2?")))
+asked([{"role": "user", "content": "2 + 2?"}], "mine.jsonl:1", "prompt")    # ("2 + 2?", ())
+asked([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2?"}], ...)
+# ("2?", (("system", "Be brief."), ("user", "2?")))
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ def asked(value: list[Any], where: str, column: str) -> tuple[str, Messages]:
     Raises:
         UserError: no message, one without role or text, or a last one that is not the user's.
     """
-    messages = tuple(_message(one, where, f"{column}.{place}") for place, one in enumerate(value))
+    messages = tuple(
+        _message(message, where, f"{column}.{place}") for place, message in enumerate(value)
+    )
     if not messages or messages[-1][0] != "user":
         got = ", ".join(role for role, _ in messages) or "no message"
         raise UserError(
@@ -37,17 +39,20 @@ def _message(value: Any, where: str, path: str) -> tuple[str, str]:
             f"{value!r:.60}"
         )
     content = value.get("content")
-    if isinstance(content, list):
-        content = joined(content)
-    if not isinstance(content, str):
+    text = joined(content) if isinstance(content, list) else content
+    if not isinstance(text, str):
         raise UserError(
-            f"{where}: column {path + '.content'!r} must hold text, got "
-            f"{value.get('content')!r:.60}"
+            f"{where}: column {path + '.content'!r} must hold text, got {content!r:.60}"
         )
-    return value["role"], content
+    return value["role"], text
 
 
 def joined(parts: list[Any]) -> str | None:
     """The parts of a message as one text; None where one is no text, such as an image."""
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return "".join(map(str, texts)) if all(isinstance(text, str) for text in texts) else None
+    texts = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, dict) else part
+        if not isinstance(text, str):
+            return None
+        texts.append(text)
+    return "".join(texts)

@@ -1,103 +1,173 @@
-"""Rows of problem files (JSONL, JSON, parquet) and which of their columns hold question, answer and
-id.
+"""Rows of JSONL, JSON and parquet files, one at a time, packed by gzip or zstd or not.
 
-    rows = list(read_rows(Path("mine.jsonl"), "mine.jsonl"))   # [("mine.jsonl, line 1", {"q": "2 +
-    2?", "gold": 4})] columns = find_columns(rows[0], {"question": "q", "answer": "gold"},
-    "mine.jsonl") gold_answer(rows[0][1], columns, rows[0][0]).text          # "4"
+    for place, row in read_rows(Path("rollouts/part-00001.jsonl.zst")):
+        ...     # "rollouts/part-00001.jsonl.zst:17", {"prompt": ..., "response": ...}
 
-Malformed input is a UserError that names the file and the row.
+Rows come one at a time, so that a file may be larger than the memory. Malformed input is a
+UserError that names the file and the line or row.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
-from decaylab.problems.nested_columns import Gold, gold_text, has, lookup, names
 
 FILE_SUFFIXES = (".parquet", ".jsonl", ".json")
-QUESTION_COLUMNS, ID_COLUMNS = ("problem", "question", "prompt"), ("unique_id", "problem_id", "id")
-VERL_ANSWER, VERL_ID = "reward_model.ground_truth", "extra_info.index"
-OTHER_ANSWERS = ("final_answer", VERL_ANSWER)
-"""Where DeepMath and verl have their gold answers."""
+PACKED = (".gz", ".zst")
+BATCH_ROWS, LINES_A_TICK, BUFFER = 256, 512, 1 << 20
+MENDED = "{} of {} {} hold half a character (a lone surrogate, such as \\ud83d), replaced by U+FFFD"
+SURROGATES = re.compile("[\ud800-\udfff]")
 
 Row = tuple[str, dict[str, Any]]
 """Where a row stands, for messages, and its columns."""
+Progress = Callable[[int], None]
+"""Takes the number of bytes read since it was called last."""
 
 
-def read_rows(path: Path, name: str) -> Iterator[Row]:
-    """Rows of a file, lazily; ``name`` is what messages call it."""
+def read_rows(
+    path: Path,
+    name: str = "",
+    *,
+    progress: Progress = lambda count: None,
+    halves: list[str] | None = None,
+    holds: str = "a question and an answer",
+) -> Iterator[Row]:
+    """Rows of a file, lazily.
+
+    Args:
+        name: what messages call the file; by default its path.
+        progress: takes the number of bytes read.
+        halves: takes the places of rows in which half a character was replaced by U+FFFD.
+        holds: what a row should hold, for messages.
+
+    Raises:
+        UserError: a file that is damaged, cut off or no text; a malformed row.
+    """
+    reader = _Reader(path, name or str(path), progress, [] if halves is None else halves, holds)
     try:
-        if path.suffix == ".parquet":
-            yield from _read_parquet(path, name)
-        elif path.suffix == ".json" and path.read_text(encoding="utf-8-sig").lstrip().startswith(
-            "["
-        ):
-            yield from _read_json(path, name)
+        if suffix_of(path) == ".parquet":
+            yield from reader.parquet()
+        elif suffix_of(path) == ".json":
+            yield from reader.array()
         else:
-            yield from _read_jsonl(path, name)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not UTF-8 text: {one_line(error)}") from error
-    except OSError as error:
-        raise UserError(f"{name} can't be read: {one_line(error)}") from error
+            yield from reader.lines()
+    except (OSError, EOFError, zlib.error) as error:
+        system = error.strerror if isinstance(error, OSError) else None
+        raise UserError(f"cannot read {reader.name}: {system or one_line(error)}") from error
 
 
-def _read_jsonl(path: Path, name: str) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                where = f"{name}, line {number}"
-                yield _as_row(_parse_json(line, where), where)
+def suffix_of(path: Path) -> str:
+    """The suffix that says how a file is read, without that of its packing."""
+    return path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
 
 
-def _read_json(path: Path, name: str) -> Iterator[Row]:
-    for number, value in enumerate(
-        _parse_json(path.read_text(encoding="utf-8-sig"), name), start=1
-    ):
-        yield _as_row(value, f"{name}, row {number}")
+class _Reader:
+    def __init__(
+        self, path: Path, name: str, progress: Progress, halves: list[str], holds: str
+    ) -> None:
+        self.path, self.name, self.progress = path, name, progress
+        self.halves, self.holds = halves, holds
+
+    def lines(self) -> Iterator[Row]:
+        done = 0
+        with self.path.open("rb", buffering=BUFFER) as raw:
+            for number, line in enumerate(_unpacked(raw, self.path), start=1):
+                # The position in the packed file, which is what its size counts.
+                if number % LINES_A_TICK == 0:
+                    now = raw.tell()
+                    self.progress(now - done)
+                    done = now
+                text = self._text(line, number)
+                if text and not text.isspace():
+                    place = f"{self.name}:{number}"
+                    yield self._row(self._parsed(text, place), text, place)
+        self.progress(self.path.stat().st_size - done)  # what unpacks a file closes it
+
+    def array(self) -> Iterator[Row]:
+        """The objects of an array, or one object; a file that begins with an object may also hold
+        one a line."""
+        with self.path.open("rb") as raw:
+            text = self._text(_unpacked(raw, self.path).read(), 1)
+        if text.lstrip()[:1] == "{":
+            try:
+                values = [json.loads(text)]
+            except (ValueError, RecursionError):
+                yield from self.lines()
+                return
+        else:
+            values = self._parsed(text, self.name)
+        self.progress(self.path.stat().st_size)
+        if not isinstance(values, list):
+            raise UserError(
+                f"{self.name}: must be an array of objects, got {type(values).__name__}"
+            )
+        for number, value in enumerate(values, start=1):
+            yield self._row(value, text, f"{self.name}, row {number}")
+
+    def parquet(self) -> Iterator[Row]:
+        if self.path.suffix in PACKED:
+            raise UserError(f"{self.name}: parquet is packed by itself; unpack it first")
+        number, size = 0, self.path.stat().st_size
+        try:
+            file = pq.ParquetFile(self.path)
+            total = max(file.metadata.num_rows, 1)
+            # In batches, so that a file may be larger than the memory.
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                self.progress(size * batch.num_rows // total)
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{self.name}, row {number}", row
+        except pa.ArrowException as error:
+            raise UserError(
+                f"{self.name} is not a readable parquet file (truncated?): {one_line(error)}"
+            ) from error
+
+    def _text(self, line: bytes, number: int) -> str:
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.name}:{number}: not UTF-8 text ({error.reason})") from error
+        return text.removeprefix("\ufeff") if number == 1 else text
+
+    def _parsed(self, text: str, place: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place}: not JSON ({one_line(error)})") from error
+
+    def _row(self, value: Any, text: str, place: str) -> Row:
+        # Only an escape can have written half a character.
+        if "\\u" in text and ("\\ud" in text or "\\uD" in text):
+            whole = mended_value(value)
+            if whole != value:
+                self.halves.append(place)
+            value = whole
+        if not isinstance(value, dict):
+            raise UserError(
+                f"{place}: must be an object with {self.holds}, got {type(value).__name__}"
+            )
+        return place, value
 
 
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text.strip())
-    except json.JSONDecodeError as error:
-        at = (
-            f"line {error.lineno} column {error.colno}"
-            if error.lineno > 1
-            else f"column {error.colno}"
-        )
-        raise UserError(f"{where}: malformed JSON at {at}: {error.msg}") from error
-
-
-def _as_row(value: Any, where: str) -> Row:
-    if not isinstance(value, dict):
-        raise UserError(
-            f"{where}: must be a JSON object with a question and an answer, got "
-            f"{type(value).__name__}"
-        )
-    return where, value
-
-
-def _read_parquet(path: Path, name: str) -> Iterator[Row]:
-    try:
-        batches = pq.ParquetFile(path).iter_batches(batch_size=1024)
-        number = 0
-        for batch in batches:
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{name}, row {number}", row
-    except pa.ArrowException as error:
-        raise UserError(
-            f"{name} is not a readable parquet file (truncated?): {one_line(error)}"
-        ) from error
+def _unpacked(raw: BinaryIO, path: Path) -> Any:
+    """What a file holds, as bytes that can be read line by line."""
+    if path.suffix == ".gz":
+        return io.BufferedReader(gzip.GzipFile(fileobj=raw), BUFFER)
+    if path.suffix == ".zst":
+        stream: Any = pa.CompressedInputStream(pa.PythonFile(raw), "zstd")
+        return io.BufferedReader(stream, BUFFER)
+    return raw
 
 
 def one_line(error: BaseException) -> str:
@@ -106,139 +176,18 @@ def one_line(error: BaseException) -> str:
     return lines[0][:160]
 
 
-SURROGATES = re.compile("[\ud800-\udfff]")
-MENDED = "{} of {} {} hold half a character (a lone surrogate, such as \\ud83d), replaced by U+FFFD"
-
-
 def mended(text: str) -> str:
     """A text in which half a character (a lone surrogate), which no file and no tokenizer takes, is
     U+FFFD."""
     return SURROGATES.sub("\ufffd", text)
 
 
-def mended_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row with its texts mended, those inside objects and lists as well."""
-    return {name: _mended_value(value) for name, value in row.items()}
-
-
-def _mended_value(value: Any) -> Any:
+def mended_value(value: Any) -> Any:
+    """A value with its texts mended, those inside objects and lists as well."""
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, list):
-        return [_mended_value(one) for one in value]
-    return mended_row(value) if isinstance(value, dict) else value
-
-
-# Which columns hold what
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns (or paths into them) hold what, and how problems without an id are called.
-
-    hashes: gold is what follows ``####``; text without it has no gold, unless the caller named the
-    column (``named``).
-    wrapped: gold answers may stand inside an object or list.
-    """
-
-    question: str
-    answer: str | None
-    id: str | None
-    prefix: str
-    hashes: bool = False
-    named: bool = False
-    wrapped: bool = True
-
-
-def find_columns(
-    row: Row,
-    given: Mapping[str, str],
-    source: str,
-    *,
-    questions: Iterable[str] = QUESTION_COLUMNS,
-    ids: Iterable[str] = ID_COLUMNS,
-    prefix: str = "row",
-    hashes: bool = False,
-) -> Columns:
-    """Finds the columns in the first row: those of the caller's map (``given``) first, then the
-    usual names.
-
-    A name of the map may be a path, such as ``reward_model.ground_truth``. Usual names count in any
-    case, as written first.
-
-    Raises:
-        UserError: a role in the map or a column in the row that isn't there, or several that could
-            be meant; ``source`` is what messages call the set.
-    """
-    found = row[1]
-    odd = sorted(set(given) - {"question", "answer", "id"})
-    if odd:
-        raise UserError(f"the column map knows question, answer and id, got {', '.join(odd)}")
-    question = _pick(
-        given.get("question"), _usual(found, questions), questions, found, "question", source
-    )
-    answer = None
-    if given.get("answer") != "":
-        likely = _usual(found, ("answer",)) or [name for name in OTHER_ANSWERS if has(found, name)]
-        answer = _pick(given.get("answer"), likely, ("answer",), found, "answer", source)
-    likely = _usual(found, ids) or [VERL_ID] * (answer == VERL_ANSWER and has(found, VERL_ID))
-    identity = (
-        _pick(given.get("id"), likely, (), found, "id", source)
-        if given.get("id") or likely
-        else None
-    )
-    return Columns(question, answer, identity, prefix, hashes, "answer" in given)
-
-
-def _usual(row: Mapping[str, Any], usual: Iterable[str]) -> list[str]:
-    """The first usual name that is a column, as written or else in another case: then all columns
-    that differ by case."""
-    usual = list(usual)
-    exact = next((name for name in usual if name in row), None)
-    if exact:
-        return [exact]
-    folded = ([column for column in row if column.casefold() == name] for name in usual)
-    return next(filter(None, folded), [])
-
-
-def _pick(
-    given: str | None,
-    likely: list[str],
-    usual: Iterable[str],
-    row: Mapping[str, Any],
-    role: str,
-    source: str,
-) -> str:
-    """The column that was named, or the likely one. usual: what the message says was looked for."""
-    found = ([given] if has(row, given) else []) if given else likely
-    if len(found) == 1:
-        return found[0]
-    way = f"name the right one with --column {role}=NAME"
-    if found:
-        raise UserError(
-            f"{source} has several columns for the {role}: {', '.join(map(repr, found))}; {way}"
-        )
-    wanted = [given] if given else list(usual)
-    raise UserError(
-        f"{source} has no column {' or '.join(map(repr, wanted))} for the {role}: found "
-        f"{', '.join(map(repr, names(row))) or 'none'}; {way}"
-    )
-
-
-def gold_answer(row: Mapping[str, Any], columns: Columns, where: str) -> Gold:
-    """The gold answer of a row; its text is None where the set has none."""
-    if not columns.answer:
-        return Gold(None, False)
-    value = lookup(row, columns.answer)
-    if isinstance(value, str) and not columns.wrapped:
-        gold = Gold(value.strip() or None, False)
-    else:
-        gold = gold_text(value, where, columns.answer)
-    if columns.hashes:
-        # The set writes thousands with commas (1,200), which no answer rule should have to guess.
-        _, found, last = (gold.text or "").rpartition("####")
-        gold = Gold(
-            (last.strip().replace(",", "") or None) if found or columns.named else None,
-            gold.unwrapped,
-        )
-    return gold
+        return [mended_value(item) for item in value]
+    if isinstance(value, dict):
+        return {mended_value(name): mended_value(item) for name, item in value.items()}
+    return value

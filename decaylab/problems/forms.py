@@ -1,5 +1,4 @@
-r"""Forms of an answer: notations of one and the same value, told apart or brought together by their
-text alone.
+r"""Forms of an answer: notations of one and the same value, by their text alone.
 
     mathematics("2pi")                    # "2\\pi "
     choice("A. 73")                       # ("A", "73")
@@ -141,14 +140,10 @@ def choice(answer: str) -> Choice | None:
         and (_LETTER.fullmatch(match[3].strip()) or _ANOTHER.search(match[3]))
     ):
         return None  # several options
-    return (
-        Choice(
-            (match[1] or match[2]).upper(),
-            (match[3] or "").strip() if match.re is _LABELLED else "",
-        )
-        if match
-        else None
-    )
+    if not match:
+        return None
+    content = match[3].strip() if match.re is _LABELLED else ""
+    return Choice((match[1] or match[2]).upper(), content)
 
 
 # --- Text
@@ -305,9 +300,9 @@ def _inequality(text: str) -> tuple[str, list[_Bounds]] | None:
         low, middle, high = sides if signs[0] in "<≤" else sides[::-1]
         first, last = signs if signs[0] in "<≤" else signs[::-1]
         if re.fullmatch(_VARIABLE, middle):
-            return middle, [
-                _Bounds("[" if first in "≤≥" else "(", low, high, "]" if last in "≤≥" else ")")
-            ]
+            left = "[" if first in "≤≥" else "("
+            right = "]" if last in "≤≥" else ")"
+            return middle, [_Bounds(left, low, high, right)]
     if len(signs) != 1:
         return None
     (one, other), sign = sides, signs[0]

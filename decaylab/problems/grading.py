@@ -1,15 +1,16 @@
-r"""Grading: was the gold answer given? Four named answer rules over the same stored text, behind
-hard time-outs.
+r"""Grading: whether a response gives the gold answer, by four named answer rules.
 
 The rule changes the conclusion (one set of responses scored 43.8 by the last box and 65.0 by the
 first, arXiv 2605.27028), so all rules are applied and the reported one is named:
 
     last_boxed    the content of the last \boxed{}; a malformed or empty last box is no answer,
-    never an earlier box first_boxed   the same with the first box anywhere      some parsed
-    expression of the response equals gold; never a substring, "12" is not in "3125" gsm8k
-    the number after the last ####; without one, the last number of the text. Not applicable where
-    the gold
-                  answer is no number that digits can write: a perfect answer would be wrong there
+                  never an earlier box
+    first_boxed   the same with the first box
+    anywhere      some parsed expression of the response equals gold; never a substring: "12" is
+                  not in "3125"
+    gsm8k         the number after the last ####; without one, the last number of the text. Not
+                  applicable where the gold answer is no number that digits can write: a perfect
+                  answer would be wrong there
 
     with Grader() as grader:
         grades = grader.grade(["so \\boxed{0.75}"], ["\\frac{3}{4}"])
@@ -35,27 +36,26 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from decaylab.problems import thoughts
-from decaylab.problems.answers import (
-    ANSWER_RULES,
-    box_equals,
-    boxed_answers,
-    boxed_lists,
-    comparable,
-    equal,
-    expressions,
-    final_number,
-    gold_number,
-    is_readable,
-    math_equal,
-    same_rounded,
-    tidy,
-)
+from decaylab.problems.answers import ANSWER_RULES, box_equals, equal, is_readable
+from decaylab.problems.boxes import boxed_answers, boxed_lists
+from decaylab.problems.expressions import comparable, expressions
+from decaylab.problems.plain_numbers import final_number, gold_number, same_rounded, tidy
+from decaylab.problems.symbolic import math_equal
 from decaylab.problems.votes import VOTING_RULES, same_answer
 
+CODE = tuple(
+    Path(__file__).with_name(f"{name}.py")
+    for name in (
+        *("answers", "boxes", "expressions", "forms", "grading", "plain_numbers", "symbolic"),
+        "thoughts",
+    )
+)
+"""The code that gives verdicts. Stored verdicts are given again where it changes."""
 _GOLD_CHECK = "gold"  # the question put to a worker by `unparsable`
 _SAME = "same "  # and by `same`, with the rule behind it
 _CHUNK = 64  # judgements sent to a worker at a time

@@ -1,15 +1,14 @@
-"""The hub: rows of a data set, found by the names of its parquet or JSONL files, and the commit of
-a cached model."""
+"""The hub: rows of a data set, found by the names of its parquet or JSONL files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -19,50 +18,14 @@ from huggingface_hub.errors import (
 )
 
 from decaylab.errors import UserError
+from decaylab.problems import cards
 from decaylab.problems.files import FILE_SUFFIXES, Row, one_line, read_rows
 
-DEFAULT_SPLITS = ("test", "train")
+DEFAULT_SPLITS, CARD = ("test", "train"), "README.md"
 CONVERTED = "refs/convert/parquet"
-ADAPTER_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 _ABOUT = re.compile(
     r"(^|/)(\.|(dataset_infos?|config|package)\.json$)"
 )  # hidden files, and JSON that holds no rows
-
-
-def model_commit(repo: str, revision: str | None) -> str | None:
-    """The commit that a model was loaded from: the name of its folder in the cache; None where
-    there is none.
-
-    transformers keeps the commit in no public attribute.
-    """
-    for file in ("config.json", "adapter_config.json"):
-        path = try_to_load_from_cache(repo, file, revision=revision)
-        if isinstance(path, str):
-            return Path(path).parent.name
-    return None
-
-
-def snapshot_of(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache that a model was loaded from; None where there is none."""
-    path = try_to_load_from_cache(repo, "config.json", revision=revision)
-    return Path(path).parent if isinstance(path, str) else None
-
-
-def adapter_folder(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache of a PEFT adapter on the hub, fetched where need be; None where the
-    repository holds none.
-
-    Raises:
-        UserError: its files can't be fetched.
-    """
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    try:
-        if find_adapter_config_file(repo, revision=revision) is None:
-            return None
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(ADAPTER_FILES)))
-    except OSError as error:
-        raise UserError(f"cannot load {repo}: {one_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -75,7 +38,12 @@ class DataSet:
     local_copy: str
 
     def rows(
-        self, config: str | None, split: str | None, revision: str | None, limit: int | None
+        self,
+        config: str | None,
+        split: str | None,
+        revision: str | None,
+        limit: int | None,
+        halves: list[str],
     ) -> tuple[list[Row], str, list[str]]:
         """The first rows of one split of one configuration, the commit they are from, and notes for
         the reader.
@@ -86,24 +54,36 @@ class DataSet:
         """
         files, cached = self._files(revision)
         notes = ["the hub was not reached: its local cache was read"] if cached else []
+        # The conversion is made of the main branch alone.
         converted = [] if revision or cached or _data_files(files) else self._converted_files()
         if converted:
             revision, notes = CONVERTED, [f"read from the hub's parquet conversion ({CONVERTED})"]
         place = f"{self.name} (in the local cache)" if cached else self.name
-        chosen, used = _choose(converted or files, config, split, place)
+        declared = {} if converted else self._declared(files, revision, cached)
+        chosen, used = _choose(converted or files, declared, config, split, place)
         if used != (split or DEFAULT_SPLITS[0]):
             notes.append(f"the {used} split is read: no {DEFAULT_SPLITS[0]} split was found")
         first = self._fetch(chosen[0], revision, cached)
         commit = first.parents[len(PurePosixPath(chosen[0]).parts) - 1].name
-        stream = (
-            row
-            for file in chosen
-            for row in read_rows(self._fetch(file, commit, cached), f"{self.repo}/{file}")
-        )
-        rows = list(islice(stream, limit))
+
+        def stream() -> Iterator[Row]:
+            for file in chosen:  # a file is fetched when its first row is needed
+                path = self._fetch(file, commit, cached)
+                yield from read_rows(path, f"{self.repo}/{file}", halves=halves)
+
+        rows = list(islice(stream(), limit))
+        # A limit that was served by the first files left the others out of the cache.
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
+
+    def _declared(
+        self, files: Sequence[str], revision: str | None, cached: bool
+    ) -> dict[str, cards.Splits]:
+        """The configurations that the card declares; none where there is no card."""
+        if CARD not in files:
+            return {}
+        return cards.configurations(self._fetch(CARD, revision, cached), self.name)
 
     def _files(self, revision: str | None) -> tuple[list[str], bool]:
         """The file names at a revision, and whether they are those of the local cache, the hub
@@ -117,9 +97,8 @@ class DataSet:
             folder = _cached_snapshot(self.repo, revision)
             if folder is None:
                 raise self._error(revision, error) from error
-            return [
-                path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-            ], True
+            paths = [path for path in folder.rglob("*") if path.is_file()]
+            return [path.relative_to(folder).as_posix() for path in paths], True
         return [sibling.rfilename for sibling in info.siblings or ()], False
 
     def _converted_files(self) -> list[str]:
@@ -190,23 +169,36 @@ def _data_files(files: Iterable[str]) -> list[str]:
 
 
 def _choose(
-    files: list[str], config: str | None, split: str | None, name: str
+    files: list[str],
+    declared: Mapping[str, cards.Splits],
+    config: str | None,
+    split: str | None,
+    name: str,
 ) -> tuple[list[str], str]:
-    """The files of one split and one configuration, parquet before JSONL, and the split's name."""
+    """The files of one split and one configuration, and the split's name: as the card declares
+    them, else by the names of the files, parquet before JSONL."""
     data = _data_files(files)
+    if declared and config is None and "default" not in declared:
+        raise _several(name, list(declared))
+    splits = declared.get(config or "default", {})
+    for wanted in [split] if split else [*DEFAULT_SPLITS, *splits]:
+        matching = cards.matching(data, splits.get(wanted, ()))
+        if matching:
+            return matching, wanted
     inside = [file for file in data if config is None or config in PurePosixPath(file).parts[:-1]]
     for wanted in [split] if split else DEFAULT_SPLITS:
         for suffix in FILE_SUFFIXES:
-            found = _of_split([file for file in inside if file.endswith(suffix)], wanted)
-            if found:
-                return _of_one_config(found, wanted, name), wanted
+            named = _of_split([file for file in inside if file.endswith(suffix)], wanted)
+            if named:
+                return _of_one_config(named, wanted, name), wanted
     if split is None and len(inside) == 1:
         return inside, "only"
     place = f" in configuration {config}" if config else ""
+    wanted = split or " or ".join(DEFAULT_SPLITS)
+    listed = ", ".join([*data[:6], *(["..."] if len(data) > 6 else [])]) or "neither"
     raise UserError(
-        f"{name} has no {split or ' or '.join(DEFAULT_SPLITS)} split as parquet or JSONL{place}: "
-        f"found {', '.join(data[:6]) or 'neither'}{', ...' if len(data) > 6 else ''}; name the "
-        "split or a local file"
+        f"{name} has no {wanted} split as parquet or JSONL{place}: found {listed}; name the split "
+        "or a local file"
     )
 
 
@@ -214,22 +206,30 @@ def _of_split(files: list[str], split: str) -> list[str]:
     """Files under a folder of the split's name or called by it; failing that, the one whose name
     contains it."""
     whole = re.compile(rf"{re.escape(split)}(-\d+-of-\d+.*)?")
-    stems = {file: [*PurePosixPath(file).parts[:-1], PurePosixPath(file).stem] for file in files}
-    exact = [file for file in files if any(whole.fullmatch(stem) for stem in stems[file])]
     within = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
-    loose = [file for file in files if within.search(stems[file][-1])]
+    exact, loose = [], []
+    for file in files:
+        path = PurePosixPath(file)
+        if any(whole.fullmatch(part) for part in path.with_suffix("").parts):
+            exact.append(file)
+        if within.search(path.stem):
+            loose.append(file)
     return exact or (loose if len(loose) == 1 else [])
 
 
 def _of_one_config(files: list[str], split: str, name: str) -> list[str]:
-    configs = {
-        file: "/".join(p for p in PurePosixPath(file).parts[:-1] if p not in (split, "data"))
-        for file in files
-    }
+    configs = {}
+    for file in files:
+        folders = PurePosixPath(file).parts[:-1]
+        configs[file] = "/".join(name for name in folders if name not in (split, "data"))
     several = sorted(set(configs.values()))
     wanted = "default" if "default" in several else several[0]
     if len(several) > 1 and wanted != "default":
-        raise UserError(
-            f"{name} has configurations {', '.join(several)}; name one, as in {name}:{several[-1]}"
-        )
+        raise _several(name, several)
     return [file for file in files if configs[file] == wanted]
+
+
+def _several(name: str, configs: Sequence[str]) -> UserError:
+    return UserError(
+        f"{name} has configurations {', '.join(configs)}; name one, as in {name}:{configs[-1]}"
+    )

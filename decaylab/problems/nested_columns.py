@@ -1,10 +1,9 @@
-"""Values inside other values: a column named by its path, and the single value inside a wrapped
-gold answer.
+"""Values inside other values: columns named by a path, and gold answers inside objects.
 
     lookup({"reward_model": {"ground_truth": "4"}}, "reward_model.ground_truth")   # "4"
     lookup({"messages": [{"content": "2 + 2?"}]}, "messages.0.content")            # "2 + 2?"
-    gold_text({"value": "136"}, "mine.jsonl, line 1", "answer")                    # Gold("136",
-    unwrapped=True)
+    gold_text({"value": "136"}, "mine.jsonl:1", "answer")
+    # Gold("136", unwrapped=True)
 
 A path goes through objects, lists (by number) and JSON text of either. A column whose own name
 holds the dot wins.
@@ -38,12 +37,13 @@ def has(row: Mapping[str, Any], path: str) -> bool:
 
 def names(row: Mapping[str, Any]) -> list[str]:
     """Names of the columns, for messages; those of an object are named one level down."""
-    found: list[str] = []
+    columns: list[str] = []
     for name, value in row.items():
-        found += (
-            [f"{name}.{inner}" for inner in value] if isinstance(value, dict) and value else [name]
-        )
-    return found
+        if isinstance(value, dict) and value:
+            columns += [f"{name}.{inner}" for inner in value]
+        else:
+            columns.append(name)
+    return columns
 
 
 def _inside(value: Any, path: str, default: Any) -> Any:
@@ -64,9 +64,9 @@ def _inside(value: Any, path: str, default: Any) -> Any:
     while "." in head:
         head = head.rpartition(".")[0]
         if head in value:
-            found = _inside(value[head], path[len(head) + 1 :], _MISSING)
-            if found is not _MISSING:
-                return found
+            inner = _inside(value[head], path[len(head) + 1 :], _MISSING)
+            if inner is not _MISSING:
+                return inner
     return default
 
 
@@ -103,6 +103,7 @@ def gold_text(value: Any, where: str, column: str) -> Gold:
         number.
     """
     inner, path = _single(value, where, column)
+    # NaN is what tables write for nothing.
     if inner is None or (isinstance(inner, float) and math.isnan(inner)):
         return Gold(None, False)
     if not isinstance(inner, str | int | float | Decimal):
@@ -122,13 +123,11 @@ def _single(value: Any, where: str, path: str) -> tuple[Any, str]:
         else:
             return value, path
         if len(held) > 1:
-            inside = ", ".join(f"{path}.{name}" for name, _ in held[:4]) + (
-                ", ..." if len(held) > 4 else ""
-            )
+            inside = ", ".join(f"{path}.{name}" for name, _ in held[:4])
+            more = ", ..." if len(held) > 4 else ""
             raise UserError(
-                f"{where}: column {path!r} holds several values ({inside}) and not one gold "
-                "answer: "
-                f"name it, such as --column answer={path}.{held[0][0]}"
+                f"{where}: column {path!r} holds several values ({inside}{more}) and not one gold "
+                f"answer: name it, such as --column answer={path}.{held[0][0]}"
             )
         if not held:
             return None, path
@@ -140,7 +139,7 @@ def _wrapping(text: str) -> Any:
 
     A list must hold text in quotes: [5], [1, 2] and {} are mathematics as well.
     """
-    found = _parsed(text)
-    if isinstance(found, list):
-        return found if len(found) == 1 and isinstance(found[0], str) else None
-    return found or None
+    value = _parsed(text)
+    if isinstance(value, list):
+        return value if len(value) == 1 and isinstance(value[0], str) else None
+    return value or None

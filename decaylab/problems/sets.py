@@ -1,12 +1,12 @@
 r"""What is asked, where it comes from, and which version of it.
 
-    load_problems("abacus")                                  # the generated world, the same on
-    every machine load_problems("abacus-train", limit=3200)                # other problems of it,
-    to train on load_problems("math500", limit=50)                       # from the hub; gsm8k
-    likewise load_problems("math500:math500.jsonl")                   # a local copy of a known set
-    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})    # gold inside
-    the column reward load_problems("owner/name:config", split="train", revision="v1.2")
-    load_problems("gym:chain_sum", limit=200, seed=3)        # reasoning-gym, an extra
+    load_problems("abacus")                             # generated, the same on every machine
+    load_problems("abacus-train", limit=3200)           # other problems of that world, to train on
+    load_problems("math500", limit=50)                  # from the hub, as gsm8k
+    load_problems("math500:math500.jsonl")              # a local copy of a known set
+    load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})
+    load_problems("owner/name:config", split="train", revision="v1.2")
+    load_problems("gym:chain_sum", limit=200, seed=3)   # reasoning-gym, an extra
 
 A set is read in its own order, never shuffled, and carries a version and a content hash into the
 run.
@@ -20,7 +20,7 @@ import importlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,15 +29,12 @@ from typing import Any
 from decaylab.errors import UserError
 from decaylab.problems import abacus, hub
 from decaylab.problems.chat_questions import Messages, asked
+from decaylab.problems.columns import Columns, find_columns, gold_answer
 from decaylab.problems.files import (
     FILE_SUFFIXES,
     MENDED,
-    Columns,
     Row,
-    find_columns,
-    gold_answer,
     mended,
-    mended_row,
     one_line,
     read_rows,
 )
@@ -187,6 +184,7 @@ def load_problems(
         if spec == "abacus-train":
             return _abacus_train(TRAIN_COUNT if limit is None else limit)
         return _abacus(limit) if spec == "abacus" else _gym(rest, limit, seed)
+    # A known name comes before a folder that is called like it.
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
     known = kind if kind in _KNOWN else None
@@ -230,17 +228,15 @@ def _abacus_train(count: int) -> ProblemSet:
 def _generated(count: int, seed: int) -> list[Problem]:
     drawn = abacus.generate(count, seed=seed)
     return [
-        Problem(f"abacus-{seed}-{index:06d}", one.question, str(one.answer), one.steps)
-        for index, one in enumerate(drawn)
+        Problem(f"abacus-{seed}-{index:06d}", problem.question, str(problem.answer), problem.steps)
+        for index, problem in enumerate(drawn)
     ]
 
 
 def _default_count(of: str, limit: int | None) -> list[str]:
-    return (
-        [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"]
-        if limit is None
-        else []
-    )
+    if limit is not None:
+        return []
+    return [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"]
 
 
 def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
@@ -261,11 +257,8 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
     try:
         drawn = gym.create_dataset(task, size=count, seed=seed)
         rows = [(f"{task}, row {index + 1}", dict(drawn[index])) for index in range(count)]
-    except (
-        AssertionError,
-        ValueError,
-        TypeError,
-    ) as error:  # a task that needs a configuration of its own
+    # Some tasks need a configuration of their own.
+    except (AssertionError, ValueError, TypeError) as error:
         raise UserError(
             f"reasoning-gym can't make {count} problems of {task}: {one_line(error)}"
         ) from error
@@ -288,21 +281,25 @@ def _problem_set(
 ) -> ProblemSet:
     """instruction: None for problems of the user's own."""
     digest = hashlib.sha256()
-    for one in problems:
-        parts = [
-            one.problem_id,
-            one.question,
-            one.answer,
-            *([one.messages] if one.messages else []),
-        ]
+    # Line by line, as the hash of stored runs was made.
+    for problem in problems:
+        parts: list[Any] = [problem.problem_id, problem.question, problem.answer]
+        if problem.messages:
+            parts.append(problem.messages)
         row = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
         digest.update(f"{row}\n".encode())
-    missing = sum(one.answer is None for one in problems)
+    missing = sum(problem.answer is None for problem in problems)
     if missing:
         notes = [*notes, f"{missing} of {len(problems)} problems have no gold answer"]
-    own, told = instruction is None, instruction or ""
     return ProblemSet(
-        name, version, digest.hexdigest(), told, "last_boxed", tuple(problems), tuple(notes), own
+        name=name,
+        version=version,
+        content_hash=digest.hexdigest(),
+        instruction=instruction or "",
+        answer_rule="last_boxed",
+        problems=tuple(problems),
+        notes=tuple(notes),
+        own=instruction is None,
     )
 
 
@@ -310,18 +307,17 @@ def _problem_set(
 
 
 def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a file of problems")
     if not path.is_file():
-        raise UserError(
-            f"{path} is a folder, not a file of problems"
-            if path.is_dir()
-            else f"no such file: {path}"
-        )
+        raise UserError(f"no such file: {path}")
     if path.suffix not in FILE_SUFFIXES:
         raise UserError(
             f"{path} has suffix {path.suffix!r}; problems are read from {', '.join(FILE_SUFFIXES)}"
         )
-    rows = list(islice(read_rows(path, str(path)), wanted.limit))
-    problems, notes = _parse(rows, known, wanted, str(path))
+    halves: list[str] = []
+    rows = list(islice(read_rows(path, halves=halves), wanted.limit))
+    problems, notes = _parse(rows, known, wanted, str(path), halves)
     return _problem_set(
         known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None
     )
@@ -329,23 +325,23 @@ def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
 
 def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted) -> ProblemSet:
     name = known or (f"{repo}:{config}" if config else repo)
-    local_copy = next(
-        (f"{spec}:FILE" for spec, one in _KNOWN.items() if one.repo == repo), "the path of its file"
-    )
+    of_repo = [spec for spec, one in _KNOWN.items() if one.repo == repo]
+    local_copy = f"{of_repo[0]}:FILE" if of_repo else "the path of its file"
+    halves: list[str] = []
     rows, commit, notes = hub.DataSet(repo, name, local_copy).rows(
-        config, wanted.split, wanted.revision, wanted.limit
+        config, wanted.split, wanted.revision, wanted.limit, halves
     )
-    problems, more = _parse(rows, known, wanted, name)
-    boxed = BOXED_INSTRUCTION if known or repo in {one.repo for one in _KNOWN.values()} else None
+    problems, more = _parse(rows, known, wanted, name, halves)
+    boxed = BOXED_INSTRUCTION if of_repo else None
     return _problem_set(name, commit, problems, notes + more, boxed)
 
 
 def _parse(
-    rows: list[Row], known: str | None, wanted: _Wanted, source: str
+    rows: list[Row], known: str | None, wanted: _Wanted, source: str, halves: Sequence[str]
 ) -> tuple[list[Problem], list[str]]:
     if not rows:
         raise UserError(f"{source} holds no problems: it is empty")
-    return _problems(rows, _columns(rows[0], known, wanted.columns or {}, source))
+    return _problems(rows, _columns(rows[0], known, wanted.columns or {}, source), halves)
 
 
 def _columns(row: Row, known: str | None, given: Mapping[str, str], source: str) -> Columns:
@@ -354,14 +350,13 @@ def _columns(row: Row, known: str | None, given: Mapping[str, str], source: str)
     known = known or (None if given else _recognise(row[1]))
     if known is None:
         return find_columns(row, given, source)
-    own = _KNOWN[known]
-    ids = (own.id,) if own.id else ()
+    columns = _KNOWN[known]
     return find_columns(
         row,
         given,
         source,
-        questions=(own.question,),
-        ids=ids,
+        questions=(columns.question,),
+        ids=(columns.id,) if columns.id else (),
         prefix=known,
         hashes=known == "gsm8k",
     )
@@ -373,18 +368,19 @@ def _recognise(row: Mapping[str, Any]) -> str | None:
     return "gsm8k" if "question" in row and "####" in str(row.get("answer")) else None
 
 
-def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], list[str]]:
+def _problems(
+    rows: Iterable[Row], columns: Columns, halves: Sequence[str] = ()
+) -> tuple[list[Problem], list[str]]:
     """Problems of the rows, and notes on what repeats: a repeated id gets its row number, so that
     ids stay unique."""
     problems: list[Problem] = []
     ids: set[str] = set()
     questions: set[tuple[str, Messages]] = set()
-    repeated_ids, broken, unwrapped = 0, 0, 0
-    for index, (where, found) in enumerate(rows):
-        row = mended_row(found)
-        broken += row != found
+    repeated_ids, unwrapped = 0, 0
+    for index, (where, row) in enumerate(rows):
         question, messages = _question(row, columns, where)
         problem_id = _own_id(row, columns, where) or f"{columns.prefix}-{index:06d}"
+        # Ids join rollouts and measurements, so they must be unique.
         if problem_id in ids:
             repeated_ids += 1
             problem_id = f"{problem_id}#{index:06d}"
@@ -394,25 +390,22 @@ def _problems(rows: Iterable[Row], columns: Columns) -> tuple[list[Problem], lis
         unwrapped += gold.unwrapped
         problems.append(Problem(problem_id, question, gold.text, messages=messages))
     count = len(problems)
-    notes = (
-        [f"{repeated_ids} ids repeat an earlier one: their row number was added"]
-        if repeated_ids
-        else []
-    )
-    if broken:
-        notes.append(MENDED.format(broken, count, "problems"))
+    notes = []
+    if repeated_ids:
+        notes.append(f"{repeated_ids} ids repeat an earlier one: their row number was added")
+    if halves:
+        notes.append(MENDED.format(len(halves), count, "problems"))
     if unwrapped:
         notes.append(
             f"{unwrapped} of {count} gold answers stood inside an object or list and were taken "
             "out of it"
         )
-    chats = sum(bool(one.messages) for one in problems)
+    chats = sum(bool(problem.messages) for problem in problems)
     if chats:
         notes.append(f"{chats} of {count} problems have a system message or several turns")
-    repeated = count - len(questions)
-    return problems, notes + (
-        [f"{repeated} problems repeat an earlier question"] if repeated else []
-    )
+    if repeated := count - len(questions):
+        notes.append(f"{repeated} problems repeat an earlier question")
+    return problems, notes
 
 
 def _question(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[str, Messages]:

@@ -1,9 +1,11 @@
 r"""Thoughts: what a response holds between marks such as <think> and </think> is no answer.
 
-    answer_start("<think> \\boxed{12}? </think> It is 13.")       # 29: the answer stands behind the
-    last thought answer_start("<think> I get \\boxed{12}. Wait")               # None: the thought
-    never ends answer_start("\\boxed{12}? </think> It is 13.", "...<think>")  # the prompt opened
-    it, as templates of R1 do
+    answer_start("<think> \\boxed{12}? </think> It is 13.")
+    # 28: the answer stands behind the last thought
+    answer_start("<think> I get \\boxed{12}. Wait")
+    # None: the thought never ends
+    answer_start("\\boxed{12}? </think> It is 13.", "...<think>")
+    # 20: the prompt opened the thought, as templates of R1 do
 
 Marks that a text merely mentions open nothing: `<think>` in backticks or quotes, or in the middle
 of a sentence.
@@ -61,20 +63,17 @@ last."""
 def of_tokenizer(tokens: Iterable[str], template: str) -> Marks:
     """Pairs of marks among the added tokens of a tokenizer and in its template, by their names,
     beside those known."""
-    there = {*tokens, *_OPENING.findall(template)}
-    found = []
-    for opening in sorted(token for token in there if _OPENING.fullmatch(token)):
+    marks = {*tokens, *_OPENING.findall(template)}
+    pairs = []
+    for opening in sorted(mark for mark in marks if _OPENING.fullmatch(mark)):
         closings = [opening[0] + "/" + opening[1:], opening[:2] + "/" + opening[2:]]
-        closings += [
-            opening.replace(one, other)
-            for one, other in (("begin", "end"), ("START", "END"), ("start", "end"))
-        ]
-        closing = next(
-            (one for one in closings if one != opening and (one in there or one in template)), None
-        )
-        if closing and (opening, closing) not in KNOWN:
-            found.append((opening, closing))
-    return tuple(found)
+        for begin, end in (("begin", "end"), ("START", "END"), ("start", "end")):
+            closings.append(opening.replace(begin, end))
+        for closing in closings:
+            if closing != opening and (closing in marks or closing in template):
+                pairs.append((opening, closing))
+                break
+    return tuple(pair for pair in pairs if pair not in KNOWN)
 
 
 def of_option(option: str | None) -> Marks:
@@ -89,8 +88,7 @@ def of_option(option: str | None) -> Marks:
     if len(words) != 2 or words[0] == words[1]:
         raise UserError(
             "--thought-marks must be an opening and a closing mark with a blank between, such as "
-            "'<think> </think>', "
-            f"or none, got {option!r}"
+            f"'<think> </think>', or none, got {option!r}"
         )
     return ((words[0], words[1]),)
 
@@ -100,8 +98,8 @@ def of_pair(policies: Iterable[HasMarks], option: str | None) -> Marks:
     an option."""
     if option == "none":
         return ()
-    own = sorted({pair for policy in policies for pair in policy.thought_marks})
-    return tuple(dict.fromkeys((*KNOWN, *own, *of_option(option))))
+    of_policies = sorted({pair for policy in policies for pair in policy.thought_marks})
+    return tuple(dict.fromkeys((*KNOWN, *of_policies, *of_option(option))))
 
 
 def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | None:
@@ -135,10 +133,11 @@ def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | Non
 
 def answers(texts: Sequence[str], starts: Sequence[float | None]) -> list[str]:
     """The answer in each text; "" where a thought is open (None or NaN)."""
-    return [
-        text[int(start) :] if start is not None and start == start else ""
-        for text, start in zip(texts, starts)
-    ]
+    answers = []
+    for text, start in zip(texts, starts, strict=True):
+        is_open = start is None or start != start
+        answers.append("" if is_open else text[int(start) :])  # type: ignore[arg-type]
+    return answers
 
 
 _TURN = re.compile(
@@ -154,9 +153,8 @@ def _prompt_opens(prompt: str, opening: str, closing: str) -> bool:
     """
     if prompt.rstrip().lower().endswith(opening.lower()):
         return True
-    marks = [
-        one for one in _pattern(opening, closing).finditer(prompt) if not _is_quoted(prompt, one)
-    ]
+    matches = _pattern(opening, closing).finditer(prompt)
+    marks = [match for match in matches if not _is_quoted(prompt, match)]
     if not marks or marks[-1]["closing"] or _TURN.search(prompt, marks[-1].end()):
         return False
     return _opens(prompt, marks[-1], False)

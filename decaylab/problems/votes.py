@@ -1,14 +1,16 @@
-"""Majority votes: which answer a response names, which answers are one, and what the majority of a
-problem is worth.
+"""Majority votes: what a response votes for, and what the majority of a problem is worth.
 
 maj@k takes, of k responses to a problem, the answer that most of them give:
 
-    what votes      a response that names an answer; one without does not vote the right class the
-    responses that the verifier calls correct other classes   wrong answers that the verifier holds
-    equal, either of the two taken as gold; strings need not agree a time-out      votes for a class
-    of its own: what could not be judged is not compared with anything either ties            m
-    classes share the first place, the right one among them: worth 1/m, as if one were drawn no vote
-    at all  worth 0
+    what votes      a response that names an answer; one without does not vote
+    the right class the responses that the verifier calls correct
+    other classes   wrong answers that the verifier holds equal, either of the two taken as gold;
+                    strings need not agree
+    a time-out      votes for a class of its own: what could not be judged is not compared with
+                    anything either
+    ties            m classes share the first place, the right one among them: worth 1/m, as if one
+                    were drawn
+    no vote at all  worth 0
 
 Rules that name one answer a response have a majority; ``anywhere`` may find several and has none.
 """
@@ -18,7 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from decaylab.problems.answers import box_equals, boxed_lists, final_number, same_rounded, tidy
+from decaylab.problems.answers import box_equals
+from decaylab.problems.boxes import boxed_lists
+from decaylab.problems.plain_numbers import final_number, same_rounded, tidy
 
 VOTING_RULES = ("last_boxed", "first_boxed", "gsm8k")
 RIGHT, NO_VOTE = 0, -1

@@ -1,7 +1,7 @@
 """Thoughts and turns that a file keeps apart, written as the student's template writes them.
 
-Conversation(student).with_thought("2 + 3 is 5.", "It is 5.", place)   # "<think>\\n2 + 3 is
-5.\\n</think>\\n\\nIt is 5."
+Conversation(student).with_thought("2 + 3 is 5.", "It is 5.", place)
+# "<think>\\n2 + 3 is 5.\\n</think>\\n\\nIt is 5."
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from os.path import commonprefix
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
-from decaylab.problems import thoughts
+from decaylab.policies.policy import Policy
 from decaylab.rollout_files.given_prompts import content_of
 from decaylab.rollout_files.record import Message
 
@@ -66,44 +65,35 @@ class Conversation:
     def _thought_frame(self, place: str) -> tuple[str, str]:
         """What stands before a thought and between it and the answer: by the template, else by the
         marks it knows."""
-        opened = self._opened()
+        marks, opening_text = self.student.all_thought_marks, self.student.opening
+        # Whether the template opens the thought in the prompt.
+        opened = any(opening_text.endswith(opening) for opening, _ in marks)
         message = {"role": "assistant", "content": ANSWER, "reasoning_content": THOUGHT}
         whole = self._rendered([{"role": "user", "content": QUESTION}, message])
         behind = whole.partition(QUESTION)[2]
         if THOUGHT in behind and ANSWER in behind:
             before, _, rest = behind.partition(THOUGHT)
-            start = max((before.rfind(pair[0]) for pair in self._marks()), default=-1)
+            start = max(before.rfind(opening) for opening, _ in marks)
             if start >= 0:
                 before = before[start:]
                 return ("" if opened else before), rest.partition(ANSWER)[0]
         known = str(self.student.tokenizer.chat_template or "") + " ".join(
             self.student.tokenizer.get_added_vocab()
         )
-        for opening, closing in self._marks():
+        for opening, closing in marks:
             if opening in known and closing in known:
                 return ("" if opened else f"{opening}\n"), f"\n{closing}\n\n"
         raise UserError(
             f"{place}: keeps the thought apart from the response, and neither template nor "
-            f"tokenizer of {self.student.name} "
-            "says how a thought is written"
+            f"tokenizer of {self.student.name} says how a thought is written"
         )
 
-    def _marks(self) -> thoughts.Marks:
-        return (*thoughts.KNOWN, *self.student.thought_marks)
-
-    def _opened(self) -> bool:
-        """Whether the template opens the thought in the prompt."""
-        if self.student.template is None:
-            return False
-        prompt = self.student.template.prompt(QUESTION).partition(QUESTION)[2].rstrip()
-        return any(prompt.endswith(opening) for opening, _ in self._marks())
-
     def _rendered(self, messages: list[Message]) -> str:
+        # A template is a program of the model's author, and may fail in any way.
         try:
-            found = self.student.tokenizer.apply_chat_template(messages, tokenize=False)
-        except Exception:  # a template is a program of the model's author, and may fail in any way
+            return str(self.student.tokenizer.apply_chat_template(messages, tokenize=False))
+        except Exception:
             return ""
-        return str(found)
 
     # Turns
 
@@ -116,17 +106,19 @@ class Conversation:
             UserError: the template refuses the messages, or writes an earlier turn otherwise once
             another follows.
         """
-        if not any(one.get("role") == "assistant" for one in messages):
+        answers = [number for number, one in enumerate(messages) if one.get("role") == "assistant"]
+        if not answers:
             raise UserError(f"{place}: none of its turns is the assistant's")
-        last = max(number for number, one in enumerate(messages) if one.get("role") == "assistant")
-        natural = natural or last < len(messages) - 1
+        natural = natural or answers[-1] < len(messages) - 1
         ids, mask, text = list[int](), list[int](), list[str]()
-        for piece, own in self._pieces(messages[: last + 1], place):
+        for piece, by_student in self._pieces(messages[: answers[-1] + 1], place):
             written = self.student.encode(piece)
             ids += written
-            mask += [int(own)] * len(written)
-            text += [self.student.decode(written)] if own else []
+            mask += [int(by_student)] * len(written)
+            if by_student:
+                text.append(self.student.decode(written))
         ended = bool(ids) and ids[-1] in self.student.end_ids
+        # The template closes every turn; one that was cut off has no end token.
         if ended and not natural:
             ids, mask, ended = ids[:-1], mask[:-1], False
         elif natural and not ended:
@@ -144,6 +136,7 @@ class Conversation:
         for number, message in enumerate(messages):
             before = self._behind(messages[:number], place)
             whole = self._behind(messages[: number + 1], place)
+            # Only a template that appends can be read turn by turn: some drop earlier thoughts.
             if not whole.startswith(before):
                 raise UserError(
                     f"{place}: the template of {self.student.name} rewrites earlier turns once "
@@ -154,27 +147,28 @@ class Conversation:
             if message.get("role") != "assistant":
                 others += added
                 continue
+            # What the template writes to open an answer, which the student did not write.
             opens = self._behind(messages[:number], place, generate=True)[len(before) :]
             opening = commonprefix([opens, added])
             if opens[len(opening) :].strip():
                 raise UserError(
                     f"{place}: the template of {self.student.name} opens an answer with "
-                    f"{opens!r}, and writes this one without "
-                    f"it; --thinking says how the rollouts were written, or {REMEDY}"
+                    f"{opens!r}, and writes this one without it; --thinking says how the rollouts "
+                    f"were written, or {REMEDY}"
                 )
-            own, behind = self._at_end(added[len(opening) :])
-            self._check_thought(message, own, place)
+            turn, others_next = self._at_end(added[len(opening) :])
+            self._check_thought(message, turn, place)
             if number:  # the first one is opened by the prompt
                 yield others + opening, False
-            yield own, True
-            others = behind
+            yield turn, True
+            others = others_next
 
     def _plain(self, message: Message, place: str) -> Message:
         """A message with content as text, and with the arguments of tool calls as the template
         takes them."""
         plain = {**message, "content": content_of(message, place)}
         if message.get("tool_calls") and not self._takes_text:
-            plain["tool_calls"] = [_with_object(one) for one in message["tool_calls"]]
+            plain["tool_calls"] = [_with_object(call) for call in message["tool_calls"]]
         return plain
 
     @cached_property
@@ -186,60 +180,59 @@ class Conversation:
             "type": "function",
             "function": {"name": "probe", "arguments": ARGUMENTS},
         }
-        asked = {"role": "user", "content": QUESTION}
-        return ARGUMENTS in self._rendered(
-            [asked, {"role": "assistant", "content": "", "tool_calls": [call]}]
-        )
+        question = {"role": "user", "content": QUESTION}
+        answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+        return ARGUMENTS in self._rendered([question, answer])
 
     def _check_written(self, message: Message, written: str, place: str) -> None:
         """Raises UserError where the template leaves out a part of a turn: many know no tools, and
         drop thoughts."""
-        calls = message.get("tool_calls") or []
-        called = [one.get("function", one) for one in calls if isinstance(one, dict)]
-        names = [str(one.get("name") or "") for one in called if isinstance(one, dict)]
-        said = {
+        parts = {
             "text": content_of(message, place),
             "thought": message.get("reasoning_content") or "",
         }
-        said |= {f"tool call {name}": name for name in names}
+        for call in message.get("tool_calls") or []:
+            function = call.get("function", call) if isinstance(call, dict) else None
+            if isinstance(function, dict):
+                name = str(function.get("name") or "")
+                parts[f"tool call {name}"] = name
         bare = _bare(written)
-        for what, text in said.items():
+        for what, text in parts.items():
+            # A template may write a text as a part of JSON.
             spellings = (_bare(str(text)), _bare(json.dumps(text, ensure_ascii=False)[1:-1]))
-            found = next((one for one in spellings if one in bare), None)
-            if found is None:
+            spelling = next((one for one in spellings if one in bare), None)
+            if spelling is None:
                 raise UserError(
-                    f"{place}: the template of {self.student.name} leaves out the {what} of a "
-                    "turn of the role "
-                    f"{message.get('role')!r}; {REMEDY}"
+                    f"{place}: the template of {self.student.name} leaves out the {what} of a turn "
+                    f"of the role {message.get('role')!r}; {REMEDY}"
                 )
-            bare = bare.replace(found, "", 1)  # a word of the text is no tool call
+            bare = bare.replace(spelling, "", 1)  # a word of the text is no tool call
 
-    def _check_thought(self, message: Message, own: str, place: str) -> None:
+    def _check_thought(self, message: Message, written: str, place: str) -> None:
         """Raises UserError where the template writes an empty thought that the file does not
         have."""
-        said = content_of(message, place)
         if message.get("reasoning_content") or message.get("reasoning"):
             return
-        if mark := next(
-            (opening for opening, _ in self._marks() if opening in own and opening not in said), ""
-        ):
-            raise UserError(
-                f"{place}: the template of {self.student.name} writes a thought ({mark}) into a "
-                "turn that has none; --thinking "
-                f"says how the rollouts were written, or {REMEDY}"
-            )
+        text = content_of(message, place)
+        for opening, _ in self.student.all_thought_marks:
+            if opening in written and opening not in text:
+                raise UserError(
+                    f"{place}: the template of {self.student.name} writes a thought ({opening}) "
+                    "into a turn that has none; --thinking says how the rollouts were written, or "
+                    f"{REMEDY}"
+                )
 
     def _at_end(self, text: str) -> tuple[str, str]:
         """A turn up to its end token, and what the template writes behind that."""
         token = self.student.control.texts.get(self.student.end_id, "")
         if not token or token not in text:
             return text, ""
-        place = text.rindex(token) + len(token)
-        return text[:place], text[place:]
+        end = text.rindex(token) + len(token)
+        return text[:end], text[end:]
 
     def _behind(self, messages: Sequence[Message], place: str, *, generate: bool = False) -> str:
-        asked: list[Message] = [{"role": "user", "content": QUESTION}]
-        said = [self._plain(one, place) for one in messages]
+        question: Message = {"role": "user", "content": QUESTION}
+        turns = [self._plain(message, place) for message in messages]
         variables = self.student.template.variables if self.student.template else {}
         options: dict[str, Any] = {
             **variables,
@@ -247,8 +240,8 @@ class Conversation:
             "add_generation_prompt": generate,
         }
         try:
-            whole = str(self.student.tokenizer.apply_chat_template([*asked, *said], **options))
-        except Exception as error:  # as above
+            whole = str(self.student.tokenizer.apply_chat_template([question, *turns], **options))
+        except Exception as error:  # as in _rendered
             raise UserError(
                 f"{place}: the chat template of {self.student.name} refuses these turns: "
                 f"{str(error).splitlines()[0]:.80}"
@@ -262,10 +255,11 @@ def _bare(text: str) -> str:
 
 def _with_object(call: Any) -> Any:
     """A tool call whose arguments are an object, and not JSON text of one."""
-    found = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(found, dict) or not isinstance(found.get("arguments"), str):
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
     try:
-        return {**call, "function": {**found, "arguments": json.loads(found["arguments"])}}
+        arguments = json.loads(function["arguments"])
     except ValueError:
         return call
+    return {**call, "function": {**function, "arguments": arguments}}

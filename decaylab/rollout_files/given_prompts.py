@@ -1,10 +1,10 @@
-"""Prompts as files give them: a bare question, chat messages, a text that a template has rendered,
-or token ids.
+"""Prompts as files give them: bare questions, chat messages, rendered texts, or token ids.
 
-    reader = PromptReader(student) reader.of_text("What is 2 + 3?").kind
-    # "question" reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").kind    # "rendered"
-    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").messages  # (("user", "What is 2 +
-    3?"),)
+    reader = PromptReader(student)
+    reader.of_text("What is 2 + 3?").kind                                  # "question"
+    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").kind      # "rendered"
+    reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").messages
+    # (("user", "What is 2 + 3?"),)
 
 A rendered prompt is known by what the student's template writes around its messages. It is parsed
 back whole or refused: the student reads it as it stands, and the teacher the messages through its
@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import PLAIN_FORMAT, Policy
+from decaylab.policies.policy import PLAIN_FORMAT, Policy
 from decaylab.policies.templates import ChatTemplate, Thinking
 from decaylab.problems.chat_questions import joined
 from decaylab.rollout_files.record import Message
@@ -89,18 +89,20 @@ class _Frame:
 
     def parse(self, text: str) -> Messages | None:
         """The messages of a rendered text; None where it is not framed like this."""
+        # Templates may write something else before the question where there is no system message.
         for system in (False, True):
             inside = self._inside(text, self.before_system if system else self.head)
             if inside is None:
                 continue
-            said = list[tuple[str, str]]()
+            messages = list[tuple[str, str]]()
             if system:
-                content, found, inside = inside.partition(self.after_system)
-                if not found or not self.after_system.strip():  # blanks stand in any question
+                content, separator, inside = inside.partition(self.after_system)
+                # Blanks alone stand in any question.
+                if not separator.strip():
                     continue
-                said.append(("system", content))
+                messages.append(("system", content))
             if turns := self._turns(inside):
-                return (*said, *turns)
+                return (*messages, *turns)
         return None
 
     def _inside(self, text: str, head: str | None) -> str | None:
@@ -122,13 +124,13 @@ class _Frame:
         if not self.after_user or not self.after_assistant or self.after_user not in text:
             return (("user", text),)
         first, *rest = text.split(self.after_user)
-        found = [("user", first)]
+        turns = [("user", first)]
         for piece in rest:
-            answer, there, question = piece.partition(self.after_assistant)
-            if not there:
+            answer, separator, question = piece.partition(self.after_assistant)
+            if not separator:
                 return None
-            found += [("assistant", answer), ("user", question)]
-        return tuple(found)
+            turns += [("assistant", answer), ("user", question)]
+        return tuple(turns)
 
     def without(self, tokens: Sequence[str]) -> _Frame:
         """The same in a text that was decoded without these tokens."""
@@ -151,8 +153,10 @@ def _dated(head: str) -> re.Pattern[str]:
 def _with_days(rendered: str, text: str, head: str) -> str:
     """A text that was rendered today with the days of another one, which begins in the same way."""
     count = len(DAY.findall(head))
+    if not count:
+        return rendered
     days = iter(DAY.findall(text))
-    return DAY.sub(lambda one: next(days, one[0]), rendered, count=count) if count else rendered
+    return DAY.sub(lambda match: next(days, match[0]), rendered, count=count)
 
 
 class PromptReader:
@@ -178,13 +182,13 @@ class PromptReader:
         Raises:
             UserError: a role or content that cannot be rendered, or no question at the end.
         """
-        said = tuple(_message(one, place) for one in messages)
-        if not said or said[-1][0] != "user":
-            last = said[-1][0] if said else "nothing"
+        plain = tuple(_message(message, place) for message in messages)
+        last = plain[-1][0] if plain else "nothing"
+        if last != "user":
             raise UserError(
                 f"{place}: the messages of a prompt must end with the user's, found {last}"
             )
-        return GivenPrompt("messages", said)
+        return GivenPrompt("messages", plain)
 
     def of_text(self, text: str, place: str = "", *, stripped: bool = False) -> GivenPrompt:
         """A prompt that is given as text. stripped: it was rendered, then decoded without its
@@ -197,47 +201,38 @@ class PromptReader:
             return GivenPrompt("question", (("user", text),))
         if messages := self._rendered(text):
             return GivenPrompt("rendered", messages, self._begun(text))
-        if found := self._stripped(text, stripped):
-            return found
+        if prompt := self._stripped(text, stripped):
+            return prompt
+        named, has_template = self.student.name, self.student.template is not None
         if plain := _plain(text):
-            if self.student.template is not None:
+            if has_template:
                 raise UserError(
-                    f"{place}: the prompt is in the plain format ({text!r:.40}), and "
-                    f"{self.student.name} is asked by its chat "
-                    "template: --prompt-format plain asks as the file does, --prompt-kind "
-                    "question takes it for a question"
+                    f"{place}: the prompt is in the plain format ({text!r:.40}), and {named} is "
+                    "asked by its chat template: --prompt-format plain asks as the file does, "
+                    "--prompt-kind question takes it for a question"
                 )
             return GivenPrompt("question", (("user", plain),))
-        if (
-            self.forced == "rendered" and self.student.template is None
-        ):  # a prompt of a model without a template
+        if self.forced == "rendered" and not has_template:
             return GivenPrompt("rendered", (("user", text),), text)
         if self.forced == "rendered" or (stripped and self.frames):
             raise UserError(
-                f"{place}: the prompt does not read like one that the template of "
-                f"{self.student.name} has rendered "
-                f"({text!r:.60}); --prompt-kind question takes prompts for questions"
+                f"{place}: the prompt does not read like one that the template of {named} has "
+                f"rendered ({text!r:.60}); --prompt-kind question takes prompts for questions"
             )
         if mark := self._marked(text):
-            if self.student.template is None:
+            holds = f"{place}: the prompt holds {mark!r}, as rendered prompts do, and"
+            if not has_template:
                 raise UserError(
-                    f"{place}: the prompt holds {mark!r}, as rendered prompts do, and "
-                    "--prompt-format plain asks without a "
-                    "template: leave that out, or say --prompt-kind rendered to ask it as it "
-                    "stands, or question if it is one"
+                    f"{holds} --prompt-format plain asks without a template: leave that out, or "
+                    "say --prompt-kind rendered to ask it as it stands, or question if it is one"
                 )
-            tails = [frame.tail.rstrip() for frame in self.frames if frame.tail.strip()]
-            cut = (
-                " (it ends like one: was it cut off on the left?)"
-                if text.rstrip().endswith(tuple(tails))
-                else ""
-            )
+            tails = tuple(frame.tail.rstrip() for frame in self.frames if frame.tail.strip())
+            cut = ""
+            if text.rstrip().endswith(tails):
+                cut = " (it ends like one: was it cut off on the left?)"
             raise UserError(
-                f"{place}: the prompt holds {mark!r}, as rendered prompts do, and is none of the "
-                "template of "
-                f"{self.student.name}{cut}: give the student that it was rendered for, or "
-                "--prompt-kind question if it is a "
-                "question"
+                f"{holds} is none of the template of {named}{cut}: give the student that it was "
+                "rendered for, or --prompt-kind question if it is a question"
             )
         return GivenPrompt("question", (("user", text),))
 
@@ -248,6 +243,7 @@ class PromptReader:
             UserError: ids that the student's tokenizer lacks, or a prompt that cannot be parsed
             back.
         """
+        # Prompts of a batch are padded on the left.
         pad = str(self.student.tokenizer.pad_token or "")
         text = text_of(self.student, ids, place)
         while pad and pad != self.begin and text.startswith(pad):
@@ -276,10 +272,9 @@ class PromptReader:
         """How a prompt reads when it is rendered, in every way there is; without the token that
         begins a text."""
         if len(prompt.messages) > 1:
-            texts = (
-                [prompt.text] if prompt.text is not None else self._conversations(prompt.messages)
-            )
-            yield from (variant for text in texts for variant in endings(self.without_begin(text)))
+            given = [prompt.text] if prompt.text is not None else None
+            for text in given or self._conversations(prompt.messages):
+                yield from endings(self.without_begin(text))
             return
         for frame in (*self.frames, *self.bare):
             if frame.head.strip():
@@ -294,13 +289,15 @@ class PromptReader:
             except UserError:
                 continue
             yield text
+            # Engines often decode without special tokens.
             for token in special:
                 text = text.replace(token, "")
             yield text
 
     def _rendered(self, text: str) -> Messages | None:
         bare = self.without_begin(text)
-        return next((said for frame in self.frames if (said := frame.parse(bare))), None)
+        parsed = (frame.parse(bare) for frame in self.frames)
+        return next(filter(None, parsed), None)
 
     def without_begin(self, text: str) -> str:
         """The text without the token that begins it: twice where a template and an engine both
@@ -316,19 +313,18 @@ class PromptReader:
         """
         for frame, template in self.bare.items():
             counts = known or (frame.head.strip() and frame.tail.strip())
-            if counts and (said := frame.parse(text)):
-                return GivenPrompt(
-                    "stripped", said, _with_days(template.conversation(said), text, frame.head)
-                )
+            if counts and (messages := frame.parse(text)):
+                rendered = template.conversation(messages)
+                return GivenPrompt("stripped", messages, _with_days(rendered, text, frame.head))
         return None
 
     def _begun(self, text: str) -> str:
         """The text with the token that begins every text of the template: engines add that to a
         prompt."""
-        begins = self.student.template is not None and self.student.template.prompt("?").startswith(
-            self.begin
-        )
-        return text if not begins or text.startswith(self.begin) else self.begin + text
+        template = self.student.template
+        if template is None or text.startswith(self.begin):
+            return text
+        return self.begin + text if template.prompt("?").startswith(self.begin) else text
 
     def _marked(self, text: str) -> str:
         """What in a text belongs to templates; "" where nothing does."""
@@ -339,8 +335,8 @@ class PromptReader:
         for frame in self.bare:
             if frame.holds(text):
                 return f"{frame.head}...{frame.tail}".strip()
-        found = FOREIGN.match(self.without_begin(text).lstrip())
-        return found[0] if found else ""
+        foreign = FOREIGN.match(self.without_begin(text).lstrip())
+        return foreign[0] if foreign else ""
 
 
 def _frames(student: Policy) -> Iterator[tuple[ChatTemplate, _Frame]]:
@@ -373,29 +369,28 @@ def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
         except UserError:
             return ""
 
-    head, found, tail = rendered(("user", QUESTION)).partition(QUESTION)
-    if not found:
+    head, question, tail = rendered(("user", QUESTION)).partition(QUESTION)
+    if not question:
         return None
-    before_system, has_system, rest = rendered(("system", SYSTEM), ("user", QUESTION)).partition(
-        SYSTEM
-    )
-    after_system = rest.partition(QUESTION)[0] if has_system else ""
-    turns = rendered(("user", QUESTION), ("assistant", ANSWER), ("user", NEXT)).partition(QUESTION)[
-        2
-    ]
-    after_user, answered, rest = turns.partition(ANSWER)
-    after_assistant = rest.partition(NEXT)[0] if answered else ""
-    usable = bool(after_system) or not has_system
+    with_system = rendered(("system", SYSTEM), ("user", QUESTION))
+    before_system, system, rest = with_system.partition(SYSTEM)
+    after_system = rest.partition(QUESTION)[0]
+    conversation = rendered(("user", QUESTION), ("assistant", ANSWER), ("user", NEXT))
+    after_user, answer, rest = conversation.partition(QUESTION)[2].partition(ANSWER)
     return _Frame(
-        *(head, tail, before_system if has_system and usable else None, after_system),
-        *((after_user, after_assistant) if answered else ("", "")),
+        head,
+        tail,
+        before_system=before_system if system and after_system else None,
+        after_system=after_system,
+        after_user=after_user if answer else "",
+        after_assistant=rest.partition(NEXT)[0],
     )
 
 
 def letters(text: str) -> str:
     """Letters and digits alone: what a text is compared by that a tokenizer may have normalised, or
     a template trimmed."""
-    return "".join(one for one in unicodedata.normalize("NFKC", text).casefold() if one.isalnum())
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
 def endings(text: str) -> tuple[str, str]:
@@ -408,13 +403,10 @@ def special_tokens(policy: Policy) -> list[str]:
 
     Llama 3 has some that its list of special tokens lacks.
     """
-    added = {
-        str(one.content) for one in policy.tokenizer.added_tokens_decoder.values() if one.special
-    }
-    return sorted(
-        added | set(map(str, policy.tokenizer.all_special_tokens)),
-        key=lambda token: (-len(token), token),
-    )
+    added = policy.tokenizer.added_tokens_decoder.values()
+    special = {str(token.content) for token in added if token.special}
+    special.update(map(str, policy.tokenizer.all_special_tokens))
+    return sorted(special, key=lambda token: (-len(token), token))
 
 
 def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
@@ -424,7 +416,7 @@ def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
         UserError: an id that the policy's tokenizer lacks.
     """
     size = len(policy.tokenizer)
-    if beyond := [one for one in ids if not 0 <= one < size]:
+    if beyond := [token for token in ids if not 0 <= token < size]:
         raise UserError(
             f"{place}: token id {beyond[0]} is none of {policy.name}, which has {size}: give the "
             "student that wrote them"

@@ -1,5 +1,4 @@
-"""Grades that a file brings: kept as an answer rule of their own, ``file``, beside those that
-decaylab gives."""
+"""Grades that a file brings: kept as an answer rule of their own, ``file``."""
 
 from __future__ import annotations
 
@@ -29,22 +28,20 @@ def verdicts(rollouts: Sequence[GivenRollout]) -> tuple[list[str | None], tuple[
     The first grade that is a verdict everywhere it stands counts: right or wrong, 1 or 0, 1 or -1,
     C or I.
     """
-    there = {name for one in rollouts for name in one.record.grades}
-    names = sorted(there, key=lambda name: (_rank(name), name))
-    if not names:
-        return [None] * len(rollouts), ()
-    taken = next((name for name in names if _is_verdict(name, rollouts)), None)
-    others = [name for name in names if name != taken]
-    notes = (
-        [f"grades of the file that are not used: {', '.join(others)}"] if taken and others else []
+    grades = [rollout.record.grades for rollout in rollouts]
+    names = sorted(
+        {name for given in grades for name in given}, key=lambda name: (_rank(name), name)
     )
+    columns = {name: [given.get(name) for given in grades] for name in names}
+    taken = next((name for name in names if _are_verdicts(columns[name])), None)
     if taken is None:
-        return [None] * len(rollouts), (
-            f"grades of the file are no verdicts and are not used: {', '.join(names)}",
-        )
-    found = [_verdict(one.record.grades.get(taken)) for one in rollouts]
-    notes = [f"the file's own grade, {taken}, stands beside ours as answer rule {RULE}", *notes]
-    return found, tuple(notes)
+        unused = f"grades of the file are no verdicts and are not used: {', '.join(names)}"
+        return [None] * len(rollouts), (unused,) if names else ()
+    notes = [f"the file's own grade, {taken}, stands beside ours as answer rule {RULE}"]
+    names.remove(taken)
+    if names:
+        notes.append(f"grades of the file that are not used: {', '.join(names)}")
+    return [_verdict(value) for value in columns[taken]], tuple(notes)
 
 
 def _rank(name: str) -> int:
@@ -52,12 +49,11 @@ def _rank(name: str) -> int:
     return FIRST.index(last) if last in FIRST else len(FIRST)
 
 
-def _is_verdict(name: str, rollouts: Sequence[GivenRollout]) -> bool:
-    values = [one.record.grades.get(name) for one in rollouts]
+def _are_verdicts(values: Sequence[Any]) -> bool:
     given = [value for value in values if value is not None]
-    return bool(given) and all(_verdict(value) is not None for value in given)
+    return bool(given) and all(_verdict(value) for value in given)
 
 
 def _verdict(value: Any) -> str | None:
-    found = WORDS.get(value) if isinstance(value, str | int | float) else None
-    return None if found is None else str(found)
+    verdict = WORDS.get(value) if isinstance(value, str | int | float) else None
+    return None if verdict is None else str(verdict)

@@ -63,3 +63,13 @@ class Record:
     truncated: bool | None = None
     grades: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
+
+    @property
+    def asked(self) -> str | list[Message] | list[int] | None:
+        """The prompt: text, messages or token ids; None where the file has none."""
+        return self.prompt_ids if self.prompt is None else self.prompt
+
+    @property
+    def has_response(self) -> bool:
+        """Whether there is a response of any kind, an empty one included."""
+        return not (self.response is None and self.response_ids is None and self.turns is None)

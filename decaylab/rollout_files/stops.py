@@ -1,9 +1,10 @@
 """Why a rollout ended: one table of the values that engines, trainers and evaluators write.
 
-natural   the policy ended its turn cut       a limit on tokens ended it: it never gets an
-end-of-turn token aborted   its engine gave it up: left out other     a stop string of the caller's,
-or a value that is not in the table: not a natural end, named and counted unknown   the file does
-not say
+natural   the policy ended its turn
+cut       a limit on tokens ended it: it never gets an end-of-turn token
+aborted   its engine gave it up: left out
+other     a stop string of the caller's, or a value that is not in the table: not a natural end
+unknown   the file does not say
 """
 
 from __future__ import annotations
@@ -17,103 +18,23 @@ from decaylab.rollout_files.record import Record
 Kind = Literal["natural", "cut", "aborted", "other", "unknown"]
 
 NOT_SAID, NO_RESPONSE = "no stop reason", "no response"
-NATURAL = (
-    *(
-        "stop",
-        "eos",
-        "eos_token",
-        "end_of_text",
-        "end_of_turn",
-        "end_turn",
-        "eot",
-        "eom",
-        "end",
-        "natural",
-        "stopped",
-    ),
-    *(
-        "finish",
-        "finished",
-        "complete",
-        "completed",
-        "done",
-        "end_of_sequence",
-        "finish_reason_stop",
-        "eos_found",
-    ),
-    *(
-        "tool_calls",
-        "tool_call",
-        "tool_use",
-        "function_call",
-    ),  # the policy ended its turn with a call
-)
-CUT = (
-    *(
-        "length",
-        "max_tokens",
-        "max_length",
-        "max_new_tokens",
-        "max_output_tokens",
-        "max_completion_tokens",
-        "budget",
-    ),
-    *(
-        "max_response_length",
-        "max_model_len",
-        "max_seq_len",
-        "token_limit",
-        "token_budget",
-        "model_length",
-    ),
-    *(
-        "context_length",
-        "context_length_exceeded",
-        "context_window",
-        "model_context_window_exceeded",
-        "truncated",
-    ),
-    *(
-        "truncation",
-        "cut",
-        "cut_off",
-        "incomplete",
-        "limit",
-        "finish_reason_max_tokens",
-        "finish_reason_length",
-    ),
-    *("overlong", "out_of_tokens", "max_tokens_reached", "max_length_reached", "prompt_too_long"),
-)
-ABORTED = (
-    *(
-        "abort",
-        "aborted",
-        "cancel",
-        "cancelled",
-        "canceled",
-        "error",
-        "failed",
-        "failure",
-        "timeout",
-        "timed_out",
-    ),
-    *(
-        "interrupted",
-        "preempted",
-        "content_filter",
-        "safety",
-        "blocked",
-        "refused_by_filter",
-        "rejected",
-        "expired",
-        NO_RESPONSE.replace(" ", "_"),
-    ),
-)
-KNOWN: dict[str, Kind] = {
-    **dict.fromkeys(NATURAL, "natural"),
-    **dict.fromkeys(CUT, "cut"),
-    **dict.fromkeys(ABORTED, "aborted"),
+_NAMES: dict[Kind, str] = {
+    "natural": """
+        stop eos eos_token end_of_text end_of_turn end_turn eot eom end natural stopped
+        finish finished complete completed done end_of_sequence finish_reason_stop eos_found
+        tool_calls tool_call tool_use function_call""",  # a policy ends its turn with a call
+    "cut": """
+        length max_tokens max_length max_new_tokens max_output_tokens max_completion_tokens budget
+        max_response_length max_model_len max_seq_len token_limit token_budget model_length
+        context_length context_length_exceeded context_window model_context_window_exceeded
+        truncated truncation cut cut_off incomplete limit finish_reason_max_tokens
+        finish_reason_length overlong out_of_tokens max_tokens_reached max_length_reached
+        prompt_too_long""",
+    "aborted": """
+        abort aborted cancel cancelled canceled error failed failure timeout timed_out interrupted
+        preempted content_filter safety blocked refused_by_filter rejected expired no_response""",
 }
+KNOWN = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 """Lower case, with ``_`` for blanks and hyphens."""
 
 
@@ -140,7 +61,7 @@ class Ends:
 
 
 def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
-    """How a rollout ended. What ``truncated`` says goes before a stop reason that is not in the
+    """How a rollout ended. ``truncated`` takes precedence over a stop reason that is not in the
     table.
 
     An environment ends an episode for reasons of its own (verifiers' ``max_turns_reached``),
@@ -150,41 +71,35 @@ def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
     detail: Any = record.stop_detail
     if isinstance(value, dict):  # SGLang: {"type": "stop", "matched": 151645}
         value, detail = value.get("type"), value.get("matched", detail)
-    value, detail = _said(value), _said(detail)
+    value, detail = _without_blanks(value), _without_blanks(detail)
+    kind = KNOWN.get(_normalised(value))
     if record.truncated:
         return Stop("cut", "truncated: true")
-    if record.truncated is False and (value is None or _normalised(str(value)) not in KNOWN):
+    if record.truncated is False and kind is None:
         return Stop("natural", "truncated: false")
-    return _stop(value, detail, ends)
+    if value is None:
+        return Stop("unknown", NOT_SAID)
+    if kind != "natural" or detail is None or isinstance(detail, bool):
+        return Stop(kind or "other", str(value))
+    if isinstance(detail, int):
+        if ends.ids is None or detail in ends.ids:
+            return Stop(kind, str(value), detail)
+        return Stop("other", f"{value} at the token id {detail}")
+    if str(detail) in ends.texts:
+        return Stop(kind, str(value), ends.texts[str(detail)])
+    # A detail may repeat the stop reason.
+    if KNOWN.get(_normalised(detail)) == "natural":
+        return Stop(kind, str(value))
+    return Stop("other", f"{value} at the stop string {str(detail)!r:.40}")
 
 
-def _said(value: Any) -> Any:
-    """A value without what tables write: NaN and empty text for nothing, floating numbers for ids
-    beside nothing."""
+def _without_blanks(value: Any) -> Any:
+    """A value without what tables write for nothing (NaN, empty text), and with the floating
+    numbers that they write for ids as ids."""
     if value != value or (isinstance(value, str) and not value):
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _stop(value: Any, detail: Any, ends: Ends) -> Stop:
-    if value is None:
-        return Stop("unknown", NOT_SAID)
-    kind = KNOWN.get(_normalised(str(value)), "other")
-    if kind != "natural" or detail is None or isinstance(detail, bool):
-        return Stop(kind, str(value))
-    if isinstance(detail, int):
-        known = ends.ids is None or detail in ends.ids
-        return (
-            Stop(kind, str(value), detail)
-            if known
-            else Stop("other", f"{value} at the token id {detail}")
-        )
-    if str(detail) in ends.texts:
-        return Stop(kind, str(value), ends.texts[str(detail)])
-    if _normalised(str(detail)) in NATURAL:  # the same said twice
-        return Stop(kind, str(value))
-    return Stop("other", f"{value} at the stop string {str(detail)!r:.40}")
-
-
-def _normalised(value: str) -> str:
-    return value.strip().rpartition(".")[2].lower().replace("-", "_").replace(" ", "_")
+def _normalised(value: Any) -> str:
+    return str(value).strip().rpartition(".")[2].lower().replace("-", "_").replace(" ", "_")

@@ -1,10 +1,11 @@
-"""What was understood of rollout files: one line for every command, a record for run.json, a page
-for ``decaylab rollouts``."""
+"""What was understood of rollout files.
+
+It is a line for every command, a record for run.json, and a page for ``decaylab rollouts``.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decaylab.rollout_files.given_prompts import KINDS
@@ -18,6 +19,12 @@ MEANINGS = {
     "unknown": "end unknown",
 }
 SHOWN = 6  # stop reasons of a line
+_COUNTED = (
+    "rows rollouts token_ids texts thoughts_apart aborted empty "
+    "without_gold gold_unwrapped gold_behind_hashes prompts_cut_off"
+)
+COUNTED = tuple(_COUNTED.split())
+"""Counts that are stored as they are."""
 
 
 def line(read: Read) -> str:
@@ -32,8 +39,8 @@ def line(read: Read) -> str:
     ]
     if counts.aborted:
         parts.append(f"{counts.aborted:,} were aborted by their engine, left out")
-    if counts.cut_prompts:
-        parts.append(f"from {counts.cut_prompts:,} responses the prompt was cut off")
+    if counts.prompts_cut_off:
+        parts.append(f"from {counts.prompts_cut_off:,} responses the prompt was cut off")
     return "; ".join(parts)
 
 
@@ -43,9 +50,8 @@ def record(read: Read) -> dict[str, Any]:
     return {
         "files": [str(path) for path in read.paths],
         "content_hash": read.content_hash,
+        **{name: getattr(counts, name) for name in COUNTED},
         "formats": dict(counts.formats),
-        "rows": counts.rows,
-        "rollouts": counts.rollouts,
         "problems": read.problem_count,
         "samples": read.samples,
         "prompts": dict(counts.prompts),
@@ -53,18 +59,9 @@ def record(read: Read) -> dict[str, Any]:
             value: {"rollouts": count, "means": kind}
             for (value, kind), count in counts.stops.items()
         },
-        "token_ids": counts.with_ids,
-        "texts": counts.with_text,
-        "several_turns": counts.with_turns + counts.with_mask,
-        "thoughts_apart": counts.reasoning,
+        "several_turns": counts.turns + counts.masked,
         "grades": dict(counts.grades),
         "training_steps": sorted(counts.steps),
-        "aborted": counts.aborted,
-        "empty": counts.empty,
-        "without_gold": counts.no_gold,
-        "gold_unwrapped": counts.unwrapped,
-        "gold_behind_hashes": counts.hashes,
-        "prompts_cut_off": counts.cut_prompts,
     }
 
 
@@ -81,47 +78,48 @@ def page(read: Read) -> Iterator[tuple[str, str]]:
     for (value, kind), count in counts.stops.most_common():
         yield "stop reasons", f"{value}: {count:,}, {MEANINGS[kind]}"
     yield "gold answers", _gold(read)
-    yield (
-        "grades",
-        ", ".join(f"{name} ({count:,})" for name, count in counts.grades.items())
-        or "none in the file",
-    )
+    yield "grades", _listed(counts.grades) or "none in the file"
     yield "left out", f"{counts.aborted:,} aborted by their engine" if counts.aborted else "nothing"
     if counts.empty:
         yield "empty", f"{counts.empty:,} responses hold nothing; they are kept"
-    if counts.cut_prompts:
-        yield "cut", f"from {counts.cut_prompts:,} responses the prompt was cut off"
+    if counts.prompts_cut_off:
+        yield "cut", f"from {counts.prompts_cut_off:,} responses the prompt was cut off"
 
 
 def _prompts(counts: Counts) -> str:
-    return ", ".join(f"{KINDS[kind]} ({count:,})" for kind, count in counts.prompts.items())  # type: ignore[index]
+    return _listed({KINDS[kind]: count for kind, count in counts.prompts.items()})
 
 
 def _responses(counts: Counts) -> str:
-    texts = counts.rollouts - counts.with_ids - counts.with_turns
-    found = Counter(
-        {
-            "token ids": counts.with_ids,
-            "text, encoded anew": texts,
-            "several turns": counts.with_turns,
-            "with a mask": counts.with_mask,
-            "thought and answer apart": counts.reasoning,
-        }
-    )
-    return ", ".join(f"{what} ({count:,})" for what, count in found.items() if count > 0)
+    kinds = {
+        "token ids": counts.token_ids,
+        "text, encoded anew": counts.rollouts - counts.token_ids - counts.turns,
+        "several turns": counts.turns,
+        "with a mask": counts.masked,
+        "thought and answer apart": counts.thoughts_apart,
+    }
+    return _listed({kind: count for kind, count in kinds.items() if count > 0})
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
 
 
 def _stops(counts: Counts) -> str:
     common = counts.stops.most_common()
     shown = [f"{value} ({count:,}, {MEANINGS[kind]})" for (value, kind), count in common[:SHOWN]]
-    return ", ".join([*shown, *([f"{len(common) - SHOWN} others"] if len(common) > SHOWN else [])])
+    if len(common) > SHOWN:
+        shown.append(f"{len(common) - SHOWN} others")
+    return ", ".join(shown)
 
 
 def _gold(read: Read) -> str:
     counts = read.counts
     if not read.problems:
         return "none in the file: --problems has them"
-    parts = [f"{read.problem_count - counts.no_gold:,} of {read.problem_count:,} problems"]
-    parts += [f"{counts.unwrapped:,} taken out of an object or list"] if counts.unwrapped else []
-    parts += [f"{counts.hashes:,} behind ####"] if counts.hashes else []
+    parts = [f"{read.problem_count - counts.without_gold:,} of {read.problem_count:,} problems"]
+    if counts.gold_unwrapped:
+        parts.append(f"{counts.gold_unwrapped:,} taken out of an object or list")
+    if counts.gold_behind_hashes:
+        parts.append(f"{counts.gold_behind_hashes:,} behind ####")
     return ", ".join(parts)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.sets import Problem
 from decaylab.rollout_files import grades
 from decaylab.rollout_files.reading import GivenRollout, Read
@@ -35,6 +35,7 @@ def to_table(
     for one in read.rollouts:
         by_problem[one.problem_id].append(one)
     chosen = [one for problem in problems for one in by_problem[problem.problem_id]]
+    # Only the rollouts that are measured are encoded: a file may hold many more.
     encoder = Encoder(author)
     responses = encoder.responses(chosen)
     verdicts, graded = grades.verdicts(chosen)
@@ -60,4 +61,4 @@ def to_table(
         }
         for one, response, verdict in zip(chosen, responses, verdicts, strict=True)
     ]
-    return judge.table(rows), (*encoder.found.notes(read.name), *graded)
+    return judge.table(rows), (*encoder.notes(read.name), *graded)

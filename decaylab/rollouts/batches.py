@@ -7,19 +7,10 @@ from typing import TypeVar
 
 import torch
 
+from decaylab.policies.memory import out_of_memory
 from decaylab.rollouts.sampling import OnProgress
 
 Result = TypeVar("Result")
-
-# torch's message on the CPU, and cuBLAS's without room for its workspace; neither is an
-# OutOfMemoryError.
-OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch means that, on any device."""
-    signs = [sign in str(error) for sign in OUT_OF_MEMORY]
-    return isinstance(error, torch.OutOfMemoryError) or any(signs)
 
 
 def in_batches(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.rollouts.sampling import Engine
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.vllm_engine import SEEDING, VllmEngine

@@ -15,7 +15,7 @@ from typing import Any, Self
 import torch
 
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.progress import Reporter
 from decaylab.rollouts.engine_spec import EngineSpec, spec_of
 from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings

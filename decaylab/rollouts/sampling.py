@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 
 Ids = tuple[int, ...]
 """Token ids."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.rollouts.batches import Counted, in_batches
 from decaylab.rollouts.cache import GrowingCache
 from decaylab.rollouts.sampling import (

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.memory import out_of_memory
+from decaylab.policies.policy import Policy
 from decaylab.policies.served_policies import serving_dtype, source, stored_names
-from decaylab.rollouts.batches import out_of_memory
 from decaylab.rollouts.sampling import OnProgress, Request, Response, SamplingSettings
 from decaylab.rollouts.vllm_setup import (
     MOST_BIASED,

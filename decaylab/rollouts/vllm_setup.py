@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.served_policies import Adapters, Source
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

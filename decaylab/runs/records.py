@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from decaylab.policies.identity import versions
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.sets import ProblemSet
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from decaylab.errors import UserError
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 
 HeadPrecision = Literal["model", "float32"]
 PROBE_TOKENS = 8

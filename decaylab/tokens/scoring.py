@@ -20,7 +20,7 @@ from torch import Tensor
 
 from decaylab.errors import UserError
 from decaylab.maths.divergences import divergences
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
 from decaylab.rollouts.batches import in_batches
 from decaylab.rollouts.sampling import Ids, OnProgress

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from decaylab.errors import UserError
 from decaylab.maths.divergences import entropy, expectation
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Ids, OnProgress

@@ -302,7 +302,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--column question=q", "is generated"),
         ("--problems nothing", "unknown problem set 'nothing'"),
         ("--problems nothing.jsonl", "no such file: nothing.jsonl"),
-        ("--rollouts nothing.jsonl", "cannot read rollouts nothing.jsonl"),
+        ("--rollouts nothing.jsonl", "cannot read nothing.jsonl"),
         ("--seed 1", "run with different settings (options.seed: 0 there, 1 now)"),
         ("--samples 3", "run with different settings (options.samples: 2 there, 3 now)"),
         ("--controls none", "options.controls"),
@@ -367,11 +367,11 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
     ("lines", "options", "message"),
     [
         ([], [], "holds no problems: it is empty"),
-        ([{"question": "1?", "answer": "1"}, "{broken"], [], "mine.jsonl, line 2: malformed JSON"),
-        ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl, line 2"),
+        ([{"question": "1?", "answer": "1"}, "{broken"], [], "mine.jsonl:2: not JSON"),
+        ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl:2: must be an object"),
         ([{"q": "1?", "answer": "1"}], [], "question"),
         ([{"question": "1?", "answer": "1"}], ["--column", "answer=gold"], "gold"),
-        ([{"question": "1?", "answer": "1"}, {"answer": "1"}], [], "line 2"),
+        ([{"question": "1?", "answer": "1"}, {"answer": "1"}], [], "mine.jsonl:2: column"),
     ],
 )
 def test_a_faulty_problem_file_is_one_line_with_its_number(

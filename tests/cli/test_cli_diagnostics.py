@@ -349,7 +349,7 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
         ("category-kl", "--categories nowhere.toml", "cannot read the category file nowhere.toml"),
         ("behaviour", "--bins 0,5", "No such option: --bins"),
         ("submode", "--advise", "No such option: --advise"),
-        ("behaviour", "--rollouts nothing.jsonl", "cannot read rollouts nothing.jsonl"),
+        ("behaviour", "--rollouts nothing.jsonl", "cannot read nothing.jsonl"),
         ("behaviour", "--problems nothing.jsonl", "no such file: nothing.jsonl"),
         ("signals", "nowhere", "no model 'nowhere'"),
         ("signals", "./nowhere", "no model './nowhere'"),

@@ -878,10 +878,7 @@ def test_what_stops_a_measurement_stops_the_command_with_the_same_line(
 
 def test_a_file_that_is_not_there_or_not_given_is_one_line(tmp_path: Path) -> None:
     gone = tmp_path / "none.jsonl"
-    assert (
-        decaylab("rollouts", gone).complaint
-        == f"cannot read rollouts {gone}: No such file or directory"
-    )
+    assert decaylab("rollouts", gone).complaint == f"cannot read {gone}: No such file or directory"
     assert decaylab("rollouts").complaint == "no file is named: decaylab rollouts FILE"
 
 

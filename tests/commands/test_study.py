@@ -27,7 +27,7 @@ from decaylab.options.measuring import DiagnosticOptions, Options
 from decaylab.pair import targets
 from decaylab.pair.prepare import prepare
 from decaylab.policies import loading
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollouts.engines import Engines

@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from decaylab.errors import UserError
 from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings
+from decaylab.policies.policy import LoadSettings
 
 CPU, SHORT = LoadSettings(device="cpu"), LoadSettings(device="cpu", dtype="bfloat16")
 

@@ -12,7 +12,7 @@ from tiny_models import byte_tokenizer
 
 from decaylab.policies import loading
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.rollout_files import files
 from decaylab.rollout_files.reading import Read, ReadSettings, read_files
 from decaylab.rollout_files.responses import Encoder, Response

@@ -16,7 +16,7 @@ from torch import Tensor
 from decaylab.maths.selection import Signals, weigh
 from decaylab.options.training import TrainOptions
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Rollout

@@ -280,7 +280,7 @@ def test_a_base_on_the_hub_is_taken_at_the_revision_that_the_adapter_names(
     base = save_family(tmp_path / "base", "llama", False)
     folder = adapter(tmp_path / "adapter", base, lora(), name="owner/base")
     edit(folder, revision="v1.2")
-    monkeypatch.setattr(loading.hub, "adapter_folder", lambda repo, revision: None)
+    monkeypatch.setattr(adapter_loading, "hub_folder", lambda repo, revision: None)
     assert [link.revision for link in loading.chain(str(folder))] == [None, "v1.2"]
     assert [link.revision for link in loading.chain(str(folder), "v2")] == [None, "v2"]
 
@@ -304,8 +304,8 @@ def test_an_adapter_on_the_hub_is_loaded_with_its_base(
         asked.append((repo, revision))
         return first
 
-    monkeypatch.setattr(loading.hub, "adapter_folder", fetched)
-    monkeypatch.setattr(loading.hub, "model_commit", lambda repo, revision: "abc")
+    monkeypatch.setattr(adapter_loading, "hub_folder", fetched)
+    monkeypatch.setattr(loading, "hub_commit", lambda repo, revision: "abc")
     policy = loading.load(str(second), CPU)
     assert asked == [("owner/first", None)]
     truth = PeftModel.from_pretrained(unmerged(first, base).merge_and_unload(), str(second)).eval()

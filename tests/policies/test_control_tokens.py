@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from decaylab.errors import UserError
 from decaylab.policies import loading
 from decaylab.policies.control_tokens import ControlTokens
-from decaylab.policies.loading import LoadSettings
+from decaylab.policies.policy import LoadSettings
 from decaylab.problems.sets import Problem
 
 CORPUS = [

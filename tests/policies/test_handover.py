@@ -9,7 +9,7 @@ from tiny_models import byte_tokenizer
 
 from decaylab.policies.handover import HandOver
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 
 TEXT = "a = 3 × 4 — né 😀😀 ok 中文"
 TWO_ENDS = ("<|pad|>", "<|stop|>", "<|user|>", "<|assistant|>", "<|bos|>")

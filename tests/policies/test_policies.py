@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from decaylab.errors import UserError
 from decaylab.policies import loading
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy, end_ids
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.sets import Problem
 
@@ -386,7 +386,7 @@ def test_end_ids_are_the_tokenizers_and_those_the_model_lists(folder: Path) -> N
 def test_end_ids_without_any_of_the_models(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.generation_config, model.config.eos_token_id = GenerationConfig(), None
-    assert loading.end_ids(model, byte_tokenizer()) == {1}
+    assert end_ids(model, byte_tokenizer()) == {1}
 
 
 def test_without_a_pad_token_an_end_token_pads() -> None:

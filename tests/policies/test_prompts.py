@@ -21,7 +21,7 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, Options
 from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts, prepare
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.problems.grading import Grader
 from decaylab.problems.sets import BOXED_INSTRUCTION
 from decaylab.rollouts.sampling import Request

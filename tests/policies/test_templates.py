@@ -10,7 +10,7 @@ from tiny_models import CHAT, byte_tokenizer
 
 from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.policies.templates import ChatTemplate, open_thought, variables_of
 from decaylab.problems.sets import Problem
 

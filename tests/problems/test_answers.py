@@ -11,19 +11,9 @@ from pathlib import Path
 import pytest
 
 from decaylab.problems import forms
-from decaylab.problems.answers import (
-    box_equals,
-    boxed_answers,
-    boxed_lists,
-    boxes,
-    count_boxes,
-    equal,
-    exact,
-    gold_number,
-    is_readable,
-    same_rounded,
-    tidy,
-)
+from decaylab.problems.answers import box_equals, equal, is_readable
+from decaylab.problems.boxes import boxed_answers, boxed_lists, boxes, count_boxes
+from decaylab.problems.plain_numbers import exact, gold_number, same_rounded, tidy
 
 # --- The short cuts against math-verify
 # ---------------------------------------------------------------------------

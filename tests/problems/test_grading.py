@@ -158,7 +158,7 @@ def test_worker_imports_no_torch_and_needs_no_main_guard(tmp_path: Path) -> None
     script.write_text(
         "import logging, sys\n"
         "logging.disable(logging.CRITICAL)\n"
-        "from decaylab.problems.answers import math_equal\n"
+        "from decaylab.problems.symbolic import math_equal\n"
         "from decaylab.problems.grading import Grader\n"
         "print('main runs')\n"
         "print(Grader().grade([r'\\boxed{12}'], ['12']).correct('last_boxed'))\n"

@@ -227,7 +227,7 @@ def test_a_malformed_hub_file_is_named_by_repository_file_and_line(
 ) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "Q?", "answer": 1}\n{"question": \n')
     hub.add("dataset", "acme/broken", tmp_path)
-    assert "acme/broken/test.jsonl, line 2: malformed JSON" in client.refusal("acme/broken")
+    assert "acme/broken/test.jsonl:2: not JSON" in client.refusal("acme/broken")
 
 
 def test_a_split_or_configuration_is_told_apart_from_names_that_contain_it(
@@ -244,6 +244,67 @@ def test_a_split_or_configuration_is_told_apart_from_names_that_contain_it(
     assert "no train split as parquet or JSONL in configuration other" in client.refusal(
         "acme/names:other", split="train"
     )
+
+
+CARD = """---
+configs:
+- config_name: easy
+  default: true
+  data_files:
+  - split: test
+    path: "easy/held_out-*.parquet"
+  - split: train
+    path: ["easy/part-0.jsonl", "easy/part-1.jsonl"]
+- config_name: hard
+  data_dir: hard
+  data_files: "**/*.jsonl"
+---
+# Sums
+"""
+
+
+def test_the_configurations_and_splits_of_a_card_are_those_that_are_read(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text(CARD)
+    write_parquet(tmp_path / "easy/held_out-00000.parquet", rows(2))
+    write_jsonl(tmp_path / "easy/part-0.jsonl", rows(1, start=10))
+    write_jsonl(tmp_path / "easy/part-1.jsonl", rows(1, start=11))
+    write_jsonl(tmp_path / "hard/more/a.jsonl", rows(1, start=20))
+    write_jsonl(tmp_path / "hard/b.jsonl", rows(1, start=21))
+    write_jsonl(tmp_path / "test.jsonl", rows(1, start=90))  # by its name it would be the test set
+    hub.add("dataset", "acme/card-configs", tmp_path)
+
+    def answers(spec: str, **options: object) -> list[str]:
+        return [
+            answer for _, _, answer in client.load(f"acme/card-configs{spec}", **options)["rows"]
+        ]
+
+    assert answers("") == answers(":easy") == ["1", "2"]
+    assert answers("", split="train") == ["11", "12"]
+    assert answers(":hard") == ["22", "21"]
+    assert client.load("acme/card-configs:hard")["notes"] == [
+        "the train split is read: no test split was found"
+    ]
+
+
+def test_a_card_without_a_default_configuration_asks_for_one_by_name(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text(CARD.replace("  default: true\n", ""))
+    write_jsonl(tmp_path / "hard/b.jsonl", rows(1))
+    hub.add("dataset", "acme/no-default", tmp_path)
+    assert "has configurations easy, hard; name one" in client.refusal("acme/no-default")
+    assert len(client.load("acme/no-default:hard")["rows"]) == 1
+
+
+def test_a_card_that_cannot_be_read_is_one_line(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_text("---\nconfigs:\n- 5\n---\n")
+    write_jsonl(tmp_path / "test.jsonl", rows(1))
+    hub.add("dataset", "acme/odd-card", tmp_path)
+    assert "the configurations of its card can't be read" in client.refusal("acme/odd-card")
 
 
 def test_a_revision_is_resolved_to_its_own_commit_and_rows(

@@ -467,7 +467,7 @@ def test_an_object_without_a_single_value_names_the_column_to_map(
 ) -> None:
     file = write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}])
     message = refusal(file)
-    assert message.startswith(f"{file}, line 1: {inside} and not one gold answer")
+    assert message.startswith(f"{file}:1: {inside} and not one gold answer")
     named = message.rpartition("--column answer=")[2]
     assert load_problems(file, columns={"answer": named}).problems[0].answer == "1"
 
@@ -569,26 +569,29 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"question": "R?", "answer": 2', "line 3: malformed JSON at column 31"),
-        ("[1, 2]", "line 3: must be a JSON object"),
-        ('{"question": 5, "answer": 2}', "line 3: column 'question' must hold the question, got 5"),
+        (
+            '{"question": "R?", "answer": 2',
+            ":3: not JSON (Expecting ',' delimiter: line 2 column 1",
+        ),
+        ("[1, 2]", ":3: must be an object with a question and an answer, got list"),
+        ('{"question": 5, "answer": 2}', ":3: column 'question' must hold the question, got 5"),
         (
             '{"question": " ", "answer": 2}',
-            "line 3: column 'question' must hold the question, got ' '",
+            ":3: column 'question' must hold the question, got ' '",
         ),
-        ('{"answer": 2}', "line 3: column 'question' must hold the question, got None"),
-        ('{"question": "R?", "answer": [1, 2]}', "line 3: column 'answer' holds several values"),
+        ('{"answer": 2}', ":3: column 'question' must hold the question, got None"),
+        ('{"question": "R?", "answer": [1, 2]}', ":3: column 'answer' holds several values"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message: str) -> None:
     file = tmp_path / "bad.jsonl"
     file.write_text('{"question": "Q?", "answer": 1}\n\n' + line + "\n")
-    assert f"{file}, {message}" in refusal(str(file))
+    assert f"{file}{message}" in refusal(str(file))
 
 
 def test_an_id_must_be_text_or_a_number(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": 1, "id": {"n": 1}}])
-    assert "line 1: column 'id' must hold text or a number, got {'n': 1}" in refusal(file)
+    assert ":1: column 'id' must hold text or a number, got {'n': 1}" in refusal(file)
 
 
 def test_dates_are_no_gold_answers(tmp_path: Path) -> None:
@@ -602,7 +605,9 @@ def test_dates_are_no_gold_answers(tmp_path: Path) -> None:
 
 def test_bad_json_and_parquet_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"question": "Q?",\n "answer": }]')
-    assert "a.json: malformed JSON at line 2 column 12" in refusal(str(tmp_path / "a.json"))
+    assert "a.json: not JSON (Expecting value: line 2 column 12" in refusal(
+        str(tmp_path / "a.json")
+    )
     pq.write_table(pa.table({"question": ["Q?"], "answer": ["1"]}), tmp_path / "a.parquet")
     whole = (tmp_path / "a.parquet").read_bytes()
     (tmp_path / "a.parquet").write_bytes(whole[: len(whole) // 2])

@@ -12,7 +12,7 @@ from rollouts_of import CHATML, OPENS, ROW, THINKS, abacus, chatml, of_bytes, re
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
-from decaylab.policies.loading import Policy, load_settings
+from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.prompts import render
 from decaylab.rollout_files import asked
 from decaylab.rollout_files.given_prompts import GivenPrompt, PromptReader
@@ -472,6 +472,6 @@ def test_thoughts_that_do_not_go_with_the_prompts_that_are_rendered_here_are_tol
 def test_ids_that_are_none_of_the_students_are_one_line_where_thoughts_are_looked_for(
     tmp_path: Path,
 ) -> None:
-    path = written(tmp_path / "theirs.jsonl", ROW | {"response": None, "response_ids": [24, -1]})
-    with pytest.raises(UserError, match="token id -1 is none of abacus-student"):
+    path = written(tmp_path / "theirs.jsonl", ROW | {"response": None, "response_ids": [24, 9999]})
+    with pytest.raises(UserError, match="token id 9999 is none of abacus-student"):
         asked.thought_notes(PairOptions(rollouts=str(path)), read(path), abacus())

@@ -147,7 +147,7 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
             {"messages": [{"role": "user", "content": ["4"]}]},
             "column 'messages.0.content.0' must hold an object, got '4'",
         ),
-        ({"output": {"choices": 1}}, "column 'output.choices' must hold a list, got 1"),
+        ({"output": {"choices": 1}}, "column 'output.choices' must hold a list of objects, got 1"),
         (
             {"output": {"choices": [{"stop_reason": 1}]}},
             "column 'output.choices.0.stop_reason' must hold text, got 1",

@@ -130,7 +130,10 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
             {"arguments": ["2 + 2?"]},
             "column 'arguments' must hold lists or objects of arguments, got ['2 + 2?']",
         ),
-        ({"arguments": [[5, {}]]}, "column 'arguments' must hold text, got 5"),
+        (
+            {"arguments": [[5, {}]]},
+            "column 'arguments' must hold text or a list of messages, got 5",
+        ),
         (
             {"arguments": [["2 + 2?"]]},
             "column 'arguments' must hold a request to generate, got one of a log-likelihood",

@@ -101,14 +101,20 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt_tokens": ["a"]}, "column 'prompt_tokens' must hold token ids, got ['a']"),
+        (
+            {"prompt_tokens": ["a"]},
+            "column 'prompt_tokens' must hold a list of token ids, got ['a']",
+        ),
         (
             {"response_tokens": [1, 2.0]},
-            "column 'response_tokens' must hold token ids, got [1, 2.0]",
+            "column 'response_tokens' must hold a list of token ids, got [1, 2.0]",
         ),
-        ({"response_tokens": [-1]}, "column 'response_tokens' must hold token ids, got [-1]"),
+        (
+            {"response_tokens": [-1]},
+            "column 'response_tokens' must hold a list of token ids, got [-1]",
+        ),
         ({"reward": "10"}, "column 'reward' must hold a number, got '10'"),
-        ({"reward": None}, "column 'reward' must hold a number, got None"),
+        ({"reward": None}, "column 'reward' must hold a number, got nothing"),
         ({"finish_reason": 1}, "column 'finish_reason' must hold text, got 1"),
         ({"decoded_response": ["4"]}, "column 'decoded_response' must hold text, got ['4']"),
         ({"request_info": "none"}, "column 'request_info' must hold an object, got 'none'"),
@@ -129,7 +135,10 @@ def test_malformed_rollouts_are_one_line(change: dict[str, Any], message: str) -
     [
         ({"scores": [1.0]}, "column 'scores' must be as long as the 4 responses, got 1"),
         ({"decoded_responses": "4"}, "column 'decoded_responses' must hold a list, got '4'"),
-        ({"responses": [[1], [2], [3], "x"]}, "column 'responses.3' must hold token ids, got 'x'"),
+        (
+            {"responses": [[1], [2], [3], "x"]},
+            "column 'responses.3' must hold a list of token ids, got 'x'",
+        ),
     ],
 )
 def test_malformed_steps_are_one_line(change: dict[str, Any], message: str) -> None:

@@ -157,7 +157,7 @@ BAD_CHOICES = "a list of choices with a message or a text"
         (
             COMPLETIONS,
             ROW | {"messages": ["2 + 3?"]},
-            f"column 'messages' must hold {BAD_MESSAGE}, got ['2 + 3?']",
+            "column 'messages.0' must hold a chat message with a role, got '2 + 3?'",
         ),
         (
             COMPLETIONS,
@@ -172,23 +172,23 @@ BAD_CHOICES = "a list of choices with a message or a text"
                     CHOICE | {"message": {"role": "assistant", "content": [{"type": "image"}]}}
                 ]
             },
-            "column 'choices.message.content' must hold text or parts with text, got {'type': "
+            "column 'choices.0.message.content' must hold text or parts with text, got [{'type': "
             "'image'}",
         ),
         (
             COMPLETIONS,
             ROW | {"choices": [{"text": None}]},
-            "column 'choices.text' must hold text, got nothing",
+            "column 'choices.0.text' must hold text, got nothing",
         ),
         (
             COMPLETIONS,
             ROW | {"choices": [CHOICE | {"token_ids": "11"}]},
-            "column 'choices.token_ids' must hold a list of token ids, got '11'",
+            "column 'choices.0.token_ids' must hold a list of token ids, got '11'",
         ),
         (
             COMPLETIONS,
             ROW | {"choices": [CHOICE, CHOICE | {"index": -1}]},
-            "column 'choices.index' must hold a whole number from 0, got -1",
+            "column 'choices.1.index' must hold a whole number from 0, got -1",
         ),
         (
             REQUESTS,

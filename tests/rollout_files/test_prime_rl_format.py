@@ -233,15 +233,19 @@ def test_rows_of_others_are_not_recognised(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"example_id": None}, "column 'example_id' must hold a number or text, got None"),
-        ({"prompt": 5}, "column 'prompt' must hold chat messages, got 5"),
+        ({"example_id": None}, "column 'example_id' must hold text or a whole number, got nothing"),
+        (
+            {"prompt": 5},
+            "column 'prompt' must hold a list of messages with role and content, got 5",
+        ),
         (
             {"prompt": ["2 + 2?"]},
             "column 'prompt.0' must hold a chat message with a role, got '2 + 2?'",
         ),
         (
             {"completion": [{"role": "assistant"}]},
-            "column 'completion.0.content' must hold text, got None",
+            "column 'completion.0' must hold a message with role and content, "
+            "got {'role': 'assistant'}",
         ),
         (
             {"completion": [{"role": "assistant", "content": "", "tool_calls": ["add"]}]},
@@ -284,7 +288,7 @@ def test_malformed_results_are_one_line(change: dict[str, Any], message: str) ->
         ),
         (
             {"nodes": [{"message": None}]},
-            "column 'nodes.0.message' must hold a chat message with a role, got None",
+            "column 'nodes.0.message' must hold a chat message with a role, got nothing",
         ),
         (
             {
@@ -296,9 +300,9 @@ def test_malformed_results_are_one_line(change: dict[str, Any], message: str) ->
         ),
         (
             {"rewards": {"correct": {"score": "1"}}},
-            "column 'rewards.correct' must hold a number, got '1'",
+            "column 'rewards.correct.score' must hold a number, got '1'",
         ),
-        ({"calls": 5}, "column 'calls' must hold a list, got 5"),
+        ({"calls": 5}, "column 'calls' must hold a list of objects, got 5"),
     ],
 )
 def test_malformed_traces_are_one_line(change: dict[str, Any], message: str) -> None:

@@ -188,7 +188,7 @@ def test_questions_of_their_own_become_problems_of_the_same_id_in_every_file(
     ]
     assert [one.sample for one in found.rollouts] == [0, 1, 0]
     assert found.problems[0].problem_id == hashlib.sha256(b"1 + 1?").hexdigest()[:12]
-    assert found.problems[1].problem_id == "mine" and found.counts.no_gold == 1
+    assert found.problems[1].problem_id == "mine" and found.counts.without_gold == 1
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_the_gold_answer_is_the_value_inside(
         written(tmp_path / "theirs.jsonl", ROW | {"answer": given}, ROW | {"answer": given})
     )
     assert [one.answer for one in found.problems] == [gold]
-    assert (found.counts.unwrapped, found.counts.hashes) == (unwrapped, hashes)
+    assert (found.counts.gold_unwrapped, found.counts.gold_behind_hashes) == (unwrapped, hashes)
 
 
 def test_only_the_first_problems_are_kept_and_all_are_counted(tmp_path: Path) -> None:
@@ -507,7 +507,7 @@ def test_a_response_that_begins_with_its_prompt_is_refused_until_a_flag_decides(
     cut, kept = (read(path, prompt_in_response=choice) for choice in ("cut", "keep"))
     assert [one.record.response for one in cut.rollouts] == ["4+3=7", " 4+3=7", "4+3=7", " 4+3=7"]
     assert [one.record.response for one in kept.rollouts] == [row["response"] for row in rows]
-    assert (cut.counts.cut_prompts, kept.counts.cut_prompts) == (3, 0)
+    assert (cut.counts.prompts_cut_off, kept.counts.prompts_cut_off) == (3, 0)
     assert "from 3 responses the prompt was cut off" in summary.line(cut)
 
 
@@ -550,18 +550,18 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response": 3}],
         {},
-        ":1: the response must be text, messages or a list of those, got 3",
+        ":1: column 'response' must hold text, messages or a list of those, got 3",
     ),
     (
         [NAMED | {"response": {"text": "7"}}],
         {},
-        ":1: the response must be text, messages or a list of those, got {'te",
+        ":1: column 'response' must hold text, messages or a list of those, got {'te",
     ),
     ([NAMED | {"response": []}], {}, ":1: holds no response: the list of responses is empty"),
     (
         [NAMED | {"response": ["4", 5]}],
         {},
-        ":1: the response must be text, messages or a list of those, got 5",
+        ":1: column 'response' must hold text, messages or a list of those, got 5",
     ),
     (
         [NAMED | {"response": ["4", "5"], "response_ids": [5]}],
@@ -582,12 +582,12 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": 4}],
         {},
-        ":1: the prompt must be text or a list of messages with roles, got 4",
+        ":1: column 'prompt' must hold text or a list of messages, got 4",
     ),
     (
         [ROW | {"prompt": ["4 + 3?"]}],
         {},
-        ":1: the prompt must be text or a list of messages with roles, got ['4 + 3?']",
+        ":1: column 'prompt.0' must hold a chat message with a role, got '4 + 3?'",
     ),
     (
         [ROW | {"prompt": [{"role": "robot", "content": "4 + 3?"}]}],
@@ -597,7 +597,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": [{"role": "user", "content": 7}]}],
         {},
-        ":1: the content of a message must be text or parts with",
+        ":1: column 'prompt.0.content' must hold text or a list of parts, got 7",
     ),
     (
         [
@@ -705,10 +705,18 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {"columns": {"answer": "answer"}},
         ":2: no column 'answer' for the answer (found response)",
     ),
-    ([NAMED | {"sample": "first"}], {}, ":1: sample must be a whole number from 0, got 'first'"),
-    ([NAMED | {"sample": -1}], {}, ":1: sample must be a whole number from 0, got -1"),
-    ([NAMED | {"sample": 0.5}], {}, ":1: sample must be a whole number from 0, got 0.5"),
-    ([NAMED | {"sample": True}], {}, ":1: sample must be a whole number from 0, got True"),
+    (
+        [NAMED | {"sample": "first"}],
+        {},
+        ":1: column 'sample' must hold a whole number from 0, got 'first'",
+    ),
+    ([NAMED | {"sample": -1}], {}, ":1: column 'sample' must hold a whole number from 0, got -1"),
+    ([NAMED | {"sample": 0.5}], {}, ":1: column 'sample' must hold a whole number from 0, got 0.5"),
+    (
+        [NAMED | {"sample": True}],
+        {},
+        ":1: column 'sample' must hold a whole number from 0, got True",
+    ),
     (
         [NAMED | {"sample": 1}, NAMED],
         {},
@@ -719,22 +727,30 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {},
         ":2: sample 0 of problem a stands already in an earlier row",
     ),
-    ([NAMED | {"truncated": "yes"}], {}, ":1: truncated must be true or false, got 'yes'"),
-    ([NAMED | {"reasoning_content": 7}], {}, ":1: the reasoning must be text, got 7"),
+    (
+        [NAMED | {"truncated": "yes"}],
+        {},
+        ":1: column 'truncated' must hold true or false, got 'yes'",
+    ),
+    (
+        [NAMED | {"reasoning_content": 7}],
+        {},
+        ":1: column 'reasoning_content' must hold text, got 7",
+    ),
     (
         [NAMED | {"response_ids": "5 6"}],
         {},
-        ":1: response_ids must be a list of whole numbers, got '5 6'",
+        ":1: column 'response_ids' must hold a list of token ids, got '5 6'",
     ),
     (
         [NAMED | {"response_ids": [5, 6.0]}],
         {},
-        ":1: response_ids must be a list of whole numbers, got [5, 6.0]",
+        ":1: column 'response_ids' must hold a list of token ids, got [5, 6.0]",
     ),
     (
         [NAMED | {"prompt_ids": [True]}],
         {},
-        ":1: prompt_ids must be a list of whole numbers, got [True]",
+        ":1: column 'prompt_ids' must hold a list of token ids, got [True]",
     ),
     (
         [NAMED | {"response_ids": [24, 494]}],
@@ -744,7 +760,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response_ids": [24, -1]}],
         {},
-        ":1: token id -1 is none of abacus-student, which has 494: give the stu",
+        ":1: column 'response_ids' must hold a list of token ids, got [24, -1]",
     ),
     (
         [ROW | {"prompt": None, "prompt_ids": [3, 9999]}],
@@ -811,7 +827,11 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {},
         ":1: none of its turns is the assistant's",
     ),
-    ([ROW], {"format": "vllm"}, ":1: column 'outputs' must hold a list of outputs, got nothing"),
+    (
+        [ROW],
+        {"format": "vllm"},
+        ":1: column 'outputs' must hold a list of outputs with text and token_ids, got nothing",
+    ),
     (
         [
             {
@@ -822,9 +842,13 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
             }
         ],
         {},
-        ":1: column 'outputs.token_ids' must hold a list of token ids, got ['7']",
+        ":1: column 'outputs.0.token_ids' must hold a list of token ids, got ['7']",
     ),
-    ([NAMED | {"problem_id": [1]}], {}, ":1: problem_id must be text or a whole number, got [1]"),
+    (
+        [NAMED | {"problem_id": [1]}],
+        {},
+        ":1: column 'problem_id' must hold text or a whole number, got [1]",
+    ),
 ]
 
 
@@ -844,19 +868,19 @@ WHOLE: list[tuple[str, bytes, str]] = [
     (
         "a.jsonl.gz",
         GZIPPED[:-20],
-        "cannot read rollouts {}: Compressed file ended before the end-of-stream",
+        "cannot read {}: Compressed file ended before the end-of-stream",
     ),
-    ("a.jsonl.gz", b"nothing", "cannot read rollouts {}: Not a gzipped file (b'no')"),
-    ("a.jsonl.gz", GZIPPED[:99] + b"\xff" * 9 + GZIPPED[108:], "cannot read rollouts {}: "),
+    ("a.jsonl.gz", b"nothing", "cannot read {}: Not a gzipped file (b'no')"),
+    ("a.jsonl.gz", GZIPPED[:99] + b"\xff" * 9 + GZIPPED[108:], "cannot read {}: "),
     (
         "a.jsonl.zst",
         pa.compress(LONG, codec="zstd", asbytes=True)[:-200],
-        "cannot read rollouts {}: Truncated compressed",
+        "cannot read {}: Truncated compressed",
     ),
     (
         "a.jsonl.zst",
         b"nothing",
-        "cannot read rollouts {}: ZSTD decompress failed: Unknown frame descriptor",
+        "cannot read {}: ZSTD decompress failed: Unknown frame descriptor",
     ),
     (
         "a.parquet",
@@ -874,7 +898,7 @@ WHOLE: list[tuple[str, bytes, str]] = [
     ("a.json", b'[{"a": 1}', "{}: not JSON (Expecting ',' delimiter"),
     ("a.json", b"[1]", "{}, row 1: must be an object with a response, got int"),
     ("a.json", b"[]", "{} holds no rollouts"),
-    ("a.json", DEEP, "{}: not JSON (maximum recursion depth exceeded"),
+    ("a.json", DEEP, "{}:1: not JSON (maximum recursion depth exceeded"),
     ("a.json", b'[{"b": "\xff"}]', "{}:1: not UTF-8 text (invalid start byte)"),
     (
         "a.txt",
@@ -905,7 +929,7 @@ def test_a_parquet_file_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
         read(path)
     whole = packed(path, MANY).read_bytes()
     path.write_bytes(whole[:500] + bytes(300) + whole[800:])
-    with pytest.raises(UserError, match="cannot read rollouts .*: Corrupt snappy") as error:
+    with pytest.raises(UserError, match="cannot read .*: Corrupt snappy") as error:
         read(path)
     assert "\n" not in str(error.value)
 
@@ -918,8 +942,8 @@ def test_names_that_lead_nowhere_or_to_one_file_twice_are_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.jsonl").symlink_to(path)
     for option, message in [
-        ("none.jsonl", "cannot read rollouts none.jsonl: No such file or directory"),
-        (f"{path},none.jsonl", "cannot read rollouts none.jsonl: No such file or directory"),
+        ("none.jsonl", "cannot read none.jsonl: No such file or directory"),
+        (f"{path},none.jsonl", "cannot read none.jsonl: No such file or directory"),
         (
             "empty",
             "empty is a folder without files of rollouts (.jsonl, .ndjson, .json, .parquet, .eval)",

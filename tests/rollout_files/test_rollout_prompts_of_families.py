@@ -17,7 +17,7 @@ from tiny_models import byte_tokenizer
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.rollout_files import asked, files
 from decaylab.rollout_files.formats.registry import recognise
 from decaylab.rollout_files.given_prompts import PromptReader
@@ -326,7 +326,7 @@ def test_a_response_that_begins_with_its_prompt_is_refused_or_cut(tmp_path: Path
     found = read(policy, tmp_path, row, prompt_in_response="cut")
     (response,) = Encoder(policy).responses(found.rollouts)
     assert (
-        found.counts.cut_prompts == 1
+        found.counts.prompts_cut_off == 1
         and response.ids == ids(policy, "It is 5.<|eot_id|>")
         and response.mask is None
     )
@@ -603,7 +603,7 @@ def test_lists_beside_several_responses_hold_a_value_for_each(tmp_path: Path) ->
     found = read(student("qwen2"), tmp_path, row)
     assert [one.stop.kind for one in found.rollouts] == ["natural", "cut"]
     assert verdicts(found.rollouts)[0] == ["correct", "wrong"]
-    with pytest.raises(UserError, match="the stop reason must be one value for each response"):
+    with pytest.raises(UserError, match="must hold one stop reason for each response"):
         read(student("qwen2"), tmp_path, row | {"finish_reason": ["stop"]})
 
 
@@ -712,7 +712,7 @@ def test_values_of_tables_are_taken_as_they_are_meant(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", [["user"], 5, None])
 def test_a_role_that_is_no_text_is_one_line(tmp_path: Path, role: Any) -> None:
-    with pytest.raises(UserError, match="a message of a prompt must be of system"):
+    with pytest.raises(UserError, match="'prompt.0' must hold a chat message with a role"):
         read(
             student("qwen2"),
             tmp_path,

@@ -24,7 +24,7 @@ from tokenizers import normalizers
 
 from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.sets import Problem
 from decaylab.rollout_files.grades import verdicts
@@ -57,7 +57,7 @@ def notes(tmp_path: Path, *rows: dict[str, Any], student: Policy | None = None) 
     _, encoder = responses(
         written(tmp_path / "theirs.jsonl", *(ROW | row for row in rows)), student
     )
-    return list(encoder.found.notes("theirs.jsonl"))
+    return list(encoder.notes("theirs.jsonl"))
 
 
 def bytes_of(text: str) -> list[int]:
@@ -252,7 +252,7 @@ def test_empty_responses_stay_and_are_counted(tmp_path: Path) -> None:
     )
     found, encoder = responses(path)
     assert [len(each.ids) for each in found] == [6, 0] and read(path).counts.empty == 1
-    assert "theirs.jsonl: 1 of 2 responses are empty" in list(encoder.found.notes("theirs.jsonl"))
+    assert "theirs.jsonl: 1 of 2 responses are empty" in list(encoder.notes("theirs.jsonl"))
 
 
 # Thoughts

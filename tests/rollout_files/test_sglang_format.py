@@ -84,7 +84,7 @@ def test_without_a_tokenizer_there_are_ids_alone() -> None:
     ],
 )
 def test_rows_without_sglangs_marks_are_left_alone(row: dict[str, Any]) -> None:
-    assert not sglang.recognises(row)
+    assert not sglang.FORMATS[0].recognises(row)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_rows_without_sglangs_marks_are_left_alone(row: dict[str, Any]) -> None:
         ),
         (
             {"outputs": [OUTPUT, {"text": "6"}]},
-            "column 'outputs.meta_info' must hold an object with id and finish_reason",
+            "column 'outputs.1.meta_info' must hold an object with id and finish_reason",
         ),
         (ROW | {"prompt": 4}, "column 'prompt' must hold text or a list of messages, got 4"),
     ],

@@ -145,11 +145,11 @@ def test_rows_without_trls_marks_are_left_alone(row: dict[str, Any]) -> None:
         ({"prompt": None}, "column 'prompt' must hold text or a list of messages, got nothing"),
         (
             {"prompt": [{"role": "user"}]},
-            "must hold a list of messages with role and content, got {'role': 'user'}",
+            "must hold a message with role and content, got {'role': 'user'}",
         ),
         (
             {"completion": [{"role": "assistant", "content": 5}]},
-            "column 'completion.content' must hold text, got 5",
+            "column 'completion.0.content' must hold text or a list of parts, got 5",
         ),
         ({"sample": -1}, "column 'sample' must hold a whole number from 0, got -1"),
         ({"problem_id": 1.5}, "column 'problem_id' must hold text or a whole number, got 1.5"),
@@ -165,7 +165,7 @@ def test_a_table_with_a_short_row_is_told() -> None:
         "data": [[1, "2 + 3 =", " 5"], [1, "2 + 3 ="]],
     }
     with pytest.raises(UserError) as error:
-        list(trl.table_records(row, "mine.json"))
+        list(trl.FORMATS[1].records(row, "mine.json"))
     assert (
         str(error.value)
         == "mine.json, table row 2: column 'data' must hold 3 values a row, got [1, '2 + 3 =']"

@@ -117,7 +117,7 @@ def test_rows_without_verls_marks_are_left_alone(row: dict[str, Any]) -> None:
         (
             2,
             GENERATED | {"responses": ["5", None]},
-            "column 'responses' must hold text, got nothing",
+            "column 'responses.1' must hold text, got nothing",
         ),
     ],
 )

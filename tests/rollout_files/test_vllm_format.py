@@ -91,26 +91,29 @@ def test_a_single_output_has_no_number_of_its_own() -> None:
     ],
 )
 def test_rows_without_vllms_marks_are_left_alone(changes: dict[str, Any]) -> None:
-    assert not vllm.recognises(ROW | changes)
-    assert not vllm.recognises({"prompt": "2 + 3 =", "outputs": [OUTPUT]})
+    assert not vllm.FORMATS[0].recognises(ROW | changes)
+    assert not vllm.FORMATS[0].recognises({"prompt": "2 + 3 =", "outputs": [OUTPUT]})
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"outputs": None}, "column 'outputs' must hold a list of outputs, got nothing"),
-        ({"outputs": ["5"]}, "column 'outputs' must hold outputs with text and token_ids, got '5'"),
+        (
+            {"outputs": None},
+            "column 'outputs' must hold a list of outputs with text and token_ids, got nothing",
+        ),
+        ({"outputs": ["5"]}, "column 'outputs.0' must hold an object, got '5'"),
         (
             {"outputs": [OUTPUT | {"text": None}]},
-            "column 'outputs.text' must hold text, got nothing",
+            "column 'outputs.0.text' must hold text, got nothing",
         ),
         (
             {"outputs": [OUTPUT | {"token_ids": [1, "2"]}]},
-            "column 'outputs.token_ids' must hold a list of token ids, got [1, '2']",
+            "column 'outputs.0.token_ids' must hold a list of token ids, got [1, '2']",
         ),
         (
             {"outputs": [OUTPUT, OUTPUT | {"index": "1"}]},
-            "column 'outputs.index' must hold a whole number from 0, got '1'",
+            "column 'outputs.1.index' must hold a whole number from 0, got '1'",
         ),
         (
             {"prompt_token_ids": "1 2"},

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from decaylab.rollouts.batches import Counted, in_batches, out_of_memory
+from decaylab.policies.memory import out_of_memory
+from decaylab.rollouts.batches import Counted, in_batches
 
 
 class Work:

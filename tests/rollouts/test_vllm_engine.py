@@ -33,7 +33,7 @@ from safetensors.torch import load_file, save_file
 
 from decaylab.errors import UserError
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.grading import Grader
 from decaylab.problems.sets import load_problems
 from decaylab.rollouts import vllm_setup

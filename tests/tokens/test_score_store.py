@@ -20,7 +20,7 @@ from tiny_models import byte_tokenizer, tiny_llama
 
 from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.progress import Reporter
 from decaylab.runs import store
 from decaylab.tokens import score_store

@@ -35,7 +35,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens import scoring
 from decaylab.tokens.scoring import (

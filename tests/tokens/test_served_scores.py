@@ -19,7 +19,7 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.maths import divergences
 from decaylab.policies import loading, served_policies
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Request, SamplingSettings

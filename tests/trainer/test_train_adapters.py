@@ -22,7 +22,7 @@ from decaylab.options.training import TrainOptions
 from decaylab.policies import loading
 from decaylab.policies.checkpoint_folders import steps
 from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loading import Policy
+from decaylab.policies.policy import Policy
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.trainer.machinery.adapters import Trainable

@@ -11,52 +11,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.problems.nested_columns import lookup
-from decaylab.rollout_files import must_hold
+from decaylab.problems.nested_columns import has, lookup
+from decaylab.rollout_files.formats.fields import Fields, Name, is_messages
 from decaylab.rollout_files.formats.format import Format, Row
-from decaylab.rollout_files.formats.row_values import reply
+from decaylab.rollout_files.formats.rollout import add_reply
 from decaylab.rollout_files.record import ABSENT, Record
 
-USUAL: dict[str, tuple[str, ...]] = {
-    "response": (
-        "response",
-        "completion",
-        "output",
-        "text",
-        "generation",
-        "generated_text",
-        "model_output",
-        "responses",
-    ),
-    "prompt": ("question", "problem", "prompt", "messages", "input", "query"),
-    "answer": (
-        *(
-            "answer",
-            "ground_truth",
-            "gold",
-            "gold_answer",
-            "reward_model.ground_truth",
-            "final_answer",
-        ),
-        *("reference_answer", "expected_answer", "target"),
-    ),
-    "problem_id": ("problem_id", "unique_id", "question_id", "prompt_id", "example_id"),
-    "sample": ("sample", "sample_index", "rollout_index"),
-    "stop": ("finish_reason", "stop_reason"),
-    "truncated": ("truncated", "is_truncated"),
-    "prompt_ids": ("prompt_ids", "prompt_token_ids"),
-    "response_ids": (
-        "response_ids",
-        "response_token_ids",
-        "completion_ids",
-        "output_ids",
-        "output_token_ids",
-        "token_ids",
-    ),
-    "response_mask": ("response_mask", "loss_mask"),
-    "reasoning": ("reasoning_content", "reasoning", "thinking"),
-    "grade": ("correct", "is_correct", "acc", "grade", "reward", "score"),
+_NAMES = {
+    "response": "response completion output text generation generated_text model_output responses",
+    "prompt": "question problem prompt messages input query",
+    "answer": "answer ground_truth gold gold_answer reward_model.ground_truth final_answer "
+    "reference_answer expected_answer target",
+    "problem_id": "problem_id unique_id question_id prompt_id example_id",
+    "sample": "sample sample_index rollout_index",
+    "stop": "finish_reason stop_reason",
+    "truncated": "truncated is_truncated",
+    "prompt_ids": "prompt_ids prompt_token_ids",
+    "response_ids": "response_ids response_token_ids completion_ids output_ids output_token_ids "
+    "token_ids",
+    "response_mask": "response_mask loss_mask",
+    "reasoning": "reasoning_content reasoning thinking",
+    "grade": "correct is_correct acc grade reward score",
 }
+USUAL = {role: tuple(names.split()) for role, names in _NAMES.items()}
 """Role -> the usual names of its column, in the order in which they are looked for."""
 ALTERNATIVES = ("response", "prompt", "answer", "response_ids")
 """Roles of which a row may hold two columns by chance: they must agree."""
@@ -80,11 +57,22 @@ def columns_format(given: Mapping[str, str]) -> Format:
         raise UserError(
             f"--column knows {', '.join(sorted({*USUAL, *PROBLEM_ROLES}))}, got {', '.join(odd)}"
         )
-    reader = _Columns(
-        {role: (given[role],) if role in given else names for role, names in USUAL.items()},
-        set(given),
-    )
-    return Format("columns", "plain columns", reader.recognises, reader.records)
+    named = {role: (name,) for role, name in given.items()}
+    reader = _Columns({**USUAL, **named}, set(given))
+    return Format("columns", "plain columns", reader.recognises, reader.read)
+
+
+class _Roles(Fields):
+    """The values of a row by role. Messages call each by the column that it was taken from."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, place: str) -> None:
+        super().__init__({}, place)
+        self.names: dict[Name, str] = {}
+
+    def path(self, name: Name) -> str:
+        return self.names.get(name, str(name))
 
 
 class _Columns:
@@ -97,6 +85,9 @@ class _Columns:
         self.plans: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
     def recognises(self, row: Row) -> bool:
+        return self._holds_response(row)
+
+    def _holds_response(self, row: Row) -> bool:
         there = self._there(row)
         return bool(there["response"] or there["response_ids"])
 
@@ -105,201 +96,122 @@ class _Columns:
         is there."""
         key = tuple(row)
         if key not in self.plans:
-            self.plans[key] = {
-                role: [name for name in names if name in row or name.partition(".")[0] in row]
-                for role, names in self.names.items()
-            }
+            there = self.plans[key] = {}
+            for role, names in self.names.items():
+                there[role] = [
+                    name for name in names if name in row or name.partition(".")[0] in row
+                ]
         return self.plans[key]
 
-    def records(self, row: Row, place: str) -> Iterator[Record]:
+    def _roles(self, row: Row, place: str) -> _Roles:
+        """The first value that there is of each role but the grade; where another column could be
+        meant and holds something else, a refusal."""
+        roles = _Roles(place)
+        values: dict[str, Any] = {}
+        roles.values = values
+        for role, columns in self._there(row).items():
+            for name in columns if role != "grade" else ():
+                value = row[name] if name in row else lookup(row, name)
+                if value is None or value != value:  # NaN, which tables write for nothing
+                    continue
+                if role not in values:
+                    values[role], roles.names[role] = value, name
+                elif role in ALTERNATIVES and value != values[role]:
+                    first = roles.names[role]
+                    raise UserError(
+                        f"{place}: columns {first!r} and {name!r} could both be the {role} and "
+                        f"differ; --column {role}={first} or --column {role}={name} says which"
+                    )
+        return roles
+
+    def read(self, fields: Fields) -> Iterator[Record]:
+        """The rollouts of a row; a row whose column holds no response is a record without one."""
+        row, place = fields.values, fields.place
         self._check_given(row, place)
-        response, ids = self._value(row, "response", place), self._ids(row, "response_ids", place)
-        if response is None and ids is None and self._reasoning(row, place):
-            response = ""  # cut off inside the thought
-        there = self._there(row)
-        if (
-            response is None
-            and ids is None
-            and any(name in row for name in (*there["response"], *there["response_ids"]))
-        ):
-            yield self._record(
-                row, None, None, None, place
-            )  # the column is there: this rollout has no response
-            return
+        roles = self._roles(row, place)
+        response, ids = roles.get("response"), roles.optional_ids("response_ids")
         if response is None and ids is None:
-            names = " or ".join((*self.names["response"], *self.names["response_ids"]))
-            raise UserError(
-                f"{place}: no response under {names} (found {', '.join(row) or 'none'}); --column "
-                "response=NAME names it"
-            )
-        several = (
-            response if isinstance(response, list) and not _are_messages(response) else [response]
-        )
-        if not several:
+            if roles.optional_text("reasoning"):
+                response = ""  # cut off inside the thought
+            elif not self._holds_response(row):
+                names = " or ".join((*self.names["response"], *self.names["response_ids"]))
+                raise UserError(
+                    f"{place}: no response under {names} (found {', '.join(row) or 'none'}); "
+                    "--column response=NAME names it"
+                )
+        if not isinstance(response, list) or is_messages(response):
+            yield self._record(row, roles, response, ids)
+            return
+        count = len(response)
+        if not count:
             raise UserError(f"{place}: holds no response: the list of responses is empty")
-        if len(several) > 1 and ids is not None:
-            raise UserError(
-                f"{place}: must hold one response for its token ids, found {len(several)}"
-            )
-        for number, one in enumerate(several):
-            own = self._of_response(row, number, len(several)) if several is response else row
-            yield self._record(own, one, ids, number if len(several) > 1 else None, place)
+        if count > 1 and ids is not None:
+            raise UserError(f"{place}: must hold one response for its token ids, found {count}")
+        for number, text in enumerate(response):
+            inner = self._of_response(row, number, count)
+            record = self._record(inner, self._roles(inner, place), text, ids)
+            if count > 1:
+                record.sample = number
+            yield record
 
     def _of_response(self, row: Row, number: int, count: int) -> Row:
         """A row with what it says of one of its responses, where it says that for each of them."""
-        names = [name for role in EACH for name in self._there(row)[role] if name in row]
-        each = {
-            name: row[name]
-            for name in names
-            if isinstance(row[name], list) and len(row[name]) == count
-        }
-        return {**row, **{name: values[number] for name, values in each.items()}}
+        names = [name for role in EACH for name in self._there(row)[role]]
+        lists = [name for name in names if isinstance(row.get(name), list)]
+        return {**row, **{name: row[name][number] for name in lists if len(row[name]) == count}}
 
     def _check_given(self, row: Row, place: str) -> None:
         """Raises UserError where a column that was named is not there: in the first row all of them
         must be."""
-        roles = sorted(self.given & REQUIRED if self.checked else self.given)
+        roles = self.given & REQUIRED if self.checked else self.given
         self.checked = True
-        for role in roles:
-            if lookup(row, self.names[role][0], ABSENT) is ABSENT:
+        for role in sorted(roles):
+            name = self.names[role][0]
+            if not has(row, name):
                 raise UserError(
-                    f"{place}: no column {self.names[role][0]!r} for the {role} (found "
-                    f"{', '.join(row) or 'none'})"
+                    f"{place}: no column {name!r} for the {role} (found {', '.join(row) or 'none'})"
                 )
 
-    def _record(
-        self, row: Row, response: Any, ids: list[int] | None, number: int | None, place: str
-    ) -> Record:
-        prompt = self._value(row, "prompt", place)
-        if prompt is not None and not isinstance(prompt, str) and not _are_messages(prompt):
+    def _record(self, row: Row, roles: _Roles, response: Any, ids: list[int] | None) -> Record:
+        there = self._there(row)
+        answer = roles.get("answer", ABSENT)
+        if answer is ABSENT and any(has(row, name) for name in there["answer"]):
+            answer = None
+        if ids is None and "response_mask" in roles:
             raise UserError(
-                f"{place}: the prompt must be text or a list of messages with roles, got "
-                f"{prompt!r:.60}"
+                f"{roles.place}: response_mask has no meaning without the token ids of the response"
             )
-        turns, reasoning = (
-            response if _are_messages(response) else None,
-            self._reasoning(row, place),
-        )
-        if turns and [one["role"] for one in turns] == [
-            "assistant"
-        ]:  # one answer needs no template
-            said = reply(turns, "response", place)
-            turns, response, reasoning = said.turns, said.response, said.reasoning or reasoning
-        if turns is None and response is not None and not isinstance(response, str):
-            raise UserError(
-                f"{place}: the response must be text, messages or a list of those, got "
-                f"{response!r:.60}"
-            )
-        problem_id = self._value(row, "problem_id", place)
-        if isinstance(problem_id, bool) or not isinstance(problem_id, str | int | None):
-            raise UserError(
-                f"{place}: problem_id must be text or a whole number, got {problem_id!r:.60}"
-            )
-        stop = self._value(row, "stop", place)
+        stop = roles.get("stop")
         if isinstance(stop, list):
-            raise UserError(
-                f"{place}: the stop reason must be one value for each response, got {stop!r:.60}"
-            )
-        detail = (
-            row.get("stop_reason")
-            if "stop" not in self.given and stop is not row.get("stop_reason")
-            else None
-        )
-        return Record(
-            response=None if turns else response,
-            problem_id=None if problem_id is None else str(problem_id),
-            sample=number if number is not None else self._sample(row, place),
-            prompt=prompt,
-            prompt_ids=self._ids(row, "prompt_ids", place),
+            raise roles.refused("stop", "one stop reason for each response", stop)
+        record = Record(
+            problem_id=roles.optional_name("problem_id"),
+            sample=roles.optional_whole("sample"),
+            prompt_ids=roles.optional_ids("prompt_ids"),
             response_ids=ids,
-            response_mask=self._mask(row, ids, place),
-            reasoning=reasoning,
-            turns=turns,
-            answer=self._answer(row, place),
-            answer_name=self._name(row, "answer") or "answer",
+            reasoning=roles.optional_text("reasoning") or None,
+            answer=answer,
+            answer_name=roles.path("answer"),
             stop=stop,
-            stop_detail=detail,
-            truncated=self._truncated(row, place),
-            grades=self._grades(row),
+            truncated=roles.optional_flag("truncated"),
         )
-
-    def _value(self, row: Row, role: str, place: str) -> Any:
-        """The first value there is; where another column could be meant and holds something else, a
-        refusal."""
-        first, value = "", None
-        for name in self._there(row)[role]:
-            found = row[name] if name in row else lookup(row, name)
-            if found is None or found != found:  # NaN, which tables write for nothing
-                continue
-            if not first:
-                first, value = name, found
-            elif role in ALTERNATIVES and found != value:
-                raise UserError(
-                    f"{place}: columns {first!r} and {name!r} could both be the {role} and "
-                    f"differ; --column {role}={first} or "
-                    f"--column {role}={name} says which"
-                )
-        return value
-
-    def _name(self, row: Row, role: str) -> str:
-        """The name of the column whose value is taken; "" where there is none."""
-        return next((name for name in self._there(row)[role] if lookup(row, name) is not None), "")
-
-    def _answer(self, row: Row, place: str) -> Any:
-        value = self._value(row, "answer", place)
-        if value is not None:
-            return value
-        there = any(lookup(row, name, ABSENT) is not ABSENT for name in self._there(row)["answer"])
-        return None if there else ABSENT
-
-    def _ids(self, row: Row, role: str, place: str) -> list[int] | None:
-        value = self._value(row, role, place)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not must_hold.are_whole(value):
-            raise UserError(f"{place}: {role} must be a list of whole numbers, got {value!r:.60}")
-        return value
-
-    def _mask(self, row: Row, ids: list[int] | None, place: str) -> list[int] | None:
-        value = self._value(row, "response_mask", place)
-        if value is None:
-            return None
-        if ids is None:
-            raise UserError(
-                f"{place}: response_mask has no meaning without the token ids of the response"
-            )
-        return must_hold.mask(value, self._name(row, "response_mask"), len(ids), place)
-
-    def _sample(self, row: Row, place: str) -> int | None:
-        value = self._value(row, "sample", place)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 0
-        ):
-            raise UserError(f"{place}: sample must be a whole number from 0, got {value!r}")
-        return value
-
-    def _reasoning(self, row: Row, place: str) -> str | None:
-        value = self._value(row, "reasoning", place)
-        if value is not None and not isinstance(value, str):
-            raise UserError(f"{place}: the reasoning must be text, got {value!r:.60}")
-        return value or None
-
-    def _truncated(self, row: Row, place: str) -> bool | None:
-        value = self._value(row, "truncated", place)
-        if value is not None and not isinstance(value, bool):
-            raise UserError(f"{place}: truncated must be true or false, got {value!r:.60}")
-        return value
-
-    def _grades(self, row: Row) -> dict[str, Any]:
-        values = ((name, lookup(row, name)) for name in self._there(row)["grade"])
-        return {
-            name: value for name, value in values if value is not None and value == value
-        }  # NaN stands for none
-
-
-def _are_messages(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(one, dict) and "role" in one for one in value)
-    )
+        if "prompt" in roles:
+            record.prompt = roles.prompt("prompt")
+        if ids is not None and "response_mask" in roles:
+            record.response_mask = roles.mask("response_mask", len(ids))
+        # vLLM's stop_reason says what the finish_reason beside it was due to.
+        if "stop" not in self.given and stop is not row.get("stop_reason"):
+            record.stop_detail = row.get("stop_reason")
+        for name in there["grade"]:
+            grade = lookup(row, name)
+            if grade is not None and grade == grade:  # NaN stands for none
+                record.grades[name] = grade
+        if is_messages(response):
+            thought = record.reasoning
+            add_reply(record, response, Fields(response[0], roles.place, roles.path("response")))
+            record.reasoning = record.reasoning or thought
+        elif response is None or isinstance(response, str):
+            record.response = response
+        else:
+            raise roles.refused("response", "text, messages or a list of those", response)
+        return record

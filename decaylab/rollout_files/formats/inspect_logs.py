@@ -1,7 +1,7 @@
 """Logs of inspect, .eval and .json: a sample of an epoch is a rollout.
 
-    for row in rows(Path("logs/2026-01-01_gsm8k.eval")): ...    # plain dicts, which the format
-    reads
+    for row in rows(Path("logs/2026-01-01_gsm8k.eval")):
+        ...     # plain dicts, which the format reads
 
 Source: UKGovernmentBEIS/inspect_ai, inspect_ai 0.3.285, ``inspect_ai/log/_log.py``, `EvalSample`,
 ``inspect_ai/log/_file.py``, `read_eval_log` and `read_eval_log_samples`,
@@ -23,17 +23,19 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.rollout_files import must_hold
-from decaylab.rollout_files.formats.format import Format, Row
+from decaylab.problems.files import one_line
+from decaylab.rollout_files.formats.fields import Fields
+from decaylab.rollout_files.formats.format import Format
+from decaylab.rollout_files.formats.rollout import add_reply, plain
+from decaylab.rollout_files.formats.shapes import has
 from decaylab.rollout_files.record import Message, Record
 
 _COLUMNS = {"id", "epoch", "input", "target", "messages", "output", "scores", "error", "limit"}
 _UNREAD = {"events", "events_data", "timelines", "store", "metadata"}
+SAMPLE = has(output=dict, epoch=int, messages=list, input=str | list, target=object, id=object)
 
-
-def is_log(row: Row) -> bool:
-    """Whether the one object of a .json file is a whole log, which `rows` reads."""
-    return isinstance(row.get("eval"), dict) and isinstance(row.get("samples"), list)
+is_log = has(eval=dict, samples=list)
+"""Whether the one object of a .json file is a whole log, which `rows` reads."""
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -52,8 +54,7 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         for sample in _samples(reader, path):
             yield sample.model_dump(mode="json", include=_COLUMNS, exclude_none=True)
     except Exception as error:  # of zipfile, pydantic, the JSON reader and inspect itself
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{path} is not a log that inspect can read: {lines[0]:.160}") from error
+        raise UserError(f"{path} is not a log that inspect can read: {one_line(error)}") from error
 
 
 def _samples(reader: Any, path: Path) -> Iterable[Any]:
@@ -70,45 +71,28 @@ def _samples(reader: Any, path: Path) -> Iterable[Any]:
     return found
 
 
-def _is_sample(row: Row) -> bool:
-    return (
-        isinstance(row.get("output"), dict)
-        and isinstance(row.get("epoch"), int)
-        and isinstance(row.get("messages"), list)
-        and isinstance(row.get("input"), str | list)
-        and "target" in row
-        and "id" in row
-    )
-
-
-def _sample(row: Row, place: str) -> Iterator[Record]:
-    if isinstance(row["epoch"], bool) or row["epoch"] < 1:
-        raise must_hold.refused(place, "epoch", "a whole number from 1", row["epoch"])
-    messages = must_hold.messages(row["messages"], "messages", place)
-    start = _start(messages)
-    choice = _choice(row["output"], place)
+def _read(row: Fields) -> Iterator[Record]:
+    if type(row.get("epoch")) is not int or row.get("epoch") < 1:
+        raise row.refused("epoch", "a whole number from 1", row.get("epoch"))
+    messages = _messages(row, "messages") if row.get("messages") else []
+    start = _start(row.get("messages"))
+    choices = row.inner("output").objects("choices") if "choices" in row.get("output") else []
     record = Record(
-        problem_id=str(row["id"]),
-        sample=row["epoch"] - 1,
-        prompt=_asked(row, messages[:start], place),
-        answer=row["target"],
+        problem_id=str(row.get("id")),
+        sample=row.get("epoch") - 1,
+        prompt=messages[:start] or _input(row),
+        answer=row.get("target"),
         answer_name="target",
-        stop=must_hold.optional_text(
-            choice.get("stop_reason"), "output.choices.0.stop_reason", place
-        ),
+        stop=choices[0].optional_text("stop_reason") if choices else None,
         truncated=True if row.get("limit") else None,
-        grades=_grades(row.get("scores") or {}, place),
+        grades=_grades(row),
     )
-    turns = [
-        _message(one, f"messages.{start + index}", place)
-        for index, one in enumerate(messages[start:])
-    ]
-    if not turns and isinstance(choice.get("message"), dict):  # a solver that keeps no conversation
-        turns = [_message(choice["message"], "output.choices.0.message", place)]
-    if len(turns) == 1 and not turns[0].get("tool_calls") and isinstance(turns[0]["content"], str):
-        record.response, record.reasoning = turns[0]["content"], turns[0].get("reasoning_content")
-    elif turns:
-        record.turns = turns
+    turns = messages[start:]
+    if not turns and choices and isinstance(choices[0].get("message"), dict):
+        choices[0].message("message")  # a solver that keeps no conversation
+        turns = [_message(choices[0].inner("message"))]
+    if turns:
+        add_reply(record, turns, Fields(turns[0], row.place, f"messages.{start}"))
     yield record
 
 
@@ -120,62 +104,51 @@ def _start(messages: list[Message]) -> int:
     return next(iter(generated or written), len(messages))
 
 
-def _asked(row: Row, before: list[Message], place: str) -> str | list[Message]:
-    if before:
-        return [_message(one, f"messages.{index}", place) for index, one in enumerate(before)]
-    if isinstance(row["input"], str):
-        return row["input"]
-    found = must_hold.messages(row["input"], "input", place)
-    return [_message(one, f"input.{index}", place) for index, one in enumerate(found)]
+def _input(row: Fields) -> str | list[Message]:
+    text = row.get("input")
+    return text if isinstance(text, str) else _messages(row, "input")
 
 
-def _choice(output: Row, place: str) -> Row:
-    choices = must_hold.items(output.get("choices", []), "output.choices", place)
-    return must_hold.table(choices[0], "output.choices.0", place) if choices else {}
+def _messages(row: Fields, name: str) -> list[Message]:
+    row.messages(name)
+    return [_message(message) for message in row.objects(name)]
 
 
-def _message(one: Message, column: str, place: str) -> Message:
+def _message(message: Fields) -> Message:
     """A message whose parts of reasoning stand apart from its text."""
-    content = one.get("content")
-    if not isinstance(content, list):
-        return must_hold.message(one, column, place)
-    parts = [
-        must_hold.table(part, f"{column}.content.{index}", place)
-        for index, part in enumerate(content)
-    ]
-    thoughts = [part for part in parts if part.get("type") == "reasoning"]
-    rest = [
-        {**part, "type": part.get("type", "text")}
-        for part in parts
-        if part.get("type") != "reasoning"
-    ]
-    plain = must_hold.message({**one, "content": rest}, column, place)
+    if not isinstance(message.get("content"), list):
+        return plain(message)
+    parts = message.objects("content")
+    thoughts = [_thought(part) for part in parts if part.get("type") == "reasoning"]
+    rest = [part.values for part in parts if part.get("type") != "reasoning"]
+    written = plain(Fields({**message.values, "content": rest}, message.place, message.column))
     if thoughts:
-        plain["reasoning_content"] = "".join(_thought(part, column, place) for part in thoughts)
-    return plain
+        written["reasoning_content"] = "".join(thoughts)
+    return written
 
 
-def _thought(part: Row, column: str, place: str) -> str:
+def _thought(part: Fields) -> str:
     """The reasoning itself, or its summary where only that is open to read."""
-    kept = (part.get("summary") or "") if part.get("redacted") else part.get("reasoning")
-    return must_hold.text(kept, f"{column}.content.reasoning", place)
+    if part.get("redacted"):
+        return part.optional_text("summary") or ""
+    return part.text("reasoning")
 
 
-def _grades(scores: Any, place: str) -> dict[str, Any]:
+def _grades(row: Fields) -> dict[str, Any]:
     """The value of each score, as it stands: C, I, a number; a value with several has a grade for
     each."""
     grades: dict[str, Any] = {}
-    for name, score in must_hold.table(scores, "scores", place).items():
-        found = must_hold.table(score, f"scores.{name}", place)
-        if "value" not in found:
-            raise must_hold.refused(place, f"scores.{name}", "an object with a value", score)
-        value = found["value"]
-        grades |= (
-            {f"{name}.{key}": one for key, one in value.items()}
-            if isinstance(value, dict)
-            else {name: value}
-        )
+    scores = row.inner("scores") if row.get("scores") else Fields({}, row.place)
+    for name in scores.values:
+        score = scores.inner(name)
+        if "value" not in score:
+            raise scores.refused(name, "an object with a value", score.values)
+        value = score.get("value")
+        if isinstance(value, dict):
+            grades |= {f"{name}.{key}": part for key, part in value.items()}
+        else:
+            grades[name] = value
     return grades
 
 
-FORMATS: tuple[Format, ...] = (Format("inspect", "inspect logs", _is_sample, _sample),)
+FORMATS = (Format("inspect", "inspect logs", SAMPLE, _read),)

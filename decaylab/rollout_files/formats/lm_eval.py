@@ -16,18 +16,17 @@ depends on the backend. Rows of log-likelihood tasks hold no rollouts and are re
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.rollout_files import must_hold
-from decaylab.rollout_files.formats.format import Format, Row
+from decaylab.rollout_files.formats.fields import Fields
+from decaylab.rollout_files.formats.format import Format
+from decaylab.rollout_files.formats.shapes import has
 from decaylab.rollout_files.record import ABSENT, Message, Record
 
 _FIXED = {"doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics"}
-_HASHES = {"doc_hash", "prompt_hash", "target_hash"}
-_PLACE = re.compile(r"(.*?)(\d*)", re.DOTALL)
+_FIXED |= {"doc_hash", "prompt_hash", "target_hash"}
 
 
 class _FirstFilters:
@@ -41,14 +40,15 @@ class _FirstFilters:
         self._filters: dict[str, dict[int, Any]] = {}
         self._lines: dict[str, int] = {}
 
-    def has(self, row: Row, place: str) -> bool:
+    def has(self, row: Fields) -> bool:
         """Whether a row is the sample's first, or repeats it with the filter of its first."""
-        found = _PLACE.fullmatch(place)
-        file, line = (found[1], int(found[2] or 0)) if found else (place, 0)
+        file = row.place.rstrip("0123456789")
+        line = int(row.place[len(file) :] or 0)
+        # Lines that go backwards: the file is read anew.
         if line <= self._lines.get(file, 0):  # the file is read anew
             self._filters.pop(file, None)
         self._lines[file] = line
-        sample = hash(f"{row['doc_id']}\n{row.get('doc_hash')}\n{row.get('prompt_hash')}")
+        sample = hash(f"{row.get('doc_id')}\n{row.get('doc_hash')}\n{row.get('prompt_hash')}")
         name = row.get("filter")
         return bool(self._filters.setdefault(file, {}).setdefault(sample, name) == name)
 
@@ -56,26 +56,19 @@ class _FirstFilters:
 _first_filters = _FirstFilters()
 
 
-def _is_sample(row: Row) -> bool:
-    return (
-        isinstance(row.get("resps"), list)
-        and isinstance(row.get("filtered_resps"), list)
-        and isinstance(row.get("arguments"), dict | list)
-        and "doc_id" in row
-        and "doc" in row
-    )
+SAMPLE = has(resps=list, filtered_resps=list, arguments=dict | list, doc_id=object, doc=object)
 
 
-def _sample(row: Row, place: str) -> Iterator[Record]:
-    prompt = _prompt(row["arguments"], place)
-    responses = _responses(row["resps"], place)
-    if not _first_filters.has(row, place):
+def _read(row: Fields) -> Iterator[Record]:
+    prompt = _prompt(row)
+    responses = _responses(row)
+    if not _first_filters.has(row):
         return
-    grades = _grades(row, place) if len(responses) == 1 else {}
-    for index, response in enumerate(responses):
+    grades = _grades(row) if len(responses.values) == 1 else {}
+    for number in responses.values:
         yield Record(
-            response=must_hold.text(response, f"resps.0.{index}", place),
-            problem_id=str(row["doc_id"]),
+            response=responses.text(number),
+            problem_id=str(row.get("doc_id")),
             prompt=prompt,
             answer=row.get("target", ABSENT),
             answer_name="target",
@@ -83,72 +76,64 @@ def _sample(row: Row, place: str) -> Iterator[Record]:
         )
 
 
-def _prompt(arguments: Any, place: str) -> str | list[Message]:
+def _prompt(row: Fields) -> str | list[Message]:
     """What the model was given: the first argument of the only request, which was one to
     generate."""
-    requests = list(arguments.values()) if isinstance(arguments, dict) else arguments
+    requests = _values(row.get("arguments"))
     if not requests:
-        raise must_hold.refused(place, "arguments", "a request", arguments)
-    first = list(requests[0].values()) if isinstance(requests[0], dict) else requests[0]
-    if not isinstance(first, list) or not first:
-        raise must_hold.refused(place, "arguments", "lists or objects of arguments", arguments)
-    if len(first) < 2 or not isinstance(first[1], dict):
+        raise row.refused("arguments", "a request", row.get("arguments"))
+    arguments = _values(requests[0])
+    if not isinstance(arguments, list) or not arguments:
+        raise row.refused("arguments", "lists or objects of arguments", row.get("arguments"))
+    if len(arguments) < 2 or not isinstance(arguments[1], dict):
         raise UserError(
-            f"{place}: column 'arguments' must hold a request to generate, got one of a "
-            "log-likelihood task (such as multiple "
-            "choice), which has no rollouts"
+            f"{row.place}: column 'arguments' must hold a request to generate, got one of a "
+            "log-likelihood task (such as multiple choice), which has no rollouts"
         )
     if len(requests) > 1:
-        raise UserError(f"{place}: column 'arguments' must hold one request, got {len(requests)}")
-    return (
-        _chat(first[0], place)
-        if isinstance(first[0], list)
-        else must_hold.text(first[0], "arguments", place)
-    )
-
-
-def _chat(value: list[Any], place: str) -> list[Message]:
-    """Messages, which stand in a list of one JSON text (`JsonChatStr`)."""
-    if len(value) == 1 and isinstance(value[0], str):
+        raise UserError(
+            f"{row.place}: column 'arguments' must hold one request, got {len(requests)}"
+        )
+    prompt = arguments[0]
+    # Messages stand in a list of one JSON text (`JsonChatStr`).
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         try:
-            value = json.loads(value[0])
+            prompt = json.loads(prompt[0])
         except ValueError as error:
-            raise must_hold.refused(
-                place, "arguments", "JSON text of chat messages", value[0]
-            ) from error
-    return must_hold.messages(value, "arguments", place)
+            raise row.refused("arguments", "JSON text of chat messages", prompt[0]) from error
+    return Fields({"arguments": prompt}, row.place).prompt("arguments")
 
 
-def _responses(resps: list[Any], place: str) -> list[Any]:
+def _values(arguments: Any) -> Any:
+    """The values of an object; a list as it stands, as older files have it."""
+    return list(arguments.values()) if isinstance(arguments, dict) else arguments
+
+
+def _responses(row: Fields) -> Fields:
     """The texts of the only request; one text where they are not in a list of their own."""
-    if len(resps) != 1:
-        raise must_hold.refused(place, "resps", "the responses to one request", resps)
-    return resps[0] if isinstance(resps[0], list) else resps
+    requests = row.items("resps")
+    if len(requests.values) != 1:
+        raise row.refused("resps", "the responses to one request", row.get("resps"))
+    return requests.items(0) if isinstance(requests.values[0], list) else requests
 
 
-def _grades(row: Row, place: str) -> dict[str, Any]:
+def _grades(row: Fields) -> dict[str, Any]:
     """Metrics of the row's filter: those that ``metrics`` names, or all other columns in files that
     don't name them."""
-    named = row.get("metrics")
-    if named is None:
-        named = [
-            name
-            for name, value in row.items()
-            if name not in _FIXED | _HASHES and isinstance(value, int | float)
-        ]
-    behind = (
-        "" if row.get("filter") is None else f",{must_hold.text(row['filter'], 'filter', place)}"
-    )
+    others = row.values.items() if row.get("metrics") is None else ()
+    names = [key for key, value in others if key not in _FIXED and isinstance(value, int | float)]
+    if row.get("metrics") is not None:
+        names = row.listed("metrics")
+    filtered = row.optional_text("filter")
+    behind = "" if filtered is None else f",{filtered}"
     grades = {}
-    for name in must_hold.items(named, "metrics", place):
+    for name in names:
         if name not in row:
             raise UserError(
-                f"{place}: column 'metrics' must name columns of the row, got {name!r:.60}"
+                f"{row.place}: column 'metrics' must name columns of the row, got {name!r:.60}"
             )
-        grades[f"{name}{behind}"] = row[name]
+        grades[f"{name}{behind}"] = row.get(name)
     return grades
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("lm-eval", "lm-evaluation-harness samples", _is_sample, _sample),
-)
+FORMATS = (Format("lm-eval", "lm-evaluation-harness samples", SAMPLE, _read),)

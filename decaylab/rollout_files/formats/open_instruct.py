@@ -19,91 +19,87 @@ from collections.abc import Iterator
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.rollout_files import must_hold
-from decaylab.rollout_files.formats.format import Format, Row
+from decaylab.rollout_files.formats.fields import Fields
+from decaylab.rollout_files.formats.format import Format
+from decaylab.rollout_files.formats.shapes import has
 from decaylab.rollout_files.record import ABSENT, Record
 
-_STEP_COLUMNS = ("queries", "responses", "scores", "finish_reasons")
+ROLLOUT = has(
+    prompt_tokens=list,
+    response_tokens=list,
+    prompt_idx=object,
+    sample_idx=object,
+    finish_reason=object,
+)
+STEP = has(training_step=object, queries=list, responses=list, scores=list, finish_reasons=list)
 
 
-def _is_rollout(row: Row) -> bool:
-    return (
-        isinstance(row.get("prompt_tokens"), list)
-        and isinstance(row.get("response_tokens"), list)
-        and "prompt_idx" in row
-        and "sample_idx" in row
-        and "finish_reason" in row
-    )
-
-
-def _rollout(row: Row, place: str) -> Iterator[Record]:
-    _refuse_tools(row.get("request_info"), place)
-    decoded = must_hold.optional_text(row.get("decoded_response"), "decoded_response", place)
-    index = row.get("dataset_index")
-    yield Record(
-        response=decoded,
-        response_stripped=decoded is not None,
-        problem_id=None if index is None else str(index),
-        prompt_ids=must_hold.ids(row["prompt_tokens"], "prompt_tokens", place),
-        response_ids=must_hold.ids(row["response_tokens"], "response_tokens", place),
+def _read_rollout(row: Fields) -> Iterator[Record]:
+    if row.get("request_info") and row.inner("request_info").get("tool_calleds"):
+        raise UserError(
+            f"{row.place}: column 'request_info.tool_calleds' must hold false, got true: "
+            "open-instruct saves no mask, so which of 'response_tokens' the tool wrote is not "
+            "known; leave such rows out"
+        )
+    yield _record(
+        row.optional_text("decoded_response"),
+        row.get("dataset_index"),
+        prompt_ids=row.ids("prompt_tokens"),
+        response_ids=row.ids("response_tokens"),
         answer=row.get("ground_truth", ABSENT),
         answer_name="ground_truth",
-        stop=must_hold.optional_text(row["finish_reason"], "finish_reason", place),
-        grades={"reward": must_hold.number(row.get("reward"), "reward", place)},
+        stop=row.optional_text("finish_reason"),
+        grades={"reward": row.number("reward")},
     )
 
 
-def _refuse_tools(info: Any, place: str) -> None:
-    if info and must_hold.table(info, "request_info", place).get("tool_calleds"):
-        raise UserError(
-            f"{place}: column 'request_info.tool_calleds' must hold false, got true: "
-            "open-instruct saves no mask, "
-            "so which of 'response_tokens' the tool wrote is not known; leave such rows out"
-        )
-
-
-def _is_step(row: Row) -> bool:
-    return "training_step" in row and all(isinstance(row.get(name), list) for name in _STEP_COLUMNS)
-
-
-def _step(row: Row, place: str) -> Iterator[Record]:
-    count = len(row["responses"])
-    columns = {name: _column(row, name, count, place) for name in _STEP_COLUMNS}
-    golds = _column(row, "ground_truths", count, place, ABSENT)
-    decoded = _column(row, "decoded_responses", count, place)
-    indices = _column(row, "indices", count, place)
+def _read_step(row: Fields) -> Iterator[Record]:
+    """The rollouts of a training step, whose columns hold a value for each."""
+    count = len(row.listed("responses"))
+    queries = _column(row, "queries", count)
+    responses = _column(row, "responses", count)
+    scores = _column(row, "scores", count)
+    reasons = _column(row, "finish_reasons", count)
+    golds = _column(row, "ground_truths", count, ABSENT)
+    decoded = _column(row, "decoded_responses", count)
+    indices = _column(row, "indices", count)
     for number in range(count):
-        text = must_hold.optional_text(decoded[number], f"decoded_responses.{number}", place)
-        yield Record(
-            response=text,
-            response_stripped=text is not None,
-            problem_id=None if indices[number] is None else str(indices[number]),
-            prompt_ids=must_hold.ids(columns["queries"][number], f"queries.{number}", place),
-            response_ids=must_hold.ids(columns["responses"][number], f"responses.{number}", place),
-            answer=golds[number],
+        yield _record(
+            decoded.optional_text(number),
+            indices.values[number],
+            prompt_ids=queries.ids(number),
+            response_ids=responses.ids(number),
+            answer=golds.values[number],
             answer_name=f"ground_truths.{number}",
-            stop=must_hold.optional_text(
-                columns["finish_reasons"][number], f"finish_reasons.{number}", place
-            ),
-            grades={
-                "reward": must_hold.number(columns["scores"][number], f"scores.{number}", place)
-            },
+            stop=reasons.optional_text(number),
+            grades={"reward": scores.number(number)},
         )
 
 
-def _column(row: Row, name: str, count: int, place: str, absent: Any = None) -> list[Any]:
-    """The values of a column, one a response; ``absent`` as often where there is no such column."""
+def _record(response: str | None, index: Any, **fields: Any) -> Record:
+    return Record(
+        response=response,
+        response_stripped=response is not None,
+        problem_id=None if index is None else str(index),
+        **fields,
+    )
+
+
+def _column(row: Fields, name: str, count: int, absent: Any = None) -> Fields:
+    """The values of a column, one for each response; ``absent`` as often where there is no such
+    column."""
     if row.get(name) is None:
-        return [absent] * count
-    found = must_hold.items(row[name], name, place)
-    if len(found) != count:
+        return Fields(dict.fromkeys(range(count), absent), row.place, name)
+    column = row.items(name)
+    if len(column.values) != count:
         raise UserError(
-            f"{place}: column {name!r} must be as long as the {count} responses, got {len(found)}"
+            f"{row.place}: column {name!r} must be as long as the {count} responses, got "
+            f"{len(column.values)}"
         )
-    return found
+    return column
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("open-instruct", "open-instruct rollouts", _is_rollout, _rollout),
-    Format("open-instruct-traces", "open-instruct traces, a training step a row", _is_step, _step),
+FORMATS = (
+    Format("open-instruct", "open-instruct rollouts", ROLLOUT, _read_rollout),
+    Format("open-instruct-traces", "open-instruct traces, a training step a row", STEP, _read_step),
 )

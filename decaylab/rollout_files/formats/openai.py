@@ -17,165 +17,148 @@ the student did not write and no tool did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from decaylab.rollout_files.formats.fields import Fields, is_messages
 from decaylab.rollout_files.formats.format import Format, Row
-from decaylab.rollout_files.formats.openai_choices import ask, choice_records, has_choices
-from decaylab.rollout_files.formats.row_values import (
-    given_grades,
-    is_messages,
-    malformed,
-    messages,
-    name_rollout,
-    optional_text,
-    reply,
-    text,
+from decaylab.rollout_files.formats.openai_choices import (
+    CHOICES,
+    COMPLETION,
+    add_prompt,
+    choice_records,
 )
+from decaylab.rollout_files.formats.rollout import add_reply, given_grades, name_rollout
+from decaylab.rollout_files.formats.shapes import either, has
 from decaylab.rollout_files.record import Record
 
-HOLDERS = ("", "response", "completion", "output", "result")
-OTHER_TEXTS = {"prompt", "input", "response", "completion", "output", "text", "generation"}
+HOLDERS = ("response", "completion", "output", "result")
+REQUEST = "a request with messages or a prompt"
+OTHER_TEXTS = {"prompt", "input", "text", "generation", "response", "completion", "output"}
 """Columns that a row of chat messages does not have: its prompt and its response are messages."""
 WRITTEN = ("assistant", "tool", "function")
 """Roles of the messages of a rollout."""
 
 
-def _completion(row: Row) -> tuple[Any, str]:
-    """The completion of a row and the name it stands under with a dot, empty where the row is
-    one."""
-    for name in HOLDERS:
-        value = row.get(name) if name else row
-        if has_choices(value):
-            return value, name and f"{name}."
-    return None, ""
+def _holder(row: Row) -> str | None:
+    """The column that a completion stands in; "" for a row that is one."""
+    if COMPLETION(row):
+        return ""
+    return next((name for name in HOLDERS if COMPLETION(row.get(name))), None)
 
 
-def recognises(row: Row) -> bool:
+def _is_completion(row: Row) -> bool:
     """A completion, or a row that holds one; a sample of inspect's holds one too, beside its epoch
     and target."""
-    return _completion(row)[0] is not None and not ("epoch" in row and "target" in row)
+    return _holder(row) is not None and not ("epoch" in row and "target" in row)
 
 
-def records(row: Row, place: str) -> Iterator[Record]:
+def _read_completion(row: Fields) -> Iterator[Record]:
     """The rollouts of a completion, with the prompt that stands beside it."""
-    completion, name = _completion(row)
-    if completion is None:
-        raise malformed(
-            place, "choices", "a list of choices with a message or a text", row.get("choices")
-        )
-    yield from _asked_and_named(row, choice_records(completion, name, place), place)
+    holder = _holder(row.values)
+    if holder is None:
+        raise row.refused("choices", CHOICES, row.get("choices"))
+    records = choice_records(row.inner(holder) if holder else row)
+    yield from _complete(row, list(records))
 
 
-def _asked_and_named(row: Row, found: Iterator[Record], place: str) -> Iterator[Record]:
-    """Records with the prompt and with what a user's own columns say."""
-    rollouts = list(found)
-    for record in rollouts:
-        ask(record, row, "", place)
-        request = row.get("request")
-        if isinstance(request, dict):
-            ask(record, request, "request.", place)
-        body = request.get("body") if isinstance(request, dict) else row.get("body")
-        if isinstance(body, dict):
-            ask(record, body, "body.", place)
-        record.request_id = optional_text(row.get("custom_id"), "custom_id", place)
-        record.grades = given_grades(row) if len(rollouts) == 1 else {}
-        yield name_rollout(record, row, place)
+def _complete(row: Fields, records: Sequence[Record]) -> Iterator[Record]:
+    """Records with the prompt that stands in the row, and with what a user's own columns say."""
+    for record in records:
+        add_prompt(record, row)
+        holder = row
+        if isinstance(row.get("request"), dict):
+            holder = row.inner("request")
+            add_prompt(record, holder)
+        if isinstance(holder.get("body"), dict):
+            add_prompt(record, holder.inner("body"))
+        record.request_id = row.optional_text("custom_id")
+        record.grades = given_grades(row) if len(records) == 1 else {}
+        yield name_rollout(record, row)
 
 
 # Batch files
 
+_is_batch_line = has(custom_id=str, method=str, url=str, body=dict)
+_is_result = has(
+    custom_id=str,
+    response=either(has(status_code=object, body=object), lambda value: value is None),
+)
 
-def recognises_request(row: Row) -> bool:
+
+def is_request(row: Row) -> bool:
     """A line of a batch's input file."""
-    named = all(isinstance(row.get(name), str) for name in ("custom_id", "method", "url"))
-    return (
-        named
-        and isinstance(row.get("body"), dict)
-        and "response" not in row
-        and not recognises(row)
-    )
+    return _is_batch_line(row) and "response" not in row and not _is_completion(row)
 
 
-def request_records(row: Row, place: str) -> Iterator[Record]:
+def _read_request(row: Fields) -> Iterator[Record]:
     """The prompt of a request, without a response."""
-    body = row.get("body")
-    if not isinstance(body, dict):
-        raise malformed(place, "body", "a request with messages or a prompt", body)
-    record = Record(request_id=text(row.get("custom_id"), "custom_id", place))
-    ask(record, body, "body.", place)
+    record = Record(request_id=row.text("custom_id"))
+    add_prompt(record, row.inner("body", REQUEST))
     if record.prompt is None and record.prompt_ids is None:
-        raise malformed(place, "body", "a request with messages or a prompt", body)
-    yield name_rollout(record, row, place)
+        raise row.refused("body", REQUEST, row.get("body"))
+    yield name_rollout(record, row)
 
 
-def recognises_result(row: Row) -> bool:
+def _is_response(row: Row) -> bool:
     """A line of a batch's output file or of its error file."""
-    if not isinstance(row.get("custom_id"), str) or "response" not in row:
-        return False
-    response = row["response"]
-    if response is None:
-        return isinstance(row.get("error"), dict)
-    return isinstance(response, dict) and "status_code" in response and "body" in response
+    failed = isinstance(row.get("error"), dict)
+    return _is_result(row) and (row["response"] is not None or failed)
 
 
-def result_records(row: Row, place: str) -> Iterator[Record]:
+def _read_response(row: Fields) -> Iterator[Record]:
     """The rollouts of a request; one that failed has stop "error" and no response."""
-    text(row.get("custom_id"), "custom_id", place)
-    response = row.get("response")
-    if response is not None and not isinstance(response, dict):
-        raise malformed(place, "response", "an object with status_code and body", response)
-    if response is None or row.get("error") is not None or response.get("status_code") != 200:
-        found: Iterator[Record] = iter([Record(stop="error")])
-    elif isinstance(response.get("body"), dict):
-        found = choice_records(response["body"], "response.body.", place)
-    else:
-        raise malformed(place, "response.body", "a completion with choices", response.get("body"))
-    yield from _asked_and_named(row, found, place)
+    row.text("custom_id")
+    records = [Record(stop="error")]
+    if row.get("response") is not None:
+        response = row.inner("response", "an object with status_code and body")
+        if row.get("error") is None and response.get("status_code") == 200:
+            body = response.inner("body", "a completion with choices")
+            records = list(choice_records(body))
+    yield from _complete(row, records)
 
 
 # Chat messages
 
 
-def recognises_chat(row: Row) -> bool:
+def _is_chat(row: Row) -> bool:
     """Messages that end with the assistant's turn, and beside them nothing but plain values and the
     tools."""
-    found = row.get("messages")
-    if (
-        not is_messages(found)
-        or found[-1]["role"] != "assistant"
-        or not OTHER_TEXTS.isdisjoint(row)
-    ):
+    messages = row.get("messages")
+    if not is_messages(messages) or messages[-1]["role"] != "assistant":
         return False
-    beside = (
-        value for name, value in row.items() if name not in ("messages", "tools", "functions")
-    )
-    return _behind_prompt(found) > 0 and not any(isinstance(value, dict | list) for value in beside)
+    beside = row.keys() - {"messages", "tools", "functions"}
+    nested = any(isinstance(row[name], dict | list) for name in beside)
+    return _behind_prompt(messages) > 0 and OTHER_TEXTS.isdisjoint(row) and not nested
 
 
-def _behind_prompt(found: list[Any]) -> int:
+def _behind_prompt(messages: list[Any]) -> int:
     """Where the rollout begins: behind the last message of user, system or developer."""
-    return next(
-        (place for place in range(len(found), 0, -1) if found[place - 1]["role"] not in WRITTEN), 0
-    )
+    start = len(messages)
+    while start and messages[start - 1]["role"] in WRITTEN:
+        start -= 1
+    return start
 
 
-def chat_records(row: Row, place: str) -> Iterator[Record]:
+def _read_chat(row: Fields) -> Iterator[Record]:
     """The rollout of a row of messages."""
-    found = messages(row.get("messages"), "messages", place)
-    start = _behind_prompt(found)
-    if start == 0 or found[-1]["role"] != "assistant":
-        raise malformed(place, "messages", "a question and the assistant's turn behind it", found)
-    record = reply(found[start:], "messages", place)
-    record.prompt = found[:start]
-    record.stop = row.get("finish_reason", row.get("stop_reason"))
-    record.grades = given_grades(row)
-    yield name_rollout(record, row, place)
+    messages = row.messages("messages")
+    start = _behind_prompt(messages)
+    if start == 0 or messages[-1]["role"] != "assistant":
+        must = "a question and the assistant's turn behind it"
+        raise row.refused("messages", must, messages)
+    record = Record(
+        prompt=messages[:start],
+        stop=row.get("finish_reason", row.get("stop_reason")),
+        grades=given_grades(row),
+    )
+    add_reply(record, messages[start:], row.items("messages").inner(start))
+    yield name_rollout(record, row)
 
 
 FORMATS = (
-    Format("openai", "OpenAI completions", recognises, records),
-    Format("openai-batch-input", "OpenAI batch requests", recognises_request, request_records),
-    Format("openai-batch-output", "OpenAI batch results", recognises_result, result_records),
-    Format("openai-messages", "chat messages", recognises_chat, chat_records),
+    Format("openai", "OpenAI completions", _is_completion, _read_completion),
+    Format("openai-batch-input", "OpenAI batch requests", is_request, _read_request),
+    Format("openai-batch-output", "OpenAI batch results", _is_response, _read_response),
+    Format("openai-messages", "chat messages", _is_chat, _read_chat),
 )

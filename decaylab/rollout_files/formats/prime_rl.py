@@ -23,116 +23,86 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from decaylab.rollout_files import must_hold
 from decaylab.rollout_files.formats import verifiers_traces
-from decaylab.rollout_files.formats.format import Format, Row
+from decaylab.rollout_files.formats.fields import Fields
+from decaylab.rollout_files.formats.format import Format
+from decaylab.rollout_files.formats.rollout import add_reply, plain_messages
+from decaylab.rollout_files.formats.shapes import both, either, has
 from decaylab.rollout_files.record import ABSENT, Message, Record
 
-_UNNAMED = (None, "", "default")
+UNNAMED = (None, "", "default")
+OUTPUT = both(
+    has(example_id=object, prompt=object, completion=str | list | None, reward=object),
+    either(
+        has(is_truncated=object),
+        has(is_completed=object),
+        has(generation_ms=object, scoring_ms=object),
+    ),
+)
 
 
-def _is_output(row: Row) -> bool:
-    if not ("example_id" in row and "prompt" in row and "completion" in row and "reward" in row):
-        return False
-    return isinstance(row.get("completion"), str | list | None) and (
-        "is_truncated" in row
-        or "is_completed" in row
-        or {"generation_ms", "scoring_ms"} <= row.keys()
-    )
-
-
-def _output(row: Row, place: str) -> Iterator[Record]:
+def _read(row: Fields) -> Iterator[Record]:
     record = Record(
-        problem_id=_problem(row, place),
-        prompt=_prompt(row["prompt"], place),
+        problem_id=_problem(row),
+        prompt=_prompt(row),
         answer=row.get("answer", ABSENT),
-        stop=must_hold.optional_text(row.get("stop_condition"), "stop_condition", place),
-        truncated=must_hold.optional_flag(row.get("is_truncated"), "is_truncated", place),
-        grades=_grades(row, place),
+        stop=row.optional_text("stop_condition"),
+        truncated=row.optional_flag("is_truncated"),
+        grades=_grades(row),
     )
-    _complete(record, row["completion"], place)
+    completion = row.get("completion")
+    if completion is None or isinstance(completion, str):
+        record.response = completion
+    elif completion != []:
+        turns = plain_messages(row, "completion")
+        add_reply(record, turns, row.items("completion").inner(0))
     if row.get("trajectory"):
-        _add_ids(record, must_hold.items(row["trajectory"], "trajectory", place), place)
+        _add_ids(record, row.objects("trajectory"))
     yield record
 
 
-def _problem(row: Row, place: str) -> str:
+def _problem(row: Fields) -> str:
     """The example's id, behind the name of its environment where several were mixed."""
-    found = row["example_id"]
-    if isinstance(found, bool) or not isinstance(found, int | str):
-        raise must_hold.refused(place, "example_id", "a number or text", found)
-    named = row.get("env_name", row.get("task"))
-    return str(found) if named in _UNNAMED or not isinstance(named, str) else f"{named}/{found}"
+    example = row.optional_name("example_id")
+    if example is None:
+        raise row.refused("example_id", "text or a whole number")
+    environment = row.get("env_name", row.get("task"))
+    named = isinstance(environment, str) and environment not in UNNAMED
+    return f"{environment}/{example}" if named else example
 
 
-def _prompt(value: Any, place: str) -> str | list[Message] | None:
-    if value is None or isinstance(value, str):
-        return value
-    found = must_hold.messages(value, "prompt", place)
-    messages = [must_hold.message(one, f"prompt.{index}", place) for index, one in enumerate(found)]
-    if (
-        len(messages) == 1 and messages[0]["role"] == "text"
-    ):  # of an environment that completes text
-        return must_hold.text(messages[0]["content"], "prompt.0.content", place)
+def _prompt(row: Fields) -> str | list[Message] | None:
+    prompt = row.get("prompt")
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    messages = plain_messages(row, "prompt")
+    if len(messages) == 1 and messages[0]["role"] == "text":
+        return row.items("prompt").inner(0).text("content")
     return messages
 
 
-def _complete(record: Record, completion: Any, place: str) -> None:
-    """Fills in the text, or the messages where there are several or where a tool was called."""
-    if completion is None or isinstance(completion, str):
-        record.response = completion
-        return
-    found = must_hold.messages(completion, "completion", place)
-    turns = [
-        must_hold.message(one, f"completion.{index}", place) for index, one in enumerate(found)
-    ]
-    if (
-        len(turns) == 1
-        and turns[0]["role"] in ("assistant", "text")
-        and not turns[0].get("tool_calls")
-    ):
-        record.response = must_hold.text(turns[0]["content"], "completion.0.content", place)
-        record.reasoning = turns[0].get("reasoning_content")
-    elif turns:
-        record.turns = turns
+def _grades(row: Fields) -> dict[str, Any]:
+    grades = {} if row.get("reward") is None else {"reward": row.number("reward")}
+    return grades | verifiers_traces.metrics(row)
 
 
-def _grades(row: Row, place: str) -> dict[str, Any]:
-    grades = (
-        {}
-        if row["reward"] is None
-        else {"reward": must_hold.number(row["reward"], "reward", place)}
-    )
-    metrics = row.get("metrics")
-    if metrics:
-        found = must_hold.table(metrics, "metrics", place)
-        grades |= {name: value for name, value in found.items() if value is not None}
-    return grades
-
-
-def _add_ids(record: Record, steps: list[Any], place: str) -> None:
+def _add_ids(record: Record, steps: list[Fields]) -> None:
     """The ids of a trajectory as one sequence, where every step goes on from the one before and all
     have tokens."""
     prompt: list[int] = []
     response: list[int] = []
     written: list[int] = []
     for index, step in enumerate(steps):
-        column = f"trajectory.{index}"
-        found = must_hold.table(step, column, place).get("tokens")
-        if found is None:
+        if step.get("tokens") is None:
             return
-        tokens = must_hold.table(found, f"{column}.tokens", place)
-        read = must_hold.ids(tokens.get("prompt_ids"), f"{column}.tokens.prompt_ids", place)
-        wrote = must_hold.ids(
-            tokens.get("completion_ids"), f"{column}.tokens.completion_ids", place
-        )
-        marks = must_hold.mask(
-            tokens.get("completion_mask"), f"{column}.tokens.completion_mask", len(wrote), place
-        )
+        tokens = step.inner("tokens")
+        read, wrote = tokens.ids("prompt_ids"), tokens.ids("completion_ids")
+        marks = tokens.mask("completion_mask", len(wrote))
         if index == 0:
             prompt, response, written = read, wrote, marks
             continue
         before = len(prompt) + len(response)
+        # A step whose prompt was rewritten cannot be joined to those before it.
         if read[:before] != prompt + response:
             return
         response = response + read[before:] + wrote
@@ -140,7 +110,7 @@ def _add_ids(record: Record, steps: list[Any], place: str) -> None:
     record.prompt_ids, record.response_ids, record.response_mask = prompt, response, written
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("verifiers", "verifiers results and prime-rl rollouts", _is_output, _output),
+FORMATS = (
+    Format("verifiers", "verifiers results and prime-rl rollouts", OUTPUT, _read),
     *verifiers_traces.FORMATS,
 )

@@ -20,18 +20,11 @@ from decaylab.rollout_files.formats import (
 from decaylab.rollout_files.formats.columns import columns_format
 from decaylab.rollout_files.formats.format import Format, Row
 
-FORMATS: tuple[Format, ...] = (
-    *(
-        *decaylab_runs.FORMATS,
-        *trl.FORMATS,
-        *verl.FORMATS,
-        *vllm.FORMATS,
-        *sglang.FORMATS,
-        *openai.FORMATS,
-    ),
-    *(*open_instruct.FORMATS, *prime_rl.FORMATS, *lm_eval.FORMATS, *inspect_logs.FORMATS),
+_WRITERS = (decaylab_runs, trl, verl, vllm, sglang, openai, open_instruct, prime_rl, lm_eval)
+FORMATS: tuple[Format, ...] = tuple(
+    format for module in (*_WRITERS, inspect_logs) for format in module.FORMATS
 )
-NAMES = (*(one.name for one in FORMATS), "columns")
+NAMES = (*(format.name for format in FORMATS), "columns")
 
 
 def recognise(row: Row, place: str, columns: Mapping[str, str], name: str | None = None) -> Format:
@@ -42,16 +35,16 @@ def recognise(row: Row, place: str, columns: Mapping[str, str], name: str | None
         UserError: a row that two formats recognise, or none; a name that is of no format.
     """
     plain = columns_format(columns)
-    known = {one.name: one for one in (*FORMATS, plain)}
     if name is not None:
-        if name not in known:
+        named = [format for format in (*FORMATS, plain) if format.name == name]
+        if not named:
             raise UserError(f"--rollouts-format must be one of {', '.join(NAMES)}, got {name!r}")
-        return known[name]
-    if columns:
+        return named[0]
+    recognised = [format for format in FORMATS if format.recognises(row)]
+    if columns or not recognised:
         return plain
-    found = [one for one in FORMATS if one.recognises(row)]
-    if len(found) > 1:
-        readings = " and as ".join(one.title for one in found)
-        flags = " or ".join(f"--rollouts-format {one.name}" for one in found)
+    if len(recognised) > 1:
+        readings = " and as ".join(format.title for format in recognised)
+        flags = " or ".join(f"--rollouts-format {format.name}" for format in recognised)
         raise UserError(f"{place}: can be read as {readings}; {flags} says which")
-    return found[0] if found else plain
+    return recognised[0]

@@ -16,94 +16,71 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from decaylab.rollout_files.formats.fields import Fields
 from decaylab.rollout_files.formats.format import Format, Row
-from decaylab.rollout_files.formats.row_values import (
-    asked,
-    given_grades,
-    malformed,
-    name_rollout,
-    optional_text,
-    token_ids,
-)
+from decaylab.rollout_files.formats.rollout import given_grades, name_rollout
+from decaylab.rollout_files.formats.shapes import both, either, fits, has
 from decaylab.rollout_files.record import Record
 
+META = "an object with id and finish_reason"
 HOLDERS = (
-    "output",
-    "outputs",
-    "response",
-    "responses",
-    "completion",
-    "completions",
-    "generation",
-    "result",
-    "results",
+    *("output", "outputs", "response", "responses", "completion", "completions"),
+    *("generation", "result", "results"),
+)
+OUTPUT = both(
+    has(meta_info=either(has(finish_reason=object), has(prompt_tokens=object))),
+    either(has(text=str), has(output_ids=list)),
 )
 
 
-def recognises(row: Row) -> bool:
-    """An output, or a row that has one or several under one of `HOLDERS`."""
-    outputs, _ = _outputs(row)
-    return bool(outputs) and all(map(_is_output, outputs))
-
-
-def _is_output(value: Any) -> bool:
-    meta = value.get("meta_info") if hasattr(value, "get") else None
-    if not isinstance(meta, dict) or not ("finish_reason" in meta or "prompt_tokens" in meta):
-        return False
-    return isinstance(value.get("text"), str) or isinstance(value.get("output_ids"), list)
-
-
-def _outputs(row: Row) -> tuple[list[Any], str]:
-    """The outputs of a row and the name they stand under, which is empty for a row that is an
-    output."""
+def _holder(row: Row) -> str | None:
+    """The column that the outputs of a row stand in; "" for a row that is an output itself."""
     if "meta_info" in row:
-        return [row], ""
+        return ""
     for name in HOLDERS:
         value = row.get(name)
-        if isinstance(value, dict) and "meta_info" in value:
-            return [value], name
-        if (
-            isinstance(value, list)
-            and value
-            and isinstance(value[0], dict)
-            and "meta_info" in value[0]
-        ):
-            return value, name
-    return [], ""
+        first = value[0] if isinstance(value, list) and value else value
+        if isinstance(first, dict) and "meta_info" in first:
+            return name
+    return None
 
 
-def records(row: Row, place: str) -> Iterator[Record]:
+def _recognises(row: Row) -> bool:
+    holder = _holder(row)
+    outputs: Any = row.get(holder) if holder else row
+    return holder is not None and fits(outputs, either(OUTPUT, [OUTPUT]))
+
+
+def _read(row: Fields) -> Iterator[Record]:
     """The rollouts of a row, numbered as they stand where there are several."""
-    outputs, holder = _outputs(row)
-    if not outputs:
-        raise malformed(
-            place,
-            "meta_info",
-            "an object with id and finish_reason, here or inside an output",
-            None,
-        )
-    names = ("prompt", "messages", "text") if holder else ("prompt", "messages")
-    name = next((name for name in names if row.get(name) is not None), None)
-    prompt = None if name is None else asked(row[name], name, place)
-    prompt_ids = token_ids(row.get("input_ids"), "input_ids", place)
+    holder = _holder(row.values)
+    if holder is None:
+        raise row.refused("meta_info", f"{META}, here or inside an output")
+    if not holder:
+        outputs = [row]
+    elif isinstance(row.get(holder), list):
+        outputs = row.objects(holder)
+    else:
+        outputs = [row.inner(holder)]
+    # The text of a row that is an output itself is its response.
+    prompts = ("prompt", "messages", "text") if holder else ("prompt", "messages")
+    name = next((name for name in prompts if row.get(name) is not None), None)
+    prompt = None if name is None else row.prompt(name)
     for number, output in enumerate(outputs):
-        record = _record(output, holder and f"{holder}.", place)
-        record.prompt, record.prompt_ids = prompt, prompt_ids
+        record = _record(output)
+        record.prompt, record.prompt_ids = prompt, row.optional_ids("input_ids")
         if len(outputs) > 1:
             record.sample = number
         else:
             record.grades = given_grades(row)
-        yield name_rollout(record, row, place)
+        yield name_rollout(record, row)
 
 
-def _record(output: Any, holder: str, place: str) -> Record:
-    meta = output.get("meta_info") if hasattr(output, "get") else None
-    if not isinstance(meta, dict):
-        raise malformed(place, f"{holder}meta_info", "an object with id and finish_reason", meta)
-    response = optional_text(output.get("text"), f"{holder}text", place)
-    ids = token_ids(output.get("output_ids"), f"{holder}output_ids", place)
+def _record(output: Fields) -> Record:
+    meta = output.inner("meta_info", META)
+    response, ids = output.optional_text("text"), output.optional_ids("output_ids")
     if response is None and ids is None:
-        raise malformed(place, f"{holder}text", "text, where there are no output_ids", None)
+        raise output.refused("text", "text, where there are no output_ids")
     stop = meta.get("finish_reason")
     return Record(
         response=response,
@@ -111,8 +88,8 @@ def _record(output: Any, holder: str, place: str) -> Record:
         response_stripped=response is not None,
         stop=stop,
         stop_detail=stop.get("matched") if isinstance(stop, dict) else None,
-        request_id=optional_text(meta.get("id"), f"{holder}meta_info.id", place),
+        request_id=meta.optional_text("id"),
     )
 
 
-FORMATS = (Format("sglang", "SGLang outputs", recognises, records),)
+FORMATS = (Format("sglang", "SGLang outputs", _recognises, _read),)

@@ -20,18 +20,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from decaylab.rollout_files.formats.fields import Fields, is_messages, is_number
 from decaylab.rollout_files.formats.format import Format, Row
-from decaylab.rollout_files.formats.row_values import (
+from decaylab.rollout_files.formats.rollout import (
     USER_COLUMNS,
-    asked,
-    is_logged_table,
-    is_messages,
-    is_number,
+    add_reply,
     logged_rows,
-    messages,
     name_rollout,
-    reply,
+    other_grades,
 )
+from decaylab.rollout_files.formats.shapes import both, either, has, logged_table
 from decaylab.rollout_files.record import Record
 
 LOGGED = ("step", "prompt", "completion")
@@ -44,59 +42,52 @@ BARE_ROLE = re.compile(
 )
 
 
-def recognises(row: Row) -> bool:
-    """A row of the data frame; without an advantage it holds nothing but rewards and a user's own
-    columns beside."""
-    step = row.get("step")
-    if type(step) is not int and not (isinstance(step, str) and step.isdecimal()):
-        return False
-    if not all(
-        isinstance(row.get(name), str) or is_messages(row.get(name))
-        for name in ("prompt", "completion")
-    ):
-        return False
-    return is_number(row.get("advantage")) or all(
-        name in OWN_COLUMNS or value is None or isinstance(value, int | float)
-        for name, value in row.items()
-    )
+def _is_step(value: object) -> bool:
+    return type(value) is int or (isinstance(value, str) and value.isdecimal())
 
 
-def records(row: Row, place: str) -> Iterator[Record]:
-    """The rollout of a row."""
-    prompt, completion = asked(row.get("prompt"), "prompt", place), row.get("completion")
+def _holds_rewards(row: Row) -> bool:
+    """Whether nothing but rewards stands beside the usual columns and a user's own."""
+    others = [value for name, value in row.items() if name not in OWN_COLUMNS]
+    return all(isinstance(value, int | float | None) for value in others)
+
+
+TEXT = either(str, is_messages)
+ROW = both(
+    has(step=_is_step, prompt=TEXT, completion=TEXT),
+    either(has(advantage=is_number), _holds_rewards),
+)
+
+
+def _read(row: Fields) -> Iterator[Record]:
+    prompt, completion = row.prompt("prompt"), row.get("completion")
+    record = Record(prompt=prompt, grades=other_grades(row, OWN_COLUMNS))
     if isinstance(completion, str):
-        record = Record(response=completion)
+        record.response = completion
     else:
-        record = reply(messages(completion, "completion", place), "completion", place)
-    record.prompt = prompt
+        turns = row.messages("completion")
+        add_reply(record, turns, row.items("completion").inner(0))
     record.prompt_stripped, record.response_stripped = _stripped(row, prompt, completion)
-    record.grades = {
-        name: value for name, value in row.items() if name not in OWN_COLUMNS and is_number(value)
-    }
-    yield name_rollout(record, row, place)
+    yield name_rollout(record, row)
 
 
-def _stripped(row: Row, prompt: object, completion: object) -> tuple[bool, bool]:
+def _stripped(row: Fields, prompt: object, completion: object) -> tuple[bool, bool]:
     """Whether prompt and completion went through a decoding without special tokens."""
     if not isinstance(prompt, str):
         return False, True
     if "advantage" in row or "reward" in row:
         return BARE_ROLE.search(prompt[-60:]) is not None, True
-    shown = any(isinstance(one, str) and SPECIAL_TOKEN.search(one) for one in (prompt, completion))
+    texts = [text for text in (prompt, completion) if isinstance(text, str)]
+    shown = any(SPECIAL_TOKEN.search(text) for text in texts)
     return not shown, not shown
 
 
-def recognises_table(row: Row) -> bool:
-    return is_logged_table(row, LOGGED)
-
-
-def table_records(row: Row, place: str) -> Iterator[Record]:
-    """The rollouts of a logged table, which is one row of JSON."""
-    for where, one in logged_rows(row, place):
-        yield from records(one, where)
+def _read_table(row: Fields) -> Iterator[Record]:
+    for inner in logged_rows(row):
+        yield from _read(inner)
 
 
 FORMATS = (
-    Format("trl", "TRL completions", recognises, records),
-    Format("trl-table", "TRL completions, logged table", recognises_table, table_records),
+    Format("trl", "TRL completions", ROW, _read),
+    Format("trl-table", "TRL completions, logged table", logged_table(*LOGGED), _read_table),
 )

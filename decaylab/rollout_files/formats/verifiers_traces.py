@@ -17,154 +17,139 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from decaylab.rollout_files import must_hold
-from decaylab.rollout_files.formats.format import Format, Row
+from decaylab.rollout_files.formats.fields import Fields
+from decaylab.rollout_files.formats.format import Format
+from decaylab.rollout_files.formats.rollout import add_reply, plain
+from decaylab.rollout_files.formats.shapes import has
 from decaylab.rollout_files.record import ABSENT, Message, Record
 
-_LIMITS = {
-    "max_turns",
-    "max_input_tokens",
-    "max_output_tokens",
-    "max_total_tokens",
-    "compaction_failed",
-}
-_LIMITS |= {"context_length", "harness_timeout"}  # of 0.2
+LIMITS = {"max_turns", "max_input_tokens", "max_output_tokens", "max_total_tokens"}
+LIMITS |= {"compaction_failed", "context_length", "harness_timeout"}  # the last two are of 0.2
+TRACE = has(nodes=list, task=dict, rewards=dict)
 
 
-def _is_trace(row: Row) -> bool:
-    return (
-        isinstance(row.get("nodes"), list)
-        and isinstance(row.get("task"), dict)
-        and isinstance(row.get("rewards"), dict)
-    )
-
-
-def _is_episode(row: Row) -> bool:
+def _is_episode(row: Any) -> bool:
     traces = row.get("traces")
-    return (
-        isinstance(traces, list)
-        and bool(traces)
-        and isinstance(traces[0], dict)
-        and _is_trace(traces[0])
-    )
+    return isinstance(traces, list) and bool(traces) and TRACE(traces[0])
 
 
-def _episode(row: Row, place: str) -> Iterator[Record]:
-    for index, trace in enumerate(row["traces"]):
-        found = must_hold.table(trace, f"traces.{index}", place)
-        if not _is_trace(found):
-            raise must_hold.refused(
-                place, f"traces.{index}", "a trace with nodes, task and rewards", trace
-            )
-        agent = found.get("agent")
+def _read_episode(row: Fields) -> Iterator[Record]:
+    for index, trace in enumerate(row.objects("traces")):
+        if not TRACE(trace.values):
+            must = "a trace with nodes, task and rewards"
+            raise row.refused(f"traces.{index}", must, trace.values)
+        agent = trace.get("agent")
         if not (isinstance(agent, dict) and agent.get("trainable") is False):
-            yield from _trace(found, place)
+            yield from _read_trace(trace)
 
 
-def _trace(row: Row, place: str) -> Iterator[Record]:
-    path = _path(row["nodes"], place)
-    start = next((index for index, (_, node) in enumerate(path) if node.get("sampled")), len(path))
-    data = row["task"].get("data", row["task"])
-    task = must_hold.table(data, "task.data", place)
+def _read_trace(row: Fields) -> Iterator[Record]:
+    numbers, nodes = _path(row.objects("nodes"))
+    sampled = [index for index, node in enumerate(nodes) if node.get("sampled")]
+    start = sampled[0] if sampled else len(nodes)
+    task = row.inner("task")
+    if "data" in task:
+        task = task.inner("data")
+    messages = [_message(node) for node in nodes]
     record = Record(
         problem_id=_problem(task, row),
-        prompt=[_message(node, number, place) for number, node in path[:start]] or None,
+        prompt=messages[:start] or None,
         answer=task.get("answer", ABSENT),
-        answer_name="task.data.answer" if "data" in row["task"] else "task.answer",
-        stop=_stop(row, path, place),
-        grades=_grades(row, place),
+        answer_name="task.data.answer" if "data" in row.get("task") else "task.answer",
+        stop=_stop(row, dict(zip(numbers, nodes, strict=True))),
+        grades=_grades(row),
     )
-    turns = [_message(node, number, place) for number, node in path[start:]]
-    if len(turns) == 1 and not turns[0].get("tool_calls"):
-        record.response = must_hold.text(
-            turns[0]["content"] or "", f"nodes.{path[start][0]}.message.content", place
-        )
-        record.reasoning = turns[0].get("reasoning_content")
-    elif turns:
-        record.turns = turns
-    _add_ids(record, path, place)
+    if start < len(nodes):
+        add_reply(record, messages[start:], nodes[start].inner("message"))
+    _add_ids(record, nodes)
     yield record
 
 
-def _path(nodes: list[Any], place: str) -> list[tuple[int, Row]]:
-    """The messages from the root to the last leaf, with their numbers."""
+def _path(nodes: list[Fields]) -> tuple[list[int], list[Fields]]:
+    """The nodes from the root to the last leaf: their numbers, and they themselves."""
+    parents = set()
     for index, node in enumerate(nodes):
-        parent = must_hold.table(node, f"nodes.{index}", place).get("parent")
+        parent = node.get("parent")
         if parent is not None and (type(parent) is not int or not 0 <= parent < index):
-            raise must_hold.refused(
-                place, f"nodes.{index}.parent", "the number of an earlier node", parent
-            )
-    parents = {node.get("parent") for node in nodes}
-    leaf = next((index for index in reversed(range(len(nodes))) if index not in parents), None)
-    path = []
-    while leaf is not None:
-        path.append((leaf, nodes[leaf]))
-        leaf = nodes[leaf].get("parent")
-    return path[::-1]
+            raise node.refused("parent", "the number of an earlier node", parent)
+        parents.add(parent)
+    leaves = [index for index in range(len(nodes)) if index not in parents]
+    number = leaves[-1] if leaves else None
+    path: list[int] = []
+    while number is not None:
+        path.insert(0, number)
+        number = nodes[number].get("parent")
+    return path, [nodes[index] for index in path]
 
 
-def _message(node: Row, number: int, place: str) -> Message:
-    column = f"nodes.{number}.message"
-    if not isinstance(node.get("message"), dict):
-        raise must_hold.refused(place, column, "a chat message with a role", node.get("message"))
-    return must_hold.message(must_hold.messages([node["message"]], column, place)[0], column, place)
+def _message(node: Fields) -> Message:
+    # A model that wrote nothing has a message without content.
+    message = node.get("message")
+    if isinstance(message, dict):
+        node = Fields({"message": {"content": None, **message}}, node.place, node.column)
+    node.message("message")
+    return plain(node.inner("message"))
 
 
-def _problem(task: Row, row: Row) -> str | None:
-    found = next((task[name] for name in ("id", "idx", "name") if task.get(name) is not None), None)
-    info = row.get("info")
-    trainer = info.get("prime_rl") if isinstance(info, dict) else None
-    named = trainer.get("env_name") if isinstance(trainer, dict) else None
-    return None if found is None else f"{named}/{found}" if named else str(found)
+def _problem(task: Fields, row: Fields) -> str | None:
+    names = [task.get(name) for name in ("id", "idx", "name")]
+    problem = next((name for name in names if name is not None), None)
+    environment: Any = row.get("info")
+    for name in ("prime_rl", "env_name"):
+        environment = environment.get(name) if isinstance(environment, dict) else None
+    if problem is None:
+        return None
+    return f"{environment}/{problem}" if environment else str(problem)
 
 
-def _stop(row: Row, path: list[tuple[int, Row]], place: str) -> str | None:
-    condition = must_hold.optional_text(row.get("stop_condition"), "stop_condition", place)
-    if condition in _LIMITS:
+def _stop(row: Fields, nodes: dict[int, Fields]) -> str | None:
+    condition = row.optional_text("stop_condition")
+    if condition in LIMITS:
         return condition
-    reasons = {
-        number: node.get("finish_reason") for number, node in path
-    }  # on the message itself in 0.2
-    for index, value in enumerate(must_hold.items(row.get("calls", []), "calls", place)):
-        call = must_hold.table(value, f"calls.{index}", place)
-        if call.get("error") is None and call.get("node") in reasons:
-            reasons[call["node"]] = must_hold.optional_text(
-                call.get("finish_reason"), f"calls.{index}.finish_reason", place
-            )
+    # On the message itself in 0.2.
+    reasons = {number: node.get("finish_reason") for number, node in nodes.items()}
+    for call in row.objects("calls") if "calls" in row else []:
+        number: Any = call.get("node")
+        if call.get("error") is None and number in reasons:
+            reasons[number] = call.optional_text("finish_reason")
     return next((reason for reason in reversed(reasons.values()) if reason), condition)
 
 
-def _grades(row: Row, place: str) -> dict[str, Any]:
-    grades: dict[str, Any] = {}
-    for name, reward in row["rewards"].items():
-        if reward is not None:
-            score = (
-                reward.get("score") if isinstance(reward, dict) else reward
-            )  # plain numbers before 0.3
-            grades[name] = must_hold.number(score, f"rewards.{name}", place)
-    metrics = must_hold.table(row.get("metrics") or {}, "metrics", place)
-    return grades | {name: value for name, value in metrics.items() if value is not None}
+def _grades(row: Fields) -> dict[str, Any]:
+    rewards, grades = row.inner("rewards"), {}
+    for name, reward in rewards.values.items():
+        if isinstance(reward, dict):
+            grades[name] = rewards.inner(name).number("score")
+        elif reward is not None:  # plain numbers before 0.3
+            grades[name] = rewards.number(name)
+    return grades | metrics(row)
 
 
-def _add_ids(record: Record, path: list[tuple[int, Row]], place: str) -> None:
+def metrics(row: Fields) -> dict[str, Any]:
+    """The metrics of a row that hold something."""
+    if not row.get("metrics"):
+        return {}
+    values = row.inner("metrics").values
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _add_ids(record: Record, nodes: list[Fields]) -> None:
     """The ids of all messages in a row; the response begins with the first token that the student
     wrote."""
     ids: list[int] = []
     written: list[int] = []
-    for number, node in path:
-        found = must_hold.ids(node.get("token_ids") or [], f"nodes.{number}.token_ids", place)
-        ids += found
-        written += must_hold.mask(node.get("mask") or [], f"nodes.{number}.mask", len(found), place)
+    for node in nodes:
+        of_node = node.optional_ids("token_ids") or []
+        ids += of_node
+        if of_node or node.get("mask"):
+            written += node.mask("mask", len(of_node))
     if 1 in written:
         start = written.index(1)
-        record.prompt_ids, record.response_ids, record.response_mask = (
-            ids[:start],
-            ids[start:],
-            written[start:],
-        )
+        record.prompt_ids, record.response_ids = ids[:start], ids[start:]
+        record.response_mask = written[start:]
 
 
-FORMATS: tuple[Format, ...] = (
-    Format("verifiers-trace", "verifiers traces, as prime-rl saves them", _is_trace, _trace),
-    Format("verifiers-episode", "verifiers traces.jsonl", _is_episode, _episode),
+FORMATS = (
+    Format("verifiers-trace", "verifiers traces, as prime-rl saves them", TRACE, _read_trace),
+    Format("verifiers-episode", "verifiers traces.jsonl", _is_episode, _read_episode),
 )

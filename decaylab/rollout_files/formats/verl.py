@@ -17,125 +17,90 @@ of Weights & Biases, one row a step with input_1, output_1, score_1, input_2 and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
+from decaylab.rollout_files.formats.fields import Fields, is_messages, is_number
 from decaylab.rollout_files.formats.format import Format, Row
-from decaylab.rollout_files.formats.row_values import (
+from decaylab.rollout_files.formats.rollout import (
     USER_COLUMNS,
-    asked,
-    is_logged_table,
-    is_messages,
-    is_number,
     logged_rows,
-    malformed,
     name_rollout,
-    optional_text,
-    text,
+    other_grades,
 )
+from decaylab.rollout_files.formats.shapes import both, either, has, logged_table
 from decaylab.rollout_files.record import ABSENT, Record
 
 MLFLOW = {"input", "output", "score"}
-WIDE = ("step", "input_1", "output_1", "score_1")
 OWN_COLUMNS = USER_COLUMNS | {"input", "output", "gts", "step", "request_id", "uid"}
 
 
-def recognises(row: Row) -> bool:
-    """A dumped row, or one of the three columns that MLflow gets."""
-    if not (
-        isinstance(row.get("input"), str)
-        and isinstance(row.get("output"), str)
-        and is_number(row.get("score"))
-    ):
-        return False
-    return type(row.get("step")) is int or row.keys() == MLFLOW
+def _is_mlflow(row: Row) -> bool:
+    return row.keys() == MLFLOW
 
 
-def records(row: Row, place: str) -> Iterator[Record]:
-    """The rollout of a dumped row."""
-    record = _record(row, "", place)
-    record.request_id = optional_text(row.get("request_id"), "request_id", place)
-    for name, value in row.items():
-        if name not in OWN_COLUMNS and is_number(value):
-            record.grades[name] = value
-    yield name_rollout(record, row, place, row.get("gts", ABSENT), "gts")
+ROW = both(has(input=str, output=str, score=is_number), either(has(step=int), _is_mlflow))
+WIDE = either(
+    logged_table("step", "input_1", "output_1", "score_1"),
+    has(step=int, input_1=str, output_1=str),
+)
+GENERATIONS = has(
+    data_source=str,
+    reward_model=dict,
+    prompt=is_messages,
+    responses=either([str], lambda value: value == []),
+)
 
 
-def _record(row: Row, suffix: str, place: str) -> Record:
+def _read(row: Fields) -> Iterator[Record]:
+    record = _record(row, "")
+    record.request_id = row.optional_text("request_id")
+    record.grades |= other_grades(row, OWN_COLUMNS)
+    yield name_rollout(record, row, row.get("gts", ABSENT), "gts")
+
+
+def _record(row: Fields, suffix: str) -> Record:
     """The rollout under input, output and score with this suffix."""
-    score = row.get(f"score{suffix}")
+    name = f"score{suffix}"
+    score = row.get(name)
     if score is not None and not isinstance(score, int | float):
-        raise malformed(place, f"score{suffix}", "a number", score)
+        raise row.refused(name, "a number", score)
     return Record(
-        prompt=text(row.get(f"input{suffix}"), f"input{suffix}", place),
-        response=text(row.get(f"output{suffix}"), f"output{suffix}", place),
+        prompt=row.text(f"input{suffix}"),
+        response=row.text(f"output{suffix}"),
         prompt_stripped=True,
         response_stripped=True,
         grades={"score": score} if is_number(score) else {},
     )
 
 
-def recognises_wide(row: Row) -> bool:
-    """A row of Weights & Biases' table, or the whole table."""
-    if is_logged_table(row, WIDE):
-        return True
-    return (
-        type(row.get("step")) is int
-        and isinstance(row.get("input_1"), str)
-        and isinstance(row.get("output_1"), str)
-    )
-
-
-def wide_records(row: Row, place: str) -> Iterator[Record]:
+def _read_wide(row: Fields) -> Iterator[Record]:
     """The validation generations of one step, or of all of them."""
     if "columns" in row:
-        for where, one in logged_rows(row, place):
-            yield from wide_records(one, where)
+        for inner in logged_rows(row):
+            yield from _read_wide(inner)
         return
     number = 1
     while row.get(f"input_{number}") is not None:
-        yield _record(row, f"_{number}", place)
+        yield _record(row, f"_{number}")
         number += 1
 
 
-def recognises_generations(row: Row) -> bool:
-    """A row of a data set in verl's shape with responses beside."""
-    responses = row.get("responses")
-    return (
-        isinstance(row.get("data_source"), str)
-        and isinstance(row.get("reward_model"), dict)
-        and is_messages(row.get("prompt"))
-        and isinstance(responses, list)
-        and all(isinstance(one, str) for one in responses)
-    )
-
-
-def generation_records(row: Row, place: str) -> Iterator[Record]:
+def _read_generations(row: Fields) -> Iterator[Record]:
     """The rollouts of a problem, numbered as they stand."""
-    responses: Any = row.get("responses")
-    if not isinstance(responses, list):
-        raise malformed(place, "responses", "a list of texts", responses)
-    prompt = asked(row.get("prompt"), "prompt", place)
+    responses = row.items("responses", "a list of texts")
+    prompt = row.prompt("prompt")
     rewarded = row.get("reward_model")
     gold = rewarded.get("ground_truth", ABSENT) if isinstance(rewarded, dict) else ABSENT
-    for sample, response in enumerate(responses):
+    for sample in responses.values:
         record = Record(
-            response=text(response, "responses", place),
-            prompt=prompt,
-            sample=sample,
-            response_stripped=True,
+            response=responses.text(sample), prompt=prompt, sample=sample, response_stripped=True
         )
-        yield name_rollout(record, row, place, gold, "reward_model.ground_truth")
+        yield name_rollout(record, row, gold, "reward_model.ground_truth")
 
 
 FORMATS = (
-    Format("verl", "verl rollouts and validation generations", recognises, records),
+    Format("verl", "verl rollouts and validation generations", ROW, _read),
+    Format("verl-table", "verl validation generations, logged table", WIDE, _read_wide),
     Format(
-        "verl-table", "verl validation generations, logged table", recognises_wide, wide_records
-    ),
-    Format(
-        "verl-generations",
-        "verl generations beside a data set",
-        recognises_generations,
-        generation_records,
+        "verl-generations", "verl generations beside a data set", GENERATIONS, _read_generations
     ),
 )

@@ -11,64 +11,41 @@ asked for; token_ids hold them all.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from decaylab.rollout_files.formats.format import Format, Row
-from decaylab.rollout_files.formats.row_values import (
-    asked,
-    given_grades,
-    malformed,
-    name_rollout,
-    text,
-    token_ids,
-    whole,
-)
+from decaylab.rollout_files.formats.fields import Fields
+from decaylab.rollout_files.formats.format import Format
+from decaylab.rollout_files.formats.rollout import given_grades, name_rollout
+from decaylab.rollout_files.formats.shapes import both, either, has
 from decaylab.rollout_files.record import Record
 
-
-def recognises(row: Row) -> bool:
-    """A request with outputs that have text and token ids."""
-    outputs = row.get("outputs")
-    if (
-        not isinstance(outputs, list)
-        or not outputs
-        or not ("request_id" in row or "prompt_token_ids" in row)
-    ):
-        return False
-    return all(
-        isinstance(one, dict) and isinstance(one.get("text"), str) and "token_ids" in one
-        for one in outputs
-    )
+ROW = both(
+    has(outputs=[has(text=str, token_ids=object)]),
+    either(has(request_id=object), has(prompt_token_ids=object)),
+)
 
 
-def records(row: Row, place: str) -> Iterator[Record]:
+def _read(row: Fields) -> Iterator[Record]:
     """The rollouts of a request; where there are several, each has its index as sample."""
-    outputs = row.get("outputs")
-    if not isinstance(outputs, list):
-        raise malformed(place, "outputs", "a list of outputs", outputs)
-    name = "prompt" if row.get("prompt") is not None else "messages"
-    prompt = None if row.get(name) is None else asked(row[name], name, place)
-    prompt_ids = token_ids(row.get("prompt_token_ids"), "prompt_token_ids", place)
-    request = row.get("request_id")
+    outputs = row.objects("outputs", "a list of outputs with text and token_ids")
+    name = "messages" if row.get("prompt") is None else "prompt"
+    prompt = None if row.get(name) is None else row.prompt(name)
+    request_id = row.get("request_id")
     for output in outputs:
-        record = _record(output, place, several=len(outputs) > 1)
-        record.prompt, record.prompt_ids = prompt, prompt_ids
-        record.request_id = None if request is None else str(request)
-        record.grades = given_grades(row) if len(outputs) == 1 else {}
-        yield name_rollout(record, row, place)
+        record = Record(
+            prompt=prompt,
+            prompt_ids=row.optional_ids("prompt_token_ids"),
+            response=output.text("text"),
+            response_ids=output.optional_ids("token_ids"),
+            response_stripped=True,
+            stop=output.get("finish_reason"),
+            stop_detail=output.get("stop_reason"),
+            request_id=None if request_id is None else str(request_id),
+        )
+        if len(outputs) > 1:
+            record.sample = output.optional_whole("index")
+        else:
+            record.grades = given_grades(row)
+        yield name_rollout(record, row)
 
 
-def _record(output: Any, place: str, several: bool) -> Record:
-    if not isinstance(output, dict):
-        raise malformed(place, "outputs", "outputs with text and token_ids", output)
-    return Record(
-        response=text(output.get("text"), "outputs.text", place),
-        response_ids=token_ids(output.get("token_ids"), "outputs.token_ids", place),
-        response_stripped=True,
-        sample=whole(output.get("index"), "outputs.index", place) if several else None,
-        stop=output.get("finish_reason"),
-        stop_detail=output.get("stop_reason"),
-    )
-
-
-FORMATS = (Format("vllm", "vLLM request outputs", recognises, records),)
+FORMATS = (Format("vllm", "vLLM request outputs", ROW, _read),)

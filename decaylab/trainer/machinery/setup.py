@@ -13,7 +13,7 @@ from decaylab.errors import UserError
 from decaylab.options.training import NO_PROBLEMS, TrainOptions
 from decaylab.pair.prepare import Setup, notes_of, shared_ids
 from decaylab.policies import loading, prompts
-from decaylab.policies.loading import Policy, load_settings
+from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
 from decaylab.problems.answers import applies
 from decaylab.problems.grading import Grader

@@ -1,0 +1,355 @@
+"""A policy: a causal language model with its tokenizer and template, and how it is addressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from decaylab.errors import UserError
+from decaylab.options.measuring import PairOptions
+from decaylab.policies import adapter_loading
+from decaylab.policies.control_tokens import ControlTokens
+from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.templates import QUESTION, ChatTemplate, Thinking, variables_of
+from decaylab.problems import thoughts
+from decaylab.problems.files import mended
+from decaylab.problems.sets import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PLAIN_FORMAT = "Question: {question}\nAnswer:"
+PromptFormat = Literal["chat", "plain"]
+Role = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """How a policy is loaded and addressed.
+
+    system: the system message; "" for none. drops_system: that of a problem's own messages is left
+    out.
+    template_kwargs: more variables of the template, with their values as texts.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    revision: str | None = None
+    trust_remote_code: bool = False
+    prompt_format: PromptFormat = "chat"
+    thinking: Thinking = "off"
+    system: str = ""
+    template_kwargs: tuple[tuple[str, str], ...] = ()
+    drops_system: bool = False
+
+    @property
+    def place(self) -> str:
+        """The device, with auto decided: the GPU where there is one."""
+        import torch
+
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_settings(options: PairOptions, role: Role, device: str | None = None) -> LoadSettings:
+    """How student or teacher is loaded and addressed. The teacher's system message is the student's
+    unless it has its own."""
+    own_system = options.teacher_system if role == "teacher" else None
+    system = options.system if own_system is None else own_system
+    return LoadSettings(
+        dtype=options.dtype,
+        device=device or options.device,
+        revision=options.teacher_revision if role == "teacher" else options.student_revision,
+        trust_remote_code=options.trust_remote_code,
+        prompt_format=options.prompt_format,
+        thinking=options.thinking,
+        system=mended(system or ""),
+        template_kwargs=tuple(sorted(options.template_kwargs.items())),
+        drops_system=own_system == "",
+    )
+
+
+class Policy:
+    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only
+    `prompt_ids` adds any.
+
+    notes: what a reader of the results must know of how it was loaded, as sentences.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase,
+        identity: PolicyIdentity,
+        settings: LoadSettings = LoadSettings(),
+    ) -> None:
+        self.name, self.model, self.tokenizer = name, model, tokenizer
+        self.identity, self.settings = identity, settings
+        self.notes: tuple[str, ...] = ()
+        self.config: Any = model.config if model is not None else None
+        if settings.prompt_format == "chat" and not tokenizer.chat_template:
+            raise UserError(
+                f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in "
+                f"plain text ({PLAIN_FORMAT!r})"
+            )
+        self.control = ControlTokens(tokenizer)
+        self.template: ChatTemplate | None = None
+        if settings.prompt_format == "chat":
+            self.template = ChatTemplate(
+                name,
+                tokenizer,
+                system=bool(settings.system),
+                thinking=settings.thinking,
+                variables=variables_of(dict(settings.template_kwargs)),
+            )
+        self.take_ends(model)
+
+    def take_ends(self, model: Any) -> None:
+        """Sets what ends a turn: the end-of-sequence ids of the tokenizer and of ``model``'s
+        settings, and what the template writes behind an answer."""
+        known = end_ids(model, self.tokenizer)
+        self.turn_end = turn_end(self.template or self.name, self.tokenizer, self.control)
+        template_end, eos = self.turn_end.token, self.tokenizer.eos_token_id
+        self.adds_end = template_end is not None and template_end not in known
+        if template_end is not None:
+            self.end_ids, self.end_id = known | {template_end}, template_end
+        else:
+            self.end_ids, self.end_id = known, min(known) if eos is None else int(eos)
+        # Some tokenizers got a padding token that the model has no embedding of.
+        pad = self.tokenizer.pad_token_id
+        self.pad_id = int(pad) if pad is not None and pad < self.rows else min(self.end_ids)
+
+    @property
+    def weights(self) -> PreTrainedModel:
+        """The model.
+
+        Raises:
+            ValueError: the policy was loaded by its tokenizer only.
+        """
+        if self.model is None:
+            raise ValueError(f"{self.name} was loaded without weights and cannot generate or score")
+        return self.model
+
+    @property
+    def rows(self) -> float:
+        """Ids that the model has an embedding of; infinity without its weights."""
+        model: Any = self.model
+        return (
+            int(model.get_input_embeddings().weight.shape[0]) if model is not None else float("inf")
+        )
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model was made for, in tokens.
+
+        LongRoPE chooses its frequencies by the longest row of a batch, so that a long rollout would
+        change what is read in a short one beside it: such a model counts up to where the choice
+        changes.
+        """
+        config = self.config.get_text_config() if self.config is not None else None
+        length = int(getattr(config, "max_position_embeddings", None) or 10**9)
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") != "longrope":
+            return length
+        original = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        return min(length, int(original or length))
+
+    @property
+    def precision(self) -> str:
+        """Of the weights, and where they are; numbers from another precision or device differ by
+        rounding."""
+        if self.model is None:
+            return "tokenizer only"
+        kept = ", adapters beside them" if adapter_loading.tuner_layers(self.model) else ""
+        return f"{self.model.dtype} on {self.model.device.type}{kept}"
+
+    @contextmanager
+    def wider(self) -> Iterator[Policy]:
+        """The same policy in the next wider precision, for as long as the block lasts: the same
+        weights, other rounding."""
+        wide = wider_than(self.weights.dtype)
+        # Parameters are changed in place, since a copy would take twice the memory.
+        # Not the buffers: those are kept in float32 and would not come back whole. Some weights may
+        # be in float32 already.
+        weights = [weight for weight in self.weights.parameters() if weight.is_floating_point()]
+        before = [weight.dtype for weight in weights]
+        try:
+            for weight in weights:
+                weight.data = weight.data.to(wide)
+            yield self
+        finally:
+            for weight, dtype in zip(weights, before, strict=True):
+                weight.data = weight.data.to(dtype)
+
+    @property
+    def head_width(self) -> int:
+        """Logits at a position: often more than the tokenizer has ids."""
+        model: Any = self.weights
+        return int(model.get_output_embeddings().weight.shape[0])
+
+    @cached_property
+    def absent_ids(self) -> tuple[int, ...]:
+        """Ids that the head has and no token of the tokenizer: behind its last one, or in holes.
+        None may be sampled."""
+        known = set(self.tokenizer.get_vocab().values())
+        return tuple(index for index in range(self.head_width) if index not in known)
+
+    def prompt_ids(
+        self, problem: Problem, instruction: str, reader: Policy | None = None
+    ) -> list[int]:
+        """The prompt up to where the response begins, through the policy's own template or in the
+        plain format.
+
+        Of several messages the instruction follows the last one, and the policy's system message
+        replaces theirs. A control token that question, instruction or system message spell is
+        encoded as text. reader: whose ids; by default the policy's own.
+
+        Raises:
+            UserError: the template refuses it, a control token cannot be encoded as text, or there
+                are several messages and no template.
+        """
+        reader, hidden = reader or self, dict[str, str]()
+        messages = [
+            (role, reader.control.hide(text, hidden))
+            for role, text in self._messages(problem, instruction)
+        ]
+        if self.template is not None:
+            prompt = self.template.conversation(messages)
+            return reader._embedded(reader.control.encode(prompt, hidden))
+        if len(messages) > 1:
+            raise UserError(
+                f"problem {problem.problem_id} has {len(messages)} messages, and --prompt-format "
+                "plain has a place for one question"
+            )
+        plain = PLAIN_FORMAT.format(question=messages[0][1])
+        ids = reader.control.encode(plain, hidden, begin=True)
+        # A prompt that ended a turn would ask for nothing.
+        while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
+            ids.pop()
+        return reader._embedded(ids)
+
+    def _messages(self, problem: Problem, instruction: str) -> list[tuple[str, str]]:
+        """The messages of a prompt: role and text of each."""
+        *before, (role, text) = problem.messages or (("user", problem.question),)
+        if self.settings.system or self.settings.drops_system:
+            before = [message for message in before if message[0] != "system"]
+        if self.settings.system:
+            before = [("system", self.settings.system), *before]
+        return [*before, (role, f"{text}\n{instruction}" if instruction else text)]
+
+    @property
+    def thought_marks(self) -> thoughts.Marks:
+        """Marks of thoughts that its tokenizer or template has beside those known."""
+        return thoughts.of_tokenizer(
+            self.tokenizer.get_added_vocab(), str(self.tokenizer.chat_template or "")
+        )
+
+    @property
+    def all_thought_marks(self) -> thoughts.Marks:
+        """Those known, and its own."""
+        return (*thoughts.KNOWN, *self.thought_marks)
+
+    @property
+    def opening(self) -> str:
+        """What the template writes behind a question, where the response begins; "" without a
+        template."""
+        if self.template is None:
+            return ""
+        return self.template.prompt(QUESTION).partition(QUESTION)[2].rstrip()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text in the middle of a response: nothing is added in front or behind."""
+        return self._embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _embedded(self, ids: Iterable[int]) -> list[int]:
+        """The ids, each of which the model has an embedding of.
+
+        Raises:
+            UserError: one that it has not.
+        """
+        tokens = list(ids)
+        if beyond := [token for token in tokens if token >= self.rows]:
+            raise UserError(
+                f"{self.name}: its tokenizer writes "
+                f"{self.tokenizer.convert_ids_to_tokens(beyond[0])} as id {beyond[0]}, and "
+                f"the model has {self.rows} rows of embeddings: save the resized embeddings with "
+                "it (PEFT: save_embedding_layers=True), or use the tokenizer that belongs to these "
+                "weights"
+            )
+        return tokens
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of response ids, without the end-of-turn token if it closes them."""
+        kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
+        return str(
+            self.tokenizer.decode(
+                kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+
+def wider_than(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float32, float32 for 16 bits."""
+    import torch
+
+    return torch.float64 if dtype in (torch.float32, torch.float64) else torch.float32
+
+
+def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The ids that end a turn: the tokenizer's, and those that the model's generation settings
+    list.
+
+    Of the generation settings nothing else is ever used.
+    """
+    listed = {tokenizer.eos_token_id}
+    if model is not None:
+        text = model.config.get_text_config() if model.config is not None else None
+        for config in (model.generation_config, text):
+            ends = getattr(config, "eos_token_id", None)
+            listed.update(ends if isinstance(ends, list) else [ends])
+    ids = frozenset(int(token) for token in listed if token is not None)
+    if not ids:
+        raise UserError(
+            "the tokenizer names no end-of-sequence token, so a response could never end"
+        )
+    return ids
+
+
+@dataclass(frozen=True)
+class TurnEnd:
+    """What a template writes behind an answer, and the first control token in it; "" and None where
+    there is none."""
+
+    text: str = ""
+    token: int | None = None
+
+
+def turn_end(
+    template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, control: ControlTokens
+) -> TurnEnd:
+    """How the template of a tokenizer ends a turn. template: or the name of a policy that is not
+    addressed by its own."""
+    if isinstance(template, str):
+        if not tokenizer.chat_template:
+            return TurnEnd()
+        try:
+            template = ChatTemplate(template, tokenizer)
+        except UserError:
+            return TurnEnd()
+    # The unknown token and the one that begins a text end no turn.
+    text = template.turn_end
+    skipped = {tokenizer.unk_token_id}
+    if tokenizer.bos_token_id != tokenizer.eos_token_id:
+        skipped.add(tokenizer.bos_token_id)
+    for token in control.encode(text, {}):
+        if token in control.texts and token not in skipped:
+            return TurnEnd(text, token)
+    return TurnEnd(text)
