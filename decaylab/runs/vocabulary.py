@@ -42,6 +42,7 @@ MEAN_OVER_ROLLOUTS = "mean over rollouts"
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
 ALL = "all"
+SURVIVORS = "survivors"  # rollouts of at least a given length
 
 
 def minus(what: str, reference: str) -> str:
