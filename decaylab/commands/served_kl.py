@@ -122,9 +122,9 @@ def served_kl(
                 options.bins or (0,),
                 told,
                 options.estimand,
-                options.level,
-                options.seed,
-                folder.path.name,
+                level=options.level,
+                seed=options.seed,
+                run=folder.path.name,
             )
             frame = analysis.measure(material.scored, settings)
             frame = students.described(frame, [target.name for target in chosen.checkpoints])
