@@ -12,7 +12,7 @@ coordinates from the caller. Notes are joined in the order in which they are giv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -170,15 +170,20 @@ def shared(numbers: Sequence[float]) -> float:
     return numbers[0] if len(set(numbers)) == 1 else math.nan
 
 
-def with_holm(rows: Iterable[Measurement], family: Sequence[str]) -> list[Measurement]:
+def with_holm(
+    rows: Iterable[Measurement],
+    family: Sequence[str],
+    corrects: Callable[[Measurement], bool] = lambda row: True,
+) -> list[Measurement]:
     """The rows with Holm's correction of the p-values of each family.
 
-    family: the columns whose values the members of a family share.
+    family: the columns whose values the members of a family share. corrects: which rows belong to a
+    family at all.
     """
     corrected = list(rows)
     families: dict[tuple[str, ...], list[int]] = {}
     for index, tested in enumerate(corrected):
-        if not math.isnan(tested.p_value):
+        if not math.isnan(tested.p_value) and corrects(tested):
             key = tuple(getattr(tested, column) for column in family)
             families.setdefault(key, []).append(index)
     for members in families.values():
