@@ -95,9 +95,9 @@ def _per_rollout(
     NaN where the rule does not apply to the gold answer.
     """
     written = own_tokens.count(rollouts)
-    masks = [None] * len(rollouts)
+    masks: Sequence[Any] = [None] * len(rollouts)
     if own_tokens.MASK in rollouts:
-        masks = rollouts[own_tokens.MASK]
+        masks = rollouts[own_tokens.MASK].tolist()
     repetition = []
     for ids, mask, length in zip(rollouts["response_ids"], masks, written, strict=True):
         repetition.append(repetition_3gram(own_tokens.ids(ids, mask)[:length]))

@@ -166,7 +166,7 @@ def problem_codes(rollouts: Mapping[str, pd.DataFrame]) -> dict[str, int]:
 
 
 def shared(numbers: Sequence[float]) -> float:
-    """The number that all of them are; NaN where they differ."""
+    """The number that all of them are; NaN where they differ, or there is none."""
     return numbers[0] if len(set(numbers)) == 1 else math.nan
 
 

@@ -17,6 +17,9 @@ BASE = "base"  # the student before training
 TEACHER = "teacher"
 FULL = "full"  # trained on full rollouts
 
+# Quantities
+ACCURACY = "accuracy"
+
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "fraction",
@@ -42,6 +45,8 @@ MEAN_OVER_ROLLOUTS = "mean over rollouts"
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
 ALL = "all"
+TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
+TRAINING = "training"  # of the records of a training run
 SURVIVORS = "survivors"  # rollouts of at least a given length
 
 
