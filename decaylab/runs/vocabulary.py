@@ -47,7 +47,8 @@ CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
 ALL = "all"
 TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
 TRAINING = "training"  # of the records of a training run
-SURVIVORS = "survivors"  # rollouts of at least a given length
+SURVIVORS = "survivors"  # rollouts of at least a given length, or that reach a position
+MASS = "mass"  # all tokens, however many rollouts are left
 
 
 def minus(what: str, reference: str) -> str:
