@@ -262,8 +262,8 @@ def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder)
     settings = analysis.Settings(
         options.prefix_lengths or (0,),
         _answer_rule(setup),
-        options.seed,
-        options.level,
+        seed=options.seed,
+        level=options.level,
         run=folder.path.name,
         split_by_fate="correct-so-far" in options.controls,
     )

@@ -14,11 +14,11 @@ import pandas as pd
 
 # Policies and arms that others are compared with
 BASE = "base"  # the student before training
-TEACHER = "teacher"
+STUDENT, TEACHER = "student", "teacher"
 FULL = "full"  # trained on full rollouts
 
 # Quantities
-ACCURACY = "accuracy"
+ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
 
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
@@ -33,7 +33,7 @@ FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
 # Views: whose rollouts are scored; which checkpoint of a run stands for it; which rollouts count
 FRESH, FROZEN = "fresh", "frozen"
 LAST, BEST = "last", "best"
-OPEN, CARRY_FORWARD = "open", "carry-forward"
+OPEN, CARRY_FORWARD, TURNS = "open", "carry-forward", "turns"
 
 # Estimands of what is compared between training runs
 ONE_RUN = "one training run"
@@ -43,7 +43,9 @@ MEAN_OVER_ROLLOUTS = "mean over rollouts"
 
 # Conditions of teacher continuations
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
+REVERSE, STUDENT_TURNS = "reverse", "student-turns"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
+ENDED_RIGHT, ENDED_WRONG = "ended-right", "ended-wrong"
 ALL = "all"
 TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
 TRAINING = "training"  # of the records of a training run
