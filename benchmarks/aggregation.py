@@ -199,7 +199,7 @@ def _table(columns: Columns, schema: pa.Schema) -> pa.Table:
 def _rollout_fields() -> Iterator[pa.Field]:
     """Those that `behaviour` reads."""
     kept = {"rollout_id", "problem_id", "response_ids", "text", "stop_reason"}
-    yield from (pa.field(name, kind) for name, kind in store.ROLLOUT_FIELDS if name in kept)
+    yield from (pa.field(name, kind) for name, kind in store.ROLLOUT_FIELDS.items() if name in kept)
     yield from (pa.field(f"grade_{rule}", pa.string()) for rule in ANSWER_RULES)
 
 

@@ -250,11 +250,11 @@ def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
 
     from decaylab.progress import Reporter
     from decaylab.runs.store import RunFolder
-    from decaylab.trainer.adapters import Trainable
-    from decaylab.trainer.engines import training_engines
     from decaylab.trainer.loop import Run
-    from decaylab.trainer.processes import Processes
-    from decaylab.trainer.setup import prepare_training
+    from decaylab.trainer.machinery.adapters import Trainable
+    from decaylab.trainer.machinery.engines import training_engines
+    from decaylab.trainer.machinery.processes import Processes
+    from decaylab.trainer.machinery.setup import prepare_training
 
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         options = training_options(work, folder)

@@ -131,10 +131,10 @@ def decaylab_steps(work: Work) -> dict[str, Any]:
     from decaylab.problems.grading import Grader
     from decaylab.progress import Reporter
     from decaylab.runs.store import RunFolder
-    from decaylab.trainer.adapters import Trainable
     from decaylab.trainer.loop import Run
-    from decaylab.trainer.processes import Processes
-    from decaylab.trainer.setup import prepare_training
+    from decaylab.trainer.machinery.adapters import Trainable
+    from decaylab.trainer.machinery.processes import Processes
+    from decaylab.trainer.machinery.setup import prepare_training
 
     with tempfile.TemporaryDirectory() as folder, Grader(workers=1) as grader:
         options = train_options(work, folder)

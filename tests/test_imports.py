@@ -14,8 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = tomllib.loads((ROOT / "decaylab" / "rooms.toml").read_text())["order"]
-OF_TRANSFORMERS = "trainer.callback"
-"""A part of the trainer of transformers, which wants accelerate."""
+OF_TRANSFORMERS = "callback"
+"""A callback for the trainer of transformers, which wants accelerate."""
 FOLDERS = {"": ROOT / "decaylab", "analyses": ROOT / "analyses", "figures": ROOT / "figures"}
 
 

@@ -12,13 +12,10 @@ renamed into place CACHE/served-KEY/tokens.parquet       one row a token: rollou
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,35 +34,19 @@ from decaylab.policies.identity import versions
 from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
-from decaylab.progress import Reporter, StageProgress
+from decaylab.progress import Reporter
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.runs import measurements, store, students
-from decaylab.tokens import score_store
+from decaylab.tokens import served_scores
 from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.score_store import ScoreKey
 from decaylab.tokens.scoring import Rollout
-from decaylab.tokens.served_scores import ServedScorer
+from decaylab.tokens.served_scores import COLUMNS, TOKENS, ServedScorer
 from decaylab.tokens.token_table import Scored, TokenTable
 
 COMMAND = "served-kl"
-TOKENS = "decaylab.served-tokens/1"
-COLUMNS = (
-    "student_logprob",
-    "teacher_logprob",
-    "student_entropy",
-    "reverse_kl_bound",
-    "student_mass",
-    "teacher_mass",
-)
-WORDS = pa.dictionary(pa.int32(), pa.string())
-SCHEMA = pa.schema(
-    [
-        *(("rollout_id", WORDS), ("position", pa.int32())),
-        *((name, pa.float32()) for name in COLUMNS),
-        ("route", WORDS),
-    ]
-)
 PART_TOKENS = 16384
 MEMORY_SHARE = 0.7
 """Of a GPU, for the teacher, where nothing is said: the student that scores beside it needs the
@@ -217,36 +198,18 @@ class ServedStudy(Study):
         contents = [
             f"{one.identity.contents} {one.precision}" for one in (policy, self.setup.teacher)
         ]
-        key = score_store.ScoreKey(
+        key = ScoreKey(
             contents[0], contents[1], 1.0, "model", f"served, {self.options.top_ids} ids"
         )
-        text = json.dumps(key.record(rollouts) | {"schema": TOKENS}, sort_keys=True, indent=1)
-        folder = self.cache / f"served-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        path = folder / "tokens.parquet"
-        if path.exists():
-            return path
-        with store.RunFolder(folder).lock(wait=self.reporter.note):
-            if path.exists():
-                return path
-            store.write_atomically(folder / "record.json", text.encode())
-            scorer: ServedScorer | None = None
-            parts = []
-            with self.reporter.stage(name, len(rollouts)) as progress:
-                for number, part in enumerate(score_store.parts_of(rollouts, PART_TOKENS)):
-                    place = folder / f"part-{number:05d}.parquet"
-                    if place.exists():
-                        progress.skip(len(part))
-                    else:
-                        scorer = scorer or ServedScorer(
-                            policy, self._teacher(), self.options.top_ids
-                        )
-                        store.write_table(_table(scorer, part, progress), place, TOKENS)
-                    parts.append(place)
-            whole = pa.concat_tables(store.read_table(place, TOKENS) for place in parts)
-            store.write_table(whole.unify_dictionaries(), path, TOKENS)
-            for place in parts:
-                place.unlink()
-        return path
+        return served_scores.scored(
+            rollouts,
+            key,
+            lambda: ServedScorer(policy, self._teacher(), self.options.top_ids),
+            self.cache,
+            self.reporter,
+            name=name,
+            part_tokens=PART_TOKENS,
+        )
 
     def _teacher(self) -> VllmEngine:
         """The teacher's engine, opened where something is left to score."""
@@ -262,17 +225,3 @@ class ServedStudy(Study):
             )
             self._engine = VllmEngine(teacher, settings)
         return self._engine
-
-
-def _table(scorer: ServedScorer, rollouts: Sequence[Rollout], progress: StageProgress) -> pa.Table:
-    """One row a token."""
-    found = scorer.score(rollouts, progress.advance)
-    lengths = [len(one.response) for one in rollouts]
-    columns: dict[str, Any] = {
-        name: np.concatenate([one.columns[name] for one in found]) for name in COLUMNS
-    }
-    columns["rollout_id"] = np.repeat([one.rollout_id for one in rollouts], lengths)
-    columns["position"] = np.concatenate([np.arange(length) for length in lengths])
-    columns["route"] = [scorer.route] * sum(lengths)
-    arrays = [pa.array(columns[field.name]).cast(field.type, safe=False) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)

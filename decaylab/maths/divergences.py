@@ -6,6 +6,7 @@ probability of 0. Student before teacher, always.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -24,48 +25,87 @@ class Divergences(NamedTuple):
     js: Tensor
 
 
+class Pair:
+    """Two distributions over the same [..., vocab], with what their quantities share computed once.
+
+    student, teacher: probabilities. gap: log s - log t.
+    """
+
+    def __init__(self, student_logprobs: Tensor, teacher_logprobs: Tensor) -> None:
+        self.student_logprobs, self.teacher_logprobs = student_logprobs, teacher_logprobs
+
+    @cached_property
+    def student(self) -> Tensor:
+        return self.student_logprobs.exp()
+
+    @cached_property
+    def teacher(self) -> Tensor:
+        return self.teacher_logprobs.exp()
+
+    @cached_property
+    def gap(self) -> Tensor:
+        return self.student_logprobs - self.teacher_logprobs
+
+    def student_entropy(self) -> Tensor:
+        """Shannon entropy at each position, in nats: -sum s log s."""
+        return negative(expectation(self.student, self.student_logprobs))
+
+    def teacher_entropy(self) -> Tensor:
+        """Shannon entropy at each position, in nats: -sum t log t."""
+        return negative(expectation(self.teacher, self.teacher_logprobs))
+
+    def reverse_kl(self) -> Tensor:
+        """KL(student || teacher) at each position, in nats: sum s (log s - log t).
+
+        On-policy distillation minimises it. Infinite where the student writes what the teacher
+        never would. Source: arXiv 2605.27028, section 3.
+        """
+        return expectation(self.student, self.gap)
+
+    def forward_kl(self) -> Tensor:
+        """KL(teacher || student) at each position, in nats: sum t (log t - log s)."""
+        return negative(expectation(self.teacher, self.gap))
+
+    def js(self) -> Tensor:
+        """Jensen-Shannon divergence at each position, in nats, at most ln 2.
+
+        The mean KL of both to their even mixture. With d = log s - log t it is half of
+        sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)), each term 0 where the two agree.
+        Source: Lin 1991.
+        """
+        return _js(self.student, self.teacher, self.gap)
+
+
 def divergences(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Divergences:
-    """Every quantity of this module over the same [..., vocab], with what they share computed
-    once."""
-    student, teacher = student_logprobs.exp(), teacher_logprobs.exp()
-    gap = student_logprobs - teacher_logprobs
+    """Every quantity of `Pair` over the same [..., vocab]."""
+    pair = Pair(student_logprobs, teacher_logprobs)
     return Divergences(
-        negative(expectation(student, student_logprobs)),
-        negative(expectation(teacher, teacher_logprobs)),
-        expectation(student, gap),
-        negative(expectation(teacher, gap)),
-        _js(student, teacher, gap),
+        pair.student_entropy(),
+        pair.teacher_entropy(),
+        pair.reverse_kl(),
+        pair.forward_kl(),
+        pair.js(),
     )
 
 
 def entropy(logprobs: Tensor) -> Tensor:
     """Shannon entropy at each position, in nats: -sum p log p."""
-    return negative(expectation(logprobs.exp(), logprobs))
+    return Pair(logprobs, logprobs).student_entropy()
 
 
 def reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
-    """KL(student || teacher) at each position, in nats: sum s (log s - log t). What on-policy
-    distillation lowers.
-
-    Infinite where the student writes what the teacher never would. Source: arXiv 2605.27028,
-    section 3.
-    """
-    return expectation(student_logprobs.exp(), student_logprobs - teacher_logprobs)
+    """`Pair.reverse_kl`: KL(student || teacher) at each position, in nats."""
+    return Pair(student_logprobs, teacher_logprobs).reverse_kl()
 
 
 def forward_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
-    """KL(teacher || student) at each position, in nats: sum t (log t - log s)."""
-    return negative(expectation(teacher_logprobs.exp(), student_logprobs - teacher_logprobs))
+    """`Pair.forward_kl`: KL(teacher || student) at each position, in nats."""
+    return Pair(student_logprobs, teacher_logprobs).forward_kl()
 
 
 def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
-    """Jensen-Shannon divergence at each position, in nats, at most ln 2: the mean KL of both to
-    their even mixture.
-
-    With d = log s - log t it is half of sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)),
-    each term 0 where the two agree. Source: Lin 1991.
-    """
-    return _js(student_logprobs.exp(), teacher_logprobs.exp(), student_logprobs - teacher_logprobs)
+    """`Pair.js`: the Jensen-Shannon divergence at each position, in nats."""
+    return Pair(student_logprobs, teacher_logprobs).js()
 
 
 def reverse_kl_k1(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:

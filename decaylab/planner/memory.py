@@ -19,8 +19,7 @@ from decaylab.options.measuring import PairOptions
 from decaylab.planner.models import Outline, Trained, TrainedOutline
 from decaylab.rollouts.cache import SPARE_COLUMNS
 from decaylab.rollouts.vllm_setup import CPU_CACHE_GIB
-from decaylab.tokens import scoring
-from decaylab.trainer import loss
+from decaylab.tokens import chunks, scoring
 
 Terms = dict[str, int]
 
@@ -201,7 +200,7 @@ def scored_logits(student: Outline, teacher: Outline, positions: int, kind: str)
     """Logits of both of a chunk, those of the chunk before beside them; or the statistics of a part
     of it."""
     widest = max(student.head_width, teacher.head_width)
-    chunk = min(max(1, scoring.HEAD_ELEMENTS[kind] // widest), positions)
+    chunk = min(max(1, chunks.head_elements(kind) // widest), positions)
     part = min(max(1, scoring.STATISTICS_ELEMENTS[kind] // widest), chunk)
     pair = chunk * sum(one.head_width * one.dtype.itemsize for one in (student, teacher))
     again = pair if chunk < positions else 0
@@ -213,7 +212,7 @@ def loss_logits(
 ) -> int:
     """Logits of both of a chunk, the loss of it and its gradient."""
     widest = max(student.head_width, teacher.head_width)
-    chunk = min(max(1, loss.HEAD_ELEMENTS[kind] // widest), positions)
+    chunk = min(max(1, chunks.head_elements(kind, backward=True) // widest), positions)
     pair = chunk * sum(one.head_width * one.dtype.itemsize for one in (student, teacher))
     return pair + chunk * widest * LOSS[divergence] * _wide(student, teacher)
 

@@ -23,7 +23,7 @@ from decaylab.options.training import TrainOptions
 from decaylab.planner.tracing import LiveBytes, counted_attention
 from decaylab.policies import loading
 from decaylab.rollouts.cache import GrowingCache
-from decaylab.trainer.adapters import Trainable
+from decaylab.trainer.machinery.adapters import Trainable
 
 Found = TypeVar("Found")
 UNTRACEABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, AttributeError)

@@ -33,7 +33,7 @@ from decaylab.planner.models import (
 from decaylab.planner.options import Asked, Devices, PlanOptions
 from decaylab.policies.loading import wider_than
 from decaylab.rollouts.engine_spec import MEMORY_SHARE
-from decaylab.trainer.engines import MEMORY_SHARE as TRAINING_SHARE
+from decaylab.trainer.machinery.engines import MEMORY_SHARE as TRAINING_SHARE
 
 KEPT_COPIES = 2
 """The state to go on from is laid out as bytes tensor by tensor, and then as one file, before it is

@@ -22,9 +22,9 @@ from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
-from decaylab.trainer.adapters import Trainable
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.rollouts import TrainingRollout
+from decaylab.trainer.draw import TrainingRollout
+from decaylab.trainer.machinery.adapters import Trainable
+from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.step import Gradient
 
 TOKENS, READ = 32, 16

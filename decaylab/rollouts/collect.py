@@ -1,16 +1,17 @@
-"""Collecting: the rollouts and continuations that a decay measurement stands on, stage by stage,
-part by part.
+"""Collecting: the rollouts and continuations that a decay measurement needs, stage by stage.
 
-student         what the student writes                          own-prefix   the teacher continues
-its own rollouts teacher         what the teacher writes unprefixed                swapped      ...
-a rollout to another problem student-prefix  the teacher continues the student's rollouts
-reverse      the student continues the teacher's student-turns   ... behind whole turns, where the
-student has several
+student          the student's own rollouts
+teacher          the teacher's own rollouts
+student-prefix   the teacher continues the student's rollouts
+student-turns    ... behind whole turns, if the student has several
+own-prefix       the teacher continues its own rollouts
+swapped          the teacher continues a student's rollout to another problem
+reverse          the student continues the teacher's rollouts
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -27,6 +28,15 @@ from decaylab.rollouts.stages import Pending, Stages, StageSettings
 from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
 from decaylab.runs.own_tokens import Prefix
+from decaylab.runs.vocabulary import (
+    OWN_PREFIX,
+    REVERSE,
+    STUDENT,
+    STUDENT_PREFIX,
+    STUDENT_TURNS,
+    SWAPPED,
+    TEACHER,
+)
 
 MOST_TURNS = 8
 """Turns behind which the teacher continues at most."""
@@ -36,12 +46,10 @@ MOST_TURNS = 8
 class DecayPlan:
     """What is sampled.
 
-    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
-    samples: rollouts for each problem and policy. max_tokens: the budget of prefix and continuation
-    together.
-    controls: a subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own.
-    part_rows: a part on disk holds whole problems and about this many sequences. parallel: parts
-    sampled at once.
+    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0. samples: rollouts
+    per problem and policy. max_tokens: the budget of prefix and continuation together. controls: a
+    subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own. part_rows: a part on disk
+    has whole problems and about this many sequences. parallel: parts sampled at once.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -70,8 +78,10 @@ class DecayPlan:
 
 
 class Collector:
-    """Runs stages of one measurement into one run folder. Counts what could not be handed over in
-    ``left_out``."""
+    """Runs the stages of one measurement into one run folder.
+
+    left_out: by condition, how many prefixes could not be handed over.
+    """
 
     def __init__(
         self,
@@ -85,7 +95,7 @@ class Collector:
         reporter: Reporter,
     ) -> None:
         """prompts: role -> problem_id -> prompt ids."""
-        self.engines = {"student": student, "teacher": teacher}
+        self.engines = {STUDENT: student, TEACHER: teacher}
         self.problems, self.prompts, self.plan = problems, prompts, plan
         self.judge, self.folder, self.reporter = judge, folder, reporter
         settings = StageSettings(plan.max_tokens, plan.sampling, plan.part_rows, plan.parallel)
@@ -95,10 +105,9 @@ class Collector:
         self.left_out: dict[str, int] = {}
 
     def collect(self, student_rollouts: pa.Table | None = None) -> pa.Table:
-        """Every stage of the plan; returns the rollouts table, which is then also in the folder.
+        """Runs every stage of the plan; returns the rollouts table, also written to the folder.
 
-        student_rollouts: rollouts that somebody already has, in the table's schema, in place of the
-        student's stage.
+        student_rollouts: existing rollouts in the table's schema, in place of the student's stage.
         """
         finished = self.folder.read_rollouts()
         if finished is not None:
@@ -112,24 +121,20 @@ class Collector:
             return current
         self.tables, self.left_out = [], {}
         if student_rollouts is None:
-            student_rollouts = self._plain("student")
+            student_rollouts = self._plain(STUDENT)
         else:
             self.tables.append(student_rollouts)
-        teacher_rollouts = self._plain("teacher")
-        self._continue("student-prefix", "teacher", "student", student_rollouts)
-        self._continue_turns(student_rollouts)
-        if "own-prefix" in self.plan.controls:
-            self._continue("own-prefix", "teacher", "teacher", teacher_rollouts)
-        if "swapped" in self.plan.controls:
-            self._continue(
-                "swapped",
-                "teacher",
-                "student",
-                student_rollouts,
-                shift=max(1, len(self.problems) // 2),
-            )
-        if "reverse" in self.plan.controls:
-            self._continue("reverse", "student", "teacher", teacher_rollouts)
+        teacher_rollouts = self._plain(TEACHER)
+        self._continue(STUDENT_PREFIX, TEACHER, STUDENT, student_rollouts)
+        if _has_masks(student_rollouts):
+            self._continue(STUDENT_TURNS, TEACHER, STUDENT, student_rollouts)
+        if OWN_PREFIX in self.plan.controls:
+            self._continue(OWN_PREFIX, TEACHER, TEACHER, teacher_rollouts)
+        if SWAPPED in self.plan.controls:
+            shift = max(1, len(self.problems) // 2)
+            self._continue(SWAPPED, TEACHER, STUDENT, student_rollouts, shift)
+        if REVERSE in self.plan.controls:
+            self._continue(REVERSE, STUDENT, TEACHER, teacher_rollouts)
         return self.folder.merge(self.tables)
 
     def _plain(self, role: str) -> pa.Table:
@@ -140,64 +145,44 @@ class Collector:
     def _continue(
         self, condition: str, role: str, author: str, rollouts: pa.Table, shift: int = 0
     ) -> None:
-        """One stage: ``role`` continues the first k tokens of each rollout that is still open at k,
-        for every k > 0.
+        """One stage: ``role`` continues every prefix of each rollout.
 
-        shift: the prefix stands under the problem so many places further on, instead of under its
-        own.
+        shift: a prefix is put under the problem this many places later, not under its own.
         """
         if shift and len(self.problems) < 2:
             self.reporter.note(f"{condition}: needs at least two problems, left out")
             return
-        by_id = {problem.problem_id: index for index, problem in enumerate(self.problems)}
+        place = {problem.problem_id: index for index, problem in enumerate(self.problems)}
+        names = {"rollout_id", "problem_id", "sample", "response_ids", own_tokens.MASK}
         pending: list[Pending] = []
-        columns = ["rollout_id", "problem_id", "sample", "response_ids", "response_mask"]
-        for row in rollouts.select(
-            [name for name in columns if name in rollouts.column_names]
-        ).to_pylist():
-            ids = self._content(row["response_ids"], author)
-            mask = row.get("response_mask")
-            problem = self.problems[(by_id[row["problem_id"]] + shift) % len(self.problems)]
-            for length in self.plan.prefix_lengths[1:]:
-                prefix = own_tokens.prefix(ids, None if mask is None else mask[: len(ids)], length)
-                if prefix is not None:
-                    one = self._continuation(condition, role, author, problem, row, prefix)
-                    pending += [one] if one else []
-        if not pending and self.plan.prefix_lengths[1:]:
-            self.reporter.note(
-                f"{condition}: no rollout holds {self.plan.prefix_lengths[1]} tokens, left out"
-            )
-        order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
-        pending.sort(key=lambda one: order[one.problem.problem_id])
+        for row in rollouts.select(sorted(names & set(rollouts.column_names))).to_pylist():
+            problem = self.problems[(place[row["problem_id"]] + shift) % len(self.problems)]
+            for prefix in self._prefixes(condition, author, row):
+                one = self._continuation(condition, role, author, problem, row, prefix)
+                if one is not None:
+                    pending.append(one)
+        lengths = self.plan.prefix_lengths[1:]
+        if lengths and not pending and condition != STUDENT_TURNS:
+            self.reporter.note(f"{condition}: no rollout holds {lengths[0]} tokens, left out")
+        pending.sort(key=lambda one: place[one.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
 
-    def _continue_turns(self, rollouts: pa.Table) -> None:
-        """The teacher continues the student's rollouts of several turns behind each of the first
-        turns and what answered it."""
-        if own_tokens.MASK not in rollouts.column_names or rollouts[
-            own_tokens.MASK
-        ].null_count == len(rollouts):
-            return
-        problems = {problem.problem_id: problem for problem in self.problems}
-        pending: list[Pending] = []
-        columns = ["rollout_id", "problem_id", "sample", "response_ids", "response_mask"]
-        for row in rollouts.select(columns).to_pylist():
-            if row["response_mask"] is None:
-                continue
-            problem = problems[row["problem_id"]]
-            for prefix in islice(
-                own_tokens.behind_turns(row["response_ids"], row["response_mask"]), MOST_TURNS
-            ):
-                one = self._continuation(
-                    "student-turns", "teacher", "student", problem, row, prefix
-                )
-                pending += [one] if one else []
-        order = {problem.problem_id: index for index, problem in enumerate(self.problems)}
-        pending.sort(key=lambda one: order[one.problem.problem_id])
-        self.tables.append(self.stages.run("student-turns", "teacher", pending))
+    def _prefixes(self, condition: str, author: str, row: dict[str, Any]) -> Iterator[Prefix]:
+        """The first k tokens of a rollout that is still open at k, for every k > 0.
 
-    def _content(self, ids: list[int], role: str) -> list[int]:
-        return ids[:-1] if ids and ids[-1] in self.engines[role].policy.end_ids else ids
+        Of student-turns, the first turns and their answers, for each number of turns.
+        """
+        ids, mask = row["response_ids"], row.get(own_tokens.MASK)
+        if condition == STUDENT_TURNS:
+            if mask is not None:
+                yield from islice(own_tokens.behind_turns(ids, mask), MOST_TURNS)
+            return
+        if ids and ids[-1] in self.engines[author].policy.end_ids:
+            ids, mask = ids[:-1], mask and mask[:-1]
+        for length in self.plan.prefix_lengths[1:]:
+            prefix = own_tokens.prefix(ids, mask, length)
+            if prefix is not None:
+                yield prefix
 
     def _continuation(
         self,
@@ -208,6 +193,7 @@ class Collector:
         row: dict[str, Any],
         prefix: Prefix,
     ) -> Pending | None:
+        """The rollout that continues a prefix; None, and counted, if it cannot be handed over."""
         handed = prefix.ids if role == author else self.hand_over(prefix.ids, author)
         own = handed
         if handed and len(prefix.own) < len(prefix.ids):
@@ -222,14 +208,19 @@ class Collector:
             correct = abacus.check_steps(text, problem.steps).correct_so_far
         stage = f"{condition}/{prefix.turns or len(prefix.own)}"
         prompt = self.prompts[role][problem.problem_id]
-        return Pending(
-            Request(prompt, tuple(handed), room, stage, problem.problem_id, row["sample"]),
-            problem,
-            condition,
-            prefix_author=author,
-            prefix_tokens=len(prefix.own),
-            prefix_rollout_id=row["rollout_id"],
-            prefix_correct_so_far=correct,
-            prefix_turns=prefix.turns,
-            own_prefix=tuple(own),
-        )
+        columns = {
+            "prefix_author": author,
+            "prefix_tokens": len(prefix.own),
+            "prefix_rollout_id": row["rollout_id"],
+            "prefix_correct_so_far": correct,
+            "prefix_turns": prefix.turns,
+        }
+        request = Request(prompt, tuple(handed), room, stage, problem.problem_id, row["sample"])
+        return Pending(request, problem, condition, columns, tuple(own))
+
+
+def _has_masks(rollouts: pa.Table) -> bool:
+    """Whether tools or users wrote parts of some responses."""
+    if own_tokens.MASK not in rollouts.column_names:
+        return False
+    return bool(rollouts[own_tokens.MASK].null_count < len(rollouts))

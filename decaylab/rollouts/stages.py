@@ -1,14 +1,14 @@
 """Stages: rollouts that are still to be written, sampled and graded part by part into a run folder.
 
-Engines sample, a judge grades, a run folder keeps; none of them is known here beyond that.
+Engines sample, a judge grades, a run folder stores; nothing else is known of them here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, field
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -16,19 +16,19 @@ import pyarrow as pa
 from decaylab.problems.sets import Problem
 from decaylab.progress import Reporter, StageProgress
 from decaylab.rollouts.sampling import Engine, Request, Response, SamplingSettings
-from decaylab.runs import store
+from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
 
 ABSENT_MATTERS = 1e-4
-"""Probability on ids that no token has, in the rollout that has most, from which it is told."""
+"""Probability of ids that no token has, in the rollout with most of it, from which it is noted."""
 
 
 @dataclass(frozen=True)
 class StageSettings:
     """How every stage of a run is sampled.
 
-    max_tokens: the budget of prefix and continuation together. part_rows: a part on disk holds
-    whole problems and about this many sequences. parallel: parts that the engines sample at once.
+    max_tokens: the budget of prefix and continuation together. part_rows: a part on disk has whole
+    problems and about this many sequences. parallel: parts that the engines sample at once.
     """
 
     max_tokens: int
@@ -39,20 +39,18 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class Pending:
-    """A rollout that is still to be written: its request, and what its row says beyond the
-    response.
+    """A rollout that is still to be written.
 
-    own_prefix: the ids of the prefix that its author wrote, which are graded with the continuation.
+    prefix: what its row says of the prefix, by column. own_prefix: the ids of the prefix that its
+    author wrote, which are graded with the continuation.
     """
 
     request: Request
     problem: Problem
     condition: str
-    prefix_author: str = ""
-    prefix_tokens: int = 0
-    prefix_rollout_id: str = ""
-    prefix_correct_so_far: bool | None = None
-    prefix_turns: int | None = None
+    prefix: Mapping[str, Any] = field(
+        default_factory=lambda: {"prefix_author": "", "prefix_tokens": 0, "prefix_rollout_id": ""}
+    )
     own_prefix: tuple[int, ...] = ()
 
     @property
@@ -84,51 +82,41 @@ class Stages:
         *,
         name: str | None = None,
     ) -> pa.Table:
-        """What a policy writes without a prefix: so many rollouts a problem. name: of the policy,
-        for the progress."""
-        pending = [
-            Pending(
-                Request(
-                    prompts[problem.problem_id],
-                    (),
-                    self.settings.max_tokens,
-                    role,
-                    problem.problem_id,
-                    sample,
-                ),
-                problem,
-                condition=role,
-            )
-            for problem in problems
-            for sample in range(samples)
-        ]
+        """A policy's rollouts without a prefix. name: of the policy, for the progress."""
+        pending = []
+        for problem in problems:
+            prompt, budget = prompts[problem.problem_id], self.settings.max_tokens
+            for sample in range(samples):
+                request = Request(prompt, (), budget, role, problem.problem_id, sample)
+                pending.append(Pending(request, problem, condition=role))
         return self.run(f"{role} rollouts", role, pending, title=f"{name or role} rollouts")
 
     def run(
         self, name: str, role: str, pending: list[Pending], *, title: str | None = None
     ) -> pa.Table:
-        """Runs a stage part by part; rollouts that are on disk already are read, whatever size
-        their parts were cut at."""
-        numbers = self.folder.parts(name)
-        tables: list[Any] = [
-            self.judge.current(self.folder.read_part(name, number)) for number in numbers
+        """Runs a stage part by part; rollouts on disk are read, whatever size their parts have."""
+        stored = self.folder.parts(name)
+        numbers = stored.numbers()
+        tables = [
+            own_tokens.with_column(self.judge.current(stored.read(number))) for number in numbers
         ]
-        there = {row for table in tables for row in table["rollout_id"].to_pylist()}
+        there = set(chain.from_iterable(table["rollout_id"].to_pylist() for table in tables))
         left = [one for one in pending if one.rollout_id not in there]
+        problems = (list(group) for _, group in groupby(left, lambda one: one.problem.problem_id))
+        cut = store.cut(problems, len, self.settings.part_rows)
         first = max(numbers, default=-1) + 1
-        parts = dict(enumerate(_parts(left, self.settings.part_rows), start=first))
+        parts = {number: list(chain(*groups)) for number, groups in enumerate(cut, start=first)}
         with self.reporter.stage(title or name, len(pending)) as progress:
             progress.skip(len(pending) - len(left))
             for number, responses in self._sampled(role, parts, progress):
                 tables.append(self._table(parts[number], role, responses))
-                self.folder.write_part(name, number, tables[-1])
+                stored.write(number, tables[-1])
         return _in_order([self.judge.table([]), *tables], pending)
 
     def _sampled(
         self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress
     ) -> Iterator[tuple[int, list[Response]]]:
-        """The responses of each part, in whatever order parts end; each is sampled by itself, so
-        the order changes none."""
+        """The responses of each part, in the order in which parts end; none depends on another."""
         engine, sampling = self.engines[role], self.settings.sampling
         requests = {number: [one.request for one in part] for number, part in parts.items()}
         if self.settings.parallel == 1:
@@ -138,82 +126,63 @@ class Stages:
         pool = ThreadPoolExecutor(self.settings.parallel)
         try:
             tasks = {
-                pool.submit(engine.sample, asked, sampling, progress.advance): n
-                for n, asked in requests.items()
+                pool.submit(engine.sample, asked, sampling, progress.advance): number
+                for number, asked in requests.items()
             }
             for task in as_completed(tasks):
                 yield tasks[task], task.result()
         finally:  # without waiting: after Ctrl-C, threads at work end when their workers do
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _table(self, part: list[Pending], role: str, responses: Sequence[Any]) -> pa.Table:
+    def _table(self, part: Sequence[Pending], role: str, responses: Sequence[Response]) -> pa.Table:
         engine, sampling = self.engines[role], self.settings.sampling
-        texts = [
-            engine.policy.decode([*one.own_prefix, *response.ids])
-            for one, response in zip(part, responses, strict=True)
-        ]
-        rows = [
-            {
+        alike = {
+            "author": role,
+            "policy": engine.policy.name,
+            "engine": engine.name,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "seed": sampling.seed,
+            "max_tokens": self.settings.max_tokens,
+        }
+        rows = []
+        for one, response in zip(part, responses, strict=True):
+            row = {
+                **alike,
+                **one.prefix,
                 "rollout_id": one.rollout_id,
                 "condition": one.condition,
                 "problem_id": one.problem.problem_id,
                 "sample": one.request.sample,
-                "author": role,
-                "policy": engine.policy.name,
                 "prompt_ids": one.request.prompt_ids,
                 "prefix_ids": one.request.prefix_ids,
-                "prefix_author": one.prefix_author,
-                "prefix_tokens": one.prefix_tokens,
-                "prefix_rollout_id": one.prefix_rollout_id,
-                "prefix_correct_so_far": one.prefix_correct_so_far,
-                "prefix_turns": one.prefix_turns,
                 "response_ids": response.ids,
-                "text": text,
+                "text": engine.policy.decode([*one.own_prefix, *response.ids]),
                 "stop_reason": response.stop_reason,
                 "absent_mass": response.absent_mass,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": sampling.top_k,
-                "max_tokens": self.settings.max_tokens,
-                "engine": engine.name,
-                "seed": sampling.seed,
             }
-            for one, response, text in zip(part, responses, texts, strict=True)
-        ]
+            rows.append(row)
         return self.judge.table(rows)
 
 
 def absent_note(name: str, rollouts: pa.Table) -> str:
-    """What must be known of probability on ids that no token has; "" where it is too small to
-    matter."""
-    if "absent_mass" not in rollouts.column_names:  # of a run made before it was stored
+    """A note on probability of ids that no token has; "" if it is too small to matter."""
+    if "absent_mass" not in rollouts.column_names:  # a run of an earlier version
         return ""
-    known = [mass for mass in rollouts["absent_mass"].to_pylist() if mass is not None]
-    if not known or max(known) < ABSENT_MATTERS:
+    masses = rollouts["absent_mass"].drop_null().to_pylist()
+    if not masses or max(masses) < ABSENT_MATTERS:
         return ""
-    mean = sum(known) / len(known)
+    mean = sum(masses) / len(masses)
     return (
         f"{name}: {100 * mean:.2g} % of the probability lies on ids that no token has (in one "
-        f"rollout {100 * max(known):.2g} "
-        "%); none of them was drawn"
+        f"rollout {100 * max(masses):.2g} %); none of them was drawn"
     )
 
 
 def _in_order(tables: Sequence[pa.Table], pending: Sequence[Pending]) -> pa.Table:
-    """The row of each rollout, in the order in which they are wanted."""
+    """The row of each rollout, in the order of ``pending``."""
     rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
     place = {rollout: number for number, rollout in enumerate(rows["rollout_id"].to_pylist())}
-    ordered = rows.take(
-        pa.array([place[one.rollout_id] for one in pending], pa.int64())
-    ).combine_chunks()
-    return ordered.replace_schema_metadata(tables[0].schema.metadata)
-
-
-def _parts(pending: list[Pending], part_rows: int) -> list[list[Pending]]:
-    """Whole problems, in order, until a part holds at least part_rows sequences."""
-    parts: list[list[Pending]] = [[]]
-    for _, group in groupby(pending, key=lambda one: one.problem.problem_id):
-        if len(parts[-1]) >= part_rows:
-            parts.append([])
-        parts[-1] += group
-    return [part for part in parts if part]
+    places = pa.array([place[one.rollout_id] for one in pending], pa.int64())
+    return rows.take(places).combine_chunks().replace_schema_metadata(tables[0].schema.metadata)

@@ -11,6 +11,7 @@ import torch
 
 from decaylab.errors import UserError
 from decaylab.policies.loading import Policy
+from decaylab.rollouts.batches import Counted, in_batches
 from decaylab.rollouts.cache import GrowingCache
 from decaylab.rollouts.sampling import (
     OnProgress,
@@ -72,38 +73,30 @@ class TransformersEngine:
             UserError: a NaN among the logits (names policy and rollout), or a model whose cache
             cannot be used.
         """
-        responses: dict[int, Response] = {}
         # Neighbours share prompts and prefixes, and have similar lengths.
-        order = sorted(range(len(requests)), key=lambda i: _sort_key(requests[i]))
-        while order:
-            batch = order[: self.batch_rows]
-            told = _Told(on_progress)
-            made = self._batch_or_none([requests[i] for i in batch], settings, told)
-            if made is None:
-                told.take_back()
-                self.batch_rows = max(1, len(batch) // 2)
-                self.on_warning(
-                    f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences "
-                    "at a time"
-                )
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                continue
-            responses.update(zip(batch, made, strict=True))
-            order = order[len(batch) :]
-        return [responses[i] for i in range(len(requests))]
+        order = sorted(range(len(requests)), key=lambda place: _sort_key(requests[place]))
+        progress = Counted(on_progress)
 
-    def _batch_or_none(
-        self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress
-    ) -> list[Response] | None:
-        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of
-        it."""
-        try:
-            return self._batch(requests, settings, on_progress)
-        except RuntimeError as error:
-            if not out_of_memory(error) or len(requests) == 1:
-                raise
-            return None
+        def next_batch(left: Sequence[int]) -> Sequence[int]:
+            nonlocal progress
+            progress = Counted(on_progress)
+            return left[: self.batch_rows]
+
+        def make(batch: Sequence[int]) -> list[Response]:
+            return self._batch([requests[place] for place in batch], settings, progress.add)
+
+        def shrink(batch: Sequence[int]) -> None:
+            progress.catch_up(0, 0)
+            self.batch_rows = max(1, len(batch) // 2)
+            self.on_warning(
+                f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences at a "
+                "time"
+            )
+
+        responses: dict[int, Response] = {}
+        for batch, made in in_batches(order, next_batch, make, shrink):
+            responses.update(zip(batch, made, strict=True))
+        return [responses[place] for place in range(len(requests))]
 
     @torch.inference_mode()
     def _batch(
@@ -261,25 +254,6 @@ class TransformersEngine:
         )
 
 
-class _Told:
-    """Passes progress on, and can take back what a failed batch has told."""
-
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self.on_progress, self.tokens, self.finished = on_progress, 0, 0
-
-    def __call__(self, tokens: int, finished: int) -> None:
-        self.tokens, self.finished = self.tokens + tokens, self.finished + finished
-        if self.on_progress:
-            self.on_progress(tokens, finished)
-
-    def take_back(self) -> None:
-        if self.on_progress and self.tokens:
-            self.on_progress(-self.tokens, -self.finished)
-
-
-# What torch says on the CPU, and cuBLAS where no room is left for its workspace; neither is an
-# OutOfMemoryError.
-OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 Family = tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -303,10 +277,3 @@ def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Fami
     for request in requests:
         # Sorted order puts every extension of a tuple right behind it.
         yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether that is what an error of torch means, on whatever device."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in str(error) for sign in OUT_OF_MEMORY
-    )

@@ -26,8 +26,8 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.policies.loading import Policy
 from decaylab.policies.served_policies import serving_dtype, source, stored_names
+from decaylab.rollouts.batches import out_of_memory
 from decaylab.rollouts.sampling import OnProgress, Request, Response, SamplingSettings
-from decaylab.rollouts.transformers_engine import out_of_memory
 from decaylab.rollouts.vllm_setup import (
     MOST_BIASED,
     NAN_LOGITS,

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from decaylab.errors import UserError
+from decaylab.rollouts.batches import Counted
 from decaylab.rollouts.engine_spec import EngineSpec
 from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings
 
@@ -141,7 +142,7 @@ class Crew:
         settings: SamplingSettings,
         on_progress: OnProgress | None,
     ) -> tuple[list[Response], tuple[str, ...]]:
-        errors, told = self._ray.exceptions, _Told(on_progress)
+        errors, told = self._ray.exceptions, Counted(on_progress)
         for _ in range(DEATHS + 1):
             try:
                 responses, warned = self._waited_for(
@@ -159,16 +160,16 @@ class Crew:
             except errors.RayError as error:
                 raise _given_up(spec, error) from error
             else:
-                told.catch_up((sum(len(one.ids) for one in responses), len(responses)))
+                told.catch_up(sum(len(one.ids) for one in responses), len(responses))
                 return responses, warned
         raise _given_up(spec, RuntimeError("machine after machine was lost"))
 
-    def _waited_for(self, worker: Any, task: Any, told: _Told) -> Any:
+    def _waited_for(self, worker: Any, task: Any, told: Counted) -> Any:
         """The result of a task, with its progress until then."""
         while not self._ray.wait([task], timeout=POLL_SECONDS)[0]:
             if self._stopped.is_set():
                 raise Interrupted
-            told.catch_up(self._asked(worker))
+            told.catch_up(*self._asked(worker))
         return self._ray.get(task)
 
     def _wait_until_there(self, worker: Any) -> None:
@@ -228,19 +229,6 @@ class Worker:
     def _count(self, tokens: int, finished: int) -> None:
         self._written += tokens
         self._finished += finished
-
-
-class _Told:
-    """Hands on what is new of a running count; less than before where a worker began anew."""
-
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self.on_progress, self.tokens, self.finished = on_progress, 0, 0
-
-    def catch_up(self, now: tuple[int, int]) -> None:
-        tokens, finished = now
-        if self.on_progress and now != (self.tokens, self.finished):
-            self.on_progress(tokens - self.tokens, finished - self.finished)
-        self.tokens, self.finished = now
 
 
 def _given_up(spec: EngineSpec, error: Exception) -> UserError:

@@ -1,8 +1,7 @@
-"""Finished runs on disk as figures, tables and the report see them: what was measured, by which
-command, of which pair.
+"""Finished runs on disk, as figures, tables and the report see them.
 
-runs = find(["runs/mine", "docs/measurements/rollout-length"])   # each path, and the runs that
-stand in it runs[0].command, runs[0].pair, runs[0].measurements
+runs = find(["runs/mine", "docs/measurements/rollout-length"])  # the paths and what is below
+runs[0].command, runs[0].pair, runs[0].measurements
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from decaylab.errors import UserError
 from decaylab.runs import measurements, store
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
-NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders in which no run stands
-DEPTH = 3  # so many folders below a path that is given are looked into
+NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders without runs
+DEPTH = 3  # folders below a given path that are searched
 
 
 @dataclass(frozen=True)
@@ -38,23 +37,21 @@ class Pair:
         return f"{self.student} under {self.teacher}"
 
     def same(self, other: Pair) -> bool:
-        """Whether both are of the same models: by contents, by name where contents were not
-        recorded."""
-        return all(
-            mine == theirs if mine and theirs else my_name == their_name
-            for mine, theirs, my_name, their_name in (
-                (self.student_hash, other.student_hash, self.student, other.student),
-                (self.teacher_hash, other.teacher_hash, self.teacher, other.teacher),
-            )
-        )
+        """Whether both are of the same models: by contents, or by name if no hash was recorded."""
+        students, teachers = self.student == other.student, self.teacher == other.teacher
+        if self.student_hash and other.student_hash:
+            students = self.student_hash == other.student_hash
+        if self.teacher_hash and other.teacher_hash:
+            teachers = self.teacher_hash == other.teacher_hash
+        return students and teachers
 
 
 @dataclass(frozen=True)
 class FoundRun:
     """A run folder with measurements.
 
-    name: tells it from the others that were found. command: prefix-decay, position-kl, category-kl,
-    submode, signals, behaviour, evaluate, or sweep OVER.
+    name: unique among the runs that were found together. command: prefix-decay, position-kl,
+    category-kl, submode, signals, behaviour, evaluate, or sweep OVER.
     """
 
     folder: Path
@@ -71,28 +68,25 @@ class FoundRun:
             UserError: the table is damaged or of another schema.
         """
         table = self.folder / "measurements.parquet"
-        return (
-            measurements.read(table)
-            if table.exists()
-            else measurements.read_csv(table.with_suffix(".csv"))
-        )
+        if table.exists():
+            return measurements.read(table)
+        return measurements.read_csv(table.with_suffix(".csv"))
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options that make the run what it is."""
+        """The options that are part of the run's identity."""
         return dict(self.record.get("identity", {}).get("options", {}))
 
     def holds(self, quantities: Sequence[str]) -> bool:
-        """Whether each of these was measured, whatever came of it."""
+        """Whether each of these was measured, even if its value is undefined."""
         return set(quantities) <= set(self.measurements["what"])
 
 
 def find(paths: Sequence[str | Path]) -> list[FoundRun]:
-    """The runs with measurements at these paths and below them, in the order of the paths, each
-    once.
+    """The runs with measurements at these paths and below, each once, in the order of the paths.
 
-    The evaluation of a training run is left out where a sweep is there that compares it with
-    others. Files among the paths, as a shell's * gives them, are passed over.
+    The evaluation of a training run is left out if a sweep among them compares it with others.
+    Files among the paths, as a shell's * gives them, are skipped.
 
     Raises:
         UserError: a path that does not exist, no run at all, or runs of different pairs.
@@ -101,10 +95,9 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path}: no such run folder")
-        folders += (
-            [one for one in _below(path, DEPTH) if one not in folders] if path.is_dir() else []
-        )
-    runs = [_read(folder) for folder in folders]
+        if path.is_dir():
+            folders += _below(path, DEPTH)
+    runs = [_read(folder) for folder in dict.fromkeys(folders)]
     compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
     runs = [run for run in runs if run.folder.absolute().parent not in compared]
     names = _names([run.folder for run in runs])
@@ -112,23 +105,21 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     if not runs:
         raise UserError(
             f"{', '.join(map(str, paths))}: no measurements there or below; a command such as "
-            "`decaylab prefix-decay` or "
-            "`decaylab position-kl` makes them"
+            "`decaylab prefix-decay` or `decaylab position-kl` makes them"
         )
     check_one_pair(runs)
     return runs
 
 
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
-    """The runs of a command on the same pair at a folder and below; what cannot be read there is
-    passed over."""
-    found = []
+    """The runs of a command on the same pair at a folder and below; unreadable ones are skipped."""
+    same_pair = []
     for folder in _below(root, DEPTH) if root.is_dir() else ():
         with suppress(UserError):
             other = _read(folder)
             if other.command == command and other.pair.same(run.pair):
-                found.append(other)
-    return found
+                same_pair.append(other)
+    return same_pair
 
 
 def check_one_pair(runs: Sequence[FoundRun]) -> None:
@@ -137,26 +128,21 @@ def check_one_pair(runs: Sequence[FoundRun]) -> None:
         if not run.pair.same(runs[0].pair):
             raise UserError(
                 f"runs of different pairs: {runs[0].folder} measured {runs[0].pair}, {run.folder} "
-                f"{run.pair}; give those of "
-                "one pair"
+                f"{run.pair}; give those of one pair"
             )
 
 
 def _arms(run: FoundRun) -> list[str]:
-    """The training runs that a sweep compares, by the names of their folders; none of anything
-    else."""
-    return (
-        list(run.record["identity"]["runs"])
-        if run.command.startswith("sweep ") and "runs" in run.record
-        else []
-    )
+    """The training runs that a sweep compares, by the names of their folders."""
+    if run.command.startswith("sweep ") and "runs" in run.record:
+        return list(run.record["identity"]["runs"])
+    return []
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
     """The folders with measurements from here down, this one first."""
-    if (path / "run.json").is_file() and any(
-        (path / f"measurements.{kind}").is_file() for kind in ("parquet", "csv")
-    ):
+    tables = path / "measurements.parquet", path / "measurements.csv"
+    if (path / "run.json").is_file() and any(table.is_file() for table in tables):
         yield path
     if depth:
         for entry in sorted(path.iterdir()):
@@ -165,7 +151,7 @@ def _below(path: Path, depth: int) -> Iterator[Path]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The end of each path, as much of it as tells it from the others."""
+    """The end of each path, as long as it needs to be for all to differ."""
     for depth in range(1, 20):
         names = ["/".join(Path(os.path.abspath(folder)).parts[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -177,9 +163,9 @@ def _read(folder: Path) -> FoundRun:
     record = store.RunFolder(folder).record or {}
     identity = record.get("identity", {})
     over = identity.get("options", {}).get("over")
-    command = (
-        SWEEPS.get(over, f"sweep {over}") if over else identity.get("diagnostic", "prefix-decay")
-    )
+    command = identity.get("diagnostic", "prefix-decay")
+    if over:
+        command = SWEEPS.get(over, f"sweep {over}")
     policies = identity if "student" in identity else record.get("pair", {})
     if not {"student", "teacher"} <= set(policies):
         raise UserError(

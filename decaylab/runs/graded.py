@@ -1,9 +1,8 @@
-"""Verdicts on stored rollouts, and by what they were given: where that changes, rollouts are graded
-again, not sampled.
+"""Verdicts on stored rollouts, with a record of what gave them.
 
 A table of rollouts carries the record of its grading: the answer rules, the grader's own code, the
 versions of what it calls, the marks of thoughts, and the gold answers. A table with another record
-is graded again when it is read, so that verdicts of two graders never stand in one table.
+is graded again when it is read (nothing is sampled), so that no table mixes two graders.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from decaylab.problems import answers, forms, grading, thoughts
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Grader
 from decaylab.problems.sets import Problem
-from decaylab.runs import store
+from decaylab.runs import own_tokens, store
 
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
-"""Answers (what a response holds behind its thoughts) and gold answers in; one verdict a response
-for each answer rule out."""
+"""Answers (what a response has behind its thoughts) and gold answers in; for each answer rule one
+verdict per response out."""
 RECORD = b"decaylab_graded"
 
 
@@ -52,50 +51,43 @@ class Judge:
 
     @property
     def record(self) -> str:
-        """By what verdicts are given, as JSON; the gold answers as a hash."""
+        """What verdicts depend on, as JSON; the gold answers as a hash."""
         gold = hashlib.sha256(json.dumps(sorted(self.gold.items())).encode()).hexdigest()
         return json.dumps(
             {"grader": self.by, "rules": self.rules, "thought_marks": self.marks, "gold": gold}
         )
 
     def table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
-        """Rows without verdicts, graded: with ``answer_start`` and a ``grade_RULE`` column for each
-        answer rule.
+        """Rows with what follows from a response: its own tokens, ``answer_start``, ``grade_RULE``.
 
         A continuation is graded together with its prefix, behind the prompt of the policy that
         wrote it.
         """
-        starts = [
-            thoughts.answer_start(
-                row["text"], self._prompt_end(row["author"], row["prompt_ids"]), self.marks
+        texts = [row["text"] for row in rows]
+        starts = [self._answer_start(row) for row in rows]
+        gold = [self.gold.get(row["problem_id"], "") for row in rows]
+        verdicts = self.grade(thoughts.answers(texts, starts), gold)
+        whole = []
+        for index, row in enumerate(rows):
+            tokens = own_tokens.number(
+                row["response_ids"], row.get("response_mask"), row["stop_reason"]
             )
-            for row in rows
-        ]
-        found = thoughts.answers([row["text"] for row in rows], starts)
-        graded = self.grade(found, [self.gold.get(row["problem_id"], "") for row in rows])
-        whole = [
-            {
-                **row,
-                "answer_start": start,
-                **{f"grade_{rule}": graded[rule][index] for rule in self.rules},
-            }
-            for index, (row, start) in enumerate(zip(rows, starts, strict=True))
-        ]
+            grades = {f"grade_{rule}": verdicts[rule][index] for rule in self.rules}
+            whole.append({**row, "tokens": tokens, "answer_start": starts[index], **grades})
         return pa.Table.from_pylist(whole, schema=self.schema)
 
     def current(self, table: pa.Table) -> pa.Table:
-        """The same rollouts with the verdicts of this judge: as they stand where it gave them, else
-        graded again."""
+        """The same rollouts with the verdicts of this judge; graded again if another gave them."""
         if (table.schema.metadata or {}).get(RECORD) == self.record.encode():
             return table
-        return self.table(
-            table.select(
-                [name for name, _ in store.ROLLOUT_FIELDS if name in table.column_names]
-            ).to_pylist()
-        )
+        names = [name for name in store.ROLLOUT_FIELDS if name in table.column_names]
+        return self.table(table.select(names).to_pylist())
 
-    def _prompt_end(self, role: str, ids: Sequence[int]) -> str:
-        return self.policies[role].decode(list(ids[-thoughts.PROMPT_TOKENS :]))
+    def _answer_start(self, row: dict[str, Any]) -> int | None:
+        prompt_end = list(row["prompt_ids"][-thoughts.PROMPT_TOKENS :])
+        return thoughts.answer_start(
+            row["text"], self.policies[row["author"]].decode(prompt_end), self.marks
+        )
 
 
 def judge(
@@ -104,11 +96,10 @@ def judge(
     policies: Mapping[str, Policy],
     thought_marks: str | None,
 ) -> Judge:
-    """The judge of a run: every answer rule, the marks of its policies and of
-    ``--thought-marks``."""
+    """The judge of a run: every answer rule, the marks of its policies and ``--thought-marks``."""
 
-    def grade(found: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
-        verdicts = grader.grade(found, gold, marks=()).verdicts
+    def grade(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
+        verdicts = grader.grade(texts, gold, marks=()).verdicts
         return {rule: [str(verdict) for verdict in given] for rule, given in verdicts.items()}
 
     marks = thoughts.of_pair(policies.values(), thought_marks)
@@ -122,12 +113,11 @@ def count_open(table: pa.Table) -> int:
 
 
 def _code() -> str:
-    """A hash of the code that gives verdicts: whatever changes in it, stored ones are given
-    again."""
+    """A hash of the code that gives verdicts: if it changes, stored ones are given anew."""
     files = [Path(str(module.__file__)) for module in (answers, forms, grading, thoughts)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _versions() -> dict[str, str]:
-    found = identity.versions()
-    return {name: found[name] for name in ("math-verify", "latex2sympy2-extended", "sympy")}
+    versions = identity.versions()
+    return {name: versions[name] for name in ("math-verify", "latex2sympy2-extended", "sympy")}

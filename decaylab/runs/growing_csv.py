@@ -1,5 +1,4 @@
-"""Files that grow a row at a time and that pandas opens: what is there of each step, and of each
-checkpoint."""
+"""CSV files that grow a row at a time: what is recorded of each step and of each checkpoint."""
 
 from __future__ import annotations
 
@@ -11,52 +10,49 @@ from typing import Any
 
 import pandas as pd
 
+from decaylab import disk
 from decaylab.errors import UserError
-from decaylab.runs import store
 
 
 class Table:
-    """A CSV file with a row for each step, appended and flushed row by row; numbers read back as
-    they were."""
+    """A CSV file with a row per step, flushed row by row; numbers read back as they were."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds a row; the first one of a file names the columns.
+        """Adds a row; the first one of a file names the columns. None and NaN are left empty.
 
         Raises:
             UserError: the file cannot be written.
         """
-        new = not self.path.exists() or self.path.stat().st_size == 0
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
-        if new:
+        if not self.path.exists() or self.path.stat().st_size == 0:
             writer.writeheader()
-        writer.writerow(
-            {name: "" if value is None or value != value else value for name, value in row.items()}
-        )
+        writer.writerow({name: None if value != value else value for name, value in row.items()})
         try:
             with self.path.open("a", newline="") as handle:
                 handle.write(text.getvalue())
                 handle.flush()
                 os.fsync(handle.fileno())
         except OSError as error:
-            raise store.unwritable(self.path, error) from error
+            raise disk.unwritable(self.path, error) from error
 
     def keep_until(self, step: int) -> None:
-        """Drops the rows of later steps, and one that was cut off as it was written; a file without
-        a row is removed."""
+        """Drops the rows of later steps, and a row that was cut off while it was written.
+
+        A file without a row is removed: its columns may be cut off too, and the next row names
+        them again.
+        """
         if not self.path.exists():
             return
         rows = self.path.read_text().splitlines(keepends=True)
-        kept = rows[:1] + [
-            row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step
-        ]
-        if len(kept) < 2:
-            self.path.unlink()  # the columns may be cut off too; who writes the next row names them
-        elif kept != rows:
-            store.write_atomically(self.path, "".join(kept).encode())
+        kept = [row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step]
+        if not kept:
+            self.path.unlink()
+        elif len(kept) < len(rows) - 1:
+            disk.write_atomically(self.path, "".join(rows[:1] + kept).encode())
 
     def read(self) -> pd.DataFrame:
         """The rows, in the order of their steps.

@@ -1,6 +1,6 @@
-"""Measurements: tidy rows, one number each, with its interval, its counts and where it came from.
+"""Measurements: tidy rows, one number each, with its interval, its counts and its origin.
 
-Every analysis returns a frame in this shape, the published numbers load into it, and figures are
+Every analysis returns a frame of this shape, the published numbers load into it, and figures are
 drawn from it alone.
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from decaylab.disk import write_atomically
 from decaylab.errors import UserError
 from decaylab.runs import store
 
@@ -25,27 +26,27 @@ SCHEMA = "decaylab.measurements/3"
 class Measurement:
     """One measured or published number.
 
-    what: the quantity, such as ``accuracy`` or ``retained_advantage``; ``estimand`` says over what
-    it is a mean.
+    what: the quantity, such as ``accuracy`` or ``retained_advantage``.
+    estimand: over what it is a mean.
+    value: a fraction, a number of tokens, a p-value, ...: ``unit`` says which. Undefined is NaN,
+        and ``note`` says why.
     condition: what was continued or controlled, such as ``student-prefix`` or ``own-prefix``.
     view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as
-    they stand); of token statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen``
-    (all on those of the base student).
+        they are); of token statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen``
+        (all on those of the base student).
     checkpoint: the student that was measured, ``base`` before training.
-    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN for a number
-    without one.
-    position_low, position_high: a bin of response positions, the upper end not in it; infinity
-    where it is open.
-    category, token: of the tokens behind the number. selector, rollout_length, step, training_seed:
-    how the student was trained; infinity is a full rollout.
+    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN without one.
+    position_low, position_high: a bin of response positions, without the upper end; infinity if it
+        is open.
+    category, token: of the tokens behind the number.
+    selector, rollout_length, step, training_seed: how the student was trained; a rollout_length of
+        infinity is a full rollout.
+    low, high: the pointwise interval at ``level``.
+    band_low, band_high: the band that holds at all lengths at once.
+    problems, rollouts, tokens: how many are behind the number (tokens: of the continuations).
     noise_floor: how much the same number, over the rollouts scored twice, changes with the route of
-    scoring;
+        scoring.
     under_floor: it is less than twice that.
-    low, high: the pointwise interval at ``level``; band_low, band_high: the band that holds at all
-    lengths at once. value is a fraction, a number of tokens or a p-value: ``unit`` says which.
-    Undefined is NaN, and ``note`` says why.
-    problems, rollouts, tokens: how many stand behind the number (tokens: written in the
-    continuations).
     """
 
     what: str
@@ -95,7 +96,7 @@ def to_frame(rows: Iterable[Measurement]) -> pd.DataFrame:
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Writes measurements as parquet, with a CSV of the same name beside it."""
     store.write_table(pa.Table.from_pandas(frame, preserve_index=False), path, SCHEMA)
-    store.write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False).encode())
+    write_atomically(path.with_suffix(".csv"), frame.to_csv(index=False).encode())
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -122,13 +123,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Measurement)}
     texts = {name: str for name, kind in kinds.items() if kind == "str"}
+    empty = {name: [""] for name in kinds if name not in texts}
     try:
-        frame = pd.read_csv(
-            path,
-            dtype=texts,
-            keep_default_na=False,
-            na_values={n: [""] for n in kinds if n not in texts},
-        )
+        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""The tokens of a response that its author wrote: all of them, or those that a mask leaves where
-tools and users wrote too.
+"""The tokens of a response that its author wrote, and prefixes cut by them.
 
-Rows are of the rollouts table. The end-of-turn token that closes a response is not counted.
+They are all tokens, or those that a mask leaves where tools and users wrote too. Their number is a
+column of the rollouts table, ``tokens``. The end-of-turn token is not counted.
 """
 
 from __future__ import annotations
@@ -11,34 +11,55 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-MASK = "response_mask"
+from decaylab.runs import store
+
+MASK, TOKENS = "response_mask", "tokens"
+
+
+def number(response: Sequence[int], mask: Sequence[int] | None, stop_reason: str) -> int:
+    """Tokens that the author of a response wrote, without the end-of-turn token."""
+    own = len(response) if mask is None else int(np.sum(mask))
+    return own - (stop_reason == "eos")
 
 
 def count(rows: pd.DataFrame) -> NDArray[np.int64]:
-    """Tokens that the author wrote in each response, [rollouts]."""
-    lengths = np.array(rows["response_ids"].map(len), dtype=np.int64)
-    if MASK in rows:
-        for place, mask in enumerate(rows[MASK]):
-            if mask is not None:
-                lengths[place] = int(np.sum(mask))
-    return np.asarray(lengths - (rows["stop_reason"] == "eos").to_numpy())
+    """Tokens that the author wrote in each response, [rollouts].
+
+    The stored column is read; runs of earlier versions lack it, and it is computed for them.
+    """
+    if TOKENS in rows:
+        return rows[TOKENS].to_numpy(dtype=np.int64)
+    masks = rows[MASK] if MASK in rows else [None] * len(rows)
+    responses = zip(rows["response_ids"], masks, rows["stop_reason"], strict=True)
+    return np.array([number(*response) for response in responses], dtype=np.int64)
+
+
+def with_column(table: pa.Table) -> pa.Table:
+    """A rollouts table with the column of tokens, at its place in the schema."""
+    if TOKENS in table.column_names:
+        return table
+    place = list(store.ROLLOUT_FIELDS).index(TOKENS)
+    tokens = pa.array(count(table.to_pandas()), store.WHOLE)
+    return table.add_column(place, pa.field(TOKENS, store.WHOLE), tokens)
 
 
 def ids(response: Sequence[int], mask: Sequence[int] | None) -> list[int]:
     """The ids that the author wrote, in order, the end-of-turn token included."""
-    return (
-        list(response)
-        if mask is None
-        else [token for token, own in zip(response, mask, strict=True) if own]
-    )
+    if mask is None:
+        return list(response)
+    return [token for token, is_own in zip(response, mask, strict=True) if is_own]
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The beginning of a response. ids: all of it. own: what its author wrote. turns: how many
-    whole turns, if cut by those."""
+    """The beginning of a response.
+
+    ids: all of it. own: the ids that its author wrote. turns: number of whole turns, if cut by
+    those.
+    """
 
     ids: list[int]
     own: list[int]
@@ -46,8 +67,10 @@ class Prefix:
 
 
 def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> Prefix | None:
-    """A response up to the author's own token number ``length``, with what others wrote before it;
-    None where it is shorter."""
+    """A response up to the author's own token number ``length``; None if it is shorter.
+
+    What others wrote before that token is part of the prefix.
+    """
     if mask is None:
         start = list(response[:length])
         return Prefix(start, start) if len(response) >= length else None
@@ -56,10 +79,9 @@ def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> 
 
 
 def behind_turns(response: Sequence[int], mask: Sequence[int]) -> Iterator[Prefix]:
-    """A response up to where each turn of its author but the first begins: whole turns, each with
-    what others answered."""
-    own = np.asarray(mask, dtype=bool)
-    starts = np.flatnonzero(own & ~np.concatenate([[False], own[:-1]]))
+    """A response up to where each later turn of its author begins, with the answers before it."""
+    is_own = np.asarray(mask, dtype=bool)
+    starts = np.flatnonzero(is_own & ~np.concatenate([[False], is_own[:-1]]))
     for turns, place in enumerate(starts[1:], start=1):
         yield replace(_cut(response, mask, int(place)), turns=turns)
 

@@ -1,12 +1,12 @@
-"""Rows of cells in which a few problems may hold much of a mean: the mean without an interval, and
-what has one.
+"""Rows of cells in which a few problems may hold much of a mean.
 
-    reverse_kl                   mean of the cell; its interval is undefined, and the note says why
-    reverse_kl_largest_problem   share of the cell's sum that the problem with the most holds
+    reverse_kl                   mean of the cell, without an interval; the note says why
+    reverse_kl_largest_problem   the largest share of the cell's sum that one problem holds
     winsorised_reverse_kl        mean of problem means without the extremes, with an interval and a
-    band over the cells
+                                 band over the cells
 
-Likewise for changes. See `decaylab.maths.winsorised` for why. Sums by problem in, measurements out.
+Changes have the same rows. `decaylab.maths.winsorised` explains why. Sums by problem in,
+measurements out.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from decaylab.maths import token_means as tm
 from decaylab.maths import winsorised as ws
 from decaylab.maths.winsorised import SumsAndCounts, Winsorised
 from decaylab.runs.measurements import Measurement
+from decaylab.runs.vocabulary import FRACTION, change
 
 NO_TOKENS = "no tokens"
 NOT_FINITE = "the value of some token is not finite"
@@ -43,12 +46,12 @@ def near_an_end(share: float) -> bool:
 
 @dataclass(frozen=True)
 class Cells:
-    """Where the numbers stand.
+    """The coordinates of the numbers.
 
-    places: of each cell what its rows hold beside the number: coordinates, rollouts, run, a remark
-    as note. problems: that were measured, whatever their tokens. estimand: of the plain mean.
-    among: what follows the name of every estimand.
-    banded: the cells are one curve, which gets a band.
+    places: for each cell, what its rows hold beside the number: coordinates, rollouts, run, a
+    remark as note. problems: that were measured, with or without tokens. estimand: of the plain
+    mean. among: appended to every estimand's name. banded: the cells are one curve, which gets a
+    band.
     """
 
     places: Sequence[dict[str, Any]]
@@ -62,9 +65,9 @@ class Cells:
     def levels(
         self, what: str, unit: str, tokens: SumsAndCounts, *, shared: bool = True
     ) -> Iterator[Measurement]:
-        """A quantity in each cell, of its sums and counts by problem, [problems, cells].
+        """A quantity in each cell, from its sums and counts by problem, [problems, cells].
 
-        shared: its sum has a meaning, so that the largest problem's share of it has one too.
+        shared: its sum has a meaning, so the largest problem's share of it has one too.
         """
         yield from self._plain(what, unit, tm.means(*tokens, self.estimand), NOT_FINITE)
         if shared:
@@ -74,90 +77,54 @@ class Cells:
     def changes(
         self, what: str, unit: str, after: SumsAndCounts, before: SumsAndCounts
     ) -> Iterator[Measurement]:
-        """``what_change`` in the quantity's unit, and ``what_relative_change`` as a fraction of
-        what it was."""
+        """``what_change`` in the quantity's unit; ``what_relative_change`` as a fraction of it."""
+        absolute, relative = change(what), f"{what}_relative_change"
         new, old = (tm.means(*side, self.estimand) for side in (after, before))
-        change, relative = ws.winsorised_change(after, before, seed=self.seed)
-        yield from self._plain(f"{what}_change", unit, tm.difference(new, old), NOT_FINITE)
-        yield from self._winsorised(f"{what}_change", unit, change)
-        yield from self._plain(
-            f"{what}_relative_change", "fraction", tm.ratio(new, old), NO_RATIO, origin=1.0
-        )
+        difference, ratio = ws.winsorised_change(after, before, seed=self.seed)
+        yield from self._plain(absolute, unit, tm.difference(new, old), NOT_FINITE)
+        yield from self._winsorised(absolute, unit, difference)
+        yield from self._plain(relative, FRACTION, tm.ratio(new, old), NO_RATIO, origin=1.0)
         yield from self._winsorised(
-            f"{what}_relative_change",
-            "fraction",
-            relative,
-            "reach it with more than 0 on both sides",
+            relative, FRACTION, ratio, "reach it with more than 0 on both sides"
         )
 
     def _plain(
         self, what: str, unit: str, means: tm.CellMeans, undefined: str, origin: float = 0.0
     ) -> Iterator[Measurement]:
         """The plain means, counted from an origin."""
-        for cell, place in enumerate(self.places):
-            value = float(means.value[cell] - origin)
-            note = (
-                RARE_PROBLEMS
-                if math.isfinite(value)
-                else undefined
-                if means.tokens[cell]
-                else NO_TOKENS
-            )
-            error = float(means.standard_error[cell])
-            name = tm.ESTIMAND_NAMES[self.estimand]
-            yield self._row(what, unit, value, place, note, name, means, cell, standard_error=error)
+        errors, name = means.standard_error, tm.ESTIMAND_NAMES[self.estimand]
+        for cell, value in enumerate(means.value - origin):
+            note = RARE_PROBLEMS
+            if not math.isfinite(value):
+                note = undefined if means.tokens[cell] else NO_TOKENS
+            row = self._row(what, unit, value, note, name, means, cell)
+            yield Measurement(**row, standard_error=float(errors[cell]))
 
     def _largest(self, what: str, tokens: SumsAndCounts) -> Iterator[Measurement]:
-        counted = tm.means(*tokens)
-        for cell, (place, share) in enumerate(
-            zip(self.places, ws.largest_share(tokens[0]), strict=True)
-        ):
+        counted, name = tm.means(*tokens), f"{what}_largest_problem"
+        for cell, share in enumerate(ws.largest_share(tokens[0])):
             note = "" if math.isfinite(share) else "nothing to share"
-            yield self._row(
-                f"{what}_largest_problem",
-                "fraction",
-                share,
-                place,
-                note,
-                "share of the total",
-                counted,
-                cell,
-            )
+            row = self._row(name, FRACTION, share, note, "share of the total", counted, cell)
+            yield Measurement(**row)
 
     def _winsorised(
-        self, what: str, unit: str, found: Winsorised, counted: str = "reach it"
+        self, what: str, unit: str, estimate: Winsorised, counted: str = "reach it"
     ) -> Iterator[Measurement]:
-        low, high = ws.interval(found, level=self.level)
-        band_low, band_high = (
-            ws.band(found, level=self.level) if self.banded else (low * math.nan,) * 2
-        )
-        errors = found.standard_error
-        for cell, place in enumerate(self.places):
-            ends = {
-                "low": low,
-                "high": high,
-                "band_low": band_low,
-                "band_high": band_high,
-                "standard_error": errors,
-            }
-            numbers = {name: float(column[cell]) for name, column in ends.items()}
-            value, note = float(found.value[cell]), self._lacking(found, cell, counted)
-            yield self._row(
-                f"winsorised_{what}",
-                unit,
-                value,
-                place,
-                note,
-                ws.ESTIMAND,
-                found,
-                cell,
-                method=ws.METHOD,
-                **numbers,
-            )
+        low, high = ws.interval(estimate, level=self.level)
+        band_low = band_high = np.full(len(low), math.nan)
+        if self.banded:
+            band_low, band_high = ws.band(estimate, level=self.level)
+        columns = {"low": low, "high": high, "band_low": band_low, "band_high": band_high}
+        columns["standard_error"] = estimate.standard_error
+        for cell, value in enumerate(estimate.value):
+            note = self._lacking(estimate, cell, counted)
+            row = self._row(f"winsorised_{what}", unit, value, note, ws.ESTIMAND, estimate, cell)
+            ends = {name: float(column[cell]) for name, column in columns.items()}
+            yield Measurement(**row, method=ws.METHOD, **ends)
 
-    def _lacking(self, found: Winsorised, cell: int, counted: str) -> str:
-        """Why there is no interval; nothing where there is one."""
-        present = int(found.problems[cell])
+    def _lacking(self, estimate: Winsorised, cell: int, counted: str) -> str:
+        """Why there is no interval; nothing if there is one."""
+        present = int(estimate.problems[cell])
         if not present:
             return NO_TOKENS
         if present < ws.LEAST_PROBLEMS:
@@ -166,33 +133,30 @@ class Cells:
                 f"{present} of {self.problems} problems {counted}: too few for an interval, "
                 f"about {needed} would do"
             )
-        if not math.isfinite(found.value[cell]):
+        if not math.isfinite(estimate.value[cell]):
             return NOT_FINITE
-        return MOSTLY_ALIKE if found.alike[cell] else ""
+        return MOSTLY_ALIKE if estimate.alike[cell] else ""
 
     def _row(
         self,
         what: str,
         unit: str,
         value: float,
-        place: dict[str, Any],
         note: str,
         estimand: str,
         counted: tm.CellMeans | Winsorised,
         cell: int,
-        **more: Any,
-    ) -> Measurement:
-        note = "; ".join(filter(None, (note, place.get("note", ""))))
-        counts = {"problems": int(counted.problems[cell]), "tokens": int(counted.tokens[cell])}
-        common = {"unit": unit, "value": value, "level": self.level, "seed": self.seed}
-        return Measurement(
-            what=what,
-            **{
-                **common,
-                **counts,
-                "estimand": estimand + self.among,
-                **place,
-                **more,
-                "note": note,
-            },
-        )
+    ) -> dict[str, Any]:
+        place = self.places[cell]
+        return {
+            "what": what,
+            "unit": unit,
+            "value": float(value),
+            "level": self.level,
+            "seed": self.seed,
+            "problems": int(counted.problems[cell]),
+            "tokens": int(counted.tokens[cell]),
+            "estimand": estimand + self.among,
+            **place,
+            "note": "; ".join(filter(None, (note, place.get("note", "")))),
+        }

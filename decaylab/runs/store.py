@@ -1,39 +1,40 @@
-"""Run folders: parquet tables with versioned schemas, written whole or not at all, and resumed part
-by part.
+"""Run folders: tables with versioned schemas, written whole or not at all, resumed part by part.
 
-runs/mine/run.json               command, resolved configuration, versions, identities
-runs/mine/problems.parquet       what was asked
-runs/mine/parts/STAGE-00003.parquet   while the run goes on
-runs/mine/rollouts.parquet       the merged parts, once every stage is done
-runs/mine/measurements.parquet   and .csv
+runs/mine/run.json                    command, resolved configuration, versions, identities
+runs/mine/problems.parquet            the problems, with gold answers
+runs/mine/parts/STAGE-00003.parquet   rollouts of an unfinished stage
+runs/mine/rollouts.parquet            all parts, once every stage is done
+runs/mine/measurements.parquet        and .csv
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from decaylab import disk
+from decaylab.disk import unwritable as unwritable
+from decaylab.disk import write_atomically as write_atomically
 from decaylab.errors import UserError
 
 SCHEMA = b"decaylab_schema"
 ROLLOUTS = "decaylab.rollouts/1"
 PROBLEMS = "decaylab.problems/1"
-TOP = "decaylab.top5/1"  # beside scored tokens: the likeliest ids of both policies
-IDS = pa.list_(
-    pa.field("element", pa.int32())
-)  # as parquet calls it: parts that were read merge to the same bytes
+TOP = "decaylab.top5/1"  # beside scored tokens: the top ids of both policies
+
+# Elements are named as parquet names them, so that tables that were read merge to the same bytes.
+IDS = pa.list_(pa.field("element", pa.int32()))
 MASK = pa.list_(pa.field("element", pa.int8()))
-COMMANDS = (
+TEXT, WHOLE, REAL = pa.string(), pa.int32(), pa.float64()
+
+DRAWN = (
     "prefix-decay",
     "position-kl",
     "category-kl",
@@ -43,92 +44,61 @@ COMMANDS = (
     "evaluate",
 )
 RESULTS = (
-    *(
-        "measurements.parquet",
-        "measurements.csv",
-        "rollouts.parquet",
-        "problems.parquet",
-        "prompts.parquet",
-        "outcomes.parquet",
-        "viewed-rollouts.parquet",
-        "viewed-tokens.parquet",
-        "view.html",
-        "advice.txt",
-    ),
-    *(f"{command}.{kind}" for command in COMMANDS for kind in ("png", "svg", "txt")),
+    "parts/*.parquet",
+    "measurements.parquet",
+    "measurements.csv",
+    "rollouts.parquet",
+    "problems.parquet",
+    "prompts.parquet",
+    "outcomes.parquet",
+    "viewed-rollouts.parquet",
+    "viewed-tokens.parquet",
+    "view.html",
+    "advice.txt",
+    *(f"{command}.{kind}" for command in DRAWN for kind in ("png", "svg", "txt")),
 )
-# 1 at the author's own tokens, 0 at what tools and users wrote between; null: all are its own
-ROLLOUT_FIELDS: list[tuple[str, pa.DataType]] = [
-    ("rollout_id", pa.string()),
-    (
-        "condition",
-        pa.string(),
-    ),  # student, teacher, student-prefix, student-turns, own-prefix, swapped, reverse
-    ("problem_id", pa.string()),
-    ("sample", pa.int32()),
-    ("author", pa.string()),  # the role of the policy that wrote the response: student or teacher
-    ("policy", pa.string()),
-    ("prompt_ids", IDS),
-    ("prefix_ids", IDS),  # in the author's tokens; empty for a plain rollout
-    ("prefix_author", pa.string()),
-    ("prefix_tokens", pa.int32()),  # in tokens of the prefix's author
-    ("prefix_rollout_id", pa.string()),
-    ("prefix_correct_so_far", pa.bool_()),  # null where no step verifier knows
-    ("prefix_turns", pa.int32()),  # turns of the prefix's author; null where it is cut by tokens
-    ("response_ids", IDS),  # without the prefix; the end-of-turn token included
-    ("text", pa.string()),  # what was graded: prefix and response
-    (
-        "response_mask",
-        MASK,
-    ),
-    ("file_grade", pa.string()),  # the verdict of the file that the rollout came from
-    ("stop_reason", pa.string()),  # eos, length; of a file also other (no natural end) and unknown
-    (
-        "absent_mass",
-        pa.float64(),
-    ),  # probability at a position, on the mean, of ids that no token has: never drawn
-    ("temperature", pa.float64()),
-    ("top_p", pa.float64()),
-    ("top_k", pa.int32()),
-    ("max_tokens", pa.int32()),
-    ("engine", pa.string()),
-    ("seed", pa.int64()),
-]
+"""What a run leaves in its folder beside its record."""
+
+ROLLOUT_FIELDS: dict[str, pa.DataType] = {
+    "rollout_id": TEXT,
+    "condition": TEXT,  # student, teacher, student-prefix, student-turns, own-prefix, swapped, ...
+    "problem_id": TEXT,
+    "sample": WHOLE,
+    "author": TEXT,  # the role of the policy that wrote the response: student or teacher
+    "policy": TEXT,
+    "prompt_ids": IDS,
+    "prefix_ids": IDS,  # in the author's tokens; empty for a plain rollout
+    "prefix_author": TEXT,
+    "prefix_tokens": WHOLE,  # in tokens of the prefix's author
+    "prefix_rollout_id": TEXT,
+    "prefix_correct_so_far": pa.bool_(),  # null without a step verifier
+    "prefix_turns": WHOLE,  # turns of the prefix's author; null if it is cut by tokens
+    "response_ids": IDS,  # without the prefix; the end-of-turn token included
+    "text": TEXT,  # what was graded: prefix and response
+    "response_mask": MASK,  # 1 at the author's own tokens, 0 at those of tools and users; null: all
+    "tokens": WHOLE,  # the author's own tokens, without the end-of-turn token: `own_tokens`
+    "file_grade": TEXT,  # the verdict of the file that the rollout came from
+    "stop_reason": TEXT,  # eos, length; of a file also other (no natural end) and unknown
+    "absent_mass": REAL,  # mean probability at a position of ids that no token has: never drawn
+    "temperature": REAL,
+    "top_p": REAL,
+    "top_k": WHOLE,
+    "max_tokens": WHOLE,
+    "engine": TEXT,
+    "seed": pa.int64(),
+}
+
+Item = TypeVar("Item")
 
 
 def rollout_schema(answer_rules: tuple[str, ...]) -> pa.Schema:
-    """The rollouts table: one row a rollout or continuation, one ``grade_RULE`` column for each
-    answer rule.
+    """The rollouts table: one row per rollout or continuation, ``grade_RULE`` for each answer rule.
 
-    answer_start: place in the text behind the last thought, 0 without one; null where a thought is
+    answer_start: place in the text behind the last thought, 0 without one; null if a thought is
     open at the end.
     """
-    graded = [
-        ("answer_start", pa.int32()),
-        *((f"grade_{rule}", pa.string()) for rule in answer_rules),
-    ]
-    return pa.schema(ROLLOUT_FIELDS + graded)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written; what stood there before still
-        stands.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise unwritable(path, error) from error
+    grades = {f"grade_{rule}": TEXT for rule in answer_rules}
+    return pa.schema({**ROLLOUT_FIELDS, "answer_start": WHOLE, **grades})
 
 
 def write_table(table: pa.Table, path: Path, schema_name: str) -> None:
@@ -150,31 +120,96 @@ def read_table(path: Path, schema_name: str) -> pa.Table:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+        raise damaged(path, error) from error
+    found_name = schema_name_of(table.schema)
+    if found_name != schema_name:
         raise UserError(
-            f"{path} is truncated or damaged ({reason}); delete it and run the same command again"
-        ) from error
-    found = (table.schema.metadata or {}).get(SCHEMA, b"none").decode()
-    if found != schema_name:
-        raise UserError(
-            f"{path} has schema {found}, expected {schema_name}; it was written by another version"
+            f"{path} has schema {found_name}, expected {schema_name}; "
+            "it was written by another version"
         )
     return table
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
-    """What is told where a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(
-            f"no space left while writing {path}; free some and run the same command again: "
-            "nothing is lost"
-        )
-    return UserError(f"cannot write {path}: {error.strerror or error}")
+def schema_name_of(schema: pa.Schema) -> str:
+    """The schema's name and version as a file states it; ``none`` if it states none."""
+    name: bytes = (schema.metadata or {}).get(SCHEMA, b"none")
+    return name.decode()
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """The message for a table that cannot be read."""
+    reason = str(error).splitlines()[0]
+    return UserError(
+        f"{path} is truncated or damaged ({reason}); delete it and run the same command again"
+    )
+
+
+class Parts:
+    """A table that is made part by part, so that a killed process loses one part at most.
+
+    Each part, ``FOLDER/NAME-00003.parquet``, is written whole and has rows of whole rollouts. Once
+    the last one exists they are joined into one table and removed.
+    """
+
+    def __init__(self, folder: Path, name: str, schema_name: str) -> None:
+        self.folder, self.name, self.schema_name = folder, name, schema_name
+
+    def path(self, number: int) -> Path:
+        return self.folder / f"{self.name}-{number:05d}.parquet"
+
+    def numbers(self) -> list[int]:
+        """The numbers of the parts that exist, ascending."""
+        paths = self.folder.glob(f"{self.name}-[0-9][0-9][0-9][0-9][0-9].parquet")
+        return sorted(int(path.stem[-5:]) for path in paths)
+
+    def read(self, number: int) -> pa.Table:
+        return read_table(self.path(number), self.schema_name)
+
+    def write(self, number: int, table: pa.Table) -> None:
+        write_table(table, self.path(number), self.schema_name)
+
+    def holds(self, number: int, rollout_ids: Sequence[str]) -> bool:
+        """Whether a part exists and has exactly these rollouts, in this order."""
+        if not self.path(number).exists():
+            return False
+        return bool(self.read(number)["rollout_id"].unique().to_pylist() == list(rollout_ids))
+
+    def merge(self, count: int, target: Path, schema: pa.Schema) -> None:
+        """Joins parts 0 to ``count`` - 1 into one table, with one part in memory at a time.
+
+        Parts are removed after the table exists: a process killed in between makes none again.
+        """
+        if not target.exists():
+            temporary = target.with_name(f".{target.name}.tmp")
+            named = schema.with_metadata({SCHEMA: self.schema_name.encode()})
+            try:
+                with pq.ParquetWriter(temporary, named, compression="zstd") as writer:
+                    for number in range(count):
+                        writer.write_table(self.read(number).replace_schema_metadata().cast(named))
+                temporary.replace(target)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                raise unwritable(target, error) from error
+        for number in self.numbers():
+            self.path(number).unlink(missing_ok=True)
+
+
+def cut(items: Iterable[Item], size_of: Callable[[Item], int], least: int) -> Iterator[list[Item]]:
+    """Items in their order, cut into parts of at least this size; the last may be smaller."""
+    part: list[Item] = []
+    size = 0
+    for item in items:
+        part.append(item)
+        size += size_of(item)
+        if size >= least:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 class RunFolder:
-    """One run on disk. Opening an existing one checks that it is the same run; finished parts are
-    kept."""
+    """One run on disk. An existing folder is opened only by the same run, which keeps its parts."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -200,130 +235,71 @@ class RunFolder:
         return (self.path / "measurements.parquet").exists()
 
     def open(self, record: dict[str, Any], *, overwrite: bool = False) -> dict[str, Any]:
-        """Starts a run, or resumes one whose identity is the same; returns the record that holds.
+        """Starts a run, or resumes one with the same identity; returns the record in force.
 
-        ``record["identity"]`` is what must agree; the rest (command, versions, dates) may differ
-        between the two. With ``overwrite`` the run that stands here, whatever its identity, gives
-        way; other files are left alone.
+        ``record["identity"]`` must agree; the rest (command, versions, dates) may differ. With
+        ``overwrite`` the results of any earlier run are removed; other files are left alone.
 
         Raises:
-            UserError: another configuration stands in the folder (says what differs), or files of
-            something else.
+            UserError: the folder contains a run with different settings (says which), or files of
+                something else.
         """
         existing = self.record
-        if existing is None:
-            if self.path.exists() and any(
-                entry.name not in (".lock", ".run.json.tmp") for entry in self.path.iterdir()
-            ):
-                raise UserError(
-                    f"{self.path} is not empty and holds no run.json; choose another folder with "
-                    "--out"
-                )
-            self._write_record(record)
-            return record
-        if overwrite:
-            self._remove_results()
-            self._write_record(record)
-            return record
-        differences = differing(
-            existing.get("identity", {}), json.loads(json.dumps(record["identity"]))
-        )
-        if differences:
-            raise UserError(
-                f"{self.path} holds a run of another configuration "
-                f"({'; '.join(differences[:4])}); choose another --out"
+        if existing is not None and not overwrite:
+            differences = differing(
+                existing.get("identity", {}), json.loads(json.dumps(record["identity"]))
             )
-        return existing
+            if differences:
+                raise UserError(
+                    f"{self.path} contains a run with different settings "
+                    f"({'; '.join(differences[:4])}); choose another --out"
+                )
+            return existing
+        if existing is None and self._has_other_files():
+            raise UserError(
+                f"{self.path} is not empty and holds no run.json; choose another folder with --out"
+            )
+        if existing is not None:
+            for pattern in RESULTS:
+                for path in self.path.glob(pattern):
+                    path.unlink()
+        self._write_record(record)
+        return record
+
+    def _has_other_files(self) -> bool:
+        names = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
+        return not names <= {".lock", ".run.json.tmp"}
 
     def update(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Changes entries of run.json that are not part of the run's identity; returns the whole
-        record."""
+        """Changes entries of run.json outside the run's identity; returns the whole record."""
         record = {**(self.record or {}), **values}
         self._write_record(record)
         return record
 
     def _write_record(self, record: dict[str, Any]) -> None:
-        write_atomically(
-            self.path / "run.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
-        )
+        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        write_atomically(self.path / "run.json", text.encode())
 
-    def clear(self) -> None:
-        """Removes the tables and parts of the run that stands here, and its record."""
-        if self.record is None:
-            return
-        self._remove_results()
-        (self.path / "run.json").unlink(missing_ok=True)
-
-    def _remove_results(self) -> None:
-        for entry in (
-            *(self.path / name for name in RESULTS),
-            *(self.path / "parts").glob("*.parquet"),
-        ):
-            entry.unlink(missing_ok=True)
-
-    @contextmanager
-    def lock(self, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Keeps a second process out of the folder while this one works in it.
-
-        wait: is told, once, where another process is in there; that one is then waited for.
-        Without, it is an error.
-
-        Raises:
-            UserError: the folder cannot be written; or is in use, and is not to be waited for.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise unwritable(self.path, error) from error
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if wait is None:
-                    raise UserError(f"{self.path} is in use by another process") from error
-                wait(f"{self.path} is in use by another process: waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def lock(self, *, wait: Callable[[str], None] | None = None) -> AbstractContextManager[None]:
+        """Keeps other processes out of the folder: `disk.lock`."""
+        return disk.lock(self.path, wait=wait)
 
     def write_problems(self, problems: list[dict[str, Any]]) -> None:
-        """What is asked: problem_id, question, gold answer, and the chain of steps where it is
-        known."""
-        columns = [("problem_id", pa.string()), ("question", pa.string()), ("answer", pa.string())]
-        schema = pa.schema([*columns, ("steps", pa.list_(pa.field("step", pa.string())))])
-        if not (self.path / "problems.parquet").exists():
-            write_table(
-                pa.Table.from_pylist(problems, schema=schema),
-                self.path / "problems.parquet",
-                PROBLEMS,
-            )
+        """The problems: problem_id, question, gold answer, and the steps where they are known."""
+        path = self.path / "problems.parquet"
+        steps = pa.list_(pa.field("step", TEXT))
+        schema = pa.schema({"problem_id": TEXT, "question": TEXT, "answer": TEXT, "steps": steps})
+        if not path.exists():
+            write_table(pa.Table.from_pylist(problems, schema=schema), path, PROBLEMS)
 
-    def part_path(self, stage: str, number: int) -> Path:
-        return self.path / "parts" / f"{re.sub('[^a-z0-9-]+', '_', stage)}-{number:05d}.parquet"
-
-    def parts(self, stage: str) -> list[int]:
-        """The numbers of a stage's parts that are there, ascending."""
-        here = self.part_path(stage, 0)
-        found = here.parent.glob(
-            f"{here.stem.removesuffix('-00000')}-[0-9][0-9][0-9][0-9][0-9].parquet"
-        )
-        return sorted(int(path.stem[-5:]) for path in found)
-
-    def read_part(self, stage: str, number: int) -> pa.Table | None:
-        """A part that an earlier process finished, or None."""
-        path = self.part_path(stage, number)
-        return read_table(path, ROLLOUTS) if path.exists() else None
-
-    def write_part(self, stage: str, number: int, table: pa.Table) -> None:
-        write_table(table, self.part_path(stage, number), ROLLOUTS)
+    def parts(self, stage: str) -> Parts:
+        """The parts of a stage's rollouts."""
+        return Parts(self.path / "parts", re.sub("[^a-z0-9-]+", "_", stage), ROLLOUTS)
 
     def merge(self, tables: list[pa.Table]) -> pa.Table:
-        """Writes rollouts.parquet from all parts and removes the parts."""
-        metadata = {
-            name: value
-            for name, value in (tables[0].schema.metadata or {}).items()
-            if name != SCHEMA
-        }
+        """Writes rollouts.parquet from the tables of all stages and removes their parts."""
+        metadata = dict(tables[0].schema.metadata or {})
+        metadata.pop(SCHEMA, None)
         table = pa.concat_tables([table.replace_schema_metadata(metadata) for table in tables])
         write_table(table, self.path / "rollouts.parquet", ROLLOUTS)
         for part in (self.path / "parts").glob("*.parquet"):
@@ -337,11 +313,11 @@ class RunFolder:
 
 def differing(first: dict[str, Any], second: dict[str, Any], name: str = "") -> list[str]:
     """Where two nested configurations differ, as ``key: there, here`` in words."""
-    found = []
+    differences = []
     for key in sorted(first.keys() | second.keys()):
         there, here = first.get(key), second.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
-            found += differing(there, here, f"{name}{key}.")
+            differences += differing(there, here, f"{name}{key}.")
         elif there != here:
-            found.append(f"{name}{key}: {there!r} there, {here!r} now")
-    return found
+            differences.append(f"{name}{key}: {there!r} there, {here!r} now")
+    return differences

@@ -1,8 +1,8 @@
 """The trained students that a run measured, and how each was trained, as far as it is known.
 
-Of each student the first of these that knows: the rows of the table; run.json in the checkpoint's
-folder or above it; the folder's name, where it is one that a sweep gives (``prefix-20-seed-0``). A
-student of whom nothing is known has no selector.
+The first source that knows decides: the rows of the table; run.json in the checkpoint's folder or
+above it; the folder's name, if a sweep gave it (``prefix-20-seed-0``). A student of whom nothing is
+known has no selector.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from decaylab.maths.selection import SELECTORS
 from decaylab.policies.checkpoint_folders import NAME, step_folder
 from decaylab.runs import store
 from decaylab.runs.found_runs import FoundRun
-from decaylab.runs.trained import BASE, TEACHER
+from decaylab.runs.vocabulary import BASE, FULL, TEACHER
 
 _NAMES = "|".join(sorted(SELECTORS, key=len, reverse=True))
 _ARM = re.compile(rf"({_NAMES})(?:-(\d+))?(?:-of-(\d+))?(?:-behind-\d+)?(?:-seed-(\d+))?")
@@ -31,12 +31,11 @@ _STEP = re.compile(rf"(?:(.*)/)?{NAME.pattern}")
 
 @dataclass(frozen=True)
 class Student:
-    """A trained student. label: its ``checkpoint`` in the table. run: names those of one training.
+    """A trained student. label: its ``checkpoint`` in the table. run: its training run's name.
 
-    selector: "" where it is not known. rollout_length: tokens at which its training rollouts
-    stopped, infinity where they did not. step: of a checkpoint that is not its run's last by name.
-    steps: after how many it was measured. seed, step,
-    steps, rollout_length: NaN where not known.
+    selector: "" if it is not known. rollout_length: tokens at which its training rollouts stopped,
+    infinity if they did not. step: of a checkpoint that is not its run's last by name. steps: how
+    many it was trained for. seed, step, steps, rollout_length: NaN if not known.
     """
 
     label: str
@@ -54,80 +53,82 @@ def students(run: FoundRun) -> list[Student]:
 
 
 def described(frame: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
-    """Measurements with what is known of each student's training in the rows that do not say it
-    themselves.
+    """Measurements, with what is known of each student's training in rows that do not state it.
 
     paths: the checkpoints as they were named.
     """
     filled = frame.copy()
-    for one in _of(frame, paths):
-        own = (frame["checkpoint"] == one.label) & (frame["selector"] == "")
-        if one.selector and own.any():
-            filled.loc[own, "selector"] = one.selector
-            filled.loc[own, "rollout_length"] = one.rollout_length
-            filled.loc[own, "training_seed"] = one.seed
+    for student in _of(frame, paths):
+        rows = (frame["checkpoint"] == student.label) & (frame["selector"] == "")
+        if student.selector and rows.any():
+            filled.loc[rows, "selector"] = student.selector
+            filled.loc[rows, "rollout_length"] = student.rollout_length
+            filled.loc[rows, "training_seed"] = student.seed
     return filled
+
+
+def last_of_each(trained: Sequence[Student]) -> list[Student]:
+    """The last checkpoint of each training run; a run's folder stands for its last."""
+    last: dict[str, Student] = {}
+    for student in sorted(trained, key=lambda student: _or_else(student.step, math.inf)):
+        last[student.run] = student
+    return [student for student in trained if last[student.run] is student]
 
 
 def _of(frame: pd.DataFrame, paths: Sequence[str]) -> list[Student]:
     rows = frame[~frame["checkpoint"].isin(["", BASE, TEACHER])].drop_duplicates("checkpoint")
-    return [_student(str(row["checkpoint"]), row, paths) for _, row in rows.iterrows()]
+    return [_student(row, paths) for _, row in rows.iterrows()]
 
 
-def last_of_each(found: Sequence[Student]) -> list[Student]:
-    """Of each training its last checkpoint."""
-    kept: dict[str, Student] = {}
-    for one in sorted(
-        found, key=lambda one: math.inf if math.isnan(one.step) else one.step
-    ):  # a run's folder is its last
-        kept[one.run] = one
-    return [one for one in found if kept[one.run] is one]
+def _student(row: pd.Series, paths: Sequence[str]) -> Student:
+    label = str(row["checkpoint"])
+    folders = [str(step_folder(Path(os.path.abspath(os.path.expanduser(path))))) for path in paths]
+    path = next((folder for folder in folders if folder.endswith(f"/{label}")), "")
+    run, step = path or label, math.nan
+    if matched := _STEP.fullmatch(run):
+        run, step = matched[1] or "", float(matched[2])
+    options = _training_options(Path(path), Path(run)) if path else {}
+    known = _by_row(row) or _by_options(options) or _by_name(path or label)
+    steps = _or_else(step, _number(options.get("steps")))
+    return Student(label, run, *known, step=step, steps=steps)
 
 
-def _student(label: str, row: pd.Series, paths: Sequence[str]) -> Student:
-    ends = [str(step_folder(Path(os.path.abspath(os.path.expanduser(path))))) for path in paths]
-    path = next((end for end in ends if end.endswith(f"/{label}")), "")
-    matched = _STEP.fullmatch(path or label)
-    run, step = (matched[1] or "", float(matched[2])) if matched else (path or label, math.nan)
-    known = (
-        _by_row(row)
-        or (_by_record(Path(path), Path(run)) if path else {})
-        or _by_name(path or label)
-    )
-    planned = _record(Path(path), Path(run)).get("steps") if path else None
-    steps = step if not math.isnan(step) else math.nan if planned is None else float(planned)
-    return Student(label, run, step=step, steps=steps, **known)
+Known = tuple[str, float, float] | tuple[()]
+"""Selector, rollout length and seed of a training; empty if nothing is known."""
 
 
-def _by_row(row: pd.Series) -> dict[str, Any]:
+def _by_row(row: pd.Series) -> Known:
     if not row["selector"]:
-        return {}
-    return {
-        "selector": str(row["selector"]),
-        "rollout_length": row["rollout_length"],
-        "seed": row["training_seed"],
-    }
+        return ()
+    return str(row["selector"]), row["rollout_length"], row["training_seed"]
 
 
-def _by_record(*folders: Path) -> dict[str, Any]:
-    """What run.json says of a training; nothing where there is none, or it is no training's."""
-    options = _record(*folders)
+def _by_options(options: dict[str, Any]) -> Known:
     if "selector" not in options:
-        return {}
-    length, seed = options.get("rollout_length"), options.get("seed")
-    return {
-        "selector": str(options["selector"]),
-        "rollout_length": math.inf if length in (None, "full") else float(length),
-        "seed": math.nan if seed is None else float(seed),
-    }
+        return ()
+    length = options.get("rollout_length")
+    stop = math.inf if length in (None, FULL) else float(length)
+    return str(options["selector"]), stop, _number(options.get("seed"))
 
 
-def _record(*folders: Path) -> dict[str, Any]:
-    """The options of a training by the first run.json that is one's."""
+def _by_name(path: str) -> Known:
+    """What a folder's name says of a training, the innermost first."""
+    for part in reversed(Path(path).parts):
+        if matched := _ARM.fullmatch(part):
+            selector, budget, stop, seed = matched.groups()
+            length = math.inf
+            if SELECTORS[selector].stops_at_budget:
+                length = _number(stop or budget)
+            return selector, length, _number(seed)
+    return ()
+
+
+def _training_options(*folders: Path) -> dict[str, Any]:
+    """The options in the first run.json of a training; empty if there is none."""
     for folder in folders:
         try:
             record = store.RunFolder(folder).record or {}
-        except UserError:  # a damaged record of another run does not keep this one from being read
+        except UserError:  # a damaged record of another run must not hide this one
             continue
         options = (record.get("identity") or {}).get("training") or {}
         if "selector" in options:
@@ -135,19 +136,9 @@ def _record(*folders: Path) -> dict[str, Any]:
     return {}
 
 
-def _by_name(path: str) -> dict[str, Any]:
-    """What a folder's name says of a training, the innermost first."""
-    for part in reversed(Path(path).parts):
-        if matched := _ARM.fullmatch(part):
-            selector, budget, stop, seed = matched.groups()
-            length = (
-                float(stop or budget or math.nan)
-                if SELECTORS[selector].stops_at_budget
-                else math.inf
-            )
-            return {
-                "selector": selector,
-                "rollout_length": length,
-                "seed": float(seed) if seed else math.nan,
-            }
-    return {}
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _or_else(value: float, otherwise: float) -> float:
+    return otherwise if math.isnan(value) else value

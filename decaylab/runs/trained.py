@@ -1,5 +1,4 @@
-"""A finished training run as analyses see it: what it was trained by, what it recorded, and what
-became of its rollouts."""
+"""A finished training run as analyses see it: options, records, outcomes of its rollouts."""
 
 from __future__ import annotations
 
@@ -9,8 +8,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from decaylab.maths.selection import SELECTORS
-
-BASE, TEACHER, FULL = "base", "teacher", "full"
+from decaylab.runs.vocabulary import BASE as BASE
+from decaylab.runs.vocabulary import FULL as FULL
+from decaylab.runs.vocabulary import TEACHER as TEACHER
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,7 @@ class TrainedRun:
 
     arm: selector and lengths in short, ``prefix-20``; runs of one arm differ by their seed alone.
     rollout_length: tokens at which rollouts stop; infinity is a full rollout.
-    outcomes: rows of the outcomes table (decaylab.runs.outcomes), those of ``base`` and ``teacher``
-    among them.
+    outcomes: rows of the outcomes table (`decaylab.runs.outcomes`), with ``base`` and ``teacher``.
     metrics, validation: rows of metrics.csv and validation.csv.
     chosen: checkpoint rule, ``last`` or ``best`` -> step of the checkpoint that it takes.
     """
@@ -40,8 +39,7 @@ class TrainedRun:
 
     @property
     def stops(self) -> bool:
-        """Whether rollouts end where the selection ends, so that nothing outside of it is
-        sampled."""
+        """Whether rollouts end where the selection ends, so that nothing else is sampled."""
         return SELECTORS[self.selector].stops_at_budget
 
 
@@ -51,11 +49,11 @@ def by_arm(runs: Iterable[TrainedRun]) -> dict[str, list[TrainedRun]]:
     Raises:
         ValueError: two runs of one arm with the same seed.
     """
-    found: dict[str, list[TrainedRun]] = {}
+    arms: dict[str, list[TrainedRun]] = {}
     for run in runs:
-        found.setdefault(run.arm, []).append(run)
-    for arm, same in found.items():
+        arms.setdefault(run.arm, []).append(run)
+    for arm, same in arms.items():
         same.sort(key=lambda run: run.seed)
         if len({run.seed for run in same}) < len(same):
             raise ValueError(f"two runs of {arm} have one seed")
-    return found
+    return arms

@@ -52,6 +52,10 @@ TRAINING = "training"  # of the records of a training run
 SURVIVORS = "survivors"  # rollouts of at least a given length, or that reach a position
 MASS = "mass"  # all tokens, however many rollouts are left
 
+# More conditions: rollouts without a prefix, by the policy that wrote them; other continuations
+STUDENT = "student"
+STUDENT_TURNS, REVERSE = "student-turns", "reverse"
+
 
 def minus(what: str, reference: str) -> str:
     """The quantity that is the difference of another from a reference, such as

@@ -1,13 +1,11 @@
-"""Scoring: student and teacher over the same tokens, one row of statistics a response token.
+"""Scoring: student and teacher over the same tokens, one row of statistics per response token.
 
-Each policy reads its own prompt and then the same response. Its body is run over batches of whole
-rollouts; its head is applied to a few positions at a time, straight from the last hidden states, so
-that no tensor of rollouts x time x vocabulary exists. Statistics stand over the ids that both
-tokenizers share, at one temperature, in float32.
+Each policy reads its own prompt and then the same response. Its body runs over batches of whole
+rollouts; its head is applied to a few positions at a time (`chunks`). Statistics are over the ids
+that both tokenizers share, at one temperature, in float32.
 
 Row i of a response is the distribution that its token i was, or could have been, drawn from: row 0
-depends on the prompt alone, and there is one row for the end-of-turn token where the response has
-one.
+depends on the prompt alone, and the end-of-turn token has a row if the response has one.
 """
 
 from __future__ import annotations
@@ -24,18 +22,14 @@ from decaylab.errors import UserError
 from decaylab.maths.divergences import divergences
 from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
-from decaylab.rollouts.transformers_engine import out_of_memory
+from decaylab.rollouts.batches import in_batches
+from decaylab.tokens.chunks import HEAD_ELEMENTS as HEAD_ELEMENTS
+from decaylab.tokens.chunks import over_chunks
 from decaylab.tokens.heads import Head, HeadPrecision
 
 OVERLAP, SHOWN = 16, 5
-HEAD_ELEMENTS = {
-    "cpu": 2**22,
-    "cuda": 2**27,
-}  # positions x vocabulary that a head is applied to at a time
-STATISTICS_ELEMENTS = {
-    "cpu": 2**19,
-    "cuda": 2**27,
-}  # ... and statistics are taken of: on a CPU what its caches hold
+# Positions x vocabulary that statistics are computed of at a time: on a CPU what fits its caches.
+STATISTICS_ELEMENTS = {"cpu": 2**19, "cuda": 2**27}
 BLOCK = 64
 
 Columns = dict[str, NDArray[np.generic]]
@@ -62,7 +56,7 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A response and the prompts that it stands behind, as each policy reads them."""
+    """A response and the prompts before it, as each policy reads them."""
 
     rollout_id: str
     student_prompt: tuple[int, ...]
@@ -81,21 +75,22 @@ class Rollout:
 
 @dataclass(frozen=True)
 class ScoredRollout:
-    """Statistics of one rollout's tokens, each column [time]; and both policies' top 5 where asked
-    for."""
+    """Statistics of one rollout's tokens, each column [time].
+
+    top: policy -> ids and probabilities of its top 5, each [time, 5]; empty unless requested.
+    """
 
     rollout_id: str
     columns: Columns
     top: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
-    """Policy -> ids and probabilities, each [time, 5]."""
 
 
 class Scorer:
     """A student and a teacher, ready to score.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or a head that cannot be had in
-        float32.
+        UserError: two tokenizers that give an id two meanings, or a head that is not available in
+            float32.
     """
 
     def __init__(
@@ -117,69 +112,49 @@ class Scorer:
         on_progress: Callable[[int, int], None] | None = None,
         shown: frozenset[str] = frozenset(),
     ) -> list[ScoredRollout]:
-        """One result a rollout, in their order. shown: ids of the rollouts whose top 5 are kept.
+        """One result per rollout, in their order. shown: ids of the rollouts whose top 5 are kept.
 
-        Running out of memory halves the batches, says so, and goes on.
+        Out of memory, it halves the batches, warns, and continues.
 
         Raises:
             UserError: a rollout longer than a policy's context, or NaN among the logits (names
-            policy and rollout).
+                policy and rollout).
         """
         for rollout in rollouts:
             self._check(rollout)
+
+        def next_batch(left: Sequence[int]) -> Sequence[int]:
+            return left[: max(1, self.batch_tokens // rollouts[left[0]].context)]
+
+        def make(batch: Sequence[int]) -> list[ScoredRollout]:
+            return self._batch([rollouts[index] for index in batch], shown)
+
+        def shrink(batch: Sequence[int]) -> None:
+            self.batch_tokens = sum(rollouts[index].context for index in batch) // 2
+            self.on_warning(
+                f"out of memory: scoring goes on with batches of {self.batch_tokens} tokens"
+            )
+
         # Long ones first: memory runs out early or never.
         order = sorted(range(len(rollouts)), key=lambda index: -rollouts[index].context)
-        found: dict[int, ScoredRollout] = {}
-        while order:
-            batch = order[: max(1, self.batch_tokens // rollouts[order[0]].context)]
-            scored = self._batch_or_none([rollouts[i] for i in batch], shown)
-            if scored is None:
-                self.batch_tokens = sum(rollouts[i].context for i in batch) // 2
-                self.on_warning(
-                    f"out of memory: scoring goes on with batches of {self.batch_tokens} tokens"
-                )
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                continue
-            found.update(zip(batch, scored, strict=True))
-            order = order[len(batch) :]
+        scored: dict[int, ScoredRollout] = {}
+        for batch, results in in_batches(order, next_batch, make, shrink):
+            scored.update(zip(batch, results, strict=True))
             if on_progress:
-                on_progress(sum(len(rollouts[i].response) for i in batch), len(batch))
-        return [found[index] for index in range(len(rollouts))]
+                on_progress(sum(len(rollouts[index].response) for index in batch), len(batch))
+        return [scored[index] for index in range(len(rollouts))]
 
     def _check(self, rollout: Rollout) -> None:
-        readable = self.vocabulary.readable(rollout.response)
-        if readable < len(rollout.response):
-            raise ValueError(
-                f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response "
-                f"position {readable} is not one "
-                "that both policies have; give the response up to there"
-            )
-        for policy, prompt in (
-            (self.student, rollout.student_prompt),
-            (self.teacher, rollout.teacher_prompt),
-        ):
-            length = (
-                len(prompt) + len(rollout.response) - 1
-            )  # the last token is predicted, never read
+        check_readable(rollout, self.vocabulary)
+        prompts = (self.student, rollout.student_prompt), (self.teacher, rollout.teacher_prompt)
+        for policy, prompt in prompts:
+            length = len(prompt) + len(rollout.response) - 1  # the last token is never read
             if length > policy.context_length:
                 raise UserError(
                     f"rollout {rollout.rollout_id} needs {length} positions, beyond the context "
-                    f"of {policy.name} "
-                    f"({policy.context_length}); give shorter rollouts (--max-tokens)"
+                    f"of {policy.name} ({policy.context_length}); give shorter rollouts "
+                    "(--max-tokens)"
                 )
-
-    def _batch_or_none(
-        self, rollouts: list[Rollout], shown: frozenset[str]
-    ) -> list[ScoredRollout] | None:
-        """None if memory ran out. Once this has returned, no frame of the failed batch holds any of
-        it."""
-        try:
-            return self._batch(rollouts, shown)
-        except RuntimeError as error:
-            if not out_of_memory(error) or len(rollouts) == 1:
-                raise
-            return None
 
     @torch.inference_mode()
     def _batch(self, rollouts: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout]:
@@ -187,34 +162,16 @@ class Scorer:
         teacher = states(self.heads[1], [(one.teacher_prompt, one.response) for one in rollouts])
         device = student.device
         tokens = torch.tensor([token for one in rollouts for token in one.response], device=device)
-        widest = max(self.student.head_width, self.teacher.head_width)
-        at_once = max(1, HEAD_ELEMENTS.get(device.type, HEAD_ELEMENTS["cuda"]) // widest)
-        few = max(1, STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"]) // widest)
-        # Rows are written in place: small results kept between the chunks would pin the memory that
-        # those free.
-        found: dict[str, Tensor] = {}
-        for start in range(0, len(tokens), at_once):
-            chunk = slice(start, start + at_once)
-            logits = self.heads[0].logits(student[chunk]), self.heads[1].logits(teacher[chunk])
-            for first in range(0, len(logits[0]), few):
-                rows = slice(first, first + few)
-                part = self._statistics(
-                    logits[0][rows], logits[1][rows].to(device), tokens[chunk][rows]
-                )
-                for name, values in part.items():
-                    if name not in found:
-                        found[name] = values.new_empty((len(tokens), *values.shape[1:]))
-                    found[name][start + first : start + first + len(values)] = values
+
+        def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
+            temperature = self.settings.temperature
+            return token_statistics(student, teacher, tokens[rows], self.vocabulary, temperature)
+
+        few = STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"])
+        found = over_chunks(self.heads, (student, teacher), at_chunk, statistics_elements=few)
         columns = {name: values.cpu().numpy() for name, values in found.items()}
         self._refuse_nan(columns, rollouts)
         return [_of_rollout(one, own, shown) for one, own in _split(rollouts, columns)]
-
-    def _statistics(
-        self, student_logits: Tensor, teacher_logits: Tensor, tokens: Tensor
-    ) -> dict[str, Tensor]:
-        return token_statistics(
-            student_logits, teacher_logits, tokens, self.vocabulary, self.settings.temperature
-        )
 
     def _refuse_nan(self, columns: Columns, rollouts: list[Rollout]) -> None:
         broken = np.isnan(columns["reverse_kl"])
@@ -222,14 +179,23 @@ class Scorer:
             return
         place = int(broken.argmax())
         policy = self.student if np.isnan(columns["student_entropy"][place]) else self.teacher
-        for one in rollouts:
-            if place < len(one.response):
+        for rollout in rollouts:
+            if place < len(rollout.response):
                 raise UserError(
                     f"NaN in the logits of {policy.name} at response position {place} of rollout "
-                    f"{one.rollout_id}; "
-                    "try --dtype float32"
+                    f"{rollout.rollout_id}; try --dtype float32"
                 )
-            place -= len(one.response)
+            place -= len(rollout.response)
+
+
+def check_readable(rollout: Rollout, vocabulary: SharedVocabulary) -> None:
+    """Raises ValueError if a token of the response is not one that both policies have."""
+    readable = vocabulary.readable(rollout.response)
+    if readable < len(rollout.response):
+        raise ValueError(
+            f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response "
+            f"position {readable} is not one that both policies have; give the response up to there"
+        )
 
 
 def token_statistics(
@@ -239,20 +205,19 @@ def token_statistics(
     vocabulary: SharedVocabulary,
     temperature: float = 1.0,
 ) -> dict[str, Tensor]:
-    """The columns of the tokens table that follow from logits [positions, vocab], and
-    ``*_top_ids``, ``*_top_logprobs``.
+    """Columns of the tokens table from logits [positions, vocab], and both policies' top 5.
 
-    tokens: the token taken at each position. Ranks count from 1: one more than the ids with a
-    larger probability.
+    tokens: those taken at each position. Ranks count from 1: one more than the ids with a larger
+    probability. The top 5 are ``*_top_ids`` and ``*_top_logprobs``.
     """
-    student, student_removed = vocabulary.logprobs(_scaled(student_logits, temperature))
-    teacher, teacher_removed = vocabulary.logprobs(_scaled(teacher_logits, temperature))
-    found = divergences(student, teacher)._asdict()
+    student, student_removed = vocabulary.logprobs(scaled(student_logits, temperature))
+    teacher, teacher_removed = vocabulary.logprobs(scaled(teacher_logits, temperature))
+    statistics = divergences(student, teacher)._asdict()
     student_top, student_ids = top(student, OVERLAP)
     teacher_top, teacher_ids = top(teacher, OVERLAP)
     common = student_ids[:, :, None] == teacher_ids[:, None, :]
     taken = tokens[:, None]
-    found |= {
+    statistics |= {
         "student_logprob": student.gather(1, taken)[:, 0],
         "teacher_logprob": teacher.gather(1, taken)[:, 0],
         "student_top1_probability": student_top[:, 0].exp(),
@@ -266,42 +231,40 @@ def token_statistics(
         "teacher_overlap_mass": (teacher_top.exp() * common.any(1)).sum(1),
         "student_removed_mass": student_removed,
         "teacher_removed_mass": teacher_removed,
+        "student_top_ids": student_ids[:, :SHOWN],
+        "student_top_logprobs": student_top[:, :SHOWN],
+        "teacher_top_ids": teacher_ids[:, :SHOWN],
+        "teacher_top_logprobs": teacher_top[:, :SHOWN],
     }
-    for name, values, ids in (
-        ("student", student_top, student_ids),
-        ("teacher", teacher_top, teacher_ids),
-    ):
-        found[f"{name}_top_ids"], found[f"{name}_top_logprobs"] = ids[:, :SHOWN], values[:, :SHOWN]
-    return found
+    return statistics
 
 
-def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    """In float32, or float64 where the model has that."""
+def scaled(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Logits over the temperature, in float32, or float64 if the model has that."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return wide if temperature == 1 else wide / temperature
 
 
 def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
     """Rank of a token among [positions, vocab], from 1: one more than the ids that are more likely.
+
     Ties share a rank.
 
     largest: the largest values of each position, [positions, count]: only a token below all of them
     is searched for further.
     """
     own = logprobs.gather(1, tokens[:, None])
-    found = (largest > own).sum(1) + 1
+    ranks = (largest > own).sum(1) + 1
     below = own[:, 0] < largest[:, -1]
     if bool(below.any()):
-        found[below] = (logprobs[below] > own[below]).sum(1) + 1
-    return found
+        ranks[below] = (logprobs[below] > own[below]).sum(1) + 1
+    return ranks
 
 
 def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest values of [positions, vocab] in falling order, and their ids, each [positions,
-    count].
+    """The largest values of [positions, vocab], falling, and their ids, each [positions, count].
 
-    The largest of all lie in the blocks with the largest maxima, and searching those is several
-    times faster.
+    They are in the blocks with the largest maxima; searching those is several times faster.
     """
     positions, vocab = logprobs.shape
     blocks, count = vocab // BLOCK, min(count, vocab)
@@ -317,8 +280,10 @@ def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def states(head: Head, contexts: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
-    """States that predict the responses, rollout by rollout, [positions, width], of (prompt,
-    response) contexts."""
+    """States that predict the responses of (prompt, response) contexts, [positions, width].
+
+    Rollout by rollout, in their order.
+    """
     device = head.model.device
     longest = max(len(prompt) + len(response) - 1 for prompt, response in contexts)
     ids = torch.zeros(len(contexts), longest, dtype=torch.long)
@@ -340,11 +305,8 @@ def _split(rollouts: list[Rollout], columns: Columns) -> Iterator[tuple[Rollout,
 
 
 def _of_rollout(rollout: Rollout, columns: Columns, shown: frozenset[str]) -> ScoredRollout:
-    tops = {
-        name: (
-            columns.pop(f"{name}_top_ids").astype(np.int32),
-            np.exp(columns.pop(f"{name}_top_logprobs")),
-        )
-        for name in ("student", "teacher")
-    }
+    tops = {}
+    for policy in ("student", "teacher"):
+        ids = columns.pop(f"{policy}_top_ids").astype(np.int32)
+        tops[policy] = ids, np.exp(columns.pop(f"{policy}_top_logprobs"))
     return ScoredRollout(rollout.rollout_id, columns, tops if rollout.rollout_id in shown else {})

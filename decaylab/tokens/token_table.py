@@ -1,64 +1,67 @@
-"""Token statistics as analyses see them: one entry a response token, columns read when they are
-asked for.
+"""Token statistics as analyses see them: one entry per response token, columns read on demand.
 
-Rows stand rollout by rollout, positions ascending from 0, so that lengths say which row belongs
-where.
+Rows are rollout by rollout, positions ascending from 0, so the lengths say which row is whose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-COLUMNS = (
-    "token_id",
-    "token",  # its text; the texts of a rollout's tokens make up the text of its response
-    "student_logprob",  # of the token, nats
-    "teacher_logprob",
-    "student_entropy",  # nats
-    "teacher_entropy",
-    "student_top1_probability",
-    "student_top2_probability",
-    "teacher_top1_probability",
-    "teacher_top2_probability",
-    "reverse_kl",  # nats
-    "forward_kl",
-    "js",  # nats, at most ln 2
-    "token_rank",  # of the token under the teacher, from 1
-    "student_top1_rank",  # of the student's most likely token under the teacher, from 1
-    "top16_overlap",  # ids that stand among the 16 most likely of both
-    "student_overlap_mass",  # the student's probability of those
-    "teacher_overlap_mass",
-    "student_removed_mass",  # on ids that only the student has, before they were cut
-    "teacher_removed_mass",
-)
+
+WORDS = pa.dictionary(pa.int32(), pa.string())
+REAL, WHOLE = pa.float32(), pa.int32()
+COLUMN_TYPES: dict[str, pa.DataType] = {
+    "token_id": WHOLE,
+    "token": WORDS,  # its text; the texts of a rollout's tokens make up the text of its response
+    "student_logprob": REAL,  # of the token, nats
+    "teacher_logprob": REAL,
+    "student_entropy": REAL,  # nats
+    "teacher_entropy": REAL,
+    "student_top1_probability": REAL,
+    "student_top2_probability": REAL,
+    "teacher_top1_probability": REAL,
+    "teacher_top2_probability": REAL,
+    "reverse_kl": REAL,  # nats
+    "forward_kl": REAL,
+    "js": REAL,  # nats, at most ln 2
+    "token_rank": WHOLE,  # of the token under the teacher, from 1
+    "student_top1_rank": WHOLE,  # of the student's most likely token under the teacher, from 1
+    "top16_overlap": pa.int8(),  # ids among the top 16 of both
+    "student_overlap_mass": REAL,  # the student's probability of those
+    "teacher_overlap_mass": REAL,
+    "student_removed_mass": REAL,  # on ids that only the student has, before they were cut
+    "teacher_removed_mass": REAL,
+}
+COLUMNS = tuple(COLUMN_TYPES)
+SCHEMA = pa.schema({"rollout_id": WORDS, "position": WHOLE, **COLUMN_TYPES})
+
+
+class Columns(Protocol):
+    """Columns by name, each [tokens]."""
+
+    def __getitem__(self, name: str, /) -> NDArray[np.generic]: ...
 
 
 class TokenTable:
     """Statistics of student and teacher over the tokens of some rollouts.
 
     lengths: tokens of each rollout, [rollouts]. problems: the problem of each rollout as an integer
-    code below ``problem_count`` [rollouts]; tables that are compared share the codes. Columns: see
-    `COLUMNS`, each [tokens].
+    code below ``problem_count``, [rollouts]; tables that are compared share the codes. Columns: see
+    `COLUMN_TYPES`, each [tokens].
     """
 
-    def __init__(
-        self,
-        lengths: Ints,
-        problems: Ints,
-        problem_count: int,
-        columns: Mapping[str, NDArray[np.generic]],
-    ) -> None:
-        self.lengths, self.problems = (
-            np.asarray(lengths, dtype=np.int64),
-            np.asarray(problems, dtype=np.int64),
-        )
+    def __init__(self, lengths: Ints, problems: Ints, problem_count: int, columns: Columns) -> None:
+        self.lengths = np.asarray(lengths, dtype=np.int64)
+        self.problems = np.asarray(problems, dtype=np.int64)
         if self.lengths.shape != self.problems.shape:
             raise ValueError(
                 f"one problem a rollout: {self.problems.shape} problems, {self.lengths.shape} "
@@ -70,7 +73,7 @@ class TokenTable:
         return int(self.lengths.sum())
 
     def __getitem__(self, column: str) -> NDArray[np.generic]:
-        """A column, [tokens]. Read anew each time: keep it while it is used, and no longer."""
+        """A column, [tokens]. It is read each time: keep it only as long as it is used."""
         return self._columns[column]
 
     @property
@@ -84,8 +87,10 @@ class TokenTable:
         return np.arange(len(self)) - np.repeat(self.starts, self.lengths)
 
     def bins(self, edges: Sequence[int]) -> Ints:
-        """Bin of each token by its position, [tokens]: bin i begins at position edges[i], and the
-        last one is open."""
+        """Bin of each token by its position, [tokens].
+
+        Bin i begins at position edges[i]; the last one is open.
+        """
         of_position = (
             np.searchsorted(edges, np.arange(self.lengths.max(initial=0)), side="right") - 1
         )
@@ -100,43 +105,33 @@ class TokenTable:
         """The same table of some of its rollouts, [rollouts] true where kept."""
         if rollouts.all():
             return self
-        kept = np.repeat(rollouts, self.lengths)
-        return TokenTable(
-            self.lengths[rollouts],
-            self.problems[rollouts],
-            self.problem_count,
-            _Chosen(self._columns, kept),
-        )
+        kept = _Chosen(self._columns, np.repeat(rollouts, self.lengths))
+        return TokenTable(self.lengths[rollouts], self.problems[rollouts], self.problem_count, kept)
 
     def own(self, masks: Sequence[NDArray[np.bool_] | None]) -> TokenTable:
-        """The same table without the tokens that others wrote. masks: true at the author's own, of
-        each rollout; None: all."""
+        """The same table without the tokens that others wrote.
+
+        masks: of each rollout, true at the author's own tokens; None: all.
+        """
         if all(mask is None for mask in masks):
             return self
-        kept = [
-            np.ones(n, bool) if mask is None else mask[:n]
-            for mask, n in zip(masks, self.lengths, strict=True)
-        ]
-        lengths = np.array([int(one.sum()) for one in kept], dtype=np.int64)
-        return TokenTable(
-            lengths, self.problems, self.problem_count, _Chosen(self._columns, np.concatenate(kept))
-        )
+        kept = []
+        for mask, length in zip(masks, self.lengths, strict=True):
+            kept.append(np.ones(length, bool) if mask is None else mask[:length])
+        lengths = np.array([int(mask.sum()) for mask in kept], dtype=np.int64)
+        columns = _Chosen(self._columns, np.concatenate(kept))
+        return TokenTable(lengths, self.problems, self.problem_count, columns)
 
 
-class _Chosen(Mapping[str, NDArray[np.generic]]):
-    """Columns of which some rows are left."""
+@dataclass(frozen=True)
+class _Chosen:
+    """Columns without the rows that are not kept."""
 
-    def __init__(self, columns: Mapping[str, NDArray[np.generic]], kept: NDArray[np.bool_]) -> None:
-        self.columns, self.kept = columns, kept
+    columns: Columns
+    kept: NDArray[np.bool_]
 
-    def __getitem__(self, column: str) -> NDArray[np.generic]:
-        return self.columns[column][self.kept]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
-
-    def __len__(self) -> int:
-        return len(self.columns)
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        return self.columns[name][self.kept]
 
 
 def check_edges(edges: Sequence[int]) -> None:
@@ -152,8 +147,8 @@ class Scored:
     """One checkpoint beside the teacher over one set of rollouts.
 
     checkpoint: ``base`` or the checkpoint's name. view: ``fresh`` (the checkpoint's own rollouts)
-    or ``frozen`` (those of the base student); base stands in both. floor_rollouts: true where a
-    rollout is also in ``rescored``, the same tokens scored by a second route [rollouts].
+    or ``frozen`` (those of the base student); base is in both. floor_rollouts: true for a rollout
+    that is also in ``rescored``, the same tokens scored by a second route, [rollouts].
     """
 
     checkpoint: str

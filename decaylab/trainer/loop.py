@@ -41,16 +41,16 @@ from decaylab.runs.growing_csv import Table
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Scorer, ScoringSettings
 from decaylab.trainer import validation
-from decaylab.trainer.adapters import Trainable
 from decaylab.trainer.alarms import Behaviour, alarms
-from decaylab.trainer.checkpoints import ResumeState, checkpoint_folder
-from decaylab.trainer.description import card, run_record
-from decaylab.trainer.engines import training_engines
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.processes import Processes, one_speaks
-from decaylab.trainer.rollouts import Plan
-from decaylab.trainer.setup import TrainSetup, prepare_training
-from decaylab.trainer.sharding import by_kind, clip, own_part
+from decaylab.trainer.draw import Plan
+from decaylab.trainer.machinery.adapters import Trainable
+from decaylab.trainer.machinery.engines import training_engines
+from decaylab.trainer.machinery.meter import Meter
+from decaylab.trainer.machinery.processes import Processes, one_speaks
+from decaylab.trainer.machinery.records import card, run_record
+from decaylab.trainer.machinery.resume import ResumeState, checkpoint_folder
+from decaylab.trainer.machinery.setup import TrainSetup, prepare_training
+from decaylab.trainer.machinery.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of, denominator, record
 
 WINDOW = 10

@@ -25,9 +25,9 @@ from decaylab.options.training import BATCH_TOKENS, TrainOptions
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import states
+from decaylab.trainer.draw import TrainingRollout, generator, micro_batches
 from decaylab.trainer.loss import TokenLosses, chunked_loss
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.rollouts import TrainingRollout, generator, micro_batches
+from decaylab.trainer.machinery.meter import Meter
 
 Floats = NDArray[np.float64]
 REPETITIVE = 0.5

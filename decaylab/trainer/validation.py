@@ -13,7 +13,7 @@ from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Request, SamplingSettings
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.trainer.alarms import Behaviour
-from decaylab.trainer.setup import TrainSetup
+from decaylab.trainer.machinery.setup import TrainSetup
 from decaylab.trainer.step import REPETITIVE
 
 

@@ -272,7 +272,7 @@ def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) 
     )
     write_lines(file, *rows)
     assert (
-        "holds a run of another configuration"
+        "contains a run with different settings"
         in decaylab("position-kl", "--rollouts", file, *where).complaint
     )
     said = decaylab("position-kl", "--rollouts", file, "--samples", 4, *where)
@@ -510,7 +510,7 @@ def test_a_folder_with_another_configuration_or_something_else_is_one_line_and_s
     folder = finished[0] / "position-kl"
     before = contents(folder)
     complaint = called("position-kl", checkpoint, *PAIR, "--bins", "0,9", folder, cache).complaint
-    assert "holds a run of another configuration (options.bins: [0, 5," in complaint
+    assert "contains a run with different settings (options.bins: [0, 5," in complaint
     assert contents(folder) == before
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "one.jpg").write_bytes(b"mine")

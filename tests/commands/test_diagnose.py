@@ -61,7 +61,7 @@ def stall(owner, name, calls, before=False):
     setattr(owner, name, stalled)
 
 """  # noqa: E501
-SAMPLING = STALLS + "stall(store.RunFolder, 'write_part', 2)"
+SAMPLING = STALLS + "stall(store.Parts, 'write', 2)"
 SCORING = STALLS + "stall(score_store, '_write_part', 2)"
 MERGING = STALLS + "stall(score_store, '_merge', 2, before=True)"
 
@@ -251,9 +251,9 @@ def test_bins_and_level_are_measured_anew_without_a_model(root: Path) -> None:
 def test_another_configuration_in_the_folder_is_refused_and_overwrite_takes_it(root: Path) -> None:
     before = contents(root / "run")
     complaint = measured(root, "position-kl", "--bins", "0,7").complaint
-    assert "holds a run of another configuration (options.bins" in complaint
+    assert "contains a run with different settings (options.bins" in complaint
     assert (
-        "holds a run of another configuration (diagnostic: 'position-kl' there"
+        "contains a run with different settings (diagnostic: 'position-kl' there"
         in measured(root, "submode").complaint
     )
     assert contents(root / "run") == before
@@ -278,7 +278,7 @@ def test_the_contents_of_a_category_file_are_part_of_the_run(root: Path, tmp_pat
     assert measured(root, "category-kl", "--categories", rules, out="mine").code == 0
     rules.write_text(rules.read_text().replace("[0-9]", "[0-8]"))
     complaint = measured(root, "category-kl", "--categories", rules, out="mine").complaint
-    assert "holds a run of another configuration (categories: " in complaint
+    assert "contains a run with different settings (categories: " in complaint
 
 
 # What a folder holds

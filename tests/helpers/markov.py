@@ -263,10 +263,13 @@ class MemoryFolder:
     def read_rollouts(self) -> pa.Table | None:
         return None
 
-    def parts(self, stage: str) -> list[int]:
+    def parts(self, stage: str) -> MemoryFolder:
+        return self
+
+    def numbers(self) -> list[int]:
         return []
 
-    def write_part(self, stage: str, number: int, table: pa.Table) -> None:
+    def write(self, number: int, table: pa.Table) -> None:
         pass
 
     def merge(self, tables: list[pa.Table]) -> pa.Table:

@@ -20,8 +20,8 @@ from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Rollout
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.rollouts import TrainingRollout, generator
+from decaylab.trainer.draw import TrainingRollout, generator
+from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.step import Gradient
 
 WHOLE = SharedVocabulary(VOCAB, frozenset())

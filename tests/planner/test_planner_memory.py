@@ -35,8 +35,8 @@ from decaylab.rollouts.cache import GrowingCache
 from decaylab.rollouts.sampling import Request, SamplingSettings, choose
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.tokens.scoring import token_statistics
-from decaylab.trainer.adapters import Trainable
 from decaylab.trainer.loss import _at_chunk
+from decaylab.trainer.machinery.adapters import Trainable
 
 TRAINING = TrainOptions(problems="none", lora_rank=4)
 
@@ -221,7 +221,7 @@ def test_what_a_process_keeps_under_fsdp_is_what_the_trainer_shards(outline: Out
     from torch.distributed.device_mesh import init_device_mesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    from decaylab.trainer.sharding import own_part
+    from decaylab.trainer.machinery.sharding import own_part
 
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
     try:

@@ -140,7 +140,7 @@ def test_prompts_that_were_changed_in_the_folder_are_no_longer_the_runs(
     prefix_decay.prefix_decay(options)
     (tmp_path / "run" / "prompts.parquet").unlink()
     today(2)
-    with pytest.raises(UserError, match="holds a run of another configuration .prompts: "):
+    with pytest.raises(UserError, match="contains a run with different settings .prompts: "):
         prefix_decay.prefix_decay(options)
 
 
@@ -426,7 +426,7 @@ def test_template_variables_come_by_flag_by_file_and_from_python(
     outcome = decaylab(
         "prefix-decay", *words, "--template-kwargs", "effort=high", "--out", tmp_path / "flag"
     )
-    assert outcome.code == 2 and "another configuration" in outcome.err
+    assert outcome.code == 2 and "different settings" in outcome.err
     assert decaylab("prefix-decay", "--template-kwargs", "effort").complaint.endswith(
         "must be KEY=VALUE, got 'effort'"
     )

@@ -88,7 +88,7 @@ def test_a_part_of_a_run_that_was_stopped_is_graded_again(finished: Path, tmp_pa
     for name in ("rollouts.parquet", "measurements.parquet"):
         (folder / name).unlink()
     students = own.filter(pa.compute.equal(own["condition"], "student"))
-    part = store.RunFolder(folder).part_path("student rollouts", 0)
+    part = store.RunFolder(folder).parts("student rollouts").path(0)
     store.write_table(students, part, store.ROLLOUTS)
     made_stale(part)
     assert decaylab(*DECAY, "--out", folder).code == 0
@@ -202,7 +202,7 @@ def test_a_thought_that_the_prompt_opens_is_closed_by_the_response_or_is_no_answ
 
     marks = (("7+", "=1"),)  # a vocabulary without words: marks that it can write
     judge = graded.Judge(grade, ("rule",), {"p": "2"}, {"student": policy}, marks)
-    row: dict[str, Any] = dict.fromkeys(name for name, _ in store.ROLLOUT_FIELDS)
+    row: dict[str, Any] = dict.fromkeys(store.ROLLOUT_FIELDS) | {"response_ids": []}
     rows = [
         row
         | {

@@ -62,12 +62,12 @@ def test_a_full_disk_while_a_part_is_written_leaves_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = store.RunFolder(tmp_path)
-    folder.write_part("student rollouts", 0, TABLE)
+    folder.parts("student rollouts").write(0, TABLE)
     monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
     with pytest.raises(UserError, match="no space left"):
-        folder.write_part("student rollouts", 1, TABLE)
-    assert folder.read_part("student rollouts", 1) is None
-    assert folder.read_part("student rollouts", 0) is not None
+        folder.parts("student rollouts").write(1, TABLE)
+    assert not folder.parts("student rollouts").path(1).exists()
+    assert folder.parts("student rollouts").read(0) is not None
 
 
 def test_another_failure_names_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,9 +130,9 @@ def test_a_table_that_was_read_writes_the_same_bytes_as_one_that_was_not(tmp_pat
     whole, resumed = store.RunFolder(tmp_path / "whole"), store.RunFolder(tmp_path / "resumed")
     whole.merge(tables)
     for number, table in enumerate(tables[:2]):
-        resumed.write_part("student rollouts", number, table)
-    again = [resumed.read_part("student rollouts", number) for number in range(2)]
-    resumed.merge([table for table in again if table is not None] + tables[2:])
+        resumed.parts("student rollouts").write(number, table)
+    again = [resumed.parts("student rollouts").read(number) for number in range(2)]
+    resumed.merge(again + tables[2:])
     first, second = ((folder.path / "rollouts.parquet").read_bytes() for folder in (whole, resumed))
     assert first == second
     assert list((resumed.path / "parts").iterdir()) == []
@@ -191,7 +191,7 @@ def test_parts_of_different_stages_do_not_collide(tmp_path: Path) -> None:
         "swapped",
         "reverse",
     )
-    assert len({folder.part_path(stage, number) for stage in stages for number in (0, 1)}) == 12
+    assert len({folder.parts(stage).path(number) for stage in stages for number in (0, 1)}) == 12
 
 
 # One run a folder
@@ -263,15 +263,17 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     assert one_line(error).startswith(f"{tmp_path / 'run.json'} is damaged")
 
 
-def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     folder = store.RunFolder(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
-    folder.clear()
     (tmp_path / "run.json").write_text(json.dumps(RECORD))
-    folder.write_part("reverse", 0, TABLE)
+    folder.parts("reverse").write(0, TABLE)
     store.write_table(TABLE, tmp_path / "rollouts.parquet", store.ROLLOUTS)
-    folder.clear()
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["notes.txt"]
+    (tmp_path / "submode.png").write_bytes(b"drawn")
+    other = changed(seed=3)
+    assert folder.open(other, overwrite=True) == other
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["notes.txt", "run.json"] and folder.record == json.loads(json.dumps(other))
 
 
 def test_differing_goes_down_to_the_leaves() -> None:

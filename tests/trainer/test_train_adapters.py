@@ -25,7 +25,7 @@ from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.loading import Policy
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
-from decaylab.trainer.adapters import Trainable
+from decaylab.trainer.machinery.adapters import Trainable
 
 IDS = torch.arange(5, 25)[None]
 

@@ -23,9 +23,9 @@ from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.trainer import loop
-from decaylab.trainer.adapters import Trainable
-from decaylab.trainer.engines import VllmStudent, training_engines
-from decaylab.trainer.setup import TrainSetup, prepare_training
+from decaylab.trainer.machinery.adapters import Trainable
+from decaylab.trainer.machinery.engines import VllmStudent, training_engines
+from decaylab.trainer.machinery.setup import TrainSetup, prepare_training
 
 GREEDY = SamplingSettings(temperature=0)
 SHORT: dict[str, Any] = {

@@ -206,9 +206,9 @@ loop.Run.step = interrupted
 """
 STALLED_AT_STATE_4 = """
 import time
-from decaylab.trainer import checkpoints
-write = checkpoints.ResumeState.write
-checkpoints.ResumeState.write = lambda self, step, *more: time.sleep(300) if step == 4 else write(self, step, *more)
+from decaylab.trainer.machinery import resume
+write = resume.ResumeState.write
+resume.ResumeState.write = lambda self, step, *more: time.sleep(300) if step == 4 else write(self, step, *more)
 """  # noqa: E501
 
 
@@ -263,7 +263,7 @@ def test_a_run_records_its_preset_what_was_held_out_and_a_card(whole: Path) -> N
 
 def test_held_out_problems_are_the_same_for_every_seed_and_never_trained_on(tmp_path: Path) -> None:
     from decaylab.problems.grading import Grader
-    from decaylab.trainer.setup import prepare_training
+    from decaylab.trainer.machinery.setup import prepare_training
 
     with Grader() as grader:
         setups = [

@@ -17,8 +17,8 @@ from tiny_training import NAIVE, bare, shared_logprobs
 from torch import Tensor
 
 from decaylab.policies.vocabularies import SharedVocabulary
+from decaylab.tokens import chunks
 from decaylab.tokens.heads import Head
-from decaylab.trainer import loss as losses
 from decaylab.trainer.loss import FORMS, TokenLosses, chunked_loss
 
 WIDTH, SIZE, POSITIONS = 97, 32, 7
@@ -114,7 +114,8 @@ def of_logits(
 
 
 def at_once(monkeypatch: pytest.MonkeyPatch, positions: int, width: int = WIDTH) -> None:
-    monkeypatch.setitem(losses.HEAD_ELEMENTS, "cpu", positions * width)
+    monkeypatch.setitem(chunks.HEAD_ELEMENTS, "cpu", positions * width)
+    monkeypatch.setitem(chunks.BACKWARD_FACTOR, "cpu", 1)
 
 
 # --- loss and gradient against autograd
@@ -409,7 +410,7 @@ def test_a_chunk_is_as_small_as_the_wider_of_the_two_heads_asks(
 def test_a_head_wider_than_the_whole_allowance_goes_one_position_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(losses.HEAD_ELEMENTS, "cpu", 10)
+    monkeypatch.setitem(chunks.HEAD_ELEMENTS, "cpu", 10)
     s, t, tokens = logits_pair()
     found, _ = of_logits(s, t, tokens)
     torch.testing.assert_close(found.loss, naive("reverse-kl", s, t, tokens, WHOLE))

@@ -32,8 +32,9 @@ from training_by_hand import trace, train
 from decaylab.cli import main
 from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
-from decaylab.trainer import loop, processes, sharding, step
-from decaylab.trainer.processes import Processes
+from decaylab.trainer import loop, step
+from decaylab.trainer.machinery import processes, sharding
+from decaylab.trainer.machinery.processes import Processes
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT: dict[str, Any] = {

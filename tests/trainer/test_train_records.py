@@ -23,9 +23,9 @@ from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
 from decaylab.runs.growing_csv import Table
 from decaylab.trainer.alarms import Behaviour, Thresholds, alarms
-from decaylab.trainer.checkpoints import ResumeState, checkpoint_folder
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.processes import Processes
+from decaylab.trainer.machinery.meter import Meter
+from decaylab.trainer.machinery.processes import Processes
+from decaylab.trainer.machinery.resume import ResumeState, checkpoint_folder
 
 NAN = math.nan
 
@@ -428,7 +428,7 @@ def test_a_peak_that_cannot_be_begun_anew_is_not_known(monkeypatch: pytest.Monke
 
 MEASURED = """
 import json, torch
-from decaylab.trainer.meter import Meter
+from decaylab.trainer.machinery.meter import Meter
 meter = Meter(torch.device("cpu"))
 with meter.phase("scoring"):
     pass

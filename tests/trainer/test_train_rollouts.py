@@ -17,7 +17,7 @@ from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.problems.sets import Problem
 from decaylab.rollouts.sampling import Request, Response, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
-from decaylab.trainer.rollouts import Draw, Plan, generator, micro_batches, order
+from decaylab.trainer.draw import Draw, Plan, generator, micro_batches, order
 
 Written = Callable[[Request], Response]
 

@@ -28,10 +28,10 @@ from tiny_training import (
 from decaylab.maths.selection import SELECTORS, Selector
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.trainer import step
-from decaylab.trainer.adapters import Trainable
+from decaylab.trainer.draw import TrainingRollout
 from decaylab.trainer.loss import chunked_loss
-from decaylab.trainer.meter import Meter
-from decaylab.trainer.rollouts import TrainingRollout
+from decaylab.trainer.machinery.adapters import Trainable
+from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.step import Gradient, NotFinite, Sums, denominator, record
 
 NARROW = SharedVocabulary(VOCAB - 4, frozenset({2, 30}))

@@ -18,7 +18,7 @@ from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
 from decaylab.policies.adapter_loading import activate, kept_adapters, only_lora, tuner_layers
 from decaylab.policies.loading import EMBEDDED, Policy, resolve
-from decaylab.trainer.sharding import Shards, gather
+from decaylab.trainer.machinery.sharding import Shards, gather
 
 TRAINED = "default"
 """What PEFT calls the adapter that is trained; those that a student keeps have other names."""

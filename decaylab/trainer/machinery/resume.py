@@ -13,7 +13,7 @@ from torch import Tensor
 
 from decaylab.errors import UserError
 from decaylab.runs import store
-from decaylab.trainer.sharding import gather, like
+from decaylab.trainer.machinery.sharding import gather, like
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
 """Of each parameter. Its count of updates is its own and not the run's: a step that has left every

@@ -9,7 +9,7 @@ from decaylab.options.training import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
 from decaylab.pair import kept_prompts
 from decaylab.policies.identity import versions
 from decaylab.rollouts.engine_spec import engine_record
-from decaylab.trainer.setup import TrainSetup
+from decaylab.trainer.machinery.setup import TrainSetup
 
 # What a measurement of a checkpoint takes over from the run, where nothing else is said (see
 # `targets`).

@@ -30,6 +30,7 @@ from transformers import (
 )
 from trl import DistillationConfig, DistillationTrainer
 
+from decaylab.callback import NO_TOKENS, DecayCallback, sample_probe
 from decaylab.errors import UserError
 from decaylab.maths import token_means
 from decaylab.maths.statistics import ONE_PROBLEM
@@ -38,7 +39,6 @@ from decaylab.policies.loading import Policy
 from decaylab.problems.sets import Problem, ProblemSet
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.tokens.scoring import Rollout
-from decaylab.trainer.callback import NO_TOKENS, DecayCallback, sample_probe
 
 VOCAB, TIME = 261, 12
 BINS = (0, 2, 5, 30)
@@ -474,7 +474,7 @@ def test_only_the_main_of_two_processes_scores_and_logs(tmp_path: Path) -> None:
     code = (
         "import sys, json, torch, test_callback as t\n"
         "from pathlib import Path\n"
-        "from decaylab.trainer.callback import DecayCallback\n"
+        "from decaylab.callback import DecayCallback\n"
         "folder, seen, teacher = Path(sys.argv[1]), t.Snapshots(), t.policy()\n"
         "trainer = t.trainer_of(folder, callbacks=[seen], max_steps=2, "
         "per_device_train_batch_size=2, ddp_backend='gloo')\n"

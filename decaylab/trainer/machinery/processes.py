@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
 from decaylab.runs.store import RunFolder
-from decaylab.trainer import sharding
+from decaylab.trainer.machinery import sharding
 
 Track = Callable[[dict[str, Any], int], None]
 LAST_WORD_SECONDS = 30.0

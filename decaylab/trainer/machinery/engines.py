@@ -16,9 +16,9 @@ from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, Sa
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
-from decaylab.trainer.adapters import Trainable
-from decaylab.trainer.processes import Processes
-from decaylab.trainer.setup import TrainSetup
+from decaylab.trainer.machinery.adapters import Trainable
+from decaylab.trainer.machinery.processes import Processes
+from decaylab.trainer.machinery.setup import TrainSetup
 
 MEMORY_SHARE = 0.4
 """Of a GPU, for vLLM beside the weights, gradients and activations of training, where nothing is

@@ -1,0 +1,103 @@
+"""One pass over the positions of a batch: both heads and what follows, a few positions at a time.
+
+Scoring and the loss of training share it. No tensor of all positions x vocabulary exists: a chunk's
+logits are reduced to a few numbers per position before the next chunk is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from decaylab.tokens.heads import Head
+
+# Positions x vocabulary that a head is applied to at a time.
+HEAD_ELEMENTS = {"cpu": 2**22, "cuda": 2**27}
+# On a CPU the pass back through the head is faster with more rows.
+BACKWARD_FACTOR = {"cpu": 2}
+
+SLOPE = "slope"
+"""The gradient in the student's logits, among a chunk's columns: goes back through the head."""
+GRADIENT = "gradient"
+"""The gradient in the student's states, among the columns of the pass."""
+
+AtChunk = Callable[[Tensor, Tensor, slice], dict[str, Tensor]]
+"""Logits of student and teacher at some positions and which those are in; columns over them out."""
+
+
+def head_elements(device: str, *, backward: bool = False) -> int:
+    """Positions x vocabulary that a head is applied to at a time on a kind of device."""
+    elements = HEAD_ELEMENTS.get(device, HEAD_ELEMENTS["cuda"])
+    return elements * BACKWARD_FACTOR.get(device, 1) if backward else elements
+
+
+def chunk_rows(heads: tuple[Head, Head], states: tuple[Tensor, Tensor], elements: int) -> int:
+    """Positions whose logits have at most this many elements; at least one."""
+    return max(1, elements // max(map(_width, heads, states)))
+
+
+def over_chunks(
+    heads: tuple[Head, Head],
+    states: tuple[Tensor, Tensor],
+    at_chunk: AtChunk,
+    *,
+    statistics_elements: int | None = None,
+    backward: bool = False,
+) -> dict[str, Tensor]:
+    """The columns that ``at_chunk`` gives, over all positions; empty without positions.
+
+    Args:
+        heads, states: of student and teacher; states [positions, width], as `Head.states` gives
+            them.
+        statistics_elements: logits that ``at_chunk`` is given at once, if fewer than a head makes.
+        backward: ``at_chunk`` gives a `SLOPE`, [positions, vocab]. It is taken back through the
+            student's head: the column `GRADIENT` is the gradient in its states, and that of the
+            head's own parameters is added to their ``grad``.
+    """
+    positions, device = len(states[0]), states[0].device.type
+    rows_at_once = chunk_rows(heads, states, head_elements(device, backward=backward))
+    few = rows_at_once
+    if statistics_elements is not None:
+        few = min(few, chunk_rows(heads, states, statistics_elements))
+    columns: dict[str, Tensor] = {}
+    for start in range(0, positions, rows_at_once):
+        stop = min(start + rows_at_once, positions)
+        own = states[0][start:stop]
+        if backward:
+            own = own.detach().requires_grad_()
+        with torch.set_grad_enabled(backward):
+            student = heads[0].logits(own)
+        with torch.no_grad():
+            teacher = heads[1].logits(states[1][start:stop]).to(student.device)
+        # Not under a caller's autocast, which would take sums over the vocabulary in 16 bits.
+        with torch.autocast(device, enabled=False):
+            for first in range(start, stop, few):
+                rows = slice(first, min(first + few, stop))
+                chunk = slice(first - start, rows.stop - start)
+                with torch.no_grad():
+                    found = at_chunk(student[chunk].detach(), teacher[chunk], rows)
+                if backward:
+                    torch.autograd.backward(student, found.pop(SLOPE).to(student.dtype))
+                    assert own.grad is not None
+                    found[GRADIENT] = own.grad
+                _write(columns, found, rows, positions)
+    return columns
+
+
+def _write(
+    columns: dict[str, Tensor], found: dict[str, Tensor], rows: slice, positions: int
+) -> None:
+    """Writes rows in place: small results kept between chunks would pin the memory of the large."""
+    for name, values in found.items():
+        if name not in columns:
+            columns[name] = values.new_empty((positions, *values.shape[1:]))
+        columns[name][rows] = values
+
+
+def _width(head: Head, states: Tensor) -> int:
+    """Logits per position: of the output embeddings, or what the states are themselves."""
+    if head.shell is None:
+        return states.shape[-1]
+    return int(head.model.get_output_embeddings().weight.shape[0])
