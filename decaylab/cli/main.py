@@ -1,5 +1,7 @@
-"""The command line. Results go to standard output, progress and notes to standard error; bad input
-is one line and exit 2."""
+"""The command line: results go to standard output, progress and notes to standard error.
+
+Bad input is one line and exit 2.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from decaylab.cli import pages, plan
-from decaylab.cli import parameters as option
+from decaylab.cli import pages
+from decaylab.cli.parameters import signature
 from decaylab.errors import UserError
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.measuring import DiagnosticOptions, FileOptions, Options, PairOptions
+from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.progress import Reporter
@@ -45,25 +48,25 @@ def _decaylab() -> None:
 
 
 def _command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a function of (options, as_json, quiet) as a command with the fields of its options
-    as parameters."""
-    kind, without = COMMANDS[name].kind, COMMANDS[name].without
+    """Registers a function of (options, as_json, quiet) as a command with the options declared for
+    it."""
+    kind = COMMANDS[name].kind
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        def command(**values: Any) -> None:
-            context = values.pop("context")
-            values["said"] = frozenset(
-                name for name in values if context.get_parameter_source(name).name != "DEFAULT"
-            )
-            function(
-                _options(kind, values),
-                as_json=values["as_json"],
-                quiet=values.get("quiet", values["as_json"]),
-            )
+        def command(context: typer.Context, **values: Any) -> None:
+            source: Any = context.get_parameter_source
+            said = [name for name in values if source(name).name != "DEFAULT"]
+            as_json = values["as_json"]
+            quiet = values.get("quiet", as_json)
+            _hush(quiet)
+            options = _options(kind, values | {"said": frozenset(said)})
+            function(options, as_json=as_json, quiet=quiet)
 
-        shape = option.signature(kind, (*without, "quiet") if name == "preflight" else without)
+        shape = signature(name)
         command.__signature__ = shape  # type: ignore[attr-defined]
-        command.__annotations__ = {name: one.annotation for name, one in shape.parameters.items()}
+        command.__annotations__ = {
+            name: parameter.annotation for name, parameter in shape.parameters.items()
+        }
         command.__doc__ = function.__doc__
         app.command(name)(command)
         return function
@@ -92,7 +95,6 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
     from decaylab.commands import prefix_decay
     from decaylab.tables import terminal
 
-    _hush(quiet)
     result = prefix_decay.prefix_decay(options, command=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
         _print_json(result.folder, result.notes, result.measurements)
@@ -117,7 +119,6 @@ def rollouts(options: FileOptions, *, as_json: bool, quiet: bool) -> None:
     """
     from decaylab.cli import rollouts
 
-    _hush(quiet)
     found = rollouts.understand(options, Reporter(quiet=quiet))
     if as_json:
         print(rollouts.record(found))
@@ -136,7 +137,6 @@ def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
     from decaylab.commands import pair_checks as checks
     from decaylab.tables import terminal
 
-    _hush(quiet)
     report = checks.preflight(options)
     if as_json:
         print(
@@ -158,7 +158,6 @@ def _diagnose(name: str, options: DiagnosticOptions, *, as_json: bool, quiet: bo
     from decaylab.commands import diagnose
     from decaylab.tables import diagnostics
 
-    _hush(quiet)
     result = diagnose.diagnose(name, options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
         _print_json(
@@ -244,7 +243,6 @@ def served_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None
     from decaylab.commands import served_kl as served
     from decaylab.tables import of_served_kl
 
-    _hush(quiet)
     result = served.served_kl(options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
         _print_json(result.folder, result.notes, result.measurements)
@@ -301,7 +299,6 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
     from decaylab.tables import training
     from decaylab.trainer import loop
 
-    _hush(quiet)
     result = loop.train(options, command=_spoken(), reporter=Reporter(quiet=quiet))
     if not result.is_main:
         return
@@ -338,7 +335,6 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
     from decaylab.commands import sweeps
     from decaylab.tables import sweep
 
-    _hush(quiet)
     result = sweeps.sweep(options, command=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
         _print_json(result.folder, result.notes, result.measurements)
@@ -349,7 +345,34 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
 
 
 pages.add(app)
-plan.add(app)
+
+
+@_command("plan")
+def plan(options: PlanOptions, *, as_json: bool, quiet: bool) -> None:
+    """Memory and time of prefix-decay, the diagnostics and train, before anything starts.
+
+    Reads the two config.json, builds both models without weights and counts: weights, cache,
+    activations, logits, gradients and optimizer of every phase, against the available memory. Says
+    what does not fit and which flag would help, and how many tokens are to be written and read.
+    Hours come from a probe or from rates that you state, and are unknown otherwise. Exits with 1
+    where a phase does not fit.
+
+    `decaylab plan --teacher Qwen/Qwen3-8B --student Qwen/Qwen2.5-Math-1.5B --problems math500
+    --gpus 1x48GB`
+
+    `decaylab plan --only train --full-finetune --gpus 8x80GB --processes 8 --sharded`
+
+    `decaylab plan --probe` plans the embedded pair on this machine.
+    """
+    from decaylab.planner import plan, tables
+
+    found = plan.make_plan(options)
+    if as_json:
+        print(json.dumps(found.record()))
+    else:
+        tables.print_plan(found)
+    if not found.fits:
+        raise typer.Exit(1)
 
 
 def _spoken() -> str:
@@ -394,16 +417,13 @@ def _hush(quiet: bool) -> None:
         hub.enable_progress_bars()
 
 
-def _options(kind: type[PairOptions], values: dict[str, Any]) -> PairOptions:
-    """The options of a run from a command's parameters; what was not said is left to the
-    options."""
-    fields = {field.name for field in dataclasses.fields(kind)}
-    chosen = {name: value for name, value in values.items() if name in fields}
-    if "column" in values:
-        chosen["columns"] = values["column"]
-    for name in ("columns", "template_kwargs", "checkpoints", "files"):
-        if name in chosen:
-            chosen[name] = chosen[name] or ()
+def _options(kind: type[PairOptions], values: Mapping[str, Any]) -> PairOptions:
+    """The options of a run from a command's parameters; lists that are empty are None there."""
+    chosen: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.name in values:
+            value = values[field.name]
+            chosen[field.name] = () if value is None and field.default is not None else value
     return kind(**chosen)
 
 

@@ -23,8 +23,8 @@ from decaylab.commands import decay_runs
 from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Material, Study
 from decaylab.errors import UserError
-from decaylab.options.command_options import INTERNAL
-from decaylab.options.measuring import COMPUTED_WITH, EVERY, DiagnosticOptions
+from decaylab.options import declared
+from decaylab.options.measuring import EVERY, DiagnosticOptions
 from decaylab.pair import checkpoint_rules, kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.paper import publication
@@ -42,7 +42,7 @@ from decaylab.tokens.noise_floor import with_noise_floor
 from decaylab.tokens.token_table import Scored
 
 Measure = Callable[[Sequence[Scored]], pd.DataFrame]
-# How a run was computed, and what can be changed without another run being meant.
+# How a run was computed: what can be changed without another run being meant.
 COMPUTED = (
     "cache",
     "batch_rows",
@@ -52,8 +52,6 @@ COMPUTED = (
     "view_rollouts",
     "checkpoint_rule",
 )
-GRADED = ("answer_rule", "thought_marks")  # rollouts are graded again, in the same run
-NOT_IDENTITY = (*INTERNAL, *GRADED, "top_ids", *COMPUTED, *COMPUTED_WITH)
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
 ALL_TOKENS = 10**9
 
@@ -191,9 +189,7 @@ def run_record(
 ) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be measured again into the
     same folder."""
-    configuration = {
-        name: value for name, value in asdict(setup.options).items() if name not in NOT_IDENTITY
-    }
+    configuration = declared.identity(setup.options, declared.DIAGNOSTIC)
     pair = {"student": setup.student, "teacher": setup.teacher}
     return {
         "command": spoken,

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.commands.drawing import drawn
-from decaylab.options.measuring import COMPUTED_WITH, Options
+from decaylab.options import declared
+from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.paper import publication
@@ -93,9 +94,7 @@ def prefix_decay(
 
 def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
     """run.json. What stands under ``identity`` must agree for a run to be resumed."""
-    configuration = asdict(setup.options)
-    for name in ("level", "answer_rule", "thought_marks", *COMPUTED_WITH):
-        configuration.pop(name)
+    configuration = declared.identity(setup.options, declared.DECAY)
     problem_set = setup.problem_set
     identity = {
         "options": configuration,

@@ -24,11 +24,11 @@ from decaylab.analyses import sweep as analysis
 from decaylab.commands import children
 from decaylab.commands.drawing import drawn
 from decaylab.errors import UserError
+from decaylab.options import declared
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.measuring import BEST, LAST, DiagnosticOptions, PairOptions
-from decaylab.options.option_values import flag
 from decaylab.options.sweeping import LENGTHS, SweepOptions
-from decaylab.options.training import NOT_IDENTITY, TrainOptions
+from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules
 from decaylab.paper import publication
 from decaylab.policies.checkpoint_folders import step_of
@@ -260,7 +260,8 @@ def _evaluation(options: SweepOptions, rule: str) -> list[str]:
     }
     given = {name: getattr(options, name) for name in fields_of(SweepOptions) if name in shared}
     words = ["--checkpoint-rule", rule, "--samples", str(options.samples)]
-    return [*words, *_spoken(DiagnosticOptions, given | {"limit": options.test_limit}), "--quiet"]
+    given["limit"] = options.test_limit
+    return [*words, *declared.as_words(DiagnosticOptions, given), "--quiet"]
 
 
 def _words(options: TrainOptions) -> list[str]:
@@ -268,30 +269,11 @@ def _words(options: TrainOptions) -> list[str]:
     out."""
     names = [name for name in COMMANDS["train"].names if name not in OWN]
     given = {name: getattr(options, name) for name in names}
-    return ["--seed", str(options.seed), *_spoken(TrainOptions, given)]
+    return ["--seed", str(options.seed), *declared.as_words(TrainOptions, given)]
 
 
 def fields_of(kind: type[PairOptions]) -> list[str]:
     return [one.name for one in dataclasses.fields(kind)]
-
-
-def _spoken(kind: type[PairOptions], values: Mapping[str, Any]) -> list[str]:
-    """Values of these options as words of a command; those that are the default there are left
-    out."""
-    usual, words = kind(), list[str]()
-    for name, value in values.items():
-        if value == getattr(usual, name) or value is None:
-            continue
-        if isinstance(value, dict):
-            words += [word for key, text in value.items() for word in (flag(name), f"{key}={text}")]
-        elif isinstance(value, bool):
-            words.append(flag(name) if value else flag(f"no_{name}"))
-        else:
-            words += [
-                flag(name),
-                ",".join(map(str, value)) if isinstance(value, tuple) else str(value),
-            ]
-    return words
 
 
 # Results
@@ -367,11 +349,10 @@ def _of_prompts(jobs: Sequence[Job]) -> list[str]:
 
 def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[str, Any]:
     """run.json: what is compared is its identity; what runs are made of stands in theirs."""
-    kept = ("over", "samples", "test_limit", "checkpoint_rule", "seeds", "seed")
     return {
         "command": command,
         "identity": {
-            "options": {name: getattr(options, name) for name in kept},
+            "options": declared.identity(options, declared.SWEEP),
             "runs": {
                 job.name: {"selector": job.options.selector, "training": _training(job.options)}
                 for job in jobs
@@ -387,9 +368,7 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
 def _training(options: TrainOptions) -> dict[str, Any]:
     """The options that make a training what it is, but those that have their default."""
     usual = TrainOptions()
-    given = {
-        name: getattr(options, name) for name in fields_of(TrainOptions) if name not in NOT_IDENTITY
-    }
+    given = declared.identity(options, declared.TRAINED)
     return {name: value for name, value in given.items() if value != getattr(usual, name)}
 
 

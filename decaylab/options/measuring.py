@@ -1,5 +1,4 @@
-"""The options of a measurement, with their defaults, the choices that follow from others, and what
-is refused."""
+"""The options of measurements: defaults, choices that follow from others, what is refused."""
 
 from __future__ import annotations
 
@@ -7,12 +6,27 @@ import dataclasses
 import hashlib
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from decaylab.errors import UserError
 from decaylab.options import option_values
+from decaylab.options.declared import (
+    DIAGNOSTIC,
+    ENGINE,
+    FILES,
+    FIRST,
+    MEASURE,
+    MEASURED,
+    PAIR,
+    RUN,
+    SAMPLING,
+    SCORING,
+    TASK,
+    TRAINED,
+    option,
+)
 from decaylab.options.option_values import (
     ABOVE_0,
     BETWEEN_0_AND_1,
@@ -23,6 +37,7 @@ from decaylab.options.option_values import (
     Must,
     Names,
     one_of,
+    words,
 )
 from decaylab.problems import thoughts
 from decaylab.problems.answers import ANSWER_RULES
@@ -31,40 +46,21 @@ CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
 LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
-NOT_OF_TEMPLATES = {
-    *(
-        "enable_thinking",
-        "messages",
-        "conversation",
-        "tools",
-        "documents",
-        "chat_template",
-        "add_generation_prompt",
-    ),
-    *(
-        "continue_final_message",
-        "tokenize",
-        "sanitize_control_tokens",
-        "padding",
-        "truncation",
-        "max_length",
-    ),
-    *(
-        "return_tensors",
-        "return_dict",
-        "return_assistant_tokens_mask",
-        "tokenizer_kwargs",
-        "strftime_now",
-    ),
-}
+EMBEDDED_BUDGET, HUB_BUDGET = 320, 2048  # tokens of a rollout
+NOT_OF_TEMPLATES = frozenset(
+    words(
+        "enable_thinking, messages, conversation, tools, documents, chat_template, "
+        "add_generation_prompt, continue_final_message, tokenize, sanitize_control_tokens, "
+        "padding, truncation, max_length, return_tensors, return_dict, "
+        "return_assistant_tokens_mask, tokenizer_kwargs, strftime_now"
+    )
+)
 """Names that mean something else to a template, or to what renders it."""
-MACHINERY = ("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
-"""Options of how sampling is run. A record holds them apart from what is measured; see
-`engines.engine_record`."""
-COMPUTED_WITH = ("device", "batch_rows", "out", "overwrite", "paper", *MACHINERY)
-"""What is no part of any run's identity: where and how fast it is computed, where results go and
-how they are drawn. A device is told by the precision, which has its kind. Batches of another size
-change rounding, as the engines say."""
+COMMON = "common"
+# Commands, as the options name them that belong to some of them only.
+TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
+NO_RESULTS = ("rollouts", "preflight", "plan")
+NOT_READING = ("preflight", "evaluate", "train", "sweep")
 
 Count = Annotated[int, COUNT]
 CountOrOff = Annotated[int, NOT_NEGATIVE]
@@ -105,20 +101,9 @@ Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
 Variables = Annotated[
     dict[str, str], JSON_TOO, Must("be KEY=VALUE", lambda table: all(map(str.isidentifier, table)))
 ]
-COLUMN_ROLES = (
-    *(
-        "question",
-        "answer",
-        "id",
-        "prompt",
-        "problem_id",
-        "response",
-        "stop",
-        "truncated",
-        "sample",
-        "prompt_ids",
-    ),
-    *("response_ids", "response_mask", "reasoning", "grade"),
+COLUMN_ROLES = words(
+    "question, answer, id, prompt, problem_id, response, stop, truncated, sample, prompt_ids, "
+    "response_ids, response_mask, reasoning, grade"
 )
 """What a column can hold: the first three of problems, all of rollouts."""
 Columns = Annotated[
@@ -132,53 +117,252 @@ Columns = Annotated[
 
 @dataclass(frozen=True)
 class PairOptions:
-    """What every command asks of a pair: the policies, the problems, the sampling, the run. None
-    means: chosen later."""
+    """What every command needs to know of a pair: policies, problems, sampling, engine, run.
 
-    teacher: str | None = None
-    student: str | None = None
-    problems: str | None = None
-    rollouts: str | None = None
-    rollouts_format: str | None = None
-    prompt_kind: Literal["auto", "question", "rendered"] = "auto"
-    prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse"
-    no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown"
-    samples: Count = 4
-    max_tokens: Count | None = None
-    limit: Count | None = None
-    split: str | None = None
-    columns: Columns = field(default_factory=dict)
-    revision: str | None = None
-    teacher_revision: str | None = None
-    student_revision: str | None = None
-    temperature: Temperature = 0.7
-    top_p: UpTo1 = 1.0
-    top_k: CountOrOff = 0
-    seed: Seed = 0
-    teacher_prompt: Literal["own", "student"] = "own"
-    prompt_format: Literal["chat", "plain"] = "chat"
-    thinking: Literal["off", "on", "template"] = "off"
-    system: Text | None = None
-    teacher_system: Text | None = None
-    instruction: Text | None = None
-    template_kwargs: Variables = field(default_factory=dict)
-    leave_out_long: bool = False
-    answer_rule: AnswerRule | None = None
-    thought_marks: Text | None = None
-    level: Share = 0.95
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    batch_rows: Count = 256
-    engine: Literal["transformers", "vllm"] = "transformers"
-    adapters: Literal["merged", "served"] = "merged"
-    tensor_parallel: Count = 1
-    gpu_memory_share: UpTo1 | None = None
-    workers: Count = 1
-    ray: str | None = None
-    trust_remote_code: bool = False
-    out: str | None = None
-    overwrite: bool = False
-    paper: bool = False
+    None means that the value is chosen later, from other options.
+    """
+
+    teacher: str | None = option(
+        PAIR,
+        "Hub id, model folder, adapter folder; by default what the checkpoints know, or "
+        "abacus-teacher.",
+        level=COMMON,
+    )
+    student: str | None = option(
+        PAIR,
+        "The untrained student, named the same way. By default what the checkpoints know; "
+        "abacus-student with the embedded teacher, Qwen/Qwen2.5-Math-1.5B with any other.",
+        level=COMMON,
+    )
+    teacher_revision: str | None = option(PAIR, "Hub branch, tag or commit.")
+    student_revision: str | None = option(PAIR, "Hub branch, tag or commit.")
+    teacher_prompt: Literal["own", "student"] = option(
+        PAIR,
+        "own: the teacher's own chat template. student: the student's rendered prompt.",
+        "own",
+    )
+    prompt_format: Literal["chat", "plain"] = option(
+        PAIR,
+        "chat: each policy's template. plain: 'Question: ... Answer:', for base models.",
+        "chat",
+    )
+    thinking: Literal["off", "on", "template"] = option(
+        PAIR, "off, on, or template (leave it to the chat template).", "off"
+    )
+    system: Text | None = option(PAIR, "System message of the prompts; none by default.")
+    teacher_system: Text | None = option(
+        PAIR, "System message of the teacher's prompts; by default that of --system. '' is none."
+    )
+    template_kwargs: Variables = option(
+        PAIR,
+        "KEY=VALUE, a variable of the chat templates (repeatable); true, 3 and the like are read "
+        "as JSON.",
+        {},
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        PAIR,
+        "auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.",
+        "auto",
+        without=("rollouts",),
+    )
+    device: str = option(
+        PAIR,
+        "auto, cpu, cuda, cuda:1, ...",
+        "auto",
+        without=("rollouts", "plan"),
+        identity=(),  # the precision, which is recorded, names the kind of device
+    )
+    trust_remote_code: bool = option(PAIR, "Run code from the model's repository.", False)
+
+    problems: str | None = option(
+        TASK,
+        "abacus, math500, gsm8k, a .jsonl/.json/.parquet file, math500:FILE, a hub data set, or "
+        "gym:TASK.",
+        level=COMMON,
+    )
+    limit: Count | None = option(TASK, "Use only the first N problems.", level=COMMON)
+    revision: str | None = option(TASK, "Hub revision of the problems.", without=("plan",))
+    split: str | None = option(TASK, "Hub split; test by default.", without=("plan",))
+    columns: Columns = option(
+        TASK,
+        "question=NAME, answer=NAME or id=NAME, for a set with columns of its own. NAME may be a "
+        "path: answer=reward_model.ground_truth, question=messages.0.content.",
+        {},
+    )
+    instruction: Text | None = option(
+        TASK,
+        "Text added after each question: a text, boxed (reason step by step, answer in \\boxed{}) "
+        "or none. By default boxed for math500, gsm8k and gym tasks, none for abacus and problems "
+        "of your own.",
+    )
+    leave_out_long: bool = option(
+        TASK,
+        "Leave out problems whose prompt and --max-tokens exceed a context, and count them.",
+        False,
+        without=("rollouts", "plan"),
+    )
+
+    samples: Count = option(
+        MEASURE,
+        "Rollouts per problem and policy.",
+        4,
+        place=1,
+        without=("rollouts", "train"),
+        identity=MEASURED,
+        level=COMMON,
+    )
+    max_tokens: Count | None = option(
+        MEASURE,
+        "Budget of a rollout, prefix and continuation together.",
+        place=1,
+        without=("rollouts",),
+        level=COMMON,
+    )
+    answer_rule: AnswerRule | None = option(
+        MEASURE,
+        "last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.",
+        place=3,
+        only=("prefix-decay", "evaluate"),
+        identity=(),  # rollouts are graded again, in the same run
+    )
+    thought_marks: Text | None = option(
+        MEASURE,
+        "'START END': marks of thoughts, which are no answers, beside those of the tokenizer and "
+        "the usual ones. none: grade thoughts too.",
+        place=3,
+        without=NO_RESULTS,
+        identity=(TRAINED,),  # of a training: held-out answers are graded once
+    )
+    level: Share = option(
+        MEASURE,
+        "Level of intervals and bands.",
+        0.95,
+        place=3,
+        without=(*NO_RESULTS, "train"),
+        identity=(DIAGNOSTIC,),
+    )
+
+    rollouts: str | None = option(
+        FILES,
+        "Student rollouts that exist already: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, "
+        "inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or several with "
+        "commas. `decaylab rollouts FILE` shows how they are read.",
+        without=("rollouts", *NOT_READING),
+        identity=MEASURED,
+        level=COMMON,
+    )
+    rollouts_format: str | None = option(
+        FILES,
+        "Which writer the files are of, where their columns do not say.",
+        without=NOT_READING,
+    )
+    prompt_kind: Literal["auto", "question", "rendered"] = option(
+        FILES,
+        "question: prompts are bare questions. rendered: a template wrote them, and the student "
+        "reads them unchanged. auto: by the marks of the student's template.",
+        "auto",
+        without=NOT_READING,
+    )
+    prompt_in_response: Literal["refuse", "cut", "keep"] = option(
+        FILES,
+        "refuse, cut or keep a response that begins with its own prompt.",
+        "refuse",
+        without=NOT_READING,
+    )
+    no_stop_reason: Literal["unknown", "natural", "cut-off"] = option(
+        FILES,
+        "How rollouts ended whose file does not say: unknown, natural or cut-off.",
+        "unknown",
+        without=NOT_READING,
+    )
+
+    temperature: Temperature = option(
+        SAMPLING, "0 is greedy.", 0.7, without=("rollouts", "preflight"), level=COMMON
+    )
+    top_p: UpTo1 = option(SAMPLING, "Nucleus; 1 is off.", 1.0, without=("rollouts", "preflight"))
+    top_k: CountOrOff = option(SAMPLING, "0 is off.", 0, without=NO_RESULTS)
+    seed: Seed = option(
+        SAMPLING, "Seed for sampling and bootstrap.", 0, without=NO_RESULTS, level=COMMON
+    )
+    batch_rows: Count = option(
+        SAMPLING,
+        "Maximum batch size; also sets the size of checkpointed parts. A run may resume with "
+        "another number.",
+        256,
+        without=("rollouts",),
+        identity=(),  # other batches change rounding, as the engines say
+    )
+
+    # How sampling is run. A record holds it beside the options: `engine_spec.engine_record`.
+    engine: Literal["transformers", "vllm"] = option(
+        ENGINE,
+        "transformers, or vllm (an extra: pip install 'decaylab[vllm]') for models of billions of "
+        "parameters.",
+        "transformers",
+        without=("rollouts", "preflight"),
+        identity=(),
+        level=COMMON,
+    )
+    adapters: Literal["merged", "served"] = option(
+        ENGINE,
+        "vllm: merged (into the base where that is exact, else served), or served (beside the "
+        "base, up to rank 512).",
+        "merged",
+        without=(*NO_RESULTS, "train", "sweep"),
+        identity=(),
+    )
+    tensor_parallel: Count = option(
+        ENGINE,
+        "vllm: GPUs that share one model.",
+        1,
+        without=("rollouts", "preflight"),
+        identity=(),
+    )
+    gpu_memory_share: UpTo1 | None = option(
+        ENGINE,
+        "vllm: share of each GPU's memory for weights and cache; by default 0.9, in served-kl "
+        "0.7, in training 0.4.",
+        without=("rollouts", "preflight"),
+        identity=(),
+    )
+    workers: Count = option(
+        ENGINE,
+        "Processes that sample, each with an engine (an extra: pip install 'decaylab[ray]').",
+        1,
+        without=("rollouts", "preflight", "train"),
+        identity=(),
+    )
+    ray: str | None = option(
+        ENGINE,
+        "Run the workers in a Ray cluster: auto (the one this machine is in), or HOST:PORT. By "
+        "default on this machine.",
+        without=("rollouts", "preflight", "train", "sweep"),
+        identity=(),
+    )
+
+    out: str | None = option(
+        RUN,
+        "The folder of results; by default under runs/, named after the pair, or in the run given.",
+        without=NO_RESULTS,
+        identity=(),
+        level=COMMON,
+    )
+    overwrite: bool = option(
+        RUN,
+        "Throw away what the folder's run holds.",
+        False,
+        without=NO_RESULTS,
+        identity=(),
+        level=COMMON,
+    )
+    paper: bool = option(
+        RUN,
+        "Draw the published numbers behind the measured ones.",
+        False,
+        without=(*NO_RESULTS, "served-kl", "evaluate", "train"),
+        identity=(),
+        level=COMMON,
+    )
 
     def __post_init__(self) -> None:
         option_values.check(self)
@@ -207,29 +391,35 @@ class PairOptions:
         loads its own."""
         return self.engine == "transformers" and not self.has_workers
 
+    @property
+    def usual_budget(self) -> int:
+        """Tokens of a rollout where no budget is given."""
+        return EMBEDDED_BUDGET if self.embedded else HUB_BUDGET
+
     def with_budget(self, room: int) -> Self:
-        """The same with a budget: as it was given, or the usual one as far as there is room behind
-        the longest prompt."""
+        """The same with a budget: the one given, or the usual one within the room behind prompts.
+
+        room: tokens of the context behind the longest prompt.
+        """
         if self.max_tokens is not None:
             return self
-        usual = 320 if self.embedded else 2048
+        usual = self.usual_budget
         return dataclasses.replace(self, max_tokens=min(usual, room) if room > 0 else usual)
 
     def with_pair(self) -> Self:
         """The same with both policies, the problems and the budget chosen."""
-        teacher = self.teacher or EMBEDDED_TEACHER
-        embedded = teacher == EMBEDDED_TEACHER
+        chosen = dataclasses.replace(self, teacher=self.teacher or EMBEDDED_TEACHER)
+        problems = "abacus" if chosen.embedded else "math500"
+        budget = chosen.max_tokens
+        if chosen.rollouts:
+            problems = "rollouts"  # whose lengths give the budget
+        elif budget is None:
+            budget = chosen.usual_budget
         return dataclasses.replace(
-            self,
-            teacher=teacher,
-            student=self.student or (EMBEDDED_STUDENT if embedded else HUB_STUDENT),
-            problems=self.problems
-            or ("rollouts" if self.rollouts else "abacus" if embedded else "math500"),
-            max_tokens=self.max_tokens
-            if self.max_tokens is not None or self.rollouts
-            else 320
-            if embedded
-            else 2048,
+            chosen,
+            student=self.student or (EMBEDDED_STUDENT if chosen.embedded else HUB_STUDENT),
+            problems=self.problems or problems,
+            max_tokens=budget,
         )
 
     def check(self) -> None:
@@ -240,60 +430,62 @@ class PairOptions:
         _check_device(self.device)
 
     def _check_prompts(self) -> None:
-        """Raises UserError where what is said of prompts has no place in them."""
+        """Raises UserError where an option of prompts cannot take effect."""
         if self.teacher_system is not None and self.teacher_prompt == "student":
             raise UserError(
                 "--teacher-system has no place in --teacher-prompt student: leave one of them out"
             )
-        if self.prompt_format == "plain":
-            for name in ("system", "teacher_system", "template_kwargs"):
-                if getattr(self, name):
-                    raise UserError(
-                        f"--{name.replace('_', '-')} is of chat templates, and --prompt-format "
-                        "plain uses none: leave it out"
-                    )
-        if taken := sorted(NOT_OF_TEMPLATES & set(self.template_kwargs)):
-            instead = (
-                "--thinking sets it"
-                if taken[0] == "enable_thinking"
-                else "it is no variable of a template's own"
-            )
-            raise UserError(f"--template-kwargs {taken[0]}: {instead}; leave it out")
+        for name in ("system", "teacher_system", "template_kwargs"):
+            if self.prompt_format == "plain" and getattr(self, name):
+                raise UserError(
+                    f"{option_values.flag(name)} is of chat templates, and --prompt-format plain "
+                    "uses none: leave it out"
+                )
+        for name in sorted(NOT_OF_TEMPLATES & set(self.template_kwargs)):
+            instead = "it is no variable of a template's own"
+            if name == "enable_thinking":
+                instead = "--thinking sets it"
+            raise UserError(f"--template-kwargs {name}: {instead}; leave it out")
 
     def _check_engine(self) -> None:
-        """Raises UserError where an option of an engine was given to another one."""
-        if self.engine == "vllm":
-            return
-        for name, unset in (
-            ("tensor_parallel", 1),
-            ("gpu_memory_share", None),
-            ("adapters", "merged"),
-        ):
-            if getattr(self, name) != unset:
-                raise UserError(
-                    f"{option_values.flag(name)} has no meaning for --engine transformers; say "
-                    "--engine vllm"
-                )
+        """Raises UserError where an option of vLLM was given to transformers."""
+        unset = {"tensor_parallel": 1, "gpu_memory_share": None, "adapters": "merged"}
+        for name, default in unset.items():
+            if self.engine != "vllm" and getattr(self, name) != default:
+                raise UserError(f"{option_values.flag(name)} only applies to --engine vllm")
 
     def folder_name(self, command: str, *more: str) -> str:
         """COMMAND-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
         names = (self.teacher or "", self.student or "", *more, self.problems or "")
-        words = "-".join(
-            [command, *(re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names)]
-        )
-        if len(words.encode()) <= LONGEST_NAME:
-            return words
-        digest = hashlib.sha256(words.encode()).hexdigest()[:8]
-        return f"{words.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
+        plain = [re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names]
+        name = "-".join([command, *plain])
+        if len(name.encode()) <= LONGEST_NAME:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
 
 @dataclass(frozen=True)
-class Options(PairOptions):
-    """Every option of ``decaylab prefix-decay``; None means: chosen by `resolved` from the
-    others."""
+class PrefixFields:
+    """Options of prefixes and their controls."""
 
-    prefix_lengths: Lengths | None = None
-    controls: Controls = ("correct-so-far",)
+    prefix_lengths: Lengths | None = option(
+        MEASURE,
+        "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300.",
+        level=COMMON,
+    )
+    controls: Controls = option(
+        MEASURE,
+        f"all, none, or some of {','.join(CONTROLS)}.",
+        ("correct-so-far",),
+        place=2,
+        level=COMMON,
+    )
+
+
+@dataclass(frozen=True)
+class Options(PrefixFields, PairOptions):
+    """The options of ``decaylab prefix-decay``; None means that `resolved` chooses."""
 
     unshared = "a prefix that holds one is left out and counted"
     """What becomes of ids that the two vocabularies do not share."""
@@ -320,18 +512,14 @@ class Options(PairOptions):
 
     def check(self) -> None:
         lengths = self.prefix_lengths or (0,)
-        if any(length < 0 for length in lengths):
-            raise UserError(
-                f"--prefix-lengths must not be negative, got {','.join(map(str, lengths))}"
-            )
+        given = f"got {','.join(map(str, lengths))}"
+        if min(lengths) < 0:
+            raise UserError(f"--prefix-lengths must not be negative, {given}")
         if any(a >= b for a, b in zip(lengths, lengths[1:])):
-            raise UserError(
-                f"--prefix-lengths must ascend without repeats, got {','.join(map(str, lengths))}"
-            )
+            raise UserError(f"--prefix-lengths must ascend without repeats, {given}")
         if lengths[0] != 0 or len(lengths) < 2:
             raise UserError(
-                "--prefix-lengths must begin with 0 (the teacher alone) and go on, got "
-                f"{','.join(map(str, lengths))}"
+                f"--prefix-lengths must begin with 0 (the teacher alone) and go on, {given}"
             )
         if self.max_tokens is not None and lengths[-1] >= self.max_tokens:
             raise UserError(
@@ -346,54 +534,161 @@ class Options(PairOptions):
 
 @dataclass(frozen=True)
 class FileOptions(PairOptions):
-    """Every option of ``decaylab rollouts``. files: of rollouts."""
+    """The options of ``decaylab rollouts``."""
 
-    files: Paths = ()
+    files: Paths = option(FIRST, "Files or folders of rollouts.", (), argument=True, level=COMMON)
 
     needs_student = False
 
 
 @dataclass(frozen=True)
-class DiagnosticOptions(PairOptions):
-    """Every option of the diagnostics on token statistics; each command has those that it uses.
+class ScoredFields:
+    """Options of scoring that the planner needs to know too."""
 
-    checkpoints: trained students beside the base student, as policies are named.
-    bins: lower ends of position bins, from 0; the last one is open. rollout_length: the paper's N,
-    where training stopped.
-    score_temperature: of the distributions that are compared. floor_problems: problems scored a
-    second time.
-    share: of the tokens that count as highest-KL. cumulative_share: of the KL, where N is read off.
-    checkpoint_rule: of a run's checkpoints those that are measured: every, last, best or last,best;
-    None: every one by evaluate, the last one by the others.
-    scores: of tokens, as the command wants them: exact; of a teacher that an engine serves; or
-    none. top_ids: of the second.
-    said: options that were given, though they may say what is the default: no checkpoint knows
-    better.
-    """
+    score_temperature: Rate = option(
+        SCORING,
+        "Temperature for scoring; see --temperature for sampling.",
+        1.0,
+        only=TOKEN_COMMANDS,
+    )
+    head: Literal["model", "float32"] = option(
+        SCORING,
+        "Precision of the output heads: model (the model's own) or float32.",
+        "model",
+        only=(*TOKEN_COMMANDS, "plan"),
+    )
+    floor_problems: CountOrOff = option(
+        SCORING,
+        "Problems scored a second time, one by one and in a wider precision: the noise floor. 0 "
+        "is off.",
+        32,
+        place=1,
+        only=(*TOKEN_COMMANDS, "plan"),
+    )
 
-    checkpoints: Paths = ()
-    bins: Bins | None = None
-    rollout_length: Count | None = None
-    survivors: Count | None = None
-    estimand: Literal["tokens", "problems"] = "tokens"
-    score_temperature: Rate = 1.0
-    head: Literal["model", "float32"] = "model"
-    batch_tokens: Count = 4096
-    floor_problems: CountOrOff = 32
-    view_rollouts: CountOrOff = 50
-    share: Share = 0.1
-    second_mode: Below1 = 0.1
-    cumulative_share: Share = 0.45
-    horizon: Count | None = None
-    categories: str | None = None
-    min_count: Count = 50
-    advise: bool = False
-    decay: str | None = None
-    checkpoint_rule: CheckpointRule | None = None
-    cache: str = "runs/cache"
+
+@dataclass(frozen=True)
+class DiagnosticOptions(ScoredFields, PairOptions):
+    """The options of all diagnostics; each command has those that it uses."""
+
+    checkpoints: Paths = option(
+        FIRST,
+        "Trained students: adapter, model or run folders. None: the base student alone.",
+        (),
+        argument=True,
+        level=COMMON,
+    )
+    bins: Bins | None = option(
+        MEASURE,
+        "Lower ends of the position bins, from 0; the last one is open: 0,50,100,200.",
+        only=("position-kl", "category-kl", "signals", "served-kl"),
+    )
+    rollout_length: Count | None = option(
+        MEASURE,
+        "The paper's N: the cascade is measured behind it, and selectors get N tokens.",
+        only=("position-kl", "signals"),
+        level=COMMON,
+    )
+    survivors: Count | None = option(
+        MEASURE,
+        "Also the curves of rollouts of at least N tokens, the same ones in every bin.",
+        only=("position-kl",),
+    )
+    estimand: Literal["tokens", "problems"] = option(
+        MEASURE,
+        "tokens: mean over tokens. problems: mean of the problems' means.",
+        "tokens",
+        only=("position-kl", "category-kl", "served-kl"),
+    )
+    share: Share = option(
+        MEASURE,
+        "Share of the tokens, those with the highest KL, that is looked at.",
+        0.1,
+        only=("submode",),
+    )
+    second_mode: Below1 = option(
+        MEASURE,
+        "Teacher probability from which its second token counts as a mode.",
+        0.1,
+        only=("submode",),
+    )
+    cumulative_share: Share = option(
+        MEASURE, "Share of the cumulative KL at which N is read off.", 0.45, only=("signals",)
+    )
+    horizon: Count | None = option(
+        MEASURE,
+        "Tokens over which the KL is cumulated; by default as many as 10 % of the rollouts, and "
+        "at least 10, have written.",
+        only=("signals",),
+    )
+    categories: str | None = option(
+        MEASURE,
+        "A TOML file of token categories in place of the paper's six.",
+        only=("category-kl",),
+    )
+    min_count: Count = option(
+        MEASURE,
+        "Fewest occurrences of a token in the list of highest-KL tokens.",
+        50,
+        only=("category-kl",),
+    )
+    advise: bool = option(
+        MEASURE,
+        "Recommend an N from the decay curve and the cumulative KL.",
+        False,
+        only=("signals",),
+        identity=(),
+        level=COMMON,
+    )
+    decay: str | None = option(
+        MEASURE,
+        "The prefix-decay run to advise from; by default that of the same pair under runs/.",
+        only=("signals",),
+        identity=(),
+        level=COMMON,
+    )
+    checkpoint_rule: CheckpointRule | None = option(
+        MEASURE,
+        "Of a run's checkpoints every one, last, best (by the run's validation.csv), or "
+        "last,best. By default every one in evaluate, the last one elsewhere.",
+        without=("served-kl",),
+        identity=(),  # the checkpoints themselves are part of the identity
+    )
+    batch_tokens: Count = option(
+        SCORING,
+        "Tokens of a batch that is scored, padding included.",
+        4096,
+        only=TOKEN_COMMANDS,
+        identity=(),
+    )
+    view_rollouts: CountOrOff = option(
+        SCORING,
+        "Rollouts whose tokens' top 5 of both policies are kept.",
+        50,
+        place=1,
+        only=TOKEN_COMMANDS,
+        identity=(),
+    )
+    cache: str = option(
+        SCORING,
+        "Where rollouts and scored tokens are kept for the next command.",
+        "runs/cache",
+        place=1,
+        identity=(),
+    )
+    top_ids: Count = option(
+        SCORING,
+        "Teacher log-probabilities requested per position.",
+        64,
+        place=1,
+        only=("served-kl",),
+        identity=(),  # served-kl records it beside the options
+    )
+
     scores: Literal["exact", "served", "none"] = "exact"
-    top_ids: Count = 64
+    """Of tokens, as the command wants them: exact; of a teacher that vLLM serves; or none."""
     said: frozenset[str] = frozenset()
+    """Options that were given, even with their default: no checkpoint overrides these."""
 
     needs_student = True
     unshared = "a rollout that holds one is scored up to it and counted"
@@ -418,32 +713,24 @@ class DiagnosticOptions(PairOptions):
         chosen = self.with_pair()
         chosen = dataclasses.replace(
             chosen,
-            bins=tuple(self.bins or position_bins(chosen.embedded)),
-            rollout_length=self.rollout_length
-            if self.rollout_length is not None
-            else 20
-            if chosen.embedded
-            else 100,
+            bins=self.bins or position_bins(chosen.embedded),
+            rollout_length=self.rollout_length or (20 if chosen.embedded else 100),
         )
         chosen.check()
         return chosen
 
     def check(self) -> None:
         if self.decay and not self.advise:
-            raise UserError(
-                "--decay is what --advise reads, which was not asked for; say --advise too"
-            )
+            raise UserError("--decay is what --advise reads; add --advise")
         super().check()
 
 
 def position_bins(embedded: bool) -> tuple[int, ...]:
     """Lower ends of position bins, for responses as long as those of the embedded pair or of models
     on the hub."""
-    return (
-        (0, 5, 10, 20, 30, 40, 60, 80, 100)
-        if embedded
-        else (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
-    )
+    if embedded:
+        return (0, 5, 10, 20, 30, 40, 60, 80, 100)
+    return (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
 
 
 def _check_device(name: str) -> None:

@@ -56,6 +56,7 @@ class Names:
 
 NUMBER_TOO = "a whole number is taken as its text"
 JSON_TOO = "a value of a table that is no text is taken as its JSON"
+NONE = "None is a value too: chosen later"
 ONE_BY_ONE = "a text is one thing: its commas part nothing"
 COUNT = Must("be at least 1", lambda value: value >= 1)
 NOT_NEGATIVE = Must("be at least 0 (0 is off)", lambda value: value >= 0)
@@ -109,14 +110,9 @@ def checked(name: str, kind: Any, value: Any) -> Any:
     Raises:
         UserError: another type, or a condition that does not hold.
     """
-    if get_origin(kind) in (Union, UnionType):
-        if value is None:
-            return None
-        (kind,) = (one for one in get_args(kind) if one is not NoneType)
-    marks: tuple[Any, ...] = ()
-    if get_origin(kind) is Annotated:
-        kind, *more = get_args(kind)
-        marks = tuple(more)
+    kind, marks = bare(kind)
+    if value is None and NONE in marks:
+        return None
     value = _typed(name, kind, value, marks)
     conditions = [mark for mark in marks if isinstance(mark, Must)]
     if kind is str and not conditions and not value.strip():
@@ -125,6 +121,18 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         if not condition.holds(value):
             raise UserError(f"{name} must {condition.words}, got {_plain(value)}")
     return value
+
+
+def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The type below None and conditions, and what is declared of it beside: conditions, `NONE`."""
+    marks: tuple[Any, ...] = ()
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+        marks = (NONE,)
+    if get_origin(kind) is Annotated:
+        kind, *conditions = get_args(kind)
+        marks = (*conditions, *marks)
+    return kind, marks
 
 
 def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:

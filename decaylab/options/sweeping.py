@@ -9,38 +9,104 @@ from typing import Annotated
 
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
-from decaylab.options.measuring import LAST, CheckpointRule, Count
-from decaylab.options.option_values import Must
+from decaylab.options.declared import (
+    ENGINE,
+    FIRST,
+    LOSS,
+    MEASURE,
+    RUN,
+    SAMPLING,
+    SCORING,
+    SWEEP,
+    TASK,
+    TRAINING,
+    option,
+)
+from decaylab.options.measuring import COMMON, LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
 LENGTHS, SELECTOR = "rollout-length", "selector"
 SWEEPS = (LENGTHS, SELECTOR)
 Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__)]
-Values = Annotated[
-    str, Must("be text with commas", lambda text: True)
-]  # `arms` says what is amiss with them
+# Any text passes here: `arms` knows which values can be compared.
+Values = Annotated[str, Must("be text with commas", lambda text: True)]
 
 
 @dataclass(frozen=True)
 class SweepOptions(TrainOptions):
-    """Every option of ``decaylab sweep``: those of training, and these.
+    """The options of ``decaylab sweep``: those of training, and these."""
 
-    over: what is varied, ``rollout-length`` or ``selector``. values: of it, with commas. seeds: how
-    many, from ``seed`` on.
-    runs: the folder of the training runs, which several sweeps may share. samples: rollouts to each
-    test problem.
-    checkpoint_rule: which checkpoints are evaluated: last, best, last,best or every.
-    """
-
-    over: Swept = LENGTHS
-    values: Values = ""
-    seeds: Count = 3
-    workers: Count = 1
-    runs: str | None = None
-    samples: Count = 1
-    test_limit: Count | None = None
-    checkpoint_rule: CheckpointRule = LAST
-    cache: str = "runs/cache"
+    over: Swept = option(
+        FIRST,
+        f"What is varied: {' or '.join(SWEEPS)}.",
+        LENGTHS,
+        argument=True,
+        identity=(SWEEP,),
+        level=COMMON,
+    )
+    values: Values = option(
+        LOSS,
+        "What is compared, with commas: lengths in tokens and full, or selectors at one --budget.",
+        "",
+        among=FIRST,
+        identity=(),  # the runs themselves are part of the identity
+        level=COMMON,
+    )
+    seeds: Count = option(
+        TRAINING,
+        "How many seeds each arm is trained with, from --seed on.",
+        3,
+        among=FIRST,
+        identity=(SWEEP,),
+        level=COMMON,
+    )
+    seed: Seed = option(SAMPLING, "The first of the seeds.", 0, identity=(SWEEP,), level=COMMON)
+    test_limit: Count | None = option(
+        TASK, "Test on the first N problems.", identity=(SWEEP,), level=COMMON
+    )
+    checkpoint_rule: CheckpointRule = option(
+        MEASURE,
+        "Which checkpoints are evaluated: last, best, last,best or every.",
+        LAST,
+        identity=(SWEEP,),
+    )
+    samples: Count = option(
+        MEASURE, "Rollouts per test problem.", 1, place=1, identity=(SWEEP,), level=COMMON
+    )
+    answer_rule: AnswerRule | None = option(
+        MEASURE,
+        "The rule that is reported first, and that held-out answers are graded by.",
+        place=3,
+    )
+    workers: Count = option(
+        RUN,
+        "Runs at a time, each with its share of the cores.",
+        1,
+        among=ENGINE,
+        identity=(),
+        level=COMMON,
+    )
+    cache: str = option(
+        SCORING,
+        "Where rollouts and scored tokens are kept for the next command.",
+        "runs/cache",
+        identity=(),
+    )
+    runs: str | None = option(
+        RUN,
+        "The folder of the training runs, which several sweeps may share; by default under runs/.",
+        place=-1,
+        identity=(),
+        level=COMMON,
+    )
+    overwrite: bool = option(
+        RUN,
+        "Redo evaluation and comparison; training runs are kept.",
+        False,
+        identity=(),
+        level=COMMON,
+    )
 
     def arms(self) -> list[TrainOptions]:
         """The training of each value, resolved, with the first seed.
@@ -49,14 +115,14 @@ class SweepOptions(TrainOptions):
             UserError: an unknown sweep, no value, a value that cannot be trained with, or one that
             is named twice.
         """
-        values = [value.strip() for value in self.values.split(",") if value.strip()]
-        if not values:
+        if not words(self.values):
             example = "5,10,20,full" if self.over == LENGTHS else "prefix,full,random"
             raise UserError(f"--values must name what is compared, with commas, such as {example}")
-        arms = [self._arm(value).resolved() for value in values]
+        arms = [self._arm(value).resolved() for value in words(self.values)]
         names = [arm.arm() for arm in arms]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise UserError(f"--values {self.values}: {twice[0]} stands there twice")
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"--values {self.values}: {name} stands there twice")
         return arms
 
     def of_seed(self, arm: TrainOptions, place: int) -> TrainOptions:
@@ -67,16 +133,18 @@ class SweepOptions(TrainOptions):
         """Where the training runs stand."""
         if self.runs:
             return Path(self.runs).expanduser()
-        return Path("runs") / dataclasses.replace(
-            self, problems=self.problems or ""
-        ).with_pair().folder_name("sweep")
+        pair = dataclasses.replace(self, problems=self.problems or "").with_pair()
+        return Path("runs") / pair.folder_name("sweep")
 
     def folder(self) -> Path:
         """Where the results stand."""
         return Path(self.out).expanduser() if self.out else self.folder_of_runs() / self.over
 
     def _arm(self, value: str) -> TrainOptions:
-        given = {one.name: getattr(self, one.name) for one in dataclasses.fields(TrainOptions)}
+        given = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(TrainOptions)
+        }
+        # Of a test, of results and of the sweep itself: a training has its own.
         given |= {"samples": TrainOptions.samples, "test_limit": None, "out": None, "workers": 1}
         if self.over == LENGTHS:
             if self.selector not in ("prefix", FULL):
@@ -84,16 +152,17 @@ class SweepOptions(TrainOptions):
                     f"sweep {LENGTHS} stops rollouts at each value: --selector {self.selector} "
                     "has no meaning here"
                 )
-            return TrainOptions(
-                **{**given, "selector": "prefix", "rollout_length": value, "budget": None}
-            )
+            given |= {"selector": "prefix", "rollout_length": value, "budget": None}
+            return TrainOptions(**given)
         if self.rollout_length is not None:
             raise UserError(
                 f"sweep {SELECTOR} compares selectors at one --budget: leave --rollout-length out"
             )
         if value not in SELECTORS:
             raise UserError(f"--values must be among {', '.join(SELECTORS)}, got {value}")
-        own = {"selector": value, "budget": None if SELECTORS[value].whole else self.budget}
+        given["selector"] = value
+        if SELECTORS[value].whole:
+            given["budget"] = None
         if value != "after-teacher-prefix":
-            own["teacher_prefix"] = None
-        return TrainOptions(**{**given, **own})
+            given["teacher_prefix"] = None
+        return TrainOptions(**given)

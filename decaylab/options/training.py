@@ -1,5 +1,4 @@
-"""The options of training: what is trained on what, where the loss falls, how long; and the
-presets."""
+"""The options of training: what is trained on what, where the loss falls, how long; presets."""
 
 from __future__ import annotations
 
@@ -10,14 +9,25 @@ from typing import Annotated, Any, Literal, get_args
 
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS, Selector
+from decaylab.options.declared import (
+    LOSS,
+    MEASURE,
+    SAMPLING,
+    SCORING,
+    TASK,
+    TRAINING,
+    option,
+)
 from decaylab.options.measuring import (
-    COMPUTED_WITH,
+    COMMON,
     EMBEDDED_TEACHER,
+    AnswerRule,
     Bins,
     Count,
     CountOrOff,
     PairOptions,
     Rate,
+    Seed,
     position_bins,
 )
 from decaylab.options.option_values import NUMBER_TOO, Must, among, one_of, words
@@ -27,8 +37,7 @@ NO_PROBLEMS = "none"
 Divergence = Literal["reverse-kl", "forward-kl", "js", "policy-gradient"]
 DIVERGENCES: tuple[str, ...] = get_args(Divergence)
 TRACKERS = ("tensorboard", "wandb", "trackio")
-# What is chosen where nothing is said. Paper: arXiv 2605.27028, its protocol; what it does not
-# state is ours (docs/train.md).
+# Defaults. Paper: arXiv 2605.27028, its protocol; what it does not state is ours (docs/train.md).
 PAPER_PRESET: dict[str, Any] = {
     "rollout_length": "100",
     "steps": 200,
@@ -45,26 +54,11 @@ EMBEDDED_PRESET: dict[str, Any] = {
     "checkpoint_every": 25,
     "batch_tokens": 4096,
 }
-BATCH_TOKENS = {
-    "cpu": 1024,
-    "cuda": 16384,
-}  # on a CPU what its caches hold: more costs memory and gains no speed
+# On a CPU what its caches hold: more costs memory and gains no speed.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 FULL_FINETUNE_RATE = 0.2
 """Learning rate of full fine-tuning as a share of that of LoRA, where none is given."""
-NOT_IDENTITY = (
-    *(
-        "track",
-        "level",
-        "samples",
-        "rollouts",
-        "test_limit",
-        "batch_tokens",
-        "gradient_checkpointing",
-    ),
-    *COMPUTED_WITH,
-)
-"""Options that a training goes on with whatever they are. Micro-batches, like processes, change the
-rounding of sums alone."""
+TRAINS = ("train", "sweep")
 
 RolloutLength = Annotated[
     str,
@@ -82,49 +76,147 @@ SelectorName = Annotated[str, one_of(SELECTORS)]
 
 
 @dataclass(frozen=True)
-class TrainOptions(PairOptions):
-    """Every option of ``decaylab train``; None means: chosen by `resolved` from the others.
+class TrainFields:
+    """Options of a training: what it is tested on, where the loss falls, how it optimises."""
 
-    problems, limit, split, columns, revision: of the training problems. max_tokens: the budget of a
-    full rollout.
-    rollout_length: the paper's N, in tokens, or ``full``. budget: positions of a rollout that carry
-    loss.
-    teacher_prefix: tokens that the teacher writes ahead of the student, for
-    ``after-teacher-prefix``.
-    batch_tokens: rollouts x time of a micro-batch; gradients are accumulated over as many as a step
-    needs. None: what suits the device (`BATCH_TOKENS`).
-    validation_problems: held out of the training problems, to choose the best checkpoint by and to
-    watch behaviour on.
-    """
+    test_problems: str | None = option(
+        TASK,
+        "What trained students will be tested on: training problems that also stand there are "
+        f"dropped. {NO_PROBLEMS}: look for none. By default abacus with the embedded pair, math500 "
+        "with any other.",
+        only=TRAINS,
+    )
+    test_limit: Count | None = option(
+        TASK, "Test on the first N problems by default.", only=TRAINS, identity=()
+    )
+    validation_problems: CountOrOff = option(
+        TASK,
+        "Problems held out to choose the best checkpoint by and to watch behaviour on; 0 is off.",
+        100,
+    )
 
-    test_problems: str | None = None
-    test_limit: Count | None = None
-    validation_problems: CountOrOff = 100
-    steps: Count | None = None
-    problems_per_step: Count = 16
-    rollouts_per_problem: Count = 1
-    selector: SelectorName = "prefix"
-    rollout_length: RolloutLength | None = None
-    budget: Budget | None = None
-    teacher_prefix: Count | None = None
-    divergence: Divergence = "reverse-kl"
-    normalise: Literal["tokens", "rollouts"] = "tokens"
-    score_end: bool = True
-    full_finetune: bool = False
-    lora_rank: Count = 32
-    lora_alpha: Count = 64
-    lora_targets: str = "all-linear"
-    learning_rate: Rate | None = None
-    warmup_steps: CountOrOff = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    weight_decay: WeightDecay = 0.0
-    clip: Rate = 1.0
-    autocast: Literal["off", "bfloat16"] = "off"
-    gradient_checkpointing: bool = False
-    batch_tokens: Count | None = None
-    checkpoint_every: Count | None = None
-    bins: Bins | None = None
-    track: Trackers = ""
+    selector: SelectorName = option(
+        LOSS, f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix", level=COMMON
+    )
+    budget: Budget | None = option(
+        LOSS,
+        "How many positions of a rollout carry loss; by default as many as ESR's N.",
+        level=COMMON,
+    )
+    teacher_prefix: Count | None = option(
+        LOSS, "after-teacher-prefix: tokens that the teacher writes ahead of the student."
+    )
+    divergence: Divergence = option(
+        LOSS,
+        f"{', '.join(DIVERGENCES)}; exact over the whole vocabulary but the last.",
+        "reverse-kl",
+        level=COMMON,
+    )
+    normalise: Literal["tokens", "rollouts"] = option(
+        LOSS,
+        "tokens: mean over the step's selected tokens. rollouts: mean over its rollouts of their "
+        "own means.",
+        "tokens",
+        only=TRAINS,
+    )
+    score_end: bool = option(LOSS, "Whether the end-of-turn token carries loss.", True, only=TRAINS)
+
+    steps: Count | None = option(
+        TRAINING, "Updates; 100 with the embedded pair, 200 with any other.", level=COMMON
+    )
+    problems_per_step: Count = option(
+        TRAINING, "Problems per step, over all processes.", 16, level=COMMON
+    )
+    rollouts_per_problem: Count = option(TRAINING, "Rollouts per problem of a step.", 1)
+    full_finetune: bool = option(
+        TRAINING, "Train every weight instead of LoRA.", False, level=COMMON
+    )
+    lora_rank: Count = option(TRAINING, "Rank of the adapters.", 32)
+    lora_alpha: Count = option(TRAINING, "LoRA scale is alpha / rank.", 64, only=TRAINS)
+    lora_targets: str = option(
+        TRAINING, "all-linear, or names of layers with commas: q_proj,v_proj.", "all-linear"
+    )
+    learning_rate: Rate | None = option(
+        TRAINING,
+        "Of AdamW; by default 3e-4 with the embedded pair, 5e-5 with any other, a fifth with "
+        "--full-finetune.",
+        only=TRAINS,
+        level=COMMON,
+    )
+    warmup_steps: CountOrOff = option(TRAINING, "Steps of a linear warm-up.", 0, only=TRAINS)
+    schedule: Literal["constant", "linear", "cosine"] = option(
+        TRAINING,
+        "Of the learning rate: constant, or linear or cosine down to 0.",
+        "constant",
+        only=TRAINS,
+    )
+    weight_decay: WeightDecay = option(TRAINING, "Of AdamW.", 0.0, only=TRAINS)
+    clip: Rate = option(TRAINING, "Clip the gradient norm to this value.", 1.0, only=TRAINS)
+    autocast: Literal["off", "bfloat16"] = option(
+        TRAINING, "off, or bfloat16: passes in 16 bits over weights of 32.", "off"
+    )
+    gradient_checkpointing: bool = option(
+        TRAINING, "Compute activations twice instead of keeping them.", False, identity=()
+    )
+    checkpoint_every: Count | None = option(
+        TRAINING,
+        "Steps between checkpoints; 25 with the embedded pair, 50 with any other. The last step "
+        "always makes one.",
+    )
+
+
+@dataclass(frozen=True)
+class TrainOptions(TrainFields, PairOptions):
+    """The options of ``decaylab train``; None means that `resolved` chooses."""
+
+    # These mean something else to a training than to a measurement.
+    problems: str | None = option(
+        TASK,
+        "The training problems, by the same names; abacus-train with the embedded pair. They "
+        "need no answers.",
+        level=COMMON,
+    )
+    limit: Count | None = option(TASK, "Use only the first N training problems.", level=COMMON)
+    split: str | None = option(TASK, "Hub split; train by default.")
+    answer_rule: AnswerRule | None = option(
+        TASK, "The rule that held-out answers are graded by.", among=MEASURE, place=3
+    )
+    max_tokens: Count | None = option(
+        SAMPLING, "Budget of a full rollout.", among=MEASURE, place=1, level=COMMON
+    )
+    seed: Seed = option(
+        SAMPLING,
+        "Seed for the order of problems, sampling, and the adapters' initial weights.",
+        0,
+        level=COMMON,
+    )
+
+    bins: Bins | None = option(
+        LOSS,
+        "Lower ends of the position bins of the KL in metrics.csv, from 0: 0,50,100,200.",
+        among=MEASURE,
+    )
+    rollout_length: RolloutLength | None = option(
+        LOSS,
+        f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (20 with the "
+        "embedded pair) where the selector stops rollouts, and full where it does not.",
+        among=MEASURE,
+        level=COMMON,
+    )
+    track: Trackers = option(
+        TRAINING,
+        f"Trackers to log to as well, with commas: {', '.join(TRACKERS)}.",
+        "",
+        only=("train",),
+        identity=(),
+    )
+    batch_tokens: Count | None = option(
+        TRAINING,
+        "Tokens of a micro-batch, padding included; gradients are accumulated over a step. By "
+        "default 4,096 with the embedded pair, else 1,024 on a CPU and 16,384 on a GPU.",
+        among=SCORING,
+        identity=(),  # like processes, micro-batches change the rounding of sums alone
+    )
 
     unshared = "a rollout that holds one is scored up to it and counted"
     needs_student = True
@@ -136,6 +228,10 @@ class TrainOptions(PairOptions):
     def preset(self) -> str:
         """Which defaults hold."""
         return "embedded pair" if self.teacher in (None, EMBEDDED_TEACHER) else "paper"
+
+    @property
+    def _preset(self) -> dict[str, Any]:
+        return EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET
 
     @property
     def chosen_selector(self) -> Selector:
@@ -156,48 +252,46 @@ class TrainOptions(PairOptions):
         Raises:
             UserError: an option that cannot be used.
         """
-        preset = EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET
         embedded = self.preset == "embedded pair"
         if self.problems is None and not embedded:
             raise UserError(
                 "--problems must name the training problems: a .jsonl or .parquet file, or a hub "
                 "data set"
             )
-        rate = preset["learning_rate"] * (FULL_FINETUNE_RATE if self.full_finetune else 1)
         chosen = dataclasses.replace(
             self,
             problems=self.problems or "abacus-train",
             test_problems=self.test_problems or ("abacus" if embedded else "math500"),
-            steps=self.steps if self.steps is not None else preset["steps"],
-            checkpoint_every=self.checkpoint_every
-            if self.checkpoint_every is not None
-            else preset["checkpoint_every"],
-            dtype="float32"
-            if self.full_finetune and self.dtype == "auto"
-            else self.dtype,  # 16 bits lose small updates
-            batch_tokens=self.batch_tokens
-            if self.batch_tokens is not None
-            else preset["batch_tokens"],
-            learning_rate=self.learning_rate if self.learning_rate is not None else rate,
         ).with_pair()
+        for name in ("steps", "checkpoint_every", "batch_tokens", "learning_rate"):
+            if getattr(self, name) is None:
+                chosen = dataclasses.replace(chosen, **{name: self._preset[name]})
+        if self.full_finetune:
+            chosen = self._whole(chosen)
         chosen = dataclasses.replace(chosen, bins=chosen.bins or position_bins(chosen.embedded))
-        chosen = chosen._with_lengths(preset)
+        chosen = chosen._with_lengths()
         chosen.check()
         return chosen
 
-    def _with_lengths(self, preset: dict[str, Any]) -> TrainOptions:
+    def _whole(self, chosen: TrainOptions) -> TrainOptions:
+        """Full fine-tuning where nothing else is given: 16 bits lose small updates."""
+        if self.learning_rate is None:
+            rate = FULL_FINETUNE_RATE * float(chosen.learning_rate or 0)
+            chosen = dataclasses.replace(chosen, learning_rate=rate)
+        return dataclasses.replace(chosen, dtype="float32") if self.dtype == "auto" else chosen
+
+    def _with_lengths(self) -> TrainOptions:
         """Where rollouts stop, and how many of their positions carry loss."""
         given, budget = self.rollout_length, self.budget
-        stop = None if given in (None, FULL) else int(str(given))
+        stop = self.stop_at
         if budget is not None and stop is not None and budget > stop:
             raise UserError(
                 f"--budget {budget} is above --rollout-length {stop}: no rollout has so many tokens"
             )
         selector = self.chosen_selector
         if self.selector == "prefix" and given == FULL and budget is None:
-            return dataclasses.replace(
-                self, selector=FULL, rollout_length=FULL
-            )  # ESR at no length at all
+            # ESR that never stops is full distillation.
+            return dataclasses.replace(self, selector=FULL, rollout_length=FULL)
         if selector.whole:
             if budget is not None:
                 raise UserError(
@@ -205,23 +299,20 @@ class TrainOptions(PairOptions):
                     "loss"
                 )
             return dataclasses.replace(self, rollout_length=given or FULL)
+        usual = int(self._preset["rollout_length"])
         if not selector.stops_at_budget:
-            return dataclasses.replace(
-                self,
-                rollout_length=given or FULL,
-                budget=budget or _smaller(stop, int(preset["rollout_length"])),
-            )
+            budget = budget or min(stop or usual, usual)
+            return dataclasses.replace(self, rollout_length=given or FULL, budget=budget)
         if given == FULL or (stop is not None and budget is not None and budget != stop):
             raise UserError(
                 f"--selector {self.selector} stops the rollout at its budget, so --rollout-length "
-                f"{given} and --budget "
-                f"{budget} are one number; prefix-mask trains on the first tokens of longer "
-                "rollouts"
+                f"{given} and --budget {budget} are one number; prefix-mask trains on the first "
+                "tokens of longer rollouts"
             )
-        length = stop or budget or int(preset["rollout_length"])
+        length = stop or budget or usual
         ahead = self.teacher_prefix
         if self.selector == "after-teacher-prefix" and ahead is None:
-            ahead = int(preset["teacher_prefix"])
+            ahead = int(self._preset["teacher_prefix"])
         return dataclasses.replace(
             self, rollout_length=str(length), budget=length, teacher_prefix=ahead
         )
@@ -239,42 +330,29 @@ class TrainOptions(PairOptions):
             )
         if self.teacher_prefix is not None and self.selector != "after-teacher-prefix":
             raise UserError(f"--teacher-prefix has no meaning for --selector {self.selector}")
+        most = self.max_tokens or math.inf
         longest = (self.stop_at or 0) + (self.teacher_prefix or 0)
-        if self.max_tokens is not None and longest > self.max_tokens:
+        if longest > most:
             raise UserError(
                 f"rollouts of {longest} tokens go beyond the budget of a full one, --max-tokens "
                 f"{self.max_tokens}"
             )
-        if (
-            self.budget is not None
-            and self.max_tokens is not None
-            and self.budget > self.max_tokens
-        ):
+        if (self.budget or 0) > most:
             raise UserError(
                 f"--budget {self.budget} is above the longest rollout, --max-tokens "
                 f"{self.max_tokens}"
             )
 
     def arm(self) -> str:
-        """Selector and lengths in short, as they name a run's folder: prefix-20, full,
-        random-20."""
-        length = (
-            "" if self.stop_at is None or self.budget == self.stop_at else f"-of-{self.stop_at}"
-        )
-        ahead = f"-behind-{self.teacher_prefix}" if self.teacher_prefix else ""
-        usual = (EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET)[
-            "teacher_prefix"
-        ]
-        return (
-            self.selector
-            + (f"-{self.budget}" if self.budget else "")
-            + length
-            + (ahead if self.teacher_prefix != usual else "")
-        )
+        """Selector and lengths in short, as in a run's folder: prefix-20, full, random-20."""
+        name: str = self.selector
+        if self.budget:
+            name += f"-{self.budget}"
+        if self.stop_at is not None and self.budget != self.stop_at:
+            name += f"-of-{self.stop_at}"
+        if self.teacher_prefix and self.teacher_prefix != self._preset["teacher_prefix"]:
+            name += f"-behind-{self.teacher_prefix}"
+        return name
 
     def default_folder(self) -> str:
         return f"runs/{self.folder_name('train', self.arm(), f'seed-{self.seed}')}"
-
-
-def _smaller(stop: int | None, length: int) -> int:
-    return length if stop is None else min(stop, length)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
+from decaylab.options.planning import Devices, PlanOptions
 from decaylab.options.training import BATCH_TOKENS, TrainOptions
 from decaylab.planner.memory import (
     PROCESS,
@@ -30,7 +31,7 @@ from decaylab.planner.models import (
     own_dtype,
     trained_outline,
 )
-from decaylab.planner.options import Asked, Devices, PlanOptions
+from decaylab.planner.options import Asked
 from decaylab.policies.loading import wider_than
 from decaylab.rollouts.engine_spec import MEMORY_SHARE
 from decaylab.trainer.machinery.engines import MEMORY_SHARE as TRAINING_SHARE

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from decaylab.commands.pair_checks import host_memory
+from decaylab.options.planning import Devices, PlanOptions
 from decaylab.options.training import BATCH_TOKENS, TrainOptions
 from decaylab.planner.memory import LASTING, holes
 from decaylab.planner.models import Outline, is_quantised
-from decaylab.planner.options import Asked, Devices, PlanOptions, asked
+from decaylab.planner.options import Asked, asked
 from decaylab.planner.phases import Phase, Sources, longest_stop, phases
 from decaylab.planner.probe import Rates, probe
 

@@ -12,8 +12,8 @@ import torch
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import Options, PairOptions
+from decaylab.options.planning import PlanOptions
 from decaylab.pair.prepare import Setup, prepare
-from decaylab.planner.options import PlanOptions
 from decaylab.planner.phases import Phase
 from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import share_vocabulary

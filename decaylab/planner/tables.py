@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.markup import escape
 
-from decaylab.planner.options import Devices
+from decaylab.options.planning import Devices
 from decaylab.planner.phases import Phase
 from decaylab.planner.plan import Plan
 from decaylab.tables import terminal

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from command_line import decaylab
 
-from decaylab.planner.options import PlanOptions
+from decaylab.options.planning import PlanOptions
 from decaylab.planner.plan import make_plan
 
 QWEN: dict[str, dict[str, Any]] = {

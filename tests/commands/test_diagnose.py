@@ -19,6 +19,7 @@ from command_line import DATA, Outcome, _SharedGrader, contents, decaylab, start
 
 from decaylab.commands import diagnose, prefix_decay, study
 from decaylab.errors import UserError
+from decaylab.options import declared
 from decaylab.options.measuring import DiagnosticOptions, Options
 from decaylab.pair import prepare
 from decaylab.policies import loading
@@ -302,7 +303,8 @@ def test_the_record_holds_all_that_the_run_was(finished: Path) -> None:
         80,
         100,
     ]  # what was not said stands there too
-    assert not options.keys() & set(diagnose.NOT_IDENTITY)
+    assert set(options) == set(declared.identity(DiagnosticOptions(), declared.DIAGNOSTIC))
+    assert {"level", "seed", "checkpoints"} <= set(options) and not {"cache", "said"} & set(options)
     for role in ("student", "teacher"):
         assert (
             identity[role]["name"] == f"abacus-{role}" and len(identity[role]["content_hash"]) == 64

@@ -18,7 +18,8 @@ from matplotlib import image
 
 from decaylab.commands import prefix_decay
 from decaylab.errors import UserError
-from decaylab.options.measuring import COMPUTED_WITH, Options
+from decaylab.options import declared
+from decaylab.options.measuring import Options
 from decaylab.pair import prepare
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs import measurements, store
@@ -212,9 +213,8 @@ def test_how_a_run_is_computed_is_no_part_of_its_identity(
     decaylab(*COMMAND, "--out", undisturbed)
     assert asked == []
     held = json.loads((undisturbed / "run.json").read_text())["identity"]["options"]
-    assert not set(held) & set(COMPUTED_WITH) and {"seed", "temperature", "dtype", "limit"} <= set(
-        held
-    )
+    assert set(held) == set(declared.identity(Options(), declared.DECAY))
+    assert {"seed", "temperature", "dtype", "limit"} <= set(held) and "device" not in held
 
 
 def test_a_second_process_in_the_folder_is_refused(undisturbed: Path) -> None:

@@ -20,9 +20,9 @@ from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
 from decaylab.options.option_values import Must
+from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
-from decaylab.planner.options import PlanOptions
 
 KINDS = (Options, DiagnosticOptions, TrainOptions, SweepOptions, PlanOptions)
 FUNCTIONS = {

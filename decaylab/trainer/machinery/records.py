@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from decaylab.options.training import NO_PROBLEMS, NOT_IDENTITY, TrainOptions
+from decaylab.options import declared
+from decaylab.options.training import NO_PROBLEMS, TrainOptions
 from decaylab.pair import kept_prompts
 from decaylab.policies.identity import versions
 from decaylab.rollouts.engine_spec import engine_record
@@ -46,9 +47,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         "preset": options.preset,
         "identity": {
             "options": measured_with(options),
-            "training": {
-                name: value for name, value in asdict(options).items() if name not in NOT_IDENTITY
-            },
+            "training": declared.identity(options, declared.TRAINED),
             **{role: asdict(policy.identity) for role, policy in policies.items()},
             "engine": engine_record(options),
             "precision": {role: policy.precision for role, policy in policies.items()},

@@ -1,0 +1,133 @@
+"""How an option is declared: once, on the field that holds its value.
+
+    @dataclass(frozen=True)
+    class Mine:
+        samples: Count = option(MEASURE, "Rollouts per problem and policy.", 4, without=("train",))
+
+The annotation gives the type, the choices and the range (`option_values`). The field's metadata
+gives the rest: help, commands, identity. The command line, the config file, `dl.` functions, the
+children of a sweep and the records of runs are derived from it. A field without `option` is
+internal: no user sets it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from decaylab.options.option_values import flag
+
+PAIR = "The pair"
+TASK = "The problems"
+LOSS = "Where the loss falls"
+TRAINING = "The training"
+MEASURE = "The measurement"
+FILES = "Rollouts that exist already"
+SAMPLING = "Sampling"
+ENGINE = "The engine"
+SCORING = "Scoring"
+RUN = "The run"
+MACHINE = "The machine"
+RATES = "Lengths and rates"
+FIRST = "ahead of all panels"
+PANELS = (
+    *(FIRST, PAIR, TASK, LOSS, TRAINING, MEASURE, FILES, SAMPLING, ENGINE, SCORING, RUN),
+    *(MACHINE, RATES),
+)
+"""The panels of --help, in their order."""
+
+DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
+MEASURED = (DECAY, DIAGNOSTIC)
+RUNS = (DECAY, DIAGNOSTIC, TRAINED)
+"""The kinds of runs: in a run's identity stand the options that are declared to belong there."""
+
+KEY = "option"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an option's field says of it beside type and default.
+
+    panel: its heading in --help. among, place: where it stands there, with the options of which
+    panel and in which order (0, then 1, ...). only, without: the commands that have it. identity:
+    the kinds of runs that it identifies; a run resumes under any value of the others. level: common
+    or expert. argument: given without a flag.
+    """
+
+    panel: str
+    help: str
+    among: str
+    place: int
+    only: tuple[str, ...]
+    without: tuple[str, ...]
+    identity: tuple[str, ...]
+    level: str
+    argument: bool
+
+    def is_of(self, command: str) -> bool:
+        """Whether a command has the option."""
+        return command not in self.without and (not self.only or command in self.only)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return PANELS.index(self.among), self.place
+
+
+def option(
+    panel: str,
+    help: str,
+    default: Any = None,
+    *,
+    among: str = "",
+    place: int = 0,
+    only: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
+    identity: tuple[str, ...] = RUNS,
+    level: str = "expert",
+    argument: bool = False,
+) -> Any:
+    """A field of an options class; the parameters are explained at `Declared`."""
+    declared = Declared(
+        panel, help, among or panel, place, only, without, identity, level, argument
+    )
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata={KEY: declared})
+    return dataclasses.field(default=default, metadata={KEY: declared})
+
+
+def options_of(kind: Any, command: str = "") -> dict[str, Declared]:
+    """The options of a class, or those of them that a command has, in the order of --help."""
+    declared = {
+        field.name: field.metadata[KEY]
+        for field in dataclasses.fields(kind)
+        if KEY in field.metadata and (not command or field.metadata[KEY].is_of(command))
+    }
+    return dict(sorted(declared.items(), key=lambda item: item[1].order))
+
+
+def identity(options: Any, run: str) -> dict[str, Any]:
+    """The options that identify a run of this kind, with their values, as run.json holds them."""
+    return {
+        name: getattr(options, name)
+        for name, declared in options_of(options).items()
+        if run in declared.identity
+    }
+
+
+def as_words(kind: Any, values: Mapping[str, Any]) -> list[str]:
+    """Values of options of this class as words of a command; defaults are left out."""
+    usual, words = kind(), list[str]()
+    for name, value in values.items():
+        if value is None or value == getattr(usual, name):
+            continue
+        if isinstance(value, dict):
+            words += [word for key, text in value.items() for word in (flag(name), f"{key}={text}")]
+        elif isinstance(value, bool):
+            words.append(flag(name if value else f"no_{name}"))
+        elif isinstance(value, tuple):
+            words += [flag(name), ",".join(map(str, value))]
+        else:
+            words += [flag(name), str(value)]
+    return words
