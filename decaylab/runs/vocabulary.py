@@ -14,7 +14,7 @@ import pandas as pd
 
 # Policies and arms that others are compared with
 BASE = "base"  # the student before training
-STUDENT, TEACHER = "student", "teacher"
+TEACHER = "teacher"
 FULL = "full"  # trained on full rollouts
 
 # Quantities
@@ -43,7 +43,6 @@ MEAN_OVER_ROLLOUTS = "mean over rollouts"
 
 # Conditions of teacher continuations
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
-REVERSE, STUDENT_TURNS = "reverse", "student-turns"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
 ENDED_RIGHT, ENDED_WRONG = "ended-right", "ended-wrong"
 ALL = "all"
