@@ -1,7 +1,7 @@
 """The step after a measurement: its figures, drawn from the run's folder.
 
-Nothing that measures loads matplotlib. A run whose drawing fails is a finished run with one warning,
-and `decaylab figures` draws it later.
+Nothing that measures loads matplotlib. A run whose drawing fails is a finished run with one
+warning, and `decaylab figures` draws it later.
 """
 
 from __future__ import annotations
