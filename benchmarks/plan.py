@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scoring import keep, reset_peak, resident_peak_gib, surroundings
+from timing import keep, reset_peak, resident_peak_gib, surroundings
 
 from decaylab.planner.memory import LASTING, PROCESS, holes
 from decaylab.planner.options import Asked, Devices, PlanOptions, asked

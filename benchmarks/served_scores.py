@@ -2,8 +2,10 @@
 KL, by number of ids.
 
     python benchmarks/served_scores.py                    # the embedded pair, float32, up to its
-    whole vocabulary python benchmarks/served_scores.py --pair smollm2     #
-    tests/helpers/prepare_smollm2.py makes the model; or smollm2-far
+                                                          # whole vocabulary
+    python benchmarks/served_scores.py --pair smollm2     # or smollm2-far;
+                                                          # helpers/prepare_smollm2.py makes it
+    python benchmarks/served_scores.py --toy              # does it run at all?
 
 The student writes at temperature 0.7; every token is scored at temperature 1. Exact:
 `scoring.Scorer`, both policies in torch. Teacher's ids: the bound as vLLM gives it without its
@@ -16,16 +18,15 @@ are in float32.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timing import keep, parser
 
 from decaylab.policies import loading, served_policies
 from decaylab.policies.loading import LoadSettings, Policy
@@ -39,7 +40,6 @@ from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Rollout, Scorer, states, top
 from decaylab.tokens.served_scores import ServedScorer, partial_reverse_kl
 
-RESULT = Path(__file__).resolve().parent / "results" / "served-scores.json"
 HOST = LoadSettings("float32", "cpu")
 SMOLLM2 = "models/smollm2-135m-instruct"
 NOISY: dict[str, Any] = {
@@ -61,6 +61,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "smollm2": {"noise": 0.03, **NOISY},
     "smollm2-far": {"noise": 0.1, **NOISY},
 }
+TOY = {**PAIRS["abacus"], "problems": 2, "max_tokens": 12, "ids": [1, 494]}
 Floats = NDArray[np.float64]
 
 
@@ -134,8 +135,7 @@ def compared(bound: Floats, exact: Floats) -> dict[str, float]:
     }
 
 
-def measure(pair: str) -> dict[str, Any]:
-    work = PAIRS[pair]
+def measure(work: dict[str, Any]) -> dict[str, Any]:
     student, teacher = student_of(work), loading.load(work["teacher"], HOST)
     rollouts = rollouts_of(student, work)
     started = time.perf_counter()
@@ -171,23 +171,13 @@ def measure(pair: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
-    pair = parser.parse_args().pair
-    found = measure(pair)
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, "2 problems of the embedded pair")
+    made.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
+    arguments = made.parse_args(words)
     import vllm
 
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    result[pair] = {
-        "vllm": vllm.__version__,
-        "torch": torch.__version__,
-        "device": f"CPU, {os.cpu_count()} cores",
-        **found,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    found = measure(TOY if arguments.toy else PAIRS[arguments.pair])
     print(
         f"{found['tokens']} tokens, mean reverse KL {found['mean_exact']} nats; missed, per cent "
         "of it:"
@@ -199,10 +189,13 @@ def main() -> None:
     for count, row in found["ids"].items():
         missed = [row[side]["missed_percent"] for side in ("teachers_ids", "students_ids")]
         masses = f"{row['student_mass']:13.4f} {row['teacher_mass']:13.4f}"
-        print(
-            f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {found['seconds'][count]:8.2f}"
-        )
-    print(f"exact: {found['seconds']['exact']} s; {RESULT}")
+        seconds = found["seconds"][count]
+        print(f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {seconds:8.2f}")
+    print(f"exact: {found['seconds']['exact']} s")
+    if not arguments.toy:
+        device = f"CPU, {os.cpu_count()} cores"
+        around = {"vllm": vllm.__version__, "torch": torch.__version__, "device": device}
+        keep("served-scores", {arguments.pair: {**around, **found}})
 
 
 if __name__ == "__main__":

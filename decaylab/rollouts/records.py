@@ -57,9 +57,9 @@ def noted(setup: Setup[Any]) -> dict[str, Any]:
     }
 
 
-def example_prompt(setup: Setup[Any]) -> dict[str, str]:
+def example_prompt(setup: Setup[Any]) -> dict[str, Any]:
     """The first problem as each policy reads it."""
-    texts = {}
+    texts: dict[str, Any] = {}
     for role, policy in policies(setup).items():
         first = next(iter(setup.prompts[role].values()))
         texts[role] = policy.tokenizer.decode(list(first))
