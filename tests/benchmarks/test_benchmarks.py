@@ -156,16 +156,17 @@ def test_continuations(results: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "decaylab must be among them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("part", ["paired", "seconds", "bins"])
+@pytest.mark.parametrize("part", ["paired", "seconds"])
 def test_coverage(part: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("coverage", results, "--part", part)
     assert f"{part}: 3 draws a case" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_coverage_of_verdicts(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("coverage", results, "--part", "verdicts")
-    assert "verdicts: 3 draws a case" in capsys.readouterr().out
+@pytest.mark.parametrize("part", ["verdicts", "bins"])
+def test_slow_coverage(part: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("coverage", results, "--part", part)
+    assert f"{part}: 3 draws a case" in capsys.readouterr().out
 
 
 def test_whole_commands_run_on_a_cpu_too(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
