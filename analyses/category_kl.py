@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from decaylab.maths import token_means as tm
 from decaylab.maths.clusters import Floats, Ints, per_problem_sums
 from decaylab.maths.statistics import ALIKE
-from decaylab.runs import rows, skewed_cells
+from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import NEAR_AN_END, near_an_end
 from decaylab.runs.vocabulary import ALL, FRACTION, FROZEN, NATS
@@ -212,14 +212,11 @@ class _Checkpoint:
 
     def means(self, what: str, cells: Cells, labels: Labels) -> Iterator[Measurement]:
         """Mean reverse KL of each cell."""
-        settings, common = self.settings, {**self.place, "run": self.settings.run}
         places = []
         for label, rollouts in zip(labels, cells.rollouts.tolist(), strict=True):
-            places.append({**common, **label, "rollouts": rollouts})
-        problems = int((self.whole.counts > 0).sum())
-        skewed = skewed_cells.Cells(
-            places, problems, settings.estimand, settings.level, settings.seed, banded=False
-        )
+            places.append({**self.place, **label, "rollouts": rollouts})
+        problems, estimand = int((self.whole.counts > 0).sum()), self.settings.estimand
+        skewed = rows.skewed(self.settings, places, problems, estimand=estimand, banded=False)
         yield from skewed.levels(what, NATS, (cells.sums, cells.counts))
 
     def shares(

@@ -32,9 +32,9 @@ from decaylab.maths import statistics as st
 from decaylab.maths import token_means as tm
 from decaylab.maths.clusters import Floats, Ints
 from decaylab.maths.winsorised import SumsAndCounts
-from decaylab.runs import rows, skewed_cells
+from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.skewed_cells import NO_RATIO, NO_TOKENS, NOT_FINITE
+from decaylab.runs.skewed_cells import NO_RATIO, NO_TOKENS, NOT_FINITE, Cells
 from decaylab.runs.vocabulary import ALL, BASE, NATS, RATIO, SURVIVORS
 from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 
@@ -178,17 +178,13 @@ def _changes(
     yield _row("cascade_ratio", RATIO, estimate, settings.rollout_length, settings, place, counts)
 
 
-def _bins(
-    reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]
-) -> skewed_cells.Cells:
+def _bins(reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]) -> Cells:
     """The position bins, with the rollouts that reach each."""
     places = []
     for span, rollouts in zip(rows.spans(settings.edges), reaching.tolist(), strict=True):
-        places.append({**span, "rollouts": rollouts, "run": settings.run, **place})
+        places.append({**span, "rollouts": rollouts, **place})
     among = _among(settings, place["condition"])
-    return skewed_cells.Cells(
-        places, problems, settings.estimand, settings.level, settings.seed, among
-    )
+    return rows.skewed(settings, places, problems, estimand=settings.estimand, among=among)
 
 
 def _row(

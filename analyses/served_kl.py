@@ -20,7 +20,6 @@ from decaylab.maths import token_means as tm
 from decaylab.maths.winsorised import SumsAndCounts
 from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.skewed_cells import Cells
 from decaylab.runs.vocabulary import ALL, FRACTION, NATS
 from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 
@@ -72,9 +71,9 @@ def _bins(
     places = []
     for span in rows.spans(settings.edges):
         rollouts = int((table.lengths > span["position_low"]).sum())
-        places.append({**place, **span, "run": settings.run, "rollouts": rollouts})
+        places.append({**place, **span, "rollouts": rollouts})
     problems = int(counts.any(axis=1).sum())
-    cells = Cells(places, problems, settings.estimand, settings.level, settings.seed)
+    cells = rows.skewed(settings, places, problems, estimand=settings.estimand)
     levels = cells.levels(quantity, QUANTITIES[quantity], (sums, counts), shared=quantity == BOUND)
     for row in levels:
         yield replace(row, note=rows.joined(_approximation(settings), row.note))

@@ -34,7 +34,7 @@ from decaylab.maths.selection import Signals, select
 from decaylab.maths.token_means import interval, means, sums_by_problem
 from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.skewed_cells import NEAR_AN_END, Cells, near_an_end
+from decaylab.runs.skewed_cells import NEAR_AN_END, near_an_end
 from decaylab.runs.vocabulary import (
     ALL,
     FRACTION,
@@ -128,17 +128,16 @@ class _Checkpoint:
 
     def by_position(self) -> Iterator[Measurement]:
         """The signals and the overlap of the 16 most likely tokens, per position bin."""
-        edges, settings = self.settings.edges, self.settings
+        edges = self.settings.edges
         bins, problems = self.tokens.bins(edges), self.tokens.token_problems
         shape = self.tokens.problem_count, len(edges)
         counts = sums_by_problem(None, problems, bins, *shape)
-        common = {"condition": ALL, **self.place, "run": settings.run}
         places = []
         for span in estimated.spans(edges):
             reaching = int((self.lengths > span["position_low"]).sum())
-            places.append({**common, **span, "rollouts": reaching})
+            places.append({"condition": ALL, **self.place, **span, "rollouts": reaching})
         measured = int(counts.any(axis=1).sum())
-        cells = Cells(places, measured, level=settings.level, seed=settings.seed)
+        cells = estimated.skewed(self.settings, places, measured)
         for what, (unit, column, whole) in PER_BIN.items():
             values: Any = getattr(self.signals, column, None)
             if values is None:

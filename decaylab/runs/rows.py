@@ -3,6 +3,7 @@
     row(settings, "accuracy", FRACTION, estimate, note, view=FRESH, checkpoint="base")
     of_cells(means, level=0.95)             # means over tokens, cell by cell, as estimates
     bare(value, like)                       # a number without an interval
+    skewed(settings, places, problems)      # cells in which a few problems may hold much of a mean
     with_holm(rows, ("what", "view"))       # p-values corrected within each family
 
 A row takes its numbers from the estimate, its level, seed and run from the settings, and its
@@ -24,7 +25,7 @@ from decaylab.maths import token_means as tm
 from decaylab.maths.clusters import Floats
 from decaylab.maths.seeds import OverSeeds
 from decaylab.runs.measurements import Measurement
-from decaylab.runs.skewed_cells import NO_TOKENS, NOT_FINITE
+from decaylab.runs.skewed_cells import NO_TOKENS, NOT_FINITE, Cells
 
 NUMBERS = ("value", "low", "high", "standard_error", "method")
 Estimated = TypeVar("Estimated", st.Estimate, OverSeeds)
@@ -149,6 +150,17 @@ def of_cells(
 
 
 # Coordinates
+
+
+def skewed(
+    settings: Settings, places: Iterable[dict[str, Any]], problems: int, **more: Any
+) -> Cells:
+    """Cells in which a few problems may hold much of a mean; see `decaylab.runs.skewed_cells`.
+
+    places: coordinates and counts of each cell. problems: that were measured.
+    """
+    named = [{**place, "run": settings.run} for place in places]
+    return Cells(named, problems, level=settings.level, seed=settings.seed, **more)
 
 
 def spans(edges: Sequence[int]) -> list[dict[str, float]]:
