@@ -1,17 +1,15 @@
-"""`DecayCallback`: where in a rollout the student still differs from its teacher, logged by
-somebody else's trainer.
+"""`DecayCallback`: where in a rollout the student still differs from its teacher, in any trainer.
 
     student, teacher = policies.load("Qwen/Qwen2.5-Math-1.5B"), policies.load("Qwen/Qwen3-1.7B")
     probe = sample_probe(student, teacher, load_problems("math500", limit=64), max_tokens=512)
-    trainer = DistillationTrainer(model=student.model, teacher_model=teacher.model, ...)   # TRL's,
-    or any of transformers trainer.add_callback(DecayCallback(trainer, probe, teacher, every=50))
+    trainer = DistillationTrainer(...)  # TRL's, or any other of transformers
+    trainer.add_callback(DecayCallback(trainer, probe, teacher, every=50))
     trainer.train()
 
-The probe stands still while the student moves: the same rollouts are scored before training, every
-so many optimizer steps and at the end, so that a change is one of the student and not of its text
-(the frozen view of ``position-kl``). Training
-sees nothing of it: the modes of all modules, random numbers, gradients and the trainer's own log
-are as they were.
+The probe is fixed while the student moves: the same rollouts are scored before training, at regular
+optimizer steps and at the end, so that a change is one of the student and not of its text (the
+frozen view of ``position-kl``). Training sees nothing of it: the modes of all modules, random
+numbers, gradients and the trainer's own log are as they were.
 """
 
 from __future__ import annotations
@@ -41,11 +39,11 @@ from decaylab.problems.sets import ProblemSet
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs.growing_csv import Table
+from decaylab.runs.skewed_cells import NO_TOKENS as NO_TOKENS
+from decaylab.runs.vocabulary import ALL
 from decaylab.tokens.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings
 from decaylab.tokens.token_table import check_edges
 
-ALL = "all"
-NO_TOKENS = "no tokens"
 logger = logging.getLogger(__name__)
 
 
@@ -65,41 +63,32 @@ def sample_probe(
 
     Raises:
         UserError: two tokenizers that give an id two meanings, or no rollout of which the teacher
-        can read a token.
+            can read a token.
     """
     vocabulary, instruction = share_vocabulary(student, teacher), problems.instruction
-    requests = [
-        Request(
-            tuple(student.prompt_ids(problem, instruction)),
-            (),
-            max_tokens,
-            "probe",
-            problem.problem_id,
-            sample,
-        )
-        for problem in problems.problems
-        for sample in range(samples)
-    ]
-    read = {
-        one.problem_id: tuple(teacher.prompt_ids(one, instruction)) for one in problems.problems
-    }
-    found = []
+    requests, teacher_prompts = [], []
+    for problem in problems.problems:
+        prompt = tuple(student.prompt_ids(problem, instruction))
+        read = tuple(teacher.prompt_ids(problem, instruction))
+        for sample in range(samples):
+            requests.append(Request(prompt, (), max_tokens, "probe", problem.problem_id, sample))
+            teacher_prompts.append(read)
     responses = TransformersEngine(student, batch_rows=batch_rows).sample(requests, sampling)
-    for request, response in zip(requests, responses, strict=True):
+    probe = []
+    for request, read, response in zip(requests, teacher_prompts, responses, strict=True):
         readable = response.ids[: vocabulary.readable(response.ids)]
         if readable:
             name = f"probe/{request.problem_id}/{request.sample}"
-            found.append(Rollout(name, request.prompt_ids, read[request.problem_id], readable))
-    if not found:
+            probe.append(Rollout(name, request.prompt_ids, read, readable))
+    if not probe:
         raise UserError(
             f"no rollout of {student.name} begins with a token that {teacher.name} can read"
         )
-    return found
+    return probe
 
 
 class DecayCallback(TrainerCallback):
-    """Logs the mean reverse KL of the student from the teacher by position of a fixed probe, in
-    nats a token.
+    """Logs the student's mean reverse KL from the teacher by position, in nats per token.
 
     ``decay/reverse_kl`` is over all tokens of the probe, ``decay/reverse_kl_0-4`` over those at
     response positions 0 to 4, and so on; the last bin is open (``100+``). A bin that no rollout of
@@ -109,8 +98,8 @@ class DecayCallback(TrainerCallback):
     The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low,
     position_high (not in it; infinity where it is open), reverse_kl, low, high,
     winsorised_reverse_kl, winsorised_low, winsorised_high, tokens, rollouts, problems, probe, note.
-    Intervals are of 95 % and resample problems; rollouts behind the same prompt are of one problem.
-    Of a bin only the winsorised mean has one, see `decaylab.maths.winsorised`. probe: a hash of
+    Intervals are at 95 % and resample problems; rollouts behind the same prompt are of one problem.
+    In a bin only the winsorised mean has one, see `decaylab.maths.winsorised`. probe: a hash of
     rollouts and bins.
 
     Under several processes the main one scores and logs while the others wait at their next
@@ -153,9 +142,8 @@ class DecayCallback(TrainerCallback):
         check_edges(self.bins)
         self.trainer, self.probe, self.every = trainer, list(probe), every
         self.settings = ScoringSettings(batch_tokens=batch_tokens)
-        self.table = Table(
-            Path(path) if path is not None else Path(str(trainer.args.output_dir)) / "decay.csv"
-        )
+        default = Path(str(trainer.args.output_dir)) / "decay.csv"
+        self.table = Table(default if path is None else Path(path))
         self.digest = _digest(self.probe, self.bins)
         _refuse_sharded(trainer)
         self.tokenizer = _tokenizer(trainer)
@@ -181,9 +169,8 @@ class DecayCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if (
-            control.should_training_stop
-        ):  # also where an evaluation said so; later the best checkpoint may be loaded
+        # Also if an evaluation asks to stop; later the best checkpoint may be loaded.
+        if control.should_training_stop:
             self._score(state, control)
 
     def on_train_end(
@@ -192,7 +179,7 @@ class DecayCallback(TrainerCallback):
         self._training = False
 
     def _open_file(self, step: int) -> None:
-        """Takes up the file of the run that goes on at this step."""
+        """Resumes the file of the run that continues at this step."""
         path, self._scored_at = self.table.path, -1
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -217,20 +204,18 @@ class DecayCallback(TrainerCallback):
             self.table.keep_until(step - 1)
 
     def _score(self, state: TrainerState, control: TrainerControl) -> None:
-        """Scores the student as it is, logs and writes; not twice at a step, and on the main
-        process only."""
+        """Scores the student, logs and writes; once per step, on the main process only."""
         if self._scored_at == state.global_step or not self.trainer.is_world_process_zero():
             return
         self._scored_at = state.global_step
         rows = self._rows(self._scored())
-        logged = {
-            "decay/reverse_kl" + ("" if row["bin"] == ALL else f"_{row['bin']}"): row["reverse_kl"]
-            for row in rows
-            if row["tokens"]
-        }
-        # Not the trainer's own log: TRL's would add its running means to ours and begin them anew.
-        # And whether the trainer logs this step itself, which every log takes for done, stays as it
-        # was.
+        logged = {}
+        for row in rows:
+            if row["tokens"]:
+                suffix = "" if row["bin"] == ALL else f"_{row['bin']}"
+                logged[f"decay/reverse_kl{suffix}"] = row["reverse_kl"]
+        # Not the trainer's own log: TRL's would add its running means to ours and restart them.
+        # A log also clears the flag by which the trainer logs this step itself: it is restored.
         should_log = control.should_log
         Trainer.log(self.trainer, logged)
         control.should_log = should_log
@@ -246,55 +231,58 @@ class DecayCallback(TrainerCallback):
 
     def _rows(self, scored: Sequence[ScoredRollout]) -> list[dict[str, Any]]:
         """A row for the whole probe and one for each bin."""
-        prompts = {one.student_prompt: code for code, one in enumerate(self.probe)}
-        lengths = [len(one.response) for one in self.probe]
-        problems = np.repeat([prompts[one.student_prompt] for one in self.probe], lengths)
+        lengths = np.array([len(rollout.response) for rollout in self.probe])
+        prompts = {rollout.student_prompt: code for code, rollout in enumerate(self.probe)}
+        problems = np.repeat([prompts[rollout.student_prompt] for rollout in self.probe], lengths)
         positions = np.concatenate([np.arange(length) for length in lengths])
-        values = np.concatenate([one.columns["reverse_kl"] for one in scored]).astype(np.float64)
+        values = np.concatenate([rollout.columns["reverse_kl"] for rollout in scored]).astype(
+            np.float64
+        )
         cells = np.searchsorted(self.bins, positions, side="right")
         size = len(self.probe), len(self.bins) + 1
         sums, counts = (
-            token_means.sums_by_problem(own, problems, cells, *size) for own in (values, None)
-        )  # cell 0 is empty so far: it is the place of all of them together
-        sums[:, 0], counts[:, 0] = sums.sum(axis=1), counts.sum(axis=1)
-        found, robust = token_means.means(sums, counts), winsorised((sums, counts))
-        low, high = (
-            np.where(np.arange(size[1]) == 0, end, np.nan) for end in token_means.interval(found)
+            token_means.sums_by_problem(column, problems, cells, *size) for column in (values, None)
         )
+        # Cell 0 is empty so far: it is for all bins together.
+        sums[:, 0], counts[:, 0] = sums.sum(axis=1), counts.sum(axis=1)
+        means, robust = token_means.means(sums, counts), winsorised((sums, counts))
+        low, high = token_means.interval(means)
         robust_low, robust_high = interval(robust)
-        ends = [(0, np.inf), *pairwise((*self.bins, np.inf))]
-        return [
-            {
-                "bin": ALL if cell == 0 else _label(start, end),
+        rows = []
+        for cell, (start, end) in enumerate([(0, np.inf), *pairwise((*self.bins, np.inf))]):
+            row = {
+                "bin": _label(start, end) if cell else ALL,
                 "position_low": start,
                 "position_high": end,
-                "reverse_kl": float(found.value[cell]),
-                "low": float(low[cell]),
-                "high": float(high[cell]),
+                "reverse_kl": float(means.value[cell]),
+                "low": np.nan if cell else float(low[cell]),
+                "high": np.nan if cell else float(high[cell]),
                 "winsorised_reverse_kl": float(robust.value[cell]),
                 "winsorised_low": float(robust_low[cell]),
                 "winsorised_high": float(robust_high[cell]),
-                "tokens": int(found.tokens[cell]),
-                "rollouts": sum(length > start for length in lengths),
-                "problems": int(found.problems[cell]),
-                "note": _note(found, cell),
+                "tokens": int(means.tokens[cell]),
+                "rollouts": int((lengths > start).sum()),
+                "problems": int(means.problems[cell]),
+                "note": _note(means, cell),
             }
-            for cell, (start, end) in enumerate(ends)
-        ]
+            rows.append(row)
+        return rows
 
     def _student(self) -> Policy:
         return _policy("the student", _body(self.trainer, self.trainer.model), self.tokenizer)
 
     def _own_teacher(self) -> Policy:
-        own = getattr(self.trainer, "teacher_model", None)
-        if own is None:
+        model = getattr(self.trainer, "teacher_model", None)
+        if model is None:
             name = type(self.trainer).__name__
             raise UserError(f"{name} holds no teacher; give DecayCallback one: policies.load(...)")
-        return _policy("the teacher", _body(self.trainer, own), self.tokenizer)
+        return _policy("the teacher", _body(self.trainer, model), self.tokenizer)
 
 
 def _digest(probe: Sequence[Rollout], bins: tuple[int, ...]) -> str:
-    contents = [(one.student_prompt, one.teacher_prompt, one.response) for one in probe]
+    contents = [
+        (rollout.student_prompt, rollout.teacher_prompt, rollout.response) for rollout in probe
+    ]
     return "sha256:" + hashlib.sha256(repr((bins, contents)).encode()).hexdigest()[:12]
 
 
@@ -302,49 +290,43 @@ def _label(start: float, end: float) -> str:
     return f"{start:.0f}+" if end == np.inf else f"{start:.0f}-{end - 1:.0f}"
 
 
-def _note(found: token_means.CellMeans, cell: int) -> str:
-    if not found.tokens[cell]:
+def _note(means: token_means.CellMeans, cell: int) -> str:
+    if not means.tokens[cell]:
         return NO_TOKENS
-    if cell > 0 and found.problems[cell] < LEAST_PROBLEMS:
-        return f"{found.problems[cell]} problems: an interval needs {LEAST_PROBLEMS}"
-    if found.problems[cell] < 2:
+    if cell > 0 and means.problems[cell] < LEAST_PROBLEMS:
+        return f"{means.problems[cell]} problems: an interval needs {LEAST_PROBLEMS}"
+    if means.problems[cell] < 2:
         return ONE_PROBLEM
-    return ALIKE if found.alike[cell] else ""
+    return ALIKE if means.alike[cell] else ""
 
 
 def _policy(name: str, model: Any, tokenizer: Any) -> Policy:
-    """A model in memory as a policy. Only its logits are wanted: no prompt is rendered, and nothing
-    of it is recorded."""
-    return Policy(
-        name,
-        model,
-        tokenizer,
-        PolicyIdentity(name, "folder", "", ""),
-        LoadSettings(prompt_format="plain"),
-    )
+    """A model in memory as a policy, for its logits: no prompt is rendered, nothing is recorded."""
+    identity = PolicyIdentity(name, "folder", "", "")
+    return Policy(name, model, tokenizer, identity, LoadSettings(prompt_format="plain"))
 
 
 def _tokenizer(trainer: Trainer) -> Any:
-    found = getattr(trainer, "processing_class", None)
-    if not hasattr(found, "get_vocab"):
+    tokenizer = getattr(trainer, "processing_class", None)
+    if not hasattr(tokenizer, "get_vocab"):
         raise UserError(
             "the trainer has no tokenizer, without which vocabularies cannot be compared: "
             "processing_class=..."
         )
-    return found
+    return tokenizer
 
 
 def _body(trainer: Trainer, model: Any) -> Any:
     """The causal language model in what a trainer holds, adapters inside it."""
-    found: Any = trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
-    if not hasattr(found, "peft_config"):
-        return found
-    if any(one.is_prompt_learning for one in found.peft_config.values()):
+    body: Any = trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
+    if not hasattr(body, "peft_config"):
+        return body
+    if any(config.is_prompt_learning for config in body.peft_config.values()):
         raise UserError(
             "adapters that are prompts (prefix or prompt tuning) cannot be scored; train weights, "
             "as LoRA does"
         )
-    return found.get_base_model() if hasattr(found, "get_base_model") else found
+    return body.get_base_model() if hasattr(body, "get_base_model") else body
 
 
 def _refuse_sharded(trainer: Trainer) -> None:
@@ -356,19 +338,16 @@ def _refuse_sharded(trainer: Trainer) -> None:
     if sharded or any(isinstance(weight, DTensor) for weight in model.parameters()):
         raise UserError(
             "DecayCallback needs the whole student on the main process, and here its weights are "
-            "sharded (FSDP, DeepSpeed "
-            "ZeRO-3 or tensor parallel); train under DDP, or score the checkpoints with decaylab "
-            "position-kl"
+            "sharded (FSDP, DeepSpeed ZeRO-3 or tensor parallel); train under DDP, or score the "
+            "checkpoints with decaylab position-kl"
         )
 
 
 @contextmanager
 def _undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation and full precision for as long as the block lasts; then all is as it was, random
-    numbers included."""
+    """Evaluation mode and full precision for the block; then all is as it was before."""
     modes = [(module, module.training) for module in model.modules()]
-    # Under mixed precision accelerate lays a forward of its own over the model's, and the head's
-    # shell would inherit it.
+    # Under mixed precision accelerate wraps the model's forward; the head's shell would inherit it.
     cast = model.__dict__.pop("forward", None) if "_original_forward" in model.__dict__ else None
     devices = [model.device] if model.device.type == "cuda" else []
     try:

@@ -25,6 +25,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         with temporary.open("wb") as handle:
             handle.write(content)
             handle.flush()
+            # Without it a crash of the machine can leave the new name on an empty file.
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -58,6 +59,7 @@ def lock(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
+            # Of the operating system, where it can: what a killed process held is free again.
             held.acquire(timeout=0)
         except Timeout as error:
             if wait is None:

@@ -2,8 +2,7 @@
 
 
 class UserError(ValueError):
-    """Input that cannot be used. One line: what was given, what is allowed or was found, what to
-    do.
+    """Input that cannot be used, in one line: what was given, what is allowed, what to do.
 
     The command line prints the message and exits with status 2; a caller of the library sees a
     ValueError.

@@ -1,5 +1,4 @@
-"""Progress of long work: one live bar a stage with tokens/s and time left; a line a stage where
-there is no terminal."""
+"""Progress of long work: a live bar per stage with tokens/s and time left, or a line per stage."""
 
 from __future__ import annotations
 
@@ -20,17 +19,16 @@ from rich.progress import (
 
 
 class StageProgress:
-    """Counts tokens and finished sequences (or what else the unit is) of one stage; what was read
-    from disk apart.
+    """Counts tokens and finished sequences (or another unit) of one stage.
 
-    Several threads may count at once.
+    What was read from disk is counted apart. Several threads may count at once.
     """
 
     def __init__(
         self, bar: Progress | None, name: str, total: int, unit: str = "sequences"
     ) -> None:
         self.tokens, self.finished, self.skipped, self.started = 0, 0, 0, time.monotonic()
-        self._bar, self.unit, self._told = bar, unit, ""
+        self._bar, self.unit, self._message = bar, unit, ""
         self._counting = threading.Lock()
         self._task = bar.add_task(name, total=total, rate="") if bar else None
 
@@ -40,15 +38,14 @@ class StageProgress:
             self.finished += finished
         if self._bar is not None and self._task is not None:
             rate = f"{self.rate:,.0f} tokens/s" if self.tokens else ""
-            self._bar.update(self._task, advance=finished, rate=f"{self._told}{rate}")
+            self._bar.update(self._task, advance=finished, rate=f"{self._message}{rate}")
 
     def tell(self, message: str) -> None:
-        """Stands beside the rate from now on."""
-        self._told = f"{message}  "
+        """Shows a message beside the rate from now on."""
+        self._message = f"{message}  "
 
     def skip(self, finished: int) -> None:
-        """Sequences that an earlier process made already: they count for the bar, not for the
-        rate."""
+        """Counts sequences of an earlier process: for the bar, not for the rate."""
         self.skipped += finished
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=finished)
@@ -56,14 +53,16 @@ class StageProgress:
     def summary(self) -> str:
         """What this process did, and what it found done."""
         seconds = time.monotonic() - self.started
-        made = (
-            f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s "
-            f"({self.rate:,.0f} tokens/s)"
-        )
-        if not self.tokens:
-            made = f"{self.finished} {self.unit} in {seconds:.0f} s"
+        made = f"{self.finished} {self.unit} in {seconds:.0f} s"
+        if self.tokens:
+            made = (
+                f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s "
+                f"({self.rate:,.0f} tokens/s)"
+            )
         read = f"{self.skipped} {self.unit} were there already"
-        return made if not self.skipped else f"{made}; {read}" if self.finished else read
+        if not self.skipped:
+            return made
+        return f"{made}; {read}" if self.finished else read
 
     @property
     def rate(self) -> float:
@@ -72,8 +71,7 @@ class StageProgress:
 
 
 class Reporter:
-    """Where a command speaks while it works: standard error, so that standard output stays for
-    results."""
+    """A command's messages while it works: on standard error, as standard output is for results."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
@@ -84,8 +82,7 @@ class Reporter:
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "sequences") -> Iterator[StageProgress]:
-        """A stage of ``total`` sequences, or what else is counted; prints its summary when it
-        ends."""
+        """A stage of ``total`` sequences (or another unit); prints its summary when it ends."""
         if not self.console.is_terminal:
             progress = StageProgress(None, name, total, unit)
             yield progress

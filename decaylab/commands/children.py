@@ -28,9 +28,8 @@ from decaylab.runs import store
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "decaylab")
 POLL_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
-_PRCTL: Any = getattr(
-    ctypes.CDLL(None), "prctl", None
-)  # found before any fork: a child of a fork should not load libraries
+# Linux alone has it. Found before any fork: a child of a fork should not load libraries.
+_PRCTL: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from decaylab.commands import pair_identity
 from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, Options
 from decaylab.pair.prepare import Setup
-from decaylab.rollouts import records
 from decaylab.runs import measurements, store
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
@@ -48,7 +48,7 @@ def read(path: Path | None, setup: Setup[DiagnosticOptions]) -> pd.DataFrame | N
     """
     if path is None:
         return None
-    here = {**records.identity(setup), "options": asdict(setup.options)}
+    here = {**pair_identity.identity(setup), "options": asdict(setup.options)}
     differences = store.differing(_compared(_identity(path)), _compared(here))
     if differences and setup.options.decay:
         raise UserError(f"--decay {path} was measured on something else ({'; '.join(differences)})")

@@ -18,7 +18,7 @@ import pandas as pd
 
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.claims.advice import advise
-from decaylab.commands import decay_runs
+from decaylab.commands import decay_runs, pair_identity
 from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Material, Study
 from decaylab.disk import write_atomically
@@ -32,9 +32,8 @@ from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
-from decaylab.rollouts import records
 from decaylab.rollouts.engines import Engines
-from decaylab.runs import measurements, outcomes, store, students
+from decaylab.runs import measurements, outcomes, records, store, students
 from decaylab.runs.vocabulary import BASE
 from decaylab.tokens import viewed
 from decaylab.tokens.categories import CategoryRules
@@ -230,19 +229,20 @@ def run_record(
     elif chosen.rollouts:
         rollouts_hash = _hash(chosen.rollouts / "rollouts.parquet")
     identity = {
-        **records.identity(setup, asked=len(setup.problems)),
+        **pair_identity.identity(setup),
         "diagnostic": command,
         "options": declared.identity(setup.options, declared.DIAGNOSTIC),
         "rollouts_hash": rollouts_hash,
         "checkpoints": {target.label: target.contents for target in chosen.checkpoints},
         "categories": categories,
     }
-    return {
-        "command": spoken,
-        "identity": identity,
-        **records.noted(setup),
-        "rollouts": summary.record(setup.external) if setup.external else None,
-    }
+    return records.run_record(
+        spoken,
+        identity,
+        notes=setup.notes,
+        prompt_notes=setup.prompt_notes,
+        rollouts=summary.record(setup.external) if setup.external else None,
+    )
 
 
 def _hash(path: Path) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from decaylab.analyses import prefix_decay as analysis
+from decaylab.commands import pair_identity
 from decaylab.commands.drawing import drawn
 from decaylab.options import declared
 from decaylab.options.measuring import Options
@@ -26,12 +27,11 @@ from decaylab.problems.grading import Grader, Verdict
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollout_files.table import to_table
-from decaylab.rollouts import records
 from decaylab.rollouts.collect import Collector, DecayPlan
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import absent_note
-from decaylab.runs import graded, measurements, own_tokens, store
+from decaylab.runs import graded, measurements, own_tokens, records, store
 from decaylab.runs.vocabulary import (
     CORRECT_SO_FAR,
     OWN_PREFIX,
@@ -119,19 +119,20 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
     """run.json."""
     external = setup.external
     identity = {
-        **records.identity(setup, asked=len(setup.problems)),
+        **pair_identity.identity(setup),
         "options": declared.identity(setup.options, declared.DECAY),
         "rollouts_hash": external.content_hash if external else None,
-        "end_ids": records.end_ids(setup),
+        "end_ids": records.end_ids(pair_identity.policies(setup)),
     }
-    return {
-        "command": command,
-        "identity": identity,
+    return records.run_record(
+        command,
+        identity,
+        notes=setup.notes,
+        prompt_notes=setup.prompt_notes,
+        example_prompt=records.example_prompt(pair_identity.policies(setup), setup.prompts),
+        rollouts=summary.record(external) if external else None,
         **_reported(setup),
-        **records.noted(setup),
-        "example_prompt": records.example_prompt(setup),
-        "rollouts": summary.record(external) if external else None,
-    }
+    )
 
 
 def _reported(setup: Setup[Options]) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def _collector(
         student = engines.of(setup.student, longest_context(setup, STUDENT))
     else:
         student = _Reader(setup.student)
-    pair = records.policies(setup)
+    pair = pair_identity.policies(setup)
     judge = graded.judge(grader, setup.problems, pair, options.thought_marks)
     return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 

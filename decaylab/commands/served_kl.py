@@ -175,11 +175,10 @@ class ServedStudy(Study):
         """The teacher's engine, opened where something is left to score."""
         options, teacher = self.options, self.setup.teacher
         if self._engine is None:
-            settings = VllmSettings(
-                tensor_parallel=options.tensor_parallel,
-                gpu_memory_share=options.gpu_memory_share or MEMORY_SHARE,
-                max_model_len=min(self._longest + 1, teacher.context_length),
-                max_sequences=options.batch_rows,
+            settings = VllmSettings.of(
+                options,
+                MEMORY_SHARE,
+                min(self._longest + 1, teacher.context_length),
                 adapters=options.adapters,
                 max_logprobs=options.top_ids,
             )

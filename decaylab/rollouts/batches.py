@@ -40,6 +40,7 @@ def in_batches(
         results = _made_or_none(make, batch)
         if results is None:
             shrink(batch)
+            # What the failed batch held is free, but not yet given back to the driver.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue

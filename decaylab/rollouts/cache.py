@@ -1,7 +1,7 @@
 """A key-value cache whose rows can be cut from one another, realigned and dropped.
 
-It is a plain `transformers` cache to the model. Columns are shared by all rows; a buffer with room
-to spare takes new ones without copying the old.
+To the model it is a plain `transformers` cache. Columns are shared by all rows; a buffer with spare
+room takes new ones without copying the old.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 SPARE_COLUMNS = 64
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer, [rows, heads, columns, features], as views into buffers with
-    spare columns."""
+    """Keys and values of one layer, [rows, heads, columns, features]: views into larger buffers."""
 
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.columns = 0
-        self._keys = key_states.new_empty((*key_states.shape[:2], 0, key_states.shape[3]))
-        self._values = value_states.new_empty((*value_states.shape[:2], 0, value_states.shape[3]))
+        self._keys, self._values = key_states[:, :, :0], value_states[:, :, :0]
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        # Copying the whole cache for every token would make sampling quadratic.
         end = self.columns + key_states.shape[2]
         if end > self._keys.shape[2]:
             self._keys, self._values = self._grown(self._keys, end), self._grown(self._values, end)
@@ -37,39 +37,38 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._values[:, :, self.columns : end] = value_states
         return self._view(end)
 
-    def _grown(self, buffer: torch.Tensor, end: int) -> torch.Tensor:
+    def _grown(self, buffer: Tensor, end: int) -> Tensor:
         grown = buffer.new_empty((*buffer.shape[:2], end + SPARE_COLUMNS, buffer.shape[3]))
         grown[:, :, : self.columns] = buffer[:, :, : self.columns]
         return grown
 
-    def _view(self, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _view(self, columns: int) -> tuple[Tensor, Tensor]:
         self.columns = columns
-        self.keys, self.values = keys, values = (
-            self._keys[:, :, :columns],
-            self._values[:, :, :columns],
-        )
+        keys, values = self._keys[:, :, :columns], self._values[:, :, :columns]
+        self.keys, self.values = keys, values
         return keys, values
 
-    def keep(self, rows: torch.Tensor, first: int) -> None:
+    def keep(self, rows: Tensor, first: int) -> None:
         """Keeps these rows (repeats allowed), from this column on."""
         self._keys = self._keys[:, :, first : self.columns].index_select(0, rows)
         self._values = self._values[:, :, first : self.columns].index_select(0, rows)
         self._view(self.columns - first)
 
-    def close_up(self, holes: torch.Tensor, movers: torch.Tensor, count: int, first: int) -> None:
-        """Rows ``movers`` take the places ``holes``; then the first ``count`` rows stay, from
-        column ``first`` on.
+    def close_up(self, holes: Tensor, movers: Tensor, count: int, first: int) -> None:
+        """Rows ``movers`` take the places ``holes``; the first ``count`` rows stay, from ``first``.
 
-        Only the movers are copied; the buffer shrinks to the rows that are left when it next grows.
+        Only the movers are copied; the buffer shrinks to the remaining rows when it next grows.
         """
         for buffer in (self._keys, self._values):
             buffer[holes, :, first : self.columns] = buffer[movers, :, first : self.columns]
         self._keys, self._values = self._keys[:count, :, first:], self._values[:count, :, first:]
         self._view(self.columns - first)
 
-    def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
-        """Row i becomes columns [ends[i] - width, ends[i]) of old row rows[i]; columns before the
-        first repeat it."""
+    def align(self, rows: Tensor, ends: Tensor, width: int) -> None:
+        """Row i becomes columns [ends[i] - width, ends[i]) of old row rows[i].
+
+        Columns before the first repeat it.
+        """
         columns = (ends[:, None] - width + torch.arange(width, device=ends.device)).clamp(min=0)
         self._keys = self._keys[rows[:, None], :, columns].transpose(1, 2).contiguous()
         self._values = self._values[rows[:, None], :, columns].transpose(1, 2).contiguous()
@@ -85,15 +84,15 @@ class GrowingCache(Cache):
     def __init__(self) -> None:
         super().__init__(layer_class_to_replicate=GrowingLayer)
 
-    def keep(self, rows: torch.Tensor, first: int) -> None:
+    def keep(self, rows: Tensor, first: int) -> None:
         for layer in self._rows():
             layer.keep(rows, first)
 
-    def close_up(self, holes: torch.Tensor, movers: torch.Tensor, count: int, first: int) -> None:
+    def close_up(self, holes: Tensor, movers: Tensor, count: int, first: int) -> None:
         for layer in self._rows():
             layer.close_up(holes, movers, count, first)
 
-    def align(self, rows: torch.Tensor, ends: torch.Tensor, width: int) -> None:
+    def align(self, rows: Tensor, ends: Tensor, width: int) -> None:
         for layer in self._rows():
             layer.align(rows, ends, width)
 

@@ -158,13 +158,14 @@ class Collector:
         for row in rollouts.select(sorted(names & set(rollouts.column_names))).to_pylist():
             problem = self.problems[(place[row["problem_id"]] + shift) % len(self.problems)]
             for prefix in self._prefixes(condition, author, row):
-                one = self._continuation(condition, role, author, problem, row, prefix)
-                if one is not None:
-                    pending.append(one)
+                continuation = self._continuation(condition, role, author, problem, row, prefix)
+                if continuation is not None:
+                    pending.append(continuation)
         lengths = self.plan.prefix_lengths[1:]
         if lengths and not pending and condition != STUDENT_TURNS:
             self.reporter.note(f"{condition}: no rollout holds {lengths[0]} tokens, left out")
-        pending.sort(key=lambda one: place[one.problem.problem_id])
+        # By problem, as parts hold whole problems; a swapped prefix is under another one.
+        pending.sort(key=lambda continuation: place[continuation.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
 
     def _prefixes(self, condition: str, author: str, row: dict[str, Any]) -> Iterator[Prefix]:
@@ -195,28 +196,31 @@ class Collector:
     ) -> Pending | None:
         """The rollout that continues a prefix; None, and counted, if it cannot be handed over."""
         handed = prefix.ids if role == author else self.hand_over(prefix.ids, author)
-        own = handed
-        if handed and len(prefix.own) < len(prefix.ids):
-            own = prefix.own if role == author else self.hand_over(prefix.own, author)
+        # Tokens of tools and users are handed over, but they are not part of what is graded.
+        graded_ids = handed
+        if handed and len(prefix.own_ids) < len(prefix.ids):
+            graded_ids = (
+                prefix.own_ids if role == author else self.hand_over(prefix.own_ids, author)
+            )
         room = self.plan.max_tokens - len(handed) if handed else 0
-        if handed is None or own is None or room < 1:
+        if handed is None or graded_ids is None or room < 1:
             self.left_out[condition] = self.left_out.get(condition, 0) + 1
             return None
         correct = None
         if problem.steps is not None:
-            text = self.engines[author].policy.decode(prefix.own)
+            text = self.engines[author].policy.decode(prefix.own_ids)
             correct = abacus.check_steps(text, problem.steps).correct_so_far
-        stage = f"{condition}/{prefix.turns or len(prefix.own)}"
+        stage = f"{condition}/{prefix.turns or len(prefix.own_ids)}"
         prompt = self.prompts[role][problem.problem_id]
         columns = {
             "prefix_author": author,
-            "prefix_tokens": len(prefix.own),
+            "prefix_tokens": len(prefix.own_ids),
             "prefix_rollout_id": row["rollout_id"],
             "prefix_correct_so_far": correct,
             "prefix_turns": prefix.turns,
         }
         request = Request(prompt, tuple(handed), room, stage, problem.problem_id, row["sample"])
-        return Pending(request, problem, condition, columns, tuple(own))
+        return Pending(request, problem, condition, columns, tuple(graded_ids))
 
 
 def _has_masks(rollouts: pa.Table) -> bool:

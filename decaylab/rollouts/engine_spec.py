@@ -1,5 +1,4 @@
-"""What it takes to make an engine for a policy, on this machine or another one; and what a record
-says of engines."""
+"""What it takes to make an engine for a policy, here or elsewhere; what a record says of it."""
 
 from __future__ import annotations
 
@@ -13,9 +12,11 @@ from decaylab.policies import loading, served_policies
 from decaylab.policies.loading import LoadSettings, Policy
 from decaylab.rollouts.sampling import Engine
 from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.rollouts.vllm_engine import SEEDING, VllmEngine
+from decaylab.rollouts.vllm_setup import VllmSettings
 
 MEMORY_SHARE = 0.9
-"""Of a GPU, for vLLM, where nothing is said and nothing else is on it."""
+"""Of a GPU, for vLLM, if it is not set and nothing else is on the GPU."""
 TRANSFORMERS_SEEDING = (
     "every token is drawn at a uniform number that depends on seed, stage, "
     "problem, sample and position alone"
@@ -24,10 +25,10 @@ TRANSFORMERS_SEEDING = (
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """An engine that is not made yet; it travels to a worker as it is.
+    """An engine that is not made yet; a worker is sent it as it is.
 
-    policy: by name. contents: what the policy must be there, by its identity. longest: positions of
-    prompt and budget.
+    policy: by name. contents: of the policy that is meant, by its identity. batch_rows: most
+    sequences that transformers decodes together.
     """
 
     kind: Literal["transformers", "vllm"]
@@ -35,18 +36,13 @@ class EngineSpec:
     contents: str
     loading: LoadSettings
     batch_rows: int
-    longest: int
-    adapters: Literal["merged", "served"] = "merged"
-    tensor_parallel: int = 1
-    gpu_memory_share: float = MEMORY_SHARE
-    seed: int = 0
+    vllm: VllmSettings
 
     def make(self, on_warning: Callable[[str], None], policy: Policy | None = None) -> Engine:
         """Loads the policy, unless it is given, and makes its engine.
 
         Raises:
-            UserError: a policy of other contents than were meant, or that the engine cannot run; no
-            vLLM.
+            UserError: a policy with other contents, or one that the engine cannot run; no vLLM.
         """
         if policy is None:
             load = loading.load if self.kind == "transformers" else served_policies.serve
@@ -58,46 +54,30 @@ class EngineSpec:
                 )
         if self.kind == "transformers":
             return TransformersEngine(policy, batch_rows=self.batch_rows, on_warning=on_warning)
-        from decaylab.rollouts.vllm_engine import VllmEngine
-        from decaylab.rollouts.vllm_setup import VllmSettings
-
-        settings = VllmSettings(
-            tensor_parallel=self.tensor_parallel,
-            gpu_memory_share=self.gpu_memory_share,
-            max_model_len=self.longest,
-            max_sequences=self.batch_rows,
-            adapters=self.adapters,
-            seed=self.seed % 2**32,
-        )
-        engine = VllmEngine(policy, settings)
+        engine = VllmEngine(policy, self.vllm)
         if engine.source.note:
             on_warning(engine.source.note)
         return engine
 
 
 def spec_of(policy: Policy, options: PairOptions, longest: int) -> EngineSpec:
-    """The engine that the options choose for a policy."""
+    """The engine that the options choose for a policy.
+
+    longest: positions of its longest prompt and the budget behind it.
+    """
+    settings = VllmSettings.of(
+        options, MEMORY_SHARE, longest, adapters=options.adapters, seed=options.seed % 2**32
+    )
+    contents = policy.identity.contents
     return EngineSpec(
-        options.engine,
-        policy.name,
-        policy.identity.contents,
-        policy.settings,
-        options.batch_rows,
-        longest,
-        options.adapters,
-        options.tensor_parallel,
-        options.gpu_memory_share or MEMORY_SHARE,
-        options.seed,
+        options.engine, policy.name, contents, policy.settings, options.batch_rows, settings
     )
 
 
 def engine_record(options: PairOptions) -> dict[str, Any]:
-    """What a run's identity says of its engine: what its samples depend on. Workers and memory
-    change none."""
+    """What the samples depend on in the engine. Workers and memory change none."""
     if options.engine == "transformers":
         return {"name": "transformers", "seeding": TRANSFORMERS_SEEDING}
-    from decaylab.rollouts.vllm_engine import SEEDING
-
     return {
         "name": options.engine,
         "seeding": SEEDING,

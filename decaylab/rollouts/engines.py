@@ -1,5 +1,4 @@
-"""The engines of a run: which one samples for a policy, here or in workers, and when it is loaded
-and let go.
+"""The engines of a run: which one samples for a policy, here or in workers, and how long it lives.
 
 with Engines(options, reporter) as engines:
     engine = engines.of(policy, longest=2500)
@@ -10,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Self
+
+import torch
 
 from decaylab.options.measuring import PairOptions
 from decaylab.policies.loading import Policy
@@ -24,38 +26,37 @@ from decaylab.rollouts.workers import Crew
 class Engines:
     """Makes engines; of vLLM's at most one is open at a time, since it takes a GPU for itself.
 
-    device: where policies are, as `LoadSettings` names it. parallel: calls of ``sample`` that can
-    be at work at once.
+    device: of policies, as `LoadSettings` names it. parallel: calls of ``sample`` that can be at
+    work at once.
 
     Raises:
         UserError: workers that cannot be started (see `workers.Crew`).
     """
 
     def __init__(self, options: PairOptions, reporter: Reporter) -> None:
-        self.options, self.reporter, self.device, self.parallel = (
-            options,
-            reporter,
-            options.device,
-            1,
-        )
+        self.options, self.reporter = options, reporter
+        self.device, self.parallel = options.device, 1
         self.crew: Crew | None = None
-        if options.needs_vllm and not options.has_workers:  # those may be where it is
-            require_installed()
-        if options.has_workers:
-            reporter.note(
-                f"starting {options.workers} worker{'s' * (options.workers > 1)} through Ray"
-            )
-            gpus_each = options.tensor_parallel
+        if options.has_workers:  # vLLM may be installed for those alone
+            self.parallel, several = options.workers, "s" * (options.workers > 1)
+            reporter.note(f"starting {options.workers} worker{several} through Ray")
             self.crew = Crew(
-                options.workers, options.ray, device=options.device, gpus_each=gpus_each
+                options.workers,
+                options.ray,
+                device=options.device,
+                gpus_each=options.tensor_parallel,
             )
-            self.device, self.parallel = self.crew.placement.device, options.workers
+            self.device = self.crew.placement.device
+        elif options.needs_vllm:
+            require_installed()
         self._open: Any = None
         self._opened: EngineSpec | None = None
 
     def of(self, policy: Policy, longest: int) -> Engine:
-        """The engine of a policy. longest: positions of its longest prompt and the budget behind
-        it."""
+        """The engine of a policy.
+
+        longest: positions of its longest prompt and the budget behind it.
+        """
         spec = spec_of(policy, self.options, longest)
         if self.crew is None and spec.kind == "transformers":
             return spec.make(self.reporter.note, policy)
@@ -69,33 +70,40 @@ class Engines:
         settings: SamplingSettings,
         on_progress: OnProgress | None,
     ) -> list[Response]:
-        """By a worker, or by vLLM here; the engine is opened first where it is not."""
+        """By a worker, or by vLLM here; the engine is opened first if it is not."""
         if self.crew is not None:
-            responses, warned = self.crew.sample(spec, requests, settings, on_progress)
-            for message in warned:
+            responses, warnings = self.crew.sample(spec, requests, settings, on_progress)
+            for message in warnings:
                 self.reporter.note(message)
             return responses
+        # Two of vLLM's would not fit: each takes most of a GPU's memory.
         if self._opened != spec:
             self._let_go()
             self._open, self._opened = spec.make(self.reporter.note, policy), spec
-        found: list[Response] = self._open.sample(requests, settings, on_progress)
-        return found
+        return list(self._open.sample(requests, settings, on_progress))
 
     @contextmanager
     def beside(self, *held: Policy) -> Iterator[None]:
-        """While others sample, the weights that this process holds on a GPU wait in the host's
-        memory; vLLM is let go after.
+        """While others sample, this process's weights on a GPU wait in the host's memory.
 
-        The transformers engine here samples from those weights themselves, and they stay.
+        vLLM is let go afterwards. The transformers engine here samples from those weights
+        themselves, and they stay.
         """
         if self.crew is None and self.options.engine == "transformers":
             yield
             return
-        with _aside(held):
-            try:
-                yield
-            finally:
-                self._let_go()
+        weights = [policy.weights for policy in held if policy.model is not None]
+        moved = [(model, model.device) for model in weights if model.device.type == "cuda"]
+        try:
+            for model, _ in moved:
+                model.to("cpu")  # type: ignore[arg-type]
+            if moved:
+                torch.cuda.empty_cache()
+            yield
+        finally:
+            self._let_go()
+            for model, device in moved:
+                model.to(device)  # type: ignore[arg-type]
 
     def close(self) -> None:
         self._let_go()
@@ -115,13 +123,17 @@ class Engines:
         self._open, self._opened = None, None
 
 
+@dataclass
 class _Deferred:
-    """An engine that is opened when something is to be sampled: a stage that is on disk already
-    loads nothing."""
+    """An engine that is opened when something is to be sampled: a stage on disk loads nothing."""
 
-    def __init__(self, policy: Policy, spec: EngineSpec, engines: Engines) -> None:
-        self.policy, self._spec, self._engines = policy, spec, engines
-        self.name: str = spec.kind
+    policy: Policy
+    spec: EngineSpec
+    engines: Engines
+
+    @property
+    def name(self) -> str:
+        return self.spec.kind
 
     def sample(
         self,
@@ -129,22 +141,4 @@ class _Deferred:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        return self._engines.sample(self.policy, self._spec, requests, settings, on_progress)
-
-
-@contextmanager
-def _aside(held: Sequence[Policy]) -> Iterator[None]:
-    """Weights on a GPU wait in the host's memory for as long as the block lasts."""
-    import torch
-
-    moved = [(one.weights, one.weights.device) for one in held if one.model is not None]
-    moved = [(weights, device) for weights, device in moved if device.type == "cuda"]
-    try:
-        for weights, _ in moved:
-            weights.to("cpu")  # type: ignore[arg-type]
-        if moved:
-            torch.cuda.empty_cache()
-        yield
-    finally:
-        for weights, device in moved:
-            weights.to(device)  # type: ignore[arg-type]
+        return self.engines.sample(self.policy, self.spec, requests, settings, on_progress)

@@ -1,4 +1,4 @@
-"""Sampling: what is asked of an engine, and the noise it must use.
+"""Sampling: what is requested of an engine, and the noise it must use.
 
 Every token is drawn by inverting the cumulative distribution at one uniform number, and that number
 depends only on (seed, stage, problem, sample, position). So a rollout does not depend on the order
@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from decaylab.policies.loading import Policy
 
 OnProgress = Callable[[int, int], None]
-"""Called now and then with newly written tokens and newly finished sequences; negative where memory
-ran out and a batch is made again."""
+"""Called now and then with newly written tokens and newly finished sequences; with negative numbers
+if memory ran out and a batch is made again."""
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The whole sampling distribution: nothing of a model's own generation settings is added to
-    it."""
+    """The whole sampling distribution: nothing of a model's own generation settings is added."""
 
     temperature: float = 0.7
     top_p: float = 1.0
@@ -47,8 +46,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One continuation: the prompt, what stands after it already, and how many tokens may
-    follow."""
+    """One continuation: the prompt, the prefix after it, and how many tokens may follow."""
 
     prompt_ids: tuple[int, ...]
     prefix_ids: tuple[int, ...]
@@ -59,29 +57,49 @@ class Request:
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
-            raise ValueError(f"the prompt of {self.stage} {self.problem_id}/{self.sample} is empty")
+            raise ValueError(f"the prompt of {self.name} is empty")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+    @property
+    def name(self) -> str:
+        return f"{self.stage} {self.problem_id}/{self.sample}"
+
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Prompt and prefix."""
+        return self.prompt_ids + self.prefix_ids
 
 
 @dataclass(frozen=True)
 class Response:
-    """What was written; the end-of-turn token is included where the policy wrote one.
+    """What was written; the end-of-turn token is included if the policy wrote one.
 
-    absent_mass: the probability of ids that no token has, which are never drawn, on the mean over
-    the positions written; at the temperature of sampling (1 where that is greedy), before top-k and
-    top-p. None where the engine does not tell it.
+    absent_mass: the mean probability, over the positions written, of ids that no token has, which
+    are never drawn; at the temperature of sampling (1 if that is greedy), before top-k and top-p.
+    None if the engine does not give it.
     """
 
     ids: tuple[int, ...]
     stop_reason: Literal["eos", "length"]
     absent_mass: float | None = field(default=None, compare=False)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the policy ended its turn."""
+        return self.stop_reason == "eos"
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The ids without the end-of-turn token."""
+        return self.ids[:-1] if self.ended else self.ids
+
 
 class Engine(Protocol):
     """A policy together with what runs it."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def policy(self) -> Policy: ...
@@ -92,28 +110,26 @@ class Engine(Protocol):
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        """One response a request, in the order of the requests."""
+        """One response per request, in the order of the requests."""
         ...
 
 
 def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
-    """The uniform numbers in [0, 1) of one request, one for each response position from its prefix
-    on."""
+    """The uniform numbers in [0, 1) of a request, one per response position from its prefix on."""
     key = f"{seed}\x1f{request.stage}\x1f{request.problem_id}\x1f{request.sample}".encode()
     words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype=np.uint64)
-    drawn = np.random.Generator(np.random.Philox(key=words)).random(
-        len(request.prefix_ids) + request.max_new_tokens
-    )
-    return drawn[len(request.prefix_ids) :]
+    # By position in the whole response: the numbers of the prefix are passed over.
+    skipped = len(request.prefix_ids)
+    generator = np.random.Generator(np.random.Philox(key=words))
+    return generator.random(skipped + request.max_new_tokens)[skipped:]
 
 
 def choose(
     logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row by inversion of its cumulative distribution, and which rows have no
-    distribution.
+    """The token of each row by inversion of its distribution, and which rows have none.
 
-    A row has none where it holds a NaN or +inf (an overflow in 16 bits), or nothing but -inf.
+    A row has no distribution if it has a NaN or +inf (an overflow in 16 bits), or nothing but -inf.
 
     logits: [rows, vocab] in float32. uniform: [rows] in float64, in [0, 1).
     """
@@ -121,12 +137,14 @@ def choose(
     if settings.temperature == 0:
         return logits.argmax(dim=-1), broken
     logits = logits / settings.temperature
+    # Greater or equal: ids that tie with the last of the top k stay, whatever their order.
     if settings.top_k:
         smallest = logits.topk(min(settings.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     probabilities = logits.softmax(dim=-1)
     if settings.top_p < 1:
         probabilities = _nucleus(probabilities, settings.top_p)
+    # In float64: sums over 150,000 ids in float32 would move the boundaries.
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     target = uniform[:, None] * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
@@ -136,8 +154,7 @@ def choose(
 def cut_absent(
     logits: torch.Tensor, absent: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits with no chance left for ids that no token has, and the probability those had
-    [rows].
+    """The logits without a chance for ids that no token has, and the probability of those [rows].
 
     logits: [rows, vocab] in float32. absent: [ids], at least one. A row without a distribution has
     a mass of NaN.
@@ -148,8 +165,10 @@ def cut_absent(
 
 
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p; of a tie
-    the lower ids."""
+    """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p.
+
+    Of a tie it keeps the lower ids.
+    """
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered >= top_p
     return probabilities.scatter(-1, order, ordered.masked_fill(outside, 0.0))

@@ -95,14 +95,17 @@ class Stages:
         self, name: str, role: str, pending: list[Pending], *, title: str | None = None
     ) -> pa.Table:
         """Runs a stage part by part; rollouts on disk are read, whatever size their parts have."""
+        # By rollout and not by part: another --batch-rows cuts other parts.
         stored = self.folder.parts(name)
         numbers = stored.numbers()
         tables = [
             own_tokens.with_column(self.judge.current(stored.read(number))) for number in numbers
         ]
         there = set(chain.from_iterable(table["rollout_id"].to_pylist() for table in tables))
-        left = [one for one in pending if one.rollout_id not in there]
-        problems = (list(group) for _, group in groupby(left, lambda one: one.problem.problem_id))
+        left = [rollout for rollout in pending if rollout.rollout_id not in there]
+        problems = (
+            list(group) for _, group in groupby(left, lambda rollout: rollout.problem.problem_id)
+        )
         cut = store.cut(problems, len, self.settings.part_rows)
         first = max(numbers, default=-1) + 1
         parts = {number: list(chain(*groups)) for number, groups in enumerate(cut, start=first)}
@@ -111,6 +114,7 @@ class Stages:
             for number, responses in self._sampled(role, parts, progress):
                 tables.append(self._table(parts[number], role, responses))
                 stored.write(number, tables[-1])
+        # The empty table gives the schema to a stage without rollouts.
         return _in_order([self.judge.table([]), *tables], pending)
 
     def _sampled(
@@ -118,7 +122,7 @@ class Stages:
     ) -> Iterator[tuple[int, list[Response]]]:
         """The responses of each part, in the order in which parts end; none depends on another."""
         engine, sampling = self.engines[role], self.settings.sampling
-        requests = {number: [one.request for one in part] for number, part in parts.items()}
+        requests = {number: [rollout.request for rollout in part] for number, part in parts.items()}
         if self.settings.parallel == 1:
             for number, asked in requests.items():
                 yield number, engine.sample(asked, sampling, progress.advance)
@@ -147,18 +151,18 @@ class Stages:
             "max_tokens": self.settings.max_tokens,
         }
         rows = []
-        for one, response in zip(part, responses, strict=True):
+        for rollout, response in zip(part, responses, strict=True):
             row = {
                 **alike,
-                **one.prefix,
-                "rollout_id": one.rollout_id,
-                "condition": one.condition,
-                "problem_id": one.problem.problem_id,
-                "sample": one.request.sample,
-                "prompt_ids": one.request.prompt_ids,
-                "prefix_ids": one.request.prefix_ids,
+                **rollout.prefix,
+                "rollout_id": rollout.rollout_id,
+                "condition": rollout.condition,
+                "problem_id": rollout.problem.problem_id,
+                "sample": rollout.request.sample,
+                "prompt_ids": rollout.request.prompt_ids,
+                "prefix_ids": rollout.request.prefix_ids,
                 "response_ids": response.ids,
-                "text": engine.policy.decode([*one.own_prefix, *response.ids]),
+                "text": engine.policy.decode([*rollout.own_prefix, *response.ids]),
                 "stop_reason": response.stop_reason,
                 "absent_mass": response.absent_mass,
             }
@@ -184,5 +188,5 @@ def _in_order(tables: Sequence[pa.Table], pending: Sequence[Pending]) -> pa.Tabl
     """The row of each rollout, in the order of ``pending``."""
     rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
     place = {rollout: number for number, rollout in enumerate(rows["rollout_id"].to_pylist())}
-    places = pa.array([place[one.rollout_id] for one in pending], pa.int64())
+    places = pa.array([place[rollout.rollout_id] for rollout in pending], pa.int64())
     return rows.take(places).combine_chunks().replace_schema_metadata(tables[0].schema.metadata)

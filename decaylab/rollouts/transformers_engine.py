@@ -1,5 +1,4 @@
-"""The transformers engine: batches that share the cache of prompts and prefixes, and shrink as
-their rows end."""
+"""The transformers engine: batches that share the cache of prompts and prefixes, and shrink."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from decaylab.errors import UserError
 from decaylab.policies.loading import Policy
@@ -31,12 +31,12 @@ class TransformersEngine:
     all prefixes cut from it. Rows are right-aligned, so that all of them write the same cache
     column; finished rows leave the batch.
 
-    batch_rows: most sequences decoded together. Running out of memory halves it, says so through
-    ``on_warning``, and goes on.
+    batch_rows: most sequences decoded together. Out of memory, the engine halves it, warns through
+    ``on_warning``, and continues.
 
     Raises:
         UserError: the model keeps a state that cannot be cut at a prefix (Mamba and its kin), here
-        or at the first batch.
+            or at the first batch.
     """
 
     name = "transformers"
@@ -56,10 +56,9 @@ class TransformersEngine:
         if getattr(self.model, "_is_stateful", False):
             raise self._unfit("it keeps a recurrent state")
         self._fits = False  # unknown until its first prefill
-        absent: tuple[int, ...] = getattr(
-            policy, "absent_ids", ()
-        )  # a model without a tokenizer has none
-        self._absent = torch.tensor(absent, device=self.model.device) if absent else None
+        # A model without a tokenizer has no absent ids.
+        absent: tuple[int, ...] = getattr(policy, "absent_ids", ())
+        self._absent = self._tensor(absent) if absent else None
 
     def sample(
         self,
@@ -67,14 +66,12 @@ class TransformersEngine:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        """One response a request, in the order of the requests.
+        """One response per request, in the order of the requests.
 
         Raises:
             UserError: a NaN among the logits (names policy and rollout), or a model whose cache
-            cannot be used.
+                cannot be used.
         """
-        # Neighbours share prompts and prefixes, and have similar lengths.
-        order = sorted(range(len(requests)), key=lambda place: _sort_key(requests[place]))
         progress = Counted(on_progress)
 
         def next_batch(left: Sequence[int]) -> Sequence[int]:
@@ -93,6 +90,8 @@ class TransformersEngine:
                 "time"
             )
 
+        # Neighbours share prompts and prefixes, and have similar lengths.
+        order = sorted(range(len(requests)), key=lambda place: _sort_key(requests[place]))
         responses: dict[int, Response] = {}
         for batch, made in in_batches(order, next_batch, make, shrink):
             responses.update(zip(batch, made, strict=True))
@@ -102,50 +101,37 @@ class TransformersEngine:
     def _batch(
         self, requests: list[Request], settings: SamplingSettings, on_progress: OnProgress
     ) -> list[Response]:
-        device = self.model.device
         cache, mask = self._prefill(requests)
-        lengths = torch.tensor(
-            [len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device
-        )
-        tokens = torch.tensor([(r.prompt_ids + r.prefix_ids)[-1] for r in requests], device=device)
-        budgets = torch.tensor([r.max_new_tokens for r in requests], device=device)
+        lengths = self._tensor([len(request.context) - 1 for request in requests])
+        tokens = self._tensor([request.context[-1] for request in requests])
+        budgets = self._tensor([request.max_new_tokens for request in requests])
+        # Drawn in advance: a row's numbers do not depend on the rows beside it.
         noise = np.zeros((len(requests), int(budgets.max())))
         for row, request in enumerate(requests):
             noise[row, : request.max_new_tokens] = uniforms(settings.seed, request)
-        uniform = torch.from_numpy(noise).to(device)
-        ends = torch.tensor(sorted(self.policy.end_ids), device=device)
-        written = torch.full(uniform.shape, self.policy.pad_id, device=device)
-        counts = torch.zeros(len(requests), dtype=torch.long, device=device)
-        ended = torch.zeros(len(requests), dtype=torch.bool, device=device)
-        rows = torch.arange(
-            len(requests), device=device
-        )  # the requests that are still being written
-        done = torch.zeros(len(requests), dtype=torch.bool, device=device)  # among those
-        masses = torch.zeros(len(requests), dtype=torch.float64, device=device)
+        uniform = torch.from_numpy(noise).to(self.model.device)
+        ends = self._tensor(sorted(self.policy.end_ids))
+        written = torch.full_like(uniform, self.policy.pad_id, dtype=torch.long)
+        counts = torch.zeros_like(budgets)
+        ended = torch.zeros_like(budgets, dtype=torch.bool)
+        masses = torch.zeros_like(budgets, dtype=torch.float64)
+        rows = self._tensor(range(len(requests)))  # the requests that are still in the batch
+        done = torch.zeros_like(ended)  # among those
         unfinished = len(requests)
         for step in range(uniform.shape[1]):
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            output = self.model(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=lengths[:, None],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logits = output.logits[:, -1].float()
+            logits = self._logits(tokens[:, None], mask, lengths[:, None], cache)
             if self._absent is not None:
                 logits, mass = cut_absent(logits, self._absent, settings)
                 masses[rows] += torch.where(done, 0.0, mass.double())
             tokens, broken = choose(logits, uniform[rows, step], settings)
             if self._absent is not None:
-                broken |= mass.isnan()  # also where the NaN was that of an absent id
+                broken |= mass.isnan()  # also if the NaN was that of an absent id
             if broken.any() and (broken & ~done).any():
                 worst = requests[int(rows[(broken & ~done).nonzero()[0, 0]])]
                 raise UserError(
                     f"NaN or infinity in the logits of {self.policy.name} at response position "
-                    f"{len(worst.prefix_ids) + step} of "
-                    f"{worst.stage} {worst.problem_id}/{worst.sample}; try --dtype float32"
+                    f"{len(worst.prefix_ids) + step} of {worst.name}; try --dtype float32"
                 )
             live = rows[~done]
             written[live, step] = tokens[~done]
@@ -158,86 +144,64 @@ class TransformersEngine:
             unfinished = remaining
             if remaining == 0:
                 break
+            # Not at every end: moving rows costs more than a few idle ones.
             if remaining <= 0.97 * len(rows):
-                # The last unfinished rows move into the places of finished ones, and the batch ends
-                # before the rest.
+                # The last unfinished rows move to the places of finished ones; the rest is dropped.
                 holes = done[:remaining].nonzero().squeeze(-1)
                 movers = (~done[remaining:]).nonzero().squeeze(-1) + remaining
-                order = torch.arange(remaining, device=device).index_copy(0, holes, movers)
+                order = self._tensor(range(remaining)).index_copy(0, holes, movers)
                 first = int((mask.shape[1] - lengths[order]).min())
                 cache.close_up(holes, movers, remaining, first)
-                mask, rows, tokens, lengths = (
-                    mask[order, first:],
-                    rows[order],
-                    tokens[order],
-                    lengths[order],
-                )
-                done = done[order]
-        table, stops, means = written.tolist(), ended.tolist(), (masses / counts).tolist()
-        return [
-            Response(tuple(table[row][:count]), "eos" if stops[row] else "length", means[row])
-            for row, count in enumerate(counts.tolist())
-        ]
+                mask, rows, tokens = mask[order, first:], rows[order], tokens[order]
+                lengths, done = lengths[order], done[order]
+        ids, has_ended, means = written.tolist(), ended.tolist(), (masses / counts).tolist()
+        responses = []
+        for row, count in enumerate(counts.tolist()):
+            written_ids = tuple(ids[row][:count])
+            responses.append(
+                Response(written_ids, "eos" if has_ended[row] else "length", means[row])
+            )
+        return responses
 
-    def _prefill(self, requests: list[Request]) -> tuple[GrowingCache, torch.Tensor]:
+    def _prefill(self, requests: list[Request]) -> tuple[GrowingCache, Tensor]:
         """A right-aligned cache of every context but its last token, and its mask [rows, time].
 
         Prompts are run once each, left-padded; the longest prefix of each rollout is run once,
         right-padded, and every shorter one is cut from it.
         """
-        device, pad = self.model.device, self.policy.pad_id
+        pad = self.policy.pad_id
         prompts = sorted({request.prompt_ids for request in requests})
-        prompt_width = max(len(prompt) for prompt in prompts)
-        ids = torch.tensor(
-            [[pad] * (prompt_width - len(prompt)) + list(prompt) for prompt in prompts],
-            device=device,
-        )
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        mask = (torch.arange(prompt_width, device=device) >= prompt_width - lengths[:, None]).long()
+        prompt_width = max(map(len, prompts))
+        ids = [[pad] * (prompt_width - len(prompt)) + list(prompt) for prompt in prompts]
+        lengths = self._tensor(list(map(len, prompts)))
+        mask = self._last(lengths, prompt_width)
         cache = GrowingCache()
-        self._run(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        self._run(self._tensor(ids), mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
 
         families = _longest_prefixes(requests)
         place = {prompt: row for row, prompt in enumerate(prompts)}
+        source = [place[request.prompt_ids] for request in requests]
         prefix_width = max(len(prefix) for _, prefix in families)
-        chosen = torch.tensor([place[prompt] for prompt, _ in families], device=device)
         if prefix_width:
+            chosen = self._tensor([place[prompt] for prompt, _ in families])
             cache.keep(chosen, 0)
-            ids = torch.tensor(
-                [list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families],
-                device=device,
-            )
-            sizes = torch.tensor([len(prefix) for _, prefix in families], device=device)
-            valid = (torch.arange(prefix_width, device=device) < sizes[:, None]).long()
-            positions = lengths[chosen][:, None] + torch.arange(prefix_width, device=device)
-            self._run(ids, torch.cat([mask[chosen], valid], dim=1), positions, cache)
+            sizes = self._tensor([len(prefix) for _, prefix in families])
+            ids = [list(prefix) + [pad] * (prefix_width - len(prefix)) for _, prefix in families]
+            columns = self._tensor(range(prefix_width))
+            whole = torch.cat([mask[chosen], (columns < sizes[:, None]).long()], dim=1)
+            self._run(self._tensor(ids), whole, lengths[chosen][:, None] + columns, cache)
             family = {key: row for row, key in enumerate(families)}
             source = [family[key] for key in _family_of(requests, families)]
-        else:
-            source = [place[request.prompt_ids] for request in requests]
-        ends = torch.tensor(
-            [prompt_width + len(request.prefix_ids) - 1 for request in requests], device=device
-        )
-        sizes = torch.tensor(
-            [len(r.prompt_ids) + len(r.prefix_ids) - 1 for r in requests], device=device
-        )
+        ends = [prompt_width + len(request.prefix_ids) - 1 for request in requests]
+        sizes = self._tensor([len(request.context) - 1 for request in requests])
         width = int(sizes.max())
-        cache.align(torch.tensor(source, device=device), ends, width)
-        return cache, (torch.arange(width, device=device) >= width - sizes[:, None]).long()
+        cache.align(self._tensor(source), self._tensor(ends), width)
+        return cache, self._last(sizes, width)
 
-    def _run(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: GrowingCache
-    ) -> None:
-        """Fills the cache; the head is applied to one position only, since no logits are needed."""
+    def _run(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: GrowingCache) -> None:
+        """Fills the cache."""
         try:
-            self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            self._logits(ids, mask, positions, cache)
         except (AttributeError, IndexError, TypeError, ValueError) as error:
             if self._fits:
                 raise
@@ -246,15 +210,35 @@ class TransformersEngine:
             raise self._unfit("it does not keep every token in the cache it is given")
         self._fits = True
 
+    def _logits(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: GrowingCache) -> Tensor:
+        """Logits at the last position, [rows, vocab], in float32."""
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return torch.as_tensor(output.logits[:, -1].float())
+
+    def _last(self, sizes: Tensor, width: int) -> Tensor:
+        """A mask [rows, width] of the last ``sizes`` columns of each row."""
+        return (self._tensor(range(width)) >= width - sizes[:, None]).long()
+
+    def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(values, device=self.model.device, dtype=torch.long)
+
     def _unfit(self, reason: str) -> UserError:
         return UserError(
             f"cannot sample from {self.policy.name} ({type(self.model).__name__}): the "
-            "transformers engine needs a model "
-            f"with an ordinary key-value cache in every layer ({reason})"
+            "transformers engine needs a model with an ordinary key-value cache in every layer "
+            f"({reason})"
         )
 
 
 Family = tuple[tuple[int, ...], tuple[int, ...]]
+"""A prompt and a prefix that shorter ones are cut from."""
 
 
 def _sort_key(request: Request) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
@@ -262,18 +246,18 @@ def _sort_key(request: Request) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 def _longest_prefixes(requests: list[Request]) -> list[Family]:
-    """The distinct (prompt, prefix) pairs of which no other one is an extension, in sorted
-    order."""
+    """The distinct (prompt, prefix) pairs that no other pair extends, sorted."""
     keys = sorted({(request.prompt_ids, request.prefix_ids) for request in requests})
-    return [
-        (prompt, prefix)
-        for (prompt, prefix), following in zip(keys, [*keys[1:], None], strict=True)
-        if following is None or following[0] != prompt or following[1][: len(prefix)] != prefix
-    ]
+    longest: list[Family] = []
+    for prompt, prefix in reversed(keys):
+        # Sorted order puts every extension of a pair right behind it.
+        if longest and longest[-1][0] == prompt and longest[-1][1][: len(prefix)] == prefix:
+            continue
+        longest.append((prompt, prefix))
+    return longest[::-1]
 
 
 def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Family]:
     """For each request the first longest prefix that begins with its own."""
     for request in requests:
-        # Sorted order puts every extension of a tuple right behind it.
         yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]

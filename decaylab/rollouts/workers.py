@@ -1,13 +1,11 @@
-"""Workers that sample, each with an engine of its own, started, placed and replaced by Ray: on this
-machine or in a cluster.
+"""Workers that sample, each with its own engine, started and replaced by Ray: here or in a cluster.
 
     with Crew(8, "auto") as crew:
-        crew.sample(spec, requests, settings)      # by the next free worker; called from as many
-        threads as there are workers
+        crew.sample(spec, requests, settings)  # by the next free worker; from as many threads
 
 Ray is an extra and is imported when a crew is made. A worker that dies, alone or with its machine,
-is started again and does
-its task anew: engines are functions of their requests, so that nothing changes but the time.
+is started again and does its task anew: engines are functions of their requests, so that nothing
+changes but the time.
 """
 
 from __future__ import annotations
@@ -37,8 +35,7 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 DEATHS = 3
-"""How often a worker is started again, and a task begun anew, before the run gives up: what kills
-it will kill it again."""
+"""How often a worker is started again, and a task begun anew, before the run gives up."""
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.5
 RETURN_SECONDS = 120.0
@@ -46,8 +43,7 @@ RETURN_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Placement:
-    """What each worker is given. device: as policies are loaded. gpus: whole ones. threads: of
-    torch, on a CPU."""
+    """What each worker has. device: as policies are loaded. gpus: whole ones. threads: of torch."""
 
     device: str
     gpus: int
@@ -55,26 +51,26 @@ class Placement:
 
 
 class Interrupted(Exception):
-    """The crew was told to stop while a task was at work."""
+    """The crew was stopped while a task was at work."""
 
 
 class Crew:
-    """So many workers. `placement` says what each one has.
+    """A number of workers. `placement` says what each one has.
 
     Raises:
-        UserError: no Ray, no cluster at the address, fewer GPUs or cores there than the workers
-        need.
+        UserError: no Ray, no cluster at the address, or fewer GPUs or cores than the workers need.
     """
 
     def __init__(
         self, count: int, address: str | None, *, device: str = "auto", gpus_each: int = 1
     ) -> None:
         self._ray = _connected(count, address)
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self.count = count
         try:
-            self.count = count
-            self.placement = _placement(
-                self._ray.cluster_resources(), count, address, device, gpus_each
-            )
+            resources = self._ray.cluster_resources()
+            self.placement = _placement(resources, count, address, device, gpus_each)
             actor = self._ray.remote(
                 num_cpus=1,
                 num_gpus=self.placement.gpus,
@@ -82,14 +78,12 @@ class Crew:
                 max_task_retries=DEATHS,
                 max_concurrency=2,
             )(Worker)
-            self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
             self._workers = [actor.remote(self.placement.threads) for _ in range(count)]
-            for one in self._workers:
-                self._free.put(one)
+            for worker in self._workers:
+                self._free.put(worker)
         except BaseException:
             self._ray.shutdown()
             raise
-        self._stopped = threading.Event()
 
     def sample(
         self,
@@ -98,8 +92,7 @@ class Crew:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> tuple[list[Response], tuple[str, ...]]:
-        """What the engine's own `sample` gives, made by the next free worker; and what it warned
-        of.
+        """What the engine's own `sample` gives, made by the next free worker; and its warnings.
 
         Raises:
             UserError: what the engine refuses, or a worker that died again and again.
@@ -119,13 +112,13 @@ class Crew:
     def close(self) -> None:
         """Stops what is at work, and ends the workers.
 
-        Threads are waited for, until they are out of Ray: a call of theirs afterwards would start
-        it anew.
+        Threads are waited for until they are out of Ray: a later call of theirs would start it
+        anew.
         """
         self.stop()
         for _ in self._workers:
             self._free.get()
-        with _muted():  # Ray complains of tasks that it can no longer tell anybody of
+        with _muted():  # Ray complains of tasks whose callers are gone
             self._ray.shutdown()
 
     def __enter__(self) -> Self:
@@ -142,53 +135,47 @@ class Crew:
         settings: SamplingSettings,
         on_progress: OnProgress | None,
     ) -> tuple[list[Response], tuple[str, ...]]:
-        errors, told = self._ray.exceptions, Counted(on_progress)
+        errors, progress = self._ray.exceptions, Counted(on_progress)
         for _ in range(DEATHS + 1):
             try:
-                responses, warned = self._waited_for(
-                    worker, worker.sample.remote(spec, requests, settings), told
-                )
+                task = worker.sample.remote(spec, requests, settings)
+                responses, warned = self._waited_for(worker, task, progress)
             except errors.RayTaskError as error:
                 if isinstance(error.cause, UserError):
                     raise UserError(str(error.cause)) from error
                 raise
-            except (
-                errors.ActorUnavailableError,
-                errors.ObjectLostError,
-            ):  # its machine is lost, and Ray looks for another
+            except (errors.ActorUnavailableError, errors.ObjectLostError):
+                # Its machine is lost, and Ray looks for another.
                 self._wait_until_there(worker)
             except errors.RayError as error:
                 raise _given_up(spec, error) from error
             else:
-                told.catch_up(sum(len(one.ids) for one in responses), len(responses))
+                progress.catch_up(sum(len(response.ids) for response in responses), len(responses))
                 return responses, warned
         raise _given_up(spec, RuntimeError("machine after machine was lost"))
 
-    def _waited_for(self, worker: Any, task: Any, told: Counted) -> Any:
+    def _waited_for(self, worker: Any, task: Any, progress: Counted) -> Any:
         """The result of a task, with its progress until then."""
         while not self._ray.wait([task], timeout=POLL_SECONDS)[0]:
             if self._stopped.is_set():
                 raise Interrupted
-            told.catch_up(*self._asked(worker))
+            progress.catch_up(*(self._progress_of(worker) or (0, 0)))
         return self._ray.get(task)
 
     def _wait_until_there(self, worker: Any) -> None:
-        """Until a worker answers again; after `RETURN_SECONDS` whoever asks it next is told why it
-        does not."""
+        """Waits for a worker to answer, `RETURN_SECONDS` at most."""
         end = time.monotonic() + RETURN_SECONDS
         while time.monotonic() < end and not self._stopped.is_set():
-            try:
-                self._ray.get(worker.progress.remote(), timeout=POLL_SECONDS)
+            if self._progress_of(worker):
                 return
-            except self._ray.exceptions.RayError:
-                time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
-    def _asked(self, worker: Any) -> tuple[int, int]:
-        """What the worker has written so far; nothing where it is being started again."""
+    def _progress_of(self, worker: Any) -> tuple[int, int] | None:
+        """What the worker has written so far; None while it is being started again."""
         try:
             tokens, finished = self._ray.get(worker.progress.remote(), timeout=POLL_SECONDS)
         except self._ray.exceptions.RayError:
-            return 0, 0
+            return None
         return int(tokens), int(finished)
 
 
@@ -205,17 +192,17 @@ class Worker:
         warnings.filterwarnings("ignore", category=FutureWarning)
         torch.set_num_threads(threads)
         self._engines: dict[EngineSpec, Engine] = {}
-        self._written, self._finished = 0, 0
+        self._written = Counted(None)
 
     def sample(
         self, spec: EngineSpec, requests: list[Request], settings: SamplingSettings
     ) -> tuple[list[Response], tuple[str, ...]]:
-        self._written, self._finished, warned = 0, 0, list[str]()
+        self._written, warned = Counted(None), list[str]()
         engine = self._engine(spec, warned)
-        return engine.sample(requests, settings, self._count), tuple(warned)
+        return engine.sample(requests, settings, self._written.add), tuple(warned)
 
     def progress(self) -> tuple[int, int]:
-        return self._written, self._finished
+        return self._written.tokens, self._written.finished
 
     def _engine(self, spec: EngineSpec, warned: list[str]) -> Engine:
         if spec not in self._engines:
@@ -226,16 +213,11 @@ class Worker:
             self._engines[spec] = spec.make(warned.append)
         return self._engines[spec]
 
-    def _count(self, tokens: int, finished: int) -> None:
-        self._written += tokens
-        self._finished += finished
-
 
 def _given_up(spec: EngineSpec, error: Exception) -> UserError:
     return UserError(
         f"a worker that samples from {spec.policy} died {DEATHS + 1} times, or its machine did "
-        f"({_first_line(error)}); fewer "
-        "--workers or --batch-rows take less memory"
+        f"({_first_line(error)}); fewer --workers or --batch-rows take less memory"
     )
 
 
@@ -249,9 +231,8 @@ def _connected(count: int, address: str | None) -> Any:
         raise UserError(
             f'--workers and --ray need Ray ({error}): pip install "decaylab[ray]"'
         ) from error
-    logging.getLogger("ray._private.authentication").setLevel(
-        logging.ERROR
-    )  # it would tell of a token, unasked
+    # It would mention a token, which nobody asked for.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": "ERROR",
@@ -262,7 +243,7 @@ def _connected(count: int, address: str | None) -> Any:
         return ray
     _require_answer(_address_of_auto() if address == "auto" else address)
     try:
-        with _muted():  # Ray tells of each of its attempts
+        with _muted():  # Ray reports each of its attempts
             ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
@@ -273,7 +254,7 @@ def _connected(count: int, address: str | None) -> Any:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Nothing reaches standard error, not from Ray's own threads either, which pass Python by."""
+    """Nothing reaches standard error, not even from Ray's own threads, which bypass Python."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -285,24 +266,24 @@ def _muted() -> Iterator[None]:
 
 
 def _address_of_auto() -> str:
-    """Of the cluster that this machine is in, where Ray looks for it: the environment, or the file
-    of the last one started.
+    """The cluster that this machine is in, as Ray finds it: by the environment, or by a file.
 
     Raises:
         UserError: there is none.
     """
     file = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
-    found = os.environ.get("RAY_ADDRESS") or (file.read_text().strip() if file.exists() else "")
-    if not found:
+    address = os.environ.get("RAY_ADDRESS")
+    if not address and file.exists():
+        address = file.read_text().strip()
+    if not address:
         raise UserError(
             "--ray auto: this machine is in no Ray cluster (ray start --head begins one)"
         )
-    return found
+    return address
 
 
 def _require_answer(address: str) -> None:
-    """Raises UserError where nothing listens at HOST:PORT: Ray itself would try for many
-    minutes."""
+    """Raises UserError if nothing listens at HOST:PORT: Ray itself would try for many minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise UserError(f"--ray must be auto or HOST:PORT, got {address}")
@@ -318,33 +299,36 @@ def _require_answer(address: str) -> None:
 def _placement(
     there: dict[str, float], count: int, address: str | None, device: str, gpus_each: int
 ) -> Placement:
-    """What each worker gets of what is there.
+    """What each worker gets of a cluster's resources.
 
     Raises:
-        UserError: too few GPUs or cores for so many workers.
+        UserError: too few GPUs or cores.
     """
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     where = "on this machine" if address is None else f"in the cluster {address}"
     if count > cores:
         raise UserError(f"--workers {count} need a core each, and {where} there are {cores}")
-    wants_gpu = device.startswith("cuda") or (device == "auto" and gpus > 0)
-    if not wants_gpu:
-        return Placement("cpu" if device == "auto" else device, 0, _threads(count, cores))
+    threads = _threads(count, cores)
+    if not device.startswith("cuda") and (device != "auto" or not gpus):
+        return Placement("cpu" if device == "auto" else device, 0, threads)
     if count * gpus_each > gpus:
         each = "" if gpus_each == 1 else f" of {gpus_each} GPUs (--tensor-parallel)"
         raise UserError(
             f"--workers {count}{each} need {count * gpus_each} GPUs, and {where} there are {gpus}"
         )
-    return Placement("cuda", gpus_each, _threads(count, cores))
+    return Placement("cuda", gpus_each, threads)
 
 
 def _threads(count: int, cores: int) -> int:
-    """Of torch in each worker: what the environment says, or its share of the cores."""
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return int(said) if said.isdecimal() and int(said) else max(1, cores // count)
+    """Of torch in each worker: as the environment sets them, or its share of the cores."""
+    setting = os.environ.get("OMP_NUM_THREADS", "")
+    if setting.isdecimal() and int(setting):
+        return int(setting)
+    return max(1, cores // count)
 
 
 def _cores() -> int:
+    """Cores that this process may use; without such a limit (not Linux), all of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

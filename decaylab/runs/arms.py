@@ -97,8 +97,11 @@ class Arms:
         if not self.has(STUDENT_TURNS):
             return {}
         return {
-            int(turns): (self._arm(rows, TEACHER), float(rows["prefix_tokens"].mean()))
-            for turns, rows in self.of(STUDENT_TURNS).groupby("prefix_turns")
+            int(rows["prefix_turns"].iloc[0]): (
+                self._arm(rows, TEACHER),
+                float(rows["prefix_tokens"].mean()),
+            )
+            for _, rows in self.of(STUDENT_TURNS).groupby("prefix_turns")
         }
 
     def plain(self, role: str) -> Arm:

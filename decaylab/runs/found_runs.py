@@ -98,6 +98,7 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
         if path.is_dir():
             folders += _below(path, DEPTH)
     runs = [_read(folder) for folder in dict.fromkeys(folders)]
+    # What a sweep compares is in its own table: its runs' evaluations would be shown twice.
     compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
     runs = [run for run in runs if run.folder.absolute().parent not in compared]
     names = _names([run.folder for run in runs])

@@ -64,6 +64,7 @@ class Judge:
         wrote it.
         """
         texts = [row["text"] for row in rows]
+        # A template may open a thought in the prompt, so the prompt's end is read too.
         starts = [self._answer_start(row) for row in rows]
         gold = [self.gold.get(row["problem_id"], "") for row in rows]
         verdicts = self.grade(thoughts.answers(texts, starts), gold)
@@ -114,6 +115,7 @@ def count_open(table: pa.Table) -> int:
 
 def _code() -> str:
     """A hash of the code that gives verdicts: if it changes, stored ones are given anew."""
+    # The source and not a version number, which somebody would forget to raise.
     files = [Path(str(module.__file__)) for module in (answers, forms, grading, thoughts)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

@@ -30,6 +30,7 @@ class Table:
         writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
         if not self.path.exists() or self.path.stat().st_size == 0:
             writer.writeheader()
+        # NaN is the one value that differs from itself.
         writer.writerow({name: None if value != value else value for name, value in row.items()})
         try:
             with self.path.open("a", newline="") as handle:
@@ -48,6 +49,7 @@ class Table:
         if not self.path.exists():
             return
         rows = self.path.read_text().splitlines(keepends=True)
+        # A row without its newline was cut off while it was written.
         kept = [row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step]
         if not kept:
             self.path.unlink()

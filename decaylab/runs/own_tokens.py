@@ -21,8 +21,8 @@ MASK, TOKENS = "response_mask", "tokens"
 
 def number(response: Sequence[int], mask: Sequence[int] | None, stop_reason: str) -> int:
     """Tokens that the author of a response wrote, without the end-of-turn token."""
-    own = len(response) if mask is None else int(np.sum(mask))
-    return own - (stop_reason == "eos")
+    written = len(response) if mask is None else int(np.sum(mask))
+    return written - (stop_reason == "eos")
 
 
 def count(rows: pd.DataFrame) -> NDArray[np.int64]:
@@ -30,6 +30,7 @@ def count(rows: pd.DataFrame) -> NDArray[np.int64]:
 
     The stored column is read; runs of earlier versions lack it, and it is computed for them.
     """
+    # The only place that knows of runs without the column.
     if TOKENS in rows:
         return rows[TOKENS].to_numpy(dtype=np.int64)
     masks = rows[MASK] if MASK in rows else [None] * len(rows)
@@ -57,12 +58,12 @@ def ids(response: Sequence[int], mask: Sequence[int] | None) -> list[int]:
 class Prefix:
     """The beginning of a response.
 
-    ids: all of it. own: the ids that its author wrote. turns: number of whole turns, if cut by
+    ids: all of it. own_ids: those that its author wrote. turns: number of whole turns, if cut by
     those.
     """
 
     ids: list[int]
-    own: list[int]
+    own_ids: list[int]
     turns: int | None = None
 
 

@@ -94,6 +94,7 @@ class Cells:
         """The plain means, counted from an origin."""
         errors, name = means.standard_error, tm.ESTIMAND_NAMES[self.estimand]
         for cell, value in enumerate(means.value - origin):
+            # A plain mean has no interval even where it is defined.
             note = RARE_PROBLEMS
             if not math.isfinite(value):
                 note = undefined if means.tokens[cell] else NO_TOKENS
@@ -120,7 +121,7 @@ class Cells:
             note = self._lacking(estimate, cell, counted)
             row = self._row(f"winsorised_{what}", unit, value, note, ws.ESTIMAND, estimate, cell)
             ends = {name: float(column[cell]) for name, column in columns.items()}
-            yield Measurement(**row, method=ws.METHOD, **ends)
+            yield Measurement(**{**row, **ends, "method": ws.METHOD})
 
     def _lacking(self, estimate: Winsorised, cell: int, counted: str) -> str:
         """Why there is no interval; nothing if there is one."""

@@ -104,6 +104,7 @@ def rollout_schema(answer_rules: tuple[str, ...]) -> pa.Schema:
 def write_table(table: pa.Table, path: Path, schema_name: str) -> None:
     """Writes a table atomically, with the name and version of its schema in the file."""
     metadata = {**(table.schema.metadata or {}), SCHEMA: schema_name.encode()}
+    # Into memory first, so that the file on disk is written whole or not at all.
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
@@ -179,6 +180,7 @@ class Parts:
 
         Parts are removed after the table exists: a process killed in between makes none again.
         """
+        # A killed process may have come as far as the removal of parts.
         if not target.exists():
             temporary = target.with_name(f".{target.name}.tmp")
             named = schema.with_metadata({SCHEMA: self.schema_name.encode()})
@@ -247,7 +249,9 @@ class RunFolder:
         existing = self.record
         if existing is not None and not overwrite:
             differences = differing(
-                existing.get("identity", {}), json.loads(json.dumps(record["identity"]))
+                # Through JSON, which makes lists of tuples.
+                existing.get("identity", {}),
+                json.loads(json.dumps(record["identity"])),
             )
             if differences:
                 raise UserError(
@@ -298,6 +302,7 @@ class RunFolder:
 
     def merge(self, tables: list[pa.Table]) -> pa.Table:
         """Writes rollouts.parquet from the tables of all stages and removes their parts."""
+        # Only tables that were read have the schema's name: without it all of them are alike.
         metadata = dict(tables[0].schema.metadata or {})
         metadata.pop(SCHEMA, None)
         table = pa.concat_tables([table.replace_schema_metadata(metadata) for table in tables])

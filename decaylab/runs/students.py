@@ -24,6 +24,7 @@ from decaylab.runs import store
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import BASE, FULL, TEACHER
 
+# The longest names first: "prefix" would match the beginning of "prefix-mask".
 _NAMES = "|".join(sorted(SELECTORS, key=len, reverse=True))
 _ARM = re.compile(rf"({_NAMES})(?:-(\d+))?(?:-of-(\d+))?(?:-behind-\d+)?(?:-seed-(\d+))?")
 _STEP = re.compile(rf"(?:(.*)/)?{NAME.pattern}")
@@ -82,6 +83,7 @@ def _of(frame: pd.DataFrame, paths: Sequence[str]) -> list[Student]:
 
 def _student(row: pd.Series, paths: Sequence[str]) -> Student:
     label = str(row["checkpoint"])
+    # The table has only the ends of paths.
     folders = [str(step_folder(Path(os.path.abspath(os.path.expanduser(path))))) for path in paths]
     path = next((folder for folder in folders if folder.endswith(f"/{label}")), "")
     run, step = path or label, math.nan
@@ -89,8 +91,9 @@ def _student(row: pd.Series, paths: Sequence[str]) -> Student:
         run, step = matched[1] or "", float(matched[2])
     options = _training_options(Path(path), Path(run)) if path else {}
     known = _by_row(row) or _by_options(options) or _by_name(path or label)
+    selector, length, seed = known or ("", math.nan, math.nan)
     steps = _or_else(step, _number(options.get("steps")))
-    return Student(label, run, *known, step=step, steps=steps)
+    return Student(label, run, selector, length, seed, step, steps)
 
 
 Known = tuple[str, float, float] | tuple[()]

@@ -1,8 +1,7 @@
-r"""Token categories: what kind of text a token belongs to, by the decoded text and not by how it is
-cut into tokens.
+r"""Token categories: the kind of text that a token belongs to, however the text is cut into tokens.
 
-    rules = CategoryRules.load(None)                    # the categories of arXiv 2605.27028,
-    data/categories.toml codes = rules.classify(table["token"], table.lengths, ends)
+    rules = CategoryRules.load(None)  # those of arXiv 2605.27028, data/categories.toml
+    codes = rules.classify(table["token"], table.lengths, ends)
     rules.names[codes[0]]
 
 ``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter in one
@@ -16,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,8 @@ KEYS = {"name": str, "words": list, "pattern": str, "white_space": bool, "rest":
 MOST = 100  # codes are 8 bits
 TOKENS_AT_A_TIME = 1 << 18
 LAST_SPACE = 0x3000
-SPACES = np.array(
-    [chr(code).isspace() for code in range(LAST_SPACE + 2)]
-)  # of Unicode; the last entry: beyond
+# Whether each character is white space, up to the last one that is, and one more for all others.
+SPACES = np.array([chr(code).isspace() for code in range(LAST_SPACE + 2)])
 Codes = NDArray[np.int8]
 
 
@@ -41,9 +39,9 @@ Codes = NDArray[np.int8]
 class CategoryRules:
     """Categories of text, in the order in which they take it.
 
-    names: of the categories in the order of the file, then ``end_of_turn``. patterns: pairs of a
-    category's code, which is its place in names, and what it matches, the first of them first.
-    white_space, rest: the codes of those.
+    names: of the categories in the order of the file, then ``end_of_turn``. patterns: a category's
+    code, which is its place in names, and what it matches; the first match decides. white_space,
+    rest: the codes of those.
     """
 
     names: tuple[str, ...]
@@ -56,14 +54,12 @@ class CategoryRules:
         """Reads a category file; None is the one that comes with the library.
 
         Raises:
-            UserError: the file is missing or no TOML, or a key of it is unknown, missing, or cannot
-            be used.
+            UserError: the file is missing or no TOML, or one of its keys is unknown, missing, or
+                cannot be used.
         """
+        file = path or resources.files("decaylab.data") / "categories.toml"
         try:
-            text = (path or resources.files("decaylab.data") / "categories.toml").read_text(
-                encoding="utf-8"
-            )
-            return _rules(tomllib.loads(text))
+            return _rules(tomllib.loads(file.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"cannot read the category file {path}: {error.strerror}") from None
         except ValueError as error:  # of TOML, of UTF-8, and what is wrong with a key
@@ -77,9 +73,9 @@ class CategoryRules:
     ) -> Codes:
         """Category of each token, [tokens], as its place in ``names``.
 
-        A token takes the category of its first character that is no white space; one without such a
-        character that of white space; one without any character, which holds only part of one, that
-        of the character that comes next.
+        A token takes the category of its first character that is not white space. Without such a
+        character it is white space. Without any character, as part of one, it takes the category
+        of the next character.
 
         Args:
             pieces: text of each token [tokens]; those of a rollout make up its text.
@@ -96,7 +92,7 @@ class CategoryRules:
         return codes
 
     def of_characters(self, texts: Sequence[str]) -> Codes:
-        """Category of each character of some texts, one after the other, [characters]."""
+        """Category of each character of some texts in a row, [characters]."""
         text_ends = np.cumsum([len(text) for text in texts])
         codes = np.full(text_ends[-1], self.rest, dtype=np.int8)
         for code, pattern in reversed(self.patterns):
@@ -106,9 +102,7 @@ class CategoryRules:
 
     def _of_tokens(self, pieces: list[str], until: Ints) -> Codes:
         """until: where the tokens of each rollout end."""
-        texts = [
-            "".join(pieces[start:stop]) for start, stop in zip([0, *until[:-1]], until, strict=True)
-        ]
+        texts = ["".join(pieces[start:stop]) for start, stop in pairwise([0, *until])]
         stops = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
         starts = np.append(0, stops[:-1])
         visible = np.append(np.flatnonzero(~_is_space("".join(texts))), stops[-1])
@@ -120,8 +114,7 @@ class CategoryRules:
 
 
 def _chunks(until: Ints) -> Iterator[tuple[int, int]]:
-    """Ranges of rollouts of about TOKENS_AT_A_TIME tokens. until: where the tokens of each rollout
-    end."""
+    """Ranges of rollouts of about `TOKENS_AT_A_TIME` tokens. until: where each rollout ends."""
     first = 0
     while first < until.size:
         done = until[first - 1] if first else 0
@@ -137,16 +130,14 @@ def _is_space(text: str) -> NDArray[np.bool_]:
 
 
 def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) -> NDArray[np.bool_]:
-    """Whether a match covers each character of some texts, one after the other, [characters]."""
-    found = (chain.from_iterable(map(re.Match.span, pattern.finditer(text))) for text in texts)
-    spans = [
-        np.fromiter(one, np.int64) + start
-        for one, start in zip(found, text_ends - np.diff(text_ends, prepend=0))
-    ]
-    starts, stops = np.concatenate(spans).reshape(-1, 2).T
-    covers = (
-        starts < stops
-    )  # matches of something begin at different places; one of nothing may stand before another
+    """Whether a match covers each character of some texts in a row, [characters]."""
+    spans = []
+    for text, begin in zip(texts, text_ends - np.diff(text_ends, prepend=0), strict=True):
+        matches = [match.span() for match in pattern.finditer(text)]
+        spans.append(np.array(matches, dtype=np.int64).reshape(-1, 2) + begin)
+    starts, stops = np.concatenate(spans).T
+    # Matches begin at different places, but one of nothing may precede another.
+    covers = starts < stops
     steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
     steps[starts[covers]] += 1
     steps[stops[covers]] -= 1
@@ -156,20 +147,19 @@ def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) ->
 def _rules(document: Mapping[str, Any]) -> CategoryRules:
     """Raises ValueError with the key that cannot be used."""
     tables = document.get("category")
-    if (
-        list(document) != ["category"]
-        or not isinstance(tables, list)
-        or not all(isinstance(one, dict) for one in tables)
-    ):
+    is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
+    if list(document) != ["category"] or tables is None or not is_list:
         raise ValueError(
             f"holds {', '.join(document) or 'nothing'}; allowed are tables [[category]] alone"
         )
     if len(tables) > MOST:
         raise ValueError(f"holds {len(tables)} categories; at most {MOST} are possible")
     names: list[str] = []
-    for table in tables:
+    patterns: list[tuple[int, re.Pattern[str]]] = []
+    for code, table in enumerate(tables):
         _check(table, names)
         names.append(table["name"])
+        patterns += [(code, pattern) for pattern in _patterns(table)]
     rest = [code for code, table in enumerate(tables) if table.get("rest")]
     spaces = [code for code, table in enumerate(tables) if table.get("white_space")]
     if len(rest) != 1:
@@ -180,10 +170,7 @@ def _rules(document: Mapping[str, Any]) -> CategoryRules:
         raise ValueError(
             f"key white_space: at most one category takes white space, got {len(spaces)}"
         )
-    patterns = tuple(
-        (code, pattern) for code, table in enumerate(tables) for pattern in _patterns(table)
-    )
-    return CategoryRules((*names, END_OF_TURN), patterns, (spaces or rest)[0], rest[0])
+    return CategoryRules((*names, END_OF_TURN), tuple(patterns), (spaces or rest)[0], rest[0])
 
 
 def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -199,12 +186,10 @@ def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
             raise ValueError(
                 f"category {name!r}, key {key}: expected {KEYS[key].__name__}, got {value!r}"
             )
-    if name in names or name == END_OF_TURN:
-        raise ValueError(
-            f"key name: {name!r} stands twice"
-            if name in names
-            else f"key name: {name!r} is reserved"
-        )
+    if name in names:
+        raise ValueError(f"key name: {name!r} stands twice")
+    if name == END_OF_TURN:
+        raise ValueError(f"key name: {name!r} is reserved")
     if ("words" in table or "pattern" in table) == bool(table.get("rest")):
         raise ValueError(
             f"category {name!r}: needs either words or pattern (or both), or rest = true"

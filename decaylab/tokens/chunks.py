@@ -64,11 +64,11 @@ def over_chunks(
     columns: dict[str, Tensor] = {}
     for start in range(0, positions, rows_at_once):
         stop = min(start + rows_at_once, positions)
-        own = states[0][start:stop]
+        inputs = states[0][start:stop]
         if backward:
-            own = own.detach().requires_grad_()
+            inputs = inputs.detach().requires_grad_()
         with torch.set_grad_enabled(backward):
-            student = heads[0].logits(own)
+            student = heads[0].logits(inputs)
         with torch.no_grad():
             teacher = heads[1].logits(states[1][start:stop]).to(student.device)
         # Not under a caller's autocast, which would take sums over the vocabulary in 16 bits.
@@ -77,12 +77,12 @@ def over_chunks(
                 rows = slice(first, min(first + few, stop))
                 chunk = slice(first - start, rows.stop - start)
                 with torch.no_grad():
-                    found = at_chunk(student[chunk].detach(), teacher[chunk], rows)
+                    values = at_chunk(student[chunk].detach(), teacher[chunk], rows)
                 if backward:
-                    torch.autograd.backward(student, found.pop(SLOPE).to(student.dtype))
-                    assert own.grad is not None
-                    found[GRADIENT] = own.grad
-                _write(columns, found, rows, positions)
+                    torch.autograd.backward(student, values.pop(SLOPE).to(student.dtype))
+                    assert inputs.grad is not None
+                    values[GRADIENT] = inputs.grad
+                _write(columns, values, rows, positions)
     return columns
 
 

@@ -1,8 +1,7 @@
-"""The output head of a causal language model, applied to last hidden states a few positions at a
-time.
+"""The output head of a causal language model, applied to a few last hidden states at a time.
 
 Bias, scaling, soft-capping and adapters on the head come from the model's own code: its forward is
-called on a shell of itself whose body hands the hidden states through. Where that does not give the
+called on a shell of itself whose body hands the hidden states through. If that does not give the
 model's own logits, they are taken instead.
 """
 
@@ -22,7 +21,7 @@ PROBE_TOKENS = 8
 
 
 class _BodyOutput:
-    """Last hidden states alone; caches, attentions and whatever else a body may give are None."""
+    """Last hidden states alone; caches, attentions and all else that a body may give are None."""
 
     def __init__(self, last_hidden_state: Tensor) -> None:
         self.last_hidden_state = last_hidden_state
@@ -35,25 +34,23 @@ class _BodyOutput:
 
 
 class _HandsThrough(nn.Module):
-    """Stands where the body was: what it is given as embeddings is what the body would have made of
-    them."""
+    """Replaces the body: gives back the embeddings it is given, as if it had computed them."""
 
     def forward(self, *args: Any, inputs_embeds: Tensor, **kwargs: Any) -> _BodyOutput:
         return _BodyOutput(inputs_embeds)
 
 
 class Head:
-    """States of a policy's model at chosen positions, and the logits that follow from them; whether
-    gradients are kept is the caller's to say.
+    """States of a policy's model at chosen positions, and the logits that follow from them.
 
-    Without a shell of its own (``shell`` is None) states are the model's own logits: computed one
-    row at a time, but those of a batch's responses are held together.
+    Gradients are kept or not as the caller's context says. Without a shell of its own (``shell`` is
+    None) states are the model's own logits: computed one row at a time, but those of a batch's
+    responses are held together.
 
-    precision: of the head; ``float32`` keeps a second copy of its weights where the model has 16
-    bits.
+    precision: of the head; ``float32`` keeps a second copy of its weights if the model has 16 bits.
 
     Raises:
-        UserError: a float32 head is asked for and the model's head cannot be taken apart.
+        UserError: a float32 head is requested and the model's head cannot be taken apart.
     """
 
     def __init__(self, policy: Policy, precision: HeadPrecision = "model") -> None:
@@ -63,58 +60,50 @@ class Head:
         if self.shell is None and self.dtype != self.model.dtype:
             raise UserError(
                 f"the output head of {policy.name} ({type(self.model).__name__}) cannot be "
-                "applied on its own, so not in "
-                "float32 either; say --head model"
+                "applied on its own, so not in float32 either; say --head model"
             )
 
     def states(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """What `logits` needs at the positions (rows, columns) of right-padded ids [rows, time]:
-        [positions, width].
+        """What `logits` needs at the positions (rows, columns) of right-padded ids [rows, time].
 
-        No mask is given: in a causal model nothing that is padded on the right is seen from the
-        left.
+        [positions, width]. No mask is given: in a causal model nothing that is padded on the right
+        is seen from the left.
         """
         if self.shell is not None:
             hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
             return torch.as_tensor(hidden[rows, columns])
         parts = []
         for row in range(ids.shape[0]):
-            own = columns[rows == row]
-            parts.append(
-                self.model(
-                    input_ids=ids[row : row + 1, : int(own.max()) + 1], use_cache=False
-                ).logits[0, own]
-            )
+            places = columns[rows == row]
+            context = ids[row : row + 1, : int(places.max()) + 1]
+            parts.append(self.model(input_ids=context, use_cache=False).logits[0, places])
         return torch.cat(parts)
 
     def logits(self, states: Tensor) -> Tensor:
-        """Logits in float32 or the model's precision, [positions, vocab], of states [positions,
-        width]."""
+        """Logits [positions, vocab] of states [positions, width], in the head's precision."""
         if self.shell is None:
             return states
-        return torch.as_tensor(
-            self.shell(inputs_embeds=states[None].to(self.dtype), use_cache=False).logits[0]
-        )
+        return _head_of(self.shell, states.to(self.dtype))
 
     def _comes_apart(self) -> bool:
         """Whether body and head, one after the other, give the logits of the whole."""
         model = self.model
         if getattr(model, model.base_model_prefix, None) is None:
             return False
-        ids = torch.arange(
-            min(PROBE_TOKENS, model.get_input_embeddings().weight.shape[0]), device=model.device
-        )[None]
+        count = min(PROBE_TOKENS, model.get_input_embeddings().weight.shape[0])
+        ids = torch.arange(count, device=model.device)[None]
         with torch.inference_mode():
             whole = model(input_ids=ids, use_cache=False).logits[0]
             try:
                 hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-                parts = _shell_of(model)(inputs_embeds=hidden[None], use_cache=False).logits[0]
+                parts = _head_of(_shell_of(model), hidden)
             except (AttributeError, TypeError, ValueError, IndexError, NotImplementedError):
                 return False
+        # 16 bits round differently in the two passes.
         close = 1e-5 if model.dtype in (torch.float32, torch.float64) else 2e-2
-        return parts.shape == whole.shape and bool(
-            ((parts - whole).abs() <= close * (1 + whole.abs())).all()
-        )
+        if parts.shape != whole.shape:
+            return False
+        return bool(((parts - whole).abs() <= close * (1 + whole.abs())).all())
 
     def _shell(self) -> Any:
         shell = _shell_of(self.model)
@@ -124,6 +113,7 @@ class Head:
         names = [name for name, module in self.model.named_children() if module is head]
         if not names:
             return None
+        # The model's own head stays as it is: it may be tied to the embeddings.
         shell._modules[names[0]] = copy.deepcopy(head).to(self.dtype)
         return shell
 
@@ -134,3 +124,7 @@ def _shell_of(model: Any) -> Any:
     shell._modules = dict(model._modules)
     shell._modules[model.base_model_prefix] = _HandsThrough()
     return shell
+
+
+def _head_of(shell: Any, states: Tensor) -> Tensor:
+    return torch.as_tensor(shell(inputs_embeds=states[None], use_cache=False).logits[0])

@@ -1,8 +1,7 @@
-"""The noise floor: how much a measured number changes when the same tokens are scored by a second
-route.
+"""The noise floor: how much a number changes when the same tokens are scored by a second route.
 
 Results closer to no effect than twice their floor say nothing: ``under_floor`` marks them. No
-effect is 0, of a quotient of two measurements (unit ``ratio``) 1.
+effect is 0; of a quotient of two measurements (unit ``ratio``) it is 1.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from decaylab.runs.vocabulary import RATIO
 from decaylab.tokens.token_table import Scored
 
 KEY = [
@@ -33,31 +33,35 @@ Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 def with_noise_floor(
     measure: Measure, scored: Sequence[Scored], again: Measure | None = None
 ) -> pd.DataFrame:
-    """What ``measure`` gives, with noise_floor and under_floor filled in where the tokens were
-    scored twice.
+    """What ``measure`` gives, with noise_floor and under_floor for tokens that were scored twice.
 
     The floor of a number is the absolute difference between two values of the very same statistic:
-    over the rollouts that were scored twice, by the first route and by the second. NaN where none
-    was.
+    over the rollouts that were scored twice, by the first route and by the second. It is NaN if
+    none was.
 
-    again: measures the rollouts that were scored twice, where ``measure`` would leave out what is
-    rare among so few.
+    Args:
+        again: measures the rollouts that were scored twice, if ``measure`` would leave out what is
+            rare among so few.
 
-    Raises ValueError where two rows share all of `KEY`.
+    Raises:
+        ValueError: two rows share all of `KEY`.
     """
     frame = measure(scored)
-    routes = _both_routes(scored)
-    if not routes[0]:
+    twice = [
+        view for view in scored if view.rescored is not None and view.floor_rollouts is not None
+    ]
+    if not twice:
         return frame
-    first, second = (_by_key((again or measure)(route)) for route in routes)
-    found = (first - second).abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()
-    effect = (frame["value"] - np.where(frame["unit"] == "ratio", 1.0, 0.0)).abs()
-    return frame.assign(noise_floor=found, under_floor=effect < 2 * found)
+    # Both routes by the same function: a difference is then one of the scores alone.
+    again = again or measure
+    floors = _by_key(again(_first_route(twice))) - _by_key(again(_second_route(twice)))
+    floor = floors.abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()
+    effect = (frame["value"] - np.where(frame["unit"] == RATIO, 1.0, 0.0)).abs()
+    return frame.assign(noise_floor=floor, under_floor=effect < 2 * floor)
 
 
 def _keys(frame: pd.DataFrame) -> pd.DataFrame:
-    """`KEY`; a single token counts whatever category most of its places have among the rollouts at
-    hand."""
+    """`KEY`; of a single token without its category, which depends on the rollouts at hand."""
     return frame[KEY].assign(category=frame["category"].where(frame["token"] == "", ""))
 
 
@@ -70,16 +74,20 @@ def _by_key(frame: pd.DataFrame) -> pd.Series[float]:
     return values
 
 
-def _both_routes(scored: Sequence[Scored]) -> tuple[list[Scored], list[Scored]]:
-    """The rollouts that were scored twice, by the first route and by the second."""
-    first, second = [], []
-    for one in scored:
-        if one.rescored is None or one.floor_rollouts is None:
-            continue
-        kept = one.tokens.only(one.floor_rollouts)
-        assert np.array_equal(kept.lengths, one.rescored.lengths), (
-            "both routes score the same rollouts"
-        )
-        first.append(replace(one, tokens=kept, floor_rollouts=None, rescored=None))
-        second.append(replace(one, tokens=one.rescored, floor_rollouts=None, rescored=None))
-    return first, second
+def _first_route(twice: Sequence[Scored]) -> list[Scored]:
+    """The rollouts that were scored twice, by the first route."""
+    first = []
+    for view in twice:
+        assert view.floor_rollouts is not None and view.rescored is not None
+        tokens = view.tokens.only(view.floor_rollouts)
+        assert np.array_equal(tokens.lengths, view.rescored.lengths), "routes differ in rollouts"
+        first.append(replace(view, tokens=tokens, floor_rollouts=None, rescored=None))
+    return first
+
+
+def _second_route(twice: Sequence[Scored]) -> list[Scored]:
+    second = []
+    for view in twice:
+        assert view.rescored is not None
+        second.append(replace(view, tokens=view.rescored, floor_rollouts=None, rescored=None))
+    return second

@@ -1,8 +1,8 @@
 """The text of each token of a response, such that the pieces make up the text of the whole.
 
 Decoding a token alone does not give that: half of a character decodes to U+FFFD, and a
-sentencepiece token loses its leading space where it stands first. So the response is decoded as a
-whole, and each token gets what it adds to the part of that text that is settled.
+sentencepiece token loses its leading space at the beginning. So the response is decoded as a whole,
+and each token gets what it adds to the part of that text that is settled.
 """
 
 from __future__ import annotations
@@ -10,55 +10,50 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
+from os.path import commonprefix
 from typing import Any
 
 NOT_A_CHARACTER = "\ufffd"  # what bytes that are no UTF-8 decode to
-# A run that does not come to a whole character is read again at each of its first tokens, then each
-# time it has doubled.
+# A run without a whole character is decoded again at each of its first tokens, then each time its
+# length has doubled.
 READ_EACH = 32
 REMEMBERED = 4  # runs up to this long are decoded once
 PART_OF_A_CHARACTER = "(part of a character)"
 SIGNS = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
-# Where a text holds such a sign itself, its code is shown, so that no two texts are shown alike.
+# A text that has such a sign itself is shown with the sign's code: no two texts look alike.
 VISIBLE = str.maketrans({**SIGNS, **{sign: f"\\u{ord(sign):04x}" for sign in SIGNS.values()}})
 
 
 def token_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token; joined, they are ``tokenizer.decode(ids)`` with special tokens and
-    without any clean-up.
+    """The text of each token; joined, they are ``tokenizer.decode(ids)`` with special tokens.
 
-    A character belongs to the first token after which the text up to here reads as the whole text
-    does, character by
-    character: the token that completes it. One that holds only the beginning of a character gets
-    "". Bytes that are not valid UTF-8 read U+FFFD, and each of those goes by the same rule to the
-    first token after which it stands. Linear in
-    the number of tokens: in a run of more than 32 tokens without a whole character, tokens may get
-    "" and one of the later ones their text.
+    There is no clean-up. A character belongs to the token that completes it: the first one after
+    which the text up to here reads as the whole text does. A token with only the beginning of a
+    character gets "". Bytes that are not valid UTF-8 read U+FFFD, and each of those goes by the
+    same rule to the first token after which it stands. Linear in the number of tokens: in a run of
+    more than 32 tokens without a whole character, tokens may get "" and a later one their text.
     """
+    if not len(ids):
+        return []
     reader = _reader(tokenizer)
     text = reader.decode(ids)
-    pieces = (
-        [reader.decode(ids[:1]), *(reader.inside((token,)) for token in ids[1:])]
-        if len(ids)
-        else []
-    )
+    pieces = [reader.decode(ids[:1]), *(reader.inside((token,)) for token in ids[1:])]
     if "".join(pieces) == text:
         return pieces
-    settled = _settled(reader, ids, text)
-    return [text[start:stop] for start, stop in zip([0, *settled], settled, strict=False)]
+    return [text[start:stop] for start, stop in pairwise([0, *_settled(reader, ids, text)])]
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """The text of one token by itself, as it reads behind others; one that holds part of a
-    character reads <0xE2><0x82>."""
-    text = _reader(tokenizer).inside((token,))
+    """The text of one token as it reads behind others; part of a character reads <0xE2><0x82>."""
     raw = token_bytes(tokenizer, token)
-    return "".join(f"<0x{byte}>" for byte in raw.split()) if raw else text
+    if raw:
+        return "".join(f"<0x{byte}>" for byte in raw.split())
+    return _reader(tokenizer).inside((token,))
 
 
 def token_bytes(tokenizer: Any, token: int) -> str:
-    """The bytes of a token whose text does not show them, for it holds part of a character: E2 82;
-    "" for any other."""
+    """The bytes of a token that is part of a character, such as ``E2 82``; "" for any other."""
     if NOT_A_CHARACTER not in _reader(tokenizer).inside((token,)):
         return ""
     entry = str(tokenizer.convert_ids_to_tokens(token))
@@ -75,44 +70,37 @@ def _byte_level() -> dict[str, int]:
     """The byte of each character that byte-level tokenizers write for it."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {
-        chr(0x100 + place): byte for place, byte in enumerate(others)
-    }
+    substitutes = {chr(0x100 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in shown} | substitutes
 
 
 def visible(piece: str) -> str:
-    """A piece as a table shows it: a space is \u2423, a line's end \u21b5, a tab \u21e5; what
-    cannot be printed is escaped."""
-    signs = piece.translate(VISIBLE)
-    return (
-        "".join(
-            one if one.isprintable() else one.encode("unicode_escape").decode() for one in signs
-        )
-        or PART_OF_A_CHARACTER
-    )
+    """A piece as a table shows it.
+
+    A space is \u2423, a newline \u21b5, a tab \u21e5; what cannot be printed is escaped.
+    """
+    shown = ""
+    for sign in piece.translate(VISIBLE):
+        shown += sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+    return shown or PART_OF_A_CHARACTER
 
 
 def _settled(reader: _Reader, ids: Sequence[int], text: str) -> list[int]:
-    """Characters of the text that are settled after each token. What begins at a whole character is
-    read by itself."""
-    settled, first, at = [0], 0, 0
+    """Characters of the text that are settled after each token.
+
+    A run of tokens that begins at a whole character is decoded by itself.
+    """
+    settled, first, at, reached = [], 0, 0, 0
     for stop in range(1, len(ids) + 1):
         size = stop - first
-        reached = settled[-1]
         if size <= READ_EACH or size & (size - 1) == 0:
             read = reader.inside(tuple(ids[first:stop])) if first else reader.decode(ids[:stop])
-            shared = _common(read, text[at : at + len(read)])
+            shared = len(commonprefix([read, text[at : at + len(read)]]))
             reached = max(reached, at + shared)
             if shared == len(read) and not read.endswith(NOT_A_CHARACTER):
                 first, at = stop, reached
         settled.append(reached)
-    return [*settled[1:-1], len(text)]
-
-
-def _common(first: str, second: str) -> int:
-    """How many characters two texts begin with in common."""
-    differ = (index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-    return next(differ, min(len(first), len(second)))
+    return [*settled[:-1], len(text)]
 
 
 class _Reader:
@@ -125,14 +113,11 @@ class _Reader:
         self.known: dict[tuple[int, ...], str] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(
-            self.tokenizer.decode(
-                list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
+        plain = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode(list(ids), **plain))
 
     def inside(self, ids: tuple[int, ...]) -> str:
-        """Text of tokens that stand behind others."""
+        """Text of tokens behind others."""
         text = self.known.get(ids)
         if text is None:
             text = self.decode([*self.before, *ids])[self.skipped :]

@@ -65,8 +65,13 @@ class ScoreKey:
     def record(self, rollouts: Sequence[Rollout], schema_name: str = TOKENS) -> str:
         """All that the scores depend on, as JSON; the rollouts as a hash."""
         digest = hashlib.sha256()
-        for one in rollouts:
-            row = [one.rollout_id, one.student_prompt, one.teacher_prompt, one.response]
+        for rollout in rollouts:
+            row = [
+                rollout.rollout_id,
+                rollout.student_prompt,
+                rollout.teacher_prompt,
+                rollout.response,
+            ]
             digest.update(json.dumps(row, separators=(",", ":")).encode())
         record = {"schema": schema_name, **self.__dict__, "rollouts": digest.hexdigest()}
         return json.dumps(record, sort_keys=True, indent=1)
@@ -113,12 +118,13 @@ def scored(
     folder = folder_of(cache, "tokens", record)
     if _finished(folder, record, rollouts[:shown]):
         return folder
+    # Another process may be scoring the very same tokens: then they are worth waiting for.
     with store.RunFolder(folder).lock(wait=reporter.note):
         check_record(folder, record)
         if (folder / "tokens.parquet").exists():
             check_tokens(folder / "tokens.parquet")
         else:
-            shown_ids = frozenset(one.rollout_id for one in rollouts[:shown])
+            shown_ids = frozenset(rollout.rollout_id for rollout in rollouts[:shown])
             ready = cache_of(scorer)
 
             def write(number: int, part: Sequence[Rollout], progress: OnProgress) -> None:
@@ -172,7 +178,8 @@ def fill(
     cut = list(store.cut(rollouts, attrgetter("context"), least_tokens))
     with reporter.stage(name, len(rollouts)) as progress:
         for number, part in enumerate(cut):
-            if parts.holds(number, [one.rollout_id for one in part]):
+            # Another --batch-tokens cuts other parts, which are made again.
+            if parts.holds(number, [rollout.rollout_id for rollout in part]):
                 progress.skip(len(part))
             else:
                 write(number, part, progress.advance)
@@ -183,9 +190,9 @@ def token_rows(
     schema: pa.Schema, rollouts: Sequence[Rollout], columns: Mapping[str, Any]
 ) -> pa.Table:
     """One row per token of the rollouts: the columns, and to which token of which they belong."""
-    lengths = [len(one.response) for one in rollouts]
+    lengths = [len(rollout.response) for rollout in rollouts]
     whole = {
-        "rollout_id": np.repeat([one.rollout_id for one in rollouts], lengths),
+        "rollout_id": np.repeat([rollout.rollout_id for rollout in rollouts], lengths),
         "position": np.concatenate([np.arange(length) for length in lengths]),
         **columns,
     }
@@ -200,8 +207,8 @@ def table(
 
     problems: rollout_id -> problem code below ``problem_count``.
     """
-    lengths = np.array([len(one.response) for one in rollouts], dtype=np.int64)
-    codes = np.array([problems[one.rollout_id] for one in rollouts], dtype=np.int64)
+    lengths = np.array([len(rollout.response) for rollout in rollouts], dtype=np.int64)
+    codes = np.array([problems[rollout.rollout_id] for rollout in rollouts], dtype=np.int64)
     path = folder / "tokens.parquet"
     if pq.read_metadata(path).num_rows != lengths.sum():
         raise UserError(
@@ -238,7 +245,7 @@ def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], S
     path = folder / "top5.parquet"
     if lacking := _lacking(folder, shown):
         held = store.read_table(path, TOP)
-        names = frozenset(one.rollout_id for one in lacking)
+        names = frozenset(rollout.rollout_id for rollout in lacking)
         more = _top_table(lacking, scorer().score(lacking, shown=names))
         both = [part.replace_schema_metadata().cast(TOP_SCHEMA) for part in (held, more)]
         store.write_table(pa.concat_tables(both).unify_dictionaries(), path, TOP)
@@ -247,7 +254,7 @@ def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], S
 def _lacking(folder: Path, shown: Sequence[Rollout]) -> list[Rollout]:
     """The rollouts to be viewed that the side table does not hold."""
     known = set(store.read_table(folder / "top5.parquet", TOP)["rollout_id"].unique().to_pylist())
-    return [one for one in shown if one.rollout_id not in known]
+    return [rollout for rollout in shown if rollout.rollout_id not in known]
 
 
 def _write_part(

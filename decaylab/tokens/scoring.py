@@ -158,22 +158,31 @@ class Scorer:
 
     @torch.inference_mode()
     def _batch(self, rollouts: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout]:
-        student = states(self.heads[0], [(one.student_prompt, one.response) for one in rollouts])
-        teacher = states(self.heads[1], [(one.teacher_prompt, one.response) for one in rollouts])
+        student = states(
+            self.heads[0], [(rollout.student_prompt, rollout.response) for rollout in rollouts]
+        )
+        teacher = states(
+            self.heads[1], [(rollout.teacher_prompt, rollout.response) for rollout in rollouts]
+        )
         device = student.device
-        tokens = torch.tensor([token for one in rollouts for token in one.response], device=device)
+        tokens = torch.tensor(
+            [token for rollout in rollouts for token in rollout.response], device=device
+        )
 
         def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
             temperature = self.settings.temperature
             return token_statistics(student, teacher, tokens[rows], self.vocabulary, temperature)
 
         few = STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"])
-        found = over_chunks(self.heads, (student, teacher), at_chunk, statistics_elements=few)
-        columns = {name: values.cpu().numpy() for name, values in found.items()}
+        statistics = over_chunks(self.heads, (student, teacher), at_chunk, statistics_elements=few)
+        columns = {name: values.cpu().numpy() for name, values in statistics.items()}
         self._refuse_nan(columns, rollouts)
-        return [_of_rollout(one, own, shown) for one, own in _split(rollouts, columns)]
+        return [
+            _of_rollout(rollout, values, shown) for rollout, values in _split(rollouts, columns)
+        ]
 
     def _refuse_nan(self, columns: Columns, rollouts: list[Rollout]) -> None:
+        # A NaN of either policy is one of the KL; of the student's also one of its entropy.
         broken = np.isnan(columns["reverse_kl"])
         if not broken.any():
             return
@@ -215,6 +224,7 @@ def token_statistics(
     statistics = divergences(student, teacher)._asdict()
     student_top, student_ids = top(student, OVERLAP)
     teacher_top, teacher_ids = top(teacher, OVERLAP)
+    # Both have the largest values first, so neither needs the whole row sorted.
     common = student_ids[:, :, None] == teacher_ids[:, None, :]
     taken = tokens[:, None]
     statistics |= {
@@ -253,11 +263,11 @@ def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
     largest: the largest values of each position, [positions, count]: only a token below all of them
     is searched for further.
     """
-    own = logprobs.gather(1, tokens[:, None])
-    ranks = (largest > own).sum(1) + 1
-    below = own[:, 0] < largest[:, -1]
+    taken = logprobs.gather(1, tokens[:, None])
+    ranks = (largest > taken).sum(1) + 1
+    below = taken[:, 0] < largest[:, -1]
     if bool(below.any()):
-        ranks[below] = (logprobs[below] > own[below]).sum(1) + 1
+        ranks[below] = (logprobs[below] > taken[below]).sum(1) + 1
     return ranks
 
 

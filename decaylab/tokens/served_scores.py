@@ -83,14 +83,14 @@ def partial_reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Pa
     one.
     """
     student, teacher = student_logprobs.double(), teacher_logprobs.double()
-    own = student.exp()
-    student_mass, teacher_mass = own.sum(-1), teacher.exp().sum(-1)
+    probabilities = student.exp()
+    student_mass, teacher_mass = probabilities.sum(-1), teacher.exp().sum(-1)
     rest = (1 - student_mass).clamp(min=0)
     others = (1 - teacher_mass).clamp(min=LEAST_MASS)
-    gap = torch.where(own > 0, student - teacher, 0.0)
+    gap = torch.where(probabilities > 0, student - teacher, 0.0)
     ratio = (rest / others).clamp(min=torch.finfo(rest.dtype).tiny)
     tail = torch.where(rest > 0, rest * ratio.log(), 0.0)
-    bound = (expectation(own, gap) + tail).clamp(min=0)
+    bound = (expectation(probabilities, gap) + tail).clamp(min=0)
     kind = student_logprobs.dtype
     return PartialKL(
         bound.to(kind), student_mass.clamp(max=1).to(kind), teacher_mass.clamp(max=1).to(kind)
@@ -126,7 +126,7 @@ def likeliest_rows(
 
 
 def _likeliest(flat: Any, start: int, response: tuple[int, ...]) -> TeacherRows:
-    """The response's entries among vLLM's: one per token of prompt and response, the first empty."""
+    """The response's entries among vLLM's, which has one per token behind an empty one first."""
     first, last = flat.start_indices[start], flat.end_indices[-1]
     ids = np.array(flat.token_ids[first:last], dtype=np.int64).reshape(len(response), -1)
     logprobs = np.array(flat.logprobs[first:last], dtype=np.float32).reshape(ids.shape)
@@ -210,26 +210,29 @@ class ServedScorer:
         Raises:
             UserError: a rollout beyond the teacher's context in the engine.
         """
-        for one in rollouts:
-            self._check(one)
-        contexts = [(one.teacher_prompt, one.response) for one in rollouts]
+        for rollout in rollouts:
+            self._check(rollout)
+        contexts = [(rollout.teacher_prompt, rollout.response) for rollout in rollouts]
         if self.teacher.scores_given_ids:
-            wanted = [top(self._student(one), self.count)[1].cpu().numpy() for one in rollouts]
+            wanted = [
+                top(self._student(rollout), self.count)[1].cpu().numpy() for rollout in rollouts
+            ]
             rows = rows_of_ids(self.teacher, contexts, wanted)
         else:
             rows = likeliest_rows(self.teacher, contexts, self.count)
         scores = []
-        for one, row in zip(rollouts, rows, strict=True):
-            scores.append(ServedScores(one.rollout_id, _columns(self._student(one), row)))
+        for rollout, row in zip(rollouts, rows, strict=True):
+            scores.append(ServedScores(rollout.rollout_id, _columns(self._student(rollout), row)))
             if on_progress:
-                on_progress(len(one.response), 1)
+                on_progress(len(rollout.response), 1)
         return scores
 
     def table(self, rollouts: Sequence[Rollout], on_progress: OnProgress) -> pa.Table:
         """One row per token, with the columns of `SCHEMA`."""
         scores = self.score(rollouts, on_progress)
         columns: dict[str, Any] = {
-            name: np.concatenate([one.columns[name] for one in scores]) for name in COLUMNS
+            name: np.concatenate([scored_rollout.columns[name] for scored_rollout in scores])
+            for name in COLUMNS
         }
         columns["route"] = [self.route] * len(columns["student_logprob"])
         return score_store.token_rows(SCHEMA, rollouts, columns)
@@ -257,10 +260,10 @@ def _columns(student: Tensor, rows: TeacherRows) -> Columns:
     teacher = torch.from_numpy(rows.logprobs).to(student.device)
     # Ids that only the teacher has, the student never writes.
     known = (ids >= 0) & (ids < student.shape[1])
-    own = student.gather(1, ids.clamp(0, student.shape[1] - 1)).masked_fill(~known, -torch.inf)
-    bound = partial_reverse_kl(own, teacher)
+    at_ids = student.gather(1, ids.clamp(0, student.shape[1] - 1)).masked_fill(~known, -torch.inf)
+    bound = partial_reverse_kl(at_ids, teacher)
     columns = {
-        "student_logprob": own[:, 0],
+        "student_logprob": at_ids[:, 0],
         "teacher_logprob": teacher[:, 0],
         "student_entropy": entropy(student),
         **bound._asdict(),
@@ -285,6 +288,7 @@ def scored(
     record = key.record(rollouts, TOKENS)
     folder = score_store.folder_of(cache, "served", record)
     path = folder / "tokens.parquet"
+    # A finished table is read even while another process works in the folder.
     if path.exists():
         return path
     with store.RunFolder(folder).lock(wait=reporter.note):

@@ -1,17 +1,16 @@
-"""Rollouts to look at: what a token view and a case study need, kept in the run's folder without
-any model.
+"""Rollouts to look at: what a token view and a case study need, kept in the run's folder.
 
-RUN/viewed-rollouts.parquet   one row a rollout: problem, verdict, how it ended
-RUN/viewed-tokens.parquet     one row a token: text, category, statistics of both policies and their
-five likeliest tokens
+RUN/viewed-rollouts.parquet   one row per rollout: problem, verdict, stop reason
+RUN/viewed-tokens.parquet     one row per token: text, category, statistics of both policies and
+                              their top 5 tokens
 
-Each student's tokens are those of its own rollouts. `continuations` adds what the teacher wrote
-from their prefixes, out of a prefix-decay run.
+No model is needed to read them. Each student's tokens are those of its own rollouts.
+`continuations` adds what the teacher wrote from their prefixes, out of a prefix-decay run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import commonprefix
 from pathlib import Path
@@ -26,28 +25,29 @@ import pyarrow.parquet as pq
 from decaylab.errors import UserError
 from decaylab.problems.sets import Problem
 from decaylab.runs import store
+from decaylab.runs.vocabulary import BASE, STUDENT, STUDENT_PREFIX, TEACHER
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.pieces import token_bytes, token_text
+from decaylab.tokens.token_table import COLUMN_TYPES, REAL, WHOLE
 
 ROLLOUTS, TOKENS = "decaylab.viewed-rollouts/1", "decaylab.viewed-tokens/1"
 FILES = ("viewed-rollouts.parquet", "viewed-tokens.parquet")
 CORRECT = "correct"
+TEXT = pa.string()
 ROLLOUT_SCHEMA = pa.schema(
-    [
-        ("checkpoint", pa.string()),
-        ("rollout_id", pa.string()),
-        ("problem_id", pa.string()),
-        ("sample", pa.int32()),
-        ("question", pa.string()),
-        ("answer", pa.string()),
-        ("verdict", pa.string()),
-        ("answer_rule", pa.string()),
-        ("stop_reason", pa.string()),
-        ("response_tokens", pa.int32()),
-    ]
+    {
+        "checkpoint": TEXT,
+        "rollout_id": TEXT,
+        "problem_id": TEXT,
+        "sample": WHOLE,
+        "question": TEXT,
+        "answer": TEXT,
+        "verdict": TEXT,
+        "answer_rule": TEXT,
+        "stop_reason": TEXT,
+        "response_tokens": WHOLE,
+    }
 )
-TEXTS = pa.list_(pa.field("element", pa.string()))
-PROBABILITIES = pa.list_(pa.field("element", pa.float32()))
 STATISTICS = (
     "reverse_kl",
     "student_entropy",
@@ -56,30 +56,30 @@ STATISTICS = (
     "teacher_logprob",
 )
 RANKS = ("token_rank", "student_top1_rank")
+TEXTS = pa.list_(pa.field("element", TEXT))
+PROBABILITIES = pa.list_(pa.field("element", REAL))
 TOKEN_SCHEMA = pa.schema(
-    [
-        ("checkpoint", pa.string()),
-        ("rollout_id", pa.string()),
-        ("position", pa.int32()),
-        ("token_id", pa.int32()),
-        ("token", pa.string()),
-        ("raw", pa.string()),  # the bytes of a token that holds part of a character
-        ("category", pa.string()),
-        *((name, pa.float32()) for name in STATISTICS),
-        *((name, pa.int32()) for name in RANKS),
-        ("student_top", TEXTS),
-        ("student_top_probabilities", PROBABILITIES),
-        ("teacher_top", TEXTS),
-        ("teacher_top_probabilities", PROBABILITIES),
-    ]
+    {
+        "checkpoint": TEXT,
+        "rollout_id": TEXT,
+        "position": WHOLE,
+        "token_id": WHOLE,
+        "token": TEXT,
+        "raw": TEXT,  # the bytes of a token that is part of a character
+        "category": TEXT,
+        **{name: COLUMN_TYPES[name] for name in (*STATISTICS, *RANKS)},
+        "student_top": TEXTS,
+        "student_top_probabilities": PROBABILITIES,
+        "teacher_top": TEXTS,
+        "teacher_top_probabilities": PROBABILITIES,
+    }
 )
 CONTINUATIONS = ["rollout_id", "prefix_tokens", "text", "verdict", "stop_reason", "sample"]
 
 
 @dataclass(frozen=True)
 class Viewed:
-    """rollouts: columns of `ROLLOUT_SCHEMA`. tokens: columns of `TOKEN_SCHEMA`, those of a rollout
-    together and in order."""
+    """rollouts: columns of `ROLLOUT_SCHEMA`. tokens: of `TOKEN_SCHEMA`, rollout by rollout."""
 
     rollouts: pd.DataFrame
     tokens: pd.DataFrame
@@ -87,8 +87,7 @@ class Viewed:
 
 @dataclass(frozen=True)
 class Scenery:
-    """What the tokens are told with: how they read, what kinds there are, what was asked, and the
-    rule that judged it."""
+    """What tokens are shown with: tokenizer, categories, problems, and the rule for verdicts."""
 
     tokenizer: Any
     end_ids: frozenset[int]
@@ -100,26 +99,34 @@ class Scenery:
 def collect(
     checkpoint: str, rollouts: pa.Table, scored: Path, shown: Sequence[str], scenery: Scenery
 ) -> list[pa.Table]:
-    """The two tables of one student: its rollouts named in ``shown``, as they lie first in the
-    folder of scored tokens."""
+    """The two tables of one student.
+
+    Args:
+        scored: the folder of scored tokens.
+        shown: ids of the rollouts to keep, the first ones of that folder.
+    """
     if not shown:
         return [ROLLOUT_SCHEMA.empty_table(), TOKEN_SCHEMA.empty_table()]
     tokens = _first_tokens(scored / "tokens.parquet", set(shown))
     lengths = tokens.groupby("rollout_id", sort=False, observed=True).size()
-    wanted = rollouts.filter(pc.is_in(rollouts["rollout_id"], pa.array(list(shown))))
-    rows = [
-        _rollout(checkpoint, row, int(lengths[row["rollout_id"]]), scenery)
-        for row in wanted.to_pylist()
-    ]
+    rows = []
+    for row in rollouts.filter(pc.is_in(rollouts["rollout_id"], pa.array(list(shown)))).to_pylist():
+        problem = scenery.problems[row["problem_id"]]
+        row |= {
+            "checkpoint": checkpoint,
+            "question": problem.question,
+            "answer": problem.answer or "",
+            "verdict": row[f"grade_{scenery.answer_rule}"],
+            "answer_rule": scenery.answer_rule,
+            "response_tokens": int(lengths[row["rollout_id"]]),
+        }
+        rows.append(row)
     ends = tokens["token_id"].isin(list(scenery.end_ids)).to_numpy()
-    codes = scenery.categories.classify(
-        tokens["token"].to_numpy(), np.asarray(lengths, dtype=np.int64), ends
-    )
-    raw = {
-        int(token): token_bytes(scenery.tokenizer, int(token))
-        for token in tokens["token_id"].unique()
-    }
-    found = tokens.assign(
+    of_rollouts = np.asarray(lengths, dtype=np.int64)
+    codes = scenery.categories.classify(tokens["token"].to_numpy(), of_rollouts, ends)
+    ids = [int(token) for token in tokens["token_id"].unique()]
+    raw = {token: token_bytes(scenery.tokenizer, token) for token in ids}
+    whole = tokens.assign(
         checkpoint=checkpoint,
         raw=tokens["token_id"].map(raw),
         category=np.array(scenery.categories.names, dtype=object)[codes],
@@ -127,65 +134,49 @@ def collect(
     )
     return [
         pa.Table.from_pylist(rows, schema=ROLLOUT_SCHEMA),
-        pa.Table.from_pandas(found[TOKEN_SCHEMA.names], schema=TOKEN_SCHEMA, preserve_index=False),
+        pa.Table.from_pandas(whole[TOKEN_SCHEMA.names], schema=TOKEN_SCHEMA, preserve_index=False),
     ]
 
 
-def _first_tokens(path: Path, wanted: set[str]) -> pd.DataFrame:
-    """The rows of these rollouts, which stand at the beginning: no more of the file is read than
-    holds them."""
+def _first_tokens(path: Path, shown: set[str]) -> pd.DataFrame:
+    """The rows of these rollouts, which come first: no more of the file is read than has them."""
     columns = ["rollout_id", "position", "token_id", "token", *STATISTICS, *RANKS]
-    found: list[pd.DataFrame] = []
+    frames: list[pd.DataFrame] = []
     for batch in pq.ParquetFile(path).iter_batches(batch_size=1 << 15, columns=columns):
         frame = batch.to_pandas()
-        own = frame[frame["rollout_id"].isin(wanted)]
-        found.append(own.astype({"rollout_id": str, "token": str}))
-        if len(own) < len(frame):
+        rows = frame[frame["rollout_id"].isin(shown)]
+        frames.append(rows.astype({"rollout_id": str, "token": str}))
+        # The first row of another rollout ends those that are shown.
+        if len(rows) < len(frame):
             break
-    return pd.concat(found, ignore_index=True)
-
-
-def _rollout(
-    checkpoint: str, row: Mapping[str, Any], tokens: int, scenery: Scenery
-) -> dict[str, Any]:
-    problem = scenery.problems[row["problem_id"]]
-    return {
-        **{name: row[name] for name in ("rollout_id", "problem_id", "sample", "stop_reason")},
-        "checkpoint": checkpoint,
-        "question": problem.question,
-        "answer": problem.answer or "",
-        "verdict": row[f"grade_{scenery.answer_rule}"],
-        "answer_rule": scenery.answer_rule,
-        "response_tokens": tokens,
-    }
+    return pd.concat(frames, ignore_index=True)
 
 
 def _tops(path: Path, tokens: pd.DataFrame, tokenizer: Any) -> dict[str, Any]:
-    """The likeliest tokens of both policies at each position, as texts with their probabilities."""
-    table = store.read_table(path, store.TOP).to_pandas()
-    texts: dict[int, str] = {}
+    """The top tokens of both policies at each position, as texts with their probabilities."""
+    table = store.read_table(path, store.TOP).to_pandas().astype({"rollout_id": str})
+    ids = {int(token) for tops in table["ids"] for token in tops}
+    texts = {token: token_text(tokenizer, token) for token in ids}
     columns: dict[str, Any] = {}
     place = pd.MultiIndex.from_frame(tokens[["rollout_id", "position"]])
-    for policy in ("student", "teacher"):
-        own = table[table["policy"] == policy].astype({"rollout_id": str})
-        ordered = own.set_index(["rollout_id", "position"]).loc[place]
-        for token in {int(one) for ids in ordered["ids"] for one in ids} - texts.keys():
-            texts[token] = token_text(tokenizer, token)
-        columns[f"{policy}_top"] = [[texts[int(one)] for one in ids] for ids in ordered["ids"]]
-        columns[f"{policy}_top_probabilities"] = list(ordered["probabilities"])
+    for policy in (STUDENT, TEACHER):
+        rows = table[table["policy"] == policy].set_index(["rollout_id", "position"]).loc[place]
+        columns[f"{policy}_top"] = [[texts[int(token)] for token in tops] for tops in rows["ids"]]
+        columns[f"{policy}_top_probabilities"] = list(rows["probabilities"])
     return columns
 
 
 def write(tables: Sequence[Sequence[pa.Table]], folder: Path) -> None:
     """Writes what `collect` gave for each student into a run's folder."""
-    for name, schema, place in ((FILES[0], ROLLOUTS, 0), (FILES[1], TOKENS, 1)):
-        both = pa.concat_tables([one[place].replace_schema_metadata() for one in tables])
-        store.write_table(both, folder / name, schema)
+    kinds = zip(FILES, (ROLLOUTS, TOKENS), zip(*tables, strict=True), strict=True)
+    for name, schema_name, of_students in kinds:
+        whole = pa.concat_tables(table.replace_schema_metadata() for table in of_students)
+        store.write_table(whole, folder / name, schema_name)
 
 
 def holds(folder: Path) -> bool:
     """Whether a run's folder has rollouts to look at."""
-    return (folder / FILES[0]).exists() and (folder / FILES[1]).exists()
+    return all((folder / name).exists() for name in FILES)
 
 
 def read(folder: Path) -> Viewed:
@@ -197,64 +188,50 @@ def read(folder: Path) -> Viewed:
     if not holds(folder):
         raise UserError(
             f"{folder} holds no scored tokens to look at; a diagnostic such as `decaylab "
-            "position-kl` keeps some "
-            "(--view-rollouts says how many)"
+            "position-kl` keeps some (--view-rollouts says how many)"
         )
     rollouts = store.read_table(folder / FILES[0], ROLLOUTS).to_pandas()
     return Viewed(rollouts, store.read_table(folder / FILES[1], TOKENS).to_pandas())
 
 
 def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame:
-    """What the teacher wrote from prefixes of the base student's rollouts, in the columns of
-    `CONTINUATIONS`.
+    """What the teacher wrote from prefixes of the base student's rollouts: `CONTINUATIONS`.
 
     A viewed rollout is found in the decay run by its problem, sample and tokens: nothing is
     attached to another text.
 
     Args:
         decay: the folder of a prefix-decay run of the same pair.
-        answer_rule: the rule whose verdicts are told.
+        answer_rule: the rule of the verdicts.
     """
     table = store.read_table(decay / "rollouts.parquet", store.ROLLOUTS).to_pandas()
-    pieces, known = _base_texts(viewed)
-    theirs = table[table["condition"] == "student"].to_dict("records")
-    keys = {
-        row["rollout_id"]: (row["problem_id"], row["sample"], tuple(row["response_ids"]))
-        for row in theirs
-    }
-    found = {rollout: known[key] for rollout, key in keys.items() if key in known}
+    known = {key: (rollout, pieces) for key, rollout, pieces in _base_rollouts(viewed)}
+    authors = {}
+    for row in table[table["condition"] == STUDENT].to_dict("records"):
+        key = row["problem_id"], row["sample"], tuple(row["response_ids"])
+        if key in known:
+            authors[row["rollout_id"]] = known[key]
     rows = []
-    written = table[
-        (table["condition"] == "student-prefix") & table["prefix_rollout_id"].isin(list(found))
-    ]
-    for row in written.to_dict("records"):
-        rollout = found[row["prefix_rollout_id"]]
-        prefix = "".join(pieces[rollout][: int(row["prefix_tokens"])])
-        rows.append(
-            {
-                "rollout_id": rollout,
-                "prefix_tokens": int(row["prefix_tokens"]),
-                "text": row["text"][len(commonprefix([prefix, row["text"]])) :],
-                "verdict": row[f"grade_{answer_rule}"],
-                "stop_reason": row["stop_reason"],
-                "sample": int(row["sample"]),
-            }
-        )
-    return pd.DataFrame(rows, columns=CONTINUATIONS)
+    for row in table[table["condition"] == STUDENT_PREFIX].to_dict("records"):
+        if row["prefix_rollout_id"] in authors:
+            rollout, pieces = authors[row["prefix_rollout_id"]]
+            prefix = "".join(pieces[: int(row["prefix_tokens"])])
+            row["text"] = row["text"][len(commonprefix([prefix, row["text"]])) :]
+            rows.append({**row, "rollout_id": rollout, "verdict": row[f"grade_{answer_rule}"]})
+    whole = {"prefix_tokens": "int64", "sample": "int64"}
+    return pd.DataFrame(rows, columns=CONTINUATIONS).astype(whole)
 
 
-def _base_texts(
-    viewed: Viewed,
-) -> tuple[dict[str, list[str]], dict[tuple[str, int, tuple[int, ...]], str]]:
-    """Of the base student's rollouts the texts of their tokens, and which one has a problem, sample
-    and token ids."""
-    own = viewed.tokens[viewed.tokens["checkpoint"] == "base"]
-    groups = {str(name): rows for name, rows in own.groupby("rollout_id", sort=False)}
-    base = viewed.rollouts[viewed.rollouts["checkpoint"] == "base"].to_dict("records")
-    known = {
-        (row["problem_id"], row["sample"], tuple(groups[row["rollout_id"]]["token_id"])): row[
-            "rollout_id"
-        ]
-        for row in base
-    }
-    return {name: list(rows["token"]) for name, rows in groups.items()}, known
+Key = tuple[str, int, tuple[int, ...]]
+"""Problem, sample and token ids."""
+
+
+def _base_rollouts(viewed: Viewed) -> Iterator[tuple[Key, str, list[str]]]:
+    """The base student's rollouts: what each is found by, its id and the texts of its tokens."""
+    base = viewed.tokens[viewed.tokens["checkpoint"] == BASE]
+    tokens = dict(list(base.groupby("rollout_id", sort=False)))
+    rows = viewed.rollouts[viewed.rollouts["checkpoint"] == BASE]
+    for row in rows.to_dict("records"):
+        its_tokens = tokens[row["rollout_id"]]
+        key = row["problem_id"], row["sample"], tuple(its_tokens["token_id"])
+        yield key, row["rollout_id"], list(its_tokens["token"])

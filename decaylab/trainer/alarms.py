@@ -1,8 +1,8 @@
-"""Alarms in words: rollouts that run away in length, repeat themselves, or no longer end.
+"""Alarms: rollouts that run away in length, repeat themselves, or no longer end.
 
-What is compared is the behaviour of full rollouts now and before training. Rollouts that training
-stops early say nothing of it, so it is measured on held-out problems (or on the training rollouts
-where those are full ones).
+Full rollouts now are compared with full rollouts before training. Rollouts that training stops
+early show nothing of this, so it is measured on held-out problems (or on the training rollouts if
+those are full).
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Of full rollouts: mean length in tokens, share that end by themselves, share that are
-    repetitive."""
+    """Of full rollouts: mean length in tokens, share with a natural stop, repetitive share."""
 
     response_tokens: float
     natural_stop_share: float
@@ -22,10 +21,10 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where an alarm begins. length: times the length before training. repetition: more of the
-    rollouts than before.
+    """Where an alarm begins.
 
-    natural_stops: fewer of the rollouts than before.
+    length: times the length before training. repetition: additional share of the rollouts.
+    natural_stops: lost share of the rollouts.
     """
 
     length: float = 1.5
@@ -34,26 +33,24 @@ class Thresholds:
 
 
 def alarms(before: Behaviour, now: Behaviour, thresholds: Thresholds = Thresholds()) -> list[str]:
-    """A sentence for each thing that runs away; none where all is well or nothing is known
-    (NaN)."""
-    found = []
+    """A sentence for each thing that runs away; none if all is well or nothing is known (NaN)."""
+    sentences = []
     if now.response_tokens > thresholds.length * before.response_tokens:
-        found.append(
+        sentences.append(
             f"responses run away in length: {now.response_tokens:.0f} tokens, "
             f"{before.response_tokens:.0f} before training "
             f"(alarm above {thresholds.length:g} times)"
         )
     if now.repetition_share > before.repetition_share + thresholds.repetition:
-        found.append(
+        sentences.append(
             f"responses repeat themselves: {now.repetition_share:.0%} of them, "
             f"{before.repetition_share:.0%} before training "
             f"(alarm above {thresholds.repetition:.0%} more)"
         )
     if now.natural_stop_share < before.natural_stop_share - thresholds.natural_stops:
-        found.append(
+        sentences.append(
             f"the end-of-turn token is being lost: {now.natural_stop_share:.0%} of the responses "
-            "end by themselves, "
-            f"{before.natural_stop_share:.0%} before training (alarm at more than "
-            f"{100 * thresholds.natural_stops:.0f} points fewer)"
+            f"end by themselves, {before.natural_stop_share:.0%} before training (alarm at more "
+            f"than {100 * thresholds.natural_stops:.0f} points fewer)"
         )
-    return found
+    return sentences

@@ -1,23 +1,23 @@
-"""What a training step is made of: the problems of the step, and the rollouts that the student
-writes to them now.
+"""What a training step is made of: its problems, and the rollouts that the student writes to them.
 
 Every draw is a function of (seed, step, problem, sample): nothing random is carried from one step
-to the next, so that a run which goes on after a kill needs no state of a generator, and it does not
-matter which process makes which rollout.
+to the next. So a resumed run needs no state of a generator, and it does not matter which process
+makes which rollout.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.problems.sets import Problem
-from decaylab.rollouts.sampling import Engine, OnProgress, Request, SamplingSettings
+from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings
+from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout
 
 Prompts = Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -29,8 +29,8 @@ class TrainingRollout:
     """A rollout and what of it is scored.
 
     scored: the part that both policies read, behind its prompts; a teacher's prefix counts among
-    those. ids: the whole response. ended: the student ended it by itself. offset: response tokens
-    that the teacher wrote before.
+    those. ids: the whole response. ended: the student ended it itself. offset: response tokens that
+    the teacher wrote before.
     """
 
     scored: Rollout
@@ -40,14 +40,13 @@ class TrainingRollout:
 
     @property
     def written(self) -> tuple[int, ...]:
-        """What the student wrote, without the token that ends its turn."""
+        """What the student wrote, without the end-of-turn token."""
         return self.ids[:-1] if self.ended else self.ids
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The rollouts of a step. left_out: those of which nothing can be scored. sampled: tokens that
-    were written."""
+    """The rollouts of a step. left_out: those without a token to score. sampled: tokens written."""
 
     rollouts: list[TrainingRollout]
     left_out: int
@@ -56,8 +55,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """How each step is drawn. teacher_prefix: tokens that the teacher writes ahead; 0 where it
-    writes none."""
+    """How each step is drawn. teacher_prefix: tokens that the teacher writes first; 0 for none."""
 
     problems: tuple[Problem, ...]
     prompts: Prompts
@@ -68,8 +66,7 @@ class Plan:
     teacher_prefix: int = 0
 
     def problems_of(self, step: int) -> list[Problem]:
-        """The problems of a step, from 1: each once before any comes again, in a new order each
-        time."""
+        """The problems of a step, from 1: each once before any comes again, always reordered."""
         count = len(self.problems)
         places = range((step - 1) * self.problems_per_step, step * self.problems_per_step)
         return [
@@ -86,99 +83,92 @@ class Plan:
         share: slice = slice(None),
         on_progress: OnProgress | None = None,
     ) -> Draw:
-        """The rollouts of a step, of at most so many tokens. share: of the problems, those that
-        this process takes."""
-        problems = self.problems_of(step)
+        """The rollouts of a step, of at most ``max_tokens`` each.
+
+        share: of the step's problems, those that this process takes.
+        """
         stage = f"train-{step}"
-        wanted = [
-            Request(
-                self.prompts["student"][one.problem_id],
-                (),
-                max_tokens,
-                stage,
-                f"{place}/{one.problem_id}",
-                sample,
-            )
-            for place, one in list(enumerate(problems))[share]
-            for sample in range(self.rollouts_per_problem)
-        ]
-        teacher_prompts = [
-            self.prompts["teacher"][one.problem_id]
-            for one in problems[share]
-            for _ in range(self.rollouts_per_problem)
-        ]
-        sampled, left_out = 0, 0
+        requests: list[Request] = []
+        teacher_prompts: list[tuple[int, ...]] = []
+        for place, problem in list(enumerate(self.problems_of(step)))[share]:
+            name = problem.problem_id
+            prompt = self.prompts[STUDENT][name]
+            # The place counts too: a small set comes more than once in a step.
+            for sample in range(self.rollouts_per_problem):
+                requests.append(Request(prompt, (), max_tokens, stage, f"{place}/{name}", sample))
+                teacher_prompts.append(self.prompts[TEACHER][name])
+        sampled = left_out = 0
         if self.teacher_prefix:
             prefixes, sampled = self._prefixes(
-                wanted, teacher_prompts, engines["teacher"], vocabulary, on_progress
+                requests, teacher_prompts, engines[TEACHER], vocabulary, on_progress
             )
-            # A response that the teacher has ended, or that the student cannot read, has no later
-            # window.
-            going_on = [
-                place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix
-            ]
-            left_out += len(wanted) - len(going_on)
-            wanted = [_behind(wanted[place], prefixes[place]) for place in going_on]
-            teacher_prompts = [teacher_prompts[place] for place in going_on]
-        responses = engines["student"].sample(wanted, self.sampling, on_progress)
+            # If the teacher ends the response, or the student cannot read it, nothing follows.
+            full = [place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix]
+            left_out = len(requests) - len(full)
+            requests = [replace(requests[place], prefix_ids=prefixes[place]) for place in full]
+            teacher_prompts = [teacher_prompts[place] for place in full]
+        responses = engines[STUDENT].sample(requests, self.sampling, on_progress)
         rollouts = []
-        for request, prompt, response in zip(wanted, teacher_prompts, responses, strict=True):
+        for request, prompt, response in zip(requests, teacher_prompts, responses, strict=True):
+            rollout = self._training_rollout(request, prompt, response, vocabulary)
             sampled += len(response.ids)
-            ended = response.stop_reason == "eos"
-            scored = response.ids if self.score_end or not ended else response.ids[:-1]
-            readable = scored[: vocabulary.readable(scored)]
-            if not readable:
+            if rollout is None:
                 left_out += 1
-                continue
-            own = request.prompt_ids + request.prefix_ids
-            name = f"{stage}/{request.problem_id}/{request.sample}"
-            rollout = Rollout(name, own, prompt + request.prefix_ids, readable)
-            rollouts.append(TrainingRollout(rollout, response.ids, ended, len(request.prefix_ids)))
+            else:
+                rollouts.append(rollout)
         return Draw(rollouts, left_out, sampled)
+
+    def _training_rollout(
+        self,
+        request: Request,
+        teacher_prompt: tuple[int, ...],
+        response: Response,
+        vocabulary: SharedVocabulary,
+    ) -> TrainingRollout | None:
+        """A response with the part of it that is scored; None if that is empty."""
+        scored = response.ids if self.score_end else response.written
+        readable = scored[: vocabulary.readable(scored)]
+        if not readable:
+            return None
+        name = f"{request.stage}/{request.problem_id}/{request.sample}"
+        prefix = request.prefix_ids
+        rollout = Rollout(name, request.prompt_ids + prefix, teacher_prompt + prefix, readable)
+        return TrainingRollout(rollout, response.ids, response.ended, len(prefix))
 
     def _prefixes(
         self,
-        wanted: Sequence[Request],
+        requests: Sequence[Request],
         prompts: Sequence[tuple[int, ...]],
         teacher: Engine,
         vocabulary: SharedVocabulary,
         on_progress: OnProgress | None,
     ) -> tuple[list[tuple[int, ...]], int]:
-        """What the teacher writes ahead of each rollout, shorter than `teacher_prefix` where it
-        ends or cannot be read; and the tokens that it wrote in all."""
-        requests = [
-            Request(
-                prompt, (), self.teacher_prefix, f"{one.stage}-prefix", one.problem_id, one.sample
+        """What the teacher writes before each rollout, and how many tokens it wrote in all.
+
+        A prefix is shorter than `teacher_prefix` if the teacher ends it or the student cannot read
+        on.
+        """
+        budget = self.teacher_prefix
+        asked = [
+            replace(
+                request, prompt_ids=prompt, max_new_tokens=budget, stage=f"{request.stage}-prefix"
             )
-            for one, prompt in zip(wanted, prompts, strict=True)
+            for request, prompt in zip(requests, prompts, strict=True)
         ]
-        responses = teacher.sample(requests, self.sampling, on_progress)
-        open_ids = [one.ids[:-1] if one.stop_reason == "eos" else one.ids for one in responses]
-        return [ids[: vocabulary.readable(ids)] for ids in open_ids], sum(
-            len(one.ids) for one in responses
-        )
+        responses = teacher.sample(asked, self.sampling, on_progress)
+        open_ids = [response.written for response in responses]
+        prefixes = [ids[: vocabulary.readable(ids)] for ids in open_ids]
+        return prefixes, sum(len(response.ids) for response in responses)
 
 
 @cache
 def order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
-    """The order in which so many problems are taken in an epoch, from 0."""
+    """The order in which ``count`` problems are taken in an epoch, from 0."""
     return tuple(np.random.default_rng([seed, epoch]).permutation(count).tolist())
 
 
-def _behind(request: Request, prefix: tuple[int, ...]) -> Request:
-    return Request(
-        request.prompt_ids,
-        prefix,
-        request.max_new_tokens,
-        request.stage,
-        request.problem_id,
-        request.sample,
-    )
-
-
 def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one rollout's selection, a function of the seed and the rollout's
-    name."""
+    """The random numbers of a rollout's selection, a function of the seed and its name."""
     return np.random.default_rng(
         int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
     )
@@ -187,12 +177,13 @@ def generator(seed: int, name: str) -> np.random.Generator:
 def micro_batches(
     rollouts: Sequence[TrainingRollout], batch_tokens: int
 ) -> list[list[TrainingRollout]]:
-    """Rollouts of similar lengths together, each batch at most so many tokens with its padding, the
-    longest first."""
-    order = sorted(range(len(rollouts)), key=lambda place: (-rollouts[place].scored.context, place))
-    found: list[list[TrainingRollout]] = []
-    for place in order:
-        if not found or (len(found[-1]) + 1) * found[-1][0].scored.context > batch_tokens:
-            found.append([])
-        found[-1].append(rollouts[place])
-    return found
+    """Rollouts of similar lengths together, the longest first.
+
+    batch_tokens: of a batch at most, padding included; a longer rollout is a batch of its own.
+    """
+    batches: list[list[TrainingRollout]] = []
+    for rollout in sorted(rollouts, key=lambda rollout: -rollout.scored.context):
+        if not batches or (len(batches[-1]) + 1) * batches[-1][0].scored.context > batch_tokens:
+            batches.append([])
+        batches[-1].append(rollout)
+    return batches

@@ -110,11 +110,12 @@ def chunked_loss(
     """
 
     def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
-        wanted = weights is not None
-        losses, slope = _at_chunk(student, teacher, tokens[rows], vocabulary, divergence, wanted)
+        losses, slope = _at_chunk(student, teacher, tokens[rows], vocabulary, divergence)
         columns = losses._asdict()
-        if weights is not None and slope is not None:
-            columns[SLOPE] = slope.mul_(weights[rows, None])
+        if weights is not None:
+            slope *= weights[rows, None]
+            beyond = student.shape[1] - slope.shape[1]  # ids that only the student has
+            columns[SLOPE] = torch.nn.functional.pad(slope, (0, beyond)) if beyond else slope
         return columns
 
     columns = over_chunks(heads, states, at_chunk, backward=weights is not None)
@@ -130,12 +131,12 @@ def _at_chunk(
     tokens: Tensor,
     vocabulary: SharedVocabulary,
     divergence: Divergence,
-    wanted: bool,
-) -> tuple[TokenLosses, Tensor | None]:
-    """The losses of a few positions, and if wanted the gradient in all of the student's logits."""
+) -> tuple[TokenLosses, Tensor]:
+    """The losses of a few positions, and the gradient in the student's logits of the shared ids."""
     student, _ = vocabulary.logprobs(scaled(student_logits))
     teacher, _ = vocabulary.logprobs(scaled(teacher_logits))
     pair, taken = Pair(student, teacher), tokens[:, None]
+    # First, before more is cached: its temporaries are the peak of memory.
     value, slope = FORMS[divergence](_Chunk(pair, tokens))
     losses = TokenLosses(
         value,
@@ -145,8 +146,4 @@ def _at_chunk(
         student.gather(1, taken)[:, 0],
         teacher.gather(1, taken)[:, 0],
     )
-    if not wanted or slope.shape == student_logits.shape:
-        return losses, slope if wanted else None
-    whole = slope.new_zeros(student_logits.shape)
-    whole[:, : vocabulary.size] = slope
-    return losses, whole
+    return losses, slope

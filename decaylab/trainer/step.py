@@ -1,5 +1,4 @@
-"""One step's gradient: rollouts scored by both policies, weighted by the selector, taken back
-through the student.
+"""One step's gradient: rollouts scored by both policies, weighted by the selector, taken back.
 
 Gradients are sums over positions until the whole step is known; the loop then divides by the one
 denominator that holds for all micro-batches and all processes. So neither their number nor their
@@ -8,18 +7,14 @@ sizes change what a position counts for.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from decaylab.analyses.behaviour import repetition_3gram
 from decaylab.maths.selection import SELECTORS, Signals, weigh
 from decaylab.options.training import BATCH_TOKENS, TrainOptions
 from decaylab.policies.vocabularies import SharedVocabulary
@@ -28,14 +23,13 @@ from decaylab.tokens.scoring import states
 from decaylab.trainer.draw import TrainingRollout, generator, micro_batches
 from decaylab.trainer.loss import TokenLosses, chunked_loss
 from decaylab.trainer.machinery.meter import Meter
+from decaylab.trainer.machinery.metrics import Floats, Sums, rows_of
 
-Floats = NDArray[np.float64]
-REPETITIVE = 0.5
-"""A rollout is repetitive where more than this share of its 3-grams came before."""
+Batch = list[TrainingRollout]
 
 
 class NotFinite(ValueError):
-    """A loss that is no number: where it stands, for whoever looks into it."""
+    """A loss that is NaN or infinite, with its place."""
 
     def __init__(self, rollout: TrainingRollout, position: int, values: dict[str, float]) -> None:
         super().__init__(
@@ -45,21 +39,8 @@ class NotFinite(ValueError):
         self.rollout, self.position, self.values = rollout, position, values
 
 
-@dataclass
-class Sums:
-    """What a step's records are made of: sums over the tokens and rollouts of this process, by
-    name."""
-
-    values: dict[str, float] = field(default_factory=dict)
-
-    def add(self, **values: float) -> None:
-        for name, value in values.items():
-            self.values[name] = self.values.get(name, 0.0) + float(value)
-
-
 class Gradient:
-    """Accumulates the gradient of one step in the parameters' ``grad``, and what is recorded of it
-    in ``sums``."""
+    """Accumulates a step's gradient in the parameters' ``grad``, and its records in ``sums``."""
 
     def __init__(
         self,
@@ -71,20 +52,21 @@ class Gradient:
         budget: int | None,
         most: Callable[[int], int] | None = None,
     ) -> None:
-        """budget: of this step's selection; None where every token carries loss.
+        """budget: of this step's selection; None: every token carries loss.
 
         most: of a sharded student, the largest of a number over all processes. A pass through such
-        a student is one of all processes, so all make as many as the one with the most
-        micro-batches, with nothing to add where they have none.
+        a student is one of all processes. So all make as many as the one with the most
+        micro-batches, and add nothing in the passes that they have no rollouts for.
         """
         self.heads, self.vocabulary, self.options, self.meter = heads, vocabulary, options, meter
         self.step, self.budget, self.sums, self.most = step, budget, Sums(), most
+        self.selector = SELECTORS[options.selector]
 
     def add(self, rollouts: Sequence[TrainingRollout]) -> None:
         """Takes the gradient of all these rollouts, micro-batch by micro-batch.
 
         Raises:
-            NotFinite: a loss that is no number; some micro-batches may have been taken already.
+            NotFinite: a loss that is not finite; some micro-batches may have been taken already.
         """
         batches = micro_batches(rollouts, batch_tokens_of(self.options, self.heads[0].model.device))
         passes = self.most(len(batches)) if self.most else len(batches)
@@ -109,156 +91,114 @@ class Gradient:
                 student = states(self.heads[0], [((0,), (0,))])
             torch.autograd.backward(student, torch.zeros_like(student))
 
-    def _add_batch(self, batch: list[TrainingRollout]) -> None:
-        scored = [one.scored for one in batch]
+    def _add_batch(self, batch: Batch) -> None:
+        scored = [rollout.scored for rollout in batch]
         with self.meter.phase("scoring"), torch.no_grad(), self._autocast():
-            teacher = states(self.heads[1], [(one.teacher_prompt, one.response) for one in scored])
+            teacher = states(
+                self.heads[1], [(rollout.teacher_prompt, rollout.response) for rollout in scored]
+            )
         with self.meter.phase("training"):
             with self._autocast():
-                student = states(
-                    self.heads[0], [(one.student_prompt, one.response) for one in scored]
-                )
-            teacher = teacher.to(student.device)
-            tokens = torch.tensor(
-                [token for one in scored for token in one.response], device=student.device
-            )
+                contexts = [(rollout.student_prompt, rollout.response) for rollout in scored]
+                student = states(self.heads[0], contexts)
+            both = student.detach(), teacher.to(student.device)
             try:
-                losses, weights, gradient = self._gradient(student.detach(), teacher, tokens, batch)
+                losses, weights, gradient = self._gradient(both, batch)
             except NotFinite:
                 if self.most:
                     torch.autograd.backward(student, torch.zeros_like(student))
                 raise
+            # Without a weight the way back is saved, unless other processes take part in it.
             if weights.any() or self.most:
                 torch.autograd.backward(student, gradient)
-        self._record(batch, losses, weights)
+        shares = self._rollout_shares(batch, weights)
+        self.sums.add_batch(batch, losses, weights, shares, self.options.bins or ())
 
     def _gradient(
-        self, student: Tensor, teacher: Tensor, tokens: Tensor, batch: list[TrainingRollout]
+        self, both: tuple[Tensor, Tensor], batch: Batch
     ) -> tuple[dict[str, Floats], Floats, Tensor]:
-        """Losses and weights of each position, and the gradient in the student's states."""
-        every = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-        if SELECTORS[self.options.selector].needs_signals:
-            losses = self._losses(student, teacher, tokens, every, batch)
-            weights = self._weights(batch, losses)
-        else:
-            losses, weights = {}, self._weights(batch, None)
-        gradient = torch.zeros_like(student)
-        chosen = torch.as_tensor(weights != 0, device=tokens.device)
+        """Losses and weights of each position, and the gradient in the student's states.
+
+        A selector that needs the losses has them before it weighs. Otherwise those of the selected
+        positions come with the gradient, and those of the rest afterwards.
+        """
+        device = both[0].device
+        losses: dict[str, Floats] = {}
+        if self.selector.needs_signals:
+            places = torch.ones(len(both[0]), dtype=torch.bool, device=device)
+            losses, _ = self._losses(both, batch, places)
+        weights = self._weights(batch, losses)
+        gradient = torch.zeros_like(both[0])
+        chosen = torch.as_tensor(weights != 0, device=device)
         if bool(chosen.any()):
-            scale = torch.as_tensor(
-                weights / self._rollout_shares(batch, weights), device=tokens.device
-            )
-            own = scale[chosen].to(
-                torch.float64 if student.dtype == torch.float64 else torch.float32
-            )
-            with self._autocast():
-                found, slope = chunked_loss(
-                    self.heads,
-                    (student[chosen], teacher[chosen]),
-                    tokens[chosen],
-                    self.vocabulary,
-                    own,
-                    self.options.divergence,
-                )
+            scale = torch.as_tensor(weights / self._rollout_shares(batch, weights), device=device)
+            selected, slope = self._losses(both, batch, chosen, scale[chosen])
             assert slope is not None
             gradient[chosen] = slope
-            self._refuse_broken(found, batch, chosen)
-            if not losses:
-                losses = _spread(found, chosen)
-        rest = ~chosen
-        if not SELECTORS[self.options.selector].needs_signals and bool(rest.any()):
-            others = self._losses(student[rest], teacher[rest], tokens[rest], rest, batch)
-            losses = {
-                name: np.where(rest.cpu().numpy(), others[name], losses.get(name, 0.0))
-                for name in others
-            }
+            # Those that the selector weighed by are of all positions.
+            losses = losses or selected
+        if not self.selector.needs_signals and not bool(chosen.all()):
+            others, _ = self._losses(both, batch, ~chosen)
+            losses = {name: others[name] + losses.get(name, 0.0) for name in others}
         return losses, weights, gradient
 
     def _losses(
         self,
-        student: Tensor,
-        teacher: Tensor,
-        tokens: Tensor,
+        both: tuple[Tensor, Tensor],
+        batch: Batch,
         places: Tensor,
-        batch: list[TrainingRollout],
-    ) -> dict[str, Floats]:
-        """Losses without a gradient at the positions of the batch that ``places`` marks."""
+        weights: Tensor | None = None,
+    ) -> tuple[dict[str, Floats], Tensor | None]:
+        """Losses at the positions of the batch that ``places`` marks, 0 elsewhere.
+
+        weights: of those positions; with them also the gradient in the student's states there.
+        """
+        student, teacher = both
+        tokens = [token for rollout in batch for token in rollout.scored.response]
+        taken = torch.tensor(tokens, device=places.device)[places]
+        if not bool(places.all()):  # otherwise nothing is copied
+            student, teacher = student[places], teacher[places]
+        if weights is not None:
+            is_wide = student.dtype == torch.float64
+            weights = weights.to(torch.float64 if is_wide else torch.float32)
         with self._autocast():
-            found, _ = chunked_loss(
+            by_position, slope = chunked_loss(
                 self.heads,
                 (student, teacher),
-                tokens,
+                taken,
                 self.vocabulary,
-                None,
+                weights,
                 self.options.divergence,
             )
-        self._refuse_broken(found, batch, places)
-        return _spread(found, places)
+        _refuse_broken(by_position, batch, places)
+        losses = {}
+        for name, column in by_position._asdict().items():
+            losses[name] = np.zeros(len(places))
+            losses[name][places.cpu().numpy()] = column.double().cpu().numpy()
+        return losses, slope
 
-    def _weights(self, batch: list[TrainingRollout], losses: dict[str, Floats] | None) -> Floats:
+    def _weights(self, batch: Batch, losses: dict[str, Floats]) -> Floats:
         """What the selector gives each position of the batch, [positions]."""
-        parts = []
-        for one, rows in _rows(batch):
+        weights = []
+        for rollout, rows in rows_of(batch):
             time = rows.stop - rows.start
-            columns = (losses[name][rows] if losses else np.zeros(time) for name in Signals._fields)
+            nothing = np.zeros(time)
+            columns = [losses[name][rows] if losses else nothing for name in Signals._fields]
             budget = time if self.budget is None else self.budget
-            rng = generator(self.options.seed, one.scored.rollout_id)
-            parts.append(weigh(self.options.selector, Signals(*columns), budget, rng))
-        return np.concatenate(parts)
+            rng = generator(self.options.seed, rollout.scored.rollout_id)
+            weights.append(weigh(self.options.selector, Signals(*columns), budget, rng))
+        return np.concatenate(weights)
 
-    def _rollout_shares(self, batch: list[TrainingRollout], weights: Floats) -> Floats:
-        """What each position's weight is divided by now: its rollout's selected tokens, or 1 where
-        tokens count alike."""
+    def _rollout_shares(self, batch: Batch, weights: Floats) -> Floats:
+        """The divisor of each position's weight: its rollout's selected tokens, or 1.
+
+        It is 1 if all tokens of a step count alike.
+        """
         shares = np.ones(len(weights))
         if self.options.normalise == "rollouts":
-            for _, rows in _rows(batch):
+            for _, rows in rows_of(batch):
                 shares[rows] = max(int(np.count_nonzero(weights[rows])), 1)
         return shares
-
-    def _refuse_broken(
-        self, found: TokenLosses, batch: list[TrainingRollout], places: Tensor
-    ) -> None:
-        whole = torch.stack([found.loss, found.reverse_kl]).isfinite().all(0)
-        if bool(whole.all()):
-            return
-        at = int((~whole).nonzero()[0, 0])
-        place = int(places.nonzero()[at, 0])
-        for one, rows in _rows(batch):
-            if place < rows.stop:
-                values = {name: float(column[at]) for name, column in found._asdict().items()}
-                raise NotFinite(one, one.offset + place - rows.start, values)
-
-    def _record(
-        self, batch: list[TrainingRollout], losses: dict[str, Floats], weights: Floats
-    ) -> None:
-        positions = np.concatenate(
-            [np.arange(len(one.scored.response)) + one.offset for one in batch]
-        )
-        shares = self._rollout_shares(batch, weights)
-        chosen, kl = weights != 0, losses["reverse_kl"]
-        self.sums.add(
-            loss=float((weights / shares * losses["loss"]).sum()),
-            selected=int(chosen.sum()),
-            selecting=sum(bool(chosen[rows].any()) for _, rows in _rows(batch)),
-            weight=float(weights.sum()),
-            weighted_position=float((weights * positions).sum()),
-            scored=len(weights),
-            reverse_kl=float(kl.sum()),
-            inside=float(kl[chosen].sum()),
-            student_entropy=float(losses["student_entropy"].sum()),
-            teacher_entropy=float(losses["teacher_entropy"].sum()),
-            rollouts=len(batch),
-            written=sum(len(one.written) for one in batch),
-            ended=sum(one.ended for one in batch),
-            repetitive=sum(repetition_3gram(one.written) > REPETITIVE for one in batch),
-        )
-        bins = np.asarray(self.options.bins)
-        cells = np.searchsorted(bins, positions, side="right") - 1
-        for code, low in enumerate(bins):
-            here = cells == code
-            self.sums.add(
-                **{f"tokens_{low}": int(here.sum()), f"reverse_kl_{low}": float(kl[here].sum())}
-            )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.options.autocast == "off":
@@ -267,59 +207,18 @@ class Gradient:
 
 
 def batch_tokens_of(options: TrainOptions, device: torch.device) -> int:
-    """Tokens of a micro-batch: what was said, or what suits the device."""
+    """Tokens of a micro-batch: as set, or what suits the device."""
     return options.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 
-def denominator(sums: dict[str, float], normalise: str) -> float:
-    """What the step's summed loss and gradient are divided by: its selected tokens, or its rollouts
-    that have any."""
-    return sums.get("selected" if normalise == "tokens" else "selecting", 0.0)
-
-
-def record(sums: dict[str, float], options: TrainOptions) -> dict[str, float]:
-    """A row of the metrics file from the sums over all processes; NaN where there is nothing to be
-    a mean of."""
-
-    def mean(name: str, over: str) -> float:
-        return sums.get(name, 0.0) / sums[over] if sums.get(over) else math.nan
-
-    bins = options.bins or ()
-    return {
-        "loss": mean("loss", "selected" if options.normalise == "tokens" else "selecting"),
-        "reverse_kl": mean("reverse_kl", "scored"),
-        **{f"reverse_kl_{low}": mean(f"reverse_kl_{low}", f"tokens_{low}") for low in bins},
-        **{f"tokens_{low}": sums.get(f"tokens_{low}", 0.0) for low in bins},
-        "reverse_kl_inside": sums.get("inside", 0.0),
-        "reverse_kl_outside": sums.get("reverse_kl", 0.0) - sums.get("inside", 0.0),
-        "student_entropy": mean("student_entropy", "scored"),
-        "teacher_entropy": mean("teacher_entropy", "scored"),
-        "tokens_sampled": sums.get("sampled", 0.0),
-        "tokens_scored": sums.get("scored", 0.0),
-        "tokens_selected": sums.get("selected", 0.0),
-        "mean_selected_position": mean("weighted_position", "weight"),
-        "response_tokens": mean("written", "rollouts"),
-        "natural_stop_share": mean("ended", "rollouts"),
-        "repetition_share": mean("repetitive", "rollouts"),
-        "rollouts": sums.get("rollouts", 0.0),
-        "left_out": sums.get("left_out", 0.0),
-    }
-
-
-def _rows(batch: list[TrainingRollout]) -> Iterator[tuple[TrainingRollout, slice]]:
-    """Each rollout with its positions in the batch."""
-    start = 0
-    for one in batch:
-        end = start + len(one.scored.response)
-        yield one, slice(start, end)
-        start = end
-
-
-def _spread(found: TokenLosses, places: Tensor) -> dict[str, Floats]:
-    """Columns over all positions of the batch, 0 where ``places`` marks none."""
-    spread = {}
-    for name, column in found._asdict().items():
-        whole = np.zeros(len(places))
-        whole[places.cpu().numpy()] = column.double().cpu().numpy()
-        spread[name] = whole
-    return spread
+def _refuse_broken(found: TokenLosses, batch: Batch, places: Tensor) -> None:
+    """Raises NotFinite at the first position with a loss that is not finite."""
+    finite = torch.stack([found.loss, found.reverse_kl]).isfinite().all(0)
+    if bool(finite.all()):
+        return
+    at = int((~finite).nonzero()[0, 0])
+    place = int(places.nonzero()[at, 0])
+    for rollout, rows in rows_of(batch):
+        if place < rows.stop:
+            values = {name: float(column[at]) for name, column in found._asdict().items()}
+            raise NotFinite(rollout, rollout.offset + place - rows.start, values)

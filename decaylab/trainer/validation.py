@@ -1,25 +1,25 @@
-"""Held-out problems: how the student does on them with full rollouts, at each checkpoint, on the
-same random numbers."""
+"""Held-out problems: full rollouts at each checkpoint, on the same random numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from decaylab.analyses.behaviour import repetition_3gram
 from decaylab.problems import thoughts
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
-from decaylab.rollouts.sampling import Engine, Request, SamplingSettings
+from decaylab.rollouts.sampling import Engine, Request, Response, SamplingSettings
+from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.trainer.alarms import Behaviour
+from decaylab.trainer.machinery.metrics import REPETITIVE
 from decaylab.trainer.machinery.setup import TrainSetup
-from decaylab.trainer.step import REPETITIVE
 
 
 class Validation:
-    """Samples one full rollout to each held-out problem, grades it, and scores it by both
-    policies."""
+    """Samples one full rollout per held-out problem, grades it, and scores it by both policies."""
 
     def __init__(
         self, setup: TrainSetup, engine: Engine, scorer: Scorer, grader: Grader, share: slice
@@ -30,56 +30,64 @@ class Validation:
 
     def sums(self, reporter: Reporter) -> dict[str, float]:
         """Counts and sums over this process's problems."""
-        options, prompts = self.setup.options, self.setup.pair.prompts
-        requests = [
-            Request(
-                prompts["student"][one.problem_id],
-                (),
-                int(options.max_tokens or 1),
-                "validation",
-                one.problem_id,
-                0,
-            )
-            for one in self.problems
-        ]
+        options, prompts = self.setup.options, self.setup.pair.prompts[STUDENT]
+        budget = int(options.max_tokens or 1)
+        names = [problem.problem_id for problem in self.problems]
+        # The stage has no step in its name: every checkpoint draws the same random numbers.
+        requests = [Request(prompts[name], (), budget, "validation", name, 0) for name in names]
         with reporter.stage("validation", len(requests)) as progress:
             sampling = SamplingSettings(
                 options.temperature, options.top_p, options.top_k, options.seed
             )
             responses = self.engine.sample(requests, sampling, progress.advance)
-        student = self.setup.student
-        texts = [student.decode(list(one.ids)) for one in responses]
-        ends = [student.decode(list(one.prompt_ids[-thoughts.PROMPT_TOKENS :])) for one in requests]
-        marks = thoughts.of_pair([student], options.thought_marks)
-        rule = self.setup.options.answer_rule or self.setup.pair.problem_set.answer_rule
-        gold = [str(one.answer) for one in self.problems]
-        verdicts = self.grader.grade(texts, gold, rules=[rule], prompts=ends, marks=marks).verdicts[
-            rule
+        columns = [
+            rollout.columns["reverse_kl"] for rollout in self.scorer.score(self._read(responses))
         ]
+        written = [response.written for response in responses]
+        return {
+            "problems": float(len(requests)),
+            "correct": float(self._correct(requests, responses, reporter)),
+            "tokens": float(sum(len(column) for column in columns)),
+            "reverse_kl": float(sum(column.astype("float64").sum() for column in columns)),
+            "written": float(sum(len(ids) for ids in written)),
+            "ended": float(sum(response.ended for response in responses)),
+            "repetitive": float(sum(repetition_3gram(ids) > REPETITIVE for ids in written)),
+        }
+
+    def _correct(
+        self, requests: Sequence[Request], responses: Sequence[Response], reporter: Reporter
+    ) -> int:
+        """How many rollouts have the correct answer."""
+        student, options = self.setup.student, self.setup.options
+        texts = [student.decode(list(item.ids)) for item in responses]
+        ends = [
+            student.decode(list(item.prompt_ids[-thoughts.PROMPT_TOKENS :])) for item in requests
+        ]
+        marks = thoughts.of_pair([student], options.thought_marks)
+        rule = options.answer_rule or self.setup.pair.problem_set.answer_rule
+        gold = [str(problem.answer) for problem in self.problems]
+        graded = self.grader.grade(texts, gold, rules=[rule], prompts=ends, marks=marks)
         inside = sum(
-            thoughts.answer_start(*one, marks) is None for one in zip(texts, ends, strict=True)
+            thoughts.answer_start(text, end, marks) is None
+            for text, end in zip(texts, ends, strict=True)
         )
         if inside:
             reporter.note(
                 f"validation: {inside} of {len(texts)} rollouts end inside a thought: no answer"
             )
-        scored = []
+        return sum(verdict.is_correct for verdict in graded.verdicts[rule])
+
+    def _read(self, responses: Sequence[Response]) -> list[Rollout]:
+        """The rollouts up to the first token that the teacher cannot read; none without a token."""
+        prompts = self.setup.pair.prompts
+        rollouts = []
         for problem, response in zip(self.problems, responses, strict=True):
+            name = problem.problem_id
             readable = response.ids[: self.setup.vocabulary.readable(response.ids)]
             if readable:
-                own, theirs = (prompts[role][problem.problem_id] for role in ("student", "teacher"))
-                scored.append(Rollout(problem.problem_id, own, theirs, readable))
-        columns = [one.columns["reverse_kl"] for one in self.scorer.score(scored)]
-        written = [one.ids[:-1] if one.stop_reason == "eos" else one.ids for one in responses]
-        return {
-            "problems": float(len(requests)),
-            "correct": float(sum(verdict.is_correct for verdict in verdicts)),
-            "tokens": float(sum(len(one) for one in columns)),
-            "reverse_kl": float(sum(one.astype("float64").sum() for one in columns)),
-            "written": float(sum(len(ids) for ids in written)),
-            "ended": float(sum(one.stop_reason == "eos" for one in responses)),
-            "repetitive": float(sum(repetition_3gram(ids) > REPETITIVE for ids in written)),
-        }
+                student, teacher = prompts[STUDENT][name], prompts[TEACHER][name]
+                rollouts.append(Rollout(name, student, teacher, readable))
+        return rollouts
 
 
 def row(step: int, sums: dict[str, float]) -> dict[str, Any]:
@@ -100,8 +108,8 @@ def row(step: int, sums: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def behaviour(found: dict[str, Any]) -> Behaviour:
+def behaviour(values: dict[str, Any]) -> Behaviour:
     """Of a row of the metrics or validation file."""
     return Behaviour(
-        found["response_tokens"], found["natural_stop_share"], found["repetition_share"]
+        values["response_tokens"], values["natural_stop_share"], values["repetition_share"]
     )

@@ -115,7 +115,7 @@ def test_bytes_of_statistics_and_losses_are_those_that_they_make() -> None:
     assert 0.8 < STATISTICS * student.numel() / live.peak < 1.3
     for divergence, bytes_each in LOSS.items():
         with LiveBytes([student, teacher, tokens]) as live:
-            _at_chunk(student, teacher, tokens, vocabulary, divergence, True)
+            _at_chunk(student, teacher, tokens, vocabulary, divergence)
         assert 0.7 < bytes_each * student.numel() / live.peak < 2.2, (
             divergence,
             live.peak / student.numel(),

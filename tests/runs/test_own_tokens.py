@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from decaylab.runs import own_tokens
+from decaylab.runs import own_tokens, store
 from decaylab.runs.own_tokens import Prefix
 
 
@@ -61,3 +62,22 @@ def test_a_prefix_may_end_where_a_turn_of_the_author_begins() -> None:
         Prefix([5, 1, 8, 8], [5, 1], turns=1),
         Prefix([5, 1, 8, 8, 6, 1, 9], [5, 1, 6, 1], turns=2),
     ]
+
+
+def test_the_stored_number_is_read_and_computed_only_for_runs_without_it() -> None:
+    rows = pd.DataFrame({"response_ids": [[5, 6, 1], [5]], "stop_reason": ["eos", "length"]})
+    assert own_tokens.count(rows).tolist() == [2, 1]
+    assert own_tokens.count(rows.assign(tokens=[7, 8])).tolist() == [7, 8]
+
+
+def test_a_table_of_an_earlier_version_gets_the_column_at_its_place() -> None:
+    schema = store.rollout_schema(("last_boxed",))
+    row = dict.fromkeys(schema.names) | {
+        "response_ids": [5, 1, 8, 8, 6, 1],
+        "response_mask": [1, 1, 0, 0, 1, 1],
+        "stop_reason": "eos",
+        "tokens": 3,
+    }
+    table = pa.Table.from_pylist([row], schema=schema)
+    assert own_tokens.with_column(table) is table
+    assert own_tokens.with_column(table.drop_columns(["tokens"])).equals(table)

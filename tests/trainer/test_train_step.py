@@ -32,7 +32,8 @@ from decaylab.trainer.draw import TrainingRollout
 from decaylab.trainer.loss import chunked_loss
 from decaylab.trainer.machinery.adapters import Trainable
 from decaylab.trainer.machinery.meter import Meter
-from decaylab.trainer.step import Gradient, NotFinite, Sums, denominator, record
+from decaylab.trainer.machinery.metrics import Sums, denominator, record
+from decaylab.trainer.step import Gradient, NotFinite
 
 NARROW = SharedVocabulary(VOCAB - 4, frozenset({2, 30}))
 SELECTED = ("full", "prefix-mask", "suffix", "random", "top-reverse-kl", "rising", "importance")

@@ -1,5 +1,4 @@
-"""What of a student is trained: LoRA on its linear layers, or every weight; and how the result is
-written down."""
+"""What of a student is trained: LoRA on its linear layers, or every weight; and how it is saved."""
 
 from __future__ import annotations
 
@@ -21,21 +20,20 @@ from decaylab.policies.loading import EMBEDDED, Policy, resolve
 from decaylab.trainer.machinery.sharding import Shards, gather
 
 TRAINED = "default"
-"""What PEFT calls the adapter that is trained; those that a student keeps have other names."""
+"""PEFT's name for the adapter that is trained; those that a student keeps have other names."""
 
 
 class Trainable:
     """A student with the weights of it that are trained.
 
-    parameters: those, by name, in the model's own order. model: what is run; adapters stand inside
-    it, so that engines and heads use it as any other. shards: its layers where processes share them
-    out; None where each has all of them.
-    kept: labels of the adapters that the student itself keeps beside its weights
-    (`adapter_loading`), which stay as they are.
+    parameters: those weights by name, in the model's own order. model: what is run; adapters are
+    inside it, so that engines and heads use it as any other. shards: its layers, if processes share
+    them out; None if each process has all. kept: labels of the adapters that the student itself
+    keeps beside its weights (`adapter_loading`), which stay as they are.
 
     Raises:
         UserError: a student with kept adapters that cannot be trained, targets that match no layer,
-        or one of tied weights.
+            or a target with tied weights.
     """
 
     def __init__(self, student: Policy, options: TrainOptions) -> None:
@@ -46,9 +44,8 @@ class Trainable:
         ):
             raise UserError(
                 f"--student {student.name} is an adapter that cannot be merged into its "
-                f"{student.weights.dtype} weights, and "
-                "on such a one only LoRA can be trained, where it is a plain LoRA itself: say "
-                "--dtype float32"
+                f"{student.weights.dtype} weights, and on such a one only LoRA can be trained, "
+                "where it is a plain LoRA itself: say --dtype float32"
             )
         self.adapter: Any = None if options.full_finetune else _adapted(student, options)
         if self.adapter is None:
@@ -59,8 +56,7 @@ class Trainable:
             self._checkpoint_gradients()
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shares the student's layers out over processes; the parameters are other tensors
-        afterwards.
+        """Shares the layers out over processes; the parameters are other tensors afterwards.
 
         Raises:
             UserError: the student has no layers to shard.
@@ -75,47 +71,40 @@ class Trainable:
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Adapters are part of the weights for as long as the block lasts: sampling at the plain
-        model's speed.
+        """Merges adapters into the weights for the block: sampling at the plain model's speed.
 
-        Of a student that is sharded every process holds the whole for as long.
-
-        The weights come back bit by bit, since they are put aside and not computed back. Weights of
-        16 bits are left alone:
-        they would round small adapters away, and the rollouts would be those of another policy.
+        Every process has the whole of a sharded student for as long. The weights come back bit by
+        bit, since they are put aside and not computed back. Weights of 16 bits are left alone: they
+        would round small adapters away, and the rollouts would be another policy's.
         """
         with self.shards.gathered() if self.shards else nullcontext(), self._merged():
             yield
 
     @contextmanager
     def _merged(self) -> Iterator[None]:
-        own = [(layer, layer.get_base_layer().weight.data) for layer in self.layers]
-        own = [
-            (layer, weight)
-            for layer, weight in own
-            if weight.dtype in (torch.float32, torch.float64)
-        ]
+        weights = [(layer, layer.get_base_layer().weight.data) for layer in self.layers]
+        wide = (torch.float32, torch.float64)
+        aside = [(layer, weight) for layer, weight in weights if weight.dtype in wide]
         try:
             with torch.no_grad():
-                for layer, weight in own:
+                for layer, weight in aside:
                     total = sum(layer.get_delta_weight(name) for name in layer.active_adapters)
                     layer.get_base_layer().weight.data = weight + total.to(weight.dtype)
                     layer.merged_adapters.extend(layer.active_adapters)
             yield
         finally:
-            for layer, weight in own:
+            for layer, weight in aside:
                 layer.get_base_layer().weight.data = weight
                 layer.merged_adapters.clear()
 
     def save(self, folder: Path, card: str, keep: bool = True) -> None:
-        """Writes a PEFT adapter or a model folder with its tokenizer and card; the folder appears
-        whole or not at all.
+        """Writes a PEFT adapter or a model folder with tokenizer and card, whole or not at all.
 
-        keep: whether this process writes it; where weights are sharded, all take part in gathering
-        them.
+        keep: whether this process writes it; all take part in gathering sharded weights.
         """
-        gathered = self.shards is not None and self.adapter is None
-        state = gather(self.model.state_dict().items(), keep) if gathered else None
+        state = None
+        if self.shards is not None and self.adapter is None:
+            state = gather(self.model.state_dict().items(), keep)
         if not keep:
             return
         scratch = folder.with_name(f".{folder.name}.tmp")
@@ -124,11 +113,11 @@ class Trainable:
         if self.adapter is None:
             self.model.save_pretrained(scratch, state_dict=state)
         else:
-            self.adapter.save_pretrained(
-                scratch, save_embedding_layers=False
-            )  # what decides on them asks the hub
+            # PEFT would ask the hub whether to save embeddings.
+            self.adapter.save_pretrained(scratch, save_embedding_layers=False)
         self.student.tokenizer.save_pretrained(scratch)
         (scratch / "README.md").write_text(card, encoding="utf-8")
+        # A killed process leaves the whole checkpoint or none.
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
 
@@ -138,15 +127,16 @@ class Trainable:
         }
 
     def _checkpoint_gradients(self) -> None:
-        """Activations are computed a second time instead of kept. Only a model in training mode
-        does so: no dropout then."""
+        """Activations are computed a second time instead of kept.
+
+        Only a model in training mode does so; it must have no dropout then.
+        """
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
             for name, value in vars(module).items():
-                if "drop" in name and isinstance(
-                    value, float
-                ):  # attention and whole layers are dropped by plain numbers
+                # Attention and whole layers are dropped by plain numbers.
+                if "drop" in name and isinstance(value, float):
                     setattr(module, name, 0.0)
         model: Any = self.model
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -156,17 +146,17 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
     from peft import LoraConfig, get_peft_model
 
     kept = kept_adapters(student.weights)
-    targets: str | list[str] = options.lora_targets
-    if targets != "all-linear":
-        targets = [name.strip() for name in options.lora_targets.split(",") if name.strip()]
+    names = [name.strip() for name in options.lora_targets.split(",") if name.strip()]
+    every = options.lora_targets == "all-linear"
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=options.lora_rank,
         lora_alpha=options.lora_alpha,
-        target_modules=targets,
+        target_modules=options.lora_targets if every else names,
         lora_dropout=0.0,
     )
-    torch.manual_seed(options.seed)  # of the adapters' first values
+    # The adapters' first values are the only thing here that torch draws.
+    torch.manual_seed(options.seed)
     student.weights.requires_grad_(False)
     try:
         adapted: Any = get_peft_model(student.weights, config)
@@ -175,8 +165,8 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
             f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can "
             f"be adapted: {_leaves(student)}"
         ) from error
-    _check_adapted(student, options, targets if isinstance(targets, list) else [])
-    if isinstance(config.target_modules, set):  # whose order is another one in each process
+    _check_adapted(student, options, [] if every else names)
+    if isinstance(config.target_modules, set):  # its order differs between processes
         config.target_modules = sorted(config.target_modules)
     config.base_model_name_or_path, config.revision = _name_of(student), options.student_revision
     if kept:
@@ -187,50 +177,47 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
 
 
 def _name_of(student: Policy) -> str:
-    """What the adapters name as their base: of a run's folder the checkpoint that was loaded, since
-    later ones may follow."""
-    if student.name in EMBEDDED or not Path(student.name).expanduser().is_dir():
+    """What the adapters name as their base.
+
+    Of a run's folder, it is the checkpoint that was loaded, since later ones may follow.
+    """
+    folder = Path(student.name).expanduser()
+    if student.name in EMBEDDED or not folder.is_dir():
         return student.name
     resolved = resolve(student.name)
-    return student.name if Path(student.name).expanduser() == resolved else str(resolved)
+    return student.name if folder == resolved else str(resolved)
 
 
 def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -> None:
-    """Raises UserError where a target among several matches nothing, or a layer lends its weights
-    to another one."""
-    layers = {
-        name: one
-        for name, one in student.weights.named_modules()
-        if hasattr(one, "merged_adapters") and TRAINED in one._all_available_adapter_names()
-    }
-    if missed := [
-        one for one in targets if not any(f".{name}".endswith(f".{one}") for name in layers)
-    ]:
+    """Raises UserError if a target matches nothing, or a layer shares its weights with another."""
+    layers = {}
+    for name, module in student.weights.named_modules():
+        if hasattr(module, "merged_adapters") and TRAINED in module._all_available_adapter_names():
+            layers[name] = module
+    ends = tuple(f".{name}" for name in layers)
+    missed = [name for name in targets if not any(end.endswith(f".{name}") for end in ends)]
+    if missed:
         raise UserError(
             f"--lora-targets {options.lora_targets}: {', '.join(missed)} matches no layer of "
             f"{student.name}: {_leaves(student)}"
         )
+    modules = student.weights.modules()
     owners = Counter(
-        id(weight)
-        for module in student.weights.modules()
-        for weight in module.parameters(recurse=False)
+        id(weight) for module in modules for weight in module.parameters(recurse=False)
     )
-    if tied := [
-        name for name, one in layers.items() if owners[id(one.get_base_layer().weight)] > 1
-    ]:
-        raise UserError(
-            f"--lora-targets {options.lora_targets}: {tied[0]} of {student.name} shares its "
-            "weights with another layer, which "
-            "an adapter that is merged would change too; leave it out"
-        )
+    for name, layer in layers.items():
+        if owners[id(layer.get_base_layer().weight)] > 1:
+            raise UserError(
+                f"--lora-targets {options.lora_targets}: {name} of {student.name} shares its "
+                "weights with another layer, which an adapter that is merged would change too; "
+                "leave it out"
+            )
 
 
 def _leaves(student: Policy) -> str:
     """The names that targets can be chosen from."""
-    named = (
-        (name.removesuffix(".base_layer"), one)
-        for name, one in student.weights.named_modules()
-        if ".lora_" not in name
-    )
-    linear = {name.split(".")[-1] for name, one in named if isinstance(one, torch.nn.Linear)}
-    return f"its linear layers are {', '.join(sorted(linear)) or 'none'}"
+    names = set()
+    for name, module in student.weights.named_modules():
+        if ".lora_" not in name and isinstance(module, torch.nn.Linear):
+            names.add(name.removesuffix(".base_layer").split(".")[-1])
+    return f"its linear layers are {', '.join(sorted(names)) or 'none'}"

@@ -1,5 +1,4 @@
-"""What writes the rollouts of training: transformers, or vLLM beside it, handed what has
-changed."""
+"""What writes the rollouts of training: transformers, or vLLM with what has changed handed over."""
 
 from __future__ import annotations
 
@@ -16,18 +15,17 @@ from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, Sa
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
+from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.trainer.machinery.adapters import Trainable
 from decaylab.trainer.machinery.processes import Processes
 from decaylab.trainer.machinery.setup import TrainSetup
 
 MEMORY_SHARE = 0.4
-"""Of a GPU, for vLLM beside the weights, gradients and activations of training, where nothing is
-said."""
+"""Of a GPU, for vLLM beside weights, gradients and activations of training, if it is not set."""
 
 
 class VllmStudent:
-    """The student as it is now, in vLLM: before each use its adapter, or all its weights, are
-    handed over.
+    """The student as it is now, in vLLM: its adapter or weights are handed over before each use.
 
     An adapter is served and not merged: added to weights of 16 bits it would be rounded away.
     Between two uses the engine sleeps, so that training has the GPU's memory.
@@ -43,15 +41,13 @@ class VllmStudent:
         if trained.kept:
             raise UserError(
                 f"--student {self.policy.name} is an adapter that cannot be merged into its "
-                f"{self.policy.weights.dtype} "
-                "weights, and vLLM serves one adapter at a time: say --dtype float32, or leave "
-                "--engine vllm out"
+                f"{self.policy.weights.dtype} weights, and vLLM serves one adapter at a time: say "
+                "--dtype float32, or leave --engine vllm out"
             )
-        self.settings = VllmSettings(
-            tensor_parallel=options.tensor_parallel,
-            gpu_memory_share=options.gpu_memory_share or MEMORY_SHARE,
-            max_model_len=longest_context(setup.pair, "student"),
-            max_sequences=options.batch_rows,
+        self.settings = VllmSettings.of(
+            options,
+            MEMORY_SHARE,
+            longest_context(setup.pair, STUDENT),
             room_for_rank=None if trained.adapter is None else options.lora_rank,
             can_sleep=True,
             seed=options.seed % 2**32,
@@ -65,7 +61,7 @@ class VllmStudent:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        """One response a request, in the order of the requests, by the student as it is now."""
+        """One response per request, in their order, by the student as it is now."""
         self.engine.wake()
         with tempfile.TemporaryDirectory(prefix="decaylab-adapter-") as folder:
             if self.trained.adapter is None:
@@ -85,7 +81,7 @@ def training_engines(
     reporter: Reporter,
     stack: ExitStack,
 ) -> dict[str, Engine]:
-    """The engines of student and teacher. stack: what closes vLLM's at the end of the run.
+    """The engines of student and teacher. stack: closes vLLM's at the end of the run.
 
     Raises:
         UserError: vLLM with several processes, or what it refuses.
@@ -93,16 +89,15 @@ def training_engines(
     options = setup.options
     engines: dict[str, Engine] = {
         role: TransformersEngine(policy, batch_rows=options.batch_rows, on_warning=reporter.note)
-        for role, policy in (("student", setup.student), ("teacher", setup.teacher))
+        for role, policy in ((STUDENT, setup.student), (TEACHER, setup.teacher))
     }
     if options.engine == "vllm":
         if processes.count > 1:
             raise UserError(
                 f"--engine vllm trains in one process, and this run has {processes.count}; leave "
-                "it out, or start one process "
-                "(--tensor-parallel shares vLLM's student over GPUs)"
+                "it out, or start one process (--tensor-parallel shares vLLM's student over GPUs)"
             )
         student = VllmStudent(trained, setup)
         stack.callback(student.engine.close)
-        engines["student"] = student
+        engines[STUDENT] = student
     return engines

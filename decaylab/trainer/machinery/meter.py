@@ -1,4 +1,4 @@
-"""Seconds and peak memory of the phases of a step, each apart."""
+"""Seconds and peak memory of each phase of a step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from pathlib import Path
 
 import torch
 
+from decaylab.printing import GIB
+
 PHASES = ("generation", "scoring", "training")
-GIB = 2**30
 
 
 class Meter:
     """Adds up seconds by phase, and keeps the most memory that was in use in any stretch of it.
 
     On a GPU memory is what torch has allocated there; on Linux without one, what is resident;
-    elsewhere, and where the kernel does not let a process begin its peak anew, NaN.
+    elsewhere, and if the kernel does not let a process reset its peak, NaN.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,7 +32,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """What happens in the block belongs to this phase; blocks do not nest."""
+        """The block belongs to this phase; blocks do not nest."""
         fresh = self._reset_peak()
         started = time.perf_counter()
         yield
@@ -43,12 +44,11 @@ class Meter:
 
     def columns(self) -> dict[str, float]:
         """``generation_seconds``, ..., ``training_peak_gib``."""
-        return {f"{name}_seconds": value for name, value in self.seconds.items()} | {
-            f"{name}_peak_gib": value for name, value in self.peak_gib.items()
-        }
+        seconds = {f"{name}_seconds": value for name, value in self.seconds.items()}
+        return seconds | {f"{name}_peak_gib": value for name, value in self.peak_gib.items()}
 
     def _reset_peak(self) -> bool:
-        """Whether it could be done: else a peak would be that of the whole process."""
+        """Whether it is possible: otherwise a peak would be that of the whole process."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return True
@@ -62,8 +62,7 @@ class Meter:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / GIB
         with suppress(OSError, KeyError):
-            status = dict(
-                line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-            )
+            lines = Path("/proc/self/status").read_text().splitlines()
+            status = dict(line.split(":", 1) for line in lines)
             return int(status["VmHWM"].split()[0]) * 1024 / GIB
         return math.nan

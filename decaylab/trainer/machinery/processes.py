@@ -1,5 +1,4 @@
-"""The processes of one training run, by accelerate: who does what, and how their sums become
-one."""
+"""The processes of one training run, by accelerate: shares of the work, and sums over all."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import dataclasses
 import importlib.util
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,15 +27,15 @@ LAST_WORD_SECONDS = 30.0
 
 @contextmanager
 def one_speaks() -> Iterator[None]:
-    """An error or an interruption that every process has is told by the main one alone.
+    """An error or an interruption that every process has is reported by the main one alone.
 
-    A launcher ends all processes when one of them ends badly, so with an error the others leave it
-    to the main one to be first.
+    A launcher ends all processes when one of them ends badly, so with an error the others let the
+    main one end first.
     """
     try:
         yield
     except (UserError, KeyboardInterrupt) as end:
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or int(os.environ.get("RANK", "0")) == 0:
+        if sharding.processes() == 1 or int(os.environ.get("RANK", "0")) == 0:
             raise
         if isinstance(end, KeyboardInterrupt):
             raise SystemExit(130) from None
@@ -51,7 +51,7 @@ class Processes:
 
     Raises:
         UserError: a tracker's package is missing, or the launcher's file asks for what cannot be
-        done.
+            done.
     """
 
     def __init__(self, options: TrainOptions) -> None:
@@ -64,19 +64,14 @@ class Processes:
                     f"--track {name} needs a package that is not installed: pip install {name}"
                 )
         self.sharded = sharding.asked_for()
-        own = options.out or options.default_folder()
-        several = (
-            int(os.environ.get("WORLD_SIZE", "1")) > 1
-        )  # alone, a process is where its policies are loaded
         self.accelerator: Any = Accelerator(
-            cpu=several and options.device == "cpu",
+            # Alone, a process is where its policies are loaded.
+            cpu=sharding.processes() > 1 and options.device == "cpu",
             log_with=list(options.trackers) or None,
-            project_dir=own,
+            project_dir=options.out or options.default_folder(),
         )
-        self.count, self.rank = (
-            int(self.accelerator.num_processes),
-            int(self.accelerator.process_index),
-        )
+        self.count = int(self.accelerator.num_processes)
+        self.rank = int(self.accelerator.process_index)
         set_seed(options.seed % 2**32)  # numpy's takes no more; nothing here is drawn from it
 
     @property
@@ -104,24 +99,24 @@ class Processes:
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """A `UserError` of one process is raised by all of them, at the end of the block: none
-        waits for another in vain.
+        """A `UserError` of one process is raised by all of them at the end of the block.
 
-        Within the block no process may wait for the others in a way that an error of one would
-        leave open.
+        So none waits for another in vain. Within the block no process may wait for the others in a
+        way that an error of one would leave open.
         """
-        own = ""
+        message = ""
         try:
             yield
         except UserError as error:
             if self.count == 1:
                 raise
-            own = str(error)
-        if told := [one for one in self._of_all(own) if one]:
-            raise UserError(told[0])
+            message = str(error)
+        messages = list(filter(None, self._of_all(message)))
+        if messages:
+            raise UserError(messages[0])
 
     def most(self, number: int) -> int:
-        """The largest of what the processes have."""
+        """The largest of a number over the processes."""
         return int(max(self._of_all(number)))
 
     def _of_all(self, value: Any) -> list[Any]:
@@ -132,58 +127,48 @@ class Processes:
         return list(gather_object([value]))
 
     def add_up(self, sums: dict[str, float]) -> dict[str, float]:
-        """Each sum over all processes. A process that has made nothing has no name for what is
-        missing there: 0."""
-        found: dict[str, float] = {}
-        for one in self._of_all(sums):
-            for name, value in one.items():
-                found[name] = found.get(name, 0.0) + value
-        return found
+        """Each sum over all processes. A name that a process lacks, having made nothing, is 0."""
+        total: dict[str, float] = defaultdict(float)
+        for of_process in self._of_all(sums):
+            for name, value in of_process.items():
+                total[name] += value
+        return dict(total)
 
     def add_gradients(self, weights: list[Tensor]) -> None:
-        """Replaces each gradient by the sum over all processes; a process without one counts as 0.
+        """Replaces each gradient by the sum over all processes; a missing one counts as 0.
 
-        That of a sharded weight is the sum already. What has no gradient anywhere is left without
-        one, as in one process: an optimizer would move it by its weight decay.
+        The gradient of a sharded weight is the sum already. What has no gradient anywhere is left
+        without one, as in one process: an optimizer would move it by its weight decay.
         """
-        weights = [one for one in weights if not isinstance(one, DTensor)]
+        # One exchange for all of them, and for whether they exist: many small ones are slow.
+        weights = [weight for weight in weights if not isinstance(weight, DTensor)]
         if self.count == 1 or not weights:
             return
         with torch.no_grad():
-            there = torch.tensor([one.grad is not None for one in weights], dtype=weights[0].dtype)
-            parts = [
-                torch.zeros_like(one).flatten() if one.grad is None else one.grad.flatten()
-                for one in weights
-            ]
-            flat = self.accelerator.reduce(
-                torch.cat([*parts, there.to(weights[0].device)]), reduction="sum"
-            )
-            start = 0
-            for weight, count in zip(weights, flat[-len(weights) :].tolist(), strict=True):
-                own = flat[start : start + weight.numel()].view_as(weight)
-                weight.grad = own.clone() if count else None
-                start += weight.numel()
+            parts = []
+            for weight in weights:
+                gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                parts.append(gradient.flatten())
+            there = [float(weight.grad is not None) for weight in weights]
+            parts.append(torch.tensor(there, dtype=weights[0].dtype, device=weights[0].device))
+            flat = self.accelerator.reduce(torch.cat(parts), reduction="sum")
+            sums = flat.split([*(weight.numel() for weight in weights), len(weights)])
+            for weight, total, count in zip(weights, sums, sums[-1].tolist(), strict=False):
+                weight.grad = total.view_as(weight).clone() if count else None
 
     @contextmanager
     def tracking(self, folder: RunFolder, options: TrainOptions) -> Iterator[Track]:
-        """Hands rows on to the trackers that were asked for."""
+        """Passes rows on to the trackers that the options name."""
         if not options.trackers:
             yield lambda row, step: None
             return
-        plain = {
-            name: value
-            for name, value in dataclasses.asdict(options).items()
-            if isinstance(value, (int, float, str))
-        }
-        self.accelerator.init_trackers("decaylab", config={"run": folder.path.name, **plain})
-
-        def track(row: dict[str, Any], step: int) -> None:
-            self.accelerator.log(
-                {name: value for name, value in row.items() if isinstance(value, (int, float))},
-                step=step,
-            )
-
+        config = {"run": folder.path.name, **_plain(dataclasses.asdict(options), int, float, str)}
+        self.accelerator.init_trackers("decaylab", config=config)
         try:
-            yield track
+            yield lambda row, step: self.accelerator.log(_plain(row, int, float), step=step)
         finally:
             self.accelerator.end_training()
+
+
+def _plain(values: dict[str, Any], *kinds: type) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if isinstance(value, kinds)}

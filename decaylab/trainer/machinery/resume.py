@@ -1,23 +1,28 @@
-"""What a run needs to go on after a kill: the trained weights and the optimizer's moments after a
-step, in one file."""
+"""What a training run keeps: its records, its alarms, and the state to resume from after a kill."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from decaylab.disk import write_atomically
 from decaylab.errors import UserError
-from decaylab.runs import store
+from decaylab.progress import Reporter
+from decaylab.runs.growing_csv import Table
+from decaylab.runs.store import RunFolder
+from decaylab.trainer.machinery.processes import Processes
 from decaylab.trainer.machinery.sharding import gather, like
 
-KEPT = ("step", "exp_avg", "exp_avg_sq")
-"""Of each parameter. Its count of updates is its own and not the run's: a step that has left every
-rollout out makes none."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""Of each parameter. Its count of updates is its own: a step that leaves all rollouts out makes
+none."""
+Parameters = dict[str, Tensor]
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -25,8 +30,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 class ResumeState:
-    """``resume/state.safetensors`` of a run: replaced whole, so that there is always one to go on
-    from."""
+    """``resume/state.safetensors`` of a run: weights and moments after a step, replaced whole."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / "resume" / "state.safetensors"
@@ -34,24 +38,21 @@ class ResumeState:
     def write(
         self,
         step: int,
-        parameters: dict[str, Tensor],
+        parameters: Parameters,
         optimizer: torch.optim.Optimizer,
         keep: bool = True,
     ) -> None:
-        """keep: whether this process writes the file; where weights are sharded, all take part in
-        gathering them."""
-        named = [(f"weights.{name}", weight) for name, weight in parameters.items()]
-        for name, weight in parameters.items():  # no moments where it has never had a gradient
-            named += [
-                (f"{one}.{name}", value) for one, value in optimizer.state.get(weight, {}).items()
-            ]
-        tensors = gather(named, keep)
+        """keep: whether this process writes the file; all take part in gathering shards."""
+        tensors = [(f"weights.{name}", weight) for name, weight in parameters.items()]
+        for name, weight in parameters.items():  # no moments without a first gradient
+            moments = optimizer.state.get(weight, {})
+            tensors += [(f"{moment}.{name}", value) for moment, value in moments.items()]
+        gathered = gather(tensors, keep)
         if keep:
-            store.write_atomically(self.path, save(tensors, metadata={"step": str(step)}))
+            write_atomically(self.path, save(gathered, metadata={"step": str(step)}))
 
-    def read(self, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> int:
-        """Puts weights and moments back in place; returns the step they are of, 0 where there is
-        none to read.
+    def read(self, parameters: Parameters, optimizer: torch.optim.Optimizer) -> int:
+        """Puts weights and moments back; returns the step they are of, 0 if there is no file.
 
         Raises:
             UserError: the file is damaged or of other parameters.
@@ -64,11 +65,10 @@ class ResumeState:
                 for name, weight in parameters.items():
                     weight.copy_(like(file.get_tensor(f"weights.{name}"), weight))
                     if f"exp_avg.{name}" in file.keys():  # noqa: SIM118  (a handle, not a dict)
-                        step_count, *moments = (file.get_tensor(f"{one}.{name}") for one in KEPT)
-                        moments = [like(one, weight) for one in moments]
-                        optimizer.state[weight] = dict(
-                            zip(KEPT, [step_count, *moments], strict=True)
-                        )
+                        moments = {key: file.get_tensor(f"{key}.{name}") for key in MOMENTS}
+                        for key in MOMENTS[1:]:
+                            moments[key] = like(moments[key], weight)
+                        optimizer.state[weight] = moments
         except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
@@ -78,3 +78,68 @@ class ResumeState:
 
     def remove(self) -> None:
         shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+class Kept:
+    """The files of a run that grow. Only the main process writes; all of them take part."""
+
+    def __init__(self, folder: RunFolder, processes: Processes, reporter: Reporter) -> None:
+        self.folder, self.processes, self.reporter = folder, processes, reporter
+        self.metrics = Table(folder.path / "metrics.csv")
+        self.validation = Table(folder.path / "validation.csv")
+        self.state = ResumeState(folder.path)
+        self.alarms: list[dict[str, Any]] = []
+
+    def resume(self, parameters: Parameters, optimizer: torch.optim.Optimizer) -> int:
+        """Puts the run back to where it can continue; returns the number of finished steps."""
+        with self.processes.agreeing():
+            done = self.state.read(parameters, optimizer)
+        record = self.folder.record or {}
+        self.alarms = [alarm for alarm in record.get("alarms", []) if alarm["step"] <= done]
+        # Rows of steps after the state are made again.
+        if self.processes.is_main:
+            self.metrics.keep_until(done)
+            self.validation.keep_until(done)
+            self._note_launch(record, done + 1)
+        self.processes.wait()
+        if done:
+            self.reporter.note(f"{self.folder.path}: resumes after step {done}")
+        return done
+
+    def write_state(
+        self, step: int, parameters: Parameters, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """The state to resume from; every process waits until it is written."""
+        self.state.write(step, parameters, optimizer, self.processes.is_main)
+        self.processes.wait()
+
+    def add_alarms(self, step: int, sentences: list[str]) -> None:
+        """Reports alarms and writes them to run.json."""
+        for sentence in sentences:
+            self.alarms.append({"step": step, "alarm": sentence})
+            self.reporter.note(f"ALARM at step {step}: {sentence}")
+            self.folder.update({"alarms": self.alarms})
+
+    def finish(self, seconds: float) -> None:
+        """Marks the run as finished. seconds: that this process worked on it."""
+        if self.processes.is_main:
+            earlier = (self.folder.record or {}).get("seconds", 0.0)
+            self.folder.update({"finished": True, "seconds": earlier + seconds})
+            self.state.remove()
+        self.processes.wait()
+
+    def _note_launch(self, record: dict[str, Any], first: int) -> None:
+        """Adds to run.json how many processes make the steps from this one on."""
+        count, sharded = self.processes.count, self.processes.sharded
+        earlier = [launch for launch in record.get("launches", []) if launch["from_step"] < first]
+        launch = {"from_step": first, "processes": count, "sharded": sharded}
+        self.folder.update({"processes": count, "launches": [*earlier, launch]})
+
+
+def remove_run(path: Path) -> None:
+    """Removes what a training run left in its folder; other files are left alone."""
+    for entry in path.glob("step-*"):
+        shutil.rmtree(entry, ignore_errors=True)
+    for name in ("metrics.csv", "validation.csv", "not-finite.json"):
+        (path / name).unlink(missing_ok=True)
+    ResumeState(path).remove()

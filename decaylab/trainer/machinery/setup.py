@@ -1,5 +1,4 @@
-"""What stands before the first step: policies, training problems without those of the test, and
-held-out ones."""
+"""What is there before the first step: policies, training problems, and held-out ones."""
 
 from __future__ import annotations
 
@@ -7,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,16 +20,21 @@ from decaylab.problems.grading import Grader
 from decaylab.problems.sets import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 
 HELD_OUT_SEED = 0
-"""Which problems are held out does not depend on a run's seed: runs of several seeds are judged on
-the same ones."""
+"""Which problems are held out does not depend on a run's seed: runs of several seeds are compared
+on the same ones."""
+Problems = tuple[Problem, ...]
 
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """Everything loaded and checked. pair: its problems are those that are trained on."""
+    """Everything loaded and checked.
+
+    pair: its problems are those that are trained on. overlap: how many were dropped because the
+    test set has them too.
+    """
 
     pair: Setup[TrainOptions]
-    validation: tuple[Problem, ...]
+    validation: Problems
     vocabulary: SharedVocabulary
     overlap: int
 
@@ -53,55 +56,51 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
 
     Raises:
         UserError: two vocabularies, no training problem left, a context that is too short, anything
-        that cannot be loaded.
+            that cannot be loaded.
     """
     for name in (str(options.teacher), str(options.student)):
-        loading.resolve(name)  # a misspelt name is told before anything is fetched
+        loading.resolve(name)  # a misspelt name is reported before anything is fetched
     problem_set = load_problems(
         str(options.problems),
         limit=options.limit,
         revision=options.revision,
-        split=options.split or ("train" if _on_hub(options) else None),
+        split=options.split or ("train" if _on_hub(str(options.problems)) else None),
         columns=options.columns or None,
         seed=options.seed,
     )
-    problem_set = dataclasses.replace(
-        problem_set, instruction=instruction_of(options.instruction, problem_set)
-    )
-    kept, overlap, notes = _without_test(problem_set, options)
-    validation, training = _held_out(
-        kept, options, options.answer_rule or problem_set.answer_rule, grader
-    )
-    if options.validation_problems and len(validation) < options.validation_problems:
+    instruction = instruction_of(options.instruction, problem_set)
+    problem_set = dataclasses.replace(problem_set, instruction=instruction)
+    kept, notes = _without_test(problem_set, options)
+    overlap = len(problem_set) - len(kept)
+    rule = options.answer_rule or problem_set.answer_rule
+    validation, training = _held_out(kept, options.validation_problems, rule, grader)
+    if len(validation) < options.validation_problems:
         notes.append(
             f"{len(validation)} problems are held out: no others have a gold answer that can be "
             "compared with"
         )
     if not training:
         raise UserError(
-            f"{problem_set.name}: no training problem is left "
-            f"({_where_they_went(problem_set, overlap, validation)})"
+            f"{problem_set.name}: no training problem is left (of {len(problem_set)}, {overlap} "
+            f"stand in the test set and {len(validation)} are held out)"
         )
     wanted = int(options.steps or 0) * options.problems_per_step
-    if len(training) > wanted:  # a set of a million is not read into prompts
-        chosen = np.random.default_rng([options.seed, len(training)]).permutation(len(training))[
-            :wanted
-        ]
-        training = tuple(training[place] for place in chosen)
+    if len(training) > wanted:  # a million prompts are not rendered
+        rng = np.random.default_rng([options.seed, len(training)])
+        training = tuple(training[place] for place in rng.permutation(len(training))[:wanted])
     student = loading.load(str(options.student), load_settings(options, "student"))
     teacher = loading.load(str(options.teacher), load_settings(options, "teacher"))
     vocabulary = share_vocabulary(student, teacher)
     problems = (*training, *validation)
-    everything = prompts.render(options, student, teacher, problems, problem_set.instruction)
-    rendered, told = prompts.of_problems(
+    everything = prompts.render(options, student, teacher, problems, instruction)
+    rendered, prompt_notes = prompts.of_problems(
         options, student, teacher, problems, problem_set, everything
     )
     fits = rendered["student"].keys()
-    training, validation = (
-        tuple(one for one in some if one.problem_id in fits) for some in (training, validation)
-    )
+    training = tuple(problem for problem in training if problem.problem_id in fits)
+    validation = tuple(problem for problem in validation if problem.problem_id in fits)
     if not training:
-        raise UserError(f"{problem_set.name}: no training problem is left ({told[-1]})")
+        raise UserError(f"{problem_set.name}: no training problem is left ({prompt_notes[-1]})")
     pair: Setup[TrainOptions] = Setup(
         options,
         student,
@@ -111,42 +110,28 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         rendered,
         None,
         tuple(notes),
-        prompt_notes=told,
+        prompt_notes=prompt_notes,
     )
     pair = dataclasses.replace(pair, pair_notes=notes_of(student, teacher) + shared_ids(pair))
     return TrainSetup(pair, validation, vocabulary, overlap)
 
 
-def _on_hub(options: TrainOptions) -> bool:
+def _on_hub(spec: str) -> bool:
     """Whether the training problems are a set on the hub, whose train split is meant."""
-    spec = str(options.problems).partition(":")[0]
-    return (
-        spec in ("gsm8k", "math500")
-        and ":" not in str(options.problems)
-        or _is_hub_id(str(options.problems))
-    )
-
-
-def _is_hub_id(spec: str) -> bool:
-    return (
-        spec.count("/") == 1
-        and not Path(spec).exists()
-        and not spec.endswith((".jsonl", ".json", ".parquet"))
-    )
+    if spec in ("gsm8k", "math500"):
+        return True
+    is_file = Path(spec).exists() or spec.endswith((".jsonl", ".json", ".parquet"))
+    return spec.count("/") == 1 and not is_file
 
 
 def _without_test(
     problem_set: ProblemSet, options: TrainOptions
-) -> tuple[list[Problem], int, list[str]]:
-    """The training problems that do not stand in the test set, how many do, and what must be
-    said."""
+) -> tuple[list[Problem], list[str]]:
+    """The training problems that the test set does not have, and notes."""
     notes = list(problem_set.notes)
     if options.test_problems == NO_PROBLEMS:
-        return (
-            list(problem_set.problems),
-            0,
-            [*notes, "no test problems are named: an overlap with them is not looked for"],
-        )
+        notes.append("no test problems are named: an overlap with them is not looked for")
+        return list(problem_set.problems), notes
     spec = str(options.test_problems)
     try:
         test = load_problems(spec, limit=TEST_COUNT if spec == "abacus" else None)
@@ -155,48 +140,40 @@ def _without_test(
             f"--test-problems {spec}: {error}; say {NO_PROBLEMS} to train without looking for an "
             "overlap"
         ) from error
-    asked = {one_form(problem.question) for problem in test.problems}
-    kept = [problem for problem in problem_set.problems if one_form(problem.question) not in asked]
+    tested = {one_form(problem.question) for problem in test.problems}
+    kept = [problem for problem in problem_set.problems if one_form(problem.question) not in tested]
     overlap = len(problem_set) - len(kept)
     if overlap:
         notes.append(
             f"{overlap} of {len(problem_set)} training problems also stand in {test.name}, dropped"
         )
-    return kept, overlap, notes
+    return kept, notes
 
 
 def one_form(question: str) -> str:
-    """A question without its case and spacing: copies of a problem differ in those."""
+    """A question without its case and spacing, in which copies of a problem differ."""
     return " ".join(question.split()).casefold()
 
 
 def _held_out(
-    problems: Sequence[Problem], options: TrainOptions, rule: str, grader: Grader
-) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """The validation problems, all with a gold answer that the rule can compare with, and the rest,
-    in its own order."""
-    wanted = min(options.validation_problems, len(problems) // 2)
+    problems: Sequence[Problem], count: int, rule: str, grader: Grader
+) -> tuple[Problems, Problems]:
+    """The validation problems and the rest, each in the order of the set.
+
+    Every validation problem has a gold answer that the rule can compare with.
+    """
+    wanted = min(count, len(problems) // 2)
+    # A few at a time: parsing the answers of a large set takes minutes.
     order = np.random.default_rng(HELD_OUT_SEED).permutation(len(problems)) if wanted else ()
-    found: list[int] = []
+    usable: list[int] = []
     for start in range(0, len(order), 4 * max(wanted, 1)):
-        if len(found) >= wanted:
+        if len(usable) >= wanted:
             break
-        some = [int(place) for place in order[start : start + 4 * wanted]]
-        some = [
-            place
-            for place in some
-            if problems[place].answer and applies(rule, str(problems[place].answer))
-        ]
-        bad = set(grader.unparsable([str(problems[place].answer) for place in some]))
-        found += [place for index, place in enumerate(some) if index not in bad]
-    held = set(found[:wanted])
-    return (
-        tuple(problems[place] for place in sorted(held)),
-        tuple(problem for place, problem in enumerate(problems) if place not in held),
-    )
-
-
-def _where_they_went(problem_set: ProblemSet, overlap: int, validation: Sequence[Any]) -> str:
-    return (
-        f"of {len(problem_set)}, {overlap} stand in the test set and {len(validation)} are held out"
-    )
+        places = [int(place) for place in order[start : start + 4 * wanted]]
+        answers = {place: str(problems[place].answer or "") for place in places}
+        places = [place for place in places if answers[place] and applies(rule, answers[place])]
+        bad = set(grader.unparsable([answers[place] for place in places]))
+        usable += [place for index, place in enumerate(places) if index not in bad]
+    held = set(usable[:wanted])
+    validation = tuple(problems[place] for place in sorted(held))
+    return validation, tuple(problem for place, problem in enumerate(problems) if place not in held)

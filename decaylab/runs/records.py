@@ -1,0 +1,75 @@
+"""run.json as every command writes it: what a run depends on, and what produced it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from decaylab.policies.identity import versions
+from decaylab.policies.loading import Policy
+from decaylab.problems.sets import ProblemSet
+
+
+def identity_of_pair(
+    policies: Mapping[str, Policy],
+    problem_set: ProblemSet,
+    prompts_digest: str,
+    engine: dict[str, Any],
+    **problems: Any,
+) -> dict[str, Any]:
+    """The part of a run's identity that follows from its pair, problems and engine.
+
+    Args:
+        policies: by role.
+        prompts_digest: a hash of all prompt ids.
+        problems: more to say of the problems, such as how many are ``asked``.
+    """
+    about_problems = {
+        "name": problem_set.name,
+        "version": problem_set.version,
+        "content_hash": problem_set.content_hash,
+        "instruction": problem_set.instruction,
+        **problems,
+    }
+    return {
+        **{role: asdict(policy.identity) for role, policy in policies.items()},
+        "precision": {role: policy.precision for role, policy in policies.items()},
+        "engine": engine,
+        "prompts": prompts_digest,
+        "problems": about_problems,
+    }
+
+
+def end_ids(policies: Mapping[str, Policy]) -> dict[str, list[int]]:
+    """The ids that end a response, by role."""
+    return {role: sorted(policy.end_ids) for role, policy in policies.items()}
+
+
+def example_prompt(
+    policies: Mapping[str, Policy], prompts: Mapping[str, Mapping[str, Sequence[int]]]
+) -> dict[str, str]:
+    """The first prompt of each role as it is rendered."""
+    return {
+        role: str(policy.tokenizer.decode(list(next(iter(prompts[role].values())))))
+        for role, policy in policies.items()
+    }
+
+
+def run_record(
+    command: str,
+    identity: dict[str, Any],
+    *,
+    notes: Sequence[str] = (),
+    prompt_notes: Sequence[str] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """The content of run.json. ``identity`` must agree for a run to be resumed."""
+    return {
+        "command": command,
+        "identity": identity,
+        "versions": versions(),
+        "notes": list(notes),
+        "prompt_notes": list(prompt_notes),
+        **more,
+    }
