@@ -134,7 +134,7 @@ def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
     Loads both policies, looks at what must agree, and runs a short probe of each. Samples nothing
     that is kept. Exits with 1 where the verdict is no.
     """
-    from decaylab.commands import pair_checks as checks
+    from decaylab.planner import preflight as checks
     from decaylab.tables import terminal
 
     report = checks.preflight(options)

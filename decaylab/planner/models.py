@@ -1,9 +1,7 @@
-"""A policy's model as its config.json describes it: parameters, cache and what its passes hold,
-without any weights.
+"""A model as its config.json describes it: parameters, cache and what its passes hold, no weights.
 
 The model is built on torch's meta device, where tensors have shapes and no values, and run there as
-the library runs it. So whatever an architecture does, its numbers are its own and not those of a
-formula for another one.
+the library runs it. So the numbers of an architecture are its own, not those of a formula.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,73 +20,71 @@ from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
 from decaylab.planner.tracing import LiveBytes, counted_attention
 from decaylab.policies import loading
+from decaylab.policies.model_loading import first_line
 from decaylab.rollouts.cache import GrowingCache
 from decaylab.trainer.machinery.adapters import Trainable
 
-Found = TypeVar("Found")
-UNTRACEABLE = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, AttributeError)
+Counted = TypeVar("Counted")
+# What transformers and torch raise where a configuration is unknown, or a model cannot run without
+# values.
+UNDESCRIBED = (
+    *(OSError, RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError),
+    *(AttributeError, ImportError),
+)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is described. name: as it was said; an adapter is described by its base."""
+    """Where a model is described; an adapter is described by its base, the last of its chain."""
 
     name: str
     path: Path | str
     revision: str | None = None
     trust_remote_code: bool = False
+    is_adapter: bool = False
 
     @classmethod
     def of(cls, name: str, revision: str | None, trust_remote_code: bool) -> Source:
         """Raises UserError where a name means no model."""
-        plain = loading.chain(name, revision)[-1]
-        return cls(name, plain.path, plain.revision, trust_remote_code)
-
-    @property
-    def is_adapter(self) -> bool:
-        return len(loading.chain(self.name)) > 1
+        links = loading.chain(name, revision)
+        plain = links[-1]
+        return cls(name, plain.path, plain.revision, trust_remote_code, len(links) > 1)
 
 
 def dtype_of(source: Source, name: str, kind: str) -> torch.dtype:
     """The precision that a policy is loaded in: on a GPU auto is its own, on a CPU float32."""
     if name != "auto":
-        chosen: torch.dtype = getattr(torch, name)
-        return chosen
-    own = getattr(config_of(source).get_text_config(), "dtype", None) or getattr(
-        config_of(source), "dtype", None
-    )
-    return own if kind == "cuda" and isinstance(own, torch.dtype) else torch.float32
-
-
-def own_dtype(source: Source) -> torch.dtype:
-    """What the weights on disk have, by the configuration."""
-    return dtype_of(source, "auto", "cuda")
-
-
-def is_quantised(source: Source) -> bool:
-    return getattr(config_of(source), "quantization_config", None) is not None
+        stated: torch.dtype = getattr(torch, name)
+        return stated
+    config = config_of(source)
+    recorded = getattr(config.get_text_config(), "dtype", None) or getattr(config, "dtype", None)
+    return recorded if kind == "cuda" and isinstance(recorded, torch.dtype) else torch.float32
 
 
 @functools.cache
 def config_of(source: Source) -> Any:
+    """Raises UserError where there is no configuration that transformers knows."""
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
-        remedy = (
-            ""
-            if isinstance(source.path, Path)
-            else "; without the hub give a folder that holds its config.json"
-        )
+    except UNDESCRIBED as error:
+        remedy = "; without the hub give a folder that holds its config.json"
+        if isinstance(source.path, Path):
+            remedy = ""
         raise UserError(
-            f"cannot read the configuration of {source.name}: {told(error)}{remedy}"
+            f"cannot read the configuration of {source.name}: {first_line(error)}{remedy}"
         ) from error
 
 
 def build(source: Source, dtype: torch.dtype) -> Any:
+    """The model on the meta device.
+
+    Raises:
+        UserError: a configuration of something else than a language model.
+    """
     from transformers import AutoModelForCausalLM
 
     config = copy.deepcopy(config_of(source))  # building writes into it
@@ -97,46 +93,23 @@ def build(source: Source, dtype: torch.dtype) -> Any:
             model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, dtype=dtype, trust_remote_code=source.trust_remote_code
             )
-    except (ValueError, KeyError, ImportError, RuntimeError, AttributeError, TypeError) as error:
+    except UNDESCRIBED as error:
         raise UserError(
-            f"no model can be built from the configuration of {source.name}: {told(error)}"
+            f"no model can be built from the configuration of {source.name}: {first_line(error)}"
         ) from error
     return model.eval()
 
 
-def told(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 @dataclass(frozen=True)
 class Pass:
-    """Bytes of a pass beside the weights. held: when it has given its states, which are among them;
-    peak: the most at any time, of the way back too where there is one."""
+    """Bytes of a pass beside the weights.
+
+    held: when it has given its states, which are among them. peak: the most at any time, including
+    the backward pass where there is one.
+    """
 
     held: int
     peak: int
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Bytes of what is trained.
-
-    weights: that are trained; adapters: those of LoRA, which come on top of the student's. merged:
-    weights that adapters are merged into while sampling, largest_merged the largest of those.
-    layers: weights in the layers that FSDP shares out, without adapters, largest_layer the largest
-    of those; trained_layers:
-    those of them that are trained.
-    """
-
-    weights: int
-    adapters: int
-    merged: int
-    largest_merged: int
-    largest_weight: int
-    layers: int
-    largest_layer: int
-    trained_layers: int
 
 
 class Outline:
@@ -146,21 +119,19 @@ class Outline:
         self.source, self.name, self.dtype = source, source.name, dtype
         self.config = config_of(source)
         self.model: Any = build(source, dtype)
-        weights = list(self.model.parameters())  # tied ones once
-        self.parameters = sum(one.numel() for one in weights)
-        self.weight_bytes = sum(one.numel() * one.element_size() for one in weights)
+        weights = list(self.model.parameters())  # tied weights come once
+        self.parameters = sum(weight.numel() for weight in weights)
+        self.weight_bytes = size(weights)
         self.head_width = int(self.model.get_output_embeddings().weight.shape[0])
         text = self.config.get_text_config()
         self.width = int(text.hidden_size)
-        self.cache_heads = int(
-            getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-        )
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        self.cache_heads = int(heads)
         self.context_length = int(getattr(text, "max_position_embeddings", None) or 10**9)
 
     @functools.cached_property
     def cache(self) -> tuple[int, ...]:
-        """Bytes of keys and values of one token, by layer: those that the model writes into a real
-        cache.
+        """Bytes of keys and values of one token, by layer, as the model writes them into a cache.
 
         Raises:
             UserError: the model keeps something else than keys and values.
@@ -168,12 +139,20 @@ class Outline:
 
         def run(model: Any) -> tuple[int, ...]:
             cache = GrowingCache()
-            with torch.inference_mode(), LiveBytes():
-                _fill(model, cache, 1, 2)
-            layers = [(layer.keys, layer.values) for layer in cast(list[Any], cache.layers)]
-            return tuple(int(sum(one[:, :, 0].numel() for one in pair)) for pair in layers)
+            ids = _ids(1, 2)
+            with torch.inference_mode(), counted_attention(), LiveBytes():
+                model(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    position_ids=torch.zeros_like(ids),
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+            layers: list[Any] = list(cache.layers)
+            return tuple(size([one.keys[:, :, 0], one.values[:, :, 0]]) for one in layers)
 
-        return tuple(self.dtype.itemsize * elements for elements in self._counted("the cache", run))
+        return self._counted("the cache", run)
 
     @property
     def cache_per_token(self) -> int:
@@ -181,111 +160,104 @@ class Outline:
 
     @functools.cache  # noqa: B019  (an outline lives as long as its plan)
     def reading(self, rows: int, time: int) -> Pass:
-        """One pass over so many tokens without gradients, as scoring and a decoding step make
-        them."""
+        """One pass over rows x time tokens without gradients: scoring, prefill, a decoding step."""
 
         def run(model: Any) -> Pass:
             with counted_attention(), torch.inference_mode(), LiveBytes(_tensors(model)) as live:
-                states = model.base_model(
-                    input_ids=_ids(rows, time), use_cache=False
-                ).last_hidden_state
+                states = model.base_model(input_ids=_ids(rows, time), use_cache=False)[0]
                 held = live.now
                 del states
             return Pass(held, live.peak)
 
-        return self._passed(run)
-
-    @functools.cache  # noqa: B019
-    def prefill(
-        self, prompts: int, prompt_tokens: int, families: int, prefix_tokens: int, rows: int
-    ) -> Pass:
-        """The engine's prefill: prompts once each, prefixes behind them, then the rows that are
-        decoded. Held: the cache."""
-
-        def run(model: Any) -> Pass:
-            cache = GrowingCache()
-            with (
-                counted_attention(),
-                torch.inference_mode(),
-                LiveBytes(_tensors(model), answer=False) as live,
-            ):
-                _fill(model, cache, prompts, prompt_tokens)
-                if prefix_tokens:
-                    cache.keep(torch.zeros(families, dtype=torch.long, device="meta"), 0)
-                    _fill(model, cache, families, prefix_tokens, behind=prompt_tokens)
-                width = prompt_tokens + prefix_tokens - 1
-                places = torch.zeros(rows, dtype=torch.long, device="meta")
-                if width > 0:
-                    cache.align(places, places, width)
-            return Pass(live.now, live.peak)
-
-        return self._passed(run)
-
-    def _passed(self, run: Callable[[Any], Pass]) -> Pass:
         try:
             return self._counted("what is held in a pass", run)
         except UserError:
             if self.dtype.itemsize == 2:
                 raise
             # Mixtures of experts run on the meta device in 16 bits alone.
-            found, wider = (
-                outline(self.source, torch.bfloat16)._passed(run),
-                self.dtype.itemsize // 2,
-            )
-            return Pass(found.held * wider, found.peak * wider)
+            narrow = outline(self.source, torch.bfloat16).reading(rows, time)
+            times = self.dtype.itemsize // 2
+            return Pass(narrow.held * times, narrow.peak * times)
 
-    def _counted(self, what: str, run: Callable[[Any], Found]) -> Found:
-        """What a run of the model on the meta device finds.
+    def _counted(self, what: str, run: Callable[[Any], Counted]) -> Counted:
+        """The result of a run of the model on the meta device.
 
         Raises:
             UserError: the model does not run there, or not as the library runs it.
         """
         try:
             return run(self.model)
-        except UNTRACEABLE as error:
+        except UNDESCRIBED as error:
             raise UserError(
                 f"{what} of {self.name} ({type(self.model).__name__}) cannot be counted from its "
-                f"configuration: {told(error)}"
+                f"configuration: {first_line(error)}"
             ) from error
 
 
+@dataclass(frozen=True)
+class TrainedState:
+    """What one process keeps of a student in training, in bytes.
+
+    Under FSDP each process keeps its part of the decoder layers, of their gradients and of their
+    moments; adapters, embeddings, norms and head are whole everywhere.
+
+    gathered_layers: while a pass runs, the layer at work and the next one, and a whole gradient.
+    gathered_student: while rollouts are written, the layers whole, beside the parts.
+    merged: weights with the adapters merged in, while sampling. largest: of the trained weights.
+    """
+
+    weights: int
+    adapters: int
+    gradients: int
+    gathered_layers: int
+    gathered_student: int
+    merged: int
+    largest: int
+
+    @property
+    def optimizer(self) -> int:
+        """Both moments of AdamW."""
+        return 2 * self.gradients
+
+
 class TrainedOutline:
-    """A student's outline with what of it is trained, as `decaylab train` prepares it."""
+    """A student's outline with its trained weights, as `decaylab train` prepares it."""
 
     def __init__(self, outline: Outline, options: TrainOptions) -> None:
         self.outline, self.options = outline, options
         self.model = build(outline.source, outline.dtype)
+        kind = "adapter" if outline.source.is_adapter else "folder"
         policy: Any = SimpleNamespace(
-            weights=self.model,
-            name=outline.name,
-            identity=SimpleNamespace(source="adapter" if outline.source.is_adapter else "folder"),
+            weights=self.model, name=outline.name, identity=SimpleNamespace(source=kind)
         )
         random = torch.get_rng_state()
         with torch.device("meta"):
             self.trainable = Trainable(policy, options)
         torch.set_rng_state(random)
 
-    @property
-    def trained(self) -> Trained:
-        weights = list(self.trainable.parameters.values())
-        own = [layer.get_base_layer().weight for layer in self.trainable.layers]
-        merged = [_size(one) for one in own if one.dtype in (torch.float32, torch.float64)]
-        adapters = set() if self.options.full_finetune else set(weights)
-        groups = [
-            [one for one in layer.parameters() if one not in adapters] for layer in self._layers()
-        ]
-        total = sum(map(_size, weights))
-        return Trained(
-            weights=total,
-            adapters=0 if self.options.full_finetune else total,
-            merged=sum(merged),
-            largest_merged=max(merged, default=0),
-            largest_weight=max(map(_size, weights)),
-            layers=sum(_size(one) for group in groups for one in group),
-            largest_layer=max((sum(map(_size, group)) for group in groups), default=0),
-            trained_layers=sum(
-                _size(one) for group in groups for one in group if one.requires_grad
-            ),
+    def state(self, parts: int) -> TrainedState:
+        """parts: processes that share the layers; 1 where each has all of them."""
+        trained = list(self.trainable.parameters.values())
+        adapters = set() if self.options.full_finetune else set(trained)
+        layers, trained_layers, largest_layer = 0, 0, 0
+        for layer in self._layers():
+            weights = [weight for weight in layer.parameters() if weight not in adapters]
+            layers += size(weights)
+            trained_layers += size(weight for weight in weights if weight.requires_grad)
+            largest_layer = max(largest_layer, size(weights))
+        bases = [layer.get_base_layer().weight for layer in self.trainable.layers]
+        wide = [size([base]) for base in bases if base.dtype in (torch.float32, torch.float64)]
+        shared = parts > 1
+        whole_gradient = largest_layer if trained_layers else 0
+        return TrainedState(
+            weights=self.outline.weight_bytes - (layers - layers // parts),
+            adapters=size(adapters),
+            gradients=size(trained) - (trained_layers - trained_layers // parts),
+            gathered_layers=shared * (2 * largest_layer + whole_gradient),
+            gathered_student=shared * layers,
+            # All of them, with two temporaries of one.
+            merged=sum(wide) + 2 * max(wide, default=0),
+            largest=max(size([weight]) for weight in trained),
         )
 
     def _layers(self) -> list[Any]:
@@ -295,41 +267,43 @@ class TrainedOutline:
 
     @functools.cache  # noqa: B019
     def pass_and_back(self, rows: int, time: int) -> Pass:
-        """The student's pass with its way back; gradients of parameters are there already and not
-        among the bytes."""
+        """The student's pass with its backward pass; gradients of weights are not among the bytes.
+
+        Raises:
+            UserError: the model does not run on the meta device.
+        """
         weights = list(self.trainable.parameters.values())
-        for one in weights:
-            one.grad = torch.zeros_like(one)
-        gradients = [one.grad for one in weights if one.grad is not None]
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         self.model.train(self.options.gradient_checkpointing)
         with counted_attention(), LiveBytes([*_tensors(self.model), *gradients]) as live:
             try:
-                states = self.model.base_model(
-                    input_ids=_ids(rows, time), use_cache=False
-                ).last_hidden_state
+                states = self.model.base_model(input_ids=_ids(rows, time), use_cache=False)[0]
                 held = live.now
                 torch.autograd.backward(states, torch.empty_like(states))
-            except UNTRACEABLE as error:
+            except UNDESCRIBED as error:
                 raise UserError(
                     f"what the training of {self.outline.name} holds cannot be counted: "
-                    f"{told(error)}; --dtype bfloat16 may do"
+                    f"{first_line(error)}; --dtype bfloat16 may do"
                 ) from error
         return Pass(held + self._casts, live.peak + self._casts)
 
     @property
     def _casts(self) -> int:
         """Copies in 16 bits of the weights that autocast passes through, kept for the way back.
-        (The activations of such a pass are counted in float32, which is more than they take.)"""
+
+        The activations of such a pass are counted in float32, which is more than they take.
+        """
         if self.options.autocast == "off":
             return 0
-        return 2 * sum(
-            one.weight.numel() for one in self.model.modules() if isinstance(one, torch.nn.Linear)
-        )
+        modules = self.model.modules()
+        return sum(2 * one.weight.numel() for one in modules if isinstance(one, torch.nn.Linear))
 
 
 @functools.cache
 def outline(source: Source, dtype: torch.dtype) -> Outline:
-    """The outline of a model; counted once, however many phases ask."""
+    """The outline of a model, counted once for all phases."""
     return Outline(source, dtype)
 
 
@@ -339,18 +313,9 @@ def trained_outline(source: Source, dtype: torch.dtype, **choices: Any) -> Train
     return TrainedOutline(outline(source, dtype), TrainOptions(**choices))
 
 
-def _fill(model: Any, cache: GrowingCache, rows: int, time: int, behind: int = 0) -> None:
-    """As the engine fills it: a mask, own positions, the head at one of them."""
-    ids = _ids(rows, time)
-    with counted_attention():
-        model(
-            input_ids=ids,
-            attention_mask=torch.ones(rows, behind + time, dtype=torch.long, device="meta"),
-            position_ids=torch.zeros_like(ids),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+def size(tensors: Any) -> int:
+    """Bytes of tensors."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _tensors(model: Any) -> list[torch.Tensor]:
@@ -359,7 +324,3 @@ def _tensors(model: Any) -> list[torch.Tensor]:
 
 def _ids(rows: int, time: int) -> torch.Tensor:
     return torch.zeros(rows, time, dtype=torch.long, device="meta")
-
-
-def _size(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()

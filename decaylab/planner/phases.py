@@ -1,406 +1,339 @@
-"""The phases of prefix-decay, the diagnostics and train: what is loaded in each, what it works on,
-and how many tokens."""
+"""The phases of prefix-decay, the diagnostics and train: what each holds, and how much it does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
-from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
 from decaylab.options.planning import Devices, PlanOptions
 from decaylab.options.training import BATCH_TOKENS, TrainOptions
+from decaylab.planner.asked import Asked
 from decaylab.planner.memory import (
+    LACKING,
     PROCESS,
     Batch,
     Reading,
     Terms,
-    TrainedState,
     allowance,
+    learning_terms,
     sampling_terms,
     scoring_terms,
-    training_terms,
+    teacher_terms,
     vllm_terms,
 )
-from decaylab.planner.models import (
-    Outline,
-    Source,
-    TrainedOutline,
-    dtype_of,
-    outline,
-    own_dtype,
-    trained_outline,
-)
-from decaylab.planner.options import Asked
+from decaylab.planner.models import Outline, Source, dtype_of, outline, trained_outline
 from decaylab.policies.loading import wider_than
 from decaylab.rollouts.engine_spec import MEMORY_SHARE
 from decaylab.trainer.machinery.engines import MEMORY_SHARE as TRAINING_SHARE
 
-KEPT_COPIES = 2
-"""The state to go on from is laid out as bytes tensor by tensor, and then as one file, before it is
-written."""
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where student and teacher are described, and the devices they are to be on."""
-
-    student: Source
-    teacher: Source
-    devices: Devices
-
-    @property
-    def kind(self) -> str:
-        return self.devices.kind
-
-    @classmethod
-    def of(cls, options: PlanOptions, devices: Devices) -> Sources:
-        student, teacher = (
-            Source.of(str(name), revision, options.trust_remote_code)
-            for name, revision in (
-                (options.student, options.student_revision),
-                (options.teacher, options.teacher_revision),
-            )
-        )
-        return cls(student, teacher, devices)
-
-    def outlines(self, options: PairOptions, wide: bool = False) -> tuple[Outline, Outline]:
-        """Both in the precision that a command loads them in; or in the next wider one."""
-        dtypes = [dtype_of(one, options.dtype, self.kind) for one in (self.student, self.teacher)]
-        if wide:
-            dtypes = [wider_than(one) for one in dtypes]
-        return outline(self.student, dtypes[0]), outline(self.teacher, dtypes[1])
-
-    def trained(self, options: TrainOptions) -> TrainedOutline:
-        return trained_outline(
-            self.student,
-            dtype_of(self.student, options.dtype, self.kind),
-            full_finetune=options.full_finetune,
-            lora_rank=options.lora_rank,
-            lora_targets=options.lora_targets,
-            autocast=options.autocast,
-            gradient_checkpointing=options.gradient_checkpointing,
-        )
-
-
-@dataclass(frozen=True)
-class Work:
-    """Tokens that a phase writes or reads. rate: whose, as `probe.Rates` names them. sharers:
-    processes that share it out."""
-
-    tokens: int = 0
-    rate: str = ""
-    sharers: int = 1
-
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase of a command holds at its fullest, and how much it does; counted when it is
-    asked for.
+    """What one phase of a command holds at its fullest, and how much it does.
 
-    kind: sampling, scoring, training, or what else is done. there: what is loaded and kept; count:
-    what comes on top of that, and whether vLLM's share has room for the longest sequence. rows: of
-    sampling. copies: processes of one device that each hold as much; outside: bytes of another one
-    that stands by there. ids: of both tokenizers. wide: whether weights are in more than 16 bits.
+    kind: sampling, scoring, training, or what else is done. held: what is loaded and kept; count:
+    what comes on top of that, counted when it is needed. tokens: written or read; rate: whose, as
+    `probe.Rates` names them; sharers: processes that share them. rows: of sampling. copies:
+    processes of one device that each hold as much; outside: bytes of another one that waits there.
     """
 
+    case: Case
     name: str
     kind: str
-    there: Terms
-    count: Callable[[], tuple[Terms, bool]]
-    work: Work = Work()
+    held: Terms
+    count: Callable[[], Terms] = dict
+    tokens: int = 0
+    rate: str = ""
+    sharers: int = 1
     rows: int = 0
     copies: int = 1
     outside: int = 0
-    command: str = ""
-    device: str = "cpu"
-    ids: int = 0
-    wide: bool = False
-
-    @cached_property
-    def _counted(self) -> tuple[Terms, bool]:
-        return self.count()
 
     @property
+    def command(self) -> str:
+        return self.case.command
+
+    @cached_property
     def terms(self) -> Terms:
         """Bytes of one process, by what they are."""
-        return {name: size for name, size in (self.there | self._counted[0]).items() if size}
+        return {name: size for name, size in (self.held | self.count()).items() if size}
 
     @property
     def allowance(self) -> int:
         """Bytes of one process beside the terms."""
-        return allowance(self.terms, self.kind, self.device, self.ids) + (
-            PROCESS if self.device == "cpu" else 0
-        )
+        ids = self.case.student.head_width + self.case.teacher.head_width
+        return allowance(self.terms, self.kind, self.case.devices.kind, ids)
 
     @property
     def load(self) -> int:
         """Bytes of one device, of all that works there."""
         return self.copies * (sum(self.terms.values()) + self.allowance) + self.outside
 
-    def fits(self, devices: Devices) -> bool:
-        return self._counted[1] and self.load <= devices.memory
-
-
-def phases(options: PlanOptions, sources: Sources, asked: Asked) -> list[Phase]:
-    """Every phase of the planned commands, in their order.
-
-    Raises:
-        UserError: a model that cannot be built or trained as asked; and where a phase is counted,
-        one that cannot be.
-    """
-    found = []
-    for command in options.only:
-        pair = sources.outlines(options.of(command))
-        ids, wide = sum(one.head_width for one in pair), any(one.dtype.itemsize > 2 for one in pair)
-        for one in _COMMANDS[command](options, sources, asked):
-            found.append(replace(one, command=command, device=sources.kind, ids=ids, wide=wide))
-    return found
-
-
-def _always(count: Callable[[], Terms]) -> Callable[[], tuple[Terms, bool]]:
-    return lambda: (count(), True)
+    @property
+    def fits(self) -> bool:
+        return LACKING not in self.terms and self.load <= self.case.devices.memory
 
 
 @dataclass(frozen=True)
-class _Writers:
-    """The sampling phases of a command: what is where while an engine writes.
+class Case:
+    """A planned command: its options, both models, the device, and what is asked.
 
-    held: what the command holds then. trains: of `decaylab train`, where all of that stays beside
-    vLLM's student. In other commands vLLM, and workers, load a policy of their own, and what is
-    held on a GPU waits in the host's memory.
+    options: of the command, resolved as it would.
     """
 
-    options: PairOptions
-    sources: Sources
-    held: Terms
-    trains: bool = False
+    plan: PlanOptions
+    command: str
+    options: Any
+    sources: tuple[Source, Source]
+    devices: Devices
+    asked: Asked
 
-    def draft(self, name: str, role: str, batch: Batch, tokens: int) -> Phase:
-        options, kind = self.options, self.sources.kind
-        policy = self.sources.outlines(options)[role == "teacher"]
-        served = options.engine == "vllm" and (role == "student" or not self.trains)
-        count = (
-            self._served(policy, batch)
-            if served
-            else _always(partial(sampling_terms, policy, batch, options))
-        )
-        phase = Phase(name, "sampling", self.held, count, Work(tokens, role), batch.rows)
-        if self.trains or not (served or options.has_workers):
-            return phase
-        there = {} if served else {f"{role} weights": policy.weight_bytes}
-        if kind == "cuda":
-            return replace(phase, there=there, work=replace(phase.work, sharers=options.workers))
-        # Workers on a CPU are not taken to be faster than one process that has all of its cores.
-        outside = sum(self.held.values()) + PROCESS * options.has_workers
-        return replace(phase, there=there, copies=options.workers, outside=outside)
+    @property
+    def kind(self) -> str:
+        return self.devices.kind
 
-    def _served(self, policy: Outline, batch: Batch) -> Callable[[], tuple[Terms, bool]]:
-        length = batch.prompt_tokens + batch.prefix_tokens + batch.new_tokens
-        share = self.options.gpu_memory_share or (TRAINING_SHARE if self.trains else MEMORY_SHARE)
-        devices = self.sources.devices
-        reserved = int(share * devices.memory) if devices.kind == "cuda" else None
-        return partial(vllm_terms, policy, batch.rows, length, self.options, reserved)
+    @cached_property
+    def pair(self) -> tuple[Outline, Outline]:
+        """Student and teacher in the precision that the command loads them in."""
+        student, teacher = self._dtypes
+        return outline(self.sources[0], student), outline(self.sources[1], teacher)
 
+    @cached_property
+    def wider(self) -> tuple[Outline, Outline]:
+        """Both in the next wider precision."""
+        student, teacher = (wider_than(dtype) for dtype in self._dtypes)
+        return outline(self.sources[0], student), outline(self.sources[1], teacher)
 
-def _decay(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Phase]:
-    decay = options.decay()
-    student, teacher = sources.outlines(decay)
-    weights = weights_of(student, teacher)
-    if decay.rollouts and not decay.needs_student:
-        weights.pop("student weights")  # only its tokenizer is loaded
-    elsewhere = not decay.needs_weights("teacher")
-    if not elsewhere:
-        yield from _loading(weights, sources, decay)
-    writers = _Writers(decay, sources, {} if elsewhere else weights)
-    sequences = asked.problems * decay.samples
-    length = options.mean_tokens or int(decay.max_tokens or 1)
-    behind = sequences * sum(
-        max(length - prefix, 0) for prefix in (decay.prefix_lengths or (0,))[1:]
-    )
-    own = plain_batch(decay, asked.problems, asked.student_prompt)
-    if not decay.rollouts:
-        yield writers.draft("student writes", "student", own, sequences * length)
-    theirs = replace(own, prompt_tokens=asked.teacher_prompt)
-    yield writers.draft("teacher writes", "teacher", theirs, sequences * length)
-    continued = continued_batch(decay, asked.problems, asked.teacher_prompt)
-    times = 1 + ("own-prefix" in decay.controls) + ("swapped" in decay.controls)
-    yield writers.draft("teacher continues", "teacher", continued, times * behind)
-    if decay.needs_student:
-        reverse = replace(continued, prompt_tokens=asked.student_prompt)
-        yield writers.draft("student continues (reverse)", "student", reverse, behind)
+    @property
+    def _dtypes(self) -> list[Any]:
+        return [dtype_of(source, self.options.dtype, self.kind) for source in self.sources]
 
+    @property
+    def student(self) -> Outline:
+        return self.pair[0]
 
-def _diagnostics(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Phase]:
-    chosen, kind = options.diagnostics(), sources.kind
-    student, teacher = sources.outlines(chosen)
-    weights = weights_of(student, teacher)
-    yield from _loading(weights, sources, chosen)
-    if options.checkpoint_count > 1:  # the one before is there until the next one is loaded
-        both = weights | {"checkpoint weights": 2 * student.weight_bytes}
-        yield Phase("a checkpoint is loaded", "loading", both, _always(dict))
-    if options.checkpoint_count:
-        weights |= {"checkpoint weights": student.weight_bytes}
-    length, sequences = int(chosen.max_tokens or 1), asked.problems * chosen.samples
-    mean = options.mean_tokens or length
-    writers = options.checkpoint_count + (not chosen.rollouts)
-    if writers:
-        batch = plain_batch(chosen, asked.problems, asked.student_prompt)
-        tokens = writers * sequences * mean
-        yield _Writers(chosen, sources, weights).draft("students write", "student", batch, tokens)
-    read = Reading.of(chosen.batch_tokens, sequences, asked.prompts, length)
-    heads = {}
-    if chosen.head == "float32":
-        narrow = [one for one in (student, teacher) if one.dtype.itemsize == 2]
-        heads = {"float32 heads": sum(4 * one.head_width * one.width for one in narrow)}
-    views = (
-        1 + 2 * options.checkpoint_count
-    )  # each checkpoint on its own rollouts and on those of base
-    context = max(asked.prompts) + mean
-    score = partial(scoring_terms, student, teacher, read, kind)
-    work = Work(views * sequences * context, "scored")
-    yield Phase("both score", "scoring", weights | heads, _always(score), work)
-    if chosen.floor_problems:
-        wide = sources.outlines(chosen, wide=True)
-        widened = weights | {"teacher weights": wide[1].weight_bytes}
-        widened |= {
-            "checkpoint weights" if options.checkpoint_count else "student weights": wide[
-                0
-            ].weight_bytes
+    @property
+    def teacher(self) -> Outline:
+        return self.pair[1]
+
+    @property
+    def weights(self) -> Terms:
+        return {
+            "student weights": self.student.weight_bytes,
+            "teacher weights": self.teacher.weight_bytes,
         }
-        again = partial(scoring_terms, *wide, Reading.of(1, 1, asked.prompts, length), kind)
-        twice = min(chosen.floor_problems, asked.problems) * chosen.samples
-        work = Work(views * twice * context, "scored wider")
-        yield Phase("both score, wider (floor)", "scoring", widened, _always(again), work)
 
+    @property
+    def budget(self) -> int:
+        return int(self.options.max_tokens or 1)
 
-def _train(options: PlanOptions, sources: Sources, asked: Asked) -> Iterator[Phase]:
-    """Of one process: it takes its share of a step's problems."""
-    chosen, kind, processes = options.training(), sources.kind, options.processes
-    student, teacher = sources.outlines(chosen)
-    plain = weights_of(student, teacher)
-    copies = processes if kind == "cpu" else 1
-    yield from (replace(one, copies=copies) for one in _loading(plain, sources, chosen))
-    trained = sources.trained(chosen)
-    of = trained.trained
-    state = TrainedState.of(student.weight_bytes, of, processes if options.sharded else 1)
-    weights = plain | {
-        "student weights": state.weights,
-        "adapters": state.adapters,
-        "optimizer": state.optimizer,
-    }
-    share = -(-chosen.problems_per_step // processes)
-    rollouts, ahead, stop = (
-        share * chosen.rollouts_per_problem,
-        chosen.teacher_prefix or 0,
-        longest_stop(chosen),
-    )
-    steps, mean = int(chosen.steps or 1), min(stop, options.mean_tokens or stop)
-    merged = of.merged + 2 * of.largest_merged if of.merged else 0
-    whole = weights | {"merged copies": merged, "gathered layers": state.gathered_student}
-    writers = _Writers(chosen, sources, whole, trains=True)
-    rows = min(chosen.batch_rows, rollouts)
-    batch = Batch(rows, -(-rows // chosen.rollouts_per_problem), asked.teacher_prompt, ahead)
-    found = []
-    if ahead:
-        found.append(
-            writers.draft("teacher writes ahead", "teacher", batch, steps * rollouts * ahead)
+    @property
+    def sequences(self) -> int:
+        """Rollouts that one policy writes to all problems."""
+        return self.asked.problems * int(self.options.samples)
+
+    def mean(self, most: int) -> int:
+        """Tokens that a response of at most this many is taken to have."""
+        return min(most, self.plan.mean_tokens or most)
+
+    def plain_batch(self) -> Batch:
+        """A full batch of rollouts by the student."""
+        rows = min(self.options.batch_rows, self.sequences)
+        prompts = -(-rows // self.options.samples)
+        return Batch(rows, prompts, self.asked.student_prompt, self.budget)
+
+    def phases(self) -> Iterator[Phase]:
+        """Every phase of the command, in their order."""
+        if self.command == "prefix-decay":
+            return self._decay()
+        return self._diagnostics() if self.command == "diagnostics" else self._train()
+
+    def writes(self, name: str, role: str, batch: Batch, tokens: int, held: Terms) -> Phase:
+        """A phase of sampling.
+
+        vLLM, and workers, load a policy of their own, and what is held on a GPU waits in the host's
+        memory; but in a training all of it stays beside vLLM's student.
+        """
+        options, trains = self.options, self.command == "train"
+        policy = self.pair[role == "teacher"]
+        served = options.engine == "vllm" and (role == "student" or not trains)
+        count = partial(sampling_terms, policy, batch, options)
+        if served:
+            length = batch.prompt_tokens + batch.prefix_tokens + batch.new_tokens
+            share = options.gpu_memory_share or (TRAINING_SHARE if trains else MEMORY_SHARE)
+            reserved = int(share * self.devices.memory) if self.kind == "cuda" else None
+            count = partial(vllm_terms, policy, batch.rows, length, options, reserved)
+        phase = Phase(self, name, "sampling", held, count, tokens, role, rows=batch.rows)
+        if trains or not (served or options.has_workers):
+            return phase
+        phase = replace(phase, held={} if served else {f"{role} weights": policy.weight_bytes})
+        if self.kind == "cuda":
+            return replace(phase, sharers=options.workers)
+        # Workers on a CPU are not taken to be faster than one process that has all of its cores.
+        outside = sum(held.values()) + PROCESS * options.has_workers
+        return replace(phase, copies=options.workers, outside=outside)
+
+    def scores(self, name: str, held: Terms, batch: Reading, tokens: int, wide: bool) -> Phase:
+        """A phase of scoring by both, in their own precision or a wider one."""
+        pair = self.wider if wide else self.pair
+        count = partial(scoring_terms, *pair, batch, self.kind)
+        rate = "scored wider" if wide else "scored"
+        return Phase(self, name, "scoring", held, count, tokens, rate)
+
+    def _decay(self) -> Iterator[Phase]:
+        options, weights = self.options, self.weights
+        if options.rollouts and not options.needs_student:
+            weights.pop("student weights")  # only its tokenizer is loaded
+        if not options.needs_weights("teacher"):
+            weights = {}
+        length = self.mean(self.budget)
+        lengths = options.prefix_lengths[1:]  # behind 0, the teacher alone
+        behind = self.sequences * sum(max(length - prefix, 0) for prefix in lengths)
+        batch, plain = self.plain_batch(), self.sequences * length
+        if not options.rollouts:
+            yield self.writes("student writes", "student", batch, plain, weights)
+        batch = replace(batch, prompt_tokens=self.asked.teacher_prompt)
+        yield self.writes("teacher writes", "teacher", batch, plain, weights)
+        # Rollouts are read once up to the longest prefix; every shorter one is cut from that.
+        rows = min(options.batch_rows, self.sequences * len(lengths))
+        families = -(-rows // len(lengths))
+        prompts = -(-families // options.samples)
+        room, longest = self.budget - lengths[-1], lengths[-1]
+        batch = Batch(rows, prompts, self.asked.teacher_prompt, room, families, longest)
+        times = 1 + ("own-prefix" in options.controls) + ("swapped" in options.controls)
+        yield self.writes("teacher continues", "teacher", batch, times * behind, weights)
+        if options.needs_student:
+            batch = replace(batch, prompt_tokens=self.asked.student_prompt)
+            yield self.writes("student continues (reverse)", "student", batch, behind, weights)
+
+    def _diagnostics(self) -> Iterator[Phase]:
+        options, weights, checkpoints = self.options, self.weights, self.plan.checkpoint_count
+        student = "student weights"
+        if checkpoints > 1:  # the one before is there until the next one is loaded
+            both = weights | {"checkpoint weights": 2 * self.student.weight_bytes}
+            yield Phase(self, "a checkpoint is loaded", "loading", both)
+        if checkpoints:
+            student = "checkpoint weights"
+            weights |= {student: self.student.weight_bytes}
+        mean, writers = self.mean(self.budget), checkpoints + (not options.rollouts)
+        if writers:
+            tokens = writers * self.sequences * mean
+            yield self.writes("students write", "student", self.plain_batch(), tokens, weights)
+        prompts = self.asked.prompts
+        batch = Reading.of(options.batch_tokens, self.sequences, prompts, self.budget)
+        heads = 0
+        for policy in self.pair:
+            if options.head == "float32" and policy.dtype.itemsize == 2:
+                heads += 4 * policy.head_width * policy.width
+        # Base, and each checkpoint on its own rollouts and on those of base.
+        context = (1 + 2 * checkpoints) * (max(prompts) + mean)
+        held = weights | {"float32 heads": heads}
+        yield self.scores("both score", held, batch, self.sequences * context, wide=False)
+        if options.floor_problems:
+            wide = {"teacher weights": self.wider[1].weight_bytes}
+            held = weights | wide | {student: self.wider[0].weight_bytes}
+            batch = Reading.of(1, 1, prompts, self.budget)
+            again = min(options.floor_problems, self.asked.problems) * options.samples
+            name = "both score, wider (floor)"
+            yield self.scores(name, held, batch, again * context, wide=True)
+
+    def _train(self) -> Iterator[Phase]:
+        """Of one process, which takes its share of a step's problems."""
+        copies = self.plan.processes if self.kind == "cpu" else 1
+        for phase in self._train_once():
+            yield replace(phase, copies=copies)
+
+    def _train_once(self) -> Iterator[Phase]:
+        options, processes = self.options, self.plan.processes
+        trained = trained_outline(
+            self.sources[0],
+            self.student.dtype,
+            full_finetune=options.full_finetune,
+            lora_rank=options.lora_rank,
+            lora_targets=options.lora_targets,
+            autocast=options.autocast,
+            gradient_checkpointing=options.gradient_checkpointing,
         )
-    batch = replace(batch, prompt_tokens=asked.student_prompt, new_tokens=stop, prefix_tokens=ahead)
-    batch = replace(batch, families=rows if ahead else 0)
-    found.append(writers.draft("student writes", "student", batch, steps * rollouts * mean))
-    prompts = asked.student_prompt + ahead, asked.teacher_prompt + ahead
-    read = Reading.of(chosen.batch_tokens or BATCH_TOKENS[kind], rollouts, prompts, stop)
-    known = weights | {"gradients": state.gradients, "gathered layers": state.gathered_layers}
+        state = trained.state(processes if self.plan.sharded else 1)
+        kept = self.weights | {
+            "student weights": state.weights,
+            "adapters": state.adapters,
+            "optimizer": state.optimizer,
+        }
+        # Full fine-tuning has no adapters, and merges none.
+        whole = kept | {"merged copies": state.merged, "gathered layers": state.gathered_student}
+        stop, ahead = longest_stop(options), options.teacher_prefix or 0
+        rollouts = -(-options.problems_per_step // processes) * options.rollouts_per_problem
+        steps, mean = int(options.steps), self.mean(stop)
+        rows = min(options.batch_rows, rollouts)
+        prompts = -(-rows // options.rollouts_per_problem)
+        if ahead:
+            batch = Batch(rows, prompts, self.asked.teacher_prompt, ahead)
+            tokens = steps * rollouts * ahead
+            yield self.writes("teacher writes ahead", "teacher", batch, tokens, whole)
+        families = rows if ahead else 0
+        batch = Batch(rows, prompts, self.asked.student_prompt, stop, families, ahead)
+        yield self.writes("student writes", "student", batch, steps * rollouts * mean, whole)
+        longest = self.asked.student_prompt + ahead, self.asked.teacher_prompt + ahead
+        size = options.batch_tokens or BATCH_TOKENS[self.kind]
+        read = Reading.of(size, rollouts, longest, stop)
+        held = kept | {"gradients": state.gradients, "gathered layers": state.gathered_layers}
+        teacher = partial(teacher_terms, self.teacher, read)
+        yield Phase(self, "teacher scores", "training", held, teacher)
+        learn = partial(learning_terms, trained, self.teacher, read, self.kind, options.divergence)
+        tokens = steps * rollouts * (max(longest) + mean)
+        yield Phase(self, "student learns", "training", held, learn, tokens, "trained")
+        # On a GPU AdamW takes all weights at once, with one temporary of each; on a CPU one after
+        # the other, with two. Between processes gradients are laid side by side and summed.
+        temporaries = state.gradients if self.kind == "cuda" else 2 * state.largest
+        if processes > 1:
+            temporaries = max(temporaries, 2 * state.gradients)
+        held = kept | {"gradients": state.gradients, "temporaries": temporaries}
+        yield Phase(self, "update", "update", held)
+        if options.validation_problems:
+            yield from self._validation(whole, size)
 
-    def passes(which: int) -> tuple[Terms, bool]:
-        return training_terms(trained, teacher, read, kind, chosen.divergence)[which], True
+    def _validation(self, held: Terms, size: int) -> Iterator[Phase]:
+        """Full rollouts to the held-out problems, whatever the training length, and their scores."""
+        options = self.options
+        problems = -(-options.validation_problems // self.plan.processes)
+        rows, mean = min(options.batch_rows, problems), self.mean(self.budget)
+        checks = 1 + -(-int(options.steps) // int(options.checkpoint_every))
+        rollouts = checks * problems
+        batch = Batch(rows, rows, self.asked.student_prompt, self.budget)
+        yield self.writes("validation writes", "student", batch, rollouts * mean, held)
+        read = Reading.of(size, problems, self.asked.prompts, self.budget)
+        tokens = rollouts * (max(self.asked.prompts) + mean)
+        yield self.scores("validation scores", held, read, tokens, wide=False)
 
-    learnt = Work(steps * rollouts * (max(prompts) + mean), "trained")
-    found.append(Phase("teacher scores", "training", known, partial(passes, 0)))
-    found.append(Phase("student learns", "training", known, partial(passes, 1), learnt))
-    # On a GPU AdamW takes all weights at once, with one temporary of each; on a CPU one after the
-    # other, with two.
-    update = state.gradients if kind == "cuda" else 2 * of.largest_weight
-    added = (
-        2 * state.gradients if processes > 1 else 0
-    )  # gradients laid side by side, and their sum
-    temporaries = {"temporaries": max(update, added)}
-    found.append(
-        Phase(
-            "update",
-            "update",
-            weights | {"gradients": state.gradients},
-            lambda: (temporaries, True),
-        )
+
+def phases(options: PlanOptions, devices: Devices, asked: Asked) -> list[Phase]:
+    """Every phase of the planned commands, in their order.
+
+    Raises:
+        UserError: a model that cannot be built or trained this way; and where a phase is counted,
+            one that cannot be.
+    """
+    return [phase for case in cases(options, devices, asked) for phase in case.phases()]
+
+
+def cases(options: PlanOptions, devices: Devices, asked: Asked) -> list[Case]:
+    """The planned commands.
+
+    Raises:
+        UserError: a policy's name that means no model.
+    """
+    trust = options.trust_remote_code
+    sources = (
+        Source.of(str(options.student), options.student_revision, trust),
+        Source.of(str(options.teacher), options.teacher_revision, trust),
     )
-    if chosen.validation_problems:
-        found += _validation(options, sources, asked, writers)
-    if kind == "cpu":
-        file = {"file": KEPT_COPIES * 3 * of.weights}
-        found.append(Phase("state is kept", "keeping", weights, lambda: (file, True)))
-    yield from (replace(one, copies=copies) for one in found)
-
-
-def _validation(
-    options: PlanOptions, sources: Sources, asked: Asked, writers: _Writers
-) -> list[Phase]:
-    """Full rollouts to the held-out problems, whatever the length that is trained on; and scores of
-    them."""
-    chosen, kind = options.training(), sources.kind
-    student, teacher = sources.outlines(chosen)
-    held_out = -(-chosen.validation_problems // options.processes)
-    rows, length = min(chosen.batch_rows, held_out), int(chosen.max_tokens or 1)
-    mean = options.mean_tokens or length
-    checks = 1 + -(-int(chosen.steps or 1) // int(chosen.checkpoint_every or 1))
-    batch = Batch(rows, rows, asked.student_prompt, length)
-    read = Reading.of(chosen.batch_tokens or BATCH_TOKENS[kind], held_out, asked.prompts, length)
-    score = partial(scoring_terms, student, teacher, read, kind)
-    work = Work(checks * held_out * (max(asked.prompts) + mean), "scored")
     return [
-        writers.draft("validation writes", "student", batch, checks * held_out * mean),
-        Phase("validation scores", "scoring", writers.held, _always(score), work),
+        Case(options, command, options.of(command), sources, devices, asked)
+        for command in options.only
     ]
-
-
-_COMMANDS: dict[str, Callable[[PlanOptions, Sources, Asked], Iterator[Phase]]] = {
-    "prefix-decay": _decay,
-    "diagnostics": _diagnostics,
-    "train": _train,
-}
-
-
-def _loading(weights: Terms, sources: Sources, options: PairOptions) -> Iterator[Phase]:
-    """On a CPU: the pages of a file are resident while its weights are made, in another precision,
-    from them."""
-    if sources.kind != "cpu":
-        return
-    pages = 0
-    for source, own in zip(
-        (sources.student, sources.teacher), sources.outlines(options), strict=True
-    ):
-        if own_dtype(source) != own.dtype:
-            pages = max(pages, own.parameters * own_dtype(source).itemsize)
-    yield Phase("loading", "loading", weights, lambda: ({"file": pages}, True))
-
-
-def weights_of(student: Outline, teacher: Outline) -> Terms:
-    return {"student weights": student.weight_bytes, "teacher weights": teacher.weight_bytes}
-
-
-def plain_batch(options: Options | DiagnosticOptions, problems: int, prompt: int) -> Batch:
-    rows = min(options.batch_rows, problems * options.samples)
-    return Batch(rows, -(-rows // options.samples), prompt, int(options.max_tokens or 1))
-
-
-def continued_batch(options: Options, problems: int, prompt: int) -> Batch:
-    """Rollouts are read once up to the longest prefix; every shorter one is cut from that. Together
-    a row has the budget."""
-    lengths = [one for one in options.prefix_lengths or () if one]
-    rows = min(options.batch_rows, problems * options.samples * len(lengths))
-    families = -(-rows // len(lengths))
-    room = int(options.max_tokens or 1) - lengths[-1]
-    return Batch(rows, -(-families // options.samples), prompt, room, families, lengths[-1])
 
 
 def longest_stop(options: TrainOptions) -> int:

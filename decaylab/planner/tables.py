@@ -7,29 +7,24 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group
 from rich.markup import escape
 
-from decaylab.options.planning import Devices
 from decaylab.planner.phases import Phase
-from decaylab.planner.plan import Plan
+from decaylab.planner.plan import Plan, precision
+from decaylab.printing import gib, seconds
 from decaylab.tables import terminal
 
-GIB = 2**30
-# What stands in one column: terms of a phase.
 COLUMNS = {
     "weights": (
-        "student weights",
-        "teacher weights",
-        "checkpoint weights",
-        "engine weights",
-        "float32 heads",
-        "adapters",
+        *("student weights", "teacher weights", "checkpoint weights", "engine weights"),
+        *("float32 heads", "adapters"),
     ),
     "cache": ("cache",),
     "activa-\ntions": ("activations",),
     "logits": ("logits",),
     "gradi-\nents": ("gradients",),
     "AdamW": ("optimizer",),
-    "copies": ("merged copies", "gathered layers", "temporaries", "file"),
+    "copies": ("merged copies", "gathered layers", "temporaries"),
 }
+"""The terms of a phase that stand in each column."""
 UNKNOWN = "hours: no rate is known; --probe measures some here, --tokens-per-second states them"
 Rows = list[Sequence[str] | None]
 
@@ -42,12 +37,17 @@ def print_plan(plan: Plan) -> None:
     console.print(
         f"\n[bold]Plan[/bold]: {escape(str(options.teacher))} and {escape(str(options.student))}; "
         f"{escape(str(options.problems))}, {plan.asked.problems} problems, prompts of at most "
-        f"{max(plan.asked.prompts)} "
-        f"tokens, budget {options.max_tokens} tokens; {plan.devices.words}",
+        f"{max(plan.asked.prompts)} tokens, budget {options.max_tokens} tokens; "
+        f"{plan.devices.words}",
         soft_wrap=wrap,
     )
-    for line in _models(plan):
-        console.print(f"- {line}", markup=False, soft_wrap=wrap)
+    for role, model in plan.pair.items():
+        console.print(
+            f"- {role}: {model.parameters:,} parameters, {precision(model)}; cache "
+            f"{model.cache_per_token:,} bytes a token",
+            markup=False,
+            soft_wrap=wrap,
+        )
     console.print(_memory(plan, narrow))
     if plan.remedies:
         console.print(_remedies(plan, narrow))
@@ -60,9 +60,9 @@ def print_plan(plan: Plan) -> None:
 
 def verdict(plan: Plan) -> str:
     """Whether it fits, with the phase that takes most."""
-    most = max(plan.phases, key=lambda one: one.load)
+    most = plan.fullest
     sizes = f"{gib(most.load)} of {gib(plan.devices.memory)} GiB ({most.command}, {most.name})"
-    failing = sum(not one.fits(plan.devices) for one in plan.phases)
+    failing = sum(not phase.fits for phase in plan.phases)
     if not failing:
         return f"It fits: at most {sizes}."
     return (
@@ -71,69 +71,45 @@ def verdict(plan: Plan) -> str:
     )
 
 
-def gib(size: float) -> str:
-    return f"{size / GIB:.2f}" if size < 10 * GIB else f"{size / GIB:.1f}"
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _models(plan: Plan) -> Iterator[str]:
-    for role, one in plan.pair.items():
-        dtype = str(one.dtype).removeprefix("torch.")
-        yield (
-            f"{role}: {one.parameters:,} parameters, {dtype}; cache {one.cache_per_token:,} "
-            "bytes a token"
-        )
+def _by_command(plan: Plan) -> Iterator[tuple[str, list[Phase]]]:
+    for command in plan.options.only:
+        yield command, [phase for phase in plan.phases if phase.command == command]
 
 
 def _memory(plan: Plan, narrow: bool) -> Group:
-    shown = {
-        column: names
-        for column, names in COLUMNS.items()
-        if any(one.terms.get(name) for one in plan.phases for name in names)
-    }
+    present = {name for phase in plan.phases for name in phase.terms}
+    shown = {column: names for column, names in COLUMNS.items() if present & set(names)}
     columns = ["phase", *shown, "beside", "in all", "fits"]
     rows: Rows = []
-    for command in plan.options.only:
+    for command, phases in _by_command(plan):
         rows.append([command, *[""] * (len(columns) - 1)])
-        rows += [
-            _phase_row(one, shown, plan.devices) for one in plan.phases if one.command == command
-        ]
+        for phase in phases:
+            cells = [f"  {phase.name}"]
+            for names in shown.values():
+                size = phase.copies * sum(phase.terms.get(name, 0) for name in names)
+                cells.append(gib(size) if size else "")
+            # Beside the terms: the allowance, and what waits there.
+            beside = phase.load - phase.copies * sum(phase.terms.values())
+            rows.append([*cells, gib(beside), gib(phase.load), _yes(phase.fits)])
         rows.append(None)
     of = "one GPU" if plan.devices.kind == "cuda" else "all processes together"
     title = f"Memory of {of} at its fullest, GiB, against {gib(plan.devices.memory)}"
     return terminal.titled(title, terminal.grid(columns, rows, narrow, left=("phase", "fits")))
 
 
-def _phase_row(one: Phase, shown: dict[str, tuple[str, ...]], devices: Devices) -> list[str]:
-    sizes = [one.copies * sum(one.terms.get(name, 0) for name in names) for names in shown.values()]
-    beside = one.load - one.copies * sum(one.terms.values())  # the allowance, and what stands by
-    known = [gib(size) if size else "" for size in sizes]
-    return [
-        f"  {one.name}",
-        *known,
-        gib(beside),
-        gib(one.load),
-        "yes" if one.fits(devices) else "no",
-    ]
+def _yes(fits: bool) -> str:
+    return "yes" if fits else "no"
 
 
 def _remedies(plan: Plan, narrow: bool) -> Group:
     rows: Rows = []
     before = ""
-    for one in plan.remedies:
-        place = f"{one.command}: {one.phase}"
-        if before and place != before:
+    for remedy in plan.remedies:
+        place = f"{remedy.command}: {remedy.phase}"
+        if before not in ("", place):
             rows.append(None)
-        rows.append(
-            [place if place != before else "", one.flag, gib(one.load), "yes" if one.fits else "no"]
-        )
+        shown = "" if place == before else place
+        rows.append([shown, remedy.flag, gib(remedy.load), _yes(remedy.fits)])
         before = place
     columns = ["does not fit", "what would help", "leaves", "fits"]
     grid = terminal.grid(columns, rows, narrow, left=("does not fit", "what would help", "fits"))
@@ -142,21 +118,21 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
 
 def _time(plan: Plan, narrow: bool) -> Group:
     rows: Rows = []
-    for command in plan.options.only:
-        own = [one for one in plan.phases if one.command == command and one.work.tokens]
-        times = [plan.seconds(one) for one in own]
-        known = [one for one in times if one is not None]
-        whole = duration(sum(known)) if known else ""
-        whole += "" if len(known) == len(own) else " + unknown" if known else "unknown"
-        rows.append([command, f"{sum(one.work.tokens for one in own):,}", whole])
-        rows += [
-            [f"  {one.name}", f"{one.work.tokens:,}", duration(time)]
-            for one, time in zip(own, times, strict=True)
-        ]
+    for command, phases in _by_command(plan):
+        works = [phase for phase in phases if phase.tokens]
+        known = [time for phase in works if (time := plan.seconds(phase)) is not None]
+        parts = [seconds(sum(known))] if known else []
+        if len(known) < len(works):
+            parts.append("unknown")
+        tokens = sum(phase.tokens for phase in works)
+        rows.append([command, f"{tokens:,}", " + ".join(parts)])
+        for phase in works:
+            time = plan.seconds(phase)
+            shown = "unknown" if time is None else seconds(time)
+            rows.append([f"  {phase.name}", f"{phase.tokens:,}", shown])
         rows.append(None)
     mean = plan.options.mean_tokens
     length = f"at {mean:,} a response" if mean else "at most: every response has its whole budget"
     title = f"Tokens written and read, {length}; prompts count where they are read"
-    return terminal.titled(
-        title, terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",))
-    )
+    grid = terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",))
+    return terminal.titled(title, grid)

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from decaylab.commands.pair_checks import PreflightReport
     from decaylab.commands.prefix_decay import PrefixDecayResult
+    from decaylab.planner.preflight import PreflightReport
 
 NARROW_NAMES = {
     "unprefixed": "un-\nprefixed",

@@ -343,7 +343,7 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
             "--cumulative-share must lie between 0 and 1, got 45.0",
         ),
         ("signals", "--horizon 0", "--horizon must be at least 1, got 0"),
-        ("signals", "--decay runs/none", "--decay is what --advise reads, which was not asked for"),
+        ("signals", "--decay runs/none", "--decay is what --advise reads; add --advise"),
         ("signals", "--advise --decay runs/none", "--decay runs/none is no run folder"),
         ("category-kl", "--min-count 0", "--min-count must be at least 1, got 0"),
         ("category-kl", "--categories nowhere.toml", "cannot read the category file nowhere.toml"),

@@ -142,7 +142,10 @@ def test_hours_are_tokens_over_the_stated_rate(pair: list[str]) -> None:
             ("--gpus", "1x48GB", "--processes", "2"),
             "--processes needs 2 GPUs, one each, and --gpus 1x48GB has 1",
         ),
-        (("--gpus", "1x48GB", "--tensor-parallel", "2"), "say --engine vllm"),
+        (
+            ("--gpus", "1x48GB", "--tensor-parallel", "2"),
+            "--tensor-parallel only applies to --engine vllm",
+        ),
         (("--sharded",), "say --processes"),
         (("--tokens-per-second", "fast"), "--tokens-per-second must be numbers"),
         (("--tokens-per-second", "0"), "numbers above 0"),
@@ -175,5 +178,5 @@ def test_a_probe_measures_every_rate_that_the_plan_needs() -> None:
         limit=4, samples=2, memory="8GB", probe=True, validation_problems=4, problems_per_step=2
     )
     found = make_plan(options)
-    assert all((found.seconds(one) or 0) > 0 for one in found.phases if one.work.tokens)
-    assert sum(one.work.tokens > 0 for one in found.phases) == 10
+    assert all((found.seconds(one) or 0) > 0 for one in found.phases if one.tokens)
+    assert sum(one.tokens > 0 for one in found.phases) == 10

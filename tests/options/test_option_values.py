@@ -6,15 +6,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pytest
+import typer
 from command_line import decaylab
 
 import decaylab as dl
 from decaylab import notebook
-from decaylab.cli import parameters, plan
+from decaylab.cli import main, parameters
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
@@ -25,6 +26,7 @@ from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 
 KINDS = (Options, DiagnosticOptions, TrainOptions, SweepOptions, PlanOptions)
+COMMAND_LINE: Any = typer.main.get_command(main.app)
 FUNCTIONS = {
     name: name.replace("-", "_") for name in COMMANDS if name.replace("-", "_") in dl.__all__
 }
@@ -65,15 +67,8 @@ CANDIDATES: tuple[Any, ...] = (
 
 def bare(kind: Any) -> tuple[Any, list[Must]]:
     """The type below None and conditions, and the conditions."""
-    if (
-        not isinstance(None, type(kind))
-        and type(None) in get_args(kind)
-        and get_origin(kind) is not Literal
-    ):
-        kind = next(one for one in get_args(kind) if one is not type(None))
-    if hasattr(kind, "__metadata__"):
-        return kind.__origin__, [mark for mark in kind.__metadata__ if isinstance(mark, Must)]
-    return kind, []
+    inner, marks = option_values.bare(kind)
+    return inner, [mark for mark in marks if isinstance(mark, Must)]
 
 
 def wrong_types(kind: Any) -> list[Any]:
@@ -294,15 +289,15 @@ def on_the_command_line(value: Any) -> str | None:
     return str(value) if isinstance(value, (int, float, str)) else None
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "plan"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_wrong_value_on_the_command_line_is_one_line(
     command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from decaylab.policies import loading
 
     monkeypatch.setattr(loading, "load", lambda *more: pytest.fail("loaded"))
-    kinds = option_values.kinds(PlanOptions if command == "plan" else COMMANDS[command].kind)
-    own = plan.signature().parameters if command == "plan" else COMMANDS[command].names
+    kinds = option_values.kinds(COMMANDS[command].kind)
+    own = COMMANDS[command].names
     given = ["rollout-length", "--values", "5"] if command == "sweep" else []
     tried = 0
     for name in own:
@@ -376,8 +371,13 @@ def test_a_wrong_value_in_a_file_is_one_line_that_names_file_and_option(
                 continue
             wrong += 1
             (tmp_path / "it.toml").write_text(f"{name} = {text}\n")
-            told = decaylab(command, "--config", tmp_path / "it.toml").complaint
+            with pytest.raises(UserError) as error:
+                COMMAND_LINE.main(
+                    [command, "--config", str(tmp_path / "it.toml")], standalone_mode=False
+                )
+            told = str(error.value)
             assert told.startswith(f"--config {tmp_path / 'it.toml'}: {name} must "), told
+            assert "\n" not in told
         assert wrong >= 4, name
 
 
@@ -407,14 +407,11 @@ def test_a_file_can_hold_every_option_of_every_command(tmp_path: Path) -> None:
 
     record = json.loads(found.out)
     assert {one["command"] for one in record["phases"]} == {"train"}
-    known = parameters._known()
+    known = set(parameters.file_options())
     for kind in KINDS:
-        assert {name.replace("_", "-") for name in option_values.kinds(kind)} - {
-            "said",
-            "scores",
-            "columns",
-        } <= set(known)
-    assert all(name in PlanOptions.__dataclass_fields__ for name in plan.OWN if name != "as_json")
+        names = {name.replace("_", "-") for name in option_values.kinds(kind)}
+        assert names - {"said", "scores", "columns"} <= known
+    assert {"column", "json", "quiet"} <= known and not {"said", "config", "as-json"} & known
 
 
 def test_no_function_offers_what_its_command_does_not() -> None:

@@ -18,17 +18,17 @@ from decaylab.options.training import TrainOptions
 from decaylab.planner.memory import (
     CHOOSE,
     KERNELS,
+    LACKING,
     LOSS,
     STATISTICS,
     Batch,
     Reading,
-    TrainedState,
     allocated_columns,
     sampling_terms,
     scoring_terms,
     vllm_terms,
 )
-from decaylab.planner.models import Outline, Source, TrainedOutline
+from decaylab.planner.models import Outline, Source, TrainedOutline, size
 from decaylab.planner.tracing import LiveBytes
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.rollouts.cache import GrowingCache
@@ -52,10 +52,6 @@ def real(policy: Any = None) -> Any:
     policy = bare_policy(tiny_llama())
     policy.identity = type("Identity", (), {"source": "folder"})()
     return policy
-
-
-def size(tensors: Any) -> int:
-    return sum(one.numel() * one.element_size() for one in tensors)
 
 
 def test_weights_are_those_of_the_model_that_is_built(outline: Outline) -> None:
@@ -142,14 +138,14 @@ def test_trained_weights_gradients_and_moments_are_those_of_a_real_step(
     policy.weights(input_ids=torch.zeros(1, 4, dtype=torch.long)).logits.sum().backward()
     optimizer.step()
     moments = [one[name] for one in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
-    trained = TrainedOutline(outline, options).trained
-    state = TrainedState.of(outline.weight_bytes, trained, 1)
+    state = TrainedOutline(outline, options).state(1)
     assert state.gradients == size(one.grad for one in weights)
     assert state.optimizer == size(moments)
     assert state.weights + state.adapters == size(policy.weights.parameters())
     with trainable.merged():
         own = [layer.get_base_layer().weight for layer in trainable.layers]
-        assert trained.merged == size(own)
+        largest = max((size([one]) for one in own), default=0)
+        assert state.merged == size(own) + 2 * largest
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -175,35 +171,29 @@ def test_a_pass_and_its_way_back_hold_what_a_real_one_does(
 
 
 def test_fsdp_shares_out_the_layers_and_nothing_else(outline: Outline) -> None:
-    trained = TrainedOutline(outline, replace(TRAINING, full_finetune=True)).trained
+    state = TrainedOutline(outline, replace(TRAINING, full_finetune=True)).state(4)
     model = tiny_llama()
     layers = size(model.model.layers.parameters())
     rest = size(model.parameters()) - layers
-    state = TrainedState.of(outline.weight_bytes, trained, 4)
     assert state.weights == state.gradients == rest + layers // 4
     assert state.optimizer == 2 * state.gradients
     assert state.gathered_student == layers
     assert state.gathered_layers == 3 * layers // SIZES["num_hidden_layers"]
-    adapted = TrainedState.of(outline.weight_bytes, TrainedOutline(outline, TRAINING).trained, 4)
-    assert (
-        adapted.gradients
-        == TrainedState.of(
-            outline.weight_bytes, TrainedOutline(outline, TRAINING).trained, 1
-        ).gradients
-    )
+    adapted = TrainedOutline(outline, TRAINING)
+    assert adapted.state(4).gradients == adapted.state(1).gradients
 
 
 def test_the_rest_of_vllms_share_is_cache_and_must_hold_the_longest_sequence(
     outline: Outline,
 ) -> None:
     options = Options(engine="vllm")
-    terms, roomy = vllm_terms(outline, 8, 300, options, 4 * 2**30)
-    assert roomy and sum(terms.values()) + KERNELS["cuda"] == 4 * 2**30
-    two, _ = vllm_terms(outline, 8, 300, replace(options, tensor_parallel=2), 4 * 2**30)
+    terms = vllm_terms(outline, 8, 300, options, 4 * 2**30)
+    assert not terms[LACKING] and sum(terms.values()) + KERNELS["cuda"] == 4 * 2**30
+    two = vllm_terms(outline, 8, 300, replace(options, tensor_parallel=2), 4 * 2**30)
     assert two["engine weights"] == outline.weight_bytes // 2
     needed = sum(terms.values()) - terms["cache"] + KERNELS["cuda"] + 300 * outline.cache_per_token
-    assert vllm_terms(outline, 8, 300, options, needed)[1]
-    assert not vllm_terms(outline, 8, 300, options, needed - 1)[1]
+    assert vllm_terms(outline, 8, 300, options, needed)[LACKING] == 0
+    assert vllm_terms(outline, 8, 300, options, needed - 1)[LACKING] == 1
 
 
 def test_a_config_json_alone_describes_a_model(tmp_path: Path) -> None:
@@ -229,9 +219,7 @@ def test_what_a_process_keeps_under_fsdp_is_what_the_trainer_shards(outline: Out
             policy = real()
             trainable = Trainable(policy, options)
             trainable.shard(init_device_mesh("cpu", (4,)))
-            state = TrainedState.of(
-                outline.weight_bytes, TrainedOutline(outline, options).trained, 4
-            )
+            state = TrainedOutline(outline, options).state(4)
             assert state.weights + state.adapters == size(
                 map(own_part, policy.weights.parameters())
             )

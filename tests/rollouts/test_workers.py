@@ -282,7 +282,7 @@ def closed_port() -> int:
         (("--ray", "ray://head:10001"), "--ray must be auto or HOST:PORT, got ray://head:10001"),
         (
             ("--tensor-parallel", "2"),
-            "--tensor-parallel has no meaning for --engine transformers; say --engine vllm",
+            "--tensor-parallel only applies to --engine vllm",
         ),
         (
             ("--gpu-memory-share", "1.5"),

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from command_line import DATA, decaylab
 
-from decaylab.commands import pair_checks
-from decaylab.policies import loading
-from decaylab.policies.loading import LoadSettings, Policy
+from decaylab.planner import plan
+from decaylab.planner.probe import Rates
+from decaylab.printing import gib
 
+ROLES = ("student", "teacher")
 SMALL = ("--limit", "2", "--prefix-lengths", "0,8", "--max-tokens", "32")
 
 
@@ -137,33 +137,36 @@ def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Pat
 # Memory and time
 
 
-@pytest.mark.parametrize("free_gib", [0.04, 0.09])
-def test_small_memory_names_the_batch_that_fits(
+@pytest.mark.parametrize("free_gib", [0.6, 1.0])
+def test_small_memory_names_the_batch_that_helps(
     monkeypatch: pytest.MonkeyPatch, free_gib: float
 ) -> None:
-    monkeypatch.setattr(pair_checks, "host_memory", lambda: int(free_gib * 2**30))
-    found = checks("--batch-rows", 4000)["memory"]
+    monkeypatch.setattr(plan, "host_memory", lambda: int(free_gib * 2**30))
+    many = ("--samples", 1200, "--batch-rows", 100_000)
+    found = checks(*many)["memory"]
     assert found["verdict"] == "warning"
-    fitting = int(found["finding"].split("say --batch-rows ")[1].split(",")[0])
-    assert 1 <= fitting < 4000
-    assert checks("--batch-rows", fitting)["memory"]["verdict"] == "ok"
+    fitting = int(found["finding"].split("--batch-rows ")[1].split()[0])
+    assert 1 <= fitting < 2400
+    assert checks(*many, "--batch-rows", fitting)["memory"]["verdict"] == "ok"
 
 
 def test_weights_that_do_not_fit_are_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pair_checks, "host_memory", lambda: 1 << 20)
+    monkeypatch.setattr(plan, "host_memory", lambda: 1 << 20)
     outcome = decaylab("preflight", *SMALL)
     assert outcome.code == 1 and "the weights alone do not fit" in " ".join(outcome.out.split())
 
 
-def test_the_cache_estimate_is_what_the_cache_takes() -> None:
-    policy: Policy = loading.load("abacus-teacher", LoadSettings())
-    ids = torch.zeros(2, 7, dtype=torch.long)
-    with torch.no_grad():
-        cache = policy.weights(input_ids=ids, use_cache=True).past_key_values
-    taken = sum(
-        t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values)
+def test_memory_is_that_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preflight and plan count the same phases: here the continuation of 8 rows."""
+    monkeypatch.setattr(plan, "host_memory", lambda: 8 * 2**30)
+    finding = checks()["memory"]["finding"]
+    planned = json.loads(
+        decaylab("plan", *SMALL, "--only", "prefix-decay", "--memory", "8GB", "--json").out
     )
-    assert pair_checks.cache_bytes_per_token(policy) * ids.numel() == taken
+    most = max(planned["phases"], key=lambda phase: phase["bytes"])
+    cache, weights = most["terms"]["cache"], sum(most["terms"][f"{role} weights"] for role in ROLES)
+    assert finding.startswith(f"weights {gib(weights)} GiB + cache of 8 sequences {gib(cache)} GiB")
+    assert finding.endswith(f"{gib(most['bytes'] - cache - weights)} GiB beside, of 8.00 GiB")
 
 
 def test_the_time_estimate_counts_every_stage_at_the_probed_rate(
@@ -171,7 +174,7 @@ def test_the_time_estimate_counts_every_stage_at_the_probed_rate(
 ) -> None:
     """2 problems x 4 samples, budget 32, lengths 0 and 8: 8 x 32 tokens plain and 8 x 24
     continued."""
-    monkeypatch.setattr(pair_checks, "probe", lambda setup, role: 10.0)
+    monkeypatch.setattr(plan, "probe", lambda *more: Rates("", {"student": 10.0, "teacher": 10.0}))
     finding = checks("--controls", "none")["time"]["finding"]
     assert finding.startswith(f"at most {8 * 32 + 8 * (32 + 24)} tokens, 70 s")
     every = checks("--controls", "all")["time"]["finding"]
@@ -179,13 +182,13 @@ def test_the_time_estimate_counts_every_stage_at_the_probed_rate(
 
 
 def test_the_probe_measures_a_positive_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates: dict[str, float] = {}
-    probe = pair_checks.probe
+    found: list[Rates] = []
+    probe = plan.probe
 
-    def kept(setup: Any, role: str) -> float:
-        rates[role] = probe(setup, role)
-        return rates[role]
+    def kept(*given: Any) -> Rates:
+        found.append(probe(*given))
+        return found[-1]
 
-    monkeypatch.setattr(pair_checks, "probe", kept)
+    monkeypatch.setattr(plan, "probe", kept)
     assert checks()["time"]["verdict"] == "ok"
-    assert rates["teacher"] > 0 and rates["student"] > 0
+    assert set(found[0].by_name) == set(ROLES) and min(found[0].by_name.values()) > 0

@@ -1,5 +1,4 @@
-"""What is planned: the options of the commands, the machine, and problems and prompts as far as
-they can be known here."""
+"""Problems and prompts, as far as they can be known before anything is loaded or fetched."""
 
 from __future__ import annotations
 
@@ -15,7 +14,9 @@ from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_pro
 KNOWN_SIZES = {"math500": 500, "gsm8k": 1319}
 """Problems of the sets on the hub that have a name here: they are not fetched to be counted."""
 PROMPT_TOKENS = 256
-"""Of the longest prompt, where it can't be read off and nothing was said."""
+"""Of the longest prompt, where it cannot be computed and is not given."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """The problems, and the longest prompt of each policy in tokens. notes: what was assumed."""
@@ -31,56 +32,50 @@ class Asked:
 
 
 def asked(options: PlanOptions) -> Asked:
-    """Problems that are here are read, and rendered by tokenizers that are here; nothing is
-    fetched.
+    """Reads problems that are here, and renders them by tokenizers that are here.
 
     Raises:
-        UserError: a set that cannot be used, or one on the hub whose size nobody said.
+        UserError: a set that cannot be used, or one on the hub of unknown size.
     """
     problems, instruction = _problems(options)
-    count = len(problems) if problems else _hub_size(options)
+    count = len(problems) or _hub_size(options)
     if options.prompt_tokens is not None:
         return Asked(count, options.prompt_tokens, options.prompt_tokens)
-    found = []
-    told: list[str] = []
+    notes: list[str] = []
+    longest = {"student": PROMPT_TOKENS, "teacher": PROMPT_TOKENS}
+    guess = f"assuming prompts of at most {PROMPT_TOKENS} tokens; set --prompt-tokens"
     for role in ("student", "teacher"):
         policy = _tokenizer(role, options) if problems else None
-        found.append(
-            max(len(policy.prompt_ids(one, instruction)) for one in problems) if policy else None
-        )
-        told += policy.template.notes() if policy and policy.template else []
-    guess = (
-        f"the longest prompt is taken to have {PROMPT_TOKENS} tokens, which nobody said "
-        "(--prompt-tokens)"
-    )
-    notes = (*dict.fromkeys(told), *([guess] if None in found else []))
-    student, teacher = (PROMPT_TOKENS if one is None else one for one in found)
-    return Asked(count, student, student if options.teacher_prompt == "student" else teacher, notes)
+        if policy is None:
+            notes.append(guess)
+            continue
+        longest[role] = max(len(policy.prompt_ids(one, instruction)) for one in problems)
+        notes += policy.template.notes() if policy.template else []
+    if options.teacher_prompt == "student":
+        longest["teacher"] = longest["student"]
+    return Asked(count, longest["student"], longest["teacher"], tuple(dict.fromkeys(notes)))
 
 
 def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
-    """Those that are here with their instruction; none where they are on the hub, or rollouts that
-    hold no questions."""
+    """Problems that are here, with their instruction.
+
+    There are none where they are on the hub, or where rollouts hold no questions.
+    """
     spec = str(options.problems)
     if spec == "rollouts":
         from decaylab.rollout_files import asked as rollouts_asked  # which imports torch
 
         student = _tokenizer("student", options)
         theirs = rollouts_asked.read(options, student, None).problems if student else ()
-        return theirs, instruction_of(
-            options.instruction, ProblemSet("", "", "", "", "last_boxed", theirs, own=True)
-        )
-    on_hub = (
-        spec.count("/") == 1
-        and not Path(spec).exists()
-        and not spec.endswith((".jsonl", ".json", ".parquet"))
-    )
-    if spec in KNOWN_SIZES or on_hub:
+        known = ProblemSet("", "", "", "", "last_boxed", theirs, own=True)
+        return theirs, instruction_of(options.instruction, known)
+    a_file = Path(spec).exists() or spec.endswith((".jsonl", ".json", ".parquet"))
+    if spec in KNOWN_SIZES or (spec.count("/") == 1 and not a_file):
         return (), ""
-    found = load_problems(
+    local = load_problems(
         spec, limit=options.limit, columns=options.columns or None, seed=options.seed
     )
-    return found.problems, instruction_of(options.instruction, found)
+    return local.problems, instruction_of(options.instruction, local)
 
 
 def _hub_size(options: PlanOptions) -> int:
@@ -88,8 +83,7 @@ def _hub_size(options: PlanOptions) -> int:
     if spec == "rollouts":
         raise UserError(
             f"the problems of {options.rollouts} cannot be counted: it holds no questions, or the "
-            "student's tokenizer is not "
-            "here; say --problems"
+            "student's tokenizer is not here; say --problems"
         )
     if spec in KNOWN_SIZES:
         return min(KNOWN_SIZES[spec], options.limit or KNOWN_SIZES[spec])
@@ -103,10 +97,9 @@ def _hub_size(options: PlanOptions) -> int:
 def _tokenizer(role: Role, options: PlanOptions) -> Policy | None:
     """The policy's tokenizer, where it is in a folder here."""
     name = str(getattr(options, role))
-    own = Path(name).expanduser()
-    path = own if (own / "tokenizer_config.json").exists() else loading.resolve(name)
-    if not isinstance(path, Path) or not any(
-        (path / file).exists() for file in loading.TOKENIZER_FILES
-    ):
-        return None
-    return loading.load_tokenizer_only(name, load_settings(options, role))
+    path: Path | str = Path(name).expanduser()
+    if not (Path(path) / "tokenizer_config.json").exists():
+        path = loading.resolve(name)
+    if isinstance(path, Path) and any((path / one).exists() for one in loading.TOKENIZER_FILES):
+        return loading.load_tokenizer_only(name, load_settings(options, role))
+    return None

@@ -1,0 +1,222 @@
+"""Every option, changed, by every way: it arrives, and identifies another run if it should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+import typer
+
+import decaylab as dl
+from decaylab import notebook
+from decaylab.cli import main
+from decaylab.commands import sweeps
+from decaylab.options import declared, option_values
+from decaylab.options.command_options import COMMANDS, KINDS
+from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.option_values import flag
+from decaylab.options.sweeping import SweepOptions
+from decaylab.options.training import TrainOptions
+
+SPECIAL: dict[str, Any] = {
+    "columns": {"question": "q", "answer": "deep.path"},
+    "template_kwargs": {"mode": "fast"},
+    "bins": (0, 7, 9),
+    "prefix_lengths": (0, 3),
+    "controls": ("reverse", "swapped"),
+    "checkpoints": ("one,two", "three"),
+    "files": ("one,two.jsonl", "three"),
+    "answer_rule": "anywhere",
+    "checkpoint_rule": "last,best",
+    "selector": "random",
+    "track": "wandb,trackio",
+    "over": "selector",
+    "only": ("train", "diagnostics"),
+    "tokens_per_second": (7.0, 8.5),
+    "device": "cpu",
+}
+# What a run resumes under, written down a second time.
+MACHINE = {"device", "batch_rows", "out", "overwrite", "paper"} | {
+    *("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
+}
+GRADED = {"answer_rule", "thought_marks"}
+RESUMES: dict[str, tuple[Any, set[str]]] = {
+    declared.DECAY: (Options, MACHINE | GRADED | {"level"}),
+    declared.DIAGNOSTIC: (
+        DiagnosticOptions,
+        MACHINE
+        | GRADED
+        | {"top_ids", "cache", "batch_tokens", "advise", "decay", "view_rollouts"}
+        | {"checkpoint_rule"},
+    ),
+    declared.TRAINED: (
+        TrainOptions,
+        MACHINE
+        | {"track", "level", "samples", "rollouts", "test_limit", "batch_tokens"}
+        | {"gradient_checkpointing"},
+    ),
+    declared.SWEEP: (
+        SweepOptions,
+        {name for kind in (TrainOptions, SweepOptions) for name in declared.options_of(kind)}
+        - {"over", "seeds", "seed", "test_limit", "checkpoint_rule", "samples"},
+    ),
+}
+
+
+def changed(kind: Any, name: str) -> Any:
+    """A value of an option that is not its default."""
+    default = getattr(kind(), name)
+    hint = option_values.kinds(kind)[name]
+    inner, _ = option_values.bare(hint)
+    if name in SPECIAL:
+        return SPECIAL[name]
+    if inner is bool:
+        return not default
+    if inner is int:
+        return (default or 0) + 7
+    if inner is float:
+        return 0.25
+    if get_origin(inner) is Literal:
+        return next(choice for choice in get_args(inner) if choice != default)
+    return "12"
+
+
+class Arrived(Exception):
+    """Ends a command once its options are made."""
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options that a command was called with."""
+    kept: dict[str, Any] = {}
+    make = main._options
+
+    def stop(kind: Any, values: Any) -> Any:
+        kept["options"] = make(kind, values)
+        raise Arrived
+
+    monkeypatch.setattr(main, "_options", stop)
+    return kept
+
+
+COMMAND_LINE: Any = typer.main.get_command(main.app)
+
+
+def called(*words: str) -> None:
+    with pytest.raises(Arrived):
+        COMMAND_LINE.main(list(words), standalone_mode=False)
+
+
+def given(command: str, name: str, value: Any) -> list[str]:
+    """A command with one option, as a user writes it."""
+    words = [command]
+    if command == "sweep":
+        words.append(value if name == "over" else "rollout-length")
+    if name in ("checkpoints", "files"):
+        return [*words, *value]
+    if name == "over":
+        return words
+    return [*words, *declared.as_words(COMMANDS[command].kind, {name: value})]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_changed_value_arrives_from_the_command_line(
+    command: str, arrived: dict[str, Any]
+) -> None:
+    usual = COMMANDS[command].kind()
+    for name in COMMANDS[command].names:
+        value = changed(COMMANDS[command].kind, name)
+        called(*given(command, name, value))
+        assert getattr(arrived["options"], name) == value
+        others = {field.name for field in fields(usual)} - {name, "said", "over"}
+        assert all(getattr(arrived["options"], one) == getattr(usual, one) for one in others), name
+
+
+def toml(value: Any) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {toml(one)}' for key, one in value.items())}}}"
+    return json.dumps(value)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_changed_value_arrives_from_a_file(
+    command: str, arrived: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "options.toml"
+    for name in COMMANDS[command].names:
+        value = changed(COMMANDS[command].kind, name)
+        key = {"columns": "column"}.get(name, name).replace("_", "-")
+        file.write_text(f"{key} = {toml(value)}\n")
+        called(command, "--config", str(file))
+        assert getattr(arrived["options"], name) == value, name
+
+
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if command.replace("-", "_") in dl.__all__]
+)
+def test_a_changed_value_arrives_from_python(command: str) -> None:
+    for name in COMMANDS[command].names:
+        value = changed(COMMANDS[command].kind, name)
+        assert getattr(notebook._options(command, True, {name: value}), name) == value, name
+
+
+def test_a_changed_value_arrives_in_the_trainings_of_a_sweep(arrived: dict[str, Any]) -> None:
+    for name in set(COMMANDS["train"].names) - set(sweeps.OWN):
+        value = changed(TrainOptions, name)
+        called("train", *sweeps._words(TrainOptions(**{name: value})))
+        assert getattr(arrived["options"], name) == value, name
+
+
+def test_a_changed_value_arrives_in_the_evaluations_of_a_sweep(arrived: dict[str, Any]) -> None:
+    shared = set(COMMANDS["evaluate"].names) & set(COMMANDS["sweep"].names)
+    shared -= {*sweeps.OWN, *sweeps.TRAINING_PROBLEMS, "samples", "checkpoint_rule"}
+    assert len(shared) > 20
+    for name in sorted(shared):
+        value = changed(SweepOptions, name)
+        words = sweeps._evaluation(SweepOptions(**{name: value}), "last")
+        called("evaluate", "run", *words)
+        assert getattr(arrived["options"], name) == value, name
+
+
+@pytest.mark.parametrize("run", RESUMES)
+def test_an_option_names_another_run_if_and_only_if_it_is_declared_to(run: str) -> None:
+    kind, resumes = RESUMES[run]
+    usual = kind()
+    for name in declared.options_of(kind):
+        other = replace(usual, **{name: changed(kind, name)})
+        same = declared.identity(other, run) == declared.identity(usual, run)
+        assert same == (name in resumes), name
+    assert not {"said", "scores"} & set(declared.identity(usual, run))
+
+
+def test_every_option_is_declared_whole() -> None:
+    """Help that ends as a sentence, a known panel, a level, and commands that exist."""
+    internal = set()
+    for kind, commands in KINDS.items():
+        known = declared.options_of(kind)
+        internal |= {field.name for field in fields(kind)} - set(known)
+        for name, spec in known.items():
+            assert spec.help.endswith((".", "auto.", "...")), (name, spec.help)
+            assert spec.panel in declared.PANELS and spec.among in declared.PANELS
+            assert spec.level in ("common", "expert")
+            assert {*spec.only, *spec.without} <= set(COMMANDS), name
+            assert set(spec.identity) <= {*declared.RUNS, declared.SWEEP}
+        for command in commands:
+            assert set(declared.options_of(kind, command)) == set(COMMANDS[command].names)
+    assert internal == {"said", "scores"}
+
+
+def test_common_options_are_fewer_than_the_others() -> None:
+    for command, options in COMMANDS.items():
+        levels = [spec.level for spec in declared.options_of(options.kind, command).values()]
+        assert 3 <= levels.count("common") <= 30, command
+
+
+def test_words_of_a_command_leave_defaults_out_and_spell_switches() -> None:
+    values = {"score_end": False, "samples": 4, "columns": {"id": "x"}, "bins": (0, 5)}
+    words = declared.as_words(TrainOptions, values)
+    assert words == ["--no-score-end", flag("columns"), "id=x", "--bins", "0,5"]
