@@ -48,6 +48,7 @@ from decaylab.runs.vocabulary import (
 GENERATION = "generation"
 PHASES = (GENERATION, "scoring", TRAINING)
 TOTAL = "total"
+PHASES_AND_TOTAL = (*PHASES, TOTAL)
 WARM_UP, BLOCKS, FEWEST_INDEPENDENT = 1, 30, 5
 BLOCK_METHOD = (
     "Student t over blocks of consecutive steps as correlated as they are, on the log scale"
@@ -91,15 +92,14 @@ class _Cost:
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
     """Seconds, memory and tokens of every run and arm, and the ratios to full rollout where there
     is one."""
-    arms = {}
-    for name, arm in by_arm(runs).items():
-        arms[name] = [_Cost.of(run) for run in arm if len(run.metrics)]
+    arms = by_arm(run for run in runs if len(run.metrics))
+    full = [_Cost.of(run) for run in arms.get(FULL, [])]
     measured: list[Measurement] = []
-    for name, costs in arms.items():
-        if costs:
-            measured += _levels(costs, settings)
-        if costs and name != FULL:
-            measured += _ratios(costs, arms.get(FULL, []), settings)
+    for name, arm in arms.items():
+        costs = [_Cost.of(run) for run in arm]
+        measured += _levels(costs, settings)
+        if name != FULL:
+            measured += _ratios(costs, full, settings)
     return to_frame(measured)
 
 
@@ -149,12 +149,12 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
 
 def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]:
     """What the runs of an arm took, run by run and over the seeds."""
-    for phase in (*PHASES, TOTAL):
+    for phase in PHASES_AND_TOTAL:
         values = [float(cost.seconds[phase].mean()) for cost in costs]
         yield from _level("seconds_per_step", phase, SECONDS, costs, values, settings)
     values = [float(cost.tokens.mean()) for cost in costs]
     yield from _level("tokens_sampled_per_step", GENERATION, TOKENS, costs, values, settings)
-    for phase in (*PHASES, TOTAL):
+    for phase in PHASES_AND_TOTAL:
         values = [cost.peak_gib[phase] for cost in costs]
         yield from _level("peak_gib", phase, GIB, costs, values, settings)
 
@@ -200,7 +200,7 @@ def _ratios(
         noted = replace(estimate, note=estimated.joined(estimate.note, note))
         return _row(what, phase, RATIO, noted, kept, settings, estimand=estimand)
 
-    for phase in (*PHASES, TOTAL):
+    for phase in PHASES_AND_TOTAL:
         seconds = [(cost.seconds[phase], other.seconds[phase]) for cost, other in pairs]
         yield ratio("seconds_ratio", phase, _of_series(seconds, settings.level))
     tokens = [(cost.tokens, other.tokens) for cost, other in pairs]
@@ -209,12 +209,13 @@ def _ratios(
     for cost, other in pairs:
         beyond.append((cost.seconds[TOTAL], other.seconds[TOTAL], cost.tokens, other.tokens))
     yield ratio("seconds_ratio_over_tokens_ratio", TOTAL, _of_series(beyond, settings.level))
-    for phase in (*PHASES, TOTAL):
-        peaks = np.array([[cost.peak_gib[phase], other.peak_gib[phase]] for cost, other in pairs])
-        if not np.isfinite(peaks).all():
+    for phase in PHASES_AND_TOTAL:
+        mine = [cost.peak_gib[phase] for cost, _ in pairs]
+        other_peaks = [other.peak_gib[phase] for _, other in pairs]
+        if not np.isfinite([*mine, *other_peaks]).all():
             estimate = estimated.undefined_over_seeds(len(pairs), NO_MEMORY)
         else:
-            estimate = over.ratios_over_seeds(peaks[:, 0], peaks[:, 1], level=settings.level)
+            estimate = over.ratios_over_seeds(mine, other_peaks, level=settings.level)
             if len(pairs) == 1:
                 estimate = replace(estimate, note=ONE_RUN_MEMORY)
         yield ratio("peak_ratio", phase, estimate)
