@@ -147,6 +147,7 @@ def percentiles(ordered: Floats, weights: Floats) -> Floats:
 def _bootstrapped(ordered: Floats, problems: Ints, seed: int) -> Floats:
     """`percentiles` in every bootstrap replicate, [percentiles, draws]; none with fewer than 2
     problems."""
+    # only problems that have a rollout are drawn
     codes, place = np.unique(problems, return_inverse=True)
     if codes.size < 2:
         return np.zeros((len(PERCENTILES), 0))
@@ -194,6 +195,7 @@ class _Checkpoint:
 
     def lengths(self) -> Iterator[Measurement]:
         """Percentiles of the response length, with a percentile bootstrap over problems."""
+        # sorted once: every replicate weighs the same lengths anew
         rollouts = self.rollouts.sort_values("written", kind="stable")
         written = rollouts["written"].to_numpy(np.float64)
         cut_off = (rollouts[NATURAL] == 0).to_numpy()
@@ -273,6 +275,7 @@ class _Checkpoint:
         note = estimated.left_out(lost, asked, "problems were not asked of base")
         for name in self.shares_of:
             known = both[both[name].notna()]
+            # an answer rule may apply to a problem of base in none of its rollouts
             judged = known[alone[name].loc[known.index].notna()]
             before = alone[name].loc[judged.index]
             difference = st.paired_difference(

@@ -80,6 +80,7 @@ class _Cost:
     @classmethod
     def of(cls, run: TrainedRun) -> _Cost:
         rows = run.metrics.sort_values("step")
+        # The first step compiles and fills caches; its peak of memory counts all the same.
         timed = rows[WARM_UP:] if len(rows) > WARM_UP else rows
         seconds = {phase: timed[f"{phase}_seconds"].to_numpy(np.float64) for phase in PHASES}
         seconds[TOTAL] = np.sum([*seconds.values()], axis=0)
@@ -120,6 +121,7 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
     steps = min(len(column) for column in columns)
     if steps < BLOCKS:
         return estimated.one_run(value, FEW_STEPS)
+    # as many blocks as fit, 30 to 59: steps that are left over widen some of them by one
     count = steps // (steps // BLOCKS)
     blocks = []
     for column in columns:
@@ -177,6 +179,7 @@ def _level(
         mean = estimated.undefined_over_seeds(len(values), note)
     else:
         mean = over.over_seeds(values, level=settings.level)
+        # seeds are compared by their ratio, as ratios are: a slow machine scales all of them
         if min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
             mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
     mean = estimated.within(mean, 0.0)
@@ -242,13 +245,10 @@ def _row(
     **more: Any,
 ) -> Measurement:
     """A number over some runs of an arm."""
-    run = costs[0].run
     columns = {
         "condition": phase,
         "view": TRAINING,
-        "checkpoint": run.arm,
-        "selector": run.selector,
-        "rollout_length": run.rollout_length,
+        **costs[0].run.place,
         "rollouts": int(sum(cost.run.metrics["rollouts"].sum() for cost in costs)),
         "tokens": int(sum(cost.tokens.sum() for cost in costs)),
         **more,

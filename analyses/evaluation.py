@@ -177,10 +177,12 @@ class _Rule:
         late = int((model.rows[f"grade_{self.rule}"] == Verdict.TIMEOUT).sum())
         note = estimated.graded_late(late, len(model.rows))
         for score in self.scores[model.checkpoint]:
+            # pass@k needs several samples for one draw: it counts as that many fewer rollouts
             values = np.repeat(score.values, score.draws)
             codes = np.repeat(model.codes, score.draws)
             share = st.proportion(values, codes, level=self.settings.level)
             yield self.row(score.what, score, model, share, model.codes, note)
+        # a row that says why there is no vote, so that nobody looks for it
         if self.rule not in votes.VOTING_RULES:
             undefined = Score(f"maj_at_{model.samples}", "", np.zeros(0), 0)
             none = st.Estimate(*st.UNDEFINED, "", 0, 0, NO_MAJORITY)

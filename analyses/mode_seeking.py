@@ -5,7 +5,7 @@ The teacher is a mixture of two Gaussians on a line, the student one Gaussian; n
 Conditions:
 
     teacher-1, teacher-2          the teacher's two modes, as given
-    forward-kl                    where KL(teacher || student) is least: mean and spread of all of it
+    forward-kl                    where KL(teacher || student) is least: the whole mixture's moments
     reverse-kl-1, reverse-kl-2    the local minima of KL(student || teacher), the lowest first
 
 Where the modes lie apart, each holds a minimum, of a reverse KL near -log(weight): the student pays
@@ -136,6 +136,7 @@ class _Line:
 
     def minima(self, divergence: Divergence) -> list[_Student]:
         """The distinct local minima over all students, the lowest first."""
+        # a student narrower than half a mode falls between the cells of the grid
         edges = [(None, None), (math.log(self.narrow / 2), math.log(self.wide))]
         minima: list[Floats] = []
         for start in self.starts():

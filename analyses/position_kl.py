@@ -151,6 +151,8 @@ def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
 
 def _curves(sums: Sums, settings: Settings, place: dict[str, Any]) -> Iterator[Measurement]:
     """Each quantity by bin, and over the whole response."""
+    # A bin may hang on few problems, so it has the winsorised mean beside the plain one; over the
+    # whole response the plain mean has an interval of its own.
     bins = _bins(sums.reaching(settings.edges), sums.problems, settings, place)
     for quantity in QUANTITIES:
         yield from bins.levels(quantity, NATS, sums.between(quantity, settings.edges))
@@ -166,6 +168,7 @@ def _changes(
     """The change of the reverse KL by bin, in nats and as a fraction of what it was, and the
     cascade ratio."""
     edges, beyond = settings.edges, (settings.rollout_length,)
+    # the side with fewer rollouts limits what a change can say
     reaching = np.minimum(after.reaching(edges), before.reaching(edges))
     bins = _bins(reaching, min(after.problems, before.problems), settings, place)
     yield from bins.changes(KL, NATS, after.between(KL, edges), before.between(KL, edges))

@@ -99,7 +99,7 @@ class _Decay:
             arms = self.arms.continued(OWN_PREFIX, TEACHER)
             yield from self.curve(OWN_PREFIX, arms, reference="author")
             yield from self.carry_forward(OWN_PREFIX, TEACHER)
-        if self.settings.split_by_fate:
+        if self.settings.split_by_fate:  # of the student's prefixes: nothing more is sampled
             yield from self.split_by_fate()
         for condition, role in ((SWAPPED, TEACHER), (REVERSE, STUDENT)):
             if self.arms.has(condition):
@@ -157,7 +157,7 @@ class _Decay:
         differences = {length: arm.correct - references[length] for length, arm in arms.items()}
         band = self.critical(differences, arms)
         p_values = [self.p_value(differences[length], arm) for length, arm in arms.items()]
-        corrected = st.holm(p_values).tolist()
+        corrected = st.holm(p_values).tolist()  # over the lengths of this curve
         accuracies = self.accuracy(condition, OPEN, arms)
         for (length, accuracy), p_value, p_holm in zip(
             accuracies, p_values, corrected, strict=True

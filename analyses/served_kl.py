@@ -83,7 +83,7 @@ def _whole(
     quantity: str, table: TokenTable, place: dict[str, Any], settings: Settings
 ) -> Measurement:
     """Over the whole response."""
-    signed = quantity == LOG_RATIO
+    signed = quantity == LOG_RATIO  # all others are never below 0
     means = tm.means(*_tokens(table, quantity, (0,)), settings.estimand, signed=signed)
     (estimate,) = rows.of_cells(means, level=settings.level, undefined="")
     (span,) = rows.spans((0,))

@@ -152,6 +152,7 @@ class _Checkpoint:
         shape = self.tokens.problem_count, max(longest, horizon or 0)
         counts = sums_by_problem(None, problems, positions, *shape)
         sums = sums_by_problem(self.signals.reverse_kl, problems, positions, *shape)
+        # problems without a token take no part in the bootstrap
         present = counts.any(axis=1)
         sums, counts = sums[present], counts[present]
         for condition, reach in ((SURVIVORS, horizon_of(self.lengths)), (MASS, longest)):
@@ -225,6 +226,7 @@ class _Checkpoint:
         covered = np.full((len(lengths), len(SELECTORS)), np.nan)
         position = covered.copy()
         left, right = np.array(pairs).T
+        # Of a rollout within the budget every selector takes all: it says nothing of their overlap.
         rng = np.random.default_rng(self.settings.seed)
         for i in np.flatnonzero(lengths > budget):
             tokens = slice(starts[i], starts[i] + lengths[i])

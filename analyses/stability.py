@@ -131,6 +131,7 @@ def _on_test(run: TrainedRun, settings: Settings) -> _Trace | None:
     rows = outcomes[~outcomes["checkpoint"].isin([BASE, TEACHER])]
     table = rows.pivot_table(index="step", columns="problem_id", values="right", aggfunc="mean")
     kept = {float(step) for step in run.validation["step"] if step > 0}
+    # A peak over some of the checkpoints would not be the peak of the run.
     if len(table) < 2 or not kept <= set(table.index):
         return None
     if table.isna().any(axis=None):
@@ -157,6 +158,7 @@ def _on_validation(run: TrainedRun, settings: Settings) -> _Trace | None:
     """From validation.csv: one full rollout a problem."""
     if not len(run.validation) or not (run.validation["problems"] > 0).all():
         return None
+    # a run that was resumed may have validated a step twice
     rows = run.validation.drop_duplicates("step", keep="last").sort_values("step")
     estimates: dict[float, st.Estimate] = {}
     columns = (rows[name] for name in ("step", "accuracy", "problems"))
@@ -215,6 +217,7 @@ class _Run:
             return math.nan, math.nan
         rng = np.random.default_rng(self.settings.seed)
         drawn = np.array([np.ptp(rng.permuted(right, axis=0).mean(axis=1)) for _ in range(DRAWS)])
+        # distances that are equal but for rounding count as reached
         measured = np.ptp(right.mean(axis=1)) - 1e-9
         return float(drawn.mean()), float((np.sum(drawn >= measured) + 1) / (DRAWS + 1))
 
@@ -224,9 +227,7 @@ class _Run:
             "condition": rule,
             "answer_rule": rule,
             "view": self.view,
-            "checkpoint": self.run.arm,
-            "selector": self.run.selector,
-            "rollout_length": self.run.rollout_length,
+            **self.run.place,
             "training_seed": float(self.run.seed),
             "estimand": ONE_RUN,
             "problems": self.trace.problems,

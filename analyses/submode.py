@@ -83,6 +83,7 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
 
 
 def _rows(scored: Sequence[Scored], settings: Settings) -> Iterator[Measurement]:
+    # A change is one of the student only where both sides look at the same tokens.
     common = _common_set([each for each in scored if each.view == FROZEN], settings.share)
     changing: list[_OnSet] = []
     for each in scored:
@@ -122,6 +123,7 @@ def _on_sets(scored: Scored, tops: Mapping[str, TopTokens], settings: Settings) 
     sizes = np.bincount(table.problems, table.lengths, table.problem_count).astype(np.float64)
     at = {column: _at(table, column, tops) for column in COLUMNS}
     for name, top in tops.items():
+        # the set is given as rows of the table: of which rollout is each
         rollout = np.searchsorted(table.starts, top.rows, side="right") - 1
         problems = table.problems[rollout]
         two_modes = at["teacher_top2_probability"][name] >= settings.second_mode

@@ -164,6 +164,7 @@ class _Accuracy:
         self.codes = np.arange(len(asked.problems), dtype=np.int64)
 
     def rows(self) -> Iterator[Measurement]:
+        # every run was evaluated beside base and teacher; those of the first stand for all
         outcomes = next(iter(self.arms.values()))[0].outcomes
         references = []
         for name in (BASE, TEACHER):
@@ -242,6 +243,7 @@ class _Accuracy:
             total - len(seeds), total, f"seeds have no run of {reference.name}"
         )
         mine, theirs = model.of_seeds(seeds), reference.of_seeds(seeds)
+        # Seeds disagree where they lie further apart than their samples explain, hence the errors.
         errors = []
         for seed in seeds:
             single = mine.of_seeds([seed])
@@ -281,11 +283,15 @@ class _Accuracy:
             estimand = MEAN_OVER_ROLLOUTS
         else:
             estimand = ONE_RUN if "training_seed" in more else THESE_SEEDS
+        # base and teacher were not trained
+        place = {"checkpoint": model.name}
+        if model.name in self.arms:
+            place = self.arms[model.name][0].place
         columns = {
             "condition": self.rule,
             "answer_rule": self.rule,
             "view": view,
-            "checkpoint": model.name,
+            **place,
             "step": estimated.shared(model.steps),
             "estimand": estimand,
             "problems": len(self.codes),
@@ -293,9 +299,6 @@ class _Accuracy:
             "tokens": int(model.tokens.sum()),
             **more,
         }
-        if model.name in self.arms:
-            first = self.arms[model.name][0]
-            columns |= {"selector": first.selector, "rollout_length": first.rollout_length}
         late = estimated.graded_late(model.late, model.right.size)
         notes = (note, late, self.left_out)
         return estimated.row(self.settings, what, FRACTION, estimate, *notes, **columns)

@@ -63,6 +63,7 @@ def _rows(runs: Sequence[TrainedRun], settings: Settings) -> Iterator[Measuremen
         for run, value in zip(runs, values, strict=True):
             place = {"training_seed": float(run.seed), "estimand": estimand, **_place([run])}
             yield estimated.row(settings, what, unit, estimated.one_run(value, note), **place)
+        # a run that selected nothing, or sampled nothing outside its selection, has no such number
         if all(math.isfinite(value) for value in values):
             mean = over.over_seeds(values, level=settings.level)
         else:
@@ -79,9 +80,7 @@ def _place(runs: Sequence[TrainedRun]) -> dict[str, Any]:
     return {
         "condition": TRAINING,
         "view": TRAINING,
-        "checkpoint": runs[0].arm,
-        "selector": runs[0].selector,
-        "rollout_length": runs[0].rollout_length,
+        **runs[0].place,
         "step": estimated.shared([float(table["step"].max()) for table in metrics]),
         "rollouts": int(sum(table["rollouts"].sum() for table in metrics)),
         "tokens": int(sum(table["tokens_scored"].sum() for table in metrics)),
@@ -93,6 +92,7 @@ def _counted(metrics: pd.DataFrame, stops: bool) -> dict[str, float]:
     share says nothing."""
     weights = metrics["tokens_selected"].to_numpy(dtype=np.float64)
     positions = metrics["mean_selected_position"].to_numpy(dtype=np.float64)
+    # a step in which nothing was selected has no position
     known = (weights > 0) & np.isfinite(positions)
     mean = share = math.nan
     if known.any():
