@@ -122,7 +122,7 @@ def statistics_of(position: NDArray[np.int64], rng: np.random.Generator) -> Colu
         np.float32
     )
     token_rank = 1 + (rng.lognormal(0.0, 1.0, count) * (doubt > 0.5)).astype(np.int64)
-    found = {
+    statistics = {
         "reverse_kl": kl,
         "forward_kl": kl * rng.lognormal(0.0, 0.3, count),
         "js": np.minimum(kl / 4, 0.69),
@@ -140,7 +140,7 @@ def statistics_of(position: NDArray[np.int64], rng: np.random.Generator) -> Colu
         "student_overlap_mass": 1 - (1 - first) * 0.2,
         "teacher_overlap_mass": 1 - (1 - other) * 0.2,
     }
-    return found | {f"{role}_removed_mass": np.zeros(count) for role in ("student", "teacher")}
+    return statistics | {f"{role}_removed_mass": np.zeros(count) for role in ("student", "teacher")}
 
 
 def parts_of(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -167,19 +167,19 @@ def write_tables(folder: Path, problems: int) -> None:
         pq.ParquetWriter(folder / "again" / "tokens.parquet", schema, compression="zstd") as again,
     ):
         for start, stop in parts_of(lengths):
-            own = lengths[start:stop]
-            position = np.concatenate([np.arange(length) for length in own])
+            sizes = lengths[start:stop]
+            position = np.concatenate([np.arange(length) for length in sizes])
             ids = 1 + rng.choice(PIECES - 1, len(position), p=chances / chances.sum())
-            ids[np.cumsum(own)[rng.random(len(own)) < 0.9] - 1] = END
+            ids[np.cumsum(sizes)[rng.random(len(sizes)) < 0.9] - 1] = END
             columns = {
-                "rollout_id": np.repeat([f"r{i}" for i in range(start, stop)], own),
+                "rollout_id": np.repeat([f"r{i}" for i in range(start, stop)], sizes),
                 "position": position,
                 "token_id": ids,
                 "token": words[ids],
                 **statistics_of(position, rng),
             }
             writer.write_table(_table(columns, schema))
-            twice = np.repeat(np.arange(start, stop) < FLOOR_PROBLEMS * SAMPLES, own)
+            twice = np.repeat(np.arange(start, stop) < FLOOR_PROBLEMS * SAMPLES, sizes)
             if twice.any():
                 noisy = columns | {
                     "reverse_kl": columns["reverse_kl"] * rng.normal(1, 1e-4, len(position))
@@ -187,7 +187,7 @@ def write_tables(folder: Path, problems: int) -> None:
                 again.write_table(
                     _table({name: values[twice] for name, values in noisy.items()}, schema)
                 )
-            rows += _rollouts(start, np.split(ids, np.cumsum(own)[:-1]), words)
+            rows += _rollouts(start, np.split(ids, np.cumsum(sizes)[:-1]), words)
     ids_and_texts = pa.Table.from_pylist(rows, _rollout_schema())
     store.write_table(ids_and_texts, folder / "rollouts.parquet", store.ROLLOUTS)
     np.save(folder / "lengths.npy", lengths)

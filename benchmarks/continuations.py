@@ -108,13 +108,15 @@ def requests_of(work: Work, problems_spec: str, folder: Path) -> list[Request]:
         cache.write_text(json.dumps(written))
     content = [ids[:-1] if ids[-1] in student.end_ids else ids for ids in written]
     requests = []
-    for one, ids in zip(plain, content, strict=True):
+    for request, ids in zip(plain, content, strict=True):
         for k in work.lengths:
             if len(ids) >= k:
                 stage = f"student-prefix/{k}"
                 prefix, room = tuple(ids[:k]), work.max_tokens - k
                 requests.append(
-                    Request(one.prompt_ids, prefix, room, stage, one.problem_id, one.sample)
+                    Request(
+                        request.prompt_ids, prefix, room, stage, request.problem_id, request.sample
+                    )
                 )
     return requests
 

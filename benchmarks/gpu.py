@@ -37,23 +37,23 @@ TOY = {"device": "cpu", "dtype": "float32", "limit": 2, "steps": 2}
 def peak_gib(on_gpu: bool) -> Iterator[dict[str, float]]:
     """The most memory that was in use while the block ran, under ``gib``, filled in when it
     ends."""
-    found: dict[str, float] = {"gib": 0.0}
+    peak: dict[str, float] = {"gib": 0.0}
     if not on_gpu:
-        yield found
-        found["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        yield peak
+        peak["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return
     done = threading.Event()
 
     def watch() -> None:
         while not done.is_set():
             free, whole = torch.cuda.mem_get_info()
-            found["gib"] = max(found["gib"], (whole - free) / 2**30)
+            peak["gib"] = max(peak["gib"], (whole - free) / 2**30)
             time.sleep(POLL_SECONDS)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield found
+        yield peak
     finally:
         done.set()
         watcher.join()

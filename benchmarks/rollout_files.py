@@ -90,12 +90,12 @@ def one_side(side: str, path: str | None) -> dict[str, Any]:
         return {"side": side, "peak_mib": round(resident_peak_gib() * 1024, 1)}
     size = Path(path).stat().st_size
     started = time.perf_counter()
-    found = read_files((Path(path),), ReadSettings(limit=LIMIT), student)
+    files = read_files((Path(path),), ReadSettings(limit=LIMIT), student)
     seconds = time.perf_counter() - started
     return {
         "side": side,
-        "rollouts": found.counts.rollouts,
-        "kept": len(found.rollouts),
+        "rollouts": files.counts.rollouts,
+        "kept": len(files.rollouts),
         "bytes": size,
         "seconds": round(seconds, 2),
         "mb_per_second": round(size / 1e6 / seconds, 1),
@@ -111,16 +111,16 @@ def measured(rollouts: int, *, toy: bool = False) -> dict[str, Any]:
     """Every side, each in a process of its own."""
     around = surroundings()
     bare = measured_job(__file__, {"side": "tokenizer alone", "path": None}, run_job, toy=toy)
-    found = [bare]
+    measured_rows = [bare]
     for shape in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rollouts.jsonl"
             write(path, rollouts if shape == "texts" else rollouts // 2, shape)
             row = measured_job(__file__, {"side": shape, "path": str(path)}, run_job, toy=toy)
         row["peak_mib_beyond_the_tokenizer"] = round(row["peak_mib"] - bare["peak_mib"], 1)
-        found.append(row)
+        measured_rows.append(row)
         print(row, flush=True)
-    return {**around, "samples": SAMPLES, "problems_kept": LIMIT, "rows": found}
+    return {**around, "samples": SAMPLES, "problems_kept": LIMIT, "rows": measured_rows}
 
 
 def main(words: Sequence[str] | None = None) -> None:

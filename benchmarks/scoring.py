@@ -79,14 +79,16 @@ def rollouts_of(work: Work, policy: Policy) -> list[Rollout]:
         [tuple(row[part]) for row in ids] for part in (slice(work.prompt), slice(work.prompt, None))
     )
     return [
-        Rollout(str(i), *one) for i, one in enumerate(zip(prompts, prompts, responses, strict=True))
+        Rollout(str(i), *texts)
+        for i, texts in enumerate(zip(prompts, prompts, responses, strict=True))
     ]
 
 
 def batches_of(rollouts: Sequence[Rollout], policy: Policy, rows: int) -> list[Tensor]:
     """What a policy reads, [rows, time] each."""
     read = torch.tensor(
-        [(one.student_prompt + one.response)[:-1] for one in rollouts], device=policy.weights.device
+        [(rollout.student_prompt + rollout.response)[:-1] for rollout in rollouts],
+        device=policy.weights.device,
     )
     return list(read.split(rows))
 
@@ -143,13 +145,13 @@ def throughput(work: Work) -> dict[str, Any]:
     for _ in range(work.repeats):
         for name, run in sides.items():
             times[name].append(seconds(run))
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = {name: statistics.median(taken) for name, taken in times.items()}
     positions = work.rollouts * (work.tokens - 1)
     return {
         "bare_batch": rows,
-        "bare_batch_tried": {str(tried): round(found, 3) for tried, found in rates.items()},
-        "seconds": {name: [round(one, 3) for one in found] for name, found in times.items()},
-        "tokens_per_second": {name: round(positions / found, 1) for name, found in median.items()},
+        "bare_batch_tried": {str(tried): round(taken, 3) for tried, taken in rates.items()},
+        "seconds": {name: [round(each, 3) for each in taken] for name, taken in times.items()},
+        "tokens_per_second": {name: round(positions / taken, 1) for name, taken in median.items()},
         "ratio": {name: round(median["bare"] / median[name], 3) for name in scorers},
     }
 
@@ -176,8 +178,8 @@ def losses(work: Work, side: str) -> dict[str, Any]:
     both = pair(work)
     rollouts = rollouts_of(work, both[0])
     (ids,) = batches_of(rollouts, both[0], work.rollouts)
-    found = both[0].weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    student = found[:, work.prompt - 1 :].flatten(0, 1).clone()
+    hidden = both[0].weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    student = hidden[:, work.prompt - 1 :].flatten(0, 1).clone()
     states = (
         student,
         student * 1.1,
@@ -186,14 +188,14 @@ def losses(work: Work, side: str) -> dict[str, Any]:
         run = LOSSES[side](both, states, rollouts, work)
     except ImportError as error:
         return {"side": side, "skipped": str(error)}
-    del found
+    del hidden
     reset_peak()
     before = peak_gib()
     value = float(run())  # outside the clock: whatever is prepared once is prepared now
     times = [seconds(run) for _ in range(work.repeats)]
     return {
         "side": side,
-        "seconds": [round(one, 3) for one in times],
+        "seconds": [round(each, 3) for each in times],
         "median_seconds": round(statistics.median(times), 3),
         "extra_peak_gib": round(peak_gib() - before, 3),
         "mean_reverse_kl": value,
@@ -208,12 +210,12 @@ def decaylab_loss(
     both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work
 ) -> Run:
     scorer = Scorer(*both, ScoringSettings(batch_tokens=work.rollouts * work.tokens))
-    for head, own in zip(scorer.heads, states, strict=True):
-        head.states = lambda *_, own=own: own
+    for head, state in zip(scorer.heads, states, strict=True):
+        head.states = lambda *_, state=state: state
 
     def run() -> float:
         scored = scorer.score(rollouts)
-        return statistics.fmean(float(one.columns["reverse_kl"].mean()) for one in scored)
+        return statistics.fmean(float(rollout.columns["reverse_kl"].mean()) for rollout in scored)
 
     return run
 
@@ -227,7 +229,7 @@ def trl_loss(
     heads = [policy.weights.get_output_embeddings() for policy in both]
 
     def run() -> Tensor:
-        student, teacher = (head(own) for head, own in zip(heads, states, strict=True))
+        student, teacher = (head(state) for head, state in zip(heads, states, strict=True))
         return GKDTrainer.generalized_jsd_loss(student, teacher, beta=1.0)
 
     return run
@@ -265,12 +267,12 @@ def measure_memory(work: Work, toy: bool) -> dict[str, Any]:
     jobs = [_job("memory", "usual", work, rows=largest)]
     for rows in sizes:
         jobs += [_job("memory", side, work, rows=rows) for side in ("hidden", "decaylab")]
-    found = [measured(__file__, job, run_job, toy=toy) for job in jobs]
-    peaks = {(row["side"], row["batch"]): row["peak_gib"] for row in found}
+    measured_rows = [measured(__file__, job, run_job, toy=toy) for job in jobs]
+    peaks = {(row["side"], row["batch"]): row["peak_gib"] for row in measured_rows}
     extra = {rows: peaks["decaylab", rows] - peaks["hidden", rows] for rows in sizes}
     usual = peaks["usual", largest] - peaks["hidden", largest]
     by_batch = {f"decaylab, batch {rows}": round(gib, 3) for rows, gib in extra.items()}
-    result = {"rows": found, "extra_gib": {"usual": round(usual, 3), **by_batch}}
+    result = {"rows": measured_rows, "extra_gib": {"usual": round(usual, 3), **by_batch}}
     if not toy:  # peaks of one process say nothing of its sides
         result["ratio"] = round(extra[largest] / usual, 3)
     return result
@@ -278,12 +280,12 @@ def measure_memory(work: Work, toy: bool) -> dict[str, Any]:
 
 def measure_losses(work: Work, toy: bool) -> dict[str, Any]:
     jobs = [_job("losses", side, work) for side in LOSSES]
-    found = [measured(__file__, job, run_job, toy=toy) for job in jobs]
-    values = [row["mean_reverse_kl"] for row in found if "mean_reverse_kl" in row]
+    measured_rows = [measured(__file__, job, run_job, toy=toy) for job in jobs]
+    values = [row["mean_reverse_kl"] for row in measured_rows if "mean_reverse_kl" in row]
     spread = max(values) / min(values) - 1
     if spread > (1e-3 if work.dtype == "float32" else 0.1):
         raise SystemExit(f"the sides do not agree on the mean reverse KL: {values}")
-    return {"rows": found, "spread_of_mean_reverse_kl": spread}
+    return {"rows": measured_rows, "spread_of_mean_reverse_kl": spread}
 
 
 MEASURES = {"throughput": measure_throughput, "memory": measure_memory, "losses": measure_losses}

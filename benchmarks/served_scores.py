@@ -81,14 +81,14 @@ def rollouts_of(student: Policy, work: dict[str, Any]) -> list[Rollout]:
     asked = load_problems("abacus", limit=work["problems"])
     requests = [
         Request(
-            tuple(student.prompt_ids(one, asked.instruction)),
+            tuple(student.prompt_ids(problem, asked.instruction)),
             (),
             work["max_tokens"],
             "student",
-            one.problem_id,
+            problem.problem_id,
             0,
         )
-        for one in asked.problems
+        for problem in asked.problems
     ]
     made = TransformersEngine(student).sample(requests, SamplingSettings(0.7))
     return [
@@ -104,11 +104,11 @@ def by_students_ids(
     """The bound from the student's likeliest ids and the token that was taken, [tokens], by how
     many ids."""
     vocabulary, heads = share_vocabulary(student, teacher), [Head(student), Head(teacher)]
-    found: dict[int, list[Floats]] = {count: [] for count in counts}
-    for one in rollouts:
-        given = [(one.student_prompt, one.response)]
+    bounds: dict[int, list[Floats]] = {count: [] for count in counts}
+    for rollout in rollouts:
+        given = [(rollout.student_prompt, rollout.response)]
         both = [vocabulary.logprobs(head.logits(states(head, given)).float())[0] for head in heads]
-        taken = torch.tensor(one.response)[:, None]
+        taken = torch.tensor(rollout.response)[:, None]
         for count in counts:
             ids = top(both[0], count)[1]
             again = ids == taken
@@ -118,8 +118,8 @@ def by_students_ids(
                 )
                 for of in both
             )
-            found[count].append(partial_reverse_kl(*chosen).reverse_kl_bound.double().numpy())
-    return {count: np.concatenate(parts) for count, parts in found.items()}
+            bounds[count].append(partial_reverse_kl(*chosen).reverse_kl_bound.double().numpy())
+    return {count: np.concatenate(parts) for count, parts in bounds.items()}
 
 
 def compared(bound: Floats, exact: Floats) -> dict[str, float]:
@@ -140,7 +140,7 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
     rollouts = rollouts_of(student, work)
     started = time.perf_counter()
     exact = np.concatenate(
-        [one.columns["reverse_kl"] for one in Scorer(student, teacher).score(rollouts)]
+        [rollout.columns["reverse_kl"] for rollout in Scorer(student, teacher).score(rollouts)]
     )
     seconds = {"exact": round(time.perf_counter() - started, 2)}
     of_student = by_students_ids(student, teacher, rollouts, work["ids"])
@@ -150,11 +150,11 @@ def measure(work: dict[str, Any]) -> dict[str, Any]:
         ServedScorer(student, engine, 1).score(rollouts[:2])  # what is slow only once
         for count in work["ids"]:
             started = time.perf_counter()
-            found = ServedScorer(student, engine, count).score(rollouts)
+            scored = ServedScorer(student, engine, count).score(rollouts)
             seconds[str(count)] = round(time.perf_counter() - started, 2)
             columns = {
-                name: np.concatenate([one.columns[name] for one in found])
-                for name in found[0].columns
+                name: np.concatenate([rollout.columns[name] for rollout in scored])
+                for name in scored[0].columns
             }
             rows[str(count)] = {
                 "teachers_ids": compared(columns["reverse_kl_bound"].astype(np.float64), exact),
@@ -177,25 +177,25 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = made.parse_args(words)
     import vllm
 
-    found = measure(TOY if arguments.toy else PAIRS[arguments.pair])
+    result = measure(TOY if arguments.toy else PAIRS[arguments.pair])
     print(
-        f"{found['tokens']} tokens, mean reverse KL {found['mean_exact']} nats; missed, per cent "
+        f"{result['tokens']} tokens, mean reverse KL {result['mean_exact']} nats; missed, per cent "
         "of it:"
     )
     print(
         f"{'ids':>6} {'teachers':>9} {'students':>9} {'student mass':>13} {'teacher mass':>13} "
         f"{'seconds':>8}"
     )
-    for count, row in found["ids"].items():
+    for count, row in result["ids"].items():
         missed = [row[side]["missed_percent"] for side in ("teachers_ids", "students_ids")]
         masses = f"{row['student_mass']:13.4f} {row['teacher_mass']:13.4f}"
-        seconds = found["seconds"][count]
+        seconds = result["seconds"][count]
         print(f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {seconds:8.2f}")
-    print(f"exact: {found['seconds']['exact']} s")
+    print(f"exact: {result['seconds']['exact']} s")
     if not arguments.toy:
         device = f"CPU, {os.cpu_count()} cores"
         around = {"vllm": vllm.__version__, "torch": torch.__version__, "device": device}
-        keep("served-scores", {arguments.pair: {**around, **found}})
+        keep("served-scores", {arguments.pair: {**around, **result}})
 
 
 if __name__ == "__main__":

@@ -216,10 +216,10 @@ def prompt_ids(work: Work) -> list[list[int]]:
     return [policy.prompt_ids(problem, asked.instruction) for problem in asked.problems]
 
 
-def _check_tokens(found: Sequence[float], work: Work) -> None:
+def _check_tokens(written: Sequence[float], work: Work) -> None:
     wanted = work.rollouts * work.tokens
-    if any(one != wanted for one in found):
-        raise SystemExit(f"{wanted} tokens a step were asked for, and {list(found)} written")
+    if any(tokens != wanted for tokens in written):
+        raise SystemExit(f"{wanted} tokens a step were asked for, and {list(written)} written")
 
 
 def _of_prompts(prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -249,8 +249,8 @@ def trl_steps(work: Work) -> dict[str, Any]:
     student.tokenizer.padding_side = "left"
     asked = load_problems(PROBLEMS, limit=work.rollouts)
     texts = [
-        f"{one.question}\n{asked.instruction}" if asked.instruction else one.question
-        for one in asked.problems
+        f"{problem.question}\n{asked.instruction}" if asked.instruction else problem.question
+        for problem in asked.problems
     ]
     prompts = [[{"role": "user", "content": text}] for text in texts]
     micro_batch = work.micro_batch or work.rollouts
@@ -346,11 +346,11 @@ class Phases:
 
         def timed(*given: Any, **named: Any) -> Any:
             started = time.perf_counter()
-            found = plain(*given, **named)
+            result = plain(*given, **named)
             synchronize()
             step, key = self.steps[-1], phase(*given, **named)
             step[key] = step.get(key, 0.0) + time.perf_counter() - started
-            return found
+            return result
 
         setattr(owner, name, timed)
 
@@ -377,17 +377,17 @@ def loss(work: LossWork, side: str) -> dict[str, Any]:
     except ImportError as error:
         return {"side": side, "skipped": str(error)}
     value, gradient = run()  # outside the clock: whatever is prepared once is prepared now
-    found = {"mean_reverse_kl": float(value), "gradient_norm": float(gradient.norm())}
+    numbers = {"mean_reverse_kl": float(value), "gradient_norm": float(gradient.norm())}
     del gradient
     reset_peak()
     before = peak_gib()
     times = [seconds(run) for _ in range(work.repeats)]
     return {
         "side": side,
-        "seconds": [round(one, 3) for one in times],
+        "seconds": [round(each, 3) for each in times],
         "median_seconds": round(statistics.median(times), 3),
         "extra_peak_gib": round(peak_gib() - before, 3),
-        **found,
+        **numbers,
     }
 
 
@@ -403,9 +403,9 @@ def decaylab_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -
     each = torch.full((work.positions,), 1 / work.positions, device=tokens.device)
 
     def run() -> tuple[Tensor, Tensor]:
-        found, gradient = chunked_loss(heads, states, tokens, vocabulary, each)
+        losses, gradient = chunked_loss(heads, states, tokens, vocabulary, each)
         assert gradient is not None
-        return found.loss.mean(), gradient
+        return losses.loss.mean(), gradient
 
     return run
 
@@ -423,12 +423,12 @@ class PlainHead:
 
 def naive_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run:
     def run() -> tuple[Tensor, Tensor]:
-        own = states[0].detach().requires_grad_()
-        student = torch.nn.functional.linear(own, weights[0]).log_softmax(-1)
+        state = states[0].detach().requires_grad_()
+        student = torch.nn.functional.linear(state, weights[0]).log_softmax(-1)
         with torch.no_grad():
             teacher = torch.nn.functional.linear(states[1], weights[1]).log_softmax(-1)
         value = (student.exp() * (student - teacher)).sum(-1).mean()
-        (gradient,) = torch.autograd.grad(value, own)
+        (gradient,) = torch.autograd.grad(value, state)
         return value.detach(), gradient
 
     return run
@@ -443,9 +443,9 @@ def liger_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> R
     )
 
     def run() -> tuple[Tensor, Tensor]:
-        own = states[0].detach().requires_grad_()
-        value = fused(own, weights[0], states[1], weights[1], tokens)
-        (gradient,) = torch.autograd.grad(value, own)
+        state = states[0].detach().requires_grad_()
+        value = fused(state, weights[0], states[1], weights[1], tokens)
+        (gradient,) = torch.autograd.grad(value, state)
         return value.detach(), gradient
 
     return run
@@ -455,12 +455,12 @@ def trl_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
     def run() -> tuple[Tensor, Tensor]:
-        own = states[0].detach().requires_grad_()
-        found, _ = ChunkedDivergenceFunction.apply(
-            own, weights[0], None, states[1], weights[1], None, 1.0
+        state = states[0].detach().requires_grad_()
+        losses, _ = ChunkedDivergenceFunction.apply(
+            state, weights[0], None, states[1], weights[1], None, 1.0
         )
-        value = found.mean()
-        (gradient,) = torch.autograd.grad(value, own)
+        value = losses.mean()
+        (gradient,) = torch.autograd.grad(value, state)
         return value.detach(), gradient
 
     return run
@@ -476,15 +476,15 @@ def measure_peers(works: Sequence[Work], sides: Sequence[str], toy: bool) -> lis
     """A row for each work, with what each side took; ratios: decaylab over TRL."""
     rows = []
     for work in works:
-        found = {}
+        taken = {}
         for side in sides:
             # decaylab accumulates over micro-batches of its own size
             shipped = side == SIDES[0] and not toy
             given = replace(work, micro_batch=None) if shipped else work
-            found[side] = measured(__file__, _job("steps", side, given), run_job, toy=toy)
-        row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": found}
-        if all("seconds_a_step" in found.get(side, {}) for side in SIDES):
-            mine, theirs = (found[side] for side in SIDES)
+            taken[side] = measured(__file__, _job("steps", side, given), run_job, toy=toy)
+        row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": taken}
+        if all("seconds_a_step" in taken.get(side, {}) for side in SIDES):
+            mine, theirs = (taken[side] for side in SIDES)
             if mine["prompts"] != theirs["prompts"]:
                 raise SystemExit(
                     f"the sides asked different prompts: {mine['prompt_tokens']}, "
@@ -506,18 +506,18 @@ def measure_lengths(works: Sequence[tuple[Work, int]], toy: bool) -> list[dict[s
     """
     rows = []
     for full, tokens in works:
-        found = {}
+        taken = {}
         for name, work in (("esr", replace(full, tokens=tokens)), ("full", full)):
             job = _job("steps", "decaylab", work)
-            found[name] = measured(__file__, job, run_job, toy=toy)
+            taken[name] = measured(__file__, job, run_job, toy=toy)
         written, times = (
-            found["esr"][name] / found["full"][name] for name in ("tokens_a_step", "seconds_a_step")
+            taken["esr"][name] / taken["full"][name] for name in ("tokens_a_step", "seconds_a_step")
         )
         row = {
             "pair": full.pair,
             "work": asdict(full),
             **surroundings(),
-            "runs": found,
+            "runs": taken,
             "ratio_of_tokens": round(written, 3),
             "ratio_of_seconds": round(times, 3),
             "over_tokens": round(times / written, 3),
@@ -528,13 +528,15 @@ def measure_lengths(works: Sequence[tuple[Work, int]], toy: bool) -> list[dict[s
 
 
 def measure_loss(work: LossWork, toy: bool) -> dict[str, Any]:
-    found = [measured(__file__, _job("loss", side, work), run_job, toy=toy) for side in LOSSES]
+    measured_rows = [
+        measured(__file__, _job("loss", side, work), run_job, toy=toy) for side in LOSSES
+    ]
     for name in ("mean_reverse_kl", "gradient_norm"):
-        values = [row[name] for row in found if name in row]
+        values = [row[name] for row in measured_rows if name in row]
         if max(values) / min(values) - 1 > 1e-3:
             raise SystemExit(f"the sides do not agree on {name}: {values}")
-    mine, *others = found
-    result = {"work": asdict(work), **surroundings(), "rows": found, "ratio": {}}
+    mine, *others = measured_rows
+    result = {"work": asdict(work), **surroundings(), "rows": measured_rows, "ratio": {}}
     for other in others:
         if toy or "median_seconds" not in other:
             continue

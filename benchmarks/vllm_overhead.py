@@ -62,14 +62,14 @@ def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
     problem_set = load_problems("abacus", limit=work["problems"])
     plain = [
         Request(
-            tuple(student.prompt_ids(one, problem_set.instruction)),
+            tuple(student.prompt_ids(problem, problem_set.instruction)),
             (),
             max(work["lengths"]) + 1,
             "student",
-            one.problem_id,
+            problem.problem_id,
             0,
         )
-        for one in problem_set.problems
+        for problem in problem_set.problems
     ]
     written = [
         response.ids[:-1] if response.stop_reason == "eos" else response.ids
@@ -78,10 +78,10 @@ def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
     requests = []
     for length in work["lengths"]:
         room, stage = work["max_tokens"] - length, f"prefix/{length}"
-        for one, ids in zip(plain, written, strict=True):
+        for request, ids in zip(plain, written, strict=True):
             if len(ids) >= length:
-                prompt, prefix = one.prompt_ids, ids[:length]
-                requests.append(Request(prompt, prefix, room, stage, one.problem_id, 0))
+                prompt, prefix = request.prompt_ids, ids[:length]
+                requests.append(Request(prompt, prefix, room, stage, request.problem_id, 0))
     return requests
 
 
@@ -96,13 +96,15 @@ def raw(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
                 **PARAMETERS,
                 "temperature": SETTINGS.temperature,
                 "stop_token_ids": ends,
-                "max_tokens": one.max_new_tokens,
-                "seed": request_seed(SETTINGS.seed, one),
+                "max_tokens": request.max_new_tokens,
+                "seed": request_seed(SETTINGS.seed, request),
             }
         )
-        for one in requests
+        for request in requests
     ]
-    prompts = [{"prompt_token_ids": list(one.prompt_ids + one.prefix_ids)} for one in requests]
+    prompts = [
+        {"prompt_token_ids": list(request.prompt_ids + request.prefix_ids)} for request in requests
+    ]
     return [
         tuple(output.outputs[0].token_ids)
         for output in engine._llm.generate(prompts, parameters, use_tqdm=False)
@@ -138,9 +140,9 @@ def measure(
                 seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     written = {name: sum(map(len, ids)) for name, ids in tokens.items()}
-    found = {
+    result = {
         "work": {**work, "sequences": len(requests), "repetitions": repetitions},
-        "seconds": {name: [round(one, 3) for one in values] for name, values in seconds.items()},
+        "seconds": {name: [round(each, 3) for each in values] for name, values in seconds.items()},
         "tokens": written,
         "tokens_per_second": {name: round(written[name] / medians[name], 1) for name in sides},
         "identical_responses": sum(a == b for a, b in zip(*tokens.values(), strict=True)),
@@ -149,10 +151,12 @@ def measure(
     if with_transformers:
         policy = loading.load(work["teacher"], host)
         started = time.perf_counter()
-        made = sum(len(one.ids) for one in TransformersEngine(policy).sample(requests, SETTINGS))
+        made = sum(
+            len(response.ids) for response in TransformersEngine(policy).sample(requests, SETTINGS)
+        )
         rate = made / (time.perf_counter() - started)
-        found["tokens_per_second"]["transformers engine"] = round(rate, 1)
-    return found
+        result["tokens_per_second"]["transformers engine"] = round(rate, 1)
+    return result
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -167,13 +171,13 @@ def main(words: Sequence[str] | None = None) -> None:
     work, repetitions = PAIRS[arguments.pair], arguments.repetitions
     if arguments.toy:
         work, repetitions = TOY, 1
-    found = measure(work, repetitions, arguments.with_transformers, arguments.device)
+    result = measure(work, repetitions, arguments.with_transformers, arguments.device)
     print(f"{'side':22} {'seconds, median':>16} {'tokens/s':>10}")
-    for name, rate in found["tokens_per_second"].items():
-        times = found["seconds"].get(name)
+    for name, rate in result["tokens_per_second"].items():
+        times = result["seconds"].get(name)
         median = statistics.median(times) if times else float("nan")
         print(f"{name:22} {median:16.2f} {rate:10.0f}")
-    print(f"decaylab over vLLM: {found['decaylab_over_vllm']} of the seconds")
+    print(f"decaylab over vLLM: {result['decaylab_over_vllm']} of the seconds")
     if arguments.toy:
         return
     device = f"CPU, {os.cpu_count()} cores"
@@ -185,7 +189,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "device": device,
         "load": round(os.getloadavg()[0], 2),
     }
-    keep(f"vllm-{arguments.device}", {arguments.pair: {**around, **found}})
+    keep(f"vllm-{arguments.device}", {arguments.pair: {**around, **result}})
 
 
 if __name__ == "__main__":
