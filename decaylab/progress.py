@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from decaylab.printing import rounded
+
 
 class StageProgress:
     """Counts tokens and finished sequences (or another unit) of one stage.
@@ -37,7 +39,7 @@ class StageProgress:
             self.tokens += tokens
             self.finished += finished
         if self._bar is not None and self._task is not None:
-            rate = f"{self.rate:,.0f} tokens/s" if self.tokens else ""
+            rate = f"{rounded(self.rate)} tokens/s" if self.tokens else ""
             self._bar.update(self._task, advance=finished, rate=f"{self._message}{rate}")
 
     def tell(self, message: str) -> None:
@@ -52,12 +54,12 @@ class StageProgress:
 
     def summary(self) -> str:
         """What this process did, and what it found done."""
-        seconds = time.monotonic() - self.started
-        made = f"{self.finished} {self.unit} in {seconds:.0f} s"
+        seconds = rounded(time.monotonic() - self.started)
+        made = f"{self.finished} {self.unit} in {seconds} s"
         if self.tokens:
             made = (
-                f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds:.0f} s "
-                f"({self.rate:,.0f} tokens/s)"
+                f"{self.finished} {self.unit}, {self.tokens:,} tokens in {seconds} s "
+                f"({rounded(self.rate)} tokens/s)"
             )
         read = f"{self.skipped} {self.unit} were there already"
         if not self.skipped:

@@ -39,6 +39,7 @@ def test_the_wheel_installs_one_import_package_with_the_pair_in_it(wheel: Path) 
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"decaylab"}
     for needed in (
         "decaylab/analyses/prefix_decay.py",
+        "decaylab/trainer/machinery/resume.py",
         "decaylab/figures/prefix_decay.py",
         "decaylab/data/paper/prefix_curve.csv",
         "decaylab/data/abacus/teacher/model.safetensors",

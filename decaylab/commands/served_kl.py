@@ -35,13 +35,12 @@ from decaylab.runs import store
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT
 from decaylab.tokens import served_scores
 from decaylab.tokens.categories import CategoryRules
-from decaylab.tokens.score_store import ScoreKey
+from decaylab.tokens.score_store import PART_TOKENS, ScoreKey
 from decaylab.tokens.scoring import Rollout
 from decaylab.tokens.served_scores import COLUMNS, TOKENS, ServedScorer
 from decaylab.tokens.token_table import Scored, TokenTable
 
 COMMAND = "served-kl"
-PART_TOKENS = 16384
 MEMORY_SHARE = 0.7
 """Of a GPU, for the teacher, by default: the student that scores beside it needs the rest."""
 

@@ -138,7 +138,7 @@ def _train(setup: Setup[Options], options: PlanOptions, rollouts: list[Rollout])
     heads = Head(student), Head(teacher)
     meter = Meter(student.weights.device)
     vocabulary = share_vocabulary(student, teacher)
-    gradient = Gradient(heads, vocabulary, training, meter, 1, training.budget)
+    gradient = Gradient(heads, vocabulary, training, meter, training.budget)
     read = [TrainingRollout(one, one.response, False) for one in rollouts]
     student.weights.train(training.gradient_checkpointing)
     gradient.add(read[:1])

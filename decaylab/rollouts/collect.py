@@ -18,12 +18,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from decaylab.options.measuring import CONTROLS
 from decaylab.policies.handover import HandOver
 from decaylab.problems import abacus
 from decaylab.problems.sets import Problem
 from decaylab.progress import Reporter
-from decaylab.rollouts.sampling import Engine, Request, SamplingSettings
+from decaylab.rollouts.sampling import Engine, Ids, Request, SamplingSettings
 from decaylab.rollouts.stages import Pending, Stages, StageSettings
 from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
@@ -46,35 +45,21 @@ MOST_TURNS = 8
 class DecayPlan:
     """What is sampled.
 
-    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0. samples: rollouts
-    per problem and policy. max_tokens: the budget of prefix and continuation together. controls: a
-    subset of `CONTROLS`; ``correct-so-far`` needs no rollouts of its own. part_rows: a part on disk
-    has whole problems and about this many sequences. parallel: parts sampled at once.
+    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
+    samples: rollouts per problem and policy.
+    max_tokens: the budget of prefix and continuation together.
+    controls: as the options name them; ``correct-so-far`` needs no rollouts of its own.
+    part_rows: a part on disk has whole problems and about this many sequences.
+    parallel: parts sampled at once.
     """
 
-    prefix_lengths: tuple[int, ...]
+    prefix_lengths: Ids
     samples: int
     max_tokens: int
     controls: tuple[str, ...]
     sampling: SamplingSettings
     part_rows: int = 256
     parallel: int = 1
-
-    def __post_init__(self) -> None:
-        lengths = self.prefix_lengths
-        if not lengths or lengths[0] != 0 or any(a >= b for a, b in zip(lengths, lengths[1:])):
-            raise ValueError(f"prefix_lengths must ascend from 0 without repeats, got {lengths}")
-        if lengths[-1] >= self.max_tokens:
-            raise ValueError(
-                f"prefix_lengths must stay below max_tokens {self.max_tokens}, got {lengths[-1]}"
-            )
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
-        unknown = set(self.controls) - set(CONTROLS)
-        if unknown:
-            raise ValueError(
-                f"controls must be among {', '.join(CONTROLS)}, got {', '.join(sorted(unknown))}"
-            )
 
 
 class Collector:
@@ -88,7 +73,7 @@ class Collector:
         student: Engine,
         teacher: Engine,
         problems: Sequence[Problem],
-        prompts: dict[str, dict[str, tuple[int, ...]]],
+        prompts: dict[str, dict[str, Ids]],
         plan: DecayPlan,
         judge: Judge,
         folder: store.RunFolder,

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from decaylab.policies.loading import Policy
 
+Ids = tuple[int, ...]
+"""Token ids."""
 OnProgress = Callable[[int, int], None]
 """Called now and then with newly written tokens and newly finished sequences; with negative numbers
 if memory ran out and a batch is made again."""
@@ -48,8 +50,8 @@ class SamplingSettings:
 class Request:
     """One continuation: the prompt, the prefix after it, and how many tokens may follow."""
 
-    prompt_ids: tuple[int, ...]
-    prefix_ids: tuple[int, ...]
+    prompt_ids: Ids
+    prefix_ids: Ids
     max_new_tokens: int
     stage: str
     problem_id: str
@@ -66,7 +68,7 @@ class Request:
         return f"{self.stage} {self.problem_id}/{self.sample}"
 
     @property
-    def context(self) -> tuple[int, ...]:
+    def context(self) -> Ids:
         """Prompt and prefix."""
         return self.prompt_ids + self.prefix_ids
 
@@ -80,7 +82,7 @@ class Response:
     None if the engine does not give it.
     """
 
-    ids: tuple[int, ...]
+    ids: Ids
     stop_reason: Literal["eos", "length"]
     absent_mass: float | None = field(default=None, compare=False)
 
@@ -90,7 +92,7 @@ class Response:
         return self.stop_reason == "eos"
 
     @property
-    def written(self) -> tuple[int, ...]:
+    def written(self) -> Ids:
         """The ids without the end-of-turn token."""
         return self.ids[:-1] if self.ended else self.ids
 

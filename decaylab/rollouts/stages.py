@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from decaylab.problems.sets import Problem
 from decaylab.progress import Reporter, StageProgress
-from decaylab.rollouts.sampling import Engine, Request, Response, SamplingSettings
+from decaylab.rollouts.sampling import Engine, Ids, Request, Response, SamplingSettings
 from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
 
@@ -51,7 +51,7 @@ class Pending:
     prefix: Mapping[str, Any] = field(
         default_factory=lambda: {"prefix_author": "", "prefix_tokens": 0, "prefix_rollout_id": ""}
     )
-    own_prefix: tuple[int, ...] = ()
+    own_prefix: Ids = ()
 
     @property
     def rollout_id(self) -> str:
@@ -77,7 +77,7 @@ class Stages:
         self,
         role: str,
         problems: Sequence[Problem],
-        prompts: Mapping[str, tuple[int, ...]],
+        prompts: Mapping[str, Ids],
         samples: int,
         *,
         name: str | None = None,

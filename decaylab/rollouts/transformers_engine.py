@@ -14,6 +14,7 @@ from decaylab.policies.loading import Policy
 from decaylab.rollouts.batches import Counted, in_batches
 from decaylab.rollouts.cache import GrowingCache
 from decaylab.rollouts.sampling import (
+    Ids,
     OnProgress,
     Request,
     Response,
@@ -57,7 +58,7 @@ class TransformersEngine:
             raise self._unfit("it keeps a recurrent state")
         self._fits = False  # unknown until its first prefill
         # A model without a tokenizer has no absent ids.
-        absent: tuple[int, ...] = getattr(policy, "absent_ids", ())
+        absent: Ids = getattr(policy, "absent_ids", ())
         self._absent = self._tensor(absent) if absent else None
 
     def sample(
@@ -237,11 +238,11 @@ class TransformersEngine:
         )
 
 
-Family = tuple[tuple[int, ...], tuple[int, ...]]
+Family = tuple[Ids, Ids]
 """A prompt and a prefix that shorter ones are cut from."""
 
 
-def _sort_key(request: Request) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+def _sort_key(request: Request) -> tuple[int, Ids, Ids]:
     return len(request.prompt_ids), request.prompt_ids, request.prefix_ids
 
 

@@ -17,6 +17,7 @@ from decaylab.runs import own_tokens
 from decaylab.runs.vocabulary import STUDENT, STUDENT_TURNS, TEACHER
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Arm:
     correct: Floats
     author: Floats
     unprefixed: Floats
-    problems: NDArray[np.int64]
-    tokens: NDArray[np.int64]
+    problems: Integers
+    tokens: Integers
 
 
 class Arms:
@@ -73,7 +74,7 @@ class Arms:
         """Response tokens of a policy's own rollouts, without the end-of-turn token."""
         return self.of(author)["written"]
 
-    def unprefixed(self, role: str, problems: NDArray[np.int64]) -> Floats:
+    def unprefixed(self, role: str, problems: Integers) -> Floats:
         """A policy's accuracy without a prefix on the problem of each rollout."""
         return np.asarray(pd.Series(problems).map(self.accuracy[role]), dtype=np.float64)
 

@@ -54,8 +54,8 @@ def with_noise_floor(
         return frame
     # Both routes by the same function: a difference is then one of the scores alone.
     again = again or measure
-    floors = _by_key(again(_first_route(twice))) - _by_key(again(_second_route(twice)))
-    floor = floors.abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()
+    first, second = (_by_key(again(_by_route(twice, second=last))) for last in (False, True))
+    floor = (first - second).abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()
     effect = (frame["value"] - np.where(frame["unit"] == RATIO, 1.0, 0.0)).abs()
     return frame.assign(noise_floor=floor, under_floor=effect < 2 * floor)
 
@@ -74,20 +74,13 @@ def _by_key(frame: pd.DataFrame) -> pd.Series[float]:
     return values
 
 
-def _first_route(twice: Sequence[Scored]) -> list[Scored]:
-    """The rollouts that were scored twice, by the first route."""
-    first = []
+def _by_route(twice: Sequence[Scored], *, second: bool) -> list[Scored]:
+    """The rollouts that were scored twice, by one of the two routes."""
+    kept = []
     for view in twice:
         assert view.floor_rollouts is not None and view.rescored is not None
         tokens = view.tokens.only(view.floor_rollouts)
         assert np.array_equal(tokens.lengths, view.rescored.lengths), "routes differ in rollouts"
-        first.append(replace(view, tokens=tokens, floor_rollouts=None, rescored=None))
-    return first
-
-
-def _second_route(twice: Sequence[Scored]) -> list[Scored]:
-    second = []
-    for view in twice:
-        assert view.rescored is not None
-        second.append(replace(view, tokens=view.rescored, floor_rollouts=None, rescored=None))
-    return second
+        tokens = view.rescored if second else tokens
+        kept.append(replace(view, tokens=tokens, floor_rollouts=None, rescored=None))
+    return kept

@@ -23,6 +23,7 @@ from decaylab.maths.divergences import divergences
 from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
 from decaylab.rollouts.batches import in_batches
+from decaylab.rollouts.sampling import Ids, OnProgress
 from decaylab.tokens.chunks import HEAD_ELEMENTS as HEAD_ELEMENTS
 from decaylab.tokens.chunks import over_chunks
 from decaylab.tokens.heads import Head, HeadPrecision
@@ -59,9 +60,9 @@ class Rollout:
     """A response and the prompts before it, as each policy reads them."""
 
     rollout_id: str
-    student_prompt: tuple[int, ...]
-    teacher_prompt: tuple[int, ...]
-    response: tuple[int, ...]
+    student_prompt: Ids
+    teacher_prompt: Ids
+    response: Ids
 
     def __post_init__(self) -> None:
         if not (self.response and self.student_prompt and self.teacher_prompt):
@@ -109,7 +110,7 @@ class Scorer:
     def score(
         self,
         rollouts: Sequence[Rollout],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
         shown: frozenset[str] = frozenset(),
     ) -> list[ScoredRollout]:
         """One result per rollout, in their order. shown: ids of the rollouts whose top 5 are kept.
@@ -289,7 +290,7 @@ def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values, ids.gather(1, places)
 
 
-def states(head: Head, contexts: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
+def states(head: Head, contexts: list[tuple[Ids, Ids]]) -> Tensor:
     """States that predict the responses of (prompt, response) contexts, [positions, width].
 
     Rollout by rollout, in their order.

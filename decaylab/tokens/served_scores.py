@@ -35,7 +35,7 @@ from decaylab.maths.divergences import entropy, expectation
 from decaylab.policies.loading import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.progress import Reporter
-from decaylab.rollouts.sampling import OnProgress
+from decaylab.rollouts.sampling import Ids, OnProgress
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.runs import store
 from decaylab.runs.store import Parts
@@ -57,7 +57,6 @@ COLUMNS = (
 SCHEMA = pa.schema(
     {"rollout_id": WORDS, "position": WHOLE, **dict.fromkeys(COLUMNS, REAL), "route": WORDS}
 )
-PART_TOKENS = 16384
 LEAST_MASS = 1e-6
 """What float32 log-probabilities leave uncertain of a remaining mass: the least taken for it."""
 NONE = -1  # an id that is not there: padding, or the taken token a second time
@@ -107,7 +106,7 @@ class TeacherRows(NamedTuple):
     logprobs: NDArray[np.float32]
 
 
-Context = tuple[tuple[int, ...], tuple[int, ...]]
+Context = tuple[Ids, Ids]
 """Prompt and response."""
 
 
@@ -125,7 +124,7 @@ def likeliest_rows(
     ]
 
 
-def _likeliest(flat: Any, start: int, response: tuple[int, ...]) -> TeacherRows:
+def _likeliest(flat: Any, start: int, response: Ids) -> TeacherRows:
     """The response's entries among vLLM's, which has one per token behind an empty one first."""
     first, last = flat.start_indices[start], flat.end_indices[-1]
     ids = np.array(flat.token_ids[first:last], dtype=np.int64).reshape(len(response), -1)
@@ -157,7 +156,7 @@ def rows_of_ids(
     return rows
 
 
-def _with_taken(response: tuple[int, ...], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def _with_taken(response: Ids, ids: NDArray[np.int64]) -> NDArray[np.int64]:
     taken = np.array(response, dtype=np.int64)[:, None]
     return np.concatenate([taken, np.where(ids == taken, NONE, ids)], axis=1)
 
@@ -279,11 +278,12 @@ def scored(
     reporter: Reporter,
     *,
     name: str,
-    part_tokens: int = PART_TOKENS,
+    part_tokens: int,
 ) -> Path:
     """The table of the scored tokens, from the cache or made now, part by part.
 
-    scorer: called only if something is left to score.
+    scorer: called only if something is left to score. part_tokens: least tokens of a part on disk,
+    prompts included.
     """
     record = key.record(rollouts, TOKENS)
     folder = score_store.folder_of(cache, "served", record)

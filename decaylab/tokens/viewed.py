@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
 from decaylab.problems.sets import Problem
+from decaylab.rollouts.sampling import Ids
 from decaylab.runs import store
 from decaylab.runs.vocabulary import BASE, STUDENT, STUDENT_PREFIX, TEACHER
 from decaylab.tokens.categories import CategoryRules
@@ -222,7 +223,7 @@ def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=CONTINUATIONS).astype(whole)
 
 
-Key = tuple[str, int, tuple[int, ...]]
+Key = tuple[str, int, Ids]
 """Problem, sample and token ids."""
 
 

@@ -1,5 +1,5 @@
-"""On-policy distillation: what a step draws, the loss, the step, validation, the loop, and the
-state to go on from.
+"""On-policy distillation, to be read in one sitting: draw, loss, step, validation, alarms, loop.
 
-Imports the pair, tokens, rollouts and what stands below.
+What the method does not depend on is one level below, in ``machinery``. Imports the pair, tokens,
+rollouts and what stands below.
 """

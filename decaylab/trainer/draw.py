@@ -16,11 +16,11 @@ import numpy as np
 
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.problems.sets import Problem
-from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, SamplingSettings
+from decaylab.rollouts.sampling import Engine, Ids, OnProgress, Request, Response, SamplingSettings
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout
 
-Prompts = Mapping[str, Mapping[str, tuple[int, ...]]]
+Prompts = Mapping[str, Mapping[str, Ids]]
 """Prompt ids by role and problem."""
 
 
@@ -34,12 +34,12 @@ class TrainingRollout:
     """
 
     scored: Rollout
-    ids: tuple[int, ...]
+    ids: Ids
     ended: bool
     offset: int = 0
 
     @property
-    def written(self) -> tuple[int, ...]:
+    def written(self) -> Ids:
         """What the student wrote, without the end-of-turn token."""
         return self.ids[:-1] if self.ended else self.ids
 
@@ -89,7 +89,7 @@ class Plan:
         """
         stage = f"train-{step}"
         requests: list[Request] = []
-        teacher_prompts: list[tuple[int, ...]] = []
+        teacher_prompts: list[Ids] = []
         for place, problem in list(enumerate(self.problems_of(step)))[share]:
             name = problem.problem_id
             prompt = self.prompts[STUDENT][name]
@@ -121,7 +121,7 @@ class Plan:
     def _training_rollout(
         self,
         request: Request,
-        teacher_prompt: tuple[int, ...],
+        teacher_prompt: Ids,
         response: Response,
         vocabulary: SharedVocabulary,
     ) -> TrainingRollout | None:
@@ -138,11 +138,11 @@ class Plan:
     def _prefixes(
         self,
         requests: Sequence[Request],
-        prompts: Sequence[tuple[int, ...]],
+        prompts: Sequence[Ids],
         teacher: Engine,
         vocabulary: SharedVocabulary,
         on_progress: OnProgress | None,
-    ) -> tuple[list[tuple[int, ...]], int]:
+    ) -> tuple[list[Ids], int]:
         """What the teacher writes before each rollout, and how many tokens it wrote in all.
 
         A prefix is shorter than `teacher_prefix` if the teacher ends it or the student cannot read
@@ -162,7 +162,7 @@ class Plan:
 
 
 @cache
-def order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+def order(seed: int, epoch: int, count: int) -> Ids:
     """The order in which ``count`` problems are taken in an epoch, from 0."""
     return tuple(np.random.default_rng([seed, epoch]).permutation(count).tolist())
 

@@ -31,6 +31,7 @@ from decaylab.maths.selection import progressive_budget
 from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS
+from decaylab.printing import percent, rounded
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter, StageProgress
 from decaylab.rollouts.sampling import Engine, SamplingSettings
@@ -227,9 +228,7 @@ class Run:
                 on_progress,
             )
         most = self.processes.most if self.processes.sharded else None
-        gradient = Gradient(
-            self.heads, self.setup.vocabulary, options, self.meter, step, budget, most
-        )
+        gradient = Gradient(self.heads, self.setup.vocabulary, options, self.meter, budget, most)
         self.setup.student.weights.train(options.gradient_checkpointing)
         with self.processes.agreeing():
             try:
@@ -242,7 +241,7 @@ class Run:
         )
         sums = self.processes.add_up(gradient.sums.values)
         norm = self._update(step, denominator(sums, options.normalise))
-        row = {
+        row: dict[str, Any] = {
             "step": step,
             "rollout_length": longest if options.stop_at else None,
             **record(sums, options),
@@ -251,7 +250,8 @@ class Run:
             **self.meter.columns(),
         }
         if progress:
-            progress.tell(f"KL {row['reverse_kl']:.3f}  {row['response_tokens']:.0f} tokens")
+            kl, tokens = rounded(row["reverse_kl"], 3), rounded(row["response_tokens"])
+            progress.tell(f"KL {kl}  {tokens} tokens")
             progress.advance(0, 1)
         self._watch(step, row)
         return row, bool(sums["interrupted"])
@@ -321,9 +321,9 @@ class Run:
         if self.processes.is_main:
             self.kept.validation.append(row)
             self.reporter.note(
-                f"step {step}: held-out accuracy {100 * row['accuracy']:.1f} %, reverse KL "
-                f"{row['reverse_kl']:.4f} nats, {row['response_tokens']:.0f} tokens "
-                f"({row['problems']} problems)"
+                f"step {step}: held-out accuracy {rounded(percent(row['accuracy']), 1)} %, "
+                f"reverse KL {rounded(row['reverse_kl'], 4)} nats, "
+                f"{rounded(row['response_tokens'])} tokens ({row['problems']} problems)"
             )
             # The first row is from before training.
             before = dict(self.kept.validation.read().iloc[0])

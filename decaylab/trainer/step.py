@@ -48,7 +48,6 @@ class Gradient:
         vocabulary: SharedVocabulary,
         options: TrainOptions,
         meter: Meter,
-        step: int,
         budget: int | None,
         most: Callable[[int], int] | None = None,
     ) -> None:
@@ -59,7 +58,7 @@ class Gradient:
         micro-batches, and add nothing in the passes that they have no rollouts for.
         """
         self.heads, self.vocabulary, self.options, self.meter = heads, vocabulary, options, meter
-        self.step, self.budget, self.sums, self.most = step, budget, Sums(), most
+        self.budget, self.sums, self.most = budget, Sums(), most
         self.selector = SELECTORS[options.selector]
 
     def add(self, rollouts: Sequence[TrainingRollout]) -> None:

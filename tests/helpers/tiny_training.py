@@ -105,7 +105,7 @@ def gradient_of(
     models[0].zero_grad(set_to_none=True)
     heads = Head(bare(models[0])), Head(bare(models[1]))
     models[0].train(training)
-    taken = Gradient(heads, vocabulary, chosen, Meter(torch.device("cpu")), 1, budget)
+    taken = Gradient(heads, vocabulary, chosen, Meter(torch.device("cpu")), budget)
     for part in parts:
         taken.add(part)
     models[0].eval()

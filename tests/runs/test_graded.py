@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -93,6 +94,38 @@ def test_a_part_of_a_run_that_was_stopped_is_graded_again(finished: Path, tmp_pa
     made_stale(part)
     assert decaylab(*DECAY, "--out", folder).code == 0
     assert pq.read_table(folder / "rollouts.parquet").to_pylist() == own.to_pylist()
+
+
+def test_a_part_of_an_earlier_version_is_resumed_without_being_graded_again(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder, own = tmp_path / "run", pq.read_table(finished / "rollouts.parquet")
+    shutil.copytree(finished, folder)
+    for name in ("rollouts.parquet", "measurements.parquet"):
+        (folder / name).unlink()
+    students = own.filter(pa.compute.equal(own["condition"], "student"))
+    part = store.RunFolder(folder).parts("student rollouts").path(0)
+    store.write_table(students.drop_columns(["tokens"]), part, store.ROLLOUTS)
+    assert decaylab(*DECAY, "--out", folder).code == 0
+    assert (folder / "rollouts.parquet").read_bytes() == (
+        finished / "rollouts.parquet"
+    ).read_bytes()
+
+
+def test_a_finished_run_of_an_earlier_version_is_read_as_it_is(
+    finished: Path, tmp_path: Path
+) -> None:
+    folder, path = tmp_path / "run", tmp_path / "run" / "rollouts.parquet"
+    shutil.copytree(finished, folder)
+    store.write_table(pq.read_table(path).drop_columns(["tokens"]), path, store.ROLLOUTS)
+    before = path.read_bytes()
+    (folder / "measurements.parquet").unlink()
+    assert decaylab(*DECAY, "--out", folder).code == 0
+    assert path.read_bytes() == before
+    pd.testing.assert_frame_equal(
+        measurements.read(folder / "measurements.parquet"),
+        measurements.read(finished / "measurements.parquet").assign(run="run"),
+    )
 
 
 def test_cached_rollouts_are_graded_again_and_a_rule_changes_no_run(

@@ -6,10 +6,12 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch import Tensor
@@ -19,10 +21,13 @@ from decaylab.maths import divergences
 from decaylab.policies import loading, served_policies
 from decaylab.policies.loading import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
+from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
+from decaylab.runs import store
+from decaylab.tokens import score_store, served_scores
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.tokens.served_scores import (
     LEAST_MASS,
@@ -296,3 +301,46 @@ def test_more_ids_than_the_engine_tells_and_longer_rollouts_than_it_reads_are_re
         ServedScorer(pair[0], engine, 4).score([Rollout("r", (5,), (5,) * 24, (6,) * 1000)])
     last = ServedScorer(pair[0], engine, 4).score([Rollout("r", (5,), (5,) * 23, (6,) * 1000)])
     assert last[0].columns["reverse_kl_bound"].shape == (1000,)
+
+
+# Stored part by part
+
+
+class Stub:
+    """Gives each token its own id as every statistic; ends the process at a part."""
+
+    def __init__(self, last: int = 99) -> None:
+        self.last, self.scored = last, list[str]()
+
+    def table(self, rollouts: Sequence[Rollout], on_progress: Any) -> pa.Table:
+        if len(self.scored) >= self.last:
+            raise KeyboardInterrupt
+        self.scored += [one.rollout_id for one in rollouts]
+        ids = np.concatenate([one.response for one in rollouts])
+        columns = {**dict.fromkeys(served_scores.COLUMNS, ids), "route": ["a route"] * len(ids)}
+        return score_store.token_rows(served_scores.SCHEMA, rollouts, columns)
+
+
+def test_served_scores_are_stored_part_by_part_and_resumed(tmp_path: Path) -> None:
+    rollouts = [Rollout(f"r{place}", (1,), (1, 2), (10 * place, 7)) for place in range(5)]
+    key = score_store.ScoreKey("s", "t", 1.0, "model", "served, 3 ids")
+
+    def stored(scorer: Stub) -> Path:
+        return served_scores.scored(
+            rollouts, key, lambda: scorer, tmp_path, Reporter(quiet=True), name="x", part_tokens=8
+        )
+
+    first, second = Stub(last=2), Stub()
+    with pytest.raises(KeyboardInterrupt):
+        stored(first)
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in folder.glob("*.parquet")] == ["part-00000.parquet"]
+    path = stored(second)
+    assert (first.scored, second.scored) == (["r0", "r1"], ["r2", "r3", "r4"])
+    table = store.read_table(path, served_scores.TOKENS)
+    assert table["rollout_id"].to_pylist() == [f"r{place}" for place in range(5) for _ in "ab"]
+    assert table["position"].to_pylist() == [0, 1] * 5
+    assert table["reverse_kl_bound"].to_pylist() == [0, 7, 10, 7, 20, 7, 30, 7, 40, 7]
+    assert table.schema.remove_metadata().equals(served_scores.SCHEMA)
+    assert sorted(entry.name for entry in folder.glob("*.parquet")) == ["tokens.parquet"]
+    assert stored(Stub(last=0)) == path
