@@ -1,19 +1,18 @@
-"""What `decaylab plan` says a phase takes against what was resident: sampling, continuing, scoring
-and training, on a CPU.
+"""What `decaylab plan` says a phase takes against what was resident, on a CPU.
 
-    python benchmarks/plan.py                              # every work;
-    tests/helpers/prepare_smollm2.py makes the model python benchmarks/plan.py --pair abacus --phase
-    train  # some of them python benchmarks/plan.py --hours                      # the probe's hours
-    against a run of prefix-decay
+    python benchmarks/plan.py                              # every work
+    python benchmarks/plan.py --pair abacus --phase train  # some of them
+    python benchmarks/plan.py --hours                      # the probe's hours against a run
 
-Each work is a process of its own. Measured is the most that was resident (VmHWM) over what was
-after the imports; planned the phase at the same sizes, where every rollout has its whole budget (no
-token ends a turn here) and prompts are as long as they are. Each work is measured twice:
+tests/helpers/prepare_smollm2.py makes the model of the second pair. Each work is a process of its
+own. Measured is the most that was resident (VmHWM) over what was after the imports; planned the
+phase at the same sizes, where every rollout has its whole budget (no token ends a turn here) and
+prompts are as long as they are. Each work is measured twice:
 
-    shipped    as the system's allocator has it: what was given back may stay resident, in holes
-    between what is still there returned   with MALLOC_MMAP_THRESHOLD_ of 64 kB what was given back
-    is. The plan has no allowance for holes then, so this
-               tells whether the terms are right
+    shipped    with the system's allocator: freed memory may stay resident, in holes between what
+               is still in use
+    returned   with MALLOC_MMAP_THRESHOLD_ of 64 kB freed memory is returned. The plan then has no
+               allowance for holes, so this shows whether the terms are right
 """
 
 from __future__ import annotations
@@ -33,9 +32,11 @@ from typing import Any
 import torch
 from timing import keep, reset_peak, resident_peak_gib, surroundings
 
-from decaylab.planner.memory import LASTING, PROCESS, holes
-from decaylab.planner.options import Asked, Devices, PlanOptions, asked
-from decaylab.planner.phases import Phase, Sources, phases
+from decaylab.options.planning import PlanOptions
+from decaylab.planner.asked import Asked, asked
+from decaylab.planner.memory import PROCESS, WORKING, holes
+from decaylab.planner.phases import Phase, cases, phases
+from decaylab.planner.plan import this_machine
 from decaylab.policies import loading
 from decaylab.policies.loading import LoadSettings, Policy
 from decaylab.problems.sets import load_problems
@@ -81,11 +82,11 @@ class Work:
     @property
     def name(self) -> str:
         words = [self.pair, self.phase, f"{self.rows}x{self.tokens}"]
-        words += [f"batch {self.batch_tokens}"] * bool(self.batch_tokens) + [
-            f"behind {self.prefix}"
-        ] * bool(self.prefix)
-        words += [self.dtype] * (self.dtype != "float32") + ["full"] * self.full_finetune
-        return " ".join([*words, *["checkpointed"] * self.checkpointing])
+        words += [f"batch {self.batch_tokens}"] * bool(self.batch_tokens)
+        words += [f"behind {self.prefix}"] * bool(self.prefix)
+        words += [self.dtype] * (self.dtype != "float32")
+        words += ["full"] * self.full_finetune + ["checkpointed"] * self.checkpointing
+        return " ".join(words)
 
     def options(self, **more: Any) -> PlanOptions:
         """The plan of the same work."""
@@ -147,38 +148,36 @@ def resident(process: int | str = "self") -> int:
 
 
 def children() -> list[int]:
-    return [int(one) for one in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(process) for process in listed.split()]
 
 
 def _import_models(work: Work) -> None:
-    """What is imported for a model is no part of what it takes."""
+    """Imports what a model needs: that is no part of what the model takes."""
     import accelerate  # noqa: F401
     import peft  # noqa: F401
 
     from decaylab.trainer import loop  # noqa: F401
 
-    for outline in Sources.of(work.options(), Devices("cpu", 1, 1)).outlines(
-        work.options(prefix_lengths=(0, 1)).decay()
-    ):
+    options = work.options(only=("prefix-decay",), prefix_lengths=(0, 1)).resolved()
+    for outline in cases(options, this_machine("cpu"), Asked(1, 1, 1))[0].pair:
         outline.reading(1, 1)
 
 
 def measure_reading(work: Work, base: int, _: Any) -> dict[str, int]:
-    """Sampling, continuing, scoring, or scoring in the next wider precision; and loading before
-    that."""
+    """Sampling, continuing, scoring, or scoring in the next wider precision."""
     student, teacher = (
         loading.load(name, LoadSettings(dtype=work.dtype)) for name in PAIRS[work.pair]
     )
-    found = {"loading": peak() - base}
     gc.collect()
-    asked = load_problems("abacus", limit=work.rows)
-    prompts = [tuple(student.prompt_ids(one, asked.instruction)) for one in asked.problems]
+    problems = load_problems("abacus", limit=work.rows)
+    prompts = [
+        tuple(student.prompt_ids(problem, problems.instruction)) for problem in problems.problems
+    ]
     count = max(work.rows // SAMPLES, 1)
     reset_peak()
-    {"sample": sample, "continue": go_on, "score": score, "floor": score_wider}[work.phase](
-        work, student, teacher, prompts
-    )
-    return found | {work.phase: peak() - base, "prompt": max(map(len, prompts[:count]))}
+    READ[work.phase](work, student, teacher, prompts)
+    return {work.phase: peak() - base, "prompt": max(map(len, prompts[:count]))}
 
 
 def peak() -> int:
@@ -199,27 +198,20 @@ def sample(work: Work, student: Policy, _: Policy, prompts: Prompts) -> None:
 
 
 def random_ids(rows: int, tokens: int) -> list[list[int]]:
-    found: list[list[int]] = torch.randint(
-        2, 300, (rows, tokens), generator=torch.Generator().manual_seed(0)
-    ).tolist()
-    return found
+    generator = torch.Generator().manual_seed(0)
+    ids: list[list[int]] = torch.randint(2, 300, (rows, tokens), generator=generator).tolist()
+    return ids
 
 
 def go_on(work: Work, _: Policy, teacher: Policy, prompts: Prompts) -> None:
     """From the whole prefix and from half of it, as the plan's two prefix lengths."""
     teacher.end_ids = frozenset({NO_TOKEN})
-    requests = [
-        Request(
-            prompts[row // SAMPLES],
-            tuple(ids[:length]),
-            work.prefix + work.tokens - length,
-            "plan",
-            str(row),
-            length,
-        )
-        for row, ids in enumerate(random_ids(work.rows // 2, work.prefix))
-        for length in (work.prefix // 2, work.prefix)
-    ]
+    requests = []
+    for row, ids in enumerate(random_ids(work.rows // 2, work.prefix)):
+        prompt = prompts[row // SAMPLES]
+        for length in (work.prefix // 2, work.prefix):
+            room = work.prefix + work.tokens - length
+            requests.append(Request(prompt, tuple(ids[:length]), room, "plan", str(row), length))
     TransformersEngine(teacher, batch_rows=work.rows).sample(requests, SamplingSettings())
 
 
@@ -238,14 +230,15 @@ def score(work: Work, student: Policy, teacher: Policy, prompts: Prompts) -> Non
 
 def score_wider(work: Work, student: Policy, teacher: Policy, prompts: Prompts) -> None:
     with student.wider(), teacher.wider():
-        Scorer(student, teacher, ScoringSettings(batch_tokens=1)).score(
-            rollouts_of(work, max(prompts[:1], key=len))
-        )
+        scorer = Scorer(student, teacher, ScoringSettings(batch_tokens=1))
+        scorer.score(rollouts_of(work, prompts[0]))
+
+
+READ = {"sample": sample, "continue": go_on, "score": score, "floor": score_wider}
 
 
 def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
-    """Three whole steps, each phase by the trainer's own meter, and the state that is kept behind
-    them."""
+    """Three whole steps, each phase by the trainer's own meter."""
     from contextlib import ExitStack
 
     from decaylab.progress import Reporter
@@ -262,18 +255,15 @@ def measure_training(work: Work, base: int, grader: Any) -> dict[str, int]:
         setup = prepare_training(options, grader)
         setup.student.end_ids = frozenset({NO_TOKEN})
         trained = Trainable(setup.student, options)
-        found = {"loading": peak() - base}
+        peaks = dict.fromkeys(METERED, 0)
         engines = training_engines(setup, trained, processes, reporter, stack)
         run = Run(setup, trained, engines, RunFolder(Path(folder)), processes, grader, reporter)
         for step in range(1, 4):
             row, _ = run.step(step)
             for name in METERED:
-                found[name] = max(found.get(name, 0), int(row[f"{name}_peak_gib"] * GIB) - base)
-        reset_peak()
-        run._keep(3)
-        found["state is kept"] = peak() - base
+                peaks[name] = max(peaks[name], int(row[f"{name}_peak_gib"] * GIB) - base)
         prompts = setup.pair.prompts["student"].values()
-    return found | {"prompt": max(map(len, prompts))}
+    return peaks | {"prompt": max(map(len, prompts))}
 
 
 def training_options(work: Work, folder: str) -> Any:
@@ -303,8 +293,7 @@ def training_options(work: Work, folder: str) -> Any:
 
 
 def planned(work: Work, known: Asked) -> dict[str, dict[str, Any]]:
-    """By what was measured: the phase's bytes beside those of a process, those without holes, and
-    its terms."""
+    """By what was measured: the phase's bytes beside those of a process, its holes and terms."""
     if work.phase == "train":
         options = work.options(
             only=("train",),
@@ -314,25 +303,28 @@ def planned(work: Work, known: Asked) -> dict[str, dict[str, Any]]:
             full_finetune=work.full_finetune,
             gradient_checkpointing=work.checkpointing,
         )
-        wanted = METERED | {"loading": ("loading",), "state is kept": ("state is kept",)}
+        wanted = METERED
     else:
         command, name = NAMES[work.phase]
         lengths = (0, work.prefix // 2, work.prefix) if work.prefix else (0, 1)
         options = work.options(only=(command,), prefix_lengths=lengths, controls=())
-        wanted = {"loading": ("loading",), work.phase: (name,)}
+        wanted = {work.phase: (name,)}
     options = options.resolved()
-    sources = Sources.of(options, options.stated_devices())
-    found = {one.name: one for one in phases(options, sources, known)}
+    devices = options.stated_devices() or this_machine("cpu")
+    by_name = {phase.name: phase for phase in phases(options, devices, known)}
+    return {key: largest([by_name[name] for name in names]) for key, names in wanted.items()}
+
+
+def largest(of: list[Phase]) -> dict[str, Any]:
+    """The phase that takes most, beside a process."""
+    phase = max(of, key=lambda phase: phase.load)
+    working = sum(phase.terms.get(name, 0) for name in WORKING)
     return {
-        key: _told(max((found[name] for name in names), key=lambda one: one.load))
-        for key, names in wanted.items()
+        "phase": phase.name,
+        "bytes": phase.load - PROCESS,
+        "holes": int(holes(phase.kind, "cpu") * working),
+        "terms": phase.terms,
     }
-
-
-def _told(one: Phase) -> dict[str, Any]:
-    working = sum(size for name, size in one.terms.items() if name not in LASTING)
-    room = int(holes(one.kind, "cpu") * working)
-    return {"phase": one.name, "bytes": one.load - PROCESS, "holes": room, "terms": one.terms}
 
 
 # Hours
@@ -348,23 +340,22 @@ def hours() -> dict[str, Any]:
 
     from decaylab.commands.prefix_decay import prefix_decay
     from decaylab.options.measuring import Options
-    from decaylab.planner.probe import probe
+    from decaylab.planner.probe import load, probe
+    from decaylab.problems.grading import Grader
     from decaylab.progress import Reporter
 
     options = PlanOptions(only=("prefix-decay",), memory="16GB").resolved()
-    found = phases(options, Sources.of(options, Devices("cpu", 1, 1)), asked(options))
-    rates = probe(options, found).by_name
-    tokens, seconds, plain = (
-        {"student": 0, "teacher": 0},
-        {"student": 0.0, "teacher": 0.0},
-        TransformersEngine.sample,
-    )
+    phases_of_plan = phases(options, this_machine("cpu"), asked(options))
+    with Grader(workers=1) as grader:
+        rates = probe(load(options, grader), options, phases_of_plan, 0).by_name
+    tokens, seconds = {"student": 0, "teacher": 0}, {"student": 0.0, "teacher": 0.0}
+    plain = TransformersEngine.sample
 
     def timed(engine: TransformersEngine, *given: Any) -> Any:
         role, started = engine.policy.name.removeprefix("abacus-"), time.monotonic()
         made = plain(engine, *given)
         seconds[role] += time.monotonic() - started
-        tokens[role] += sum(len(one.ids) for one in made)
+        tokens[role] += sum(len(response.ids) for response in made)
         return made
 
     with (
@@ -374,23 +365,20 @@ def hours() -> dict[str, Any]:
         started = time.monotonic()
         prefix_decay(Options(out=f"{folder}/run"), reporter=Reporter(quiet=True))
         whole = time.monotonic() - started
-    told = {
-        role: round(tokens[role] / next(rates[name] for name in rates if role in name), 1)
-        for role in tokens
-    }
-    at_most = {
-        role: sum(one.work.tokens for one in found if one.work.rate == role) for role in tokens
-    }
-    sampling = {role: round(one, 1) for role, one in seconds.items()}
+    planned, at_most = dict[str, float](), dict[str, int]()
+    for role in tokens:
+        rate = next(rates[name] for name in rates if role in name)
+        planned[role] = round(tokens[role] / rate, 1)
+        at_most[role] = sum(phase.tokens for phase in phases_of_plan if phase.rate == role)
     return {
         **surroundings(),
-        **{
-            "rates": {name: round(rate) for name, rate in rates.items()},
-            "tokens": tokens,
-            "tokens_at_most": at_most,
-        },
-        **{"planned_seconds": told, "sampling_seconds": sampling, "whole_seconds": round(whole, 1)},
-        "ratio": {role: round(told[role] / seconds[role], 3) for role in told},
+        "rates": {name: round(rate) for name, rate in rates.items()},
+        "tokens": tokens,
+        "tokens_at_most": at_most,
+        "planned_seconds": planned,
+        "sampling_seconds": {role: round(time, 1) for role, time in seconds.items()},
+        "whole_seconds": round(whole, 1),
+        "ratio": {role: round(planned[role] / seconds[role], 3) for role in tokens},
     }
 
 
@@ -405,22 +393,22 @@ def measure(work: Work, how: str) -> dict[str, Any]:
         return {
             "failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         }
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    result = json.loads(done.stdout.strip().splitlines()[-1])
     row: dict[str, Any] = {
         "how": how,
         **surroundings(),
-        "process_mib": mib(found["process"]),
+        "process_mib": mib(result["process"]),
         "peaks": {},
     }
-    for name, measured in found["measured"].items():
-        told = found["planned"][name]
-        size = told["bytes"] - (told["holes"] if how == "returned" else 0)
+    for name, measured in result["measured"].items():
+        planned = result["planned"][name]
+        size = planned["bytes"] - (planned["holes"] if how == "returned" else 0)
         row["peaks"][name] = {
-            "phase": told["phase"],
+            "phase": planned["phase"],
             "planned_mib": mib(size),
             "measured_mib": mib(measured),
             "ratio": round(size / measured, 3),
-            "terms_mib": {term: mib(size) for term, size in told["terms"].items()},
+            "terms_mib": {term: mib(size) for term, size in planned["terms"].items()},
         }
     return row
 
@@ -435,7 +423,7 @@ def main() -> None:
     )
     parser.add_argument("--pair", choices=sorted(PAIRS), help="one of them alone")
     parser.add_argument(
-        "--phase", choices=sorted({one.phase for one in WORKS}), help="one of them alone"
+        "--phase", choices=sorted({work.phase for work in WORKS}), help="one of them alone"
     )
     parser.add_argument("--measure", choices=("shipped", "returned"), help="one way alone")
     parser.add_argument("--hours", action="store_true", help="the probe's hours alone")
@@ -445,9 +433,9 @@ def main() -> None:
         print(json.dumps(run_job(Work(**arguments.job))))
         return
     if arguments.hours:
-        found = hours()
-        print(json.dumps(found, indent=1))
-        keep("plan", {"hours": found})
+        result = hours()
+        print(json.dumps(result, indent=1))
+        keep("plan", {"hours": result})
         return
     for work in WORKS:
         if arguments.pair not in (None, work.pair) or arguments.phase not in (None, work.phase):
@@ -457,10 +445,10 @@ def main() -> None:
                 continue
             row = measure(work, how)
             print(f"{work.name}, {how}: process {row.get('process_mib')} {row.get('failed', '')}")
-            for name, one in row.get("peaks", {}).items():
+            for name, peak_of in row.get("peaks", {}).items():
                 print(
-                    f"   {name:14} {one['ratio']:6.3f} {one['planned_mib']:8} "
-                    f"{one['measured_mib']:8} {one['terms_mib']}",
+                    f"   {name:14} {peak_of['ratio']:6.3f} {peak_of['planned_mib']:8} "
+                    f"{peak_of['measured_mib']:8} {peak_of['terms_mib']}",
                     flush=True,
                 )
             keep("plan", {f"{work.name}, {how}": row})

@@ -1,11 +1,10 @@
-"""How far into a student's rollout can its teacher be trusted? Teacher decay in on-policy
-distillation, measured.
+"""How far into a student's rollout can its teacher be trusted? Teacher decay, measured.
 
     import decaylab as dl
 
-    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B")   # what the command of that name does, in
-    the same folders decay.measurements                                   # one number a row, a
-    DataFrame decay.figure()                                       # a matplotlib figure
+    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B")   # the command of that name
+    decay.measurements                                   # a DataFrame, one number a row
+    decay.figure()                                       # a matplotlib figure
 
 Everything here is explained in `decaylab.notebook`. Nothing heavy is imported before it is used.
 """

@@ -1,23 +1,22 @@
-"""decaylab in a notebook: what the commands do, with tables as DataFrames and figures as matplotlib
-figures.
+"""decaylab in a notebook: the commands as functions, with DataFrames and matplotlib figures.
 
     import decaylab as dl
 
-    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B", prefix_lengths=[0, 100, 200, 300],
-    controls="all") kl = dl.position_kl("runs/esr", "runs/full")       # checkpoints first, then
-    options under their command-line names kl.measurements; kl.figure(paper=True); kl.view()
-    dl.figure("n-sweep", "runs/sweep-embedded/rollout-length") dl.report("runs/esr", "runs/full",
-    out="report.html")
+    decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B", prefix_lengths=[0, 100, 200, 300])
+    kl = dl.position_kl("runs/esr", "runs/full")   # checkpoints first, then options
+    kl.measurements; kl.figure(paper=True); kl.view()
+    dl.figure("n-sweep", "runs/sweep-embedded/rollout-length")
+    dl.report("runs/esr", "runs/full", out="report.html")
 
-Runs stand in the same folders as those of the command line: what was measured there is not measured
-again.
+Options have their command-line names. Runs stand in the same folders as those of the command line:
+what was measured there is not measured again.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from decaylab.paper import paper_items
 from decaylab.paper.publication import published
 from decaylab.progress import Reporter
 from decaylab.runs import found_runs
+from decaylab.runs.found_runs import FoundRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,10 +65,12 @@ class Run:
         """
         _check_drawing(paper, width)
         runs = found_runs.find([self.folder])
-        own = next(run for run in runs if run.folder == self.folder)
-        items = [item for item in paper_items.FIGURES if item.within(own)]
-        item = paper_items.item(name, paper_items.FIGURES) if name else items[0]
-        entry = gallery.demand(item, [own])[0]
+        this = next(run for run in runs if run.folder == self.folder)
+        if name:
+            item = paper_items.item(name, paper_items.FIGURES)
+        else:
+            item = next(item for item in paper_items.FIGURES if item.within(this))
+        entry = gallery.demand(item, [this])[0]
         return gallery.draw(entry, published=paper, width=width)[0]
 
     def view(self, *, decay: str | Path | None = None) -> TokenView:
@@ -76,9 +78,9 @@ class Run:
         return view(self.folder, decay=decay)
 
     def _repr_html_(self) -> str:
-        told = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         table: str = self.measurements.to_html(max_rows=20)
-        return f"<p><code>{html.escape(str(self.folder))}</code></p><ul>{told}</ul>{table}"
+        return f"<p><code>{html.escape(str(self.folder))}</code></p><ul>{notes}</ul>{table}"
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,7 @@ class TokenView:
         return reporting.write_page(self.page, Path(path))
 
     def _repr_html_(self) -> str:
-        # A frame of its own: its styles and scripts touch nothing of the notebook, and the
-        # notebook's nothing of it.
+        # In a frame its styles and scripts touch nothing of the notebook, nor the other way round.
         page = html.escape(self.page, quote=True)
         return (
             f'<iframe title="Token view" sandbox="allow-scripts" srcdoc="{page}" '
@@ -106,69 +107,57 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
 
     Args:
         quiet: no progress.
-        options: those of `options.Options`, such as teacher, student, problems, limit,
-        prefix_lengths, controls, out.
+        options: those of the command, such as teacher, student, problems, limit, prefix_lengths,
+            controls, out.
 
     Raises:
         UserError: an option that does not exist or cannot be used; anything that a user can mend.
     """
     from decaylab.commands import prefix_decay
 
-    result = prefix_decay.prefix_decay(
-        _options("prefix-decay", quiet, options),
-        command="dl.prefix_decay",
-        reporter=Reporter(quiet=quiet),
+    chosen = _options("prefix-decay", quiet, options)
+    return _run(
+        prefix_decay.prefix_decay(chosen, command="dl.prefix_decay", reporter=Reporter(quiet=quiet))
     )
-    return Run(result.folder, result.measurements, result.notes)
 
 
-def position_kl(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """KL by position before and after training: ``decaylab position-kl``. Options:
-    `options.DiagnosticOptions`."""
-    return _diagnose("position-kl", checkpoints, quiet, options)
+def _diagnostic(command: str, what: str) -> Callable[..., Run]:
+    """The function of a diagnostic: checkpoints, then the options of the command."""
+    name = command.replace("-", "_")
+
+    def measure(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
+        from decaylab.commands import diagnose
+
+        chosen = _options(command, quiet, {**options, "checkpoints": checkpoints})
+        chosen = dataclasses.replace(chosen, said=frozenset(options))
+        reporter = Reporter(quiet=quiet)
+        return _run(diagnose.diagnose(command, chosen, spoken=f"dl.{name}", reporter=reporter))
+
+    measure.__name__ = measure.__qualname__ = name
+    measure.__doc__ = f"{what}: ``decaylab {command}``. Checkpoints, then the command's options."
+    return measure
 
 
-def category_kl(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """KL by kind of token: ``decaylab category-kl``. Options: `options.DiagnosticOptions`."""
-    return _diagnose("category-kl", checkpoints, quiet, options)
-
-
-def submode(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """Where the student's first choice ranks under the teacher: ``decaylab submode``. Options:
-    `options.DiagnosticOptions`."""
-    return _diagnose("submode", checkpoints, quiet, options)
-
-
-def signals(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """Entropies, KL and N by position: ``decaylab signals``. Options: `options.DiagnosticOptions`,
-    such as advise."""
-    return _diagnose("signals", checkpoints, quiet, options)
-
-
-def behaviour(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """What the rollouts are like: ``decaylab behaviour``. Options: `options.DiagnosticOptions`."""
-    return _diagnose("behaviour", checkpoints, quiet, options)
-
-
-def evaluate(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-    """avg@k, pass@k and maj@k of every checkpoint: ``decaylab evaluate``. Options:
-    `options.DiagnosticOptions`."""
-    return _diagnose("evaluate", checkpoints, quiet, options)
+position_kl = _diagnostic("position-kl", "KL by position before and after training")
+category_kl = _diagnostic("category-kl", "KL by kind of token")
+submode = _diagnostic("submode", "Where the student's first choice ranks under the teacher")
+signals = _diagnostic("signals", "Entropies, KL and N by position")
+behaviour = _diagnostic("behaviour", "What the rollouts are like")
+evaluate = _diagnostic("evaluate", "avg@k, pass@k and maj@k of every checkpoint")
 
 
 def train(*, quiet: bool = False, **options: Any) -> TrainResult:
-    """Trains a student on-policy: ``decaylab train``. Options: `training_options.TrainOptions`."""
+    """Trains a student on-policy: ``decaylab train``, with its options."""
     from decaylab.trainer import loop
 
-    return loop.train(
-        _options("train", quiet, options), command="dl.train", reporter=Reporter(quiet=quiet)
-    )
+    chosen = _options("train", quiet, options)
+    return loop.train(chosen, command="dl.train", reporter=Reporter(quiet=quiet))
 
 
 def sweep(
     over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any
 ) -> Run:
-    """Arms over seeds, compared: ``decaylab sweep``. Options: `sweep_options.SweepOptions`.
+    """Arms over seeds, compared: ``decaylab sweep``, with its options.
 
     Raises:
         UserError: an option that cannot be used, or runs that failed.
@@ -180,7 +169,7 @@ def sweep(
     result = sweeps.sweep(chosen, command="dl.sweep", reporter=Reporter(quiet=quiet))
     if result.failed:
         raise UserError(result.complaint)
-    return Run(result.folder, result.measurements, result.notes)
+    return _run(result)
 
 
 def open_run(path: str | Path) -> Run:
@@ -190,16 +179,14 @@ def open_run(path: str | Path) -> Run:
         UserError: no measurements there.
     """
     run = found_runs.find([path])[0]
-    advice = run.folder / "advice.txt"
-    told = advice.read_text() if advice.exists() else ""
-    return Run(run.folder, run.measurements, tuple(run.record.get("notes", ())), told.strip())
+    file = run.folder / "advice.txt"
+    advice = file.read_text().strip() if file.exists() else ""
+    return Run(run.folder, run.measurements, tuple(run.record.get("notes", ())), advice)
 
 
 def catalogue(*paths: str | Path) -> pd.DataFrame:
-    """Each figure and table of the paper: what it shows, what it needs, and the run among these
-    that has it."""
-    runs = found_runs.find(paths) if paths else []
-    return gallery.listing(runs)
+    """The figures and tables of the paper: what each shows and needs, and which run has it."""
+    return gallery.listing(_runs(paths))
 
 
 def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "page") -> Figure:
@@ -210,8 +197,7 @@ def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "p
         UserError: an unknown figure, or none of the runs holds what it needs.
     """
     _check_drawing(paper, width)
-    item = paper_items.item(name, paper_items.FIGURES)
-    entry = gallery.demand(item, found_runs.find(paths) if paths else [])[0]
+    entry = gallery.demand(paper_items.item(name, paper_items.FIGURES), _runs(paths))[0]
     return gallery.draw(entry, published=paper, width=width)[0]
 
 
@@ -222,8 +208,7 @@ def table(name: str, *paths: str | Path, paper: bool = False) -> pd.DataFrame:
         UserError: an unknown table, or none of the runs holds what it needs.
     """
     _check_drawing(paper)
-    item = paper_items.item(name, paper_items.TABLES)
-    entry = gallery.demand(item, found_runs.find(paths) if paths else [])[0]
+    entry = gallery.demand(paper_items.item(name, paper_items.TABLES), _runs(paths))[0]
     return gallery.table(entry, published=paper).frame
 
 
@@ -250,22 +235,19 @@ def report(*paths: str | Path, out: str | Path = "report.html", paper: bool = Fa
     return reporting.write_page(reporting.report_page(paths, published=paper), Path(out))
 
 
+def _runs(paths: Sequence[str | Path]) -> list[FoundRun]:
+    return found_runs.find(paths) if paths else []
+
+
 def _check_drawing(paper: bool, width: Width = "page") -> None:
-    """Raises UserError where a figure, table or page is asked for in a way that there is not."""
+    """Raises UserError where a figure, table or page cannot be drawn like this."""
     option_values.checked("paper", bool, paper)
     option_values.checked("width", Width, width)
 
 
-def _diagnose(
-    command: str, checkpoints: Sequence[str | Path], quiet: bool, options: dict[str, Any]
-) -> Run:
-    from decaylab.commands import diagnose
-
-    chosen = _options(command, quiet, {**options, "checkpoints": checkpoints})
-    chosen = dataclasses.replace(chosen, said=frozenset(options))
-    spoken = f"dl.{command.replace('-', '_')}"
-    result = diagnose.diagnose(command, chosen, spoken=spoken, reporter=Reporter(quiet=quiet))
-    return Run(result.folder, result.measurements, result.notes, result.advice)
+def _run(result: Any) -> Run:
+    """What a command returns, as a notebook shows it."""
+    return Run(result.folder, result.measurements, result.notes, getattr(result, "advice", ""))
 
 
 def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:
@@ -274,10 +256,9 @@ def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:
     Raises:
         UserError: one that the command does not have, or a value that it cannot have.
     """
-    known = COMMANDS[command].names
+    known = sorted(COMMANDS[command].names)
     option_values.checked("quiet", bool, quiet)
-    if unknown := sorted(set(given) - set(known)):
-        raise UserError(
-            f"no option {unknown[0]} of {command}; there are {', '.join(sorted(known))}"
-        )
+    for name in sorted(given):
+        if name not in known:
+            raise UserError(f"no option {name} of {command}; there are {', '.join(known)}")
     return COMMANDS[command].kind(**given)

@@ -11,9 +11,8 @@ import math
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -47,42 +46,64 @@ def _decaylab() -> None:
     """Keeps sub-commands sub-commands, also while there are few."""
 
 
-def _command(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Registers a function of (options, as_json, quiet) as a command with the options declared for
-    it."""
+@dataclass(frozen=True)
+class Output:
+    """How a command reports: tables or JSON on standard output, progress on standard error."""
+
+    as_json: bool
+    quiet: bool
+
+    @property
+    def reporter(self) -> Reporter:
+        return Reporter(quiet=self.quiet)
+
+    def run(self, result: Any, show: Callable[[Any], None], **more: str) -> None:
+        """A finished run: its tables, or its measurements in full with what else is given."""
+        if not self.as_json:
+            show(result)
+            return
+        record = {"run": str(result.folder), "notes": list(result.notes), **more}
+        print(json.dumps(record | {"measurements": _rows(result.measurements)}))
+
+
+Command = Callable[[Any, Output], None]
+
+
+def _command(name: str) -> Callable[[Command], Command]:
+    """Registers a function of options and output as a command with the options declared for it."""
     kind = COMMANDS[name].kind
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
+    def register(function: Command) -> Command:
         def command(context: typer.Context, **values: Any) -> None:
             source: Any = context.get_parameter_source
             said = [name for name in values if source(name).name != "DEFAULT"]
             as_json = values["as_json"]
-            quiet = values.get("quiet", as_json)
-            _hush(quiet)
-            options = _options(kind, values | {"said": frozenset(said)})
-            function(options, as_json=as_json, quiet=quiet)
+            output = Output(as_json, values.get("quiet", as_json))
+            _hush(output.quiet)
+            function(_options(kind, values | {"said": frozenset(said)}), output)
 
-        shape = signature(name)
-        command.__signature__ = shape  # type: ignore[attr-defined]
-        command.__annotations__ = {
+        shape: Any = signature(name)
+        made: Any = command
+        made.__signature__ = shape
+        made.__annotations__ = {
             name: parameter.annotation for name, parameter in shape.parameters.items()
         }
-        command.__doc__ = function.__doc__
-        app.command(name)(command)
+        made.__doc__ = function.__doc__
+        app.command(name)(made)
         return function
 
     return register
 
 
 @_command("prefix-decay")
-def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
+def prefix_decay(options: Options, output: Output) -> None:
     """Teacher accuracy after k tokens of the student's own rollout: is the teacher still corrective
     there?
 
     The student writes rollouts; the teacher continues from the first k tokens of each and its
-    finished answers are graded. The headline curve holds rollouts that are still open at k, beside
+    finished answers are graded. The headline curve covers rollouts that are unfinished at k, beside
     their own outcome and the teacher's accuracy on the same problems. Every interval resamples
-    problems. A run that is interrupted or killed goes on where it was with the same command.
+    problems. Rerun the same command to resume an interrupted or killed run.
 
     `decaylab prefix-decay` measures the pair that ships with decaylab, in minutes on two CPU cores.
 
@@ -95,21 +116,18 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
     from decaylab.commands import prefix_decay
     from decaylab.tables import terminal
 
-    result = prefix_decay.prefix_decay(options, command=_spoken(), reporter=Reporter(quiet=quiet))
-    if as_json:
-        _print_json(result.folder, result.notes, result.measurements)
-    else:
-        terminal.print_prefix_decay(result)
+    result = prefix_decay.prefix_decay(options, command=_spoken(), reporter=output.reporter)
+    output.run(result, terminal.print_prefix_decay)
 
 
 @_command("rollouts")
-def rollouts(options: FileOptions, *, as_json: bool, quiet: bool) -> None:
+def rollouts(options: FileOptions, output: Output) -> None:
     """How rollouts that exist already are read: format, prompts, responses, stop reasons, what is
     left out and why.
 
     Reads the files to the end and loads no weights. Every command that takes `--rollouts` reads
-    them in the same way and with the same options. Exits with 2 where they can be read in two ways,
-    and names the option that decides.
+    them in the same way and with the same options. Exits with 2 where they are ambiguous, and names
+    the option that decides.
 
     `decaylab rollouts completions_00001.parquet --student Qwen/Qwen2.5-Math-1.5B --teacher
     Qwen/Qwen3-1.7B`
@@ -119,90 +137,76 @@ def rollouts(options: FileOptions, *, as_json: bool, quiet: bool) -> None:
     """
     from decaylab.cli import rollouts
 
-    found = rollouts.understand(options, Reporter(quiet=quiet))
-    if as_json:
-        print(rollouts.record(found))
+    understood = rollouts.understand(options, output.reporter)
+    if output.as_json:
+        print(rollouts.record(understood))
     else:
-        rollouts.print_understood(found)
+        rollouts.print_understood(understood)
 
 
 @_command("preflight")
-def preflight(options: Options, *, as_json: bool, quiet: bool) -> None:
+def preflight(options: Options, output: Output) -> None:
     """Is this pair measurable at all? Vocabularies, templates, context, memory and time, and a
     plain verdict.
 
-    Loads both policies, looks at what must agree, and runs a short probe of each. Samples nothing
-    that is kept. Exits with 1 where the verdict is no.
+    The plan of prefix-decay with both policies loaded: checks what must agree between them, and
+    measures their speed by a short probe. Keeps no samples. Exits with 1 where the verdict is no.
     """
     from decaylab.planner import preflight as checks
     from decaylab.tables import terminal
 
     report = checks.preflight(options)
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "measurable": report.measurable,
-                    "verdict": report.verdict,
-                    **dataclasses.asdict(report),
-                }
-            )
-        )
+    if output.as_json:
+        verdict = {"measurable": report.measurable, "verdict": report.verdict}
+        print(json.dumps(verdict | dataclasses.asdict(report)))
     else:
         terminal.print_preflight(report)
     if not report.measurable:
         raise typer.Exit(1)
 
 
-def _diagnose(name: str, options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def _diagnose(name: str, options: DiagnosticOptions, output: Output) -> None:
     from decaylab.commands import diagnose
     from decaylab.tables import diagnostics
 
-    result = diagnose.diagnose(name, options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
-    if as_json:
-        _print_json(
-            result.folder,
-            result.notes,
-            result.measurements,
-            {"advice": result.advice} if result.advice else {},
-        )
-    else:
-        diagnostics.print_diagnostic(result)
+    result = diagnose.diagnose(name, options, spoken=_spoken(), reporter=output.reporter)
+    advice = {"advice": result.advice} if result.advice else {}
+    output.run(result, diagnostics.print_diagnostic, **advice)
 
 
 @_command("position-kl")
-def position_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def position_kl(options: DiagnosticOptions, output: Output) -> None:
     """How far student and teacher disagree at each response position, before training and after.
 
     Scores every token of rollouts by both policies: reverse and forward KL, JS and both entropies
     by position bin, and their paired change in each checkpoint, on the checkpoint's own rollouts
     (fresh) and on those of the base student (frozen). The cascade ratio is the mean KL behind
-    `--rollout-length`, after over before. A second scoring of some rollouts gives the noise floor
-    that is printed beside each number.
+    `--rollout-length`, after training over before. Some rollouts are scored twice, for the noise
+    floor that is printed beside each number.
 
     `decaylab position-kl` measures the embedded student before training.
 
     `decaylab position-kl ckpt-50/ ckpt-100/ --student Qwen/Qwen2.5-Math-1.5B --teacher
     Qwen/Qwen3-1.7B --problems math500`
     """
-    _diagnose("position-kl", options, as_json=as_json, quiet=quiet)
+    _diagnose("position-kl", options, output)
 
 
 @_command("category-kl")
-def category_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def category_kl(options: DiagnosticOptions, output: Output) -> None:
     """Which kinds of token hold the KL: by category and position, and the tokens with the highest
     KL.
 
-    Categories are read off the decoded text, so that every tokenizer is treated alike: the paper's
+    Categories are read from the decoded text, so that every tokenizer is treated alike: the paper's
     six, or those of a TOML file (`--categories`).
 
     `decaylab category-kl`
     """
-    _diagnose("category-kl", options, as_json=as_json, quiet=quiet)
+    _diagnose("category-kl", options, output)
 
 
 @_command("submode")
-def submode(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def submode(options: DiagnosticOptions, output: Output) -> None:
     """Does training commit the student to a mode that is the teacher's second choice?
 
     Over the tokens with the highest reverse KL: where the student's most likely token ranks under
@@ -211,47 +215,43 @@ def submode(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
 
     `decaylab submode ckpt/`
     """
-    _diagnose("submode", options, as_json=as_json, quiet=quiet)
+    _diagnose("submode", options, output)
 
 
 @_command("signals")
-def signals(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def signals(options: DiagnosticOptions, output: Output) -> None:
     """Student entropy, teacher entropy and reverse KL by position; where the KL lies, and at which
     N to stop.
 
-    Also how concentrated the KL is, and how far the positions that different selectors would train
-    on agree.
+    Also how concentrated the KL is, and how much the positions of different selectors overlap.
 
     `decaylab signals --advise` recommends an N from the cumulative KL and the decay curve of the
     same pair, or says that it cannot.
     """
-    _diagnose("signals", options, as_json=as_json, quiet=quiet)
+    _diagnose("signals", options, output)
 
 
 @_command("served-kl")
-def served_kl(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def served_kl(options: DiagnosticOptions, output: Output) -> None:
     """How far student and teacher disagree, at least: for a teacher that only vLLM can hold. An
     approximation.
 
-    The student is scored exactly, the teacher by what vLLM tells of it: the probabilities of
-    `--top-ids` ids at each position and of the token that was written, all others being one. From
-    those comes a lower bound of the reverse KL by position, with both policies' masses on the ids
-    behind it. position-kl measures the KL itself; take it wherever both policies fit.
+    The student is scored exactly, the teacher by what vLLM returns: the probabilities of
+    `--top-ids` ids at each position and of the token that was written, all others taken together.
+    These give a lower bound of the reverse KL by position, with both policies' masses on the ids
+    behind it. position-kl measures the KL itself; use it wherever both policies fit.
 
     `decaylab served-kl --teacher Qwen/Qwen3-32B --tensor-parallel 4 --problems math500`
     """
     from decaylab.commands import served_kl as served
     from decaylab.tables import of_served_kl
 
-    result = served.served_kl(options, spoken=_spoken(), reporter=Reporter(quiet=quiet))
-    if as_json:
-        _print_json(result.folder, result.notes, result.measurements)
-    else:
-        of_served_kl.print_served(result)
+    result = served.served_kl(options, spoken=_spoken(), reporter=output.reporter)
+    output.run(result, of_served_kl.print_served)
 
 
 @_command("behaviour")
-def behaviour(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
+def behaviour(options: DiagnosticOptions, output: Output) -> None:
     """What the rollouts are like: length in tokens, natural stops, repetition, several boxes,
     accuracy by answer rule.
 
@@ -259,35 +259,35 @@ def behaviour(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None
 
     `decaylab behaviour ckpt/`
     """
-    _diagnose("behaviour", options, as_json=as_json, quiet=quiet)
+    _diagnose("behaviour", options, output)
 
 
 @_command("evaluate")
-def evaluate(options: DiagnosticOptions, *, as_json: bool, quiet: bool) -> None:
-    """How often each checkpoint of a training run is right, against base student and teacher on the
-    same problems.
+def evaluate(options: DiagnosticOptions, output: Output) -> None:
+    """Accuracy of each checkpoint of a training run, against base student and teacher on the same
+    problems.
 
     avg@k, unbiased pass@k and maj@k under every answer rule, each checkpoint paired with base and
-    with the teacher, and the smallest difference that so many problems could have shown. A run's
+    with the teacher, and the smallest difference that this many problems could have shown. A run's
     folder means all its checkpoints; the last one and the best one by the run's own validation
-    stand side by side, and neither is ever chosen on the problems asked here.
+    stand side by side, and neither is ever chosen on these problems.
 
     `decaylab evaluate runs/esr --problems math500 --samples 4`
     """
-    _diagnose("evaluate", options, as_json=as_json, quiet=quiet)
+    _diagnose("evaluate", options, output)
 
 
 @_command("train")
-def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
+def train(options: TrainOptions, output: Output) -> None:
     """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector
     chooses.
 
     Each step the student writes rollouts, the teacher scores every token, and the exact reverse KL
-    at the chosen positions is lowered. `--selector prefix` stops rollouts at `--rollout-length`
+    at the chosen positions is minimised. `--selector prefix` stops rollouts at `--rollout-length`
     (ESR); `--selector full` is ordinary on-policy distillation; all others choose `--budget`
-    positions of full rollouts. Checkpoints, a record of each step and held-out accuracy stand in
-    the run's folder, which every diagnostic accepts. A run that is interrupted or killed goes on
-    with the same command and ends with the same weights.
+    positions of full rollouts. The run's folder holds checkpoints, a record of each step and
+    held-out accuracy; every diagnostic accepts it. Rerun the same command to resume an interrupted
+    or killed run: it ends with the same weights.
 
     `decaylab train` trains the embedded student by ESR, in a minute on two CPU cores.
 
@@ -299,34 +299,30 @@ def train(options: TrainOptions, *, as_json: bool, quiet: bool) -> None:
     from decaylab.tables import training
     from decaylab.trainer import loop
 
-    result = loop.train(options, command=_spoken(), reporter=Reporter(quiet=quiet))
+    result = loop.train(options, command=_spoken(), reporter=output.reporter)
     if not result.is_main:
         return
-    if as_json:
-        found: dict[str, Any] = {
-            "run": str(result.folder),
-            "notes": list(result.notes),
-            "alarms": list(result.alarms),
-        }
-        for name, frame in (("metrics", result.metrics), ("validation", result.validation)):
-            found[name] = [
-                {key: _plain(value) for key, value in row.items()}
-                for row in frame.to_dict("records")
-            ]
-        print(json.dumps(found))
-    else:
+    if not output.as_json:
         training.print_training(result)
+        return
+    record: dict[str, Any] = {
+        "run": str(result.folder),
+        "notes": list(result.notes),
+        "alarms": list(result.alarms),
+        "metrics": _rows(result.metrics),
+        "validation": _rows(result.validation),
+    }
+    print(json.dumps(record))
 
 
 @_command("sweep")
-def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
+def sweep(options: SweepOptions, output: Output) -> None:
     """Trains several arms over several seeds, evaluates them on the same problems, and compares:
     rollout-length or selector.
 
-    Each run is what `decaylab train` and `decaylab evaluate` make. What is finished is not done
-    again, a killed sweep goes on with the same command, and sweeps with the same `--runs` share the
-    runs they have in common. Seeds are shown singly; their mean has an interval over problems and
-    one over seeds.
+    Each run is what `decaylab train` and `decaylab evaluate` make. Finished runs are kept, the same
+    command resumes a killed sweep, and sweeps with the same `--runs` share the runs they have in
+    common. Each seed is shown; their mean has an interval over problems and one over seeds.
 
     `decaylab sweep rollout-length --values 5,10,20,40,60,full --seeds 3 --test-limit 800`
 
@@ -335,11 +331,8 @@ def sweep(options: SweepOptions, *, as_json: bool, quiet: bool) -> None:
     from decaylab.commands import sweeps
     from decaylab.tables import sweep
 
-    result = sweeps.sweep(options, command=_spoken(), reporter=Reporter(quiet=quiet))
-    if as_json:
-        _print_json(result.folder, result.notes, result.measurements)
-    else:
-        sweep.print_sweep(result)
+    result = sweeps.sweep(options, command=_spoken(), reporter=output.reporter)
+    output.run(result, sweep.print_sweep)
     if result.failed:
         raise UserError(result.complaint)
 
@@ -348,7 +341,7 @@ pages.add(app)
 
 
 @_command("plan")
-def plan(options: PlanOptions, *, as_json: bool, quiet: bool) -> None:
+def plan(options: PlanOptions, output: Output) -> None:
     """Memory and time of prefix-decay, the diagnostics and train, before anything starts.
 
     Reads the two config.json, builds both models without weights and counts: weights, cache,
@@ -366,12 +359,12 @@ def plan(options: PlanOptions, *, as_json: bool, quiet: bool) -> None:
     """
     from decaylab.planner import plan, tables
 
-    found = plan.make_plan(options)
-    if as_json:
-        print(json.dumps(found.record()))
+    made = plan.make_plan(options)
+    if output.as_json:
+        print(json.dumps(made.record()))
     else:
-        tables.print_plan(found)
-    if not found.fits:
+        tables.print_plan(made)
+    if not made.fits:
         raise typer.Exit(1)
 
 
@@ -379,19 +372,10 @@ def _spoken() -> str:
     return shlex.join(["decaylab", *sys.argv[1:]])
 
 
-def _print_json(
-    folder: Path,
-    notes: Sequence[str],
-    measurements: pd.DataFrame,
-    more: Mapping[str, str] = MappingProxyType({}),
-) -> None:
-    """Numbers in full; what is undefined is null, and infinity the text "inf", for which JSON has
-    no number."""
-    rows = [
-        {name: _plain(value) for name, value in row.items()}
-        for row in measurements.to_dict("records")
-    ]
-    print(json.dumps({"run": str(folder), "notes": list(notes), **more, "measurements": rows}))
+def _rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Numbers in full. JSON has no undefined, which is null, and no infinity, which is "inf"."""
+    rows = frame.to_dict("records")
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 
 def _plain(value: Any) -> Any:
@@ -401,18 +385,16 @@ def _plain(value: Any) -> Any:
 
 
 def _hush(quiet: bool) -> None:
-    """Keeps libraries from talking between the lines. The hub's download bars stay where a person
-    watches."""
-    from huggingface_hub import utils as hub_utils
-    from transformers.utils import logging as transformers_logging
+    """Silences library logging. The hub's download bars stay where a person watches."""
+    from huggingface_hub import utils
+    from transformers.utils import logging
 
-    hub: Any = hub_utils
-    transformers: Any = transformers_logging
+    hub: Any = utils
+    transformers: Any = logging
     transformers.set_verbosity_error()
-    warnings.filterwarnings(
-        "ignore", category=FutureWarning, module="transformers"
-    )  # of what peft calls
-    transformers.disable_progress_bar()  # of the hub too, in passing
+    # Of what peft calls.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.disable_progress_bar()  # the hub's too, in passing
     if sys.stderr.isatty() and not quiet:
         hub.enable_progress_bars()
 

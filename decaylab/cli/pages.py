@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from decaylab.errors import UserError
+from decaylab.options.option_values import words
+from decaylab.printing import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +25,7 @@ Runs = Annotated[
 Paper = Annotated[
     bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Do not tell what is written.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Do not list what is written.")]
 
 
 def figures(
@@ -62,30 +64,32 @@ def figures(
     from decaylab.runs import found_runs
 
     chosen = _chosen(only)
-    found = found_runs.find(runs) if runs else []
+    known = found_runs.find(runs) if runs else []
     if not draw_all and only is None:
-        _print_list(gallery.listing(found), as_json)
+        _print_list(gallery.listing(known), as_json)
         return
-    widths = [one for one in gallery.WIDTHS if width in (one, "both")]
+    widths = [name for name in gallery.WIDTHS if width in (name, "both")]
     if not widths:
         raise UserError(f"--width must be column, page or both, got {width}")
-    files = tuple(kind.strip() for kind in kinds.split(",") if kind.strip())
+    files = words(kinds)
     if not files or not set(files) <= set(gallery.KINDS):
         raise UserError(f"--kinds must be among {', '.join(gallery.KINDS)}, got {kinds or 'none'}")
+    # What was named must be there; of all, what is there is drawn and the rest is listed.
     items = chosen or [*paper_items.FIGURES, *paper_items.TABLES]
-    # What was named must be there; of all, what is there is drawn and the rest told.
-    entries = [one for item in chosen for one in gallery.demand(item, found)] or gallery.entries(
-        found, items
-    )
+    entries: list[Entry] = []
+    for item in chosen:
+        entries += gallery.demand(item, known)
+    entries = entries or list(gallery.entries(known, items))
 
-    def told(entry: Entry, written: list[Path]) -> None:
+    def show(entry: Entry, written: list[Path]) -> None:
         if not quiet:
             print(f"{entry.item.kind} {entry.name}: {_places(written)}")
 
-    gallery.write(entries, out, published=paper, widths=widths, kinds=files, told=told)
-    if not quiet:
-        for item in [] if chosen else gallery.missing(found, items):
-            print(f"not drawn: {item.kind} {item.name}, which needs what `{item.makes}` measures")
+    gallery.write(entries, out, published=paper, widths=widths, kinds=files, told=show)
+    if quiet or chosen:
+        return
+    for item in gallery.missing(known, items):
+        print(f"not drawn: {item.kind} {item.name}, which needs what `{item.makes}` measures")
 
 
 def report(
@@ -108,9 +112,7 @@ def report(
     from decaylab.pages import reporting
 
     page = reporting.report_page(runs, published=paper)
-    reporting.write_page(page, out)
-    if not quiet:
-        print(f"report: {out}  ({len(page.encode()) / 2**20:.1f} MiB, self-contained)")
+    _write("report", page, out, quiet)
 
 
 def view(
@@ -119,8 +121,7 @@ def view(
         Path | None,
         typer.Option(
             help="The prefix-decay run whose continuations are shown; by default one at or below "
-            "the run, or of the "
-            "same pair under runs/.",
+            "the run, or of the same pair under runs/.",
             show_default=False,
         ),
     ] = None,
@@ -133,18 +134,24 @@ def view(
     """The token view of one run: rollouts token by token, coloured by KL, entropy, rank or
     category.
 
-    Base, ESR and full rollout stand side by side; each token shows both policies' five likeliest;
-    and where a prefix-decay run of the pair is at hand, what the teacher wrote from a prefix, right
-    or wrong.
+    Base, ESR and full rollout stand side by side; each token shows both policies' top 5; and where
+    there is a prefix-decay run of the pair, what the teacher wrote from a prefix, correct or wrong.
 
     `decaylab view runs/mine`
     """
     from decaylab.pages import reporting
 
     page = reporting.view_page(run, decay)
-    target = reporting.write_page(page, out or run / "view.html")
+    _write("token view", page, out or run / "view.html", quiet)
+
+
+def _write(what: str, page: str, path: Path, quiet: bool) -> None:
+    from decaylab.pages import reporting
+
+    reporting.write_page(page, path)
     if not quiet:
-        print(f"token view: {target}  ({len(page.encode()) / 2**20:.1f} MiB, self-contained)")
+        size = rounded(len(page.encode()) / 2**20, 1)
+        print(f"{what}: {path}  ({size} MiB, self-contained)")
 
 
 def _chosen(only: str | None) -> list[Any]:
@@ -153,16 +160,14 @@ def _chosen(only: str | None) -> list[Any]:
 
     if only is None:
         return []
-    found = []
-    for name in (one.strip() for one in only.split(",") if one.strip()):
-        own = [item for item in (*paper_items.FIGURES, *paper_items.TABLES) if item.name == name]
-        if not own:
-            known = dict.fromkeys(item.name for item in (*paper_items.FIGURES, *paper_items.TABLES))
+    items = (*paper_items.FIGURES, *paper_items.TABLES)
+    known = dict.fromkeys(item.name for item in items)
+    for name in words(only):
+        if name not in known:
             raise UserError(f"no figure or table {name!r}; there are {', '.join(known)}")
-        found += own
-    if not found:
+    if not words(only):
         raise UserError("--only must name figures or tables, with commas")
-    return found
+    return [item for name in words(only) for item in items if item.name == name]
 
 
 def _places(written: list[Path]) -> str:

@@ -1,11 +1,10 @@
-"""Commands of decaylab in processes of their own, several jobs at a time, that end when this
-process does.
+"""Commands of decaylab in processes of their own, several jobs at a time, that end with this one.
 
-    failed = run(jobs, workers=2, on_end=lambda job, told, seconds: print(job.name, told or "done"))
+    failed = run(jobs, workers=2, on_end=lambda job, failure, seconds: print(job.name, failure))
 
-The first Ctrl-C is handed on once, so that a training keeps the step in flight; a second one ends
-everything at once. Where this process is killed with SIGKILL, Linux ends its children too; on other
-systems they work their command to its end.
+The first Ctrl-C is passed on once, so that a training keeps the step in flight; a second one kills
+everything at once. Where this process is killed with SIGKILL, Linux kills its children too; on
+other systems they finish their command.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decaylab.options.option_values import words
 from decaylab.runs import store
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "decaylab")
@@ -34,8 +34,7 @@ _PRCTL: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 @dataclass(frozen=True)
 class Job:
-    """Commands, each without the program, one after the other until one fails. log: where what they
-    say is kept."""
+    """Commands, each without the program, run in turn until one fails. log: keeps their output."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
@@ -43,42 +42,30 @@ class Job:
 
 
 OnEnd = Callable[[Job, str, float], None]
-"""Told of each job that ends: what it said where it failed, else nothing; and the seconds it
-took."""
+"""Called with each job that ends, its last line where it failed, else nothing, and its seconds."""
 
 
 @dataclass
 class _Running:
-    """A job at work. slot: which of the workers it is."""
+    """A job at work. slot: which of the workers it is. place: which of its commands runs."""
 
     job: Job
     slot: int
     environment: Mapping[str, str]
     started: float
-    place: int = -1
-    process: subprocess.Popen[bytes] | None = None
-
-    def next(self) -> bool:
-        """Starts the next command; False where there is none."""
-        self.place += 1
-        if self.place == len(self.job.commands):
-            return False
-        self.process = _start(self.job, self.place, self.environment)
-        return True
-
-    @property
-    def code(self) -> int | None:
-        assert self.process is not None
-        return self.process.poll()
+    process: subprocess.Popen[bytes]
+    place: int = 0
 
 
 def run(
     jobs: Sequence[Job], *, workers: int, on_end: OnEnd, devices: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Runs every job, so many at a time; one that fails stops no other. Returns what each that
-    failed said last, by name.
+    """Runs every job, several at a time; one that fails stops no other.
 
-    devices: of CUDA, handed out to the workers in turn; none: all see what this process sees.
+    devices: of CUDA, assigned to the workers in turn; none: all see what this process sees.
+
+    Returns:
+        The last line of output of each job that failed, by name.
 
     Raises:
         UserError: a log cannot be written.
@@ -88,20 +75,24 @@ def run(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                slot = min(set(range(workers)) - {one.slot for one in running})
-                started = _Running(
-                    waiting.pop(0), slot, _environment(workers, slot, devices), time.monotonic()
-                )
-                started.next()
-                running.append(started)
-            for one in [one for one in running if one.code is not None]:
-                told = _said(one.job, one.code or 0)
-                if not told and one.next():
+                slot = min(set(range(workers)) - {task.slot for task in running})
+                job, environment = waiting.pop(0), _environment(workers, slot, devices)
+                started = time.monotonic()
+                process = _start(job, 0, environment)
+                running.append(_Running(job, slot, environment, started, process))
+            for task in list(running):
+                code = task.process.poll()
+                if code is None:
                     continue
-                running.remove(one)
-                if told:
-                    failed[one.job.name] = told
-                on_end(one.job, told, time.monotonic() - one.started)
+                failure = _failure(task.job, code)
+                task.place += 1
+                if not failure and task.place < len(task.job.commands):
+                    task.process = _start(task.job, task.place, task.environment)
+                    continue
+                running.remove(task)
+                if failure:
+                    failed[task.job.name] = failure
+                on_end(task.job, failure, time.monotonic() - task.started)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         _interrupt(running)
@@ -117,37 +108,35 @@ def cores() -> int:
 
 
 def cuda_devices(workers: int, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """The CUDA devices among which several workers are spread; none where there is one worker or
-    one device."""
+    """The CUDA devices for several workers; none where there is one worker or one device."""
     if workers == 1:
         return ()
     if "CUDA_VISIBLE_DEVICES" in environment:
-        found = [
-            name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()
-        ]
+        devices = words(environment["CUDA_VISIBLE_DEVICES"])
     else:
         import torch
 
-        found = [str(place) for place in range(torch.cuda.device_count())]
-    return tuple(found) if len(found) > 1 else ()
+        devices = tuple(map(str, range(torch.cuda.device_count())))
+    return devices if len(devices) > 1 else ()
 
 
 def _environment(workers: int, slot: int, devices: Sequence[str]) -> dict[str, str]:
-    """Each worker has its share of the cores, unless the user has said how many threads there are,
-    and its device."""
-    own = {"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if devices else {}
-    return {"OMP_NUM_THREADS": str(max(1, cores() // workers)), **os.environ, **own}
+    """A worker's share of the cores, unless the user sets the number of threads; its device."""
+    environment = {"OMP_NUM_THREADS": str(max(1, cores() // workers)), **os.environ}
+    if devices:
+        environment["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]
+    return environment
 
 
 def _start(job: Job, place: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    words = job.commands[place]
+    command = job.commands[place]
     try:
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab" if place else "wb") as log:
-            log.write(f"$ decaylab {shlex.join(words)}\n".encode())
+            log.write(f"$ decaylab {shlex.join(command)}\n".encode())
             log.flush()
             return subprocess.Popen(
-                [*PROGRAM, *words],
+                [*PROGRAM, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -160,7 +149,7 @@ def _start(job: Job, place: int, environment: Mapping[str, str]) -> subprocess.P
 
 
 def _follower(parent: int) -> Callable[[], None] | None:
-    """What a child does first on Linux: ask to be ended with its parent."""
+    """What a child does first on Linux: ask to be killed with its parent."""
     if _PRCTL is None:
         return None
 
@@ -172,31 +161,30 @@ def _follower(parent: int) -> Callable[[], None] | None:
     return follow
 
 
-def _said(job: Job, code: int) -> str:
+def _failure(job: Job, code: int) -> str:
     """The last line of the log where the command failed, else nothing."""
     if code == 0:
         return ""
-    lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
-    last = lines[-1].removeprefix("decaylab: ")
     if code < 0:
         return f"ended by {signal.Signals(-code).name}"
+    lines = [line for line in job.log.read_text(errors="replace").splitlines() if line.strip()]
+    last = lines[-1].removeprefix("decaylab: ")
     return f"exit code {code}" if last.startswith("$ ") else last
 
 
 def _interrupt(running: Sequence[_Running]) -> None:
-    """Hands Ctrl-C on, and waits."""
-    for one in running:
-        if one.process is not None and one.code is None:
-            one.process.send_signal(signal.SIGINT)
-    for one in running:
-        if one.process is not None:
-            one.process.wait()
+    """Passes Ctrl-C on, and waits."""
+    for task in running:
+        if task.process.poll() is None:
+            task.process.send_signal(signal.SIGINT)
+    for task in running:
+        task.process.wait()
 
 
 def _kill(running: Sequence[_Running]) -> None:
-    """Ends what still runs, and what that has started."""
-    for one in running:
-        if one.process is not None and one.code is None:
+    """Kills what still runs, and what that has started."""
+    for task in running:
+        if task.process.poll() is None:
             with suppress(ProcessLookupError):
-                os.killpg(one.process.pid, signal.SIGKILL)
-            one.process.wait()
+                os.killpg(task.process.pid, signal.SIGKILL)
+            task.process.wait()

@@ -41,6 +41,7 @@ PANELS = (
 DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
 MEASURED = (DECAY, DIAGNOSTIC)
 RUNS = (DECAY, DIAGNOSTIC, TRAINED)
+NEVER: tuple[str, ...] = ()
 """The kinds of runs: in a run's identity stand the options that are declared to belong there."""
 
 KEY = "option"
@@ -51,20 +52,20 @@ class Declared:
     """What an option's field says of it beside type and default.
 
     panel: its heading in --help. among, place: where it stands there, with the options of which
-    panel and in which order (0, then 1, ...). only, without: the commands that have it. identity:
-    the kinds of runs that it identifies; a run resumes under any value of the others. level: common
-    or expert. argument: given without a flag.
+    panel (by default its own) and in which order: 0, then 1, ... only, without: the commands that
+    have it. identity: the kinds of runs that it identifies; other runs resume under any value.
+    level: common or expert. argument: given without a flag.
     """
 
     panel: str
     help: str
-    among: str
-    place: int
-    only: tuple[str, ...]
-    without: tuple[str, ...]
-    identity: tuple[str, ...]
-    level: str
-    argument: bool
+    among: str = ""
+    place: int = 0
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    identity: tuple[str, ...] = RUNS
+    level: str = "expert"
+    argument: bool = False
 
     def is_of(self, command: str) -> bool:
         """Whether a command has the option."""
@@ -72,29 +73,20 @@ class Declared:
 
     @property
     def order(self) -> tuple[int, int]:
-        return PANELS.index(self.among), self.place
+        return PANELS.index(self.among or self.panel), self.place
 
 
-def option(
-    panel: str,
-    help: str,
-    default: Any = None,
-    *,
-    among: str = "",
-    place: int = 0,
-    only: tuple[str, ...] = (),
-    without: tuple[str, ...] = (),
-    identity: tuple[str, ...] = RUNS,
-    level: str = "expert",
-    argument: bool = False,
-) -> Any:
-    """A field of an options class; the parameters are explained at `Declared`."""
-    declared = Declared(
-        panel, help, among or panel, place, only, without, identity, level, argument
-    )
+def option(panel: str, help: str, default: Any = None, **more: Any) -> Any:
+    """A field of an options class. more: what else `Declared` holds."""
+    metadata = {KEY: Declared(panel, help, **more)}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=default.copy, metadata={KEY: declared})
-    return dataclasses.field(default=default, metadata={KEY: declared})
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def common(panel: str, help: str, default: Any = None, **more: Any) -> Any:
+    """A field as `option` makes it, of an option that many users need."""
+    return option(panel, help, default, level="common", **more)
 
 
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:

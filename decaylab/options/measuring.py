@@ -19,12 +19,14 @@ from decaylab.options.declared import (
     FIRST,
     MEASURE,
     MEASURED,
+    NEVER,
     PAIR,
     RUN,
     SAMPLING,
     SCORING,
     TASK,
     TRAINED,
+    common,
     option,
 )
 from decaylab.options.option_values import (
@@ -56,9 +58,9 @@ NOT_OF_TEMPLATES = frozenset(
     )
 )
 """Names that mean something else to a template, or to what renders it."""
-COMMON = "common"
 # Commands, as the options name them that belong to some of them only.
 TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
+NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
 
@@ -122,17 +124,15 @@ class PairOptions:
     None means that the value is chosen later, from other options.
     """
 
-    teacher: str | None = option(
+    teacher: str | None = common(
         PAIR,
         "Hub id, model folder, adapter folder; by default what the checkpoints know, or "
         "abacus-teacher.",
-        level=COMMON,
     )
-    student: str | None = option(
+    student: str | None = common(
         PAIR,
         "The untrained student, named the same way. By default what the checkpoints know; "
         "abacus-student with the embedded teacher, Qwen/Qwen2.5-Math-1.5B with any other.",
-        level=COMMON,
     )
     teacher_revision: str | None = option(PAIR, "Hub branch, tag or commit.")
     student_revision: str | None = option(PAIR, "Hub branch, tag or commit.")
@@ -170,17 +170,16 @@ class PairOptions:
         "auto, cpu, cuda, cuda:1, ...",
         "auto",
         without=("rollouts", "plan"),
-        identity=(),  # the precision, which is recorded, names the kind of device
+        identity=NEVER,  # the precision, which is recorded, names the kind of device
     )
     trust_remote_code: bool = option(PAIR, "Run code from the model's repository.", False)
 
-    problems: str | None = option(
+    problems: str | None = common(
         TASK,
         "abacus, math500, gsm8k, a .jsonl/.json/.parquet file, math500:FILE, a hub data set, or "
         "gym:TASK.",
-        level=COMMON,
     )
-    limit: Count | None = option(TASK, "Use only the first N problems.", level=COMMON)
+    limit: Count | None = common(TASK, "Use only the first N problems.")
     revision: str | None = option(TASK, "Hub revision of the problems.", without=("plan",))
     split: str | None = option(TASK, "Hub split; test by default.", without=("plan",))
     columns: Columns = option(
@@ -202,28 +201,26 @@ class PairOptions:
         without=("rollouts", "plan"),
     )
 
-    samples: Count = option(
+    samples: Count = common(
         MEASURE,
         "Rollouts per problem and policy.",
         4,
         place=1,
         without=("rollouts", "train"),
         identity=MEASURED,
-        level=COMMON,
     )
-    max_tokens: Count | None = option(
+    max_tokens: Count | None = common(
         MEASURE,
         "Budget of a rollout, prefix and continuation together.",
         place=1,
         without=("rollouts",),
-        level=COMMON,
     )
     answer_rule: AnswerRule | None = option(
         MEASURE,
         "last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.",
         place=3,
         only=("prefix-decay", "evaluate"),
-        identity=(),  # rollouts are graded again, in the same run
+        identity=NEVER,  # rollouts are graded again, in the same run
     )
     thought_marks: Text | None = option(
         MEASURE,
@@ -242,14 +239,13 @@ class PairOptions:
         identity=(DIAGNOSTIC,),
     )
 
-    rollouts: str | None = option(
+    rollouts: str | None = common(
         FILES,
         "Student rollouts that exist already: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, "
         "inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or several with "
         "commas. `decaylab rollouts FILE` shows how they are read.",
         without=("rollouts", *NOT_READING),
         identity=MEASURED,
-        level=COMMON,
     )
     rollouts_format: str | None = option(
         FILES,
@@ -276,32 +272,27 @@ class PairOptions:
         without=NOT_READING,
     )
 
-    temperature: Temperature = option(
-        SAMPLING, "0 is greedy.", 0.7, without=("rollouts", "preflight"), level=COMMON
-    )
-    top_p: UpTo1 = option(SAMPLING, "Nucleus; 1 is off.", 1.0, without=("rollouts", "preflight"))
+    temperature: Temperature = common(SAMPLING, "0 is greedy.", 0.7, without=NOT_SAMPLING)
+    top_p: UpTo1 = option(SAMPLING, "Nucleus; 1 is off.", 1.0, without=NOT_SAMPLING)
     top_k: CountOrOff = option(SAMPLING, "0 is off.", 0, without=NO_RESULTS)
-    seed: Seed = option(
-        SAMPLING, "Seed for sampling and bootstrap.", 0, without=NO_RESULTS, level=COMMON
-    )
+    seed: Seed = common(SAMPLING, "Seed for sampling and bootstrap.", 0, without=NO_RESULTS)
     batch_rows: Count = option(
         SAMPLING,
         "Maximum batch size; also sets the size of checkpointed parts. A run may resume with "
         "another number.",
         256,
         without=("rollouts",),
-        identity=(),  # other batches change rounding, as the engines say
+        identity=NEVER,  # other batches change rounding, as the engines say
     )
 
     # How sampling is run. A record holds it beside the options: `engine_spec.engine_record`.
-    engine: Literal["transformers", "vllm"] = option(
+    engine: Literal["transformers", "vllm"] = common(
         ENGINE,
         "transformers, or vllm (an extra: pip install 'decaylab[vllm]') for models of billions of "
         "parameters.",
         "transformers",
-        without=("rollouts", "preflight"),
-        identity=(),
-        level=COMMON,
+        without=NOT_SAMPLING,
+        identity=NEVER,
     )
     adapters: Literal["merged", "served"] = option(
         ENGINE,
@@ -309,59 +300,52 @@ class PairOptions:
         "base, up to rank 512).",
         "merged",
         without=(*NO_RESULTS, "train", "sweep"),
-        identity=(),
+        identity=NEVER,
     )
     tensor_parallel: Count = option(
         ENGINE,
         "vllm: GPUs that share one model.",
         1,
-        without=("rollouts", "preflight"),
-        identity=(),
+        without=NOT_SAMPLING,
+        identity=NEVER,
     )
     gpu_memory_share: UpTo1 | None = option(
         ENGINE,
         "vllm: share of each GPU's memory for weights and cache; by default 0.9, in served-kl "
         "0.7, in training 0.4.",
-        without=("rollouts", "preflight"),
-        identity=(),
+        without=NOT_SAMPLING,
+        identity=NEVER,
     )
     workers: Count = option(
         ENGINE,
         "Processes that sample, each with an engine (an extra: pip install 'decaylab[ray]').",
         1,
         without=("rollouts", "preflight", "train"),
-        identity=(),
+        identity=NEVER,
     )
     ray: str | None = option(
         ENGINE,
         "Run the workers in a Ray cluster: auto (the one this machine is in), or HOST:PORT. By "
         "default on this machine.",
         without=("rollouts", "preflight", "train", "sweep"),
-        identity=(),
+        identity=NEVER,
     )
 
-    out: str | None = option(
+    out: str | None = common(
         RUN,
         "The folder of results; by default under runs/, named after the pair, or in the run given.",
         without=NO_RESULTS,
-        identity=(),
-        level=COMMON,
+        identity=NEVER,
     )
-    overwrite: bool = option(
-        RUN,
-        "Throw away what the folder's run holds.",
-        False,
-        without=NO_RESULTS,
-        identity=(),
-        level=COMMON,
+    overwrite: bool = common(
+        RUN, "Throw away what the folder's run holds.", False, without=NO_RESULTS, identity=NEVER
     )
-    paper: bool = option(
+    paper: bool = common(
         RUN,
         "Draw the published numbers behind the measured ones.",
         False,
         without=(*NO_RESULTS, "served-kl", "evaluate", "train"),
-        identity=(),
-        level=COMMON,
+        identity=NEVER,
     )
 
     def __post_init__(self) -> None:
@@ -469,17 +453,11 @@ class PairOptions:
 class PrefixFields:
     """Options of prefixes and their controls."""
 
-    prefix_lengths: Lengths | None = option(
-        MEASURE,
-        "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300.",
-        level=COMMON,
+    prefix_lengths: Lengths | None = common(
+        MEASURE, "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300."
     )
-    controls: Controls = option(
-        MEASURE,
-        f"all, none, or some of {','.join(CONTROLS)}.",
-        ("correct-so-far",),
-        place=2,
-        level=COMMON,
+    controls: Controls = common(
+        MEASURE, f"all, none, or some of {','.join(CONTROLS)}.", ("correct-so-far",), place=2
     )
 
 
@@ -536,7 +514,7 @@ class Options(PrefixFields, PairOptions):
 class FileOptions(PairOptions):
     """The options of ``decaylab rollouts``."""
 
-    files: Paths = option(FIRST, "Files or folders of rollouts.", (), argument=True, level=COMMON)
+    files: Paths = common(FIRST, "Files or folders of rollouts.", (), argument=True)
 
     needs_student = False
 
@@ -571,23 +549,21 @@ class ScoredFields:
 class DiagnosticOptions(ScoredFields, PairOptions):
     """The options of all diagnostics; each command has those that it uses."""
 
-    checkpoints: Paths = option(
+    checkpoints: Paths = common(
         FIRST,
         "Trained students: adapter, model or run folders. None: the base student alone.",
         (),
         argument=True,
-        level=COMMON,
     )
     bins: Bins | None = option(
         MEASURE,
         "Lower ends of the position bins, from 0; the last one is open: 0,50,100,200.",
         only=("position-kl", "category-kl", "signals", "served-kl"),
     )
-    rollout_length: Count | None = option(
+    rollout_length: Count | None = common(
         MEASURE,
         "The paper's N: the cascade is measured behind it, and selectors get N tokens.",
         only=("position-kl", "signals"),
-        level=COMMON,
     )
     survivors: Count | None = option(
         MEASURE,
@@ -632,34 +608,32 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         50,
         only=("category-kl",),
     )
-    advise: bool = option(
+    advise: bool = common(
         MEASURE,
         "Recommend an N from the decay curve and the cumulative KL.",
         False,
         only=("signals",),
-        identity=(),
-        level=COMMON,
+        identity=NEVER,
     )
-    decay: str | None = option(
+    decay: str | None = common(
         MEASURE,
         "The prefix-decay run to advise from; by default that of the same pair under runs/.",
         only=("signals",),
-        identity=(),
-        level=COMMON,
+        identity=NEVER,
     )
     checkpoint_rule: CheckpointRule | None = option(
         MEASURE,
         "Of a run's checkpoints every one, last, best (by the run's validation.csv), or "
         "last,best. By default every one in evaluate, the last one elsewhere.",
         without=("served-kl",),
-        identity=(),  # the checkpoints themselves are part of the identity
+        identity=NEVER,  # the checkpoints themselves are part of the identity
     )
     batch_tokens: Count = option(
         SCORING,
         "Tokens of a batch that is scored, padding included.",
         4096,
         only=TOKEN_COMMANDS,
-        identity=(),
+        identity=NEVER,
     )
     view_rollouts: CountOrOff = option(
         SCORING,
@@ -667,14 +641,14 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         50,
         place=1,
         only=TOKEN_COMMANDS,
-        identity=(),
+        identity=NEVER,
     )
     cache: str = option(
         SCORING,
         "Where rollouts and scored tokens are kept for the next command.",
         "runs/cache",
         place=1,
-        identity=(),
+        identity=NEVER,
     )
     top_ids: Count = option(
         SCORING,
@@ -682,7 +656,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         64,
         place=1,
         only=("served-kl",),
-        identity=(),  # served-kl records it beside the options
+        identity=NEVER,  # served-kl records it beside the options
     )
 
     scores: Literal["exact", "served", "none"] = "exact"

@@ -1,5 +1,6 @@
-"""What the value of an option may be: types, choices and ranges, declared on the fields of the
-options and checked as they are made, whichever way a value came.
+"""What the value of an option may be: types, choices and ranges, declared on the options' fields.
+
+They are checked as the options are made, whichever way a value came.
 
     @dataclass(frozen=True)
     class Mine:
@@ -94,8 +95,9 @@ kinds: Callable[[Any], dict[str, Any]] = cache(_kinds)
 
 
 def check(options: Any) -> None:
-    """Checks every value of a frozen options object; lists become tuples, paths text, whole numbers
-    fractions.
+    """Checks every value of a frozen options object.
+
+    Lists become tuples, paths text; whole numbers become fractions where those are declared.
 
     Raises:
         UserError: a value that its option cannot have, in one line.
@@ -114,13 +116,17 @@ def checked(name: str, kind: Any, value: Any) -> Any:
     if value is None and NONE in marks:
         return None
     value = _typed(name, kind, value, marks)
-    conditions = [mark for mark in marks if isinstance(mark, Must)]
+    conditions = _conditions(marks)
     if kind is str and not conditions and not value.strip():
         raise UserError(f"{name} must not be empty")
     for condition in conditions:
         if not condition.holds(value):
             raise UserError(f"{name} must {condition.words}, got {_plain(value)}")
     return value
+
+
+def _conditions(marks: Sequence[Any]) -> list[Must]:
+    return [mark for mark in marks if isinstance(mark, Must)]
 
 
 def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -136,34 +142,28 @@ def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
-    """A value of the declared type. Nothing is rounded, and no text is read as a number but in a
-    list with commas."""
+    """A value of the declared type. Nothing is rounded, and text is a number only in a list."""
     if get_origin(kind) is Literal:
-        if not (isinstance(value, str) and value in get_args(kind)):
-            raise UserError(
-                f"{name} must be one of {', '.join(get_args(kind))}, got {_plain(value)}"
-            )
-        return value
+        if isinstance(value, str) and value in get_args(kind):
+            return value
+        raise UserError(f"{name} must be one of {', '.join(get_args(kind))}, got {_plain(value)}")
     if get_origin(kind) is tuple:
         return _list(name, get_args(kind)[0], value, marks)
     if get_origin(kind) is dict:
         return _table(name, value, marks)
-    if kind is str and NUMBER_TOO in marks and type(value) is int:
-        return str(value)
-    if kind is str and isinstance(value, Path):
-        return str(value)
     is_bool = isinstance(value, bool)
+    if kind is str and (isinstance(value, Path) or (NUMBER_TOO in marks and type(value) is int)):
+        return str(value)
     if kind is int and isinstance(value, numbers.Integral) and not is_bool:
         return int(value)
     if kind is float and isinstance(value, numbers.Real) and not is_bool:
         return float(value)
-    if kind in WORDS and not (kind in (bool, str) and isinstance(value, kind)):
-        told = next(
-            (mark.words for mark in marks if isinstance(mark, Must) and kind is str),
-            f"be {WORDS[kind]}",
-        )
-        raise UserError(f"{name} must {told}, got {_quoted(value)}")
-    return value
+    if kind not in WORDS or (kind in (bool, str) and isinstance(value, kind)):
+        return value  # a kind without words is internal
+    condition = f"be {WORDS[kind]}"
+    if kind is str and _conditions(marks):
+        condition = _conditions(marks)[0].words
+    raise UserError(f"{name} must {condition}, got {_quoted(value)}")
 
 
 def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, ...]:
@@ -176,38 +176,39 @@ def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, 
                 return mark.lists[value]
         if kind is str:
             return words(value)
+    wrong = f"{name} must be {EXAMPLES.get(kind, 'a list of texts')}, got {_quoted(value)}"
+    if isinstance(value, str):
         try:
             value = [kind(part) for part in value.split(",")]
         except ValueError as error:
-            raise UserError(f"{name} must be {EXAMPLES[kind]}, got {_quoted(value)}") from error
+            raise UserError(wrong) from error
     if not isinstance(value, (list, tuple, range, set)):
         raise UserError(f"{name} must be a list, or text with commas, got {_quoted(value)}")
     try:
-        return tuple(checked(name, kind, one) for one in value)
+        return tuple(checked(name, kind, part) for part in value)
     except UserError as error:
-        raise UserError(
-            f"{name} must be {EXAMPLES.get(kind, 'a list of texts')}, got {_quoted(value)}"
-        ) from error
+        raise UserError(wrong) from error
 
 
 def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
     """A table of texts out of one, or out of KEY=VALUE words."""
     if isinstance(value, (list, tuple)):
-        wrong = [one for one in value if not (isinstance(one, str) and "=" in one)]
-        value = wrong[0] if wrong else dict(one.split("=", 1) for one in value)
+        wrong = [word for word in value if not (isinstance(word, str) and "=" in word)]
+        value = wrong[0] if wrong else dict(word.split("=", 1) for word in value)
     if JSON_TOO in marks and isinstance(value, dict):
-        value = {
-            key: one if isinstance(one, str) else _json(name, one) for key, one in value.items()
-        }
-    if isinstance(value, dict) and all(
-        isinstance(one, str) for pair in value.items() for one in pair
-    ):
+        value = {key: _as_json(name, part) for key, part in value.items()}
+    if isinstance(value, dict):
+        texts = [text for text in (*value, *value.values()) if isinstance(text, str)]
+        if len(texts) == 2 * len(value):
+            return value
+    condition = [condition.words for condition in _conditions(marks)] or ["be KEY=VALUE"]
+    raise UserError(f"{name} must {condition[0]}, got {_quoted(value)}")
+
+
+def _as_json(name: str, value: Any) -> str:
+    """A value as JSON; text as it is."""
+    if isinstance(value, str):
         return value
-    words = next((mark.words for mark in marks if isinstance(mark, Must)), "be KEY=VALUE")
-    raise UserError(f"{name} must {words}, got {_quoted(value)}")
-
-
-def _json(name: str, value: Any) -> str:
     try:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
@@ -219,11 +220,9 @@ def _json(name: str, value: Any) -> str:
 def _plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return (
-        _short(str(value))
-        if isinstance(value, (str, int, float)) and value != ""
-        else _quoted(value)
-    )
+    if isinstance(value, (str, int, float)) and value != "":
+        return _short(str(value))
+    return _quoted(value)
 
 
 def _quoted(value: Any) -> str:

@@ -16,10 +16,10 @@ from decaylab.options.declared import (
     RATES,
     RUN,
     SCORING,
+    common,
     option,
 )
 from decaylab.options.measuring import (
-    COMMON,
     EMBEDDED_TEACHER,
     Count,
     CountOrOff,
@@ -82,19 +82,14 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     checkpoint_count: CountOrOff = option(
         MEASURE, "Trained students that the diagnostics measure beside base.", 0, place=4
     )
-    only: Planned = option(
-        RUN,
-        f"What is planned, with commas: {','.join(PLANNED)}.",
-        PLANNED,
-        place=9,
-        level=COMMON,
+    only: Planned = common(
+        RUN, f"What is planned, with commas: {','.join(PLANNED)}.", PLANNED, place=9
     )
-    gpus: str | None = option(
+    gpus: str | None = common(
         MACHINE,
         "How many GPUs, and what each one holds: 1x48GB, 8x80GB. By default this machine's.",
-        level=COMMON,
     )
-    memory: str | None = option(MACHINE, "No GPU, but this much memory: 24GB.", level=COMMON)
+    memory: str | None = common(MACHINE, "No GPU, but this much memory: 24GB.")
     processes: Count = option(
         MACHINE,
         "Processes of one training run (accelerate's --num_processes), each with the teacher.",
@@ -117,9 +112,7 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     tokens_per_second: Rates | None = option(
         RATES, "Rates that you know, with commas: of sampling, of scoring, of training."
     )
-    probe: bool = option(
-        RATES, "Load both models here, and measure rates by a short probe.", False, level=COMMON
-    )
+    probe: bool = common(RATES, "Load both models here, and measure rates by a short probe.", False)
 
     def resolved(self) -> PlanOptions:
         """The same with pair, problems and budget chosen.

@@ -14,15 +14,17 @@ from decaylab.options.declared import (
     FIRST,
     LOSS,
     MEASURE,
+    NEVER,
     RUN,
     SAMPLING,
     SCORING,
     SWEEP,
     TASK,
     TRAINING,
+    common,
     option,
 )
-from decaylab.options.measuring import COMMON, LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.measuring import LAST, AnswerRule, CheckpointRule, Count, Seed
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
@@ -37,75 +39,54 @@ Values = Annotated[str, Must("be text with commas", lambda text: True)]
 class SweepOptions(TrainOptions):
     """The options of ``decaylab sweep``: those of training, and these."""
 
-    over: Swept = option(
-        FIRST,
-        f"What is varied: {' or '.join(SWEEPS)}.",
-        LENGTHS,
-        argument=True,
-        identity=(SWEEP,),
-        level=COMMON,
+    over: Swept = common(
+        FIRST, f"What is varied: {' or '.join(SWEEPS)}.", LENGTHS, argument=True, identity=(SWEEP,)
     )
-    values: Values = option(
+    values: Values = common(
         LOSS,
         "What is compared, with commas: lengths in tokens and full, or selectors at one --budget.",
         "",
         among=FIRST,
-        identity=(),  # the runs themselves are part of the identity
-        level=COMMON,
+        identity=NEVER,  # the runs themselves are part of the identity
     )
-    seeds: Count = option(
+    seeds: Count = common(
         TRAINING,
         "How many seeds each arm is trained with, from --seed on.",
         3,
         among=FIRST,
         identity=(SWEEP,),
-        level=COMMON,
     )
-    seed: Seed = option(SAMPLING, "The first of the seeds.", 0, identity=(SWEEP,), level=COMMON)
-    test_limit: Count | None = option(
-        TASK, "Test on the first N problems.", identity=(SWEEP,), level=COMMON
-    )
+    seed: Seed = common(SAMPLING, "The first of the seeds.", 0, identity=(SWEEP,))
+    test_limit: Count | None = common(TASK, "Test on the first N problems.", identity=(SWEEP,))
     checkpoint_rule: CheckpointRule = option(
         MEASURE,
         "Which checkpoints are evaluated: last, best, last,best or every.",
         LAST,
         identity=(SWEEP,),
     )
-    samples: Count = option(
-        MEASURE, "Rollouts per test problem.", 1, place=1, identity=(SWEEP,), level=COMMON
-    )
+    samples: Count = common(MEASURE, "Rollouts per test problem.", 1, place=1, identity=(SWEEP,))
     answer_rule: AnswerRule | None = option(
         MEASURE,
         "The rule that is reported first, and that held-out answers are graded by.",
         place=3,
     )
-    workers: Count = option(
-        RUN,
-        "Runs at a time, each with its share of the cores.",
-        1,
-        among=ENGINE,
-        identity=(),
-        level=COMMON,
+    workers: Count = common(
+        RUN, "Runs at a time, each with its share of the cores.", 1, among=ENGINE, identity=NEVER
     )
     cache: str = option(
         SCORING,
         "Where rollouts and scored tokens are kept for the next command.",
         "runs/cache",
-        identity=(),
+        identity=NEVER,
     )
-    runs: str | None = option(
+    runs: str | None = common(
         RUN,
         "The folder of the training runs, which several sweeps may share; by default under runs/.",
         place=-1,
-        identity=(),
-        level=COMMON,
+        identity=NEVER,
     )
-    overwrite: bool = option(
-        RUN,
-        "Redo evaluation and comparison; training runs are kept.",
-        False,
-        identity=(),
-        level=COMMON,
+    overwrite: bool = common(
+        RUN, "Redo evaluation and comparison; training runs are kept.", False, identity=NEVER
     )
 
     def arms(self) -> list[TrainOptions]:

@@ -12,14 +12,15 @@ from decaylab.maths.selection import SELECTORS, Selector
 from decaylab.options.declared import (
     LOSS,
     MEASURE,
+    NEVER,
     SAMPLING,
     SCORING,
     TASK,
     TRAINING,
+    common,
     option,
 )
 from decaylab.options.measuring import (
-    COMMON,
     EMBEDDED_TEACHER,
     AnswerRule,
     Bins,
@@ -87,7 +88,7 @@ class TrainFields:
         only=TRAINS,
     )
     test_limit: Count | None = option(
-        TASK, "Test on the first N problems by default.", only=TRAINS, identity=()
+        TASK, "Test on the first N problems by default.", only=TRAINS, identity=NEVER
     )
     validation_problems: CountOrOff = option(
         TASK,
@@ -95,22 +96,19 @@ class TrainFields:
         100,
     )
 
-    selector: SelectorName = option(
-        LOSS, f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix", level=COMMON
+    selector: SelectorName = common(
+        LOSS, f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix"
     )
-    budget: Budget | None = option(
-        LOSS,
-        "How many positions of a rollout carry loss; by default as many as ESR's N.",
-        level=COMMON,
+    budget: Budget | None = common(
+        LOSS, "How many positions of a rollout carry loss; by default as many as ESR's N."
     )
     teacher_prefix: Count | None = option(
         LOSS, "after-teacher-prefix: tokens that the teacher writes ahead of the student."
     )
-    divergence: Divergence = option(
+    divergence: Divergence = common(
         LOSS,
         f"{', '.join(DIVERGENCES)}; exact over the whole vocabulary but the last.",
         "reverse-kl",
-        level=COMMON,
     )
     normalise: Literal["tokens", "rollouts"] = option(
         LOSS,
@@ -121,27 +119,22 @@ class TrainFields:
     )
     score_end: bool = option(LOSS, "Whether the end-of-turn token carries loss.", True, only=TRAINS)
 
-    steps: Count | None = option(
-        TRAINING, "Updates; 100 with the embedded pair, 200 with any other.", level=COMMON
+    steps: Count | None = common(
+        TRAINING, "Updates; 100 with the embedded pair, 200 with any other."
     )
-    problems_per_step: Count = option(
-        TRAINING, "Problems per step, over all processes.", 16, level=COMMON
-    )
+    problems_per_step: Count = common(TRAINING, "Problems per step, over all processes.", 16)
     rollouts_per_problem: Count = option(TRAINING, "Rollouts per problem of a step.", 1)
-    full_finetune: bool = option(
-        TRAINING, "Train every weight instead of LoRA.", False, level=COMMON
-    )
+    full_finetune: bool = common(TRAINING, "Train every weight instead of LoRA.", False)
     lora_rank: Count = option(TRAINING, "Rank of the adapters.", 32)
     lora_alpha: Count = option(TRAINING, "LoRA scale is alpha / rank.", 64, only=TRAINS)
     lora_targets: str = option(
         TRAINING, "all-linear, or names of layers with commas: q_proj,v_proj.", "all-linear"
     )
-    learning_rate: Rate | None = option(
+    learning_rate: Rate | None = common(
         TRAINING,
         "Of AdamW; by default 3e-4 with the embedded pair, 5e-5 with any other, a fifth with "
         "--full-finetune.",
         only=TRAINS,
-        level=COMMON,
     )
     warmup_steps: CountOrOff = option(TRAINING, "Steps of a linear warm-up.", 0, only=TRAINS)
     schedule: Literal["constant", "linear", "cosine"] = option(
@@ -156,7 +149,7 @@ class TrainFields:
         TRAINING, "off, or bfloat16: passes in 16 bits over weights of 32.", "off"
     )
     gradient_checkpointing: bool = option(
-        TRAINING, "Compute activations twice instead of keeping them.", False, identity=()
+        TRAINING, "Compute activations twice instead of keeping them.", False, identity=NEVER
     )
     checkpoint_every: Count | None = option(
         TRAINING,
@@ -170,25 +163,19 @@ class TrainOptions(TrainFields, PairOptions):
     """The options of ``decaylab train``; None means that `resolved` chooses."""
 
     # These mean something else to a training than to a measurement.
-    problems: str | None = option(
+    problems: str | None = common(
         TASK,
         "The training problems, by the same names; abacus-train with the embedded pair. They "
         "need no answers.",
-        level=COMMON,
     )
-    limit: Count | None = option(TASK, "Use only the first N training problems.", level=COMMON)
+    limit: Count | None = common(TASK, "Use only the first N training problems.")
     split: str | None = option(TASK, "Hub split; train by default.")
     answer_rule: AnswerRule | None = option(
         TASK, "The rule that held-out answers are graded by.", among=MEASURE, place=3
     )
-    max_tokens: Count | None = option(
-        SAMPLING, "Budget of a full rollout.", among=MEASURE, place=1, level=COMMON
-    )
-    seed: Seed = option(
-        SAMPLING,
-        "Seed for the order of problems, sampling, and the adapters' initial weights.",
-        0,
-        level=COMMON,
+    max_tokens: Count | None = common(SAMPLING, "Budget of a full rollout.", among=MEASURE, place=1)
+    seed: Seed = common(
+        SAMPLING, "Seed for the order of problems, sampling, and the adapters' initial weights.", 0
     )
 
     bins: Bins | None = option(
@@ -196,26 +183,25 @@ class TrainOptions(TrainFields, PairOptions):
         "Lower ends of the position bins of the KL in metrics.csv, from 0: 0,50,100,200.",
         among=MEASURE,
     )
-    rollout_length: RolloutLength | None = option(
+    rollout_length: RolloutLength | None = common(
         LOSS,
         f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (20 with the "
         "embedded pair) where the selector stops rollouts, and full where it does not.",
         among=MEASURE,
-        level=COMMON,
     )
     track: Trackers = option(
         TRAINING,
         f"Trackers to log to as well, with commas: {', '.join(TRACKERS)}.",
         "",
         only=("train",),
-        identity=(),
+        identity=NEVER,
     )
     batch_tokens: Count | None = option(
         TRAINING,
         "Tokens of a micro-batch, padding included; gradients are accumulated over a step. By "
         "default 4,096 with the embedded pair, else 1,024 on a CPU and 16,384 on a GPU.",
         among=SCORING,
-        identity=(),  # like processes, micro-batches change the rounding of sums alone
+        identity=NEVER,  # like processes, micro-batches change the rounding of sums alone
     )
 
     unshared = "a rollout that holds one is scored up to it and counted"

@@ -49,7 +49,7 @@ def asked(options: PlanOptions) -> Asked:
         if policy is None:
             notes.append(guess)
             continue
-        longest[role] = max(len(policy.prompt_ids(one, instruction)) for one in problems)
+        longest[role] = max(len(policy.prompt_ids(problem, instruction)) for problem in problems)
         notes += policy.template.notes() if policy.template else []
     if options.teacher_prompt == "student":
         longest["teacher"] = longest["student"]
@@ -100,6 +100,6 @@ def _tokenizer(role: Role, options: PlanOptions) -> Policy | None:
     path: Path | str = Path(name).expanduser()
     if not (Path(path) / "tokenizer_config.json").exists():
         path = loading.resolve(name)
-    if isinstance(path, Path) and any((path / one).exists() for one in loading.TOKENIZER_FILES):
+    if isinstance(path, Path) and any((path / file).exists() for file in loading.TOKENIZER_FILES):
         return loading.load_tokenizer_only(name, load_settings(options, role))
     return None

@@ -202,7 +202,7 @@ def loss_logits(
 
 def _pair_of_logits(student: Outline, teacher: Outline) -> int:
     """Bytes of both policies' logits of one position."""
-    return sum(one.head_width * one.dtype.itemsize for one in (student, teacher))
+    return sum(policy.head_width * policy.dtype.itemsize for policy in (student, teacher))
 
 
 def _wide(student: Outline, teacher: Outline) -> int:

@@ -150,7 +150,7 @@ class Outline:
                     logits_to_keep=1,
                 )
             layers: list[Any] = list(cache.layers)
-            return tuple(size([one.keys[:, :, 0], one.values[:, :, 0]]) for one in layers)
+            return tuple(size([layer.keys[:, :, 0], layer.values[:, :, 0]]) for layer in layers)
 
         return self._counted("the cache", run)
 
@@ -263,7 +263,8 @@ class TrainedOutline:
     def _layers(self) -> list[Any]:
         """What `trainer.sharding` shards: the modules that the model says must not be split."""
         kinds = set(self.model._no_split_modules or ())
-        return [one for one in self.model.base_model.modules() if type(one).__name__ in kinds]
+        modules = self.model.base_model.modules()
+        return [module for module in modules if type(module).__name__ in kinds]
 
     @functools.cache  # noqa: B019
     def pass_and_back(self, rows: int, time: int) -> Pass:
@@ -298,7 +299,8 @@ class TrainedOutline:
         if self.options.autocast == "off":
             return 0
         modules = self.model.modules()
-        return sum(2 * one.weight.numel() for one in modules if isinstance(one, torch.nn.Linear))
+        linear = [module for module in modules if isinstance(module, torch.nn.Linear)]
+        return 2 * sum(module.weight.numel() for module in linear)
 
 
 @functools.cache

@@ -296,7 +296,7 @@ class Case:
             yield from self._validation(whole, size)
 
     def _validation(self, held: Terms, size: int) -> Iterator[Phase]:
-        """Full rollouts to the held-out problems, whatever the training length, and their scores."""
+        """Full rollouts to the held-out problems, at any training length, and their scores."""
         options = self.options
         problems = -(-options.validation_problems // self.plan.processes)
         rows, mean = min(options.batch_rows, problems), self.mean(self.budget)

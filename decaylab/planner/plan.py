@@ -147,19 +147,20 @@ def plan_of(
         setup: the pair, loaded, which is probed for its rates; None: rates as stated.
         rows: of the probe's batches; 0: as many as each phase has.
     """
-    found = phases(options, devices, known)
+    # Lists of terms: what they hold is counted when it is asked for.
+    planned = phases(options, devices, known)
     rates = None
     if setup is not None:
-        rates = probe(setup, options, found, rows)
+        rates = probe(setup, options, planned, rows)
     elif options.tokens_per_second:
         rates = Rates.stated(options.tokens_per_second)
-    failing = [phase for phase in found if not phase.fits]
+    failing = [phase for phase in planned if not phase.fits]
     return Plan(
         options=options,
         devices=devices,
         asked=known,
         cases=tuple(cases(options, devices, known)),
-        phases=tuple(found),
+        phases=tuple(planned),
         remedies=tuple(remedy for phase in failing for remedy in remedies(phase)),
         rates=rates,
     )
@@ -283,10 +284,10 @@ def _halves(name: str, number: int, least: int = 1) -> list[Change]:
 def _after(phase: Phase, change: Change) -> Remedy:
     """The phase under other options; it takes nothing where it is left out."""
     options = replace(phase.case.plan, only=(phase.command,), **change)
-    again = phases(options, phase.case.devices, phase.case.asked)
-    again = [one for one in again if one.name == phase.name]
-    load = max((one.load for one in again), default=0)
-    fits = all(one.fits for one in again)
+    load, fits = 0, True
+    for again in phases(options, phase.case.devices, phase.case.asked):
+        if again.name == phase.name:
+            load, fits = again.load, again.fits
     return Remedy(phase.command, phase.name, _flags(change), load, fits)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from decaylab.errors import UserError
@@ -61,14 +61,9 @@ def preflight(options: Options) -> PreflightReport:
             setup = prepare(options, grader)
     except UserError as error:
         return PreflightReport((Check("loading", "no", str(error)),))
-    prompts = {role: max(map(len, setup.prompts[role].values())) for role in _roles(setup)}
-    known = Asked(len(setup.problems), prompts["student"], prompts["teacher"])
-    shared = {field.name for field in fields(PlanOptions)}
-    given: dict[str, Any] = {
-        field.name: getattr(setup.options, field.name)
-        for field in fields(Options)
-        if field.name in shared
-    }
+    student, teacher = (max(map(len, setup.prompts[role].values())) for role in _roles(setup))
+    known = Asked(len(setup.problems), student, teacher)
+    given: dict[str, Any] = vars(setup.options)  # all of them are the plan's too
     planned = PlanOptions(only=("prefix-decay",), **given).resolved()
     plan = plan_of(planned, devices, known, setup, PROBE_ROWS)
     checks = [_problems(setup), _vocabularies(setup), *_templates(setup), _context(setup, known)]
@@ -92,11 +87,12 @@ def _vocabularies(setup: Setup[Options]) -> Check:
     if agreement.kind == "same":
         return Check("vocabularies", "ok", f"the same {len(student):,} ids in both")
     if agreement.kind == "compatible":
-        names = _tokens(setup.student, agreement.student_only[:3])
+        only_student = f"{len(agreement.student_only)} only the student has"
+        if agreement.student_only:
+            only_student += f" ({_tokens(setup.student, agreement.student_only[:3])})"
         finding = (
             f"agree but for special tokens: {len(agreement.conflicting)} ids conflict, "
-            f"{len(agreement.student_only)} only the student has{f' ({names})' if names else ''}, "
-            f"{len(agreement.teacher_only)} only the teacher; prefixes pass as ids"
+            f"{only_student}, {len(agreement.teacher_only)} only the teacher; prefixes pass as ids"
         )
         return Check("vocabularies", "warning", finding)
     index = agreement.conflicting[0]
@@ -150,8 +146,9 @@ def _memory(plan: Plan) -> Check:
         return Check("memory", "no", f"{finding}: the weights alone do not fit")
     if plan.fits:
         return Check("memory", "ok", finding)
-    flags = [remedy.flag for remedy in plan.remedies if "--batch-rows" in remedy.flag]
-    finding += f"; {flags[0]} would help" if flags else "; `decaylab plan` shows what would help"
+    for remedy in plan.remedies:
+        if remedy.phase == most.name and "--batch-rows" in remedy.flag:
+            finding += f"; {remedy.flag} would help"
     return Check("memory", "warning", f"{finding}; a batch that does not fit is halved")
 
 

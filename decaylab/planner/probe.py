@@ -64,7 +64,8 @@ def load(options: PlanOptions, grader: Grader) -> Setup[Options]:
         raise UserError(
             f"--probe needs problems, and {options.rollouts} is not read for them; say --problems"
         )
-    given: dict[str, Any] = {one.name: getattr(options, one.name) for one in fields(PairOptions)}
+    names = [field.name for field in fields(PairOptions)]
+    given: dict[str, Any] = {name: getattr(options, name) for name in names}
     # The probe samples in this process.
     return prepare(Options(**given | {"rollouts": None, "workers": 1, "ray": None}), grader)
 
@@ -75,7 +76,8 @@ def probe(setup: Setup[Options], options: PlanOptions, phases: Sequence[Phase], 
     rows: of each batch that is sampled; 0: as many as the phase has.
     """
     rates: dict[str, float] = {}
-    for role, planned in sorted({(one.rate, one.rows) for one in phases if one.rows}):
+    batches = {(phase.rate, phase.rows) for phase in phases if phase.rows}
+    for role, planned in sorted(batches):
         name = role if rows else f"{role} x {planned}"
         if name not in rates:
             rates[name] = _sample(setup, role, rows or planned)[0]
@@ -106,7 +108,8 @@ def _sample(setup: Setup[Options], role: str, rows: int) -> tuple[float, Sampled
         problem = setup.problems[row // samples % len(setup.problems)].problem_id
         requests.append(Request(prompts[problem], (), TOKENS, "probe", problem, row))
     engine = TransformersEngine(policy, batch_rows=rows)
-    engine.sample([replace(one, max_new_tokens=2) for one in requests], SamplingSettings())
+    warm_up = [replace(request, max_new_tokens=2) for request in requests]
+    engine.sample(warm_up, SamplingSettings())
     written: list[Response] = []
     rate = _rate(
         lambda: written.extend(engine.sample(requests, SamplingSettings())),
@@ -129,7 +132,11 @@ def _rollouts(setup: Setup[Options], sampled: Sampled) -> list[Rollout]:
 def _score(setup: Setup[Options], rollouts: list[Rollout], batch_tokens: int) -> float:
     scorer = Scorer(setup.student, setup.teacher, ScoringSettings(batch_tokens=batch_tokens))
     scorer.score(rollouts[:1])
-    return _rate(lambda: scorer.score(rollouts), lambda: sum(one.context for one in rollouts))
+    return _rate(lambda: scorer.score(rollouts), lambda: _context(rollouts))
+
+
+def _context(rollouts: list[Rollout]) -> int:
+    return sum(rollout.context for rollout in rollouts)
 
 
 def _train(setup: Setup[Options], options: PlanOptions, rollouts: list[Rollout]) -> float:
@@ -139,10 +146,10 @@ def _train(setup: Setup[Options], options: PlanOptions, rollouts: list[Rollout])
     meter = Meter(student.weights.device)
     vocabulary = share_vocabulary(student, teacher)
     gradient = Gradient(heads, vocabulary, training, meter, training.budget)
-    read = [TrainingRollout(one, one.response, False) for one in rollouts]
+    read = [TrainingRollout(rollout, rollout.response, False) for rollout in rollouts]
     student.weights.train(training.gradient_checkpointing)
     gradient.add(read[:1])
-    return _rate(lambda: gradient.add(read), lambda: sum(one.context for one in rollouts))
+    return _rate(lambda: gradient.add(read), lambda: _context(rollouts))
 
 
 def _rate(work: Callable[[], Any], tokens: Callable[[], int]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Group
 from rich.markup import escape
@@ -25,7 +25,9 @@ COLUMNS = {
     "copies": ("merged copies", "gathered layers", "temporaries"),
 }
 """The terms of a phase that stand in each column."""
-UNKNOWN = "hours: no rate is known; --probe measures some here, --tokens-per-second states them"
+UNKNOWN = "unknown"
+FITS = {True: "yes", False: "no"}
+NO_RATE = "hours: no rate is known; --probe measures some here, --tokens-per-second states them"
 Rows = list[Sequence[str] | None]
 
 
@@ -52,7 +54,7 @@ def print_plan(plan: Plan) -> None:
     if plan.remedies:
         console.print(_remedies(plan, narrow))
     console.print(_time(plan, narrow))
-    rates = f"hours: {plan.rates.source}" if plan.rates else UNKNOWN
+    rates = f"hours: {plan.rates.source}" if plan.rates else NO_RATE
     for line in (rates, *(f"note: {note}" for note in plan.notes)):
         console.print(f"- {line}", markup=False, soft_wrap=wrap)
     console.print(f"\n[bold]{escape(verdict(plan))}[/bold]", soft_wrap=wrap)
@@ -71,9 +73,8 @@ def verdict(plan: Plan) -> str:
     )
 
 
-def _by_command(plan: Plan) -> Iterator[tuple[str, list[Phase]]]:
-    for command in plan.options.only:
-        yield command, [phase for phase in plan.phases if phase.command == command]
+def _of_command(plan: Plan, command: str) -> list[Phase]:
+    return [phase for phase in plan.phases if phase.command == command]
 
 
 def _memory(plan: Plan, narrow: bool) -> Group:
@@ -81,24 +82,25 @@ def _memory(plan: Plan, narrow: bool) -> Group:
     shown = {column: names for column, names in COLUMNS.items() if present & set(names)}
     columns = ["phase", *shown, "beside", "in all", "fits"]
     rows: Rows = []
-    for command, phases in _by_command(plan):
+    for command in plan.options.only:
         rows.append([command, *[""] * (len(columns) - 1)])
-        for phase in phases:
-            cells = [f"  {phase.name}"]
-            for names in shown.values():
-                size = phase.copies * sum(phase.terms.get(name, 0) for name in names)
-                cells.append(gib(size) if size else "")
-            # Beside the terms: the allowance, and what waits there.
-            beside = phase.load - phase.copies * sum(phase.terms.values())
-            rows.append([*cells, gib(beside), gib(phase.load), _yes(phase.fits)])
+        for phase in _of_command(plan, command):
+            rows.append(_memory_row(phase, shown.values()))
         rows.append(None)
     of = "one GPU" if plan.devices.kind == "cuda" else "all processes together"
     title = f"Memory of {of} at its fullest, GiB, against {gib(plan.devices.memory)}"
     return terminal.titled(title, terminal.grid(columns, rows, narrow, left=("phase", "fits")))
 
 
-def _yes(fits: bool) -> str:
-    return "yes" if fits else "no"
+def _memory_row(phase: Phase, columns: Iterable[Sequence[str]]) -> list[str]:
+    cells = [f"  {phase.name}"]
+    # Beside the terms: the allowance, and what waits there.
+    beside = phase.load
+    for names in columns:
+        size = phase.copies * sum(phase.terms.get(name, 0) for name in names)
+        beside -= size
+        cells.append(gib(size) if size else "")
+    return [*cells, gib(beside), gib(phase.load), FITS[phase.fits]]
 
 
 def _remedies(plan: Plan, narrow: bool) -> Group:
@@ -109,7 +111,7 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
         if before not in ("", place):
             rows.append(None)
         shown = "" if place == before else place
-        rows.append([shown, remedy.flag, gib(remedy.load), _yes(remedy.fits)])
+        rows.append([shown, remedy.flag, gib(remedy.load), FITS[remedy.fits]])
         before = place
     columns = ["does not fit", "what would help", "leaves", "fits"]
     grid = terminal.grid(columns, rows, narrow, left=("does not fit", "what would help", "fits"))
@@ -118,21 +120,26 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
 
 def _time(plan: Plan, narrow: bool) -> Group:
     rows: Rows = []
-    for command, phases in _by_command(plan):
-        works = [phase for phase in phases if phase.tokens]
-        known = [time for phase in works if (time := plan.seconds(phase)) is not None]
-        parts = [seconds(sum(known))] if known else []
-        if len(known) < len(works):
-            parts.append("unknown")
-        tokens = sum(phase.tokens for phase in works)
-        rows.append([command, f"{tokens:,}", " + ".join(parts)])
-        for phase in works:
+    for command in plan.options.only:
+        tokens, known, parts, works = 0, 0.0, list[str](), list[list[str]]()
+        for phase in _of_command(plan, command):
+            if not phase.tokens:
+                continue
             time = plan.seconds(phase)
-            shown = "unknown" if time is None else seconds(time)
-            rows.append([f"  {phase.name}", f"{phase.tokens:,}", shown])
-        rows.append(None)
+            tokens += phase.tokens
+            if time is not None:
+                known += time
+            shown = UNKNOWN if time is None else seconds(time)
+            works.append([f"  {phase.name}", f"{phase.tokens:,}", shown])
+        if known:
+            parts.append(seconds(known))
+        if any(UNKNOWN in work for work in works):
+            parts.append(UNKNOWN)
+        rows += [[command, f"{tokens:,}", " + ".join(parts)], *works, None]
     mean = plan.options.mean_tokens
-    length = f"at {mean:,} a response" if mean else "at most: every response has its whole budget"
+    length = "at most: every response has its whole budget"
+    if mean:
+        length = f"at {mean:,} a response"
     title = f"Tokens written and read, {length}; prompts count where they are read"
     grid = terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",))
     return terminal.titled(title, grid)

@@ -1,12 +1,11 @@
-"""Bytes that tensors hold while code runs, and the most of them at any time; on torch's meta device
-nothing is computed.
+"""Bytes that tensors hold while code runs, and the most of them at any time.
 
     with counted_attention(), LiveBytes(known=model.parameters()) as live:
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     live.now, live.peak
 
-Counted is what torch hands out as tensors. Scratch inside of a kernel and the holes of an allocator
-are not.
+On torch's meta device nothing is computed. Tensors are counted; scratch inside a kernel and the
+holes of an allocator are not.
 """
 
 from __future__ import annotations
@@ -24,29 +23,27 @@ ASKS = frozenset({"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero"}
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages of all tensors that are made in the block, each once, for as long as
-    anything holds them.
+    """Counts the storages of all tensors made in the block, each once, while anything holds them.
 
-    known: tensors that were there before. answer: what a tensor on the meta device is said to hold
-    where code asks for its value. Models ask of masks only: True is "no padding", False is "some".
+    known: tensors that were there before. Where code asks for the value of a tensor on the meta
+    device, the answer is True: models ask of masks only, and True is "no padding".
     """
 
-    def __init__(self, known: Iterable[Tensor] = (), answer: bool = True) -> None:
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now, self.peak, self.answer = 0, 0, answer
-        self._known = [
-            one.untyped_storage() for one in known
-        ]  # held, so that no new one takes the id of an old one
-        self._ids = {id(one) for one in self._known}
+        self.now, self.peak = 0, 0
+        # Held, so that no new storage takes the id of an old one.
+        self._known = [tensor.untyped_storage() for tensor in known]
+        self._ids = {id(storage) for storage in self._known}
         self._live: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func._schema.name in ASKS and args[0].device.type == "meta":
-            return self.answer
+            return True
         made = func(*args, **(kwargs or {}))
-        for one in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(one, Tensor):
-                self._add(one.untyped_storage())
+        for result in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(result, Tensor):
+                self._add(result.untyped_storage())
         return made
 
     def _add(self, storage: Any) -> None:
@@ -69,9 +66,8 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         rows, heads, time = query.shape[:3]
-        made = query.new_empty(rows, time, heads, value.shape[-1]).transpose(
-            1, 2
-        )  # in memory as the kernels leave it
+        # In memory as the kernels leave it.
+        made = query.new_empty(rows, time, heads, value.shape[-1]).transpose(1, 2)
         ctx.save_for_backward(query, key, value, made)
         return made
 
@@ -83,8 +79,10 @@ class _Fused(torch.autograd.Function):
 
 @contextmanager
 def counted_attention() -> Iterator[None]:
-    """On the meta device torch takes attention apart, with its table of scores; in the block it is
-    one kernel, as elsewhere."""
+    """Makes attention one kernel in the block, as elsewhere.
+
+    On the meta device torch takes it apart, with its table of scores.
+    """
     whole: Any = torch.nn.functional
     plain = whole.scaled_dot_product_attention
 
@@ -97,9 +95,8 @@ def counted_attention() -> Iterator[None]:
         **__: Any,
     ) -> Tensor:
         if attn_mask is not None and attn_mask.dtype == torch.bool:
-            attn_mask = attn_mask.to(
-                query.dtype
-            )  # the kernels take a mask of numbers, which is there beside theirs
+            # The kernels take a mask of numbers, which is there beside the given one.
+            attn_mask = attn_mask.to(query.dtype)
         made: Tensor = _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
         return made
 
