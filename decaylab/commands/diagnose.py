@@ -110,15 +110,8 @@ def diagnose(
                 advice = advise(frame, decay).text
                 write_atomically(folder.path / "advice.txt", (advice + "\n").encode())
     record = drawn(folder, command, published=options.paper)
-    return DiagnosticResult(
-        command,
-        folder.path,
-        record,
-        frame,
-        tuple(record["notes"]),
-        advice,
-        tuple(material.folders),
-    )
+    notes, scores = tuple(record["notes"]), tuple(material.folders)
+    return DiagnosticResult(command, folder.path, record, frame, notes, advice, scores)
 
 
 # What every diagnostic does before and after it measures
