@@ -1,15 +1,14 @@
 """Training arms in figures: how each is named and coloured, a number with its two intervals and its
 seeds, rows of arms.
 
-A number of an arm is drawn as a marker (mean over seeds) on a broad bar (interval over problems,
-for these seeds) and a thin one (Student's t over the seeds), with a small mark for each seed.
-Drawing reads rows of the measurements table and computes no statistics.
+A number of an arm is a marker (mean over seeds) on a broad bar (interval over problems, for these
+seeds) and a thin one (Student's t over the seeds), with a small mark for each seed. Drawing reads
+rows of the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,41 +16,49 @@ from typing import Any
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from . import style
-from .curves import PERCENT, Look
+from decaylab.runs import vocabulary
+from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, ONE_RUN, OVER_SEEDS, TEACHER
+from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
-# The estimands of decaylab.analyses.sweep.
-ONE_RUN, THESE, SEEDS = (
-    "one training run",
-    "mean over rollouts, over these seeds",
-    "mean over training seeds",
-)
-BASE, TEACHER, FULL = (
-    Look("base student", style.STUDENT, "o", "--"),
-    Look("teacher", style.TEACHER, "p", "--"),
-    Look("full rollout", style.FULL_ROLLOUT, "v", "--"),
-)
-ESR, OTHER = Look("prefix (ESR)", style.ESR, "s"), Look("other selectors", style.BLACK, "D")
-REFERENCES = {"base": BASE, "teacher": TEACHER, "full": FULL}
-VIEWS = {"last": "last checkpoint", "best": "best checkpoint by validation"}
-SHORT_VIEWS = {"last": "last", "best": "best"}
+from . import artists, captions, style, words
+from .artists import BROAD, NUMBERS, PERCENT, THIN, Look
+
+REFERENCES = {
+    BASE: Look("base student", style.STUDENT, "o", "--"),
+    TEACHER: Look("teacher", style.TEACHER, "p", "--"),
+    FULL: Look("full rollout", style.FULL_ROLLOUT, "v", "--"),
+}
+ESR = Look("prefix (ESR)", style.ESR, "s")
+OTHER = Look("other selectors", style.BLACK, "D")
+PREFIX = "prefix"  # the selector of the early stop
+LOOKS = {PREFIX: ESR, FULL: REFERENCES[FULL]}
+VIEWS = {LAST: "last checkpoint", BEST: "best checkpoint by validation"}
 NAMES = {
-    "prefix": "prefix (ESR)",
+    PREFIX: ESR.name,
     "prefix-mask": "prefix, rollout goes on",
-    "full": "full rollout",
+    FULL: REFERENCES[FULL].name,
     "after-teacher-prefix": "after teacher's prefix",
     "progressive": "progressive N",
     "importance": "importance weights",
     "rising": "rising weights",
     "top-all-three": "top KL \u00d7 both H",
 }
-PARTS = {"reverse-kl": "KL", "student-entropy": "student H", "teacher-entropy": "teacher H"}
-ROW_INCHES, BROAD, THIN = 0.16, 3.2, 0.9
-NUMBERS = ["value", "low", "high"]
+# Of the names of selectors that rank tokens; H is the entropy
+WORDS = {
+    "top-": "top ",
+    "reverse-kl": "KL",
+    "student-entropy": "student H",
+    "teacher-entropy": "teacher H",
+    "-x-": " \u00d7 ",
+    "-and-": " and ",
+    "-or-": " or ",
+}
+UNKNOWN = (math.nan, math.nan, math.nan)
+GRID = "#ececec"
+
+Triple = tuple[float, float, float]  # value, low, high
 
 
 @dataclass(frozen=True)
@@ -65,107 +72,91 @@ class Arm:
 
     @property
     def look(self) -> Look:
-        return look_of(self.selector)
-
-
-def look_of(selector: str) -> Look:
-    return {"prefix": ESR, "full": FULL}.get(selector, OTHER)
+        return LOOKS.get(self.selector, OTHER)
 
 
 def arms_of(frame: pd.DataFrame) -> list[Arm]:
     """The arms in the order of the table. Their budget is named where arms of one selector differ
     by it."""
     rows = frame[(frame.selector != "") & frame.selector.notna()].drop_duplicates("checkpoint")
-    counts = rows.groupby("selector").size()
-    found = []
-    for number, (key, selector) in enumerate(
-        zip(rows.checkpoint, rows.selector, strict=True), start=1
-    ):
-        ending = str(key).removeprefix(str(selector)).strip("-").replace("-", " ")
-        several = counts[selector] > 1 or " of " in ending
-        name = spoken(str(selector)) + (f", {ending}" if several else "")
-        if selector == "prefix" and several and " of " not in ending:
-            name = f"ESR, N = {ending}"
-        found.append(Arm(str(key), str(selector), name, number))
-    return found
+    keys = [(str(key), str(selector)) for key, selector in zip(rows.checkpoint, rows.selector)]
+    selectors = [selector for _, selector in keys]
+    arms = []
+    for number, (key, selector) in enumerate(keys, start=1):
+        ending = key.removeprefix(selector).strip("-").replace("-", " ")
+        name = spoken(selector)
+        if " of " in ending:
+            name = f"{name}, {ending}"
+        elif selectors.count(selector) > 1:
+            name = f"ESR, N = {ending}" if selector == PREFIX else f"{name}, {ending}"
+        arms.append(Arm(key, selector, name, number))
+    return arms
 
 
 def spoken(selector: str) -> str:
-    """A selector in short words; H is the entropy."""
+    """A selector in short words."""
     if selector in NAMES or not selector.startswith("top-"):
         return NAMES.get(selector, selector)
-    words = selector.removeprefix("top-")
-    for part, short in PARTS.items():
-        words = words.replace(part, short)
-    return "top " + words.replace("-x-", " \u00d7 ").replace("-and-", " and ").replace(
-        "-or-", " or "
-    )
+    for part, short in WORDS.items():
+        selector = selector.replace(part, short)
+    return selector
 
 
-def reported(frame: pd.DataFrame) -> tuple[str, str]:
-    """The quantity, ``avg_at_k``, and the answer rule that is reported first.
-
-    Raises:
-        ValueError: the rows hold no avg_at_k of an arm.
-    """
-    rows = frame[frame.what.str.fullmatch(r"avg_at_\d+") & (frame.selector != "")]
-    if not len(rows):
-        raise ValueError("measurements hold no avg_at_k of a training arm; pass those of a sweep")
-    return str(rows.what.iloc[0]), str(rows.condition.iloc[0])
-
-
-def views_of(frame: pd.DataFrame) -> list[str]:
-    """The checkpoint rules that were measured."""
-    return [view for view in VIEWS if (frame["view"] == view).any()]
-
-
-def pick(
-    frame: pd.DataFrame, what: str, arm: str, estimand: str = "", **columns: str
-) -> pd.DataFrame:
-    """The rows of one quantity of an arm."""
-    chosen = (frame.what == what) & (frame.checkpoint == arm)
-    if estimand:
-        chosen &= frame.estimand == estimand
-    for name, value in columns.items():
-        chosen &= frame[name] == value
-    return frame[chosen]
+# Numbers
 
 
 @dataclass(frozen=True)
 class Number:
-    """One number of an arm: mean with its interval over problems, its interval over seeds, and each
-    seed, in the unit drawn.
+    """One number of an arm in the unit drawn: mean with its interval over problems, the same with
+    its interval over seeds, and each seed.
 
-    Each of ``problems`` and ``seeds`` is value, low, high; NaN where there is none.
+    What is not measured over problems, such as seconds, has the interval over seeds alone.
     """
 
-    problems: tuple[float, float, float]
-    seeds: tuple[float, float, float]
-    singly: tuple[float, ...]
+    problems: Triple = UNKNOWN
+    seeds: Triple = UNKNOWN
+    singly: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, rows: pd.DataFrame, scale: float = PERCENT) -> Number:
-        """From the rows of one quantity of one arm."""
-        problems, seeds = (
-            _triple(rows[rows.estimand == estimand], scale) for estimand in (THESE, SEEDS)
-        )
+    def of(cls, rows: pd.DataFrame, scale: float = PERCENT, *, graded: bool = True) -> Number:
+        """From the rows of one quantity of one arm. graded: it has an interval over problems.
+
+        Raises:
+            LookupError: the rows hold no mean over the seeds, or several.
+        """
+        means = rows[rows.training_seed.isna()]
         single = rows[rows.training_seed.notna()].sort_values("training_seed")
-        return cls(problems, seeds, tuple(float(value) * scale for value in single.value))
+        # A ratio of a single pair of runs is one training run: its interval is over steps.
+        seeds = vocabulary.row(means, estimand=[OVER_SEEDS, ONE_RUN])
+        return cls(
+            triple(vocabulary.row(means, estimand=THESE), scale) if graded else UNKNOWN,
+            triple(seeds, scale),
+            tuple((single.value * scale).tolist()),
+        )
 
     @property
     def value(self) -> float:
-        return self.problems[0] if not math.isnan(self.problems[0]) else self.seeds[0]
+        return self.seeds[0] if math.isnan(self.problems[0]) else self.problems[0]
 
     @property
     def core(self) -> list[float]:
         """What the axis must hold: all but the interval over seeds, which may be very wide."""
-        return [one for one in (*self.problems, self.value, *self.singly) if math.isfinite(one)]
+        return [*self.problems, self.value, *self.singly]
 
 
-def _triple(rows: pd.DataFrame, scale: float) -> tuple[float, float, float]:
-    if not len(rows):
-        return (math.nan, math.nan, math.nan)
-    value, low, high = (float(rows[name].iloc[0]) * scale for name in NUMBERS)
+def numbers(
+    rows: pd.DataFrame, scale: float = PERCENT, *, graded: bool = True
+) -> dict[str, Number]:
+    """One quantity of each arm that has it, by the arm's key; see `Number.of`."""
+    return {
+        str(key): Number.of(of_arm, scale, graded=graded)
+        for key, of_arm in rows.groupby("checkpoint", sort=False)
+    }
+
+
+def triple(row: pd.Series, scale: float = PERCENT) -> Triple:
+    """Value, low and high of a row, in the unit drawn."""
+    value, low, high = (float(row[name]) * scale for name in NUMBERS)
     return value, low, high
 
 
@@ -176,21 +167,23 @@ def span(
 
     least: how far the ends lie apart at least.
     """
-    found = list(numbers)
-    core = [one for number in found for one in number.core] + [
-        one for one in more if math.isfinite(one)
-    ]
-    low, high = (min(core), max(core)) if core else (0.0, 1.0)
+    numbers = list(numbers)
+    core = [value for number in numbers for value in number.core]
+    core = _finite([*core, *more]) or [0.0, 1.0]
+    low, high = min(core), max(core)
     if high - low < least:
         low, high = (low + high - least) / 2, (low + high + least) / 2
+    # An interval over two or three seeds may be many times as wide as all else
     reach = (high - low) / 2
-    ends = [end for number in found for end in number.seeds[1:] if math.isfinite(end)]
-    low, high = (
-        min([low, *(max(end, low - reach) for end in ends)]),
-        max([high, *(min(end, high + reach) for end in ends)]),
-    )
+    ends = _finite(end for number in numbers for end in number.seeds[1:])
+    low = min([low, *(max(end, low - reach) for end in ends)])
+    high = max([high, *(min(end, high + reach) for end in ends)])
     room = 0.05 * (high - low) or 1.0
     return low - room, high + room
+
+
+def _finite(values: Iterable[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def draw_number(
@@ -201,167 +194,136 @@ def draw_number(
     gid: str,
     *,
     upright: bool = False,
+    shift: float = 0.0,
     aside: float = 0.0,
 ) -> None:
-    """Bars, marker and seeds at a place of the other axis, whose limits must be set. upright:
-    values go up.
+    """Bars, marker and seeds at a place of the other axis. The limits of the axes must be set.
 
-    aside: how far from it the single seeds stand, in the units of that axis.
+    shift, aside: by how many points all of it, and the single seeds from it, are moved.
     """
-    for triple, thick, part in (
-        (number.problems, BROAD, "problems"),
-        (number.seeds, THIN, "seeds"),
-    ):
-        _bar(axes, at, triple, look.colour, f"{gid}.{part}", thick, upright)
-    if number.singly:
-        _points(
-            axes,
-            [at + aside] * len(number.singly),
-            number.singly,
-            upright,
-            gid=f"{gid}.singly",
-            marker="o",
-            markersize=2.2,
-            color=look.colour,
-            markeredgewidth=0,
-            alpha=0.7,
-            zorder=4,
-        )
+    colour = look.colour
+    place: dict[str, Any] = {"upright": upright, "shift": shift}
+    _, low, high = number.problems
+    artists.intervals(
+        axes, at, low, high, colour, f"{gid}.problems", width=BROAD, alpha=0.35, **place
+    )
+    _, low, high = number.seeds
+    artists.intervals(axes, at, low, high, colour, f"{gid}.seeds", zorder=3, **place)
     if not math.isnan(number.value):
-        _points(
-            axes,
-            [at],
-            [number.value],
-            upright,
-            gid=gid,
-            marker=look.marker,
-            markersize=4.2,
-            color=look.colour,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            zorder=5,
-        )
-
-
-def _bar(
-    axes: Axes,
-    at: float,
-    triple: tuple[float, float, float],
-    colour: str,
-    gid: str,
-    thick: float,
-    upright: bool,
-) -> None:
-    """An interval; one that goes on beyond the frame ends in an arrowhead."""
-    _, low, high = triple
-    if math.isnan(low) or math.isnan(high):
-        return
-    first, last = axes.get_ylim() if upright else axes.get_xlim()
-    lines = axes.vlines if upright else axes.hlines
-    bar = lines(
-        at,
-        max(low, first),
-        min(high, last),
-        color=colour,
-        linewidth=thick,
-        zorder=2 if thick > 2 else 3,
+        artists.points(axes, at, number.value, look, gid, markersize=4.2, zorder=5, **place)
+    # Seeds stand beside the mean, where its bars do not cover them
+    place["shift"] += aside
+    artists.points(
+        axes,
+        [at] * len(number.singly),
+        number.singly,
+        Look("", colour, "o"),
+        f"{gid}.singly",
+        markersize=2.2,
+        markeredgewidth=0,
+        alpha=0.7,
+        zorder=4,
+        **place,
     )
-    bar.set_alpha(0.35 if thick > 2 else 1.0)
-    bar.set_gid(gid)
-    for cut, end, head in (
-        (low < first, first, "v" if upright else "<"),
-        (high > last, last, "^" if upright else ">"),
-    ):
-        if cut:
-            _points(
-                axes,
-                [at],
-                [end],
-                upright,
-                gid=f"{gid}.cut",
-                marker=head,
-                markersize=3.0,
-                color=colour,
-            )
-
-
-def _points(
-    axes: Axes, at: Sequence[float], values: Sequence[float], upright: bool, **looks: Any
-) -> None:
-    x, y = (at, values) if upright else (values, at)
-    axes.plot(x, y, linestyle="", clip_on=False, **looks)
-
-
-def across(
-    axes: Axes, number: tuple[float, float, float], look: Look, gid: str, *, upright: bool = False
-) -> None:
-    """A reference: a dashed line over the whole panel, shaded by its interval. upright: the line
-    stands."""
-    value, low, high = number
-    if math.isnan(value):
-        return
-    line, shade = (axes.axvline, axes.axvspan) if upright else (axes.axhline, axes.axhspan)
-    line(value, color=look.colour, linewidth=0.9, linestyle=look.line, gid=gid, zorder=1)
-    if not (math.isnan(low) or math.isnan(high)):
-        shade(low, high, color=look.colour, alpha=0.10, linewidth=0, gid=f"{gid}.band", zorder=0)
-
-
-def reference(
-    frame: pd.DataFrame, what: str, rule: str, name: str, view: str
-) -> tuple[float, float, float]:
-    """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where there is
-    none."""
-    rows = pick(frame, what, name, condition=rule)
-    rows = (
-        rows[(rows["view"] == view) & (rows.estimand == THESE)]
-        if name == "full"
-        else rows[rows["view"] == "fresh"]
-    )
-    return _triple(rows, PERCENT)
 
 
 # Rows of arms
 
 
-def row_axes(
-    figure: Figure,
-    arms: Sequence[Arm],
-    top: float,
-    places: Sequence[tuple[float, float]],
-    *,
-    row_inches: float = ROW_INCHES,
-    numbered: bool = False,
-) -> list[Axes]:
-    """Axes beside each other from ``top`` inches down, with a row for each arm; the first has the
-    names.
-
-    places: left and right end of each, in inches. numbered: the number of the row stands behind the
-    name.
-    """
-    height = row_inches * len(arms)
-    found = []
-    for place, (left, right) in enumerate(places):
-        axes = style.add_axes(figure, left, top - height, right, top)
-        axes.set_ylim(len(arms) - 0.5, -0.5)
-        names = [f"{arm.name}  {arm.number}" if numbered else arm.name for arm in arms]
-        names = names if place == 0 else [""] * len(arms)
-        axes.set_yticks(range(len(arms)), names)
+def name_rows(panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Panels beside each other have a row for each arm; the first has the names."""
+    for place, axes in enumerate(panels):
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names))
         axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y", color="#ececec", linewidth=0.5)
+        axes.grid(axis="y", color=GRID, linewidth=0.5)
         axes.set_axisbelow(True)
-        found.append(axes)
-    return found
 
 
-def value_ticks(axes: Axes, most: int = 4, *, upright: bool = False) -> None:
-    """Few numbers within the limits of the axis of values."""
-    axis = axes.yaxis if upright else axes.xaxis
-    low, high = axes.get_ylim() if upright else axes.get_xlim()
-    axis.set_major_locator(MaxNLocator(most))
-    axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
+# The rows of a sweep
 
 
-# Words
+@dataclass(frozen=True)
+class Sweep:
+    """The accuracies of a sweep. what: ``avg_at_k``; rule: the answer rule reported first."""
+
+    frame: pd.DataFrame
+    what: str
+    rule: str
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Sweep:
+        """
+        Raises:
+            ValueError: the rows hold no avg_at_k of an arm.
+        """
+        # The analysis puts the reported answer rule first
+        rows = frame[frame.what.str.fullmatch(r"avg_at_\d+") & (frame.selector != "")]
+        if not len(rows):
+            raise ValueError(
+                "measurements hold no avg_at_k of a training arm; pass those of a sweep"
+            )
+        return cls(frame, str(rows.what.iloc[0]), str(rows.condition.iloc[0]))
+
+    @property
+    def arms(self) -> pd.DataFrame:
+        """The rows of arms by the reported rule."""
+        return self.frame[(self.frame.condition == self.rule) & (self.frame.selector != "")]
+
+    @property
+    def views(self) -> list[str]:
+        """The checkpoint rules that were measured."""
+        levels = vocabulary.select(self.arms, what=self.what)
+        return [view for view in VIEWS if (levels["view"] == view).any()]
+
+    @property
+    def other(self) -> str:
+        """What the difference is taken from: full rollout, else the base student; empty if none
+        was measured."""
+        measured = set(self.arms.what)
+        for name in (FULL, BASE):
+            if self.difference(name) in measured:
+                return name
+        return ""
+
+    def difference(self, other: str) -> str:
+        return vocabulary.minus(self.what, other)
+
+    def reference(self, name: str, view: str) -> Triple:
+        """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where this
+        checkpoint rule has none.
+
+        Raises:
+            LookupError: full rollout has other numbers there, but not that over these seeds.
+        """
+        rows = vocabulary.select(
+            self.frame,
+            what=self.what,
+            condition=self.rule,
+            checkpoint=name,
+            view=view if name == FULL else FRESH,
+        )
+        if rows.empty:
+            return UNKNOWN
+        if name == FULL:
+            rows = vocabulary.rows(rows, estimand=THESE)
+        return triple(vocabulary.row(rows))
+
+    def references(self, view: str) -> dict[str, Triple]:
+        return {name: self.reference(name, view) for name in REFERENCES}
+
+    @property
+    def counts(self) -> str:
+        """800 problems x 1 sample, 3 seeds per arm, answer rule last_boxed."""
+        rows = vocabulary.rows(self.frame, what=self.what, condition=self.rule)
+        k = captions.samples(self.what)
+        return (
+            f"{int(rows.problems.max()):,} problems \u00d7 {k} {captions.plural('sample', k)}, "
+            f"{captions.per_arm(rows, 'seed')}, answer rule {self.rule}"
+        )
+
+
+# Keys and captions
 
 
 def bar_handles() -> list[Artist]:
@@ -370,109 +332,27 @@ def bar_handles() -> list[Artist]:
     return [
         Line2D([], [], color=ink, linewidth=BROAD, alpha=0.35, label="over problems"),
         Line2D([], [], color=ink, linewidth=THIN, label="over seeds (t)"),
-        Line2D([], [], color=ink, linestyle="", marker="o", markersize=2.2, label="one seed"),
+        seed_handle(),
     ]
 
 
-def look_handle(look: Look, *, marker: bool = True, line: bool = False) -> Line2D:
-    hollow = look.colour == style.PUBLISHED
-    return Line2D(
-        [],
-        [],
-        color=look.colour,
-        ls=look.line if line else "",
-        linewidth=0.9,
-        marker=look.marker if marker else "",
-        markersize=4.2,
-        label=look.name,
-        markerfacecolor="white" if hollow else look.colour,
-        markeredgecolor=look.colour if hollow else "white",
-        markeredgewidth=0.9 if hollow else 0.4,
-    )
+def seed_handle() -> Line2D:
+    return artists.handle(Look("one seed", style.INK, "o"), size=2.2)
 
 
-KEY_COLUMNS: dict[style.Width, int] = {"page": 5, "column": 2}
-
-
-def key_inches(count: int, width: style.Width) -> float:
-    return 0.1 + 0.15 * math.ceil(count / KEY_COLUMNS[width])
-
-
-def key(figure: Figure, handles: Sequence[Artist], width: style.Width) -> None:
-    """At the upper edge."""
-    across_inches, up = figure.get_size_inches()
-    figure.legend(
-        handles=list(handles),
-        loc="upper left",
-        bbox_to_anchor=(0.08 / across_inches, 1 - 0.05 / up),
-        ncols=KEY_COLUMNS[width],
-        frameon=False,
-        fontsize=style.SMALL,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.6,
-        columnspacing=1.2,
-        labelspacing=0.25,
-    ).set_gid("key")
-
-
-def foot(figure: Figure, text: str, width: style.Width) -> None:
-    """A text at the lower edge."""
-    across_inches, up = figure.get_size_inches()
-    figure.text(
-        0.08 / across_inches,
-        0.06 / up,
-        filled(text, width),
-        fontsize=style.SMALL,
-        va="bottom",
-        linespacing=1.2,
-        gid="note",
-    )
-
-
-def filled(text: str, width: style.Width) -> str:
-    return textwrap.fill(text, 128 if width == "page" else 62)
-
-
-def foot_inches(text: str, width: style.Width) -> float:
-    return 0.1 + 0.13 * (filled(text, width).count("\n") + 1)
-
-
-def samples_of(what: str) -> str:
-    """avg@4."""
-    return what.replace("_at_", "@")
-
-
-def counts(frame: pd.DataFrame, what: str, rule: str) -> str:
-    """800 problems x 1 sample, 3 seeds an arm, answer rule last_boxed."""
-    rows = frame[(frame.what == what) & (frame.condition == rule)]
-    seeds = rows[rows.training_seed.notna()].groupby("checkpoint").training_seed.nunique()
-    few, most = int(seeds.min()), int(seeds.max())
-    many = f"{most}" if few == most else f"{few} to {most}"
-    k = int(what.rpartition("_")[2])
-    return (
-        f"{int(rows.problems.max()):,} problems \u00d7 {k} sample{'s' * (k > 1)}, {many} "
-        f"seed{'s' * (most > 1)} an arm, "
-        f"answer rule {rule}"
-    )
+INTERVALS = """Broad bars and shades: {level} intervals over problems ({methods}), which hold for
+    other problems and these seeds; thin bars: {level} Student t over the seeds, which hold for
+    other seeds and these problems (none with one seed); small marks: each seed; {arrowhead}."""
+PUBLISHED = """Grey and hollow: published, {run}, another pair and problem set, a single seed, the
+    best step on the test problems, without intervals."""
 
 
 def interval_text(rows: pd.DataFrame) -> str:
     """How the two intervals were made and what each holds for."""
-    level = " / ".join(f"{one * PERCENT:g} %" for one in sorted(set(rows.level)))
-    over = sorted({*rows[rows.estimand == THESE].method} - {""})
-    return (
-        f"Broad bars and shades: {level} intervals over problems ({'; '.join(over)}), which hold "
-        "for other problems and these "
-        f"seeds; thin bars: {level} Student t over the seeds, which hold for other seeds and "
-        "these problems (none with one "
-        "seed); small marks: each seed; an arrowhead: the interval goes on."
-    )
+    over = captions.methods(vocabulary.rows(rows, estimand=THESE))
+    return words.filled(INTERVALS, rows, methods=over)
 
 
-def published_text(published: pd.DataFrame) -> str:
-    return (
-        f"Grey and hollow: published, {published.run.iloc[0]}, another pair and problem set, a "
-        "single seed, the best step on "
-        "the test problems, without intervals."
-    )
+def published_text(published: pd.DataFrame | None) -> str:
+    """Empty where nothing published is drawn."""
+    return words.of_published(PUBLISHED, published)

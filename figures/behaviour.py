@@ -1,5 +1,5 @@
 """Rollout behaviour of every checkpoint: how long responses are, how they end, repeat and box, how
-often they are right.
+often they are correct.
 
     a   percentiles of the response length
     b   natural stops, several boxes, repetition
@@ -12,36 +12,42 @@ drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import style
+from decaylab.runs import vocabulary
+
+from . import groups, style, words
+from .artists import Look
 from .colours import looks
-from .curves import Look
 from .groups import (
     Panel,
+    Series,
     counts,
     draw_panels,
     intervals,
-    published_sentence,
     published_series,
     series_of,
 )
 
 LENGTHS = {"p10": "10th\npercentile", "p50": "median", "p90": "90th\npercentile", "mean": "mean"}
+MEASURED, PUBLISHED = "response_tokens_", "response_length_"  # begin the quantities of lengths
 SHARES = {
     "natural_stop_share": "natural\nstops",
     "several_boxes_share": "several\nboxes",
     "repetition_3gram": "repeated\n3-grams",
 }
-LENGTHS_SENTENCE = (
-    "(a) Response length in tokens, end-of-turn token left out: of a percentile the least length "
-    "that so many of the "
-    "rollouts do not exceed."
-)
-BOUND_SENTENCE = "\u2265: rollouts were cut off, so that the number is a lower bound."
+CAPTION = """Rollouts that each model wrote itself ({counts}). (a) Response length in tokens without
+    the end-of-turn token: a percentile is the smallest length that this share of the rollouts does
+    not exceed. {more} {bound} {theirs} {intervals}"""
+SHARES_AND_RULES = """(b) Shares of rollouts that stopped naturally and that hold more than one box;
+    of the 3-grams of a response those that came before in it, mean over rollouts. (c) Accuracy,
+    mean over rollouts, under each answer rule ({rules})."""
+BOUND = "\u2265: rollouts were cut off, so the number is a lower bound."
+UNIT = f"({{letter}}) {groups.PUBLISHED} The unit is characters / 3.5, not tokens."
 
 
 def draw(
@@ -56,22 +62,24 @@ def draw(
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
         published: rows of `decaylab.paper.publication.response_length`, drawn grey and hollow in a
-        panel of their own.
+            panel of their own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-        other).
+            other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
         ValueError: the rows hold no response length.
     """
     known = looks(measurements)
+    shares = series_of(vocabulary.select(measurements, what=[*SHARES]), known, "what")
+    accuracy = vocabulary.select(measurements, what="accuracy")
     panels = [
         lengths_panel(measurements, known),
-        _shares(measurements, known),
-        _accuracy(measurements, known),
+        Panel("b", "How responses end and repeat", "share (%)", SHARES, shares),
+        rules_panel(
+            "c", "Accuracy under each answer rule", series_of(accuracy, known, "condition")
+        ),
     ]
-    if not panels[0].series:
-        raise ValueError("measurements hold no response length; pass those of behaviour")
     if published is not None:
         panels.append(published_panel(published, "d"))
     return draw_panels([panel for panel in panels if panel.series], measurements, width, title)
@@ -79,67 +87,61 @@ def draw(
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """The figure's caption: what each panel shows, counts, and how the intervals were made."""
-    levels = measurements[~measurements.what.str.endswith("_change")]
-    rules = ", ".join(dict.fromkeys(levels[levels.what == "accuracy"].condition))
-    text = [
-        f"Rollouts that each model wrote itself ({counts(levels)}).",
-        LENGTHS_SENTENCE,
-        "(b) Shares of rollouts that ended by themselves and that hold more than one box; of the "
-        "3-grams of a response "
-        "those that came before in it, mean over rollouts.",
-        f"(c) Accuracy, mean over rollouts, under each answer rule ({rules}).",
-    ]
-    if levels.note.str.contains("at least:").any():
-        text.append(BOUND_SENTENCE)
-    if published is not None:
-        text.append(
-            f"(d) {published_sentence(published)} The unit is characters / 3.5, not tokens."
-        )
-    return " ".join([*text, intervals(levels)])
+    levels = measurements[~measurements.what.str.endswith(vocabulary.change(""))]
+    rules = dict.fromkeys(vocabulary.select(levels, what="accuracy").condition)
+    more = SHARES_AND_RULES.format(rules=", ".join(rules))
+    return sentences(levels, published, "d", more)
+
+
+def sentences(
+    rows: pd.DataFrame, published: pd.DataFrame | None, letter: str, more: str = ""
+) -> str:
+    """A caption that begins with the lengths. letter: of the published ones."""
+    return words.filled(
+        CAPTION,
+        counts=counts(rows),
+        more=more,
+        bound=BOUND if rows.note.str.contains("at least:").any() else "",
+        theirs=words.of_published(UNIT, published, letter=letter),
+        intervals=intervals(rows),
+    )
+
+
+def lengths_of(measurements: pd.DataFrame) -> pd.DataFrame:
+    """The rows of percentiles and mean of the response length.
+
+    Raises:
+        ValueError: there is none.
+    """
+    rows = _by_statistic(measurements, MEASURED)
+    if rows.empty:
+        raise ValueError("measurements hold no response length; pass those of behaviour")
+    return rows
 
 
 def lengths_panel(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
-    """Panel a: percentiles and mean of the response length, in tokens; without series where none
-    was measured."""
-    rows = measurements[measurements.what.isin([f"response_tokens_{name}" for name in LENGTHS])]
-    rows = rows.assign(group=rows.what.str.removeprefix("response_tokens_"))
-    return Panel(
-        "a", "Response length", "tokens", LENGTHS, series_of(rows, known), scale=1.0, numbers=".0f"
-    )
-
-
-def _shares(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
-    rows = measurements[measurements.what.isin(SHARES)]
-    return Panel(
-        "b",
-        "How responses end and repeat",
-        "share (%)",
-        SHARES,
-        series_of(rows.assign(group=rows.what), known),
-    )
-
-
-def _accuracy(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
-    rows = measurements[measurements.what == "accuracy"]
-    rules = {rule: rule.replace("_", "\n") for rule in dict.fromkeys(rows.condition)}
-    series = series_of(rows.assign(group=rows.condition), known)
-    return Panel("c", "Accuracy under each answer rule", "accuracy (%)", rules, series)
+    """Panel a: percentiles and mean of the response length, in tokens."""
+    series = series_of(lengths_of(measurements), known)
+    return Panel("a", "Response length", "tokens", LENGTHS, series, 1.0, ".0f")
 
 
 def published_panel(published: pd.DataFrame, gid: str) -> Panel:
     """The published lengths, grey and hollow, on an axis of their own: they are in another unit."""
-    rows = published[published.what.str.startswith("response_length_")]
-    order = {name: i for i, name in enumerate(looks(rows))}
-    rows = rows.assign(group=rows.what.str.removeprefix("response_length_")).sort_values(
-        "checkpoint", key=lambda names: names.map(order), kind="stable"
-    )
-    series = published_series(rows)
-    return Panel(
-        gid,
-        "Published length, other pair",
-        "characters / 3.5",
-        LENGTHS,
-        series,
-        scale=1.0,
-        numbers=".0f",
-    )
+    rows = _by_statistic(published, PUBLISHED)
+    # In the order of the measured models: base, checkpoints, teacher
+    order = list(looks(rows))
+    rows = rows.sort_values("checkpoint", key=lambda names: names.map(order.index), kind="stable")
+    title, axis = "Published length, other pair", "characters / 3.5"
+    return Panel(gid, title, axis, LENGTHS, published_series(rows), 1.0, ".0f")
+
+
+def _by_statistic(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    rows = vocabulary.select(frame, what=[prefix + name for name in LENGTHS])
+    return rows.assign(group=rows.what.str.removeprefix(prefix))
+
+
+def rules_panel(gid: str, title: str, series: Sequence[Series]) -> Panel:
+    """Accuracy under each answer rule that some model has."""
+    rules = itertools.chain.from_iterable(model.rows.index for model in series)
+    names = {rule: rule.replace("_", "\n") for rule in dict.fromkeys(rules)}
+    return Panel(gid, title, "accuracy (%)", names, series)

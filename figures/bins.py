@@ -1,5 +1,4 @@
-"""Values by bin of response positions, and dots with intervals: what the figures of token
-statistics share.
+"""Values by bin of response positions: what the figures of token statistics share.
 
 Drawing reads rows of the measurements table and computes no statistics.
 """
@@ -8,67 +7,41 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
-from matplotlib.transforms import ScaledTranslation, Transform
 from numpy.typing import NDArray
 
-from . import style
-from .curves import Look
+from decaylab.runs.vocabulary import ALL, BASE, select
+
+from . import artists, style
+from .artists import NUMBERS, Look
+from .colours import looks
+from .curves import shifts
+from .page import Block
 
 Floats = NDArray[np.float64]
-BASE = Look("base student", style.STUDENT, "o")
-PUBLISHED_CAPTION = (
-    "Grey, dashed and hollow: published, arXiv 2605.27028, another pair and other problems, "
-    "without intervals, as far as "
-    "positions were measured here."
-)
-WIDE = 5.0  # inches; a figure wider than that is a page
-SIGNAL_STEP = 1.95
-KEY_COLUMNS: dict[style.Width, int] = {"page": 4, "column": 2}
 FLOOR = "#d9d9d9"
 NARROWEST = 6.0  # points; with a bin narrower than that the axis goes with the square root
-# an interval longer than so many times the largest value ends at the frame, with an arrowhead
-REACH = 2.5
+REACH = 2.5  # the axis ends at this multiple of the largest value, however long the intervals
+LABEL = 15  # characters a line of a curve's name at its end
 
 
 def pick(
-    frame: pd.DataFrame, what: str, view: str, checkpoint: str, condition: str = "all"
+    frame: pd.DataFrame, what: str, view: str, checkpoint: str, condition: str = ALL
 ) -> pd.DataFrame:
-    """The rows of one curve, by position."""
-    rows = frame[
-        (frame.what == what)
-        & (frame["view"] == view)
-        & (frame.checkpoint == checkpoint)
-        & (frame.condition == condition)
-    ]
+    """The rows of one curve, by position; there may be none."""
+    rows = select(frame, what=what, view=view, checkpoint=checkpoint, condition=condition)
     return rows.sort_values(["position_low", "position_high"])
-
-
-def looks(frame: pd.DataFrame) -> dict[str, Look]:
-    """How each student is drawn: the base student first, then the checkpoints as the table has
-    them."""
-    names = [str(name) for name in frame.checkpoint.unique()]
-    trained = [name for name in names if name != "base"]
-    found = {"base": BASE} if "base" in names else {}
-    for i, name in enumerate(trained):
-        found[name] = Look(name, *style.checkpoint_look(i, len(trained)))
-    return found
 
 
 def robust(what: str) -> str:
     """The quantity whose rows have an interval in a bin: the winsorised mean over problems."""
     return f"winsorised_{what}"
-
-
-ROBUST_NOTE = "Lines: winsorised means; dots: plain means."
 
 
 # The position axis
@@ -77,10 +50,13 @@ ROBUST_NOTE = "Lines: winsorised means; dots: plain means."
 def bin_places(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
     """Lower ends, upper ends and centres of the rows' bins; an open bin is drawn as wide as the
     last closed one."""
-    lows, highs = (rows[name].to_numpy(dtype=float) for name in ("position_low", "position_high"))
+    lows = rows.position_low.to_numpy(dtype=float)
+    highs = rows.position_high.to_numpy(dtype=float)
     closed = np.isfinite(highs)
     last = np.flatnonzero(closed & (lows == lows[closed].max(initial=-math.inf)))
-    width = highs[last[0]] - lows[last[0]] if last.size else 1.0
+    width = 1.0  # a single bin without an end
+    if last.size:
+        width = highs[last[0]] - lows[last[0]]
     highs = np.where(closed, highs, lows + width)
     return lows, highs, (lows + highs) / 2
 
@@ -88,22 +64,16 @@ def bin_places(rows: pd.DataFrame) -> tuple[Floats, Floats, Floats]:
 def position_axis(axes: Axes, rows: pd.DataFrame, *, name: bool = True) -> None:
     """Ticks at the ends of the bins that hold a value, numbers where they have room; the open bin
     says from where on."""
-    lows, highs, centres = bin_places(rows)
-    known = (
-        rows.value.notna().to_numpy()
-        if rows.value.notna().any()
-        else np.ones(len(rows), dtype=bool)
-    )
-    opened = known & ~np.isfinite(rows.position_high.to_numpy(dtype=float))
-    edges = sorted({*lows[known], *highs[known & ~opened]})
+    known = rows.value.notna().to_numpy()
+    if not known.any():
+        known = ~known
+    lows, highs, centres = (places[known] for places in bin_places(rows))
+    opened = ~np.isfinite(rows.position_high.to_numpy(dtype=float)[known])
+    edges = np.concatenate([lows, highs[~opened]]).tolist()
     ticks = {edge: f"{edge:g}" for edge in edges}
-    ticks |= {
-        at: f"\u2265 {low:g}" if low else "all"
-        for at, low in zip(centres[opened], lows[opened], strict=True)
-    }
-    token_axis(
-        axes, ticks, float(highs[known].max()), float((highs - lows)[known].min()), name=name
-    )
+    for low, centre in zip(lows[opened], centres[opened], strict=True):
+        ticks[float(centre)] = f"\u2265 {low:g}" if low else "all"
+    token_axis(axes, ticks, float(highs.max()), float((highs - lows).min()), name=name)
 
 
 def token_axis(
@@ -111,25 +81,15 @@ def token_axis(
 ) -> None:
     """From 0 to the longest; with the square root where the narrowest step could not be seen
     otherwise."""
-    across = style.size_points(axes)[0]
-    squeezed = narrowest / longest * across < NARROWEST
+    # early bins are narrow: on a linear axis of long responses they would fall together
+    squeezed = narrowest / longest * style.size_points(axes)[0] < NARROWEST
     if squeezed:
         axes.set_xscale("function", functions=(_root, np.square))
     axes.set_xlim(0, longest)
-    axes.xaxis.set_minor_locator(NullLocator())
-    places = across * (
-        np.sqrt(np.array(sorted(ticks)) / longest)
-        if squeezed
-        else np.array(sorted(ticks)) / longest
-    )
-    shown = set(style.far_apart(places.tolist(), 24.0))
-    axes.set_xticks(
-        sorted(ticks), [ticks[at] if i in shown else "" for i, at in enumerate(sorted(ticks))]
-    )
+    style.ticks(axes, ticks, 24.0)
     if name:
-        axes.set_xlabel(
-            "position in the response (tokens)" + (",\nsquare-root axis" if squeezed else "")
-        )
+        scale = ",\nsquare-root axis" if squeezed else ""
+        axes.set_xlabel(f"position in the response (tokens){scale}")
 
 
 def _root(values: Floats) -> Floats:
@@ -141,30 +101,22 @@ def value_axis(
 ) -> None:
     """From 0, or around 0 for a change, over the values and the intervals as far as these do not
     run away."""
-    rows = pd.concat([*curves])
-    table = rows[["value", "low", "high"]].to_numpy(dtype=float) * scale
+    table = pd.concat(list(curves))[NUMBERS].to_numpy(dtype=float) * scale
     table = table[np.isfinite(table[:, 0])]
     if not len(table):
-        axes.text(
-            0.5,
-            0.5,
-            "no value",
-            transform=axes.transAxes,
-            ha="center",
-            va="center",
-            fontsize=style.SMALL,
-        )
+        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, "no value", fontsize=style.SMALL, **place)
+    # one interval that runs away must not flatten every curve
     reach = float(np.abs(table[:, 0]).max(initial=0.0)) or scale
     bounds = np.where(np.isfinite(table), table, 0.0)
-    low = max(-REACH * reach, min(float(bounds.min(initial=0.0)), -0.05 * reach)) if change else 0.0
-    high = (
-        min(REACH * reach, max(float(bounds.max(initial=0.0)), 0.05 * reach))
-        if len(table)
-        else reach
-    )
-    axes.set_ylim(low - 0.06 * (high - low) if change else 0.0, high + 0.06 * (high - low))
-    bottom, top = axes.get_ylim()
-    axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
+    low, high = 0.0, reach
+    if len(table):
+        high = min(REACH * reach, max(float(bounds.max()), 0.05 * reach))
+    if change:
+        low = max(-REACH * reach, min(float(bounds.min(initial=0.0)), -0.05 * reach))
+    room = 0.06 * (high - low)
+    axes.set_ylim(low - room * change, high + room)
+    style.ticks_within(axes, upright=True)
 
 
 # What is drawn on it
@@ -179,115 +131,41 @@ def draw_bins(
     scale: float = 1.0,
     *,
     at: Floats | None = None,
-    hollow: bool = False,
 ) -> list[style.EndLabel]:
-    """Line, markers and interval bars at the centres of the bins, moved sideways by ``shift``
-    points; its label.
-
-    The limits of the axes must be set before.
-    """
+    """Line, markers and interval bars at the centres of the bins, moved aside by ``shift`` points;
+    its label. The limits of the axes must be set before."""
     places = bin_places(rows)[2] if at is None else at
     known = rows.value.notna().to_numpy() & (places <= axes.get_xlim()[1])
     if not known.any():
         return []
-    places, table = (
-        places[known],
-        rows.loc[known, ["value", "low", "high"]].to_numpy(dtype=float) * scale,
-    )
-    aside = axes.transData + ScaledTranslation(
-        shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans
-    )
-    _bars(axes, places, table, look, gid, aside)
-    axes.plot(
-        places,
-        table[:, 0],
-        color=look.colour,
-        linestyle=look.line,
-        linewidth=1.0 if hollow else 1.2,
-        marker=look.marker,
-        transform=aside,
-        clip_on=False,
-        gid=gid,
-        zorder=1.5 if hollow else 3,
-        **_marker(look, hollow),
-    )
-    return [
-        style.EndLabel(
-            float(places[-1]), float(table[-1, 0]), textwrap.fill(look.name, 15), look.colour
-        )
-    ]
-
-
-def _bars(
-    axes: Axes, places: Floats, table: Floats, look: Look, gid: str, aside: Transform
-) -> None:
-    """Interval bars; one that runs out of the axes ends in an arrowhead."""
-    known = np.isfinite(table).all(axis=1)
-    places, (low, high) = places[known], table[known, 1:].T
-    if not known.any():
-        return
-    bars = axes.vlines(places, low, high, color=look.colour, linewidth=0.9, transform=aside)
-    bars.set_gid(f"{gid}.bars")
-    bottom, top = axes.get_ylim()
-    for head, end, cut in (("v", bottom, low < bottom), ("^", top, high > top)):
-        if cut.any():
-            ends = np.full(int(cut.sum()), end)
-            axes.plot(
-                places[cut],
-                ends,
-                head,
-                color=look.colour,
-                markersize=3,
-                transform=aside,
-                clip_on=False,
-                gid=f"{gid}.cut",
-            )
-
-
-def _marker(look: Look, hollow: bool) -> dict[str, Any]:
-    return {
-        "markersize": 4.0,
-        "markerfacecolor": "white" if hollow else look.colour,
-        "markeredgecolor": look.colour if hollow else "white",
-        "markeredgewidth": 0.9 if hollow else 0.4,
-    }
+    places, rows = places[known], rows[known]
+    artists.draw(axes, places, rows, look, gid, shift=shift, scale=scale)
+    end = float(rows.value.iloc[-1]) * scale
+    return [style.EndLabel(float(places[-1]), end, textwrap.fill(look.name, LABEL), look.colour)]
 
 
 def draw_plain(
     axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float = 0.0, scale: float = 1.0
 ) -> None:
-    """The plain means as small dots at the centres of the bins; one beyond the frame is left
-    out."""
-    values = rows.value.to_numpy(dtype=float) * scale
-    places, (low, high) = bin_places(rows)[2], axes.get_ylim()
-    kept = np.isfinite(values) & (places <= axes.get_xlim()[1]) & (values >= low) & (values <= high)
-    aside = axes.transData + ScaledTranslation(
-        shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans
-    )
-    axes.plot(
-        places[kept],
-        values[kept],
-        ".",
-        color=look.colour,
-        markersize=3,
-        transform=aside,
-        clip_on=False,
-        gid=f"{gid}.plain",
-    )
+    """The plain means as small dots at the centres of the bins; those beyond the frame are left
+    out: they have no interval, and would hide the curves' scale."""
+    values, places = rows.value.to_numpy(dtype=float) * scale, bin_places(rows)[2]
+    low, high = axes.get_ylim()
+    kept = (places <= axes.get_xlim()[1]) & (values >= low) & (values <= high)
+    dot: dict[str, Any] = {
+        "marker": ".",
+        "markersize": 3,
+        "markeredgewidth": 1.0,
+        "markeredgecolor": look.colour,
+    }
+    artists.points(axes, places[kept], values[kept], look, f"{gid}.plain", shift=shift, **dot)
 
 
-def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str, scale: float = 1.0) -> None:
+def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
     """The band that holds in all bins at once."""
     known = (rows.band_low.notna() & rows.band_high.notna()).to_numpy()
-    if known.any():
-        low, high = (
-            rows.loc[known, name].to_numpy(dtype=float) * scale
-            for name in ("band_low", "band_high")
-        )
-        places = bin_places(rows)[2][known]
-        axes.fill_between(
-            places, low, high, color=look.colour, alpha=0.13, linewidth=0, gid=gid, zorder=0.5
-        )
+    places, rows = bin_places(rows)[2][known], rows[known]
+    artists.band(axes, places, rows.band_low, rows.band_high, look.colour, gid)
 
 
 def draw_floor(
@@ -300,165 +178,27 @@ def draw_floor(
 ) -> None:
     """Twice the noise floor, from zero up or to both sides of it: of all curves the highest in each
     bin."""
-    rows = pd.concat([*curves])
-    rows = (
-        rows[rows.noise_floor.notna()]
-        .sort_values("noise_floor")
-        .drop_duplicates("position_low", keep="last")
-    )
-    rows = rows.sort_values("position_low")
+    # the last of equal bins is the one of the highest floor
+    rows = pd.concat(list(curves)).dropna(subset="noise_floor").sort_values("noise_floor")
+    rows = rows.drop_duplicates("position_low", keep="last").sort_values("position_low")
     if not len(rows):
         return
     lows, highs, _ = bin_places(rows)
     twice = np.repeat(2 * scale * rows.noise_floor.to_numpy(dtype=float), 2)
     ends = np.stack([lows, highs], axis=1).ravel()
-    axes.fill_between(
-        ends, -twice if change else 0.0, twice, color=FLOOR, linewidth=0, gid=gid, zorder=0.2
-    )
+    bottom = -twice if change else np.zeros_like(twice)
+    axes.fill_between(ends, bottom, twice, color=FLOOR, linewidth=0, gid=gid, zorder=0.2)
 
 
-def shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
-    """Points by which so many curves stand beside each other, within the room between two bins."""
-    places = axes.transData.transform(np.stack([bin_places(rows)[2], np.zeros(len(rows))], axis=1))[
-        :, 0
-    ]
-    gaps = np.diff(np.unique(places)) * style.POINTS_PER_INCH / style.root(axes).dpi
-    step = min(3.0, 0.7 * float(gaps.min(initial=20.0)) / max(1, count))
-    return [(i - (count - 1) / 2) * step for i in range(count)]
+def bin_shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
+    """How far each of these curves is moved aside, in points: all of them fit between two bins."""
+    places = style.places_points(axes, np.unique(bin_places(rows)[2]).tolist())
+    room = float(np.diff(places).min(initial=20.0))
+    step = min(3.0, 0.7 * room / max(1, count))
+    return shifts(count, step)
 
 
-def draw_dots(
-    axes: Axes,
-    rows: pd.DataFrame,
-    heights: Sequence[float],
-    look: Look,
-    gid: str,
-    scale: float = 1.0,
-) -> None:
-    """A dot with its interval bar at each height, which is in the units of the y axis."""
-    table, known = (
-        rows[["value", "low", "high"]].to_numpy(dtype=float) * scale,
-        rows.value.notna().to_numpy(),
-    )
-    at = np.array(heights, dtype=float)
-    bars = np.isfinite(table).all(axis=1)
-    if bars.any():
-        drawn = axes.hlines(
-            at[bars], table[bars, 1], table[bars, 2], color=look.colour, linewidth=0.9
-        )
-        drawn.set_gid(f"{gid}.bars")
-    if known.any():
-        axes.plot(
-            table[known, 0],
-            at[known],
-            look.marker,
-            gid=gid,
-            clip_on=False,
-            zorder=3,
-            **_marker(look, hollow=False),
-        )
-
-
-# Words
-
-
-def key_height(found: Iterable[object], width: style.Width) -> float:
-    """Inches that the key takes with so many entries."""
-    return 0.16 * math.ceil(len([*found]) / KEY_COLUMNS[width])
-
-
-def key(figure: Figure, found: Iterable[Look], more: Sequence[Line2D] = ()) -> None:
-    """What each colour and marker means, and the lines of ``more`` by their labels, at the upper
-    edge."""
-    across, up = figure.get_size_inches()
-    handles: list[Line2D] = []
-    for look in found:
-        drawn = {**_marker(look, look.colour == style.PUBLISHED), "linestyle": look.line}
-        handles.append(
-            Line2D([], [], label=look.name, color=look.colour, marker=look.marker, **drawn)
-        )
-    figure.legend(
-        handles=[*handles, *more],
-        loc="upper left",
-        bbox_to_anchor=(0.08 / across, 1 - 0.06 / up),
-        ncols=KEY_COLUMNS["page" if across > WIDE else "column"],
-        frameon=False,
-        fontsize=style.SMALL,
-        borderpad=0,
-        borderaxespad=0,
-        handlelength=1.8,
-        columnspacing=1.4,
-    )
-
-
-def note(figure: Figure, text: str, published: pd.DataFrame | None) -> None:
-    """A line at the foot of the figure."""
-    across, up = figure.get_size_inches()
-    whole = (
-        text
-        if published is None
-        else f"{text} Grey: published, another pair, other problems, no interval."
-    )
-    filled = textwrap.fill(whole, 130 if across > WIDE else 64)
-    figure.text(
-        0.08 / across,
-        0.06 / up,
-        filled,
-        fontsize=style.SMALL,
-        va="bottom",
-        linespacing=1.2,
-        gid="note",
-    )
-
-
-def number(row: pd.Series, form: str = ".2f", scale: float = 1.0) -> str:
-    """A value with its interval."""
-    if math.isnan(row.value):
-        return "undefined"
-    text = f"{row.value * scale:{form}}"
-    return (
-        text
-        if math.isnan(row.low) or math.isnan(row.high)
-        else f"{text} [{row.low * scale:{form}}, {row.high * scale:{form}}]"
-    )
-
-
-def named(checkpoint: str) -> str:
-    return "the base student" if checkpoint == "base" else checkpoint
-
-
-def counts(frame: pd.DataFrame, view: str) -> dict[str, str]:
-    """How much stands behind the curves of each student; the bins together hold every token
-    once."""
-    told = {}
-    for name in looks(frame):
-        rows = pick(frame, "reverse_kl", view, name)
-        if len(rows):
-            numbers = rows.problems.max(), rows.rollouts.max(), rows.tokens.sum()
-            told[name] = "{:,} problems, {:,} rollouts, {:,} tokens".format(*numbers)
-    return told
-
-
-def counts_text(frame: pd.DataFrame, view: str) -> str:
-    return "; ".join(f"{name} {text}" for name, text in counts(frame, view).items())
-
-
-def floor_text(rows: pd.DataFrame) -> str:
-    """The size of the noise floor of these rows in words, and how many of them lie within twice of
-    it."""
-    known = rows[rows.noise_floor.notna()]
-    if not len(known):
-        return "Noise floor: not measured."
-    under = int(known.under_floor.sum())
-    sizes = [f"{of.noise_floor.max():.1e} {unit}" for unit, of in known.groupby("unit", sort=False)]
-    few = f"{under} of {len(known)} values lie under it" if under else "no value lies under it"
-    return (
-        f"Grey band: twice the noise floor (floor at most {', '.join(sizes)}, often too small "
-        f"to be seen); {few}."
-    )
-
-
-# Published curves, and a panel for each signal
+# Published curves
 
 
 def refuse_published(published: pd.DataFrame | None, reason: str) -> None:
@@ -475,19 +215,12 @@ def published_within(
     if published is None:
         return {}
     rows = published[(published.what == what) & (bin_places(published)[2] <= axes.get_xlim()[1])]
-    return {str(name): of for name, of in rows.groupby("checkpoint")}
-
-
-def published_looks(published: pd.DataFrame | None) -> list[Look]:
-    return (
-        []
-        if published is None
-        else [_published_look(str(name)) for name in published.checkpoint.unique()]
-    )
+    return {str(name): curve for name, curve in rows.groupby("checkpoint")}
 
 
 def _published_look(name: str) -> Look:
-    return Look(f"published, {name}", style.PUBLISHED, "o" if name == "base" else "s", "--")
+    marker = "o" if name == BASE else "s"
+    return Look(f"published, {name}", style.PUBLISHED, marker, "--")
 
 
 def draw_published(
@@ -496,49 +229,54 @@ def draw_published(
     """Grey, dashed and hollow; the base student with a circle, a trained one with a square."""
     labels = []
     for name, rows in curves.items():
-        look = _published_look(name)
-        labels += draw_bins(axes, rows, look, f"{panel}.published.{name}", hollow=True)
+        labels += draw_bins(axes, rows, _published_look(name), f"{panel}.published.{name}")
     return labels
 
 
-def signal_axes(figure: Figure, names: Mapping[str, str], top: float) -> dict[str, Axes]:
-    """A panel for each signal from ``top`` inches down, titled a, b, c: in a row on a page, else
-    below each other."""
-    page = figure.get_size_inches()[0] > WIDE
-    axes = {}
-    for i, (name, title) in enumerate(names.items()):
-        left, upper = (0.55 + 2.27 * i, top) if page else (0.55, top - SIGNAL_STEP * i)
-        axes[name] = style.add_axes(
-            figure, left, upper - 1.25, left + (1.8 if page else 2.7), upper
-        )
-        axes[name].set_title(f"{'abc'[i]}  {title}")
-    return axes
+def handles(known: Mapping[str, Look], published: pd.DataFrame | None = None) -> list[Line2D]:
+    """The entries of the key: each student, then what was published."""
+    entries = list(known.values())
+    if published is not None:
+        entries += [_published_look(str(name)) for name in published.checkpoint.unique()]
+    return [artists.handle(look, line=True) for look in entries]
+
+
+# A panel for each signal
+
+
+def signal_block(names: Iterable[str], width: style.Width) -> Block:
+    """A panel for each signal: in a row on a page, else below each other."""
+    mosaic = [list(names)]
+    if width == "column":
+        mosaic = [[name] for name in names]
+    return Block(mosaic, [1.25] * len(mosaic), apart=0.7, right=0.15)
 
 
 def draw_signals(
     axes: Mapping[str, Axes],
+    titles: Mapping[str, str],
     frame: pd.DataFrame,
     view: str,
     published: pd.DataFrame | None,
-    found: Mapping[str, Look] | None = None,
 ) -> None:
-    """Each signal of every student, with what was published behind it. found: how each is drawn, by
-    default `looks`."""
-    found = looks(frame) if found is None else found
-    for what, panel in axes.items():
-        curves = {name: pick(frame, robust(what), view, name) for name in found}
-        plain = {name: pick(frame, what, view, name) for name in found}
-        every = pd.concat([*curves.values()])
+    """Each signal of every student, with what was published behind it; titled a, b, c."""
+    known = looks(frame)
+    for letter, (what, title) in zip("abc", titles.items(), strict=True):
+        panel = axes[what]
+        panel.set_title(f"{letter}  {title}")
+        curves = {name: pick(frame, robust(what), view, name) for name in known}
+        plain = {name: pick(frame, what, view, name) for name in known}
+        every = pd.concat(list(curves.values()))
         position_axis(panel, every)
         behind = published_within(published, what, panel)
-        value_axis(panel, [every, *plain.values(), *behind.values()])
+        drawn = curves | {f"plain {name}": rows for name, rows in plain.items()} | behind
+        value_axis(panel, drawn.values())
         draw_floor(panel, curves.values(), f"{what}.floor")
         draw_published(panel, behind, what)
-        if "base" in curves:
-            draw_band(panel, curves["base"], found["base"], f"{what}.base.band")
-        for shift, (name, rows) in zip(
-            shifts(panel, every, len(curves)), curves.items(), strict=True
-        ):
-            draw_bins(panel, rows, found[name], f"{what}.{name}", shift)
-            draw_plain(panel, plain[name], found[name], f"{what}.{name}", shift)
+        if BASE in curves:
+            draw_band(panel, curves[BASE], known[BASE], f"{what}.{BASE}.band")
+        aside = bin_shifts(panel, every, len(curves))
+        for shift, (name, rows) in zip(aside, curves.items(), strict=True):
+            draw_bins(panel, rows, known[name], f"{what}.{name}", shift)
+            draw_plain(panel, plain[name], known[name], f"{what}.{name}", shift)
         style.name_y_axis(panel, "nats")

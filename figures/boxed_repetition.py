@@ -1,38 +1,50 @@
 """Several boxes and repetition over checkpoints: is a collapse one of content, or of stopping and
 the answer rule?
 
-Where the checkpoints are steps of training runs (``step-000050``, ``full-seed-0/step-000050``),
-against the training step:
+Where the checkpoints are steps of training runs (``step-000050``, ``full-seed-0/step-000050``), a
+small panel each against the training step, a line a run:
 
     a, b, c, d   share of responses with several boxes, boxes per response, repeated 3-grams,
-    natural stops e            accuracy under the last box, the first box and anywhere in the
-    response f, g, h, i   the published collapse where it is given: several boxes, boxes, repetitive
-    responses, accuracy
+                 natural stops
+    e            accuracy under the last box, the first box and anywhere in the response
+    f, g, h, i   the published collapse where it is given: several boxes, boxes, repetitive
+                 responses, accuracy
 
-Otherwise as bars by model: a shares, b boxes, c accuracy; d, e, f published. Drawing reads rows of
-the measurements table and computes no statistics.
+The base student stands at step 0; the teacher is a dashed line with its interval. Otherwise as bars
+by model: a shares, b boxes, c accuracy; d, e, f published. Drawing reads rows of the measurements
+table and computes no statistics.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import step_curves, style
+from decaylab.runs import vocabulary
+from decaylab.runs.vocabulary import BASE, FRACTION, FRESH
+
+from . import artists, colours, groups, style, words
+from .artists import NUMBERS, PERCENT, Look
+from .behaviour import rules_panel
 from .colours import looks
+from .curves import shifts, step_axis
 from .groups import (
     Panel,
     Series,
     counts,
     draw_panels,
     intervals,
-    published_sentence,
     published_series,
     series_of,
 )
+from .page import Block, page
 
 SEVERAL, BOXES, REPETITION, STOPS, ACCURACY = (
     "several_boxes_share",
@@ -45,21 +57,47 @@ REPETITIVE = "repetitive_share"  # of the published rows
 RULES, PUBLISHED_RULES = ("last_boxed", "first_boxed", "anywhere"), ("official", "relaxed")
 SHARES = {SEVERAL: "several\nboxes", REPETITION: "repeated\n3-grams", STOPS: "natural\nstops"}
 PUBLISHED_SHARES = {SEVERAL: "several\nboxes", REPETITIVE: "repetitive\nresponses"}
+# By letter of the panel over steps: the quantity and its name
 CURVES = {
-    SEVERAL: "several boxes (%)",
-    BOXES: "boxes per response",
-    REPETITION: "repeated 3-grams (%)",
-    STOPS: "natural stops (%)",
-    ACCURACY: "accuracy (%)",
+    "a": (SEVERAL, "several boxes (%)"),
+    "b": (BOXES, "boxes per response"),
+    "c": (REPETITION, "repeated 3-grams (%)"),
+    "d": (STOPS, "natural stops (%)"),
+    "e": (ACCURACY, "accuracy (%)"),
 }
 PUBLISHED_CURVES = {
-    SEVERAL: "several boxes (%)",
-    BOXES: "boxes per response",
-    REPETITIVE: "repetitive (%)",
-    ACCURACY: "accuracy (%)",
+    "f": (SEVERAL, "several boxes (%)"),
+    "g": (BOXES, "boxes per response"),
+    "h": (REPETITIVE, "repetitive (%)"),
+    "i": (ACCURACY, "accuracy (%)"),
 }
+MOSAIC: dict[style.Width, list[str]] = {"page": ["abcd", "eeee"], "column": ["ab", "cd", "ee"]}
+PUBLISHED_MOSAIC: dict[style.Width, list[str]] = {"page": ["fghi"], "column": ["fg", "hi"]}
+# Line and marker of the answer rules, in their order
+LINES = (("-", "s"), ("--", "^"), (":", "D"))
+PUBLISHED_LINES = (("--", "o"), (":", "s"))
+TEACHER = Look("teacher", style.TEACHER, "", "--")
+PUBLISHED = Look("published", style.PUBLISHED, "o", "--")
 STEP = re.compile(r"(.*?)/?(?:step|checkpoint)-(\d+)")
 ONE_RUN = "trained student"  # where the names of the checkpoints hold no run
+Runs = dict[str, dict[float, str]]  # of each training run its checkpoints by step
+PANEL_INCHES = 0.95
+LEAST_SPAN = 10.0  # per cent that an axis goes up to at least
+ROOM = 4.0  # per cent: for a marker at 0 or 100
+RUNS_APART = 2.0  # points between the lines of runs, so that their bars can be told apart
+
+CAPTION = """Rollouts that each model wrote itself ({counts}). {panels} Accuracy, mean over
+    rollouts, by the answer rules {rules}. {theirs} {intervals}"""
+OVER_STEPS = """Against the training step, the base student at 0; blue, dashed and shaded: the
+    teacher with its interval, in e by the first of the rules. (a) Responses with more than one
+    box. (b) Boxes per response, mean. (c) Of the 3-grams of a response those that came before in
+    it, mean over rollouts. (d) Responses that stopped naturally. (e)"""
+BY_MODEL = """(a) Responses with more than one box; of the 3-grams of a response those that came
+    before in it, mean over rollouts; responses that stopped naturally. (b) Boxes per response,
+    mean. (c)"""
+PUBLISHED_CAPTION = f"""({{letters}}) {groups.PUBLISHED} One run of full rollout; what counts as a
+    repetitive response is not stated and is not the measured share of 3-grams."""
+NOTE = "Bars: {level} intervals, problem-clustered. {counts} per checkpoint."
 
 
 def draw(
@@ -74,7 +112,7 @@ def draw(
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
         published: rows of `decaylab.paper.publication.boxed_repetition`, drawn grey and hollow in
-        panels of their own.
+            panels of their own.
         width: ``column`` (3.4 in) or ``page`` (7 in).
         title: a line above the panels, such as the names of the two models.
 
@@ -86,9 +124,22 @@ def draw(
     if not runs:
         panels = _panels(rows) + ([] if published is None else _published_panels(published))
         return draw_panels(panels, rows, width, title)
-    measured = step_curves.Block(rows, runs, dict(zip(CURVES, "abcde", strict=True)), CURVES, RULES)
-    blocks = [measured] if published is None else [measured, _published_block(published)]
-    return step_curves.draw(blocks, width, title)
+    sides = [Side(rows, runs, CURVES, RULES)]
+    mosaic = MOSAIC[width]
+    if published is not None:
+        runs = runs_of(published.checkpoint)
+        sides.append(Side(published, runs, PUBLISHED_CURVES, PUBLISHED_RULES, published=True))
+        mosaic = mosaic + PUBLISHED_MOSAIC[width]
+    note = words.filled(NOTE, rows, counts=counts(rows, ("problems", "rollouts")))
+    with style.context():
+        block = Block(
+            mosaic, [PANEL_INCHES] * len(mosaic), left=0.4, right=0.14, between=0.42, apart=0.68
+        )
+        figure, axes = page(width, [block], title=title, handles=_handles(sides), note=note)
+        for side in sides:
+            for letter in side.panels:
+                _panel(axes[letter], side, letter)
+    return figure
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
@@ -96,64 +147,167 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     rows = _rows(measurements)
     rules = ", ".join(rule for rule in RULES if (rows.condition == rule).any())
     over_steps = bool(runs_of(rows.checkpoint))
-    text = [f"Rollouts that each model wrote itself ({counts(rows)})."]
-    if over_steps:
-        text.append(
-            "Against the training step, the base student at 0; blue, dashed and shaded: the "
-            "teacher with its interval, in e by "
-            "the first of the rules."
-        )
-    text.append(
-        "(a) Responses with more than one box. (b) Boxes per response, mean. (c) Of the 3-grams "
-        "of a response those that came "
-        "before in it, mean over rollouts. (d) Responses that ended by themselves."
-        if over_steps
-        else "(a) Responses with more than one box; of the 3-grams of a response those that came "
-        "before in it, mean over "
-        "rollouts; responses that ended by themselves. (b) Boxes per response, mean."
+    letters = "f to i" if over_steps else "d to f"
+    return words.filled(
+        CAPTION,
+        counts=counts(rows),
+        panels=OVER_STEPS if over_steps else BY_MODEL,
+        rules=rules,
+        theirs=words.of_published(PUBLISHED_CAPTION, published, letters=letters),
+        intervals=intervals(rows),
     )
-    text.append(
-        f"({'e' if over_steps else 'c'}) Accuracy, mean over rollouts, by the answer rules {rules}."
-    )
-    if published is not None:
-        text.append(
-            f"({'f to i' if over_steps else 'd to f'}) {published_sentence(published)} One run of "
-            "full rollout; what counts as "
-            "a repetitive response is not stated and is not the measured share of 3-grams."
-        )
-    return " ".join([*text, intervals(rows)])
 
 
-def runs_of(checkpoints: Iterable[str]) -> step_curves.Runs:
+def runs_of(checkpoints: Iterable[str]) -> Runs:
     """Of each training run its checkpoints by step; none unless every trained one is a step and
     some run has several."""
-    names = [name for name in dict.fromkeys(checkpoints) if name not in ("base", "teacher")]
-    found: dict[str, dict[float, str]] = {}
-    for name in names:
+    runs: Runs = {}
+    for name in dict.fromkeys(checkpoints):
+        if name in (BASE, vocabulary.TEACHER):
+            continue
         matched = STEP.fullmatch(name)
         if matched is None:
             return {}
-        found.setdefault(matched[1] or ONE_RUN, {})[float(matched[2])] = name
-    return found if any(len(steps) > 1 for steps in found.values()) else {}
+        runs.setdefault(matched[1] or ONE_RUN, {})[float(matched[2])] = name
+    return runs if any(len(steps) > 1 for steps in runs.values()) else {}
 
 
 def _rows(measurements: pd.DataFrame) -> pd.DataFrame:
     """The rows that are drawn."""
-    chosen = measurements.what.isin(CURVES) & (
-        (measurements.what != ACCURACY) | measurements.condition.isin(RULES)
-    )
-    rows = measurements[chosen & (measurements["view"] == "fresh")]
+    whats = [SEVERAL, BOXES, REPETITION, STOPS]
+    drawn = measurements.what.isin(whats)
+    drawn |= (measurements.what == ACCURACY) & measurements.condition.isin(RULES)
+    rows = measurements[drawn & (measurements["view"] == FRESH)]
     if not (rows.what == SEVERAL).any():
         raise ValueError("measurements hold no several_boxes_share; pass those of behaviour")
     return rows
 
 
-def _published_block(published: pd.DataFrame) -> step_curves.Block:
-    letters = dict(zip(PUBLISHED_CURVES, "fghi", strict=True))
-    runs = runs_of(published.checkpoint)
-    return step_curves.Block(
-        published, runs, letters, PUBLISHED_CURVES, PUBLISHED_RULES, published=True
+# Against the training step
+
+
+@dataclass(frozen=True)
+class Side:
+    """What was measured, or what was published.
+
+    panels: quantity and name with its unit, by letter. rules: the answer rules, in their order.
+    """
+
+    rows: pd.DataFrame
+    runs: Runs
+    panels: Mapping[str, tuple[str, str]]
+    rules: Sequence[str]
+    published: bool = False
+
+    @property
+    def looks(self) -> dict[str, Look]:
+        """Of each run."""
+        if self.published:
+            return dict.fromkeys(self.runs, PUBLISHED)
+        run_of = {name: run for run, steps in self.runs.items() for name in steps.values()}
+        trained = self.rows[self.rows.checkpoint.isin(run_of)]
+        return looks(trained.assign(checkpoint=trained.checkpoint.map(run_of)))
+
+    @property
+    def lines(self) -> dict[str, tuple[str, str]]:
+        """Line and marker of each answer rule that was graded by."""
+        graded = [rule for rule in self.rules if (self.rows.condition == rule).any()]
+        return dict(zip(graded, PUBLISHED_LINES if self.published else LINES))
+
+    def curve(self, rows: pd.DataFrame, run: str) -> pd.DataFrame:
+        """The rows of a run by step; the base student, where it was measured, at step 0."""
+        named = dict(self.runs[run])
+        if not self.published:
+            named[0.0] = BASE
+        steps = {name: step for step, name in named.items()}
+        curve = rows[rows.checkpoint.isin(steps)]
+        return curve.assign(step=curve.checkpoint.map(steps)).sort_values("step")
+
+
+def scale_of(rows: pd.DataFrame) -> float:
+    """Fractions are drawn in per cent."""
+    return PERCENT if (rows.unit == FRACTION).all() else 1.0
+
+
+def _panel(axes: Axes, side: Side, letter: str) -> None:
+    what, name = side.panels[letter]
+    rows = vocabulary.select(side.rows, what=what)
+    lines = side.lines if what == ACCURACY else {"": ("", "")}
+    of_rules = {rule: rows[rows.condition == rule] for rule in lines}
+    curves = {(rule, run): side.curve(of_rules[rule], run) for rule in lines for run in side.runs}
+    # The teacher by the first rule
+    teacher = vocabulary.select(next(iter(of_rules.values())), checkpoint=vocabulary.TEACHER)
+    scale = scale_of(rows)
+    _value_axis(axes, pd.concat([*curves.values(), teacher]), scale, what)
+    step_axis(axes, pd.concat(curves.values()).step)
+    axes.set_xlabel("training step")
+    if len(teacher):
+        value, low, high = (float(teacher[number].iloc[0]) * scale for number in NUMBERS)
+        artists.across(axes, (value, low, high), TEACHER, f"{letter}.teacher")
+    aside = shifts(len(curves), RUNS_APART)
+    for ((rule, run), curve), shift in zip(curves.items(), aside, strict=True):
+        look = side.looks[run]
+        # The answer rule sets line and marker of accuracy, else the run does
+        line, marker = lines[rule]
+        if marker:
+            look = replace(look, line=line, marker=marker)
+        gid = f"{letter}.{rule}.{run}" if rule else f"{letter}.{run}"
+        _curve(axes, curve, look, gid, shift, scale)
+    colour = style.PUBLISHED if side.published else style.INK
+    title = axes.set_title(f"{letter}  {name}", pad=4, color=colour)
+    title.set(fontweight="normal", fontsize=style.SMALL)
+
+
+def _curve(
+    axes: Axes, curve: pd.DataFrame, look: Look, gid: str, shift: float, scale: float
+) -> None:
+    """A line with its intervals, moved aside by so many points; the base student in its own
+    look."""
+    artists.draw(
+        axes,
+        curve.step,
+        curve,
+        look,
+        gid,
+        scale=scale,
+        shift=shift,
+        linewidth=1.0,
+        markersize=3.4,
+        zorder=3,
     )
+    # Not a step of this run, but where every run began
+    base = curve[curve.checkpoint == BASE]
+    values = base.value * scale
+    artists.points(axes, base.step, values, colours.BASE, f"{gid}.base", shift=shift, zorder=4)
+
+
+def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None:
+    """Shares of responses from 0 to 100 per cent; others from 0 to what is drawn."""
+    if scale == PERCENT and what != REPETITION:
+        # The whole scale, so that a collapse looks like one
+        axes.set_ylim(-ROOM, PERCENT + ROOM)
+        axes.set_yticks([0, 25, 50, 75, 100])
+        return
+    values = rows[NUMBERS].to_numpy(dtype=float) * scale
+    most = float(values[np.isfinite(values)].max(initial=0.0))
+    axes.set_ylim(0.0, max(1.08 * most, LEAST_SPAN if scale == PERCENT else 2.0))
+    style.ticks_within(axes, upright=True, most=4)
+
+
+def _handles(sides: Sequence[Side]) -> list[Artist]:
+    """Base, runs, teacher, answer rules, published: what each line and colour means."""
+    measured = sides[0]
+    names = set(measured.rows.checkpoint)
+    handles: list[Artist] = [artists.handle(colours.BASE)] if BASE in names else []
+    handles += [artists.handle(look, line=True) for look in measured.looks.values()]
+    if vocabulary.TEACHER in names:
+        handles.append(artists.handle(TEACHER, line=True))
+    for side in sides:
+        colour, before = (style.PUBLISHED, "published, ") if side.published else (style.INK, "")
+        for rule, (line, marker) in side.lines.items():
+            look = Look(before + rule.replace("_", " "), colour, marker, line)
+            handles.append(artists.handle(look, line=True))
+    return handles
 
 
 # Bars by model
@@ -161,49 +315,42 @@ def _published_block(published: pd.DataFrame) -> step_curves.Block:
 
 def _panels(rows: pd.DataFrame) -> list[Panel]:
     known = looks(rows)
-    by_what, by_rule = rows.assign(group=rows.what), rows[rows.what == ACCURACY]
-    rules = [rule for rule in RULES if (by_rule.condition == rule).any()]
+    accuracy = [vocabulary.select(rows, what=ACCURACY, condition=rule) for rule in RULES]
     panels = [
-        _shares(
+        Panel(
             "a",
             "Boxes, repetition, stops",
+            "share (%)",
             SHARES,
-            series_of(by_what[by_what.what.isin(SHARES)], known),
+            series_of(vocabulary.select(rows, what=[*SHARES]), known, "what"),
         ),
-        _boxes("b", "Boxes per response", series_of(by_what[by_what.what == BOXES], known)),
-        _accuracy(
-            "c",
-            "Accuracy by answer rule",
-            rules,
-            series_of(by_rule.assign(group=by_rule.condition), known),
+        _boxes("b", "Boxes per response", series_of(_of_boxes(rows), known, "what")),
+        rules_panel(
+            "c", "Accuracy by answer rule", series_of(pd.concat(accuracy), known, "condition")
         ),
     ]
     return [panel for panel in panels if panel.series]
 
 
 def _published_panels(published: pd.DataFrame) -> list[Panel]:
-    by_what, by_rule = published.assign(group=published.what), published[published.what == ACCURACY]
-    series = {
-        "shares": published_series(by_what[by_what.what.isin(PUBLISHED_SHARES)]),
-        "boxes": published_series(by_what[by_what.what == BOXES]),
-        "rules": published_series(by_rule.assign(group=by_rule.condition)),
-    }
+    shares = vocabulary.rows(published, what=[*PUBLISHED_SHARES])
+    accuracy = vocabulary.rows(published, what=ACCURACY)
     return [
-        _shares("d", "Published, other pair", PUBLISHED_SHARES, series["shares"]),
-        _accuracy("e", "Published accuracy", PUBLISHED_RULES, series["rules"]),
-        _boxes("f", "Published boxes per response", series["boxes"]),
+        Panel(
+            "d",
+            "Published, other pair",
+            "share (%)",
+            PUBLISHED_SHARES,
+            published_series(shares, "what"),
+        ),
+        rules_panel("e", "Published accuracy", published_series(accuracy, "condition")),
+        _boxes("f", "Published boxes per response", published_series(_of_boxes(published), "what")),
     ]
 
 
-def _shares(gid: str, title: str, names: dict[str, str], series: list[Series]) -> Panel:
-    return Panel(gid, title, "share (%)", names, series)
+def _of_boxes(rows: pd.DataFrame) -> pd.DataFrame:
+    return vocabulary.select(rows, what=BOXES)
 
 
-def _boxes(gid: str, title: str, series: list[Series]) -> Panel:
+def _boxes(gid: str, title: str, series: Sequence[Series]) -> Panel:
     return Panel(gid, title, "boxes", {BOXES: "mean"}, series, scale=1.0)
-
-
-def _accuracy(gid: str, title: str, rules: Iterable[str], series: list[Series]) -> Panel:
-    return Panel(
-        gid, title, "accuracy (%)", {rule: rule.replace("_", "\n") for rule in rules}, series
-    )

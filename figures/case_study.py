@@ -7,7 +7,7 @@
 
 A rollout of at most 200 tokens is shown whole. Drawing reads the tokens that a diagnostic keeps to
 look at (``viewed-tokens.parquet``) and computes no statistics; `choose` picks the rollout by a rule
-that the caption tells.
+that the caption gives.
 """
 
 from __future__ import annotations
@@ -18,25 +18,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Stroke
+from seaborn.utils import relative_luminance
 
-from . import bins, style
-from .running_text import PAD, Piece, filled, printed, readable, text_width, wrapped
+from decaylab.printing import rounded
+from decaylab.runs.vocabulary import BASE, select
+
+from . import style, words
+from .page import EDGE, Block, page
+from .running_text import PAD, Piece, printed, readable, text_width, wrapped
 
 BLOCK = 100  # tokens at either end
 PITCH, BOX = 16.0, 10.5  # points from line to line, and of a box up
 MARGIN = 24.0  # points left of the text, for positions
-HEADING = 0.26  # inches
-BOLDER = 1.35  # how much wider the title's letters are
-SAMPLE = 16.0  # points that an underline takes in the list of categories
-COLOURS = LinearSegmentedColormap.from_list("kl", ["white", style.WINE]).with_extremes(
-    bad="#d9d9d9"
-)
+BAR = 0.08  # inches: of the colour bar
+COLOURS = sns.blend_palette(["white", style.WINE], as_cmap=True).with_extremes(bad="#d9d9d9")
 DARK = 0.179  # relative luminance below which white is read better than black
 REST = "continuation"  # the category without an underline
 UNDERLINES: dict[str, tuple[str, str]] = {  # colour and pattern, so that colour alone says nothing
@@ -48,7 +53,23 @@ UNDERLINES: dict[str, tuple[str, str]] = {  # colour and pattern, so that colour
     "end_of_turn": (style.BLACK, "="),
 }
 OTHERS = [(style.WINE, pattern) for pattern in "-=:"]  # categories of a user's own file, in turn
+# a double line is a thick one with a white one on it
+DOUBLE = [Stroke(linewidth=2.6), Stroke(linewidth=1.0, foreground="white")]
+PATTERNS: dict[str, dict[str, Any]] = {
+    "-": {"linewidth": 1.6},
+    "=": {"linewidth": 2.6, "path_effects": DOUBLE},
+    ":": {"linewidth": 1.4, "linestyle": (0, (1, 1))},
+}
 TICKS = (0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+
+CAPTION = """One rollout, token by token: {parts}. {chosen} Shading: reverse KL of the
+    student from the teacher at each token, in nats, on a square-root scale that ends at the highest
+    of them ({most}). Underlines: token category. {note} One rollout is an example: it has no
+    interval."""
+WHOSE = """Problem {title} under the answer rule {row.answer_rule}; {row.response_tokens:,} tokens,
+    stop reason {row.stop_reason}."""
+RULE = """the longest of the base student's {kind}rollouts whose mean reverse KL is at least their
+    median ({count} of {pool}, out of {kept} kept to look at)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,26 +99,22 @@ def choose(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> Case:
     Raises:
         ValueError: the base student has no rollout here.
     """
-    base = rollouts[rollouts.checkpoint == "base"]
+    base = select(rollouts, checkpoint=BASE)
     if not len(base):
         raise ValueError("there is no rollout of the base student to choose from")
-    kinds = (
-        ("wrong", base.verdict == "wrong"),
-        ("not correct", base.verdict != "correct"),
-        ("", base.verdict != ""),
-    )
-    kind, pool = next((kind, base[held]) for kind, held in kinds if held.any())
-    means = tokens[tokens.checkpoint == "base"].groupby("rollout_id").reverse_kl.mean()
+    kind, pool = "wrong ", select(base, verdict="wrong")
+    if not len(pool):
+        kind, pool = "not correct ", base[base.verdict != "correct"]
+    if not len(pool):
+        kind, pool = "", base
+    # the highest mean would pick a short burst, the greatest length one without disagreement
+    means = select(tokens, checkpoint=BASE).groupby("rollout_id").reverse_kl.mean()
     kl = pool.rollout_id.map(means)
     telling = pool[~(kl < kl.median())]
     chosen = telling.iloc[int(telling.response_tokens.to_numpy().argmax())]
-    own = tokens[(tokens.checkpoint == "base") & (tokens.rollout_id == chosen.rollout_id)]
-    rule = (
-        f"the longest of the base student's {f'{kind} ' if kind else ''}rollouts whose mean "
-        "reverse KL is at least their "
-        f"median ({len(telling)} of {len(pool)}, out of {len(base)} kept to look at)"
-    )
-    return Case(own, chosen, rule)
+    rule = RULE.format(kind=kind, count=len(telling), pool=len(pool), kept=len(base))
+    shown = select(tokens, checkpoint=BASE, rollout_id=chosen.rollout_id)
+    return Case(shown, chosen, " ".join(rule.split()))
 
 
 def draw(case: Case, *, width: style.Width = "page") -> Figure:
@@ -107,63 +124,30 @@ def draw(case: Case, *, width: style.Width = "page") -> Figure:
         ValueError: there is no token, or there are those of several rollouts.
     """
     parts = blocks(case.tokens)
-    shown = pd.concat([*parts.values()])
+    shown = pd.concat(list(parts.values()))
     across = style.WIDTH_INCHES[width]
-    room = (across - 0.16) * style.POINTS_PER_INCH
-    pieces = {
-        name: wrapped(rows.apply(printed, axis=1), room - MARGIN) for name, rows in parts.items()
-    }
-    heights = {
-        name: (1 + max(one.line for one in found)) * PITCH / style.POINTS_PER_INCH
-        for name, found in pieces.items()
-    }
-    entries = _entries(shown, room)
-    title, question = filled(_title(case), room / BOLDER), filled(_question(case), room, most=2)
-    note = filled(_note(shown), room)
-    bar = 0.22 + 0.15 * len(title) + 0.13 * len(question)  # inches from the top
-    head = bar + 0.34 + 0.16 * (1 + max((line for line, _, _ in entries), default=-1))
-    total = head + sum(HEADING + height for height in heights.values()) + 0.16 + 0.13 * len(note)
+    room = (across - 2 * EDGE) * style.POINTS_PER_INCH - MARGIN
+    texts = {name: wrapped(rows.apply(printed, axis=1), room) for name, rows in parts.items()}
+    layout = [Block([["scale"]], [BAR], left=0.12, right=across - 1.72, above=0.1, below=0.1)]
+    for name, pieces in texts.items():
+        inches = PITCH * (1 + pieces[-1].line) / style.POINTS_PER_INCH
+        layout.append(Block([[name]], [inches], left=EDGE, right=EDGE, below=0.0))
+    looks = _looks(shown)
     with style.context():
-        figure = style.new_figure(width, total)
-        _write(figure, title, question, note)
-        _colour_bar(
-            style.add_axes(figure, 0.12, total - bar - 0.08, 1.72, total - bar), _scale(shown)
+        figure, axes = page(
+            width,
+            layout,
+            title=_title(case),
+            subtitle=_question(case),
+            handles=[_line(look, label=_words(name)) for name, look in looks.items()],
+            note=_note(shown),
         )
-        if entries:
-            _draw_entries(
-                style.add_axes(figure, 0.08, total - head, across - 0.08, total - bar - 0.34),
-                entries,
-                shown,
-            )
-        top = total - head
+        scale = PowerNorm(0.5, vmin=0.0, vmax=_most(shown), clip=True)
+        _draw_scale(axes["scale"], scale)
         for name, rows in parts.items():
-            axes = style.add_axes(
-                figure, 0.08, top - HEADING - heights[name], across - 0.08, top - HEADING
-            )
-            axes.set_title(name, pad=2)
-            _draw_text(axes, rows, pieces[name], _scale(shown))
-            top -= HEADING + heights[name]
+            axes[name].set_title(name, pad=2)
+            _draw_text(axes[name], rows, texts[name], scale)
     return figure
-
-
-def _write(
-    figure: Figure, title: Sequence[str], question: Sequence[str], note: Sequence[str]
-) -> None:
-    """What stands above and below the tokens."""
-    across, up = figure.get_size_inches()
-    small: dict[str, Any] = {"fontsize": style.SMALL, "linespacing": 1.2}
-    left, under = 0.08 / across, 1 - (0.07 + 0.15 * len(title)) / up
-    figure.text(
-        left,
-        1 - 0.06 / up,
-        "\n".join(title),
-        va="top",
-        fontweight="bold",
-        linespacing=1.2,
-        gid="title",
-    )
-    figure.text(left, under, "\n".join(question), va="top", gid="question", **small)
-    figure.text(left, 0.06 / up, "\n".join(note), va="bottom", gid="note", **small)
 
 
 def caption(case: Case) -> str:
@@ -174,25 +158,20 @@ def caption(case: Case) -> str:
         ValueError: there is no token, or there are those of several rollouts.
     """
     parts, row = blocks(case.tokens), case.rollout
-    shown = pd.concat([*parts.values()])
-    told = [
-        f"One rollout, token by token: {'; '.join(name[0].lower() + name[1:] for name in parts)}."
-    ]
+    shown = pd.concat(list(parts.values()))
+    names = [name[0].lower() + name[1:] for name in parts]
+    chosen = []
     if row is not None:
-        told.append(
-            f"Problem {row.problem_id}, sample {row['sample']}, "
-            f"{bins.named(str(row.checkpoint))}: {_words(row.verdict)} under "
-            f"the answer rule {row.answer_rule}; {row.response_tokens:,} tokens, stop reason "
-            f"{row.stop_reason}."
-        )
+        chosen.append(WHOSE.format(title=_whose(row), row=row))
     if case.rule:
-        told.append(f"Chosen: {case.rule}.")
-    told.append(
-        "Shading: reverse KL of the student from the teacher at each token, in nats, on a "
-        "square-root scale that ends at the "
-        f"highest of them ({_most(shown):.2f}). Underlines: token category."
+        chosen.append(f"Chosen: {case.rule}.")
+    return words.filled(
+        CAPTION,
+        parts="; ".join(names),
+        chosen=" ".join(chosen),
+        most=rounded(_most(shown), 2),
+        note=_note(shown),
     )
-    return " ".join([*told, _note(shown), "One rollout is an example: it has no interval."])
 
 
 def blocks(tokens: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -214,195 +193,115 @@ def blocks(tokens: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-# How tokens are drawn
+# What is drawn
 
 
-def _draw_text(axes: Axes, rows: pd.DataFrame, pieces: Sequence[Piece], norm: PowerNorm) -> None:
-    """Boxes, text and underlines, in points."""
-    _in_points(axes, MARGIN)
+def _draw_scale(axes: Axes, scale: PowerNorm) -> None:
+    """The colour bar."""
+    mappable = ScalarMappable(scale, COLOURS)
+    style.root(axes).colorbar(mappable, cax=axes, orientation="horizontal")
+    ticks = [tick for tick in TICKS if tick <= float(scale.vmax or 1.0)]
+    shown = [ticks[i] for i in style.far_apart(style.places_points(axes, ticks), 16.0)]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.tick_params(length=2, pad=1)
+    name = "reverse KL (nats),\nsquare-root scale"
+    text = axes.annotate(name, (1, 0.5), (6, 0), "axes fraction", "offset points", va="center")
+    text.set(fontsize=style.SMALL, linespacing=1.1, annotation_clip=False)
+
+
+def _draw_text(axes: Axes, rows: pd.DataFrame, pieces: Sequence[Piece], scale: PowerNorm) -> None:
+    """Boxes, text and underlines, in points from the upper left corner."""
+    across, up = style.size_points(axes)
+    axes.set(xlim=(-MARGIN, across - MARGIN), ylim=(up, 0), xticks=[], yticks=[])
+    axes.set_axis_off()
     looks = _looks(rows)
-    begun: set[int] = set()
+    numbered = -1
     for piece in pieces:
         row = rows.iloc[piece.token]
         top, position = piece.line * PITCH + 1.0, int(row.position)
-        _draw_box(axes, piece, top, float(row.reverse_kl), norm, f"token.{position}")
+        shade = COLOURS(math.nan if math.isnan(row.reverse_kl) else scale(row.reverse_kl))
+        _draw_box(axes, piece, top, shade, f"token.{position}")
         if look := looks.get(str(row.category)):
-            ends = piece.left + 0.6, piece.left + piece.width - 0.6
-            _underline(axes, ends, top + BOX + 2.0, look, f"category.{position}")
-        if piece.line not in begun:
-            begun.add(piece.line)
-            axes.text(
-                -5,
-                top + 8.0,
-                f"{position}",
-                ha="right",
-                color="#767676",
-                fontsize=style.SMALL,
-                gid="position",
-            )
+            ends = [piece.left + 0.6, piece.left + piece.width - 0.6]
+            under = [top + BOX + 2.0] * 2
+            axes.add_line(_line(look, ends, under, gid=f"category.{position}"))
+        if piece.line > numbered:
+            numbered = piece.line
+            number = axes.text(-5, top + 8.0, f"{position}", ha="right", gid="position")
+            number.set(color="#767676", fontsize=style.SMALL)
 
 
-def _in_points(axes: Axes, margin: float = 0.0) -> None:
-    """Bare axes, from above and from ``margin`` points right of their left end."""
-    across, up = style.size_points(axes)
-    axes.set(xlim=(-margin, across - margin), ylim=(up, 0), xticks=[], yticks=[])
-    axes.set_axis_off()
-
-
-def _draw_box(axes: Axes, piece: Piece, top: float, kl: float, norm: PowerNorm, gid: str) -> None:
-    shade = COLOURS(math.nan if math.isnan(kl) else norm(kl))
-    box = Rectangle(
-        (piece.left, top),
-        piece.width,
-        BOX,
-        facecolor=shade,
-        edgecolor="#cccccc",
-        linewidth=0.3,
-        gid=gid,
-    )
+def _draw_box(axes: Axes, piece: Piece, top: float, shade: Any, gid: str) -> None:
+    box = Rectangle((piece.left, top), piece.width, BOX, facecolor=shade, gid=gid)
+    box.set(edgecolor="#cccccc", linewidth=0.3)
     axes.add_patch(box)
-    colour = "white" if luminance(shade) < DARK else "black"
-    for word in re.finditer(
-        "[^ ]+", piece.text
-    ):  # a file may drop the spaces at the ends of a text
+    ink = "white" if relative_luminance(shade) < DARK else "black"
+    # a file may drop the spaces at the ends of a text, so each word is placed by itself
+    for word in re.finditer("[^ ]+", piece.text):
         left = piece.left + PAD + text_width(piece.text[: word.start()])
-        axes.text(
-            left, top + 8.0, word.group(), color=colour, fontsize=style.SMALL, gid=f"{gid}.text"
-        )
+        text = axes.text(left, top + 8.0, word.group(), color=ink, gid=f"{gid}.text")
+        text.set_fontsize(style.SMALL)
 
 
-def luminance(colour: Sequence[float]) -> float:
-    """Relative luminance of red, green and blue, from 0 to 1, as WCAG has it."""
-    red, green, blue = (
-        one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in colour[:3]
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _underline(
-    axes: Axes, ends: tuple[float, float], height: float, look: tuple[str, str], gid: str
-) -> None:
-    """One line, two, or dots."""
+def _line(
+    look: tuple[str, str], x: Sequence[float] = (), y: Sequence[float] = (), **more: Any
+) -> Line2D:
+    """The underline of a category: one line, two, or dots."""
     colour, pattern = look
-    for shift in (-0.9, 0.9) if pattern == "=" else (0.0,):
-        axes.plot(ends, [height + shift] * 2, color=colour, gid=gid, **_pattern(pattern))
-
-
-def _pattern(pattern: str) -> dict[str, Any]:
-    thin = {"=": 0.8, ":": 1.4}.get(pattern, 1.6)
-    return {
-        "linewidth": thin,
-        "linestyle": (0, (1, 1)) if pattern == ":" else "-",
-        "solid_capstyle": "butt",
-    }
+    return Line2D(x, y, color=colour, **PATTERNS[pattern] | more)
 
 
 # Colours and words
 
 
 def _most(rows: pd.DataFrame) -> float:
-    """The end of the colour scale."""
-    known = rows.reverse_kl[rows.reverse_kl.map(math.isfinite)]
-    return float(known.max()) if len(known) and known.max() > 0 else 1.0
-
-
-def _scale(rows: pd.DataFrame) -> PowerNorm:
-    return PowerNorm(0.5, vmin=0.0, vmax=_most(rows), clip=True)
+    """The end of the colour scale: the highest KL that is finite."""
+    known = rows.reverse_kl[np.isfinite(rows.reverse_kl)]
+    return float(known.max()) if (known > 0).any() else 1.0
 
 
 def _looks(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """The underline of each category that has one, the known ones first."""
-    found = [str(name) for name in dict.fromkeys(rows.category) if name != REST]
-    others = sorted(set(found) - UNDERLINES.keys())
-    looks = {name: look for name, look in UNDERLINES.items() if name in found}
-    return looks | {name: OTHERS[i % len(OTHERS)] for i, name in enumerate(others)}
-
-
-def _colour_bar(axes: Axes, norm: PowerNorm) -> None:
-    bar = style.root(axes).colorbar(
-        ScalarMappable(norm, COLOURS), cax=axes, orientation="horizontal"
-    )
-    top = float(norm.vmax or 1.0)
-    ticks = [tick for tick in TICKS if tick <= top]
-    shown = style.far_apart(
-        [math.sqrt(tick / top) * style.size_points(axes)[0] for tick in ticks], 16.0
-    )
-    bar.set_ticks([ticks[i] for i in shown], labels=[f"{ticks[i]:g}" for i in shown])
-    axes.tick_params(length=2, pad=1)
-    axes.annotate(
-        "reverse KL (nats),\nsquare-root scale",
-        (1, 0.5),
-        (6, 0),
-        "axes fraction",
-        "offset points",
-        va="center",
-        fontsize=style.SMALL,
-        linespacing=1.1,
-        annotation_clip=False,
-    )
-
-
-def _entries(rows: pd.DataFrame, room: float) -> list[tuple[int, float, str]]:
-    """Line and place of the name of each category that is underlined, in points."""
-    entries: list[tuple[int, float, str]] = []
-    line, left = 0, 0.0
-    for name in _looks(rows):
-        width = SAMPLE + text_width(readable(name)) + 12
-        if left and left + width > room:
-            line, left = line + 1, 0.0
-        entries.append((line, left, name))
-        left += width
-    return entries
-
-
-def _draw_entries(
-    axes: Axes, entries: Sequence[tuple[int, float, str]], rows: pd.DataFrame
-) -> None:
-    """What each underline means."""
-    _in_points(axes)
-    for line, left, name in entries:
-        middle = line * 11.5 + 6.0
-        _underline(axes, (left, left + SAMPLE - 4), middle, _looks(rows)[name], f"key.{name}")
-        axes.text(left + SAMPLE, middle, _words(name), va="center_baseline", fontsize=style.SMALL)
+    names = set(map(str, rows.category)) - {REST}
+    looks = {name: look for name, look in UNDERLINES.items() if name in names}
+    for i, name in enumerate(sorted(names - UNDERLINES.keys())):
+        looks[name] = OTHERS[i % len(OTHERS)]
+    return looks
 
 
 def _title(case: Case) -> str:
-    row = case.rollout
-    if row is None:
-        first = case.tokens.iloc[0]
-        return readable(f"{first.rollout_id}, {bins.named(str(first.checkpoint))}")
-    whose = bins.named(str(row.checkpoint))
-    return readable(
-        f"{row.problem_id}, sample {row['sample']}, {whose}: {_words(str(row.verdict))}"
-    )
+    if case.rollout is not None:
+        return readable(_whose(case.rollout))
+    first = case.tokens.iloc[0]
+    return readable(f"{first.rollout_id}, {words.named(str(first.checkpoint))}")
+
+
+def _whose(row: pd.Series[Any]) -> str:
+    student, verdict = words.named(str(row.checkpoint)), _words(str(row.verdict))
+    return f"{row.problem_id}, sample {row['sample']}, {student}: {verdict}"
 
 
 def _question(case: Case) -> str:
-    row = case.rollout
-    return (
-        ""
-        if row is None
-        else readable(f"Question (answer {row.answer}): {' '.join(str(row.question).split())}")
-    )
+    if case.rollout is None:
+        return ""
+    question = " ".join(str(case.rollout.question).split())
+    return readable(f"Question (answer {case.rollout.answer}): {question}")
 
 
 def _note(rows: pd.DataFrame) -> str:
     """What is on the page beside the shading; only that which occurs."""
-    written = {readable(one) for one in set("".join(rows.token))}
-    told = ["Grey numbers: position of the first token of the line."]
-    if REST in set(rows.category):
-        told.append(f"Not underlined: {REST}.")
-    signs = {"\u21b5": "end of a line", "\u21e5": "tab"}
-    told += [f"{sign}: {meaning}." for sign, meaning in signs.items() if sign in written]
-    if any(len(one) > 1 for one in written):
-        told.append("\\u\u2026: code of a character.")
-    if rows.reverse_kl.isna().any():
-        told.append("Grey: undefined.")
-    if rows.reverse_kl.map(math.isinf).any():
-        told.append("As dark as the highest: infinite.")
-    if (rows.token == "").any():
-        told.append("<\u2026>: bytes of part of a character.")
-    return " ".join(told)
+    written = {readable(character) for character in set("".join(rows.token))}
+    sentences = {
+        "Grey numbers: position of the first token of the line.": True,
+        f"Not underlined: {REST}.": (rows.category == REST).any(),
+        "\u21b5: end of a line.": "\u21b5" in written,
+        "\u21e5: tab.": "\u21e5" in written,
+        "\\u\u2026: code of a character.": any(len(sign) > 1 for sign in written),
+        "Grey: undefined.": rows.reverse_kl.isna().any(),
+        "As dark as the highest: infinite.": np.isinf(rows.reverse_kl).any(),
+        "<\u2026>: bytes of part of a character.": (rows.token == "").any(),
+    }
+    return " ".join(sentence for sentence, occurs in sentences.items() if occurs)
 
 
 def _words(name: str) -> str:

@@ -2,9 +2,10 @@
 which tokens most.
 
     maps      mean reverse KL by category and position, of the base student and of each checkpoint;
-    published, if given shares    what part of the tokens and of the KL each category holds tokens
-    the tokens of the highest mean reverse KL of the base student, with their number and share of
-    the KL
+              published, if given
+    shares    what part of the tokens and of the KL each category holds
+    tokens    the tokens of the highest mean reverse KL of the base student, with their number and
+              share of the KL
 
 `category_map` and `high_kl_tokens` draw the first and the last alone. Checkpoints are shown on the
 rollouts of the base student (view ``frozen``), where the text is the same for all. Drawing reads
@@ -18,16 +19,20 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import category_map, high_kl_tokens, style
-from .bins import floor_text
+from decaylab.runs.vocabulary import select
+
+from . import category_map, high_kl_tokens, style, words
+from .artists import Look
 from .category_map import LETTERS, PUBLISHED, maps_of, shown
 from .colours import looks
-from .curves import Look
 from .groups import Panel, Series, counts, draw_panel, intervals, new_page, series_of
 
 TOKENS = 15
 LONGEST_NAME = 13  # characters of a checkpoint's name above a map
 TOKEN_SHARE = Look("share of the tokens", style.BLACK, "d")
+CAPTION = "{maps} {panels} {counts}, {tokens} tokens. {intervals} {floor}"
+SHARES = """({letter}) Shares of each category: black of all tokens, in colours of the KL of each
+    model."""
 
 
 def draw(
@@ -42,9 +47,9 @@ def draw(
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
         published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of
-        its own.
+            its own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-        other).
+            other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -53,21 +58,16 @@ def draw(
     rows = shown(measurements)
     maps = maps_of(rows, published)
     panels = panels_of(rows, first=len(maps))
-    most = category_map.most_of(cells for name, cells in maps if name != PUBLISHED)
+    titles = {name: _title(name, cells) for name, cells in maps.items()}
     with style.context():
-        heights = [category_map.map_points(cells) for _, cells in maps] + [
-            panel.points for panel in panels
-        ]
-        figure, axes = new_page(heights, panels, rows, width, title)
-        for letter, one, (name, cells) in zip(LETTERS, axes, maps, strict=False):
-            high_kl_tokens.widen(one, 0.36)
-            scale = most if name != PUBLISHED else category_map.most_of([cells])
-            category_map.draw_map(one, cells, name, scale, f"{letter}  {_title(name, cells)}")
-        for one, panel in zip(axes[len(maps) :], panels, strict=True):
+        figure, axes = new_page(
+            panels, rows, width, title, before=[category_map.map_block(maps, width)]
+        )
+        category_map.draw_maps(axes, maps, titles)
+        for panel in panels:
             if panel.title == high_kl_tokens.TITLE:
-                high_kl_tokens.widen(one, -high_kl_tokens.NARROWER)
-                high_kl_tokens.write_columns(one, panel, high_kl_tokens.columns_of(panel, rows))
-            draw_panel(one, panel)
+                high_kl_tokens.write_columns(axes[panel.gid], panel, rows)
+            draw_panel(axes[panel.gid], panel)
     return figure
 
 
@@ -75,49 +75,47 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, of which tokens, counts, and how the intervals
     were made."""
     rows = shown(measurements)
-    text = category_map.map_sentences(rows, published)
+    panels = []
     for panel in panels_of(rows, first=len(maps_of(rows, published))):
         if panel.title == high_kl_tokens.TITLE:
-            text.append(high_kl_tokens.sentence(panel))
+            panels.append(high_kl_tokens.sentence(panel))
         else:
-            text.append(
-                f"({panel.gid}) Shares of each category: black of all tokens, in colours of the "
-                "KL of each model."
-            )
-    text.append(
-        f"{counts(rows, ('problems', 'rollouts'))}, {category_map.tokens_told(rows)} tokens."
+            panels.append(SHARES.format(letter=panel.gid))
+    return words.filled(
+        CAPTION,
+        rows,
+        maps=category_map.map_text(rows, published),
+        panels=" ".join(panels),
+        counts=counts(rows, ("problems", "rollouts")),
+        tokens=category_map.tokens_text(rows),
+        intervals=intervals(rows),
     )
-    return " ".join([*text, intervals(rows), floor_text(rows)])
 
 
 def panels_of(rows: pd.DataFrame, first: int) -> list[Panel]:
     """The panels of bars; their letters begin after those of the maps."""
-    known = looks(rows)
-    both = (_shares(rows, known), high_kl_tokens.tokens_panel(rows, known, "", TOKENS))
+    both = _shares(rows), high_kl_tokens.tokens_panel(rows, "", TOKENS)
     panels = [panel for panel in both if panel.groups]
     return [replace(panel, gid=LETTERS[first + i]) for i, panel in enumerate(panels)]
 
 
-def _shares(rows: pd.DataFrame, known: dict[str, Look]) -> Panel:
-    keyed = rows.assign(group=rows.category)
-    tokens = series_of(keyed[keyed.what == "token_share"], known)[
-        :1
-    ]  # of the same text the same for all
-    series = [Series("tokens", TOKEN_SHARE, one.rows) for one in tokens]
-    series += series_of(keyed[keyed.what == "kl_share"], known)
-    groups = {
-        name: name.replace("_", " ")
-        for name in dict.fromkeys(rows[rows.what == "kl_share"].category)
-    }
+def _shares(rows: pd.DataFrame) -> Panel:
+    known, keyed = looks(rows), rows.assign(group=rows.category)
+    # the share of the tokens is that of the same text for all models
+    tokens = series_of(select(keyed, what="token_share"), known)[:1]
+    series = [Series("tokens", TOKEN_SHARE, first.rows) for first in tokens]
+    series += series_of(select(keyed, what="kl_share"), known)
+    categories = select(rows, what="kl_share").category.unique()
+    groups = {name: name.replace("_", " ") for name in categories}
     numbers = ".1f" if len(known) == 1 else ""
-    return Panel(
-        "", "Share of the tokens and of the KL", "share (%)", groups, series, numbers=numbers
-    )
+    title = "Share of the tokens and of the KL"
+    return Panel("", title, "share (%)", groups, series, numbers=numbers)
 
 
 def _title(name: str, cells: pd.DataFrame) -> str:
     if name == PUBLISHED:
         return "mean KL (nats), published"
     known = looks(cells)[name].name
-    short = known if len(known) <= LONGEST_NAME else f"\u2026{known[1 - LONGEST_NAME :]}"
-    return f"mean KL (nats), {short}{category_map.on_own(name, cells)}"
+    if len(known) > LONGEST_NAME:
+        known = f"\u2026{known[1 - LONGEST_NAME :]}"
+    return f"mean KL (nats), {known}{category_map.on_own(name, cells)}"

@@ -1,140 +1,86 @@
-"""Curves of accuracy against prefix length: line, interval bars and band from rows of the
-measurements table, and axes."""
+"""Curves and reference lines that are named at their ends, and the axes that they stand on."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.transforms import ScaledTranslation
 
-from . import style
+from . import artists, style
+from .artists import NUMBERS, PERCENT, Look
 
-PERCENT = 100.0
-COLUMNS = ["value", "low", "high", "band_low", "band_high"]
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a curve is drawn and named; the name's line breaks fit the margin."""
-
-    name: str
-    colour: str
-    marker: str
-    line: str = "-"
+WITH_BANDS = [*NUMBERS, "band_low", "band_high"]
 
 
 def draw_curve(
-    axes: Axes, rows: pd.DataFrame, look: Look, gid: str, shift: float, *, hollow: bool = False
+    axes: Axes, rows: pd.DataFrame, at: str, look: Look, gid: str, shift: float = 0.0
 ) -> list[style.EndLabel]:
-    """Line, markers and pointwise interval bars, moved sideways by ``shift`` points; its label, or
-    none if empty."""
+    """A line with its intervals in per cent, moved aside by so many points; its label, or none if
+    empty. at: the column of its places."""
     rows = rows[rows.value.notna()]
-    if not len(rows):
+    if rows.empty:
         return []
-    table = rows[COLUMNS].to_numpy(dtype=float) * PERCENT
-    aside = ScaledTranslation(shift / style.POINTS_PER_INCH, 0, style.root(axes).dpi_scale_trans)
-    moved = axes.transData + aside
-    bars = np.isfinite(table[:, 1]) & np.isfinite(table[:, 2])
-    at = rows.prefix_tokens.to_numpy(dtype=float)
-    if bars.any():
-        axes.vlines(
-            at[bars],
-            table[bars, 1],
-            table[bars, 2],
-            color=look.colour,
-            linewidth=0.9,
-            transform=moved,
-            clip_on=False,
-        ).set_gid(f"{gid}.bars")
-    axes.plot(
-        at,
-        table[:, 0],
-        color=look.colour,
-        linestyle=look.line,
-        linewidth=1.0 if look.line != "-" else 1.3,
-        marker=look.marker,
-        markersize=4.0,
-        markerfacecolor="white" if hollow else look.colour,
-        markeredgecolor=look.colour if hollow else "white",
-        markeredgewidth=0.9 if hollow else 0.4,
-        transform=moved,
-        clip_on=False,
-        gid=gid,
-        zorder=1.5 if hollow else 3,
-    )
+    artists.draw(axes, rows[at], rows, look, gid, scale=PERCENT, shift=shift)
     low, high = axes.get_xlim()
-    end = float(at[-1]) + shift / style.size_points(axes)[0] * (high - low)
-    return [style.EndLabel(end, float(table[-1, 0]), look.name, look.colour)]
+    end = rows[at].iloc[-1] + shift / style.size_points(axes)[0] * (high - low)
+    return [style.EndLabel(end, rows.value.iloc[-1] * PERCENT, look.name, look.colour)]
 
 
-def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
-    """The band that holds at all lengths at once."""
-    rows = rows[rows.band_low.notna() & rows.band_high.notna()]
-    if not len(rows):
-        return
-    low, high = rows.band_low.to_numpy() * PERCENT, rows.band_high.to_numpy() * PERCENT
-    if len(rows) == 1:  # an area over a single length has no width
-        axes.vlines(
-            rows.prefix_tokens, low, high, color=look.colour, alpha=0.15, linewidth=7, zorder=0
-        ).set_gid(gid)
-        return
-    axes.fill_between(
-        rows.prefix_tokens.to_numpy(),
-        low,
-        high,
-        color=look.colour,
-        alpha=0.15,
-        linewidth=0,
-        gid=gid,
-        zorder=0,
-    )
+def draw_reference(
+    axes: Axes, number: tuple[float, float, float], look: Look, gid: str, **shade: Any
+) -> list[style.EndLabel]:
+    """Value, low and high as a line over the whole panel, shaded by its interval; its label, or
+    none if undefined."""
+    artists.across(axes, number, look, gid, **shade)
+    if math.isnan(number[0]):
+        return []
+    return [style.EndLabel(axes.get_xlim()[1], number[0], look.name, look.colour)]
 
 
-def lengths_of(curves: Iterable[pd.DataFrame]) -> list[float]:
-    return sorted({float(length) for rows in curves for length in rows.prefix_tokens})
+def shifts(count: int, apart: float) -> list[float]:
+    """By how many points each of so many curves is moved aside, so that their bars can be told
+    apart."""
+    return [(place - (count - 1) / 2) * apart for place in range(count)]
 
 
-def length_axis(axes: Axes, lengths: list[float]) -> None:
-    """Ticks at the measured lengths; numbers where they have room."""
-    low, high = (
-        (min(lengths), max(lengths)) if len(set(lengths)) > 1 else (lengths[0] - 1, lengths[0] + 1)
-    )
-    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    shown = set(style.far_apart(places(axes, lengths), 18.0))
-    axes.set_xticks(
-        lengths, [f"{length:g}" if i in shown else "" for i, length in enumerate(lengths)]
-    )
+def length_axis(axes: Axes, lengths: Sequence[float]) -> None:
+    """Ticks at these lengths or steps, with numbers where they have room."""
+    low, high = min(lengths), max(lengths)
+    if low == high:
+        low, high = low - 1, high + 1
+    room = 0.04 * (high - low)
+    axes.set_xlim(low - room, high + room)
+    style.ticks(axes, {length: f"{length:g}" for length in lengths}, 18.0)
+
+
+def step_axis(axes: Axes, steps: Iterable[float]) -> None:
+    """Training steps from 0."""
+    length_axis(axes, sorted({0.0, *steps}))
 
 
 def accuracy_axis(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
     """Per cent, around what is drawn and at least 20 points high, to whole tens; 0 and 100 keep
     room for a marker."""
-    low, high = extent(curves, COLUMNS)
+    low, high = extent(curves, WITH_BANDS)
     low, high = max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
-    low, high = (
-        (max(0.0, high - 20), high) if high - low < 20 and high > 50 else (low, max(high, low + 20))
-    )
+    if high - low < 20 and high > 50:
+        low = max(0.0, high - 20)
+    high = max(high, low + 20)
     room = 0.03 * (high - low)
     axes.set_ylim(low - room, high + room)
-    step = 20 if high - low > 60 else 10 if high - low > 20 else 5
+    # The taller the axis, the wider apart its numbers
+    steps = {60: 20, 20: 10, 0: 5}
+    step = next(step for least, step in steps.items() if high - low > least)
     axes.set_yticks(np.arange(step * math.ceil(low / step), high + 1, step))
 
 
-def extent(curves: Iterable[pd.DataFrame], columns: list[str]) -> tuple[float, float]:
-    values = (
-        np.concatenate([rows[columns].to_numpy(dtype=float).ravel() for rows in curves]) * PERCENT
-    )
+def extent(curves: Iterable[pd.DataFrame], columns: Sequence[str]) -> tuple[float, float]:
+    """The least and the largest of these numbers, in per cent; 0 to 100 where there is none."""
+    tables = [rows[list(columns)].to_numpy(dtype=float).ravel() for rows in curves]
+    values = np.concatenate(tables) * PERCENT
     values = values[np.isfinite(values)]
     return (float(values.min()), float(values.max())) if values.size else (0.0, PERCENT)
-
-
-def places(axes: Axes, lengths: list[float]) -> list[float]:
-    """Places along the x axis in points."""
-    low, high = axes.get_xlim()
-    across = style.size_points(axes)[0]
-    return [(length - low) / (high - low) * across for length in lengths]

@@ -12,35 +12,67 @@ drawn.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator
 
-from . import arms, style
-from .arms import ONE_RUN, SEEDS, Arm, Number, draw_number, look_handle
-from .curves import PERCENT, Look
+from decaylab.runs import vocabulary
+from decaylab.runs.vocabulary import FULL
 
+from . import arms, artists, captions, style, words
+from .arms import REFERENCES, Arm, Number, draw_number
+from .artists import Look
+from .page import Block, page
+
+SECONDS, PEAK, TOTAL = "seconds_per_step", "peak_gib", "total"
 PHASES = {
     "generation": Look("generation", style.SKY, "o"),
     "scoring": Look("scoring", style.ORANGE, "^"),
     "training": Look("training", style.WINE, "D"),
 }
-HATCHES = {
-    "generation": "",
-    "scoring": "////",
-    "training": "....",
-}  # of what is published, which has no colour
-TIME, TOKENS = Look("time", style.BLACK, "s"), Look("sampled tokens", style.TEACHER, "o")
-RATIOS = {"seconds_ratio": ("total", TIME), "tokens_ratio": ("generation", TOKENS)}
-NAME_INCHES, TITLE_INCHES, AXIS_INCHES, GAP, ROW_INCHES = 1.6, 0.26, 0.46, 0.16, 0.19
+# Published numbers have no colour: their phases differ in their hatching
+HATCHES = {"generation": "", "scoring": "////", "training": "...."}
+# What is divided by full rollout, in which phase
+RATIOS = {
+    "seconds_ratio": (TOTAL, Look("time", style.BLACK, "s")),
+    "tokens_ratio": ("generation", Look("sampled tokens", style.TEACHER, "o")),
+}
+ROW_INCHES, NAME_INCHES = 0.19, 1.6
+BAR = 0.62  # of a row
+PHASE: dict[str, Any] = {"alpha": 0.55, "linewidth": 0}
+GREY: dict[str, Any] = {"facecolor": "white", "edgecolor": style.PUBLISHED, "linewidth": 0.8}
+BESIDE = 3.0  # points between the phases of a row
+RATIOS_APART = 4.9  # points between time and tokens of a row
+# Title, axis and sentence of each panel
+PANELS = {
+    "seconds": (
+        "Time a step",
+        "seconds",
+        "Seconds a step of training, mean over the steps but the first; thin bar: the total",
+    ),
+    "memory": ("Peak memory", "GiB", "Largest memory in use in each phase of the run"),
+    "ratio": (
+        "Over full rollout",
+        "ratio (log axis)",
+        "Total time and sampled tokens of a step over those of full rollout, paired by seed; where "
+        "time goes as the tokens the two agree",
+    ),
+    "published": ("Published, other pair", "seconds, phases in the order of a", ""),
+}
+CAPTION = """{panels} {theirs} Means over seeds ({runs}); thin bars: {level} intervals ({methods});
+    small marks: each seed. {shared}"""
+PUBLISHED = "({letter}) Published, {run}: another pair on one GPU, without intervals."
+NOTE = """Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. {runs}.
+    {shared}"""
+SHARED = "timed "  # begins a note on what else the machine ran
 
 
 def draw(
@@ -54,268 +86,184 @@ def draw(
     Args:
         measurements: rows of `decaylab.analyses.efficiency.measure`.
         published: rows of `decaylab.paper.publication.efficiency`, drawn grey and hatched in a
-        panel of their own.
+            panel of their own.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
 
     Raises:
         ValueError: the rows hold no seconds a step.
+        LookupError: a number of an arm lacks its mean over seeds.
     """
-    rows = measurements[measurements["view"] == "training"]
-    if not (rows.what == "seconds_per_step").any():
-        raise ValueError("measurements hold no seconds_per_step; pass those of efficiency")
-    found = arms.arms_of(rows[rows.what == "seconds_per_step"])
+    rows = _rows(measurements)
+    shown = arms.arms_of(vocabulary.rows(rows, what=SECONDS))
     panels = _panels(rows)
-    handles = _handles(rows, panels)
-    note = _note(rows)
+    # Beside each other on a page, else below each other
+    below = [[*panels]] if width == "page" else [[letter] for letter in panels]
+    blocks = [
+        Block([row], [ROW_INCHES * len(shown)], left=NAME_INCHES, right=0.15, between=0.16)
+        for row in below
+    ]
+    if published is not None:
+        letter = captions.LETTERS[len(panels)]
+        right = 2.8 if width == "page" else 0.15
+        blocks.append(Block([[letter]], [2 * ROW_INCHES], left=NAME_INCHES, right=right))
+        panels[letter] = "published"
+    shared = _shared(rows, ": alone, they cost less.")
+    # All rows of a run have one level
+    note = words.filled(NOTE, rows.iloc[:1], runs=_runs(rows), shared=shared)
+    draws = {"seconds": _seconds, "memory": _memory, "ratio": _ratios}
     with style.context():
-        head, foot = arms.key_inches(len(handles), width), arms.foot_inches(note, width)
-        figure, axes, below = _layout(found, len(panels), published is not None, width, head, foot)
-        draws = {"seconds": _seconds, "memory": _memory, "ratio": _ratios}
-        for letter, name, one in zip("abc", panels, axes, strict=False):
-            draws[name](one, rows, found, letter)
-        if published is not None and below is not None:
-            _published(below, published, "abcd"[len(panels)])
-        arms.key(figure, handles, width)
-        arms.foot(figure, note, width)
+        figure, axes = page(width, blocks, handles=_handles(rows), note=note)
+        for row in below:
+            arms.name_rows([axes[letter] for letter in row], [arm.name for arm in shown])
+        for letter, name in panels.items():
+            if name in draws:
+                draws[name](axes[letter], rows, shown, letter)
+            elif published is not None:
+                _published(axes[letter], published, letter)
+            title, axis, _ = PANELS[name]
+            axes[letter].set_title(f"{letter}  {title}", pad=4)
+            axes[letter].set_xlabel(axis)
     return figure
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """The figure's caption: what each panel shows, counts, and how the intervals were made."""
-    rows = measurements[measurements["view"] == "training"]
+    rows = _rows(measurements)
     panels = _panels(rows)
-    sentences = {
-        "seconds": "Seconds a step of training, mean over the steps but the first; thin bar: the "
-        "total",
-        "memory": "Largest memory in use in each phase of the run",
-        "ratio": "Total time and sampled tokens of a step over those of full rollout, paired by "
-        "seed; where time goes as the "
-        "tokens the two agree",
-    }
-    text = [f"({letter}) {sentences[name]}." for letter, name in zip("abc", panels, strict=False)]
-    if published is not None:
-        text.append(
-            f"({'abcd'[len(panels)]}) Published, {published.run.iloc[0]}: another pair on one "
-            "GPU, without intervals."
-        )
-    level = f"{rows.level.iloc[0] * PERCENT:g} %"
-    methods = sorted({*rows.method} - {""})
-    text.append(
-        f"Means over seeds ({_steps(rows)}); thin bars: {level} intervals "
-        f"({'; '.join(methods) or 'none'}); small marks: each "
-        "seed."
-    )
-    timed = sorted(
-        {part for note in rows.note for part in str(note).split("; ") if part.startswith("timed ")}
-    )
-    return " ".join([*text, *(f"{one.capitalize()}." for one in timed)])
-
-
-def _panels(rows: pd.DataFrame) -> list[str]:
-    found = ["seconds"]
-    found += ["memory"] * bool(rows.value[rows.what == "peak_gib"].notna().any())
-    return found + ["ratio"] * bool((rows.what == "seconds_ratio").any())
-
-
-def _steps(rows: pd.DataFrame) -> str:
-    own = rows[(rows.what == "seconds_per_step") & rows.training_seed.notna()]
-    seeds = own.groupby("checkpoint").training_seed.nunique()
-    few, most = int(seeds.min()), int(seeds.max())
-    return f"{most if few == most else f'{few} to {most}'} run{'s' * (most > 1)} an arm"
-
-
-def _note(rows: pd.DataFrame) -> str:
-    level = f"{rows.level.iloc[0] * PERCENT:g} %"
-    timed = sorted(
-        {part for note in rows.note for part in str(note).split("; ") if part.startswith("timed ")}
-    )
-    told = "".join(f" {one.capitalize()}: what they cost alone is less." for one in timed)
-    return (
-        f"Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. "
-        f"{_steps(rows)}.{told}"
+    return words.filled(
+        CAPTION,
+        rows,
+        panels=" ".join(f"({letter}) {PANELS[name][2]}." for letter, name in panels.items()),
+        theirs=words.of_published(PUBLISHED, published, letter=captions.LETTERS[len(panels)]),
+        runs=_runs(rows),
+        shared=_shared(rows, "."),
     )
 
 
-def _handles(rows: pd.DataFrame, panels: Sequence[str]) -> list[Artist]:
-    phases = [
-        Patch(color=look.colour, alpha=0.55, linewidth=0, label=look.name)
-        for look in PHASES.values()
+def _rows(measurements: pd.DataFrame) -> pd.DataFrame:
+    rows = vocabulary.select(measurements, view="training")
+    if not (rows.what == SECONDS).any():
+        raise ValueError("measurements hold no seconds_per_step; pass those of efficiency")
+    return rows
+
+
+def _panels(rows: pd.DataFrame) -> dict[str, str]:
+    """What is drawn, by letter."""
+    panels = ["seconds"]
+    if rows.value[rows.what == PEAK].notna().any():
+        panels.append("memory")
+    if (rows.what == "seconds_ratio").any():
+        panels.append("ratio")
+    return dict(zip(captions.LETTERS, panels))
+
+
+def _runs(rows: pd.DataFrame) -> str:
+    return captions.per_arm(vocabulary.rows(rows, what=SECONDS), "run")
+
+
+def _shared(rows: pd.DataFrame, ending: str) -> str:
+    """What the machine ran beside the training, as the notes have it."""
+    parts = {part for note in rows.note for part in str(note).split("; ")}
+    texts = sorted(part.capitalize() for part in parts if part.startswith(SHARED))
+    return " ".join(text + ending for text in texts)
+
+
+def _handles(rows: pd.DataFrame) -> list[Artist]:
+    handles: list[Artist] = [
+        Patch(color=look.colour, label=look.name, **PHASE) for look in PHASES.values()
     ]
-    ratios = [look_handle(look) for _, look in RATIOS.values()] if "ratio" in panels else []
-    seed = Line2D(
-        [], [], color=style.INK, linestyle="", marker="o", markersize=2.2, label="one seed"
-    )
-    return [*phases, *ratios, seed]
-
-
-# Layout
-
-
-def _layout(
-    found: Sequence[Arm], panels: int, published: bool, width: style.Width, head: float, foot: float
-) -> tuple[Figure, list[Axes], Axes | None]:
-    tall = ROW_INCHES * len(found)
-    block, last = TITLE_INCHES + tall + AXIS_INCHES, TITLE_INCHES + 2 * ROW_INCHES + AXIS_INCHES
-    blocks = 1 if width == "page" else panels
-    total = head + blocks * block + (last if published else 0.0) + foot
-    figure = style.new_figure(width, total)
-    right = style.WIDTH_INCHES[width] - 0.15
-    top = total - head - TITLE_INCHES
-    if width == "page":
-        each = (right - NAME_INCHES - GAP * (panels - 1)) / panels
-        lefts = [NAME_INCHES + (each + GAP) * place for place in range(panels)]
-        axes = arms.row_axes(
-            figure, found, top, [(left, left + each) for left in lefts], row_inches=ROW_INCHES
-        )
-    else:
-        axes = [
-            arms.row_axes(
-                figure, found, top - block * place, [(NAME_INCHES, right)], row_inches=ROW_INCHES
-            )[0]
-            for place in range(panels)
-        ]
-    if not published:
-        return figure, axes, None
-    top -= blocks * block
-    end = right if width == "column" else NAME_INCHES + 2.6
-    return figure, axes, style.add_axes(figure, NAME_INCHES, top - 2 * ROW_INCHES, end, top)
+    if "ratio" in _panels(rows).values():
+        handles += [artists.handle(look) for _, look in RATIOS.values()]
+    return [*handles, arms.seed_handle()]
 
 
 # The panels
 
 
-def _number(rows: pd.DataFrame, what: str, condition: str, arm: Arm) -> Number:
-    """Over seeds, or of a single run with whatever interval that has."""
-    own = rows[(rows.what == what) & (rows.condition == condition) & (rows.checkpoint == arm.key)]
-    found = Number.of(own, 1.0)
-    one = own[(own.estimand == ONE_RUN) & own.training_seed.isna()]
-    if len(one):
-        value, low, high = one[["value", "low", "high"]].to_numpy(dtype=float)[0].tolist()
-        return replace(found, seeds=(value, low, high))
-    return found if (own.estimand == SEEDS).any() else replace(found, seeds=(math.nan,) * 3)
+def _numbers(rows: pd.DataFrame, what: str, condition: str) -> dict[str, Number]:
+    """By arm, over seeds or of a single run with whatever interval that has."""
+    rows = vocabulary.rows(rows, what=what, condition=condition)
+    return arms.numbers(rows, 1.0, graded=False)
 
 
-def _seconds(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], letter: str) -> None:
+def _from_zero(axes: Axes, numbers: Iterable[Number]) -> None:
+    axes.set_xlim(0.0, arms.span(numbers, [0.0])[1])
+    style.ticks_within(axes, most=3)
+
+
+def _stack(axes: Axes, row: int, start: float, seconds: float, gid: str, **look: Any) -> float:
+    """A bar behind those that end at ``start``; its end."""
+    (bar,) = axes.barh(row, seconds, BAR, start, **look)
+    bar.set_gid(gid)
+    return start + seconds
+
+
+def _seconds(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
     """Bars of the phases one behind the other, and the total with its interval."""
-    totals = {arm.key: _number(rows, "seconds_per_step", "total", arm) for arm in found}
-    _, high = arms.span(totals.values(), [0.0])
-    axes.set_xlim(0.0, high)
-    arms.value_ticks(axes, 3)
-    for row, arm in enumerate(found):
+    totals = _numbers(rows, SECONDS, TOTAL)
+    _from_zero(axes, totals.values())
+    phases = {phase: _numbers(rows, SECONDS, phase) for phase in PHASES}
+    time = replace(RATIOS["seconds_ratio"][1], marker="|")
+    for row, arm in enumerate(shown):
         start = 0.0
         for phase, look in PHASES.items():
-            value = _number(rows, "seconds_per_step", phase, arm).value
-            bar = axes.barh(
-                row, value, 0.62, start, color=look.colour, alpha=0.55, linewidth=0, zorder=1
-            )
-            bar[0].set_gid(f"{letter}.{phase}.{arm.key}")
-            start += value
-        draw_number(
-            axes,
-            row,
-            totals[arm.key],
-            replace(TIME, marker="|"),
-            f"{letter}.total.{arm.key}",
-            aside=0.42,
-        )
-    axes.set_title(f"{letter}  Time a step", pad=4)
-    axes.set_xlabel("seconds")
+            value = phases[phase][arm.key].value
+            gid = f"{letter}.{phase}.{arm.key}"
+            start = _stack(axes, row, start, value, gid, color=look.colour, **PHASE)
+        draw_number(axes, row, totals[arm.key], time, f"{letter}.total.{arm.key}", aside=5.7)
 
 
-def _memory(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], letter: str) -> None:
-    numbers = {
-        (arm.key, phase): _number(rows, "peak_gib", phase, arm) for arm in found for phase in PHASES
-    }
-    _, high = arms.span(numbers.values(), [0.0])
-    axes.set_xlim(0.0, high)
-    arms.value_ticks(axes, 3)
-    for row, arm in enumerate(found):
-        for place, (phase, look) in enumerate(PHASES.items()):
-            number = replace(numbers[arm.key, phase], singly=())
-            draw_number(axes, row + (place - 1) * 0.22, number, look, f"{letter}.{phase}.{arm.key}")
-    axes.set_title(f"{letter}  Peak memory", pad=4)
-    axes.set_xlabel("GiB")
+def _memory(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
+    phases = {phase: _numbers(rows, PEAK, phase) for phase in PHASES}
+    _from_zero(axes, [number for numbers in phases.values() for number in numbers.values()])
+    for place, (phase, look) in enumerate(PHASES.items()):
+        for row, arm in enumerate(shown):
+            number = replace(phases[phase][arm.key], singly=())
+            gid = f"{letter}.{phase}.{arm.key}"
+            draw_number(axes, row, number, look, gid, shift=(place - 1) * BESIDE)
 
 
-def _ratios(axes: Axes, rows: pd.DataFrame, found: Sequence[Arm], letter: str) -> None:
-    numbers = {
-        (arm.key, what): _number(rows, what, condition, arm)
-        for arm in found
-        for what, (condition, _) in RATIOS.items()
-        if ((rows.what == what) & (rows.checkpoint == arm.key)).any()
-    }
-    values = [number.value for number in numbers.values() if number.value > 0] or [1.0]
-    ends = [end for number in numbers.values() for end in number.seeds[1:] if end > 0]
-    low, high = min([1.0, *values]), max([1.0, *values])
+def _ratios(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) -> None:
+    ratios = {what: _numbers(rows, what, phase) for what, (phase, _) in RATIOS.items()}
+    _ratio_axis(axes, [number for numbers in ratios.values() for number in numbers.values()])
+    full = (1.0, math.nan, math.nan)
+    artists.across(axes, full, REFERENCES[FULL], f"{letter}.full", upright=False)
+    for place, (what, (_, look)) in enumerate(RATIOS.items()):
+        for row, arm in enumerate(shown):
+            if arm.key in ratios[what]:
+                gid, shift = f"{letter}.{what}.{arm.key}", (place - 0.5) * RATIOS_APART
+                draw_number(axes, row, ratios[what][arm.key], look, gid, shift=shift)
+
+
+def _ratio_axis(axes: Axes, numbers: Sequence[Number]) -> None:
+    """Around all ratios and 1; intervals as far as they do not double that. Round ratios as far as
+    they have room."""
+    # Only positive numbers have a place on a logarithmic axis
+    values = [1.0, *(number.value for number in numbers if number.value > 0)]
+    ends = [end for number in numbers for end in number.seeds[1:] if end > 0]
+    low, high = min(values), max(values)
     reach = max(high / low, 2.0)
-    low, high = (
-        min([low, *(max(end, low / reach) for end in ends)]),
-        max([high, *(min(end, high * reach) for end in ends)]),
-    )
+    low = min([low, *(max(end, low / reach) for end in ends)]) / 1.2
+    high = max([high, *(min(end, high * reach) for end in ends)]) * 1.2
     axes.set_xscale("log")
-    axes.set_xlim(low / 1.2, high * 1.2)
-    _ratio_ticks(axes)
-    axes.axvline(
-        1.0, color=arms.FULL.colour, linewidth=0.9, linestyle="--", zorder=1, gid=f"{letter}.full"
-    )
-    for row, arm in enumerate(found):
-        for place, (what, (_, look)) in enumerate(RATIOS.items()):
-            if (arm.key, what) in numbers:
-                draw_number(
-                    axes,
-                    row + (place - 0.5) * 0.36,
-                    numbers[arm.key, what],
-                    look,
-                    f"{letter}.{what}.{arm.key}",
-                )
-    axes.set_title(f"{letter}  Over full rollout", pad=4)
-    axes.set_xlabel("ratio (log axis)")
-
-
-def _ratio_ticks(axes: Axes) -> None:
-    """Round ratios within the limits, as many as have room."""
-    low, high = axes.get_xlim()
-    ticks = [
-        tick
-        for power in range(-4, 5)
-        for tick in (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
-        if low <= tick <= high
-    ]
-    across_points = style.size_points(axes)[0]
-    places = [math.log(tick / low) / math.log(high / low) * across_points for tick in ticks]
-    shown = set(style.far_apart(places, 20.0))
-    axes.set_xticks(
-        ticks, [f"{tick:g}" if place in shown else "" for place, tick in enumerate(ticks)]
-    )
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low, high)
+    ratios = [first * 10.0**power for power, first in itertools.product(range(-4, 5), (1, 2, 5))]
+    style.ticks(axes, {tick: f"{tick:g}" for tick in ratios if low <= tick <= high}, 20.0)
 
 
 def _published(axes: Axes, published: pd.DataFrame, letter: str) -> None:
     """Seconds a step as printed, in grey and hatched."""
-    own = published[published.what == "seconds_per_step"]
-    names = list(dict.fromkeys(own.checkpoint))
+    seconds = vocabulary.rows(published, what=SECONDS)
+    names = list(dict.fromkeys(seconds.checkpoint))
     for row, name in enumerate(names):
         start = 0.0
         for phase, hatch in HATCHES.items():
-            value = float(own[(own.checkpoint == name) & (own.condition == phase)].value.iloc[0])
-            bar = axes.barh(
-                row,
-                value,
-                0.62,
-                start,
-                facecolor="white",
-                edgecolor=style.PUBLISHED,
-                linewidth=0.8,
-                hatch=hatch,
-            )
-            bar[0].set_gid(f"{letter}.published.{phase}.{name}")
-            start += value
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    words = [
-        "full rollout" if name == "full" else name.replace("prefix-", "ESR, N = ") for name in names
-    ]
-    axes.set_yticks(range(len(names)), words)
-    axes.tick_params(axis="y", length=0)
-    arms.value_ticks(axes)
-    axes.set_title(f"{letter}  Published, other pair", pad=4)
-    axes.set_xlabel("seconds, phases in the order of a")
+            value = vocabulary.row(seconds, checkpoint=name, condition=phase).value
+            gid = f"{letter}.published.{phase}.{name}"
+            start = _stack(axes, row, start, value, gid, hatch=hatch, **GREY)
+    words = {name: name.replace("prefix-", "ESR, N = ") for name in names}
+    words |= {FULL: REFERENCES[FULL].name}
+    # Another machine and another pair: an axis of its own, without a grid to compare along
+    arms.name_rows([axes], [words[name] for name in names])
+    axes.grid(visible=False)
+    style.ticks_within(axes, most=4)

@@ -4,8 +4,7 @@ never computes."""
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +12,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from . import style
-from .bins import BASE
-from .curves import PERCENT, Look
+from decaylab import printing
 
+from . import artists, captions, style, words
+from .artists import NUMBERS, PERCENT, Look
+from .page import Block, balanced, page
+
+Floats = NDArray[np.float64]
 # an interval longer than so many times the largest value ends at the frame, with an arrowhead
 REACH = 2.5
-LONGEST_NAME = 30  # characters in the legend
-LEVEL_INCHES = 0.9  # panels whose ends differ by less end a row together
-AXES_INCHES = 1.98  # leaves room for names on the left and a number on the right in half a page
-PITCH, TIGHT_PITCH, GAP = (
-    9.0,
-    4.5,
-    5.0,
-)  # points a bar, the same without numbers, points between groups
+# Room for names on the left and a number on the right in half a page
+PLACE = Block(left=0.92, right=0.55, between=1.55, above=0.3, below=0.42)
+PITCH, TIGHT_PITCH = 9.0, 4.5  # points a bar, the same without numbers
+GAP = 5.0  # points between groups
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,8 @@ class Panel:
 
     groups: key and name, from above. axis: name and unit of the numbers, which are ``scale`` of
     that in the table.
-    numbers: how they are written beside the bars; empty: they are not, and the bars stand closer.
-    change: around zero.
+    numbers: the format in which they are written beside the bars, such as ``.1f``; empty: they are
+    not, and the bars stand closer. change: around zero.
     """
 
     gid: str
@@ -68,148 +66,89 @@ class Panel:
     @property
     def step(self) -> float:
         """Points from group to group: at least what a name of two lines takes."""
-        return max(
-            len(self.series) * self.pitch + GAP,
-            2.0 * PITCH if "\n" in "".join(self.groups.values()) else 0.0,
-        )
+        lines = "".join(self.groups.values())
+        least = 2.0 * PITCH if "\n" in lines else 0.0
+        return max(len(self.series) * self.pitch + GAP, least)
 
     @property
     def points(self) -> float:
         return len(self.groups) * self.step
 
-    def places(self, which: int) -> np.ndarray:
+    def places(self, which: int) -> Floats:
         """Where the bars of a series stand, in points from above."""
         first = (self.step - len(self.series) * self.pitch) / 2
-        return np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
+        places = np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
+        return np.asarray(places, dtype=np.float64)
 
 
-def looks(checkpoints: Iterable[str]) -> dict[str, Look]:
-    """Colour and marker of each model, in the order in which they are drawn: base, checkpoints,
-    teacher."""
-    found = list(dict.fromkeys(checkpoints))
-    trained = [name for name in found if name not in ("base", "teacher")]
-    known = {"base": BASE} if "base" in found else {}
-    known |= {
-        name: Look(_short(name), *style.checkpoint_look(i, len(trained)))
-        for i, name in enumerate(trained)
-    }
-    return known | ({"teacher": Look("teacher", style.TEACHER, "p")} if "teacher" in found else {})
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"\u2026{name[1 - LONGEST_NAME :]}"
-
-
-def series_of(rows: pd.DataFrame, known: Mapping[str, Look]) -> list[Series]:
-    """The series of each model that has rows; column ``group`` says where a row belongs."""
-    tables = {name: rows[rows.checkpoint == name].set_index("group") for name in known}
+def series_of(rows: pd.DataFrame, known: Mapping[str, Look], by: str = "group") -> list[Series]:
+    """The series of each model that has rows; column ``by`` says in which group a row belongs."""
+    tables = {name: rows[rows.checkpoint == name].set_index(by) for name in known}
     return [Series(name, known[name], table) for name, table in tables.items() if len(table)]
 
 
-def published_series(rows: pd.DataFrame) -> list[Series]:
+def published_series(rows: pd.DataFrame, by: str = "group") -> list[Series]:
     """The same of published rows, grey and hollow."""
-    names = list(dict.fromkeys(rows.checkpoint))
+    names = dict.fromkeys(rows.checkpoint)
     known = {
         name: Look(f"published: {name}", style.PUBLISHED, marker)
         for name, marker in zip(names, "osD^vPX", strict=False)
     }
     return [
-        Series(f"published.{one.name}", one.look, one.rows, hollow=True)
-        for one in series_of(rows, known)
+        Series(f"published.{series.name}", series.look, series.rows, hollow=True)
+        for series in series_of(rows, known, by)
     ]
+
+
+# The page
 
 
 def draw_panels(
     panels: Sequence[Panel], measurements: pd.DataFrame, width: style.Width, title: str
 ) -> Figure:
-    """A page of panels with the legend of their series above and the counts below."""
+    """A page of panels with the key of their series above and the counts below."""
     with style.context():
-        figure, axes = new_page(
-            [panel.points for panel in panels], panels, measurements, width, title
-        )
-        for one, panel in zip(axes, panels, strict=True):
-            draw_panel(one, panel)
+        figure, axes = new_page(panels, measurements, width, title)
+        for panel in panels:
+            draw_panel(axes[panel.gid], panel)
     return figure
 
 
 def new_page(
-    heights: Sequence[float],
     panels: Sequence[Panel],
     measurements: pd.DataFrame,
     width: style.Width,
     title: str,
-) -> tuple[Figure, list[Axes]]:
-    """Axes of these heights in points, two in a row on a page; title, legend and note stand."""
-    wide = 2 if width == "page" else 1
-    names = {one.name: one for panel in panels for one in panel.series}
-    longest = max((len(one.look.name) for one in names.values()), default=1)
-    room = style.WIDTH_INCHES[width] * style.POINTS_PER_INCH - 12
-    legend_columns = max(1, min(len(names), int(room // (longest * 4.4 + 26))))
-    title = textwrap.fill(title, 110 if wide == 2 else 52)
-    note = textwrap.fill(_note(measurements), 125 if wide == 2 else 62)
-    title_height = 0.06 + 0.14 * (title.count("\n") + 1) if title else 0.0
-    head = title_height + (0.08 + 0.15 * math.ceil(len(names) / legend_columns) if names else 0.0)
-    above, below, foot = 0.3, 0.42, 0.12 + 0.13 * (note.count("\n") + 1)
-    used, spots = [0.0] * wide, []
-    for height in (points / style.POINTS_PER_INCH for points in heights):
-        column = (
-            0 if used[0] <= min(used) + 0.4 else 1
-        )  # where the page is shorter: a long panel leaves no hole
-        spots.append((0.92 + 3.5 * column, used[column] + above, height))
-        used[column] += above + height + below
-        if column == wide - 1 and max(used) - min(used) < LEVEL_INCHES:
-            used = [max(used)] * wide
-    total = head + max(used) + foot
-    figure = style.new_figure(width, total)
-    axes = [
-        style.add_axes(
-            figure, left, total - head - down - height, left + AXES_INCHES, total - head - down
-        )
-        for left, down, height in spots
-    ]
-    across = style.WIDTH_INCHES[width]
-    if title:
-        figure.text(
-            0.08 / across, 1 - 0.06 / total, title, va="top", fontsize=style.NORMAL, gid="title"
-        )
-    figure.text(
-        0.08 / across,
-        0.06 / total,
-        note,
-        fontsize=style.SMALL,
-        va="bottom",
-        linespacing=1.2,
-        gid="note",
+    before: Sequence[Block] = (),
+) -> tuple[Figure, dict[str, Axes]]:
+    """Empty panels by gid, two in a row on a page, with title, key and note.
+
+    before: blocks of other panels, which stand above.
+    """
+    heights = {panel.gid: panel.points / style.POINTS_PER_INCH for panel in panels}
+    looks = {series.name: series.look for panel in panels for series in panel.series}
+    return page(
+        width,
+        [*before, balanced(heights, width, PLACE)],
+        title=title,
+        handles=[artists.handle(look, size=3.6) for look in looks.values()],
+        note=_note(measurements),
     )
-    if names:
-        figure.legend(
-            handles=[
-                Line2D([], [], linestyle="", **_marker(one), label=one.look.name)
-                for one in names.values()
-            ],
-            loc="upper left",
-            bbox_to_anchor=(0.02 / across, 1 - title_height / total),
-            ncols=legend_columns,
-            frameon=False,
-            fontsize=style.SMALL,
-            handletextpad=0.2,
-            columnspacing=1.2,
-            labelspacing=0.25,
-        ).set_gid("legend")
-    return figure, axes
+
+
+# The panels
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
     """Bars from zero with their markers, intervals and numbers; grey: twice the noise floor."""
-    low, high = _span(panel)
-    axes.set_xlim(low, high)
-    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
+    axes.set_xlim(*_span(panel))
+    style.ticks_within(axes)
     axes.set_ylim(panel.points, 0)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.axvline(0.0, color=style.INK, linewidth=0.6, zorder=1)
-    for i, one in enumerate(panel.series):
-        _draw_series(axes, panel, one, panel.places(i))
+    for i, series in enumerate(panel.series):
+        _draw_series(axes, panel, series, panel.places(i))
     middles = (np.arange(len(panel.groups)) + 0.5) * panel.step
     axes.set_yticks(middles, list(panel.groups.values()), linespacing=1.1)
     axes.tick_params(axis="y", length=0)
@@ -217,94 +156,40 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_title(f"{panel.gid}  {panel.title}", pad=4)
 
 
-def _draw_series(axes: Axes, panel: Panel, one: Series, places: np.ndarray) -> None:
-    rows = one.rows.reindex(list(panel.groups))
-    value, low, high, floor = (
-        rows[name].to_numpy(dtype=float) * panel.scale
-        for name in ("value", "low", "high", "noise_floor")
-    )
-    gid, colour, thick = f"{panel.gid}.{one.name}", one.look.colour, 0.62 * panel.pitch
-    if not one.hollow:
+def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> None:
+    rows = series.rows.reindex(list(panel.groups))
+    gid, colour = f"{panel.gid}.{series.name}", series.look.colour
+    value = rows.value.to_numpy(dtype=float) * panel.scale
+    if not series.hollow:
+        thick = 0.62 * panel.pitch
         axes.barh(places, value, thick, color=colour, alpha=0.3, linewidth=0, zorder=2)
-    floored = np.isfinite(floor)
-    if floored.any():
-        left = -2 * floor[floored] if panel.change else 0.0
-        ends = 2 * floor[floored]
-        bands = axes.barh(
-            places[floored], ends - left, panel.pitch, left, color="#999999", alpha=0.6, linewidth=0
-        )
-        for band in bands:
-            band.set_gid(f"{gid}.floor")
-    axes.plot(value, places, linestyle="", **_marker(one), gid=gid, clip_on=False, zorder=4)
-    bars = ~np.isnan(low) & ~np.isnan(high)
-    if bars.any():
-        _draw_bars(axes, places[bars], low[bars], high[bars], colour, gid)
+    # What lies within twice the noise floor cannot be told from noise
+    floor = 2 * rows.noise_floor.to_numpy(dtype=float) * panel.scale
+    for place, end in zip(places, floor, strict=True):
+        if math.isfinite(end):
+            left = -end if panel.change else 0.0
+            band = axes.barh(place, end - left, panel.pitch, left, color="#999999", linewidth=0)
+            band[0].set(alpha=0.6, gid=f"{gid}.floor")
+    look: dict[str, Any] = {"upright": False, "markersize": 3.6, "zorder": 4}
+    artists.draw(axes, places, rows, series.look, gid, scale=panel.scale, **look)
     if panel.numbers:
-        measured = rows.index.isin(one.rows.index)
-        for place, number, here in zip(
-            places, _numbers(rows, value, panel.numbers), measured, strict=True
-        ):
-            if here:
-                beside_bar(axes, place, number, colour)
+        measured = rows.index.isin(series.rows.index)
+        texts = _numbers(rows, value, panel.numbers)
+        for place, text in zip(places[measured], np.array(texts)[measured], strict=True):
+            artists.beside(axes, place, text, 32, colour=style.darker(colour))
 
 
-def _draw_bars(
-    axes: Axes, places: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, gid: str
-) -> None:
-    """Intervals; one that goes on beyond the frame ends in an arrowhead."""
-    left, right = axes.get_xlim()
-    axes.hlines(
-        places, low.clip(left), high.clip(max=right), color=colour, linewidth=1.0, zorder=3
-    ).set_gid(f"{gid}.bars")
-    for head, end, cut in (("<", left, low < left), (">", right, high > right)):
-        if cut.any():
-            axes.plot(
-                np.full(int(cut.sum()), end),
-                places[cut],
-                head,
-                color=colour,
-                markersize=3.0,
-                clip_on=False,
-                gid=f"{gid}.cut",
-            )
-
-
-def beside_bar(axes: Axes, place: float, text: str, colour: str) -> None:
-    """Writes a number right of the axes, at the height of its bar."""
-    axes.annotate(
-        text,
-        (1, place),
-        (32, -0.3),
-        axes.get_yaxis_transform(),
-        "offset points",
-        ha="right",
-        va="center",
-        fontsize=style.SMALL,
-        color=style.darker(colour),
-        annotation_clip=False,
-    )
-
-
-def _numbers(rows: pd.DataFrame, value: np.ndarray, form: str) -> list[str]:
+def _numbers(rows: pd.DataFrame, value: Floats, form: str) -> list[str]:
     """Undefined is a dash; what lies under twice the noise floor stands in brackets; a lower bound
     says so."""
+    signed, places = form.startswith("+"), int(form[-2])
     texts = []
     for number, under, note in zip(value, rows.under_floor, rows.note, strict=True):
-        text = "\u2013" if math.isnan(number) else format(number, form).replace("-", "\u2212")
-        text = f"\u2265 {text}" if "at least:" in str(note) else text
+        text = printing.rounded(number, places, signed=signed).replace("-", "\u2212")
+        if "at least:" in str(note):
+            text = f"\u2265 {text}"
         texts.append(f"({text})" if under is True else text)
     return texts
-
-
-def _marker(one: Series) -> dict[str, Any]:
-    return {
-        "color": one.look.colour,
-        "marker": one.look.marker,
-        "markersize": 3.6,
-        "markerfacecolor": "white" if one.hollow else one.look.colour,
-        "markeredgecolor": one.look.colour if one.hollow else "white",
-        "markeredgewidth": 0.9 if one.hollow else 0.3,
-    }
 
 
 def _span(panel: Panel) -> tuple[float, float]:
@@ -312,9 +197,8 @@ def _span(panel: Panel) -> tuple[float, float]:
     at least."""
     if panel.scale == PERCENT and not panel.change:
         return 0.0, PERCENT
-    table = np.concatenate(
-        [one.rows[["value", "low", "high"]].to_numpy(dtype=float) for one in panel.series]
-    )
+    tables = [series.rows[NUMBERS].to_numpy(dtype=float) for series in panel.series]
+    table = np.concatenate(tables)
     table = np.abs(np.where(np.isfinite(table), table, 0.0)) * panel.scale
     most = 1.05 * min(float(table.max(initial=0.0)), REACH * float(table[:, 0].max(initial=0.0)))
     return (-max(most, 5.0), max(most, 5.0)) if panel.change else (0.0, most or 1.0)
@@ -322,45 +206,30 @@ def _span(panel: Panel) -> tuple[float, float]:
 
 # What captions share
 
+INTERVALS = """Lines: pointwise {level} intervals ({methods}), which resample problems; {arrowhead};
+    seed {seeds}."""
+PUBLISHED = "Grey and hollow: published, {run}, another pair and problem set, without intervals."
+NOTE = "Lines: {level} intervals, problem-clustered. {counts} per model."
+
 
 def counts(rows: pd.DataFrame, of: Sequence[str] = ("problems", "rollouts", "tokens")) -> str:
     """The most problems, rollouts and tokens behind any row of a model; from and to where models
     differ."""
     each = rows.groupby("checkpoint")[list(of)].max()
-    return ", ".join(f"{_range(each[name])} {name}" for name in of)
-
-
-def _range(numbers: pd.Series[int]) -> str:
-    low, high = int(numbers.min()), int(numbers.max())
-    return f"{high:,}" if low == high else f"{low:,} to {high:,}"
+    return ", ".join(f"{captions.span(each[name])} {name}" for name in of)
 
 
 def intervals(rows: pd.DataFrame) -> str:
     """How the intervals were made."""
-    methods = "; ".join(sorted(set(rows.method) - {""}))
-    return (
-        f"Lines: pointwise {_levels(rows)} intervals ({methods}), which resample problems; an "
-        "arrowhead: it goes on; "
-        f"seed {_seeds(rows)}."
-    )
+    seeds = ", ".join(f"{seed}" for seed in sorted(set(rows.seed)))
+    return words.filled(INTERVALS, rows, seeds=seeds)
 
 
 def published_sentence(published: pd.DataFrame) -> str:
-    return (
-        f"Grey and hollow: published, {published.run.iloc[0]}, another pair and problem set, "
-        "without intervals."
-    )
-
-
-def _levels(rows: pd.DataFrame) -> str:
-    return " / ".join(f"{level * PERCENT:g} %" for level in sorted(set(rows.level)))
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    return ", ".join(f"{seed}" for seed in sorted(set(rows.seed)))
+    return words.of_published(PUBLISHED, published)
 
 
 def _note(measurements: pd.DataFrame) -> str:
     """The line at the foot of a figure."""
     most = counts(measurements, ("problems", "rollouts"))
-    return f"Lines: {_levels(measurements)} intervals, problem-clustered. {most} a model."
+    return words.filled(NOTE, measurements, counts=most)

@@ -8,9 +8,8 @@ two views.
     e, f    the cascade ratio: reverse KL after / before over the positions from N on
 
 N is the ``rollout_length`` of each student's rows; where no row has one, that of the cascade ratio.
-The base student alone:
-reverse KL and both entropies side by side. Drawing reads rows of the measurements table and
-computes no statistics. What the rows lack is not drawn.
+The base student alone: reverse KL and both entropies side by side. Drawing reads rows of the
+measurements table and computes no statistics. What the rows lack is not drawn.
 """
 
 from __future__ import annotations
@@ -24,24 +23,41 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import bins, closed_gap, colours, style
-from .bins import PUBLISHED_CAPTION, pick
-from .curves import PERCENT, Look
+from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, select
 
-VIEWS = {"fresh": "each on its own rollouts", "frozen": "all on the base student's rollouts"}
-TEXTS = {"fresh": "own rollouts", "frozen": "the base student's rollouts"}
-SIGNALS = {
-    "reverse_kl": "Reverse KL",
-    "student_entropy": "Student entropy",
-    "teacher_entropy": "Teacher entropy",
-}
-LEVEL, CHANGE = bins.robust("reverse_kl"), bins.robust("reverse_kl_relative_change")
+from . import artists, bins, closed_gap, style, words
+from .artists import NUMBERS, PERCENT, Look
+from .bins import pick
+from .colours import looks
+from .page import Block, page
+from .three_signals import ROBUST_SIGNALS, SIGNALS
+
+VIEWS = {FRESH: "each on its own rollouts", FROZEN: "all on the base student's rollouts"}
+SHORT_VIEWS = {FRESH: "own rollouts", FROZEN: "the base student's rollouts"}
+LETTERS = {FRESH: "ace", FROZEN: "bdf"}
+PLAIN, PLAIN_CHANGE = "reverse_kl", "reverse_kl_relative_change"
+LEVEL, CHANGE = bins.robust(PLAIN), bins.robust(PLAIN_CHANGE)
 CASCADE, SURVIVORS = "cascade_ratio", "survivors"
-CEILING = (
-    4.0  # of the axis of ratios, unless a ratio itself is higher: intervals may be of any length
-)
+CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals have any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
 LABEL = 17  # characters a line of those names
+
+NOTE = """Bars: {level} intervals, problem-clustered; {marks}. {lines_and_dots} {counts}.
+    {published_note}"""
+CAPTION = """Reverse KL of the student from the teacher by response position ({estimand}), in nats.
+    {panels} {dots} Bars: pointwise {level} intervals ({methods}); {arrowhead}. {bands} {counts}
+    {all_floors} {survivors} {published}"""
+ALONE = "Beside it the entropies of student and teacher at the same positions."
+ABOVE = "Above: level. Middle: change against the base student on the same view."
+BELOW = """Below: cascade ratio, the mean from position {low:g} on, after / before
+    (1: no change)."""
+GAP = "Coloured area: how far the level of {names} lies below that of the base student{order}."
+TRAINED = "Cream: positions that training saw, rollouts of which stopped at N ({lengths})."
+GIVEN = "Cream: positions below N = {length:g}, the rollout length that was given."
+DOTTED = """Thin dotted lines: {level} for all bins at once, of the base student and the last
+    checkpoint."""
+SHADED = "Shaded: {level} for all bins at once, of the base student."
+DASHED = "Dashed: {estimand}; intervals stand in the table (survivors)."
 
 
 def draw(
@@ -55,7 +71,7 @@ def draw(
     Args:
         measurements: rows of `decaylab.analyses.position_kl.measure`.
         published: rows of `decaylab.paper.publication.position_kl`, drawn grey, dashed and hollow
-        in panel a.
+            in panel a.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
 
     Raises:
@@ -75,103 +91,65 @@ def draw(
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """The figure's caption: what each panel shows, estimand, intervals, counts and noise floor."""
     levels = _of(measurements, LEVEL)
-    level, methods = f"{levels.level.iloc[0] * PERCENT:g} %", sorted({*levels.method} - {""})
     views = [view for view in VIEWS if (levels["view"] == view).any()]
-    text = [
-        "Reverse KL of the student from the teacher by response position "
-        f"({levels.estimand.iloc[0]}), in nats."
-    ]
-    compared = len(_of(measurements, CHANGE)) > 0
-    if compared:
-        names = dict(
-            zip(views, ("a, c, e", "b, d, f") if len(views) > 1 else ("all panels",), strict=True)
-        )
-        text += [f"({names[view]}) {VIEWS[view].capitalize()}." for view in views]
-        text.append("Above: level. Middle: change against the base student on the same view.")
-        for row in _of(measurements, CASCADE).head(1).itertuples():
-            text.append(
-                f"Below: cascade ratio, the mean from position {row.position_low:g} on, after / "
-                "before (1: no change)."
-            )
-        text += [*_trained_sentences(measurements), _gap_sentence(measurements)]
-    else:
-        text.append("Beside it the entropies of student and teacher at the same positions.")
-    text.append(
-        "Dots: plain means over tokens, in which a few problems may weigh so much that no "
-        "interval of them holds."
+    survivors = select(measurements, what=LEVEL, condition=SURVIVORS)
+    floored = select(measurements, what=ROBUST_SIGNALS + [CHANGE, CASCADE])
+    counts = [f"{view.capitalize()}: {words.counts_text(measurements, view)}." for view in views]
+    panels, bands = ALONE, SHADED
+    if len(_of(measurements, CHANGE)):
+        panels, bands = _panels_text(measurements, views), DOTTED
+    return words.filled(
+        CAPTION,
+        levels,
+        published,
+        panels=panels,
+        bands=words.filled(bands, levels),
+        counts=" ".join(counts),
+        all_floors=words.floor_text(floored),
+        survivors=words.filled(DASHED if len(survivors) else "", survivors),
     )
-    text.append(
-        f"Bars: pointwise {level} intervals ({'; '.join(methods)}); an arrowhead: the interval "
-        "goes on beyond the frame."
-    )
-    text.append(
-        f"Thin dotted lines: {level} for all bins at once, of the base student and the last "
-        "checkpoint."
-        if compared
-        else f"Shaded: {level} for all bins at once, of the base student."
-    )
-    text += [f"{view.capitalize()}: {bins.counts_text(measurements, view)}." for view in views]
-    text.append(
-        bins.floor_text(
-            measurements[measurements.what.isin([*map(bins.robust, SIGNALS), CHANGE, CASCADE])]
-        )
-    )
-    survivors = measurements[(measurements.condition == SURVIVORS) & (measurements.what == LEVEL)]
-    if len(survivors):
-        text.append(
-            f"Dashed: {survivors.estimand.iloc[0]}; intervals stand in the table (survivors)."
-        )
-    return " ".join([*text, *([PUBLISHED_CAPTION] if published is not None else [])])
 
 
-def _trained_sentences(frame: pd.DataFrame) -> list[str]:
-    """Which positions the training of each student saw."""
-    known = {
-        name: closed_gap.length_text(length)
-        for name, length in closed_gap.trained_lengths(frame).items()
-    }
-    if known:
-        told = "; ".join(f"{name} {text}" for name, text in known.items())
-        return [f"Cream: positions that training saw, rollouts of which stopped at N ({told})."]
-    lengths = _of(frame, CASCADE).position_low.head(1)
-    return [
-        f"Cream: positions below N = {length:g}, the rollout length that was given."
-        for length in lengths
-    ]
-
-
-def _gap_sentence(frame: pd.DataFrame) -> str:
-    names = closed_gap.closed(_looks(frame))
+def _panels_text(frame: pd.DataFrame, views: list[str]) -> str:
+    """What each panel shows, which positions training saw, and which gap it closed."""
+    sentences = []
+    for view in views:
+        letters = ", ".join(LETTERS[view]) if len(views) > 1 else "all panels"
+        sentences.append(f"({letters}) {VIEWS[view].capitalize()}.")
+    sentences.append(ABOVE)
+    lengths = closed_gap.trained_lengths(frame)
+    for low in _of(frame, CASCADE).position_low.head(1):
+        sentences.append(BELOW.format(low=low))
+        if not lengths:
+            sentences.append(GIVEN.format(length=low))
+    if lengths:
+        known = [f"{name} {closed_gap.length_text(length)}" for name, length in lengths.items()]
+        sentences.append(TRAINED.format(lengths="; ".join(known)))
+    names = closed_gap.closed(looks(frame))
     order = ", the first in front" if len(names) > 1 else ""
-    return (
-        f"Coloured area: how far the level of {' and of '.join(names)} lies below that of the "
-        f"base student{order}."
-    )
+    sentences.append(GAP.format(names=" and of ".join(names), order=order))
+    return " ".join(sentences)
 
 
 def _of(frame: pd.DataFrame, what: str) -> pd.DataFrame:
-    return frame[(frame.what == what) & (frame.condition == "all")]
+    return select(frame, what=what, condition=ALL)
 
 
-def _looks(frame: pd.DataFrame) -> dict[str, Look]:
-    return colours.recoloured(bins.looks(frame), frame)
-
-
-# The base student alone
+def _note(frame: pd.DataFrame, published: pd.DataFrame | None, marks: str) -> str:
+    levels = _of(frame, LEVEL)[:1]
+    counts = words.first_counts(frame, levels["view"].iloc[0])
+    return words.filled(NOTE, levels, published, marks=marks, counts=counts)
 
 
 def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
+    """The base student alone: its three signals."""
     view = str(_of(frame, LEVEL)["view"].iloc[0])
-    known = [*bins.looks(frame).values(), *bins.published_looks(published)]
-    head = 0.3 + bins.key_height(known, width)
-    figure = style.new_figure(
-        width, head + (2.1 if width == "page" else 0.37 + bins.SIGNAL_STEP * len(SIGNALS))
-    )
-    axes = bins.signal_axes(figure, SIGNALS, figure.get_size_inches()[1] - head)
-    bins.draw_signals(axes, frame, view, published)
-    _survivors(axes["reverse_kl"], frame, view, "reverse_kl")
-    bins.key(figure, known)
-    bins.note(figure, _note(frame), published)
+    titles = {name: SIGNALS[name] for name in (PLAIN, "student_entropy", "teacher_entropy")}
+    block = bins.signal_block(titles, width)
+    note = _note(frame, published, "shaded: for all bins at once")
+    figure, axes = page(width, [block], handles=bins.handles(looks(frame), published), note=note)
+    bins.draw_signals(axes, titles, frame, view, published)
+    _survivors(axes[PLAIN], frame, view, PLAIN)
     return figure
 
 
@@ -179,117 +157,79 @@ def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Wid
 
 
 def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
-    views = [view for view in VIEWS if len(frame[(frame.what == CHANGE) & (frame["view"] == view)])]
-    found = _looks(frame)
-    crowded = len(found) > MOST_LABELLED
-    head = 0.36 + (bins.key_height(found.values(), width) if crowded else 0.0)
-    figure, axes = (_page if width == "page" else _column)(
-        views, 0.16 * (len(found) - 1) + 0.1, head
-    )
-    for (level, change, cascade), view in zip(
-        (("a", "c", "e"), ("b", "d", "f")), views, strict=False
-    ):
-        labels = _levels(axes[level], frame, view, level, published if view == "fresh" else None)
-        style.label_ends(
-            axes[level],
-            [label for label in labels if not crowded or label.colour == style.PUBLISHED],
-        )
-        labels = _changes(axes[change], frame, view, change)
-        style.label_ends(axes[change], [] if crowded else labels)
-        _cascade(axes[cascade], frame, view, cascade)
-        axes[level].set_title(f"{level}  Level, {VIEWS[view]}", pad=14)
-        axes[change].set_title(f"{change}  Change, {TEXTS[view]}", pad=14)
-        axes[cascade].set_title(f"{cascade}  Cascade ratio, {TEXTS[view]}")
-    if crowded:
-        bins.key(
-            figure, [replace(look, name=_named(frame, name, look)) for name, look in found.items()]
-        )
-    bins.note(figure, _note(frame), published)
+    views = [view for view in VIEWS if len(select(frame, what=CHANGE, view=view))]
+    known = looks(frame)
+    crowded = len(known) > MOST_LABELLED
+    named = {name: replace(look, name=_named(frame, name, look)) for name, look in known.items()}
+    note = _note(frame, published, "dotted: for all bins at once; areas: what training closed")
+    blocks = _blocks(views, 0.16 * (len(known) - 1) + 0.1, width)
+    handles = bins.handles(named) if crowded else []
+    figure, axes = page(width, blocks, handles=handles, note=note)
+    for letters, view in zip(LETTERS.values(), views, strict=False):
+        level, change, cascade = (axes[letter] for letter in letters)
+        theirs = published if view == FRESH else None
+        for panel, letter, what in ((level, letters[0], PLAIN), (change, letters[1], PLAIN_CHANGE)):
+            labels = _panel(panel, frame, view, letter, what, theirs)
+            if crowded:
+                labels = [label for label in labels if label.colour == style.PUBLISHED]
+            style.label_ends(panel, labels)
+        _cascade(cascade, frame, view, letters[2])
+        level.set_title(f"{letters[0]}  Level, {VIEWS[view]}", pad=14)
+        change.set_title(f"{letters[1]}  Change, {SHORT_VIEWS[view]}", pad=14)
+        cascade.set_title(f"{letters[2]}  Cascade ratio, {SHORT_VIEWS[view]}")
+        if width == "page":
+            level.set_xlabel("")  # the panel below names the same axis
     return figure
 
 
-def _page(views: list[str], low: float, head: float) -> tuple[Figure, dict[str, Axes]]:
+def _blocks(views: list[str], low: float, width: style.Width) -> list[Block]:
     """Levels, changes and ratios, the last ``low`` inches high, below each other; a column for each
-    view."""
-    foot, steps = 0.82, ((1.5, 0.6), (1.3, 0.85), (low, 0.0))
-    figure = style.new_figure("page", head + sum(map(sum, steps)) + foot)
-    axes = {}
-    for i, names in enumerate(["ace", "bdf"][: len(views)]):
-        left, top = 0.55 + 3.5 * i, figure.get_size_inches()[1] - head
-        for name, (height, below) in zip(names, steps, strict=True):
-            axes[name] = style.add_axes(figure, left, top - height, left + 1.85, top)
-            top -= height + below
-    return figure, axes
+    view on a page."""
+    rows = {row[: len(views)]: high for row, high in (("ab", 1.5), ("cd", 1.3), ("ef", low))}
+    if width == "column":
+        place = Block(right=1.1, above=0.4)
+        rows = {name: high for row, high in rows.items() for name in row}
+    else:
+        place = Block(right=1.15, between=1.65, above=0.36)
+    return [replace(place, mosaic=[list(row)], heights=[high]) for row, high in rows.items()]
 
 
-def _column(views: list[str], low: float, head: float) -> tuple[Figure, dict[str, Axes]]:
-    """All panels below each other."""
-    heights = {"a": 1.5, "b": 1.5, "c": 1.3, "d": 1.3, "e": low, "f": low}
-    names, gap = ("abcdef" if len(views) > 1 else "ace"), 0.85
-    figure = style.new_figure("column", head + sum(heights[name] + gap for name in names) + 0.2)
-    axes, top = {}, figure.get_size_inches()[1] - head
-    for name in names:
-        axes[name] = style.add_axes(figure, 0.55, top - heights[name], 2.3, top)
-        top -= heights[name] + gap
-    return figure, axes
-
-
-def _levels(
-    axes: Axes, frame: pd.DataFrame, view: str, panel: str, published: pd.DataFrame | None
-) -> list[style.EndLabel]:
-    found = _looks(frame)
-    curves = {name: pick(frame, LEVEL, view, name) for name in found}
-    everywhere = _of(frame, LEVEL)  # both views on one scale
-    bins.position_axis(axes, everywhere, name=style.root(axes).get_size_inches()[0] < bins.WIDE)
-    behind = bins.published_within(published, "reverse_kl", axes)
-    bins.value_axis(axes, [everywhere, _of(frame, "reverse_kl"), *behind.values()])
-    bins.draw_floor(axes, curves.values(), f"{panel}.floor")
-    labels = bins.draw_published(axes, behind, panel)
-    closed_gap.draw_gaps(axes, curves, found, panel)
-    for name in ("base", list(found)[-1]):
-        closed_gap.outline_band(axes, curves[name], found[name], f"{panel}.{name}.band")
-    style.name_y_axis(axes, "reverse KL (nats)")
-    _mark_rollout_length(axes, frame, panel)
-    _survivors(axes, frame, view, panel)
-    return labels + _curves(axes, frame, curves, found, panel, "reverse_kl", view)
-
-
-def _changes(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> list[style.EndLabel]:
-    found = {name: look for name, look in _looks(frame).items() if name != "base"}
-    curves = {name: pick(frame, CHANGE, view, name) for name in found}
-    everywhere = _of(frame, CHANGE)
-    bins.position_axis(axes, _of(frame, LEVEL))
-    bins.value_axis(
-        axes, [everywhere, _of(frame, "reverse_kl_relative_change")], PERCENT, change=True
-    )
-    bins.draw_floor(axes, curves.values(), f"{panel}.floor", PERCENT, change=True)
-    axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-    last = list(found)[-1]
-    closed_gap.outline_band(axes, curves[last], found[last], f"{panel}.{last}.band", PERCENT)
-    style.name_y_axis(axes, "change (%)")
-    _mark_rollout_length(axes, frame, panel)
-    return _curves(axes, frame, curves, found, panel, "reverse_kl_relative_change", view, PERCENT)
-
-
-def _curves(
+def _panel(
     axes: Axes,
     frame: pd.DataFrame,
-    curves: dict[str, pd.DataFrame],
-    found: dict[str, Look],
+    view: str,
     panel: str,
     plain: str,
-    view: str,
-    scale: float = 1.0,
+    published: pd.DataFrame | None,
 ) -> list[style.EndLabel]:
-    labels = []
-    for shift, (name, rows) in zip(
-        bins.shifts(axes, pd.concat([*curves.values()]), len(curves)), curves.items(), strict=True
-    ):
-        drawn = bins.draw_bins(axes, rows, found[name], f"{panel}.{name}", shift, scale)
-        bins.draw_plain(
-            axes, pick(frame, plain, view, name), found[name], f"{panel}.{name}", shift, scale
-        )
-        text = textwrap.fill(_named(frame, name, found[name]), LABEL)
+    """Levels, or changes in per cent, of each student; the labels of its curves."""
+    change = plain == PLAIN_CHANGE
+    known, what, scale = looks(frame), bins.robust(plain), 1.0
+    if change:
+        known.pop(BASE, None)  # it has not changed against itself
+        scale = PERCENT
+    curves = {name: pick(frame, what, view, name) for name in known}
+    bins.position_axis(axes, _of(frame, LEVEL))
+    behind = bins.published_within(None if change else published, PLAIN, axes)
+    every = select(frame, what=[what, plain], condition=ALL)  # both views on one scale
+    bins.value_axis(axes, [every, *behind.values()], scale, change=change)
+    bins.draw_floor(axes, curves.values(), f"{panel}.floor", scale, change=change)
+    style.name_y_axis(axes, "change (%)" if change else "reverse KL (nats)")
+    labels = bins.draw_published(axes, behind, panel)
+    if change:
+        axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
+    else:
+        closed_gap.draw_gaps(axes, curves, known, panel)
+        _survivors(axes, frame, view, panel)
+    for name in {BASE, list(known)[-1]} & known.keys():
+        closed_gap.outline_band(axes, curves[name], known[name], f"{panel}.{name}.band", scale)
+    _mark_rollout_length(axes, frame, panel)
+    aside = bins.bin_shifts(axes, pd.concat(list(curves.values())), len(curves))
+    for shift, (name, rows) in zip(aside, curves.items(), strict=True):
+        look, gid = known[name], f"{panel}.{name}"
+        drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)
+        bins.draw_plain(axes, pick(frame, plain, view, name), look, gid, shift, scale)
+        text = textwrap.fill(_named(frame, name, look), LABEL)
         labels += [replace(label, text=text) for label in drawn]
     return labels
 
@@ -305,80 +245,45 @@ def _named(frame: pd.DataFrame, name: str, look: Look) -> str:
 def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """Dashed beside each level: the same over the rollouts of a least length alone, where that was
     measured."""
-    rows = frame[(frame.what == LEVEL) & (frame.condition == SURVIVORS) & (frame["view"] == view)]
-    for name, look in _looks(frame).items():
-        own = rows[(rows.checkpoint == name) & rows.value.notna()].sort_values("position_low")
-        if len(own):
-            axes.plot(
-                bins.bin_places(own)[2],
-                own.value,
-                linestyle=(0, (3, 2)),
-                linewidth=0.9,
-                color=look.colour,
-                zorder=2,
-                gid=f"{panel}.{name}.survivors",
-            )
+    for name, look in looks(frame).items():
+        rows = pick(frame, LEVEL, view, name, SURVIVORS).dropna(subset="value")
+        dashed = replace(look, marker="", line="--")
+        place, gid = bins.bin_places(rows)[2], f"{panel}.{name}.survivors"
+        artists.points(axes, place, rows.value, dashed, gid, joined=True, linewidth=0.9, zorder=2)
 
 
 def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     """The positions that training saw: up to the N of each student, or up to where the cascade
     ratio begins."""
-    known = [
-        length for length in closed_gap.trained_lengths(frame).values() if math.isfinite(length)
-    ]
-    closed_gap.draw_trained(axes, known, panel, said=True)
-    if not known:
-        closed_gap.draw_trained(
-            axes, _of(frame, CASCADE).position_low.head(1).tolist(), panel, said=False
-        )
+    lengths = list(filter(math.isfinite, closed_gap.trained_lengths(frame).values()))
+    # full rollouts have no N; without any N the measurement was still given one
+    if not lengths:
+        given = _of(frame, CASCADE).position_low.head(1).tolist()
+        closed_gap.draw_trained(axes, given, panel, said=False)
+    closed_gap.draw_trained(axes, lengths, panel, said=True)
 
 
 def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     """A dot with its interval for each checkpoint, the number beside it."""
-    found = {name: look for name, look in _looks(frame).items() if name != "base"}
-    rows = {name: pick(frame, CASCADE, view, name) for name in found}
+    known = looks(frame)
+    known.pop(BASE, None)
     every = _of(frame, CASCADE)
-    ceiling = max(CEILING, every.value.max()) if every.value.notna().any() else CEILING
-    ends = every[["value", "low", "high"]].to_numpy(dtype=float)
+    ends = every[NUMBERS].to_numpy(dtype=float)
     ends = ends[np.isfinite(ends)]
-    low, high = min([0.95, *ends]), min(max([1.05, *ends]), ceiling)
+    ceiling = np.fmax(CEILING, every.value.max())  # undefined ones aside
+    low, high = ends.min(initial=0.95), min(ends.max(initial=1.05), ceiling)
     axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    axes.set_xticks([tick for tick in axes.get_xticks() if low <= tick <= high])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    style.ticks_within(axes)
+    axes.set_ylim(len(known) - 0.4, -0.6)
     axes.set_yticks([])
     axes.axvline(1.0, color=style.INK, linewidth=0.6, zorder=0)
-    labels = []
-    for i, (name, row) in enumerate(rows.items()):
-        bins.draw_dots(axes, row, [i], found[name], f"{panel}.{name}")
-        labels += [(i, bins.number(one), found[name].colour) for _, one in row.iterrows()]
-    for i, text, colour in labels:
-        axes.annotate(
-            text,
-            (1.0, i),
-            (9, 0),
-            axes.get_yaxis_transform(),
-            "offset points",
-            va="center",
-            fontsize=style.SMALL,
-            color=style.darker(colour),
-        )
-    axes.set_xlabel(
-        f"reverse KL from {every.position_low.iloc[0]:g} on, after / before" if len(every) else ""
-    )
-
-
-def _note(frame: pd.DataFrame) -> str:
-    row = _of(frame, LEVEL).iloc[0]
-    level, (name, counts) = (
-        f"{row.level * PERCENT:g} %",
-        next(iter(bins.counts(frame, row["view"]).items())),
-    )
-    more = (
-        "dotted: for all bins at once; areas: what training closed"
-        if len(_of(frame, CHANGE))
-        else ""
-    )
-    return (
-        f"Bars: {level} intervals, problem-clustered; {more or 'shaded: for all bins at once'}. "
-        f"{bins.ROBUST_NOTE} {counts} of {bins.named(name)}."
-    )
+    for height, (name, look) in enumerate(known.items()):
+        rows = pick(frame, CASCADE, view, name)
+        drawn, gid = rows.dropna(subset="value"), f"{panel}.{name}"
+        heights = [height] * len(drawn)
+        artists.draw(axes, heights, drawn, look, gid, upright=False)
+        for _, ratio in rows.iterrows():
+            text, colour = words.number(ratio), style.darker(look.colour)
+            artists.beside(axes, height, text, 9, colour=colour, align="left")
+    for low in every.position_low.head(1):
+        axes.set_xlabel(f"reverse KL from {low:g} on, after / before")

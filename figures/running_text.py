@@ -8,16 +8,38 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from unicodedata import combining
 
 import pandas as pd
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
 from . import style
-from .high_kl_tokens import printable
 
 FONT = "DejaVu Sans"
 PAD = 1.0  # points beside a token's text
+LONGEST_TOKEN = 12  # characters of a token in a list
+SIGNS = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"})
+
+
+def printable(token: str) -> str:
+    """A token as the font can show it: other characters as their codes; white space as signs; cut
+    where it is long."""
+    # never cut within a code
+    seen = [_sign(character) for character in token.translate(SIGNS)]
+    kept = 0
+    while kept < len(seen) and len("".join(seen[: kept + 1])) <= LONGEST_TOKEN:
+        kept += 1
+    return "".join(seen[:kept]) + ("\u2026" if kept < len(seen) else "")
+
+
+def _sign(character: str) -> str:
+    font = get_font(findfont(FONT))
+    known = bool(font.get_char_index(ord(character)))
+    if known and character.isprintable() and not combining(character):
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:x}"
 
 
 def printed(row: pd.Series[Any]) -> str:
@@ -29,8 +51,8 @@ def printed(row: pd.Series[Any]) -> str:
 def readable(text: str) -> str:
     """Spaces as they are, other white space as signs; as codes what the font lacks, and the signs
     themselves."""
-    signs = {" ": " ", **{sign: f"\\u{ord(sign):04x}" for sign in "\u21b5\u21e5"}}
-    return "".join(signs.get(one) or printable(one) for one in text)
+    signs = {" ": " ", "\u21b5": "\\u21b5", "\u21e5": "\\u21e5"}
+    return "".join(signs.get(character) or printable(character) for character in text)
 
 
 @dataclass(frozen=True)
@@ -45,12 +67,13 @@ class Piece:
 
 
 def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Piece]:
-    """The tokens as running text in lines of so many points, a new one behind ``ends``; no token is
-    cut that fits a line."""
+    """The tokens as running text in lines of ``room`` points, with a new line after ``ends``. Only
+    a token that does not fit a line is cut."""
     pieces: list[Piece] = []
     line, left = 0, 0.0
     for token, text in enumerate(texts):
-        for part in re.findall(f"[^{ends}]*{ends}|[^{ends}]+", text) if ends else [text]:
+        parts = re.findall(f"[^{ends}]*{ends}|[^{ends}]+", text) if ends else [text]
+        for part in parts:
             for cut in _cut(part, room):
                 width = text_width(cut) + 2 * PAD
                 if left and left + width > room:
@@ -63,13 +86,18 @@ def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Pie
 
 
 def filled(text: str, room: float, most: int = 100) -> list[str]:
-    """The words of a text in lines of so many points; what goes beyond the most of them is left
-    out, with an ellipsis."""
-    lines: dict[int, str] = {}
+    """The words of a text in lines of ``room`` points; what goes beyond ``most`` lines is left out,
+    with an ellipsis."""
+    lines: list[str] = []
     for piece in wrapped(re.findall(r"\S+ ?", text), room - text_width("\u2026"), ends=""):
-        lines[piece.line] = lines.get(piece.line, "") + piece.text
-    kept = [line.rstrip() for line in lines.values()]
-    return kept if len(kept) <= most else [*kept[: most - 1], f"{kept[most - 1]}\u2026"]
+        if piece.line == len(lines):
+            lines.append("")
+        lines[-1] += piece.text
+    kept = [line.rstrip() for line in lines]
+    if len(kept) > most:
+        kept = kept[:most]
+        kept[-1] += "\u2026"
+    return kept
 
 
 def _cut(text: str, room: float) -> Iterator[str]:

@@ -1,23 +1,26 @@
 """What all figures share: colours, sizes, and how a figure is saved.
 
-Matplotlib's object interface throughout: no pyplot, no global state, no display. Draw inside ``with
-context():``.
+Figures are objects: nothing here needs pyplot's state, a display, or the user's settings. Draw
+inside ``with context():``.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from decaylab.runs.store import write_atomically
 
@@ -25,32 +28,21 @@ Width = Literal["column", "page"]
 WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}
 POINTS_PER_INCH = 72.0
 SMALL, NORMAL = 7.0, 8.0  # points at the printed size
+PAPER_POINTS = 9.6  # of seaborn's text in papers
 
 # Okabe and Ito's colour-blind-safe set. A policy keeps its colour in every figure.
 TEACHER = "#0072B2"
 STUDENT = "#D55E00"
 ESR = "#009E73"
 FULL_ROLLOUT = "#CC79A7"
-SKY, ORANGE, BLACK, WINE = (
-    "#56B4E9",
-    "#E69F00",
-    "#222222",
-    "#882255",
-)  # free for controls; wine is Tol's
+SKY, ORANGE, BLACK, WINE = "#56B4E9", "#E69F00", "#222222", "#882255"  # for controls; wine is Tol's
 CHECKPOINT_MARKERS = ("s", "^", "D", "v", "P", "X")  # the base student has the circle
 PUBLISHED = "#808080"  # with hollow markers and dashes, and for nothing measured
-INK = "#333333"
+INK = "#262626"  # of text and axes in seaborn's themes
 
+# What seaborn's theme "ticks" for papers leaves open, or has otherwise
 _RC: dict[str, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": [
-        "DejaVu Sans",
-        "Arial",
-        "Helvetica",
-    ],  # the first comes with matplotlib: same figure everywhere
-    "font.size": NORMAL,
-    "axes.titlesize": NORMAL,
-    "axes.labelsize": NORMAL,
+    "font.sans-serif": ["DejaVu Sans"],  # it comes with matplotlib: the same figure everywhere
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "axes.titlelocation": "left",
@@ -58,22 +50,17 @@ _RC: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.0,
-    "text.color": INK,
+    "lines.solid_capstyle": "butt",  # an interval ends where it ends
     "text.parse_math": False,  # a path or a problem set's name may hold a dollar sign
     "figure.dpi": 100.0,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "decaylab",
     "pdf.fonttype": 42,  # TrueType: text can be searched, and journals refuse the other kind
+    "backend": "agg",
 }
 
 
@@ -97,8 +84,10 @@ class Drawn(Figure):
 def context() -> AbstractContextManager[None]:
     """The settings under which figures are drawn and saved, independent of the user's
     matplotlibrc."""
-    settings: dict[Any, Any] = {**dict(mpl.rcParamsDefault), **_RC, "backend": "agg"}
-    return mpl.rc_context(settings)
+    # seaborn's dictionaries rather than its set_theme, which would change the user's settings
+    paper = sns.plotting_context("paper", font_scale=NORMAL / PAPER_POINTS)
+    theme: dict[Any, Any] = dict(mpl.rcParamsDefault) | paper | sns.axes_style("ticks")
+    return mpl.rc_context(theme | _RC)
 
 
 def new_figure(width: Width, height_inches: float) -> Figure:
@@ -106,14 +95,6 @@ def new_figure(width: Width, height_inches: float) -> Figure:
     figure = Drawn(figsize=(WIDTH_INCHES[width], height_inches))
     FigureCanvasAgg(figure)
     return figure
-
-
-def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
-    """Axes between these places, in inches from the figure's lower left corner."""
-    across, up = figure.get_size_inches()
-    return figure.add_axes(
-        (left / across, bottom / up, (right - left) / across, (top - bottom) / up)
-    )
 
 
 def root(axes: Axes) -> Figure:
@@ -131,32 +112,44 @@ def size_points(axes: Axes) -> tuple[float, float]:
 
 
 def name_y_axis(axes: Axes, name: str) -> None:
-    """Names the y axis 28 points left of it whatever its numbers are: stacked panels agree and
-    nothing is cut."""
+    """Names the y axis, 28 points left of it however wide its numbers are: the names of stacked
+    panels stand below each other, and none is cut off."""
     axes.set_ylabel(name)
     axes.yaxis.set_label_coords(-28.0 / size_points(axes)[0], 0.5)
 
 
-def darker(colour: str, share: float = 0.3) -> tuple[float, float, float]:
+def darker(colour: str, share: float = 0.3) -> str:
     """The colour mixed with black: text needs more contrast on white than a line does."""
-    red, green, blue = to_rgb(colour)
-    return red * (1 - share), green * (1 - share), blue * (1 - share)
+    return _mixed(colour, "black", share)
 
 
-def lighter(colour: str, share: float) -> tuple[float, float, float]:
+def lighter(colour: str, share: float) -> str:
     """The colour mixed with white."""
-    red, green, blue = to_rgb(colour)
-    return 1 - (1 - red) * (1 - share), 1 - (1 - green) * (1 - share), 1 - (1 - blue) * (1 - share)
+    return _mixed(colour, "white", share)
+
+
+def _mixed(colour: str, other: str, share: float) -> str:
+    part, rest = (np.array(to_rgb(name)) for name in (other, colour))
+    red, green, blue = part * share + rest * (1 - share)
+    return to_hex((red, green, blue))
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """The colour alone, or several shades of it from light to dark."""
+    if count < 2:
+        return [colour] * count
+    ends = [lighter(colour, 0.4), colour, darker(colour, 0.55)]
+    return [to_hex(shade) for shade in sns.blend_palette(ends, count)]
+
+
+def markers(count: int) -> list[str]:
+    """A marker for each of several trained students."""
+    return [CHECKPOINT_MARKERS[i % len(CHECKPOINT_MARKERS)] for i in range(count)]
 
 
 def checkpoint_look(index: int, count: int) -> tuple[str, str]:
-    """Colour and marker of a trained student, the index-th of so many: green alone, several from
-    light to dark green."""
-    marker = CHECKPOINT_MARKERS[index % len(CHECKPOINT_MARKERS)]
-    if count == 1:
-        return ESR, marker
-    shade = 0.4 - 0.95 * index / (count - 1)  # from 40 % white to 55 % black
-    return to_hex(lighter(ESR, shade) if shade > 0 else darker(ESR, -shade)), marker
+    """Colour and marker of one of several trained students: green alone, else light to dark."""
+    return shades(ESR, count)[index], markers(count)[index]
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
@@ -193,6 +186,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float], room: float) -> li
 
     The boxes stay within 0 and ``room`` if they fit, and else stick out on top.
     """
+    # once down from the top, then once up from the bottom, which wins where the room is too small
     places = list(wanted)
     ceiling = room
     for i in reversed(range(len(places))):
@@ -215,6 +209,38 @@ def far_apart(places: Sequence[float], gap: float) -> list[int]:
     if kept and kept[-1] != 0 and len(kept) > 1:
         kept[-1] = 0  # the first matters more than its neighbour
     return sorted(kept)
+
+
+def ticks(axes: Axes, names: Mapping[float, str], gap: float) -> None:
+    """Ticks at these places on the x axis, named where the names are ``gap`` points apart.
+
+    The limits and the scale of the axis must be set before.
+    """
+    places = sorted(names)
+    shown = far_apart(places_points(axes, places), gap)
+    labels = [""] * len(places)
+    for i in shown:
+        labels[i] = names[places[i]]
+    axes.set_xticks(places, labels)
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def places_points(axes: Axes, places: Sequence[float]) -> list[float]:
+    """Where these places along the x axis stand, in points from the figure's edge."""
+    across = np.array(places, dtype=float)
+    pairs = np.stack([across, np.full_like(across, axes.get_ylim()[0])], axis=1)
+    points = axes.transData.transform(pairs)[:, 0] * POINTS_PER_INCH / root(axes).dpi
+    return [float(place) for place in points]
+
+
+def ticks_within(axes: Axes, *, upright: bool = False, most: int | None = None) -> None:
+    """Round numbers within the limits of the axis, at most about ``most``."""
+    axis = axes.yaxis if upright else axes.xaxis
+    if most is not None:
+        axis.set_major_locator(MaxNLocator(most))
+    # matplotlib's ticks may lie beyond the limits, and would widen them
+    low, high = sorted(axis.get_view_interval())
+    axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
 
 
 # What a file would say about when and by what it was written; None leaves it out.

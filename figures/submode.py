@@ -1,11 +1,13 @@
 """Sub-mode commitment: what the student's most likely token is to the teacher, where the two
 disagree most.
 
-    common set      the same tokens for every model: base student's rollouts, highest reverse KL
-    averaged over the models own set         each model's own tokens of the highest reverse KL, on
-    its own rollouts: the paper's way two modes       of a set, where the teacher gives its second
-    token a real chance change          on the common set, paired with the base student wordy share
-    of a model's responses, where the problems have a wordy and a terse style
+    common set    the same tokens for every model: base student's rollouts, highest reverse KL
+                  averaged over the models
+    own set       each model's own tokens of the highest reverse KL, on its own rollouts: the
+                  paper's way
+    two modes     of a set, where the teacher gives its second token a real chance
+    change        on the common set, paired with the base student
+    wordy         share of a model's responses, where the problems have a wordy and a terse style
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
 drawn.
@@ -13,19 +15,19 @@ drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import style
-from .bins import floor_text
+from decaylab.runs.vocabulary import FRACTION, FRESH, change, select
+
+from . import style, words
+from .artists import Look
 from .colours import looks
-from .curves import Look
 from .groups import (
     Panel,
-    Series,
     counts,
     draw_panels,
     intervals,
@@ -41,9 +43,20 @@ SHARES = {
     "student_top1_probability": "student's\ntop-1 prob.",
     "two_mode_share": "teacher has\ntwo modes",
 }
-SETS = {"common": "Common set", "own": "Own sets"}
+CHANGES = {change(what): name for what, name in SHARES.items()}
+WORDY = {"wordy_share": "wordy"}
+COMMON, OWN = "common", "own"
+SETS = {COMMON: "Common set", OWN: "Own sets"}
 ALONE = "Highest-KL tokens"  # without a checkpoint the common set is base's own
 PARTS = {"": "all positions", ", two modes": "two modes"}
+CAPTION = """Where student and teacher disagree most: how often the student's most likely token
+    (top-1) is the teacher's, among the teacher's 2nd to 5th, or outside its 5; the mean probability
+    that the student gives it; and how often the teacher has two modes. {sets} {intervals}
+    {floor}"""
+SET = "({panel.gid}) {panel.title}: {estimands} ({counts})."
+CHANGED = """({letters}) Change on the common set, paired by token: only there is it one of the
+    student."""
+OWN_SETS = "An own set changes with its model."
 
 
 def draw(
@@ -57,11 +70,11 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.submode`, both of ``measure`` and of
-        ``measure_styles``.
+            ``measure_styles``.
         published: rows of `decaylab.paper.publication.submode`, drawn grey and hollow among the own
-        sets.
+            sets.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-        other).
+            other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -77,91 +90,75 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """The figure's caption: what each panel shows, over which tokens, counts, and how the intervals
     were made."""
     panels = panels_of(measurements, published)
-    text = [
-        "Where student and teacher disagree most: how often the student's most likely token "
-        "(top-1) is the teacher's, "
-        "among the teacher's 2nd to 5th, or outside its 5; the mean probability that the student "
-        "gives it; and how often "
-        "the teacher has two modes."
-    ]
-    for panel in panels:
-        rows = pd.concat(
-            [one.rows for one in panel.series if not one.hollow] or [measurements.iloc[:0]]
-        )
-        if len(rows) and not panel.change:
-            text.append(
-                f"({panel.gid}) {panel.title}: {'; '.join(dict.fromkeys(rows.estimand))} "
-                f"({counts(rows)})."
-            )
-    if any(panel.change for panel in panels):
-        letters = " and ".join(panel.gid for panel in panels if panel.change)
-        text.append(
-            f"({letters}) Change on the common set, paired by token: only there is it one of the "
-            "student."
-        )
-    if any(panel.title.startswith(SETS["own"]) for panel in panels):
-        text.append("An own set changes with its model.")
+    changed = [panel.gid for panel in panels if panel.change]
+    own_sets = any(panel.title.startswith(SETS[OWN]) for panel in panels)
+    sets = [_set_text(panel) for panel in panels if not panel.change]
+    more = []
+    if changed:
+        more.append(CHANGED.format(letters=" and ".join(changed)))
+    if own_sets:
+        more.append(OWN_SETS)
     if published is not None:
-        text.append(published_sentence(published))
-    return " ".join(
-        [*text, intervals(measurements), floor_text(measurements[measurements.unit == "fraction"])]
+        more.append(published_sentence(published))
+    return words.filled(
+        CAPTION,
+        select(measurements, unit=FRACTION),
+        sets=" ".join(sets + more),
+        intervals=intervals(measurements),
     )
+
+
+def _set_text(panel: Panel) -> str:
+    """Over which tokens the means of a panel are, and how many."""
+    tables = [series.rows for series in panel.series if not series.hollow]
+    if not tables:
+        return ""
+    rows = pd.concat(tables)
+    estimands = "; ".join(rows.estimand.unique())
+    return SET.format(panel=panel, estimands=estimands, counts=counts(rows))
 
 
 def panels_of(measurements: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:
     """The panels that the rows allow, lettered."""
     known = looks(measurements)
-    behind = (
-        published_series(published.assign(group=published.what)) if published is not None else []
-    )
-    chosen = ["common"] if len(measurements[measurements.condition == "common"]) else []
-    if not chosen or len(known) > 1:
-        chosen.append("own")
+    several = len(known) > 1
+    common = (measurements.condition == COMMON).any()
+    chosen = [COMMON] if common else []
+    # of the base student alone both sets are the same tokens
+    if several or not common:
+        chosen.append(OWN)
     panels = []
     for name in chosen:
         for part, where in PARTS.items():
-            one = _levels(
-                measurements,
-                known,
-                f"{name}{part}",
-                behind if chosen[-1] == name and not part else [],
-            )
-            panels.append(replace(one, title=f"{SETS[name] if len(known) > 1 else ALONE}, {where}"))
-    panels += [_changes(measurements, known, part, where) for part, where in PARTS.items()]
-    panels = [panel for panel in [*panels, _wordy(measurements, known)] if panel.series]
+            title = f"{SETS[name] if several else ALONE}, {where}"
+            panel = _panel(_of(measurements, f"{name}{part}"), known, SHARES, title)
+            if published is not None and name == chosen[-1] and not part:
+                theirs = published_series(published.assign(group=published.what))
+                panel = replace(panel, series=list(panel.series) + theirs)
+            panels.append(panel)
+    for part, where in PARTS.items():
+        rows = select(measurements, condition=f"{COMMON}{part}")
+        panel = _panel(rows, known, CHANGES, f"Change, common set, {where}")
+        axis = "change against base (points)"
+        panels.append(replace(panel, axis=axis, numbers="+.1f", change=True))
+    wordy = _panel(measurements, known, WORDY, "Wordy responses")
+    panels.append(replace(wordy, axis="share of the responses (%)"))
+    panels = [panel for panel in panels if panel.series]
     return [replace(panel, gid=letter) for panel, letter in zip(panels, "abcdefg", strict=False)]
 
 
-def _levels(
-    measurements: pd.DataFrame,
-    known: Mapping[str, Look],
-    condition: str,
-    behind: Sequence[Series] = (),
+def _of(measurements: pd.DataFrame, condition: str) -> pd.DataFrame:
+    """The rows of a set of tokens, each model on its own rollouts where there are such."""
+    rows = select(measurements, condition=condition)
+    fresh = select(rows, view=FRESH)
+    return fresh if len(fresh) else rows
+
+
+def _panel(
+    rows: pd.DataFrame, known: Mapping[str, Look], names: Mapping[str, str], title: str
 ) -> Panel:
-    rows = measurements[(measurements.condition == condition) & measurements.what.isin(SHARES)]
-    if "fresh" in set(rows["view"]):
-        rows = rows[rows["view"] == "fresh"]
+    """A panel of the quantities that the rows hold."""
+    rows = select(rows, what=list(names))
+    groups = {what: name for what, name in names.items() if (rows.what == what).any()}
     series = series_of(rows.assign(group=rows.what), known)
-    groups = {what: name for what, name in SHARES.items() if what in set(rows.what)}
-    return Panel("", "", "share or probability (%)", groups, [*series, *behind])
-
-
-def _changes(measurements: pd.DataFrame, known: Mapping[str, Look], part: str, where: str) -> Panel:
-    rows = measurements[
-        (measurements.condition == f"common{part}") & measurements.what.str.endswith("_change")
-    ]
-    rows = rows.assign(group=rows.what.str.removesuffix("_change"))
-    groups = {what: name for what, name in SHARES.items() if what in set(rows.group)}
-    series = series_of(rows, known)
-    title = f"Change, common set, {where}"
-    return Panel(
-        "", title, "change against base (points)", groups, series, numbers="+.1f", change=True
-    )
-
-
-def _wordy(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
-    rows = measurements[measurements.what == "wordy_share"]
-    series = series_of(rows.assign(group=rows.what), known)
-    return Panel(
-        "", "Wordy responses", "share of the responses (%)", {"wordy_share": "wordy"}, series
-    )
+    return Panel("", title, "share or probability (%)", groups, series)

@@ -11,16 +11,23 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from . import bins, style
-from .bins import PUBLISHED_CAPTION
-from .cumulative_kl import VIEW
-from .curves import PERCENT
-from .signals import SIGNALS
+from decaylab.runs.vocabulary import BASE, FRESH, select
 
-PANEL_INCHES = {
-    "page": 2.1,
-    "column": 0.2 + bins.SIGNAL_STEP * len(SIGNALS),
-}  # with axis names and the note
+from . import bins, style, words
+from .colours import looks
+from .page import page
+
+SIGNALS = {
+    "student_entropy": "Student entropy",
+    "teacher_entropy": "Teacher entropy",
+    "reverse_kl": "Reverse KL",
+}
+ROBUST_SIGNALS = [bins.robust(what) for what in SIGNALS]
+NOTE = "Bars: {level} intervals, problem-clustered; {counts}. {lines_and_dots} {published_note}"
+CAPTION = """(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the
+    teacher by response position ({estimand}), in nats, of the base student on its own rollouts:
+    {counts}. The scales differ. Bars: pointwise {level} intervals ({methods}); {arrowhead}.
+    {dots} {floor} {published}"""
 
 
 def draw(
@@ -33,32 +40,21 @@ def draw(
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`; those of the base student are
-        drawn.
+            drawn.
         published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and
-        hollow.
+            hollow.
         width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
 
     Raises:
         ValueError: the rows hold no reverse KL of the base student by position.
     """
     rows = _base(measurements)
-    known = [*bins.looks(rows).values(), *bins.published_looks(published)]
+    note = words.filled(NOTE, rows, published, counts=words.counts(rows, FRESH)[BASE])
     with style.context():
-        head = 0.3 + bins.key_height(known, width)
-        figure = style.new_figure(width, head + PANEL_INCHES[width])
-        bins.draw_signals(
-            bins.signal_axes(figure, SIGNALS, figure.get_size_inches()[1] - head),
-            rows,
-            VIEW,
-            published,
-        )
-        bins.key(figure, known)
-        bins.note(
-            figure,
-            f"Bars: {_level(rows)} intervals, problem-clustered; "
-            f"{bins.counts(rows, VIEW)['base']}. {bins.ROBUST_NOTE}",
-            published,
-        )
+        block = bins.signal_block(SIGNALS, width)
+        handles = bins.handles(looks(rows), published)
+        figure, axes = page(width, [block], handles=handles, note=note)
+        bins.draw_signals(axes, SIGNALS, rows, FRESH, published)
     return figure
 
 
@@ -70,35 +66,14 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         ValueError: the rows hold no reverse KL of the base student by position.
     """
     rows = _base(measurements)
-    methods = "; ".join(dict.fromkeys(rows[rows.method != ""].method))
-    text = [
-        "(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the "
-        "teacher by response position "
-        f"({_robust(rows).estimand.iloc[0]}), in nats, of the base student on its own rollouts: "
-        f"{bins.counts(rows, VIEW)['base']}. The scales differ.",
-        f"Bars: pointwise {_level(rows)} intervals ({methods}); an arrowhead: the interval goes "
-        "on beyond the frame.",
-        "Dots: plain means over tokens, in which a few problems may weigh so much that no "
-        "interval of them holds.",
-        bins.floor_text(_robust(rows)),
-        *([PUBLISHED_CAPTION] if published is not None else []),
-    ]
-    return " ".join(text)
+    robust = select(rows, what=ROBUST_SIGNALS)
+    return words.filled(CAPTION, robust, published, counts=words.counts(rows, FRESH)[BASE])
 
 
 def _base(measurements: pd.DataFrame) -> pd.DataFrame:
-    wanted = [*SIGNALS, *map(bins.robust, SIGNALS)]
-    rows = measurements[measurements.what.isin(wanted) & (measurements.checkpoint == "base")]
-    if not len(bins.pick(rows, "reverse_kl", VIEW, "base")):
+    rows = select(measurements, what=list(SIGNALS) + ROBUST_SIGNALS, checkpoint=BASE)
+    if not len(bins.pick(rows, "reverse_kl", FRESH, BASE)):
         raise ValueError(
             "measurements hold no reverse_kl of the base student by position; pass those of signals"
         )
     return rows
-
-
-def _robust(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows.what.isin([*map(bins.robust, SIGNALS)])]
-
-
-def _level(rows: pd.DataFrame) -> str:
-    return f"{rows.level.iloc[0] * PERCENT:g} %"

@@ -317,7 +317,7 @@ def test_saving_twice_gives_the_same_bytes_and_text_stays_text(
         ]
         assert content[0] == content[1] == content[2], kind
     text = svg.read_text()
-    assert "still open</text>" in text and "<dc:date>" not in text
+    assert "unfinished</text>" in text and "<dc:date>" not in text
 
 
 def test_a_figure_can_be_saved_as_pdf_too_and_twice_gives_the_same_bytes(

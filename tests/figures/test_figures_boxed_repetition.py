@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from decaylab.analyses.behaviour import Settings, measure
-from decaylab.figures import boxed_repetition, step_curves, style
+from decaylab.figures import boxed_repetition, style
 from decaylab.paper import publication
 from decaylab.runs import measurements as table
 
@@ -276,7 +276,7 @@ def test_an_axis_of_boxes_holds_its_intervals(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "base", *STEPS)
     frame.loc[frame.what == "boxes_mean", ["value", "high"]] = 50.0, 60.0
     assert artist(boxed_repetition.draw(frame), "b.trained student").axes.get_ylim()[1] > 60
-    assert step_curves.scale_of(frame[frame.what == "boxes_mean"]) == 1.0
+    assert boxed_repetition.scale_of(frame[frame.what == "boxes_mean"]) == 1.0
 
 
 def test_measurements_of_something_else_are_refused(tmp_path: Path) -> None:

@@ -120,12 +120,16 @@ def test_text_on_a_shade_has_a_contrast_of_at_least_4_5() -> None:
     figure = case_study.draw(case)
     for position, (box,) in boxes(figure).items():
         (text,) = figure.findobj(lambda one, gid=f"token.{position}.text": one.get_gid() == gid)
-        light = sorted(
-            case_study.luminance(to_rgb(one)) for one in (box.get_facecolor(), text.get_color())
-        )
+        light = sorted(luminance(to_rgb(one)) for one in (box.get_facecolor(), text.get_color()))
         assert (light[1] + 0.05) / (light[0] + 0.05) >= 4.5
-    grey = ((128 / 255 + 0.055) / 1.055) ** 2.4
-    assert case_study.luminance(to_rgb("#808080")) == pytest.approx(grey)
+
+
+def luminance(colour: tuple[float, float, float]) -> float:
+    """Relative luminance from 0 to 1, as WCAG has it."""
+    linear = [
+        one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in colour[:3]
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def test_tokens_follow_each_other_like_text_and_break_at_the_end_of_a_line() -> None:
@@ -206,8 +210,16 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
     )
 
 
+def look_of(line: Any) -> tuple[str, bool, bool]:
+    """Colour of an underline, and whether it is dotted or double."""
+    return to_hex(line.get_color()), line.is_dashed(), bool(line.get_path_effects())
+
+
 def test_each_category_has_an_underline_of_its_own_that_the_key_names() -> None:
     figure = case_study.draw(SHORT)
+    legend = figure.legends[0]
+    names = [one.get_text() for one in legend.get_texts()]
+    key = dict(zip(names, map(look_of, legend.legend_handles), strict=True))
     looks = {}
     for position, (_, category, _) in enumerate(TOKENS):
         lines = marks(figure, f"category.{position}")
@@ -217,10 +229,9 @@ def test_each_category_has_an_underline_of_its_own_that_the_key_names() -> None:
             assert lines[0].get_ydata()[0] > box.get_y() + case_study.BOX
             assert min(lines[0].get_xdata()) > box.get_x()
             assert max(lines[0].get_xdata()) < box.get_x() + box.get_width()
-            per_box = len(lines) // len(boxes(figure)[position])
-            look = (to_hex(lines[0].get_color()), per_box, lines[0].is_dashed())
-            key = marks(figure, f"key.{category}")
-            assert (to_hex(key[0].get_color()), len(key), key[0].is_dashed()) == look
+            assert len(lines) == len(boxes(figure)[position])
+            look = look_of(lines[0])
+            assert key[category.replace("_", " ")] == look
             assert category.replace("_", " ") in texts(figure)
             looks[category] = look
     assert len(set(looks.values())) == len(looks) == 6
@@ -232,9 +243,7 @@ def test_categories_of_a_users_own_file_have_underlines_too() -> None:
     figure = case_study.draw(Case(frame_of(tokens)))
     own = [marks(figure, f"category.{position}") for position in range(4)]
     assert own[0] and own[1] and not own[2] and own[3]
-    assert len(own[0]) != len(own[1]) or own[0][0].is_dashed() != own[1][0].is_dashed(), (
-        "apart without colour"
-    )
+    assert look_of(own[0][0])[1:] != look_of(own[1][0])[1:], "apart without colour"
     assert "greeting" in texts(figure)
 
 
@@ -269,7 +278,7 @@ def test_rows_are_drawn_by_position_whatever_their_order() -> None:
 def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chosen() -> None:
     figure, text = case_study.draw(SHORT), case_study.caption(SHORT)
     title: Any = artist(figure, "title")
-    question: Any = artist(figure, "question")
+    question: Any = artist(figure, "subtitle")
     assert title.get_text() == "p17, sample 2, the base student: no answer"
     assert question.get_text() == "Question (answer 12): What is $x$? Say it."
     for part in (
@@ -359,7 +368,7 @@ def test_long_names_and_questions_of_wide_letters_fit_the_page(width: style.Widt
     ]
     figure = case_study.draw(Case(frame_of(tokens), wide), width=width)
     apart_on_the_page(figure)
-    question: Any = artist(figure, "question")
+    question: Any = artist(figure, "subtitle")
     assert question.get_text().endswith("\u2026") and question.get_text().count("\n") == 1
 
 

@@ -14,6 +14,7 @@ from figure_parts import artist, texts
 from decaylab.analyses.submode import Settings, measure, measure_styles
 from decaylab.figures import style, submode
 from decaylab.paper import publication
+from decaylab.printing import rounded
 from decaylab.runs import measurements as table
 from decaylab.tokens.token_table import Scored, TokenTable
 
@@ -115,7 +116,8 @@ def test_noise_floor_is_drawn_to_twice_its_size_and_told(tmp_path: Path) -> None
         frame.under_floor & (frame.condition == "common") & frame.what.str.endswith("_change")
     ].value
     assert len(small) and all(
-        f"({value * 100:+.1f})".replace("-", "\u2212") in texts(figure) for value in small
+        f"({rounded(value * 100, 1, signed=True)})".replace("-", "\u2212") in texts(figure)
+        for value in small
     )
     assert "2.0e-02 fraction" in submode.caption(frame)
 

@@ -19,7 +19,7 @@ from synthetic_runs import RULES, grown
 from decaylab.analyses import efficiency as costs
 from decaylab.analyses import stability as checkpoints
 from decaylab.analyses import sweep, token_selection
-from decaylab.figures import arms, efficiency, n_sweep, small_panels, stability, style
+from decaylab.figures import arms, efficiency, n_sweep, stability, style
 from decaylab.figures import token_selection as selectors
 from decaylab.maths.selection import SELECTORS
 from decaylab.paper import publication
@@ -117,7 +117,10 @@ def holds(
     figure: Figure, frame: pd.DataFrame, gid: str, what: str, arm: str, view: str, *, upright: bool
 ) -> None:
     """A number of an arm: marker, both intervals as far as the frame goes, and every seed."""
-    here, over = (row(frame, what, arm, estimand, view) for estimand in (arms.THESE, arms.SEEDS))
+    here, over = (
+        row(frame, what, arm, estimand, view)
+        for estimand in (vocabulary.THESE_SEEDS, vocabulary.OVER_SEEDS)
+    )
     np.testing.assert_allclose(at(figure, gid, upright=upright), [here.value * 100])
     axes = artist(figure, gid).axes
     first, last = axes.get_ylim() if upright else axes.get_xlim()
@@ -162,7 +165,9 @@ def test_n_sweep_holds_accuracies_and_differences_with_both_intervals_and_every_
         for arm in LENGTHS[:3]:
             holds(figure, lengths, f"{letter}.{arm}", what, arm, view, upright=True)
             assert artist(figure, f"{letter}.{arm}").get_xdata() == [float(arm.split("-")[1])]
-        curve = [row(lengths, what, arm, arms.THESE, view).value * 100 for arm in LENGTHS[:3]]
+        curve = [
+            row(lengths, what, arm, vocabulary.THESE_SEEDS, view).value * 100 for arm in LENGTHS[:3]
+        ]
         np.testing.assert_allclose(at(figure, f"{letter}.curve", upright=True), curve)
 
 
@@ -174,7 +179,9 @@ def test_n_sweep_has_base_teacher_and_full_rollout_as_lines_with_their_intervals
     for letter, view in (("a", "last"), ("b", "best")):
         for name, colour in colours.items():
             estimand, where = (
-                (arms.THESE, view) if name == "full" else ("mean over rollouts", "fresh")
+                (vocabulary.THESE_SEEDS, view)
+                if name == "full"
+                else ("mean over rollouts", "fresh")
             )
             one = row(lengths, "avg_at_2", name, estimand, where)
             line = artist(figure, f"{letter}.line.{name}")
@@ -182,16 +189,19 @@ def test_n_sweep_has_base_teacher_and_full_rollout_as_lines_with_their_intervals
             assert to_hex(line.get_color()).upper() == colour
             band = artist(figure, f"{letter}.line.{name}.band").get_bbox()
             np.testing.assert_allclose((band.y0, band.y1), (one.low * 100, one.high * 100))
-    values = [row(lengths, "avg_at_2", "full", arms.THESE, view).value for view in ("last", "best")]
+    values = [
+        row(lengths, "avg_at_2", "full", vocabulary.THESE_SEEDS, view).value
+        for view in ("last", "best")
+    ]
     assert values[0] != values[1], "the two rules take other checkpoints"
 
 
 def test_n_sweep_without_full_rollout_is_told_against_base(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, grown(("prefix-5", "prefix-20")))
     figure = n_sweep.draw(frame)
-    assert "Less base student" in texts(figure) and artist(figure, "a.line.full") is None
+    assert "\u0394 from base student" in texts(figure) and artist(figure, "a.line.full") is None
     holds(figure, frame, "c.prefix-5", "avg_at_2_minus_base", "prefix-5", "last", upright=True)
-    assert "Differences to base student" in n_sweep.caption(frame)
+    assert "Differences from base student" in n_sweep.caption(frame)
 
 
 def test_n_sweep_draws_the_published_curve_where_the_best_checkpoint_is(
@@ -242,7 +252,7 @@ def test_token_selection_has_a_row_for_each_arm_with_its_numbers(chosen: pd.Data
             ("d", "mean_selected_position", 1.0),
             ("e", "selected_kl_share", 100.0),
         ):
-            one = row(chosen, what, arm, arms.SEEDS, "training", "training")
+            one = row(chosen, what, arm, vocabulary.OVER_SEEDS, "training", "training")
             if math.isnan(one.value):
                 assert artist(figure, f"{letter}.{arm}") is None
                 continue
@@ -264,9 +274,11 @@ def test_token_selection_plots_accuracy_against_position_and_share(chosen: pd.Da
     ):
         for arm in ("random-20", "full"):
             line = artist(figure, f"{letter}.{arm}")
-            taken = row(chosen, what, arm, arms.SEEDS, "training", "training").value * scale
+            taken = (
+                row(chosen, what, arm, vocabulary.OVER_SEEDS, "training", "training").value * scale
+            )
             np.testing.assert_allclose(line.get_xdata(), [taken])
-            accuracy = row(chosen, "avg_at_2", arm, arms.THESE, "last")
+            accuracy = row(chosen, "avg_at_2", arm, vocabulary.THESE_SEEDS, "last")
             np.testing.assert_allclose(line.get_ydata(), [accuracy.value * 100])
             bar = ends(figure, f"{letter}.{arm}.problems", upright=True)
             np.testing.assert_allclose(bar, [accuracy.low * 100, accuracy.high * 100])
@@ -346,7 +358,7 @@ def test_stability_holds_peak_last_lowest_and_what_chance_gives(lengths: pd.Data
             "peak_minus_lowest",
             "peak_minus_last",
         ):
-            one = row(lengths, what, arm, arms.SEEDS, "test")
+            one = row(lengths, what, arm, vocabulary.OVER_SEEDS, "test")
             np.testing.assert_allclose(
                 at(figure, f"{what}.{arm}", upright=False), [one.value * 100]
             )
@@ -360,7 +372,7 @@ def test_stability_holds_peak_last_lowest_and_what_chance_gives(lengths: pd.Data
         np.testing.assert_allclose(
             at(figure, f"peak_minus_lowest.{arm}.singly", upright=False), np.multiply(seeds, 100)
         )
-        chance = row(lengths, "peak_minus_lowest_by_chance", arm, arms.SEEDS, "test")
+        chance = row(lengths, "peak_minus_lowest_by_chance", arm, vocabulary.OVER_SEEDS, "test")
         np.testing.assert_allclose(
             at(figure, f"peak_minus_lowest_by_chance.{arm}", upright=False), [chance.value * 100]
         )
@@ -421,22 +433,21 @@ def test_stability_writes_steps_where_the_panel_below_has_others(lengths: pd.Dat
 
     assert [labelled(f"{arm}.0") for arm in LENGTHS] == [False, True, True, True]
     assert labelled("published.full") and labelled("published.prefix-100")
-    assert small_panels.has_steps([(0, 1), (0, 2), (0, 3), (0, 1)], 0, "column") is False
-    assert small_panels.has_steps([(0, 1), (0, 2), (0, 3), (0, 2)], 0, "column") is True
+    assert stability.has_steps([(0, 1), (0, 2), (0, 3), (0, 1)], 0, 3) is False
+    assert stability.has_steps([(0, 1), (0, 2), (0, 3), (0, 2)], 0, 3) is True
 
 
 def test_names_of_arms_that_are_too_long_are_cut() -> None:
-    page, column = (small_panels.MEASURES[width] for width in ("page", "column"))
-    assert small_panels.name_of("top KL", column) == "top KL"
+    page, column = (stability.MEASURES[width] for width in ("page", "column"))
+    assert stability.name_of("top KL", column) == "top KL"
     assert (
-        small_panels.name_of("top teacher H and student H", column)
-        == "top teacher H\nand student H"
+        stability.name_of("top teacher H and student H", column) == "top teacher H\nand student H"
     )
     assert (
-        small_panels.name_of("a selector of mine with a long name", page)
+        stability.name_of("a selector of mine with a long name", page)
         == "a selector of mine with a\u2026"
     )
-    assert len(small_panels.name_of("x" * 80, column).split("\n")) == 2 and small_panels.name_of(
+    assert len(stability.name_of("x" * 80, column).split("\n")) == 2 and stability.name_of(
         "x" * 80, page
     ).endswith("\u2026")
 
@@ -451,13 +462,13 @@ def test_efficiency_stacks_the_phases_up_to_the_total(lengths: pd.DataFrame) -> 
         start = 0.0
         for phase in ("generation", "scoring", "training"):
             bar = artist(figure, f"a.{phase}.{arm}")
-            one = row(lengths, "seconds_per_step", arm, arms.SEEDS, "training", phase)
+            one = row(lengths, "seconds_per_step", arm, vocabulary.OVER_SEEDS, "training", phase)
             assert (bar.get_x(), bar.get_width()) == (
                 pytest.approx(start),
                 pytest.approx(one.value),
             )
             start += one.value
-            memory = row(lengths, "peak_gib", arm, arms.SEEDS, "training", phase)
+            memory = row(lengths, "peak_gib", arm, vocabulary.OVER_SEEDS, "training", phase)
             np.testing.assert_allclose(
                 at(figure, f"b.{phase}.{arm}", upright=False), [memory.value]
             )
@@ -470,7 +481,7 @@ def test_efficiency_ratios_stand_beside_those_of_the_tokens(lengths: pd.DataFram
     figure = efficiency.draw(lengths)
     for arm in LENGTHS[:3]:
         for what, condition in (("seconds_ratio", "total"), ("tokens_ratio", "generation")):
-            one = row(lengths, what, arm, arms.SEEDS, "training", condition)
+            one = row(lengths, what, arm, vocabulary.OVER_SEEDS, "training", condition)
             np.testing.assert_allclose(at(figure, f"c.{what}.{arm}", upright=False), [one.value])
             np.testing.assert_allclose(
                 ends(figure, f"c.{what}.{arm}.seeds", upright=False), [one.low, one.high]
@@ -488,7 +499,7 @@ def test_a_single_seed_has_ratios_with_their_intervals_over_blocks(tmp_path: Pat
             for run, rows in zip(runs, longer, strict=True)
         ],
     )
-    one = row(frame, "seconds_ratio", "prefix-5", arms.ONE_RUN, "training", "total")
+    one = row(frame, "seconds_ratio", "prefix-5", vocabulary.ONE_RUN, "training", "total")
     figure = efficiency.draw(frame)
     np.testing.assert_allclose(
         ends(figure, "c.seconds_ratio.prefix-5.seeds", upright=False), [one.low, one.high]
@@ -522,7 +533,7 @@ def test_costs_of_a_shared_machine_say_so() -> None:
         grown(("prefix-5", "full"), seeds=2), costs.Settings(note="timed beside up to 1 other run")
     )
     assert "Timed beside up to 1 other run." in efficiency.caption(frame)
-    assert "Timed beside up to 1 other run" in texts(efficiency.draw(frame))
+    assert "Timed beside up to 1 other run" in " ".join(texts(efficiency.draw(frame)).split())
 
 
 # --- all
@@ -561,7 +572,7 @@ def test_every_selector_with_one_seed_fits_and_has_no_interval_over_seeds(
         apart_on_the_page(figure)
         assert not figure.findobj(lambda one: (one.get_gid() or "").endswith(".seeds"))
     for place, arm in enumerate(keys):
-        one = row(frame, "avg_at_1", arm, arms.THESE, "last")
+        one = row(frame, "avg_at_1", arm, vocabulary.THESE_SEEDS, "last")
         figure = drawn["token_selection"]
         np.testing.assert_allclose(
             artist(figure, f"a.{arm}").get_xydata(), [[one.value * 100, place]]
@@ -588,7 +599,7 @@ def test_captions_hold_counts_answer_rule_and_what_each_interval_holds_for(
     text = n_sweep.caption(lengths)
     for part in (
         "40 problems \u00d7 2 samples",
-        "3 seeds an arm",
+        "3 seeds per arm",
         "answer rule last_boxed",
         "clustered Wilson",
         "Student t",
@@ -598,11 +609,29 @@ def test_captions_hold_counts_answer_rule_and_what_each_interval_holds_for(
         assert part in text, part
 
 
-def test_estimands_are_those_of_the_analyses() -> None:
-    """Figures know no analysis, so the words stand twice."""
-    words = (vocabulary.ONE_RUN, vocabulary.THESE_SEEDS, vocabulary.OVER_SEEDS)
-    assert words == (arms.ONE_RUN, arms.THESE, arms.SEEDS)
-    assert (
-        tuple(checkpoints.DISTANCES),
-        checkpoints.BY_CHANCE,
-    ) == ((stability.APART, stability.FALLEN), stability.CHANCE)
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("n_sweep", vocabulary.THESE_SEEDS),
+        ("token_selection", vocabulary.THESE_SEEDS),
+        *((name, vocabulary.OVER_SEEDS) for name in MODULES),
+    ],
+)
+def test_a_number_without_its_interval_is_an_error_and_no_figure_without_intervals(
+    name: str, word: str, lengths: pd.DataFrame, chosen: pd.DataFrame
+) -> None:
+    frame = chosen if name == "token_selection" else lengths
+    renamed = frame.assign(estimand=frame.estimand.replace(word, "another word"))
+    with pytest.raises(LookupError, match="no row has estimand"):
+        MODULES[name].draw(renamed)
+
+
+def test_full_rollout_without_the_best_checkpoint_has_no_line_there(lengths: pd.DataFrame) -> None:
+    without = lengths[(lengths.checkpoint != "full") | (lengths["view"] != "best")]
+    figure = n_sweep.draw(without)
+    assert artist(figure, "a.line.full") is not None and artist(figure, "b.line.full") is None
+
+
+def test_several_rows_at_one_place_are_an_error(lengths: pd.DataFrame) -> None:
+    with pytest.raises(LookupError, match="2 rows at estimand"):
+        n_sweep.draw(pd.concat([lengths, lengths]))
