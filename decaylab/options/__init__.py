@@ -1,4 +1,4 @@
 """Every option of a command: its type, its default, what it must hold, and which commands have it.
 
-Imports problems and maths.
+Imports problems, maths and printing.
 """
