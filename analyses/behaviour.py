@@ -1,5 +1,5 @@
 """Rollout behaviour: how long a checkpoint's responses are, how they end, repeat and box, and how
-often they are right.
+often they are correct.
 
 Plain rollouts in, measurements out; no model, no file. Lengths are in tokens that the policy wrote,
 without the end-of-turn token. A rollout that was cut off would have been longer: where that touches
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,19 +22,25 @@ import pandas as pd
 from decaylab.maths import statistics as st
 from decaylab.maths import token_means
 from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, percentile_interval
+from decaylab.maths.cumulative import METHOD
 from decaylab.maths.token_means import CellMeans
 from decaylab.problems import applicable, thoughts
 from decaylab.problems.boxes import count_boxes
 from decaylab.problems.grading import Verdict
 from decaylab.runs import own_tokens
+from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.vocabulary import BASE, FRACTION, FRESH, MEAN_OVER_ROLLOUTS, TOKENS, change
 
 PERCENTILES = (10, 50, 90)
+MEAN_LENGTH = "response_tokens_mean"
 MEANS = (
-    ("response_tokens_mean", "written", "tokens"),
-    ("repetition_3gram", "repetition", "fraction"),
+    (MEAN_LENGTH, "written", TOKENS),
+    ("repetition_3gram", "repetition", FRACTION),
     ("boxes_mean", "boxes", "boxes"),
 )
+NATURAL = "natural_stop_share"
+GRADES = {"accuracy": Verdict.CORRECT, "no_answer_share": Verdict.NO_ANSWER}
 DRAWS = 2000
 FILE_RULE = "file"
 UNKNOWN = "unknown"
@@ -43,98 +49,78 @@ stops."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a measurement is made with. answer_rules: those that the rollouts were graded by. level:
-    of every interval."""
+class Settings(estimated.Settings):
+    """What a measurement is made with. answer_rules: those that the rollouts were graded by."""
 
     answer_rules: tuple[str, ...]
-    level: float = 0.95
-    seed: int = 0
-    run: str = ""
 
 
 def measure(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.DataFrame:
-    """The behaviour of each checkpoint, and its paired change against ``base``.
+    """The behaviour of each checkpoint, and its paired change from ``base``.
 
     Args:
         rollouts: by checkpoint: the plain rollouts that it wrote itself, as rows of the rollouts
-        table.
+            table.
         settings: answer rules, level and seed.
     """
     return to_frame(_rows(rollouts, settings))
 
 
 def _rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[Measurement]:
-    names = sorted({name for rows in rollouts.values() for name in rows["problem_id"]})
-    codes = {name: code for code, name in enumerate(names)}
-    shown = [
-        rule
-        for rule in settings.answer_rules
-        if all(applicable.is_shown(one, rule) for one in rollouts.values())
-    ]
-    behaviour = {
-        name: _per_rollout(rows, codes, [*shown, *_file_rule(rows)])
-        for name, rows in rollouts.items()
-    }
-    for checkpoint, rows in behaviour.items():
-        left_out = {rule: applicable.note(rollouts[checkpoint], rule) for rule in shown}
-        left_out |= dict.fromkeys(
-            _file_rule(rollouts[checkpoint]), "graded by the file that the rollouts came from"
-        )
-        one = _Checkpoint(checkpoint, rows, left_out, settings)
-        yield from one.lengths()
-        yield from one.means()
-        yield from one.shares()
-        if checkpoint != "base" and "base" in behaviour:
-            yield from one.changes(behaviour["base"])
-
-
-def _file_rule(rows: pd.DataFrame) -> list[str]:
-    """The rule of a file's own verdicts, where the rollouts came from one that has some."""
-    return [FILE_RULE] if "file_grade" in rows and rows["file_grade"].notna().any() else []
+    codes, tables = estimated.problem_codes(rollouts), [*rollouts.values()]
+    shown = list(settings.answer_rules)
+    for table in tables:
+        shown = [rule for rule in shown if applicable.is_shown(table, rule)]
+    checkpoints: dict[str, _Checkpoint] = {}
+    for name, table in rollouts.items():
+        left_out = {rule: applicable.note(table, rule) for rule in shown}
+        if "file_grade" in table and table["file_grade"].notna().any():
+            left_out[FILE_RULE] = "graded by the file that the rollouts came from"
+        per_rollout = _per_rollout(table, codes, [*left_out])
+        checkpoints[name] = _Checkpoint(name, per_rollout, left_out, settings)
+    for name, checkpoint in checkpoints.items():
+        yield from checkpoint.lengths()
+        yield from checkpoint.means()
+        yield from checkpoint.shares()
+        if name != BASE and BASE in checkpoints:
+            yield from checkpoint.changes(checkpoints[BASE].rollouts)
 
 
 def _per_rollout(
-    rows: pd.DataFrame, codes: Mapping[str, int], answer_rules: Sequence[str]
+    rollouts: pd.DataFrame, codes: Mapping[str, int], answer_rules: Sequence[str]
 ) -> pd.DataFrame:
     """What is counted of each rollout: a column each, of grades one for each rule, ``accuracy
     last_boxed``.
 
     NaN where the rule does not apply to the gold answer.
     """
-    written = own_tokens.count(rows)
-    masks = rows[own_tokens.MASK] if own_tokens.MASK in rows else [None] * len(rows)
-    said = thoughts.answers(rows["text"].tolist(), rows["answer_start"].tolist())
-    boxes = np.array([count_boxes(one) for one in said], dtype=np.float64)
-    own = (own_tokens.ids(*one) for one in zip(rows["response_ids"], masks, strict=True))
-    ids = zip(own, written, strict=True)
+    written = own_tokens.count(rollouts)
+    masks: Sequence[Any] = [None] * len(rollouts)
+    if own_tokens.MASK in rollouts:
+        masks = rollouts[own_tokens.MASK].tolist()
+    repetition = []
+    for ids, mask, length in zip(rollouts["response_ids"], masks, written, strict=True):
+        repetition.append(repetition_3gram(own_tokens.ids(ids, mask)[:length]))
+    answers = thoughts.answers(rollouts["text"].tolist(), rollouts["answer_start"].tolist())
+    boxes = np.array([count_boxes(answer) for answer in answers], dtype=np.float64)
+    stops = rollouts["stop_reason"]
     columns = {
-        "code": rows["problem_id"].map(codes).to_numpy(dtype=np.int64),
+        "code": rollouts["problem_id"].map(codes).to_numpy(dtype=np.int64),
         "written": written,
-        "natural_stop_share": np.where(
-            rows["stop_reason"] == UNKNOWN, np.nan, rows["stop_reason"] == "eos"
-        ),
-        "repetition": np.array(
-            [repetition_3gram(found[:length]) for found, length in ids], dtype=np.float64
-        ),
+        NATURAL: np.where(stops == UNKNOWN, np.nan, stops == "eos"),
+        "repetition": np.array(repetition, dtype=np.float64),
         "boxes": boxes,
         "several_boxes_share": (boxes > 1).astype(np.float64),
-        "open_thought_share": rows["answer_start"].isna().to_numpy(dtype=np.float64),
+        "open_thought_share": rollouts["answer_start"].isna().to_numpy(dtype=np.float64),
     }
     for rule in answer_rules:
-        given = (
-            rows["file_grade"].fillna(Verdict.NOT_APPLICABLE)
-            if rule == FILE_RULE
-            else rows[f"grade_{rule}"]
-        )
-        grades = given.to_numpy()
-        for what, verdict in (
-            ("accuracy", Verdict.CORRECT),
-            ("no_answer_share", Verdict.NO_ANSWER),
-        ):
-            columns[f"{what} {rule}"] = np.where(
-                grades == Verdict.NOT_APPLICABLE, np.nan, grades == verdict
-            )
+        if rule == FILE_RULE:
+            grades = rollouts["file_grade"].fillna(Verdict.NOT_APPLICABLE).to_numpy()
+        else:
+            grades = rollouts[f"grade_{rule}"].to_numpy()
+        applies = grades != Verdict.NOT_APPLICABLE
+        for what, verdict in GRADES.items():
+            columns[f"{what} {rule}"] = np.where(applies, grades == verdict, np.nan)
     return pd.DataFrame(columns)
 
 
@@ -161,6 +147,7 @@ def percentiles(ordered: Floats, weights: Floats) -> Floats:
 def _bootstrapped(ordered: Floats, problems: Ints, seed: int) -> Floats:
     """`percentiles` in every bootstrap replicate, [percentiles, draws]; none with fewer than 2
     problems."""
+    # only problems that have a rollout are drawn
     codes, place = np.unique(problems, return_inverse=True)
     if codes.size < 2:
         return np.zeros((len(PERCENTILES), 0))
@@ -171,184 +158,153 @@ def _bootstrapped(ordered: Floats, problems: Ints, seed: int) -> Floats:
 class _Checkpoint:
     """The behaviour of one checkpoint.
 
-    rows: one a rollout, as `_per_rollout` makes them. left_out: by answer rule, what must be said
-    of where it does not apply.
+    rollouts: a row each, as `_per_rollout` makes them. left_out: by answer rule, the note on where
+    it does not apply.
     """
 
     def __init__(
-        self, checkpoint: str, rows: pd.DataFrame, left_out: Mapping[str, str], settings: Settings
+        self,
+        checkpoint: str,
+        rollouts: pd.DataFrame,
+        left_out: Mapping[str, str],
+        settings: Settings,
     ) -> None:
-        self.checkpoint, self.rows, self.left_out, self.settings = (
-            checkpoint,
-            rows,
-            left_out,
-            settings,
-        )
-        self.shares_of = ["natural_stop_share", "several_boxes_share", "open_thought_share"]
-        self.shares_of += [
-            f"{what} {rule}" for rule in left_out for what in ("accuracy", "no_answer_share")
-        ]
+        self.checkpoint, self.rollouts = checkpoint, rollouts
+        self.left_out, self.settings = left_out, settings
+        self.shares_of = [NATURAL, "several_boxes_share", "open_thought_share"]
+        self.shares_of += [f"{what} {rule}" for rule in left_out for what in GRADES]
 
-    def row(self, what: str, unit: str, rollouts: pd.DataFrame, **more: Any) -> Measurement:
-        values: dict[str, Any] = {
-            "condition": "",
-            "view": "fresh",
+    def row(
+        self,
+        what: str,
+        unit: str,
+        estimate: st.Estimate,
+        rollouts: pd.DataFrame,
+        *notes: str,
+        **more: Any,
+    ) -> Measurement:
+        columns = {
+            "view": FRESH,
             "checkpoint": self.checkpoint,
-            "level": self.settings.level,
-            "estimand": "mean over rollouts",
+            "estimand": MEAN_OVER_ROLLOUTS,
             "problems": rollouts["code"].nunique(),
             "rollouts": len(rollouts),
             "tokens": int(rollouts["written"].sum()),
-            "seed": self.settings.seed,
-            "run": self.settings.run,
         }
-        return Measurement(what=what, unit=unit, **{**values, **more})
+        return estimated.row(self.settings, what, unit, estimate, *notes, **{**columns, **more})
 
     def lengths(self) -> Iterator[Measurement]:
         """Percentiles of the response length, with a percentile bootstrap over problems."""
-        rows = self.rows.sort_values("written", kind="stable")
-        written, cut = (
-            rows["written"].to_numpy(np.float64),
-            (rows["natural_stop_share"] == 0).to_numpy(),
+        # sorted once: every replicate weighs the same lengths anew
+        rollouts = self.rollouts.sort_values("written", kind="stable")
+        written = rollouts["written"].to_numpy(np.float64)
+        cut_off = (rollouts[NATURAL] == 0).to_numpy()
+        values = endless = np.full(len(PERCENTILES), np.nan)
+        if len(rollouts):
+            alike = np.ones(len(rollouts))
+            values = percentiles(written, alike)
+            # where the percentile would lie if no rollout that was cut off ever ended
+            endless = percentiles(np.sort(np.where(cut_off, np.inf, written)), alike)
+        replicates = _bootstrapped(written, rollouts["code"].to_numpy(), self.settings.seed)
+        bound = (
+            f"at least: {cut_off.sum()} of {len(rollouts)} rollouts were cut off, some of them by "
+            "this length"
         )
-        alike = np.ones(len(rows))
-        values = percentiles(written, alike) if len(rows) else np.full(len(PERCENTILES), np.nan)
-        endless = (
-            percentiles(np.sort(np.where(cut, np.inf, written)), alike) if len(rows) else values
-        )
-        replicates = _bootstrapped(written, rows["code"].to_numpy(), self.settings.seed)
-        for percent, value, without_end, drawn in zip(
-            PERCENTILES, values, endless, replicates, strict=True
-        ):
-            low, high = percentile_interval(drawn, self.settings.level)
-            bound = (
-                f"at least: {cut.sum()} of {len(rows)} rollouts were cut off, some of them by "
-                "this length"
-            )
+        for place, percent in enumerate(PERCENTILES):
+            low, high = percentile_interval(replicates[place], self.settings.level)
+            note = _lacking(rollouts)
+            value = float(values[place])
+            estimate = st.Estimate(value, low, high, math.nan, METHOD, 0, 0, note)
             yield self.row(
                 f"response_tokens_p{percent}",
-                "tokens",
-                rows,
-                value=float(value),
-                low=low,
-                high=high,
-                method="percentile bootstrap over problems",
+                TOKENS,
+                estimate,
+                rollouts,
+                bound if endless[place] > value else "",
                 estimand=f"least length that {percent} % of the rollouts do not exceed",
-                note="; ".join(
-                    filter(None, (_lacking(rows), bound if without_end > value else ""))
-                ),
             )
 
     def means(self) -> Iterator[Measurement]:
-        """Means over rollouts of what is no share."""
-        cut = int((self.rows["natural_stop_share"] == 0).sum())
+        """Means over rollouts of what is not a share."""
+        cut_off = int((self.rollouts[NATURAL] == 0).sum())
         for what, column, unit in MEANS:
-            rows = self.rows[self.rows[column].notna()]
-            short = len(self.rows) - len(rows)
-            note = (
-                f"{short} of {len(self.rows)} rollouts have fewer than 3 tokens, left out"
-                if short
-                else ""
-            )
-            if what == "response_tokens_mean" and cut:
-                note = f"at least: {cut} of {len(rows)} rollouts were cut off"
-            yield self.mean(what, unit, _mean(rows[column], rows["code"]), rows, note)
+            rollouts = self.rollouts[self.rollouts[column].notna()]
+            total = len(self.rollouts)
+            short = total - len(rollouts)
+            note = estimated.left_out(short, total, "rollouts have fewer than 3 tokens")
+            if what == MEAN_LENGTH and cut_off:
+                note = f"at least: {cut_off} of {len(rollouts)} rollouts were cut off"
+            yield self.mean(what, unit, _mean(rollouts[column], rollouts["code"]), rollouts, note)
 
     def mean(
-        self, what: str, unit: str, mean: CellMeans, rows: pd.DataFrame, note: str
+        self, what: str, unit: str, mean: CellMeans, rollouts: pd.DataFrame, note: str
     ) -> Measurement:
         """A mean with its interval; none where all problems agree, since an error of 0 says nothing
         about others."""
-        low, high = (float(end[0]) for end in token_means.interval(mean, level=self.settings.level))
-        reason = _lacking(rows)
-        if mean.standard_error[0] < 1e-12:
-            low, high, reason = math.nan, math.nan, "the same in every problem: no interval"
-        return self.row(
-            what,
-            unit,
-            rows,
-            value=float(mean.value[0]),
-            low=low,
-            high=min(high, 1.0) if unit == "fraction" else high,
-            standard_error=float(mean.standard_error[0]),
-            method=mean.method,
-            note="; ".join(filter(None, (reason, note))),
-        )
+        (estimate,) = estimated.of_cells(mean, level=self.settings.level)
+        estimate = replace(estimate, note=_lacking(rollouts))
+        if estimate.standard_error < 1e-12:
+            estimate = replace(estimate, low=math.nan, high=math.nan, note=st.ALIKE)
+        if unit == FRACTION:
+            estimate = estimated.within(estimate, -math.inf, 1.0)
+        return self.row(what, unit, estimate, rollouts, note)
 
     def shares(self) -> Iterator[Measurement]:
         """Shares of rollouts; those of grades under every answer rule."""
         for name in self.shares_of:
-            rows = self.rows[self.rows[name].notna()]
-            share = st.proportion(rows[name], rows["code"], level=self.settings.level)
-            yield self.share(name, share, rows)
+            rollouts = self.rollouts[self.rollouts[name].notna()]
+            share = st.proportion(rollouts[name], rollouts["code"], level=self.settings.level)
+            what, _, rule = name.partition(" ")
+            yield self.share(what, rule, share, rollouts)
 
     def share(
-        self, name: str, estimate: st.Estimate, rows: pd.DataFrame, ending: str = "", note: str = ""
+        self, what: str, rule: str, estimate: st.Estimate, rollouts: pd.DataFrame, *notes: str
     ) -> Measurement:
-        what, _, rule = name.partition(" ")
-        return self.row(
-            what + ending,
-            "fraction",
-            rows,
-            condition=rule,
-            answer_rule=rule,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            standard_error=estimate.standard_error,
-            method=estimate.method,
-            note="; ".join(filter(None, (estimate.note, note, self.left_out.get(rule, "")))),
-        )
+        left_out = self.left_out.get(rule, "")
+        columns = {"condition": rule, "answer_rule": rule}
+        return self.row(what, FRACTION, estimate, rollouts, *notes, left_out, **columns)
 
     def changes(self, base: pd.DataFrame) -> Iterator[Measurement]:
         """Each rollout less the mean of base on its problem, over the problems that both were
         asked."""
-        both = self.rows[self.rows["code"].isin(base["code"])]
-        alone = (
-            base.groupby("code")[["written", *self.shares_of]]
-            .mean()
-            .reindex(both["code"])
-            .set_axis(both.index)
-        )
-        asked = self.rows["code"].nunique()
-        left_out = asked - both["code"].nunique()
-        note = (
-            f"{left_out} of {asked} problems were not asked of base, left out" if left_out else ""
-        )
+        both = self.rollouts[self.rollouts["code"].isin(base["code"])]
+        by_problem = base.groupby("code")[["written", *self.shares_of]].mean()
+        alone = by_problem.reindex(both["code"]).set_axis(both.index)
+        asked = self.rollouts["code"].nunique()
+        lost = asked - both["code"].nunique()
+        note = estimated.left_out(lost, asked, "problems were not asked of base")
         for name in self.shares_of:
             known = both[both[name].notna()]
+            # an answer rule may apply to a problem of base in none of its rollouts
             judged = known[alone[name].loc[known.index].notna()]
             before = alone[name].loc[judged.index]
             difference = st.paired_difference(
                 judged[name], before, judged["code"], level=self.settings.level
             )
-            lost = known["code"].nunique() - judged["code"].nunique()
-            told = f"of base unknown on {lost} of {asked} problems, left out" if lost else ""
-            yield self.share(
-                name, difference, judged, "_change", "; ".join(filter(None, (note, told)))
-            )
-        cut = min(both["natural_stop_share"].min(), base["natural_stop_share"].min()) == 0
-        notes = "; ".join(
-            filter(
-                None, (note, "rollouts were cut off: their lengths are lower bounds" if cut else "")
-            )
-        )
-        change = token_means.difference(
+            what, _, rule = name.partition(" ")
+            unknown = known["code"].nunique() - judged["code"].nunique()
+            unjudged = f"of base unknown on {unknown} of {asked} problems, left out"
+            notes = (note, unjudged if unknown else "")
+            yield self.share(change(what), rule, difference, judged, *notes)
+        if min(both[NATURAL].min(), base[NATURAL].min()) == 0:
+            note = estimated.joined(note, "rollouts were cut off: their lengths are lower bounds")
+        longer = token_means.difference(
             _mean(both["written"], both["code"]), _mean(alone["written"], both["code"])
         )
-        yield self.mean("response_tokens_mean_change", "tokens", change, both, notes)
+        yield self.mean(change(MEAN_LENGTH), TOKENS, longer, both, note)
 
 
-def _lacking(rows: pd.DataFrame) -> str:
+def _lacking(rollouts: pd.DataFrame) -> str:
     """Why there is no value or no interval."""
-    count = rows["code"].nunique()
-    return "" if count > 1 else st.ONE_PROBLEM if count else "no rollouts"
+    problems = rollouts["code"].nunique()
+    if not problems:
+        return "no rollouts"
+    return "" if problems > 1 else st.ONE_PROBLEM
 
 
 def _mean(values: pd.Series[Any], codes: pd.Series[Any]) -> CellMeans:
     """Mean over rollouts, clustered by problem."""
-    count = int(codes.max()) + 1 if len(codes) else 1
-    sums, counts = (
-        np.bincount(codes, weights, count).astype(np.float64) for weights in (values, None)
-    )
+    size = int(codes.max()) + 1 if len(codes) else 1
+    sums = np.bincount(codes, values, size).astype(np.float64)
+    counts = np.bincount(codes, minlength=size).astype(np.float64)
     return token_means.means(sums[:, None], counts[:, None])

@@ -2,9 +2,8 @@
 against full rollout.
 
 Records of runs in (metrics.csv), measurements out; no model, no file. ``checkpoint`` is the arm,
-``condition`` the phase, or
-``total``: of seconds the sum of the phases, of memory the largest of them, since they do not need
-it at once.
+``condition`` the phase, or ``total``: of seconds the sum of the phases, of memory the largest of
+them, since the phases do not need it at once.
 
     seconds_per_step           mean over the steps but the first, which warms up
     peak_gib                   largest of the run
@@ -23,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,30 +31,39 @@ from scipy.special import stdtrit
 from decaylab.maths import seeds as over
 from decaylab.maths.clusters import Floats
 from decaylab.maths.seeds import OverSeeds
+from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.trained import FULL, TrainedRun, by_arm
+from decaylab.runs.trained import TrainedRun, by_arm
+from decaylab.runs.vocabulary import (
+    FULL,
+    GIB,
+    ONE_RUN,
+    OVER_SEEDS,
+    RATIO,
+    SECONDS,
+    TOKENS,
+    TRAINING,
+)
 
-ONE_RUN, SEEDS = "one training run", "mean over training seeds"
-PHASES = ("generation", "scoring", "training")
+GENERATION = "generation"
+PHASES = (GENERATION, "scoring", TRAINING)
 TOTAL = "total"
+PHASES_AND_TOTAL = (*PHASES, TOTAL)
 WARM_UP, BLOCKS, FEWEST_INDEPENDENT = 1, 30, 5
 BLOCK_METHOD = (
     "Student t over blocks of consecutive steps as correlated as they are, on the log scale"
 )
 NO_MEMORY = "this machine does not tell its peak memory"
+NOTHING_TIMED = "nothing was sampled, or no time was taken"
 FEW_STEPS = f"fewer than {BLOCKS} steps and one training seed: no interval"
 ALIKE = "the same ratio in every block of steps: no interval"
 ONE_RUN_MEMORY = "one training seed: a peak has no interval"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a measurement is made with. level: of every interval. note: what must be known of how
-    the runs were timed."""
+class Settings(estimated.Settings):
+    """What a measurement is made with. note: what must be known of how the runs were timed."""
 
-    level: float = 0.95
-    seed: int = 0
-    run: str = ""
     note: str = ""
 
 
@@ -71,28 +80,28 @@ class _Cost:
     @classmethod
     def of(cls, run: TrainedRun) -> _Cost:
         rows = run.metrics.sort_values("step")
+        # The first step compiles and fills caches; its peak of memory counts all the same.
         timed = rows[WARM_UP:] if len(rows) > WARM_UP else rows
         seconds = {phase: timed[f"{phase}_seconds"].to_numpy(np.float64) for phase in PHASES}
+        seconds[TOTAL] = np.sum([*seconds.values()], axis=0)
         peaks = {phase: float(rows[f"{phase}_peak_gib"].max()) for phase in PHASES}
         known = [peak for peak in peaks.values() if not math.isnan(peak)]
-        return cls(
-            run,
-            {**seconds, TOTAL: np.sum([*seconds.values()], axis=0)},
-            timed["tokens_sampled"].to_numpy(np.float64),
-            {**peaks, TOTAL: max(known, default=math.nan)},
-        )
+        peaks[TOTAL] = max(known, default=math.nan)
+        return cls(run, seconds, timed["tokens_sampled"].to_numpy(np.float64), peaks)
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
     """Seconds, memory and tokens of every run and arm, and the ratios to full rollout where there
     is one."""
-    arms = {
-        name: [_Cost.of(run) for run in arm if len(run.metrics)]
-        for name, arm in by_arm(runs).items()
-    }
-    return to_frame(
-        row for arm in arms.values() if arm for row in _Arm(arm, settings).rows(arms.get(FULL, []))
-    )
+    arms = by_arm(run for run in runs if len(run.metrics))
+    full = [_Cost.of(run) for run in arms.get(FULL, [])]
+    measured: list[Measurement] = []
+    for name, arm in arms.items():
+        costs = [_Cost.of(run) for run in arm]
+        measured += _levels(costs, settings)
+        if name != FULL:
+            measured += _ratios(costs, full, settings)
+    return to_frame(measured)
 
 
 def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
@@ -108,184 +117,148 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
     Source: Kendall 1954 (bias), Bartlett 1946 (error), Student's t at an effective size; limits
     chosen by simulation (benchmarks/coverage.py --part seconds).
     """
-    value = float(_quotient(np.array([column.mean() for column in columns])))
+    value = float(_quotient([column.mean() for column in columns]))
     steps = min(len(column) for column in columns)
-    nothing = OverSeeds(value, *(math.nan,) * 4, 1, "")
     if steps < BLOCKS:
-        return replace(nothing, note=FEW_STEPS)
+        return estimated.one_run(value, FEW_STEPS)
+    # as many blocks as fit, 30 to 59: steps that are left over widen some of them by one
     count = steps // (steps // BLOCKS)
-    blocks = [[part.mean() for part in np.array_split(column[:steps], count)] for column in columns]
-    logs = np.log(_quotient(np.array(blocks)))
+    blocks = []
+    for column in columns:
+        blocks.append(np.array([part.mean() for part in np.array_split(column[:steps], count)]))
+    logs = np.log(_quotient(blocks))
     around = logs - logs.mean()
     squares = float(around @ around)
     if squares < 1e-20:
-        return replace(nothing, note=ALIKE)
+        return estimated.one_run(value, ALIKE)
     plain = float(around[1:] @ around[:-1]) / squares
     raised = plain + (1 + 4 * max(plain, 0.0)) / count + math.sqrt((1 - plain**2) / count)
     correlation = min(max(raised, 0.0), 1.0)
     independent = count * (1 - correlation) / (1 + correlation)
     if independent < FEWEST_INDEPENDENT:
-        alike = (
+        return estimated.one_run(
+            value,
             f"steps in a row are alike: {count} blocks of them count as {independent:.1f} "
-            "independent ones"
+            f"independent ones, fewer than {FEWEST_INDEPENDENT}: no interval; run more steps or "
+            "seeds",
         )
-        return replace(
-            nothing,
-            note=f"{alike}, fewer than {FEWEST_INDEPENDENT}: no interval; run more steps or seeds",
-        )
-    error = math.sqrt(
-        squares / (count - 1) / (independent - 1)
-    )  # sum of squares about the mean lacks 1 / independent
+    # the sum of squares about the mean lacks 1 / independent
+    error = math.sqrt(squares / (count - 1) / (independent - 1))
     reach = float(stdtrit(independent - 1, 0.5 + level / 2)) * error
     low, high = value * math.exp(-reach), value * math.exp(reach)
     return OverSeeds(value, low, high, value * error, math.nan, 1, BLOCK_METHOD)
 
 
-class _Arm:
-    """The measurements of one arm."""
+def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]:
+    """What the runs of an arm took, run by run and over the seeds."""
+    for phase in PHASES_AND_TOTAL:
+        values = [float(cost.seconds[phase].mean()) for cost in costs]
+        yield from _level("seconds_per_step", phase, SECONDS, costs, values, settings)
+    values = [float(cost.tokens.mean()) for cost in costs]
+    yield from _level("tokens_sampled_per_step", GENERATION, TOKENS, costs, values, settings)
+    for phase in PHASES_AND_TOTAL:
+        values = [cost.peak_gib[phase] for cost in costs]
+        yield from _level("peak_gib", phase, GIB, costs, values, settings)
 
-    def __init__(self, costs: Sequence[_Cost], settings: Settings) -> None:
-        self.costs, self.settings = costs, settings
 
-    def rows(self, full: Sequence[_Cost]) -> Iterator[Measurement]:
-        for phase in (*PHASES, TOTAL):
-            seconds = [float(cost.seconds[phase].mean()) for cost in self.costs]
-            yield from self.levels("seconds_per_step", phase, "seconds", seconds)
-        yield from self.levels(
-            "tokens_sampled_per_step",
-            PHASES[0],
-            "tokens",
-            [float(cost.tokens.mean()) for cost in self.costs],
-        )
-        for phase in (*PHASES, TOTAL):
-            yield from self.levels(
-                "peak_gib", phase, "GiB", [cost.peak_gib[phase] for cost in self.costs]
-            )
-        if self.costs[0].run.arm != FULL:
-            yield from self.ratios(full)
-
-    def levels(
-        self, what: str, phase: str, unit: str, values: Sequence[float]
-    ) -> Iterator[Measurement]:
-        """One number a run, and their mean."""
-        note = "" if all(math.isfinite(value) for value in values) else NO_MEMORY
-        for cost, value in zip(self.costs, values, strict=True):
-            counted = OverSeeds(value, *(math.nan,) * 4, 1, "", note)
-            yield self.row(
-                what,
-                phase,
-                unit,
-                counted,
-                [cost],
-                estimand=ONE_RUN,
-                training_seed=float(cost.run.seed),
-            )
-        mean = (
-            over.over_seeds(values, level=self.settings.level)
-            if not note
-            else _undefined(len(values), note)
-        )
-        if not note and min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
+def _level(
+    what: str,
+    phase: str,
+    unit: str,
+    costs: Sequence[_Cost],
+    values: Sequence[float],
+    settings: Settings,
+) -> Iterator[Measurement]:
+    """One number a run, and their mean."""
+    note = "" if all(math.isfinite(value) for value in values) else NO_MEMORY
+    for cost, value in zip(costs, values, strict=True):
+        single = {"estimand": ONE_RUN, "training_seed": float(cost.run.seed)}
+        number = estimated.one_run(value, note)
+        yield _row(what, phase, unit, number, [cost], settings, **single)
+    if note:
+        mean = estimated.undefined_over_seeds(len(values), note)
+    else:
+        mean = over.over_seeds(values, level=settings.level)
+        # seeds are compared by their ratio, as ratios are: a slow machine scales all of them
+        if min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
             mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
-        yield self.row(what, phase, unit, replace(mean, low=max(mean.low, 0.0)), self.costs)
-
-    def ratios(self, full: Sequence[_Cost]) -> Iterator[Measurement]:
-        """This arm over full rollout, of the seeds that both have."""
-        theirs = {cost.run.seed: cost for cost in full}
-        pairs = [(cost, theirs[cost.run.seed]) for cost in self.costs if cost.run.seed in theirs]
-        if not pairs:
-            return
-        for phase in (*PHASES, TOTAL):
-            seconds = [(mine.seconds[phase], other.seconds[phase]) for mine, other in pairs]
-            yield self.ratio("seconds_ratio", phase, pairs, self.of_series(seconds))
-        tokens = [(mine.tokens, other.tokens) for mine, other in pairs]
-        yield self.ratio("tokens_ratio", PHASES[0], pairs, self.of_series(tokens))
-        beyond = [
-            (mine.seconds[TOTAL], other.seconds[TOTAL], mine.tokens, other.tokens)
-            for mine, other in pairs
-        ]
-        yield self.ratio("seconds_ratio_over_tokens_ratio", TOTAL, pairs, self.of_series(beyond))
-        for phase in (*PHASES, TOTAL):
-            peaks = np.array(
-                [(mine.peak_gib[phase], other.peak_gib[phase]) for mine, other in pairs]
-            )
-            if not np.isfinite(peaks).all():
-                yield self.ratio("peak_ratio", phase, pairs, _undefined(len(pairs), NO_MEMORY))
-                continue
-            mean = over.ratios_over_seeds(peaks[:, 0], peaks[:, 1], level=self.settings.level)
-            yield self.ratio(
-                "peak_ratio",
-                phase,
-                pairs,
-                replace(mean, note=ONE_RUN_MEMORY) if len(pairs) == 1 else mean,
-            )
-
-    def of_series(self, pairs: Sequence[tuple[Floats, ...]]) -> OverSeeds:
-        """Mean ratio over seeds; of a single one with an interval over blocks of its steps. Each
-        pair: see `_quotient`."""
-        means = np.array([[column.mean() for column in pair] for pair in pairs])
-        if (means <= 0).any():
-            return _undefined(len(pairs), "nothing was sampled, or no time was taken")
-        if len(pairs) > 1:
-            return over.ratios_over_seeds(
-                _quotient(means.T), np.ones(len(pairs)), level=self.settings.level
-            )
-        return over_steps(pairs[0], level=self.settings.level)
-
-    def ratio(
-        self, what: str, phase: str, pairs: Sequence[tuple[_Cost, _Cost]], found: OverSeeds
-    ) -> Measurement:
-        left_out = len(self.costs) - len(pairs)
-        note = (
-            f"{left_out} of {len(self.costs)} seeds have no run of {FULL}, left out"
-            if left_out
-            else ""
-        )
-        told = replace(found, note="; ".join(filter(None, (found.note, note))))
-        estimand = SEEDS if len(pairs) > 1 else ONE_RUN
-        return self.row(what, phase, "ratio", told, [mine for mine, _ in pairs], estimand=estimand)
-
-    def row(
-        self,
-        what: str,
-        phase: str,
-        unit: str,
-        found: OverSeeds,
-        costs: Sequence[_Cost],
-        *,
-        estimand: str = SEEDS,
-        training_seed: float = math.nan,
-    ) -> Measurement:
-        run = self.costs[0].run
-        return Measurement(
-            what=what,
-            condition=phase,
-            value=found.value,
-            unit=unit,
-            view="training",
-            checkpoint=run.arm,
-            selector=run.selector,
-            rollout_length=run.rollout_length,
-            training_seed=training_seed,
-            low=found.low,
-            high=found.high,
-            standard_error=found.standard_error,
-            level=self.settings.level,
-            method=found.method,
-            estimand=estimand,
-            rollouts=int(sum(cost.run.metrics["rollouts"].sum() for cost in costs)),
-            tokens=int(sum(cost.tokens.sum() for cost in costs)),
-            seed=self.settings.seed,
-            run=self.settings.run,
-            note="; ".join(filter(None, (found.note, self.settings.note))),
-        )
+    mean = estimated.within(mean, 0.0)
+    yield _row(what, phase, unit, mean, costs, settings, estimand=OVER_SEEDS)
 
 
-def _quotient(columns: Floats) -> Floats:
+def _ratios(
+    costs: Sequence[_Cost], full: Sequence[_Cost], settings: Settings
+) -> Iterator[Measurement]:
+    """This arm over full rollout, of the seeds that both have."""
+    theirs = {cost.run.seed: cost for cost in full}
+    pairs = [(cost, theirs[cost.run.seed]) for cost in costs if cost.run.seed in theirs]
+    if not pairs:
+        return
+    lost = len(costs) - len(pairs)
+    note = estimated.left_out(lost, len(costs), f"seeds have no run of {FULL}")
+    kept = [cost for cost, _ in pairs]
+    estimand = OVER_SEEDS if len(pairs) > 1 else ONE_RUN
+
+    def ratio(what: str, phase: str, estimate: OverSeeds) -> Measurement:
+        noted = replace(estimate, note=estimated.joined(estimate.note, note))
+        return _row(what, phase, RATIO, noted, kept, settings, estimand=estimand)
+
+    for phase in PHASES_AND_TOTAL:
+        seconds = [(cost.seconds[phase], other.seconds[phase]) for cost, other in pairs]
+        yield ratio("seconds_ratio", phase, _of_series(seconds, settings.level))
+    tokens = [(cost.tokens, other.tokens) for cost, other in pairs]
+    yield ratio("tokens_ratio", GENERATION, _of_series(tokens, settings.level))
+    beyond = []
+    for cost, other in pairs:
+        beyond.append((cost.seconds[TOTAL], other.seconds[TOTAL], cost.tokens, other.tokens))
+    yield ratio("seconds_ratio_over_tokens_ratio", TOTAL, _of_series(beyond, settings.level))
+    for phase in PHASES_AND_TOTAL:
+        mine = [cost.peak_gib[phase] for cost, _ in pairs]
+        other_peaks = [other.peak_gib[phase] for _, other in pairs]
+        if not np.isfinite([*mine, *other_peaks]).all():
+            estimate = estimated.undefined_over_seeds(len(pairs), NO_MEMORY)
+        else:
+            estimate = over.ratios_over_seeds(mine, other_peaks, level=settings.level)
+            if len(pairs) == 1:
+                estimate = replace(estimate, note=ONE_RUN_MEMORY)
+        yield ratio("peak_ratio", phase, estimate)
+
+
+def _of_series(pairs: Sequence[tuple[Floats, ...]], level: float) -> OverSeeds:
+    """Mean ratio over seeds; of a single one with an interval over blocks of its steps. Each pair:
+    see `_quotient`."""
+    means = np.array([[column.mean() for column in pair] for pair in pairs])
+    if (means <= 0).any():
+        return estimated.undefined_over_seeds(len(pairs), NOTHING_TIMED)
+    if len(pairs) == 1:
+        return over_steps(pairs[0], level=level)
+    return over.ratios_over_seeds(_quotient([*means.T]), np.ones(len(pairs)), level=level)
+
+
+def _row(
+    what: str,
+    phase: str,
+    unit: str,
+    estimate: OverSeeds,
+    costs: Sequence[_Cost],
+    settings: Settings,
+    **more: Any,
+) -> Measurement:
+    """A number over some runs of an arm."""
+    columns = {
+        "condition": phase,
+        "view": TRAINING,
+        **costs[0].run.place,
+        "rollouts": int(sum(cost.run.metrics["rollouts"].sum() for cost in costs)),
+        "tokens": int(sum(cost.tokens.sum() for cost in costs)),
+        **more,
+    }
+    return estimated.row(settings, what, unit, estimate, settings.note, **columns)
+
+
+def _quotient(columns: Sequence[Any]) -> Floats:
     """first / second; of four columns first / second / (third / fourth)."""
     ratio = columns[0] / columns[1]
-    return np.asarray(ratio if len(columns) == 2 else ratio / (columns[2] / columns[3]))
-
-
-def _undefined(count: int, note: str) -> OverSeeds:
-    return OverSeeds(*(math.nan,) * 5, count, "", note)
+    if len(columns) == 4:
+        ratio = ratio / (columns[2] / columns[3])
+    return np.asarray(ratio)

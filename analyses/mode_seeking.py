@@ -4,9 +4,9 @@ either direction of the KL.
 The teacher is a mixture of two Gaussians on a line, the student one Gaussian; no model is involved.
 Conditions:
 
-    teacher-1, teacher-2         the teacher's two modes, as given forward-kl
-    where KL(teacher || student) is least: mean and spread of the whole mixture reverse-kl-1,
-    reverse-kl-2   the local minima of KL(student || teacher), the lowest first
+    teacher-1, teacher-2          the teacher's two modes, as given
+    forward-kl                    where KL(teacher || student) is least: the whole mixture's moments
+    reverse-kl-1, reverse-kl-2    the local minima of KL(student || teacher), the lowest first
 
 Where the modes lie apart, each holds a minimum, of a reverse KL near -log(weight): the student pays
 for the mode that it leaves out, and no more. A wide student over both may be a third, at a much
@@ -34,6 +34,7 @@ from torch import Tensor
 from decaylab.maths import divergences
 from decaylab.maths.clusters import Floats
 from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.vocabulary import FRACTION, NATS
 
 OPTIMISER = "L-BFGS-B"
 STARTS_BETWEEN = 5  # means at which the search begins, from the one mode to the other
@@ -42,6 +43,7 @@ REACH = 10  # standard deviations beyond the modes; a Gaussian has nothing left 
 SAME = 1e-3  # minima that lie closer, in standard deviations of the teacher, are one
 FLAT = 1e-4  # a steeper end of the search, in nats for one of them, is an edge and no minimum
 DRAWN = 400  # points of a curve
+SEEN = 3.5  # standard deviations to either side of a mode that a curve is drawn over
 Divergence = Literal["forward_kl", "reverse_kl"]
 
 
@@ -87,10 +89,9 @@ def fit(settings: Settings | None = None) -> ModeSeeking:
     fits = {"forward-kl": line.minima("forward_kl")[0]}
     for i, student in enumerate(line.minima("reverse_kl"), 1):
         fits[f"reverse-kl-{i}"] = student
-    rows = [
-        *_teacher_rows(settings),
-        *(row for name, one in fits.items() for row in _fit_rows(name, one, line)),
-    ]
+    rows = list(_teacher_rows(settings))
+    for name, student in fits.items():
+        rows += _fit_rows(name, student, line)
     return ModeSeeking(to_frame(rows), _curves(settings, fits))
 
 
@@ -130,13 +131,14 @@ class _Line:
 
     def kl(self, parameters: Tensor, divergence: Divergence) -> Tensor:
         """The divergence of student and teacher, in nats."""
-        found: Tensor = getattr(divergences, divergence)(self.student(parameters), self.teacher)
-        return found
+        nats: Tensor = getattr(divergences, divergence)(self.student(parameters), self.teacher)
+        return nats
 
     def minima(self, divergence: Divergence) -> list[_Student]:
         """The distinct local minima over all students, the lowest first."""
+        # a student narrower than half a mode falls between the cells of the grid
         edges = [(None, None), (math.log(self.narrow / 2), math.log(self.wide))]
-        found: list[Floats] = []
+        minima: list[Floats] = []
         for start in self.starts():
             end = minimize(
                 self.value_and_gradient,
@@ -147,10 +149,10 @@ class _Line:
                 bounds=edges,
                 options={"ftol": 1e-15, "gtol": 1e-10},
             )
-            known = any(np.abs(end.x - other).max() < SAME for other in found)
+            known = any(np.abs(end.x - other).max() < SAME for other in minima)
             if not known and np.abs(end.jac).max() < FLAT:
-                found.append(end.x)
-        return sorted(map(self.described, found), key=attrgetter(divergence))
+                minima.append(end.x)
+        return sorted(map(self.described, minima), key=attrgetter(divergence))
 
     def starts(self) -> Iterator[Floats]:
         """From the one mode to the other, each as narrow as either mode and as wide as the
@@ -195,61 +197,52 @@ def _log_normal(x: Floats, mean: float, deviation: float) -> Floats:
 
 def _log_mixture(settings: Settings, x: Floats) -> Floats:
     """Log-density of the teacher."""
-    one, other = (
-        math.log(weight) + _log_normal(x, mean, deviation)
-        for weight, mean, deviation in zip(
-            settings.weights, settings.means, settings.standard_deviations
-        )
-    )
-    return np.asarray(np.logaddexp(one, other))
+    modes = []
+    for weight, mean, deviation in zip(
+        settings.weights, settings.means, settings.standard_deviations, strict=True
+    ):
+        modes.append(math.log(weight) + _log_normal(x, mean, deviation))
+    return np.asarray(np.logaddexp(*modes))
 
 
 # What comes out
 
 
 def _teacher_rows(settings: Settings) -> Iterator[Measurement]:
-    columns = {
-        "weight": settings.weights,
-        "mean": settings.means,
-        "standard_deviation": settings.standard_deviations,
-    }
+    columns = (
+        ("weight", settings.weights, FRACTION),
+        ("mean", settings.means, "x"),
+        ("standard_deviation", settings.standard_deviations, "x"),
+    )
     for i in range(2):
-        for what, values in columns.items():
-            unit = "fraction" if what == "weight" else "x"
+        for what, values, unit in columns:
             yield Measurement(what, f"teacher-{i + 1}", values[i], unit, method="given")
 
 
 def _fit_rows(name: str, student: _Student, line: _Line) -> Iterator[Measurement]:
-    forward = name == "forward-kl"
-    sought = (
-        "least KL(teacher || student)" if forward else "local minimum of KL(student || teacher)"
-    )
+    sought = "local minimum of KL(student || teacher)"
+    if name == "forward-kl":
+        sought = "least KL(teacher || student)"
     how = (
-        f"{OPTIMISER} from {len([*line.starts()])} starting points, KL summed over "
+        f"{OPTIMISER} from {len(list(line.starts()))} starting points, KL summed over "
         f"{len(line.places):,} cells of the line"
     )
-    for what, unit in (
-        ("mean", "x"),
-        ("standard_deviation", "x"),
-        ("forward_kl", "nats"),
-        ("reverse_kl", "nats"),
-    ):
+    units = {"mean": "x", "standard_deviation": "x", "forward_kl": NATS, "reverse_kl": NATS}
+    for what, unit in units.items():
         yield Measurement(what, name, getattr(student, what), unit, method=how, estimand=sought)
 
 
 def _curves(settings: Settings, fits: dict[str, _Student]) -> pd.DataFrame:
     """Densities over all that is to be seen of the teacher and of the fits."""
-    shapes = [*zip(settings.means, settings.standard_deviations)]
-    shapes += [(one.mean, one.standard_deviation) for one in fits.values()]
-    x = np.linspace(
-        min(m - 3.5 * sd for m, sd in shapes), max(m + 3.5 * sd for m, sd in shapes), DRAWN
-    )
+    shapes = list(zip(settings.means, settings.standard_deviations, strict=True))
+    shapes += [(student.mean, student.standard_deviation) for student in fits.values()]
+    low = min(mean - SEEN * deviation for mean, deviation in shapes)
+    high = max(mean + SEEN * deviation for mean, deviation in shapes)
+    x = np.linspace(low, high, DRAWN)
     densities = {"teacher": _log_mixture(settings, x)}
-    densities |= {
-        name: _log_normal(x, one.mean, one.standard_deviation) for name, one in fits.items()
-    }
-    tables = [
-        pd.DataFrame({"curve": name, "x": x, "density": np.exp(log)})
-        for name, log in densities.items()
-    ]
+    for name, student in fits.items():
+        densities[name] = _log_normal(x, student.mean, student.standard_deviation)
+    tables = []
+    for name, log_density in densities.items():
+        tables.append(pd.DataFrame({"curve": name, "x": x, "density": np.exp(log_density)}))
     return pd.concat(tables, ignore_index=True)

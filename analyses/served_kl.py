@@ -1,45 +1,44 @@
-"""Served KL: how far a student is from a teacher that only an engine holds, at least; by position.
+"""Served KL: at least how far a student is from a teacher that only an engine holds, by position.
 An approximation.
 
 Token statistics in, measurements out; no model, no file. What is measured is a lower bound of the
 reverse KL (`served_scores.partial_reverse_kl`), with both policies' masses on the ids behind it:
-the nearer to 1 they are, the less the bound can miss. No change of a bound is measured: how much it
-misses may change as well. Every interval resamples problems.
+the nearer to 1 they are, the less the bound can miss. No change of a bound is measured, because how
+much it misses may change as well. Every interval resamples problems.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from decaylab.maths import token_means as tm
-from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
 from decaylab.maths.winsorised import SumsAndCounts
+from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.skewed_cells import NO_TOKENS, Cells
+from decaylab.runs.vocabulary import ALL, FRACTION, NATS
 from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 
+BOUND, LOG_RATIO = "reverse_kl_bound", "log_ratio"
 QUANTITIES = {
-    "reverse_kl_bound": "nats",
-    "student_mass": "fraction",  # of each policy on the ids behind the bound
-    "teacher_mass": "fraction",
-    "log_ratio": "nats",  # log student - log teacher of the token that was taken
-    "student_entropy": "nats",
+    BOUND: NATS,
+    "student_mass": FRACTION,  # of each policy on the ids behind the bound
+    "teacher_mass": FRACTION,
+    LOG_RATIO: NATS,  # log student - log teacher of the token that was taken
+    "student_entropy": NATS,
 }
-BOUND, SIGNED = "reverse_kl_bound", "log_ratio"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(rows.Settings):
     """What a measurement is made with.
 
     edges: where the position bins begin, ascending from 0; the last is open. route: what the bound
-    stands on, in words: it is told in every row. level: of every interval and band.
+    stands on, in words, for the note of every row.
 
     Raises ValueError for edges that do not ascend from 0.
     """
@@ -47,9 +46,6 @@ class Settings:
     edges: tuple[int, ...]
     route: str
     estimand: tm.Estimand = "tokens"
-    level: float = 0.95
-    seed: int = 0
-    run: str = ""
 
     def __post_init__(self) -> None:
         check_edges(self.edges)
@@ -58,92 +54,64 @@ class Settings:
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
     """Each quantity by position bin and over the whole response, of each checkpoint in each
     view."""
-    rows: list[Measurement] = []
-    for one in scored:
+    measured: list[Measurement] = []
+    for each in scored:
+        place = {"condition": ALL, "view": each.view, "checkpoint": each.checkpoint}
         for quantity in QUANTITIES:
-            rows += _bins(quantity, one, settings)
-            rows.append(_whole(quantity, one, settings))
-    return to_frame(rows)
+            measured += _bins(quantity, each.tokens, place, settings)
+            measured.append(_whole(quantity, each.tokens, place, settings))
+    return to_frame(measured)
 
 
-def _bins(quantity: str, one: Scored, settings: Settings) -> Iterable[Measurement]:
-    """By position bin. The mean has no interval, the winsorised mean beside it has one."""
-    tokens = _tokens(one.tokens, quantity, settings.edges)
-    ends = pairwise((*settings.edges, math.inf))
-    common = {
-        "condition": "all",
-        "view": one.view,
-        "checkpoint": one.checkpoint,
-        "run": settings.run,
-    }
-    places = [
-        {
-            **common,
-            "position_low": float(low),
-            "position_high": high,
-            "rollouts": int((one.tokens.lengths > low).sum()),
-        }
-        for low, high in ends
-    ]
-    measured = int(tokens[1].any(axis=1).sum())
-    cells = Cells(places, measured, settings.estimand, settings.level, settings.seed)
-    for row in cells.levels(quantity, QUANTITIES[quantity], tokens, shared=quantity == BOUND):
-        yield replace(row, note=_approximation(settings, row.note))
+def _bins(
+    quantity: str, table: TokenTable, place: dict[str, Any], settings: Settings
+) -> Iterator[Measurement]:
+    """By position bin. The mean has no interval; the winsorised mean beside it has one."""
+    sums, counts = _tokens(table, quantity, settings.edges)
+    places = []
+    for span in rows.spans(settings.edges):
+        rollouts = int((table.lengths > span["position_low"]).sum())
+        places.append({**place, **span, "rollouts": rollouts})
+    problems = int(counts.any(axis=1).sum())
+    cells = rows.skewed(settings, places, problems, estimand=settings.estimand)
+    levels = cells.levels(quantity, QUANTITIES[quantity], (sums, counts), shared=quantity == BOUND)
+    for row in levels:
+        yield replace(row, note=rows.joined(_approximation(settings), row.note))
 
 
-def _whole(quantity: str, one: Scored, settings: Settings) -> Measurement:
+def _whole(
+    quantity: str, table: TokenTable, place: dict[str, Any], settings: Settings
+) -> Measurement:
     """Over the whole response."""
-    tokens = _tokens(one.tokens, quantity, (0,))
-    means = tm.means(*tokens, settings.estimand, signed=quantity == SIGNED)
-    low, high = tm.interval(means, level=settings.level)
-    return Measurement(
-        what=f"mean_{quantity}",
-        condition="all",
-        view=one.view,
-        checkpoint=one.checkpoint,
-        unit=QUANTITIES[quantity],
-        value=float(means.value[0]),
-        position_low=0.0,
-        position_high=math.inf,
-        low=float(low[0]),
-        high=float(high[0]),
-        standard_error=float(means.standard_error[0]),
-        method=means.method,
+    signed = quantity == LOG_RATIO  # all others are never below 0
+    means = tm.means(*_tokens(table, quantity, (0,)), settings.estimand, signed=signed)
+    (estimate,) = rows.of_cells(means, level=settings.level, undefined="")
+    (span,) = rows.spans((0,))
+    return rows.row(
+        settings,
+        f"mean_{quantity}",
+        QUANTITIES[quantity],
+        replace(estimate, note=rows.joined(_approximation(settings), estimate.note)),
+        **place,
+        **span,
         estimand=tm.ESTIMAND_NAMES[settings.estimand],
-        problems=int(means.problems[0]),
-        rollouts=int((one.tokens.lengths > 0).sum()),
+        rollouts=int((table.lengths > 0).sum()),
         tokens=int(means.tokens[0]),
-        level=settings.level,
-        seed=settings.seed,
-        run=settings.run,
-        note=_approximation(settings, _note(means, 0)),
     )
 
 
 def _tokens(table: TokenTable, quantity: str, edges: tuple[int, ...]) -> SumsAndCounts:
     """Sum of a quantity over each problem's tokens in each bin, and their number."""
-    column: Callable[[str], Any] = table.__getitem__
-    values = (
-        column("student_logprob") - column("teacher_logprob")
-        if quantity == SIGNED
-        else column(quantity)
-    )
-    problems, bins, size = (
-        table.token_problems,
-        table.bins(edges),
-        (table.problem_count, len(edges)),
-    )
-    sums, counts = (tm.sums_by_problem(column, problems, bins, *size) for column in (values, None))
-    return sums, counts
+    values: Any
+    if quantity == LOG_RATIO:
+        values = np.subtract(table["student_logprob"], table["teacher_logprob"])
+    else:
+        values = table[quantity]
+    problems, bins = table.token_problems, table.bins(edges)
+    size = (table.problem_count, len(edges))
+    sums = tm.sums_by_problem(values, problems, bins, *size)
+    return sums, tm.sums_by_problem(None, problems, bins, *size)
 
 
-def _approximation(settings: Settings, note: str) -> str:
-    return "; ".join(filter(None, (f"approximation: {settings.route}", note)))
-
-
-def _note(means: tm.CellMeans, cell: int) -> str:
-    if means.tokens[cell] == 0:
-        return NO_TOKENS
-    if means.alike[cell]:
-        return ALIKE
-    return ONE_PROBLEM if means.problems[cell] < 2 else ""
+def _approximation(settings: Settings) -> str:
+    return f"approximation: {settings.route}"

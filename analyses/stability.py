@@ -1,17 +1,21 @@
-"""Stability: how accuracy goes over the checkpoints of a run: peak, last, lowest, and how far peak
-and lowest lie apart.
+"""Stability: how accuracy develops over the checkpoints of a run: peak, last, lowest, and how far
+peak and lowest lie apart.
 
 Runs in, measurements out; no model, no file. ``checkpoint`` is the arm, ``training_seed`` the run,
-``view`` says on what:
+``view`` the problems:
 
-    test         problems of the evaluation, where every checkpoint was evaluated; differences are
-    paired by problem validation   held-out training problems (validation.csv), at every checkpoint;
-    their outcomes by problem are not kept
+    test          of the evaluation, where every checkpoint was evaluated; differences are paired by
+                  problem
+    validation    held-out training problems (validation.csv), at every checkpoint; their outcomes
+                  by problem are not kept
 
-    accuracy                   at each step; step 0, before training, is told but is no checkpoint
-    peak_accuracy, last_accuracy, lowest_accuracy    with the step where they stand, of equals the
-    earliest peak_minus_lowest, peak_minus_last peak_minus_lowest_by_chance    what it would be on
-    average if all checkpoints were equally good
+The quantities:
+
+    accuracy                        at each step; step 0, before training, is no checkpoint
+    peak_accuracy, last_accuracy,   with the step where they stand, of equals the earliest
+    lowest_accuracy
+    peak_minus_lowest, peak_minus_last
+    peak_minus_lowest_by_chance     what it would be on average if all checkpoints were equally good
 
 A peak over checkpoints is the largest of several noisy numbers, and a lowest the smallest: they lie
 further apart than what they estimate, and the intervals do not know that the checkpoints were
@@ -22,7 +26,7 @@ problem's outcomes are handed to the checkpoints in random order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,56 +37,62 @@ from decaylab.maths import seeds as over
 from decaylab.maths import statistics as st
 from decaylab.maths.clusters import Floats
 from decaylab.problems import applicable
+from decaylab.problems.grading import Verdict
+from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.trained import BASE, TEACHER, TrainedRun, by_arm
+from decaylab.runs.trained import TrainedRun, by_arm
+from decaylab.runs.vocabulary import (
+    ACCURACY,
+    BASE,
+    FRACTION,
+    ONE_RUN,
+    OVER_SEEDS,
+    TEACHER,
+    TEST,
+    VALIDATION,
+)
 
-ONE_RUN, SEEDS = "one training run", "mean over training seeds"
-TEST, VALIDATION = "test", "validation"
 DRAWS = 1000
-EXTREMES = ("peak_accuracy", "last_accuracy", "lowest_accuracy")
-DISTANCES = ("peak_minus_lowest", "peak_minus_last")
+PEAK, LAST, LOWEST = EXTREMES = ("peak_accuracy", "last_accuracy", "lowest_accuracy")
+PEAK_TO_LOWEST, PEAK_TO_LAST = "peak_minus_lowest", "peak_minus_last"
+DISTANCES = {PEAK_TO_LOWEST: LOWEST, PEAK_TO_LAST: LAST}
 BY_CHANCE = "peak_minus_lowest_by_chance"
+BIASED_DISTANCE = (
+    "of {count} noisy numbers: biased upwards; the interval does not know that they were chosen"
+)
 BIASED = {
-    "peak_accuracy": "the highest of {count} noisy numbers: biased upwards",
-    "lowest_accuracy": "the lowest of {count} noisy numbers: biased downwards",
-    "peak_minus_lowest": "of {count} noisy numbers: biased upwards; the interval does not know "
-    "that they were chosen",
-    "peak_minus_last": "of {count} noisy numbers: biased upwards; the interval does not know that "
-    "they were chosen",
+    PEAK: "the highest of {count} noisy numbers: biased upwards",
+    LOWEST: "the lowest of {count} noisy numbers: biased downwards",
+    PEAK_TO_LOWEST: BIASED_DISTANCE,
+    PEAK_TO_LAST: BIASED_DISTANCE,
 }
 NOT_KEPT = "outcomes by problem are not kept: no paired interval"
 METHOD = "permutation of each problem's outcomes over checkpoints"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a measurement is made with. answer_rule: of the evaluation. level: of every interval."""
+class Settings(estimated.Settings):
+    """What a measurement is made with. answer_rule: of the evaluation."""
 
     answer_rule: str
-    level: float = 0.95
-    seed: int = 0
-    run: str = ""
 
 
 @dataclass(frozen=True)
 class _Trace:
     """Accuracy of one run over its checkpoints.
 
-    steps: ascending, without step 0. accuracies: of each. counts: problems behind each.
-    right: by problem, [checkpoints, problems], mean over samples; None where it is not known.
-    start: at step 0, or None.
+    steps: ascending, without step 0. accuracies: of each. right: by problem, [checkpoints,
+    problems], mean over samples; None where it is not known. start: at step 0, or None. problems,
+    rollouts, tokens: behind the accuracy of one checkpoint.
     """
 
     steps: Floats
     accuracies: list[st.Estimate]
     right: Floats | None
     start: st.Estimate | None
+    problems: int
     rollouts: int
     tokens: int = 0
-
-    @property
-    def values(self) -> Floats:
-        return np.array([one.value for one in self.accuracies])
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
@@ -92,83 +102,76 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
     """
     rule = settings.answer_rule
     judged = [replace(run, outcomes=applicable.rows(run.outcomes, rule)) for run in runs]
-    return to_frame(row for arm in by_arm(judged).values() for row in _arm_rows(arm, settings))
+    measured: list[Measurement] = []
+    for arm in by_arm(judged).values():
+        measured += _arm_rows(arm, settings)
+    return to_frame(measured)
 
 
 def _arm_rows(arm: Sequence[TrainedRun], settings: Settings) -> Iterator[Measurement]:
     for view, trace_of in ((TEST, _on_test), (VALIDATION, _on_validation)):
-        found: dict[str, list[Measurement]] = {}
+        by_quantity: dict[str, list[Measurement]] = {}
         for run in arm:
             trace = trace_of(run, settings)
-            if trace is not None:
-                for row in _Run(run, view, trace, settings).rows():
-                    found.setdefault(row.what, []).append(row)
-                    yield row
+            if trace is None:
+                continue
+            for row in _Run(run, view, trace, settings).rows():
+                by_quantity.setdefault(row.what, []).append(row)
+                yield row
         for what in (*EXTREMES, *DISTANCES, BY_CHANCE):
-            if what in found:
-                yield _over_seeds(found[what], settings.level)
+            if what in by_quantity:
+                yield _over_seeds(by_quantity[what], settings.level)
 
 
 def _on_test(run: TrainedRun, settings: Settings) -> _Trace | None:
     """From the outcomes of every checkpoint; None where fewer than two, or not all that the run
     has, were evaluated."""
-    rows = run.outcomes[~run.outcomes["checkpoint"].isin([BASE, TEACHER])]
-    rows = rows.assign(
-        right=(rows[f"grade_{settings.answer_rule}"] == "correct").astype(np.float64)
-    )
+    correct = run.outcomes[f"grade_{settings.answer_rule}"] == Verdict.CORRECT
+    outcomes = run.outcomes.assign(right=correct.astype(np.float64))
+    rows = outcomes[~outcomes["checkpoint"].isin([BASE, TEACHER])]
     table = rows.pivot_table(index="step", columns="problem_id", values="right", aggfunc="mean")
-    kept = (
-        {float(step) for step in run.validation["step"] if step > 0}
-        if len(run.validation)
-        else set()
-    )
+    kept = {float(step) for step in run.validation["step"] if step > 0}
+    # A peak over some of the checkpoints would not be the peak of the run.
     if len(table) < 2 or not kept <= set(table.index):
         return None
     if table.isna().any(axis=None):
         raise ValueError(f"{run.name}: its checkpoints were asked different problems")
-    codes = pd.factorize(rows["problem_id"], sort=True)[0]
-
-    def accuracy(
-        chosen: pd.Series[bool], right: pd.Series[float], codes: np.ndarray
-    ) -> st.Estimate:
-        return st.proportion(right[chosen], codes[chosen.to_numpy()], level=settings.level)
-
-    estimates = [accuracy(rows["step"] == step, rows["right"], codes) for step in table.index]
-    base = run.outcomes[run.outcomes["checkpoint"] == BASE]
-    start = None
-    if len(base):
-        right = (base[f"grade_{settings.answer_rule}"] == "correct").astype(np.float64)
-        start = accuracy(right.notna(), right, pd.factorize(base["problem_id"], sort=True)[0])
-    each, tokens = len(rows) // len(table), int(rows["response_tokens"].sum()) // len(table)
+    estimates = [_accuracy(rows[rows["step"] == step], settings) for step in table.index]
+    base = outcomes[outcomes["checkpoint"] == BASE]
     return _Trace(
-        table.index.to_numpy(np.float64), estimates, table.to_numpy(np.float64), start, each, tokens
+        table.index.to_numpy(np.float64),
+        estimates,
+        table.to_numpy(np.float64),
+        _accuracy(base, settings) if len(base) else None,
+        problems=table.shape[1],
+        rollouts=len(rows) // len(table),
+        tokens=int(rows["response_tokens"].sum()) // len(table),
     )
+
+
+def _accuracy(rows: pd.DataFrame, settings: Settings) -> st.Estimate:
+    codes = pd.factorize(rows["problem_id"], sort=True)[0]
+    return st.proportion(rows["right"], codes, level=settings.level)
 
 
 def _on_validation(run: TrainedRun, settings: Settings) -> _Trace | None:
     """From validation.csv: one full rollout a problem."""
     if not len(run.validation) or not (run.validation["problems"] > 0).all():
         return None
+    # a run that was resumed may have validated a step twice
     rows = run.validation.drop_duplicates("step", keep="last").sort_values("step")
-    estimates = {
-        float(step): _counted(accuracy, int(problems), settings.level)
-        for step, accuracy, problems in zip(
-            rows["step"], rows["accuracy"], rows["problems"], strict=True
-        )
-    }
-    steps = [step for step in estimates if step > 0]
-    if len(steps) < 2:
+    estimates: dict[float, st.Estimate] = {}
+    columns = (rows[name] for name in ("step", "accuracy", "problems"))
+    for step, accuracy, problems in zip(*columns, strict=True):
+        # which of the problems were correct is not kept, and makes no difference to the interval
+        codes = np.arange(int(problems))
+        right = (codes < round(accuracy * problems)).astype(np.float64)
+        estimates[float(step)] = st.proportion(right, codes, level=settings.level)
+    start = estimates.pop(0.0, None)
+    if len(estimates) < 2:
         return None
-    problems = int(rows["problems"].max())
-    return _Trace(
-        np.array(steps), [estimates[step] for step in steps], None, estimates.get(0.0), problems
-    )
-
-
-def _counted(accuracy: float, problems: int, level: float) -> st.Estimate:
-    """The interval of a share of problems, one rollout each."""
-    right = np.arange(problems) < round(accuracy * problems)
-    return st.proportion(right.astype(np.float64), np.arange(problems), level=level)
+    most = int(rows["problems"].max())
+    return _Trace(np.array([*estimates]), [*estimates.values()], None, start, most, most)
 
 
 class _Run:
@@ -176,103 +179,78 @@ class _Run:
 
     def __init__(self, run: TrainedRun, view: str, trace: _Trace, settings: Settings) -> None:
         self.run, self.view, self.trace, self.settings = run, view, trace, settings
-        values = trace.values
+        values = [estimate.value for estimate in trace.accuracies]
         self.places = {
-            "peak_accuracy": int(np.argmax(values)),
-            "last_accuracy": len(values) - 1,
-            "lowest_accuracy": int(np.argmin(values)),
+            PEAK: int(np.argmax(values)),
+            LAST: len(values) - 1,
+            LOWEST: int(np.argmin(values)),
         }
 
     def rows(self) -> Iterator[Measurement]:
         trace = self.trace
         if trace.start is not None:
-            yield self.row("accuracy", trace.start, 0.0)
-        for step, accuracy in zip(trace.steps, trace.accuracies, strict=True):
-            yield self.row("accuracy", accuracy, float(step))
+            yield self.row(ACCURACY, trace.start, step=0.0)
+        for step, accuracy in zip(trace.steps.tolist(), trace.accuracies, strict=True):
+            yield self.row(ACCURACY, accuracy, step=step)
         for what, place in self.places.items():
-            yield self.row(what, trace.accuracies[place], float(trace.steps[place]))
+            yield self.row(what, trace.accuracies[place], step=float(trace.steps[place]))
         chance, p_value = self.by_chance()
-        for what in DISTANCES:
-            other = self.places[f"{what.removeprefix('peak_minus_')}_accuracy"]
-            distance = self.distance(self.places["peak_accuracy"], other)
-            yield self.row(
-                what, distance, p_value=p_value if what == "peak_minus_lowest" else math.nan
-            )
+        for what, other in DISTANCES.items():
+            tested = {"p_value": p_value} if what == PEAK_TO_LOWEST else {}
+            yield self.row(what, self.distance(self.places[PEAK], self.places[other]), **tested)
         if trace.right is not None:
             yield self.row(BY_CHANCE, st.Estimate(chance, *st.UNDEFINED[:3], METHOD, 0, 0))
 
     def distance(self, first: int, second: int) -> st.Estimate:
-        right, values = self.trace.right, self.trace.values
+        right, accuracies = self.trace.right, self.trace.accuracies
         if right is None:
-            return st.Estimate(
-                float(values[first] - values[second]), *st.UNDEFINED[:3], "", 0, 0, NOT_KEPT
-            )
+            apart = accuracies[first].value - accuracies[second].value
+            return st.Estimate(apart, *st.UNDEFINED[:3], "", 0, 0, NOT_KEPT)
         codes = np.arange(right.shape[1])
         return st.paired_difference(right[first], right[second], codes, level=self.settings.level)
 
     def by_chance(self) -> tuple[float, float]:
-        """Mean of peak - lowest if all checkpoints were alike, and the chance of one as large as
-        found."""
+        """Mean of peak - lowest if all checkpoints were alike, and the chance of one at least as
+        large as measured."""
         right = self.trace.right
         if right is None:
             return math.nan, math.nan
         rng = np.random.default_rng(self.settings.seed)
         drawn = np.array([np.ptp(rng.permuted(right, axis=0).mean(axis=1)) for _ in range(DRAWS)])
-        found = np.ptp(right.mean(axis=1)) - 1e-9
-        return float(drawn.mean()), float((np.sum(drawn >= found) + 1) / (DRAWS + 1))
+        # distances that are equal but for rounding count as reached
+        measured = np.ptp(right.mean(axis=1)) - 1e-9
+        return float(drawn.mean()), float((np.sum(drawn >= measured) + 1) / (DRAWS + 1))
 
-    def row(
-        self, what: str, estimate: st.Estimate, step: float = math.nan, *, p_value: float = math.nan
-    ) -> Measurement:
-        count = len(self.trace.steps)
-        test = self.view == TEST
-        return Measurement(
-            what=what,
-            condition=self.settings.answer_rule if test else "",
-            value=estimate.value,
-            unit="fraction",
-            view=self.view,
-            checkpoint=self.run.arm,
-            selector=self.run.selector,
-            rollout_length=self.run.rollout_length,
-            step=step,
-            training_seed=float(self.run.seed),
-            low=estimate.low,
-            high=estimate.high,
-            standard_error=estimate.standard_error,
-            level=self.settings.level,
-            method=estimate.method,
-            estimand=ONE_RUN,
-            p_value=p_value,
-            problems=self.trace.right.shape[1]
-            if self.trace.right is not None
-            else self.trace.rollouts,
-            rollouts=self.trace.rollouts,
-            tokens=self.trace.tokens,
-            answer_rule=self.settings.answer_rule if test else "",
-            seed=self.settings.seed,
-            run=self.settings.run,
-            note="; ".join(filter(None, (estimate.note, BIASED.get(what, "").format(count=count)))),
-        )
+    def row(self, what: str, estimate: st.Estimate, **more: Any) -> Measurement:
+        rule = self.settings.answer_rule if self.view == TEST else ""
+        columns = {
+            "condition": rule,
+            "answer_rule": rule,
+            "view": self.view,
+            **self.run.place,
+            "training_seed": float(self.run.seed),
+            "estimand": ONE_RUN,
+            "problems": self.trace.problems,
+            "rollouts": self.trace.rollouts,
+            "tokens": self.trace.tokens,
+            **more,
+        }
+        biased = BIASED.get(what, "").format(count=len(self.trace.steps))
+        return estimated.row(self.settings, what, FRACTION, estimate, biased, **columns)
 
 
 def _over_seeds(rows: Sequence[Measurement], level: float) -> Measurement:
     """The mean of one quantity over the runs of an arm."""
     apart = over.apart_by([row.standard_error for row in rows])
     mean = over.over_seeds([row.value for row in rows], level=level, apart=apart)
-    low, high = max(mean.low, 0.0), min(mean.high, 1.0)  # none of these is negative
-    steps: Mapping[str, Any] = {"step": math.nan, "training_seed": math.nan, "p_value": math.nan}
-    noted = "; ".join(filter(None, (mean.note, rows[0].note.removeprefix(f"{NOT_KEPT}; "))))
+    mean = estimated.within(mean, 0.0, 1.0)  # none of these is negative
+    columns: dict[str, Any] = {name: getattr(mean, name) for name in estimated.NUMBERS}
+    columns |= dict.fromkeys(("step", "training_seed", "p_value"), math.nan)
     return replace(
         rows[0],
-        value=mean.value,
-        low=low,
-        high=high,
-        standard_error=mean.standard_error,
-        method=mean.method,
-        estimand=SEEDS,
-        note=noted,
+        estimand=OVER_SEEDS,
+        note=estimated.joined(mean.note, rows[0].note.removeprefix(f"{NOT_KEPT}; ")),
         rollouts=sum(row.rollouts for row in rows),
         tokens=sum(row.tokens for row in rows),
-        **steps,
+        **columns,
     )

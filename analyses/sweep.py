@@ -3,23 +3,26 @@ on the same problems.
 
 Runs in, measurements out; no model, no file. ``checkpoint`` is the arm, ``condition`` the answer
 rule, ``view`` the checkpoint rule (``last``, ``best``), ``training_seed`` the seed of a number that
-stands for one run. Of several seeds there are two numbers, told apart by ``estimand`` and not to be
-mixed up:
+stands for one run. Of several seeds there are two numbers, which ``estimand`` tells apart and which
+must not be mixed up:
 
-    over these seeds      interval and p resample problems: they hold for other problems, and for
-    the seeds at hand over training seeds   Student's t over the seeds: holds for other seeds, on
-    the problems that were asked
+    over these seeds       interval and p resample problems: they hold for other problems, and for
+                           the seeds at hand
+    over training seeds    Student's t over the seeds: holds for other seeds, on the problems that
+                           were asked
 
-    avg_at_k                                  mean correctness of k samples avg_at_k_minus_base,
-    _teacher, _full      paired by problem; over seeds, those of full rollout paired by seed
-    ..._detectable                            the smallest difference that would have been found in
-    four of five cases
+The quantities:
+
+    avg_at_k                                mean correctness of k samples
+    avg_at_k_minus_base, _teacher, _full    paired by problem; over seeds, those of full rollout
+                                            paired by seed
+    ..._detectable                          the smallest difference that would have been found in
+                                            four of five cases
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,27 +33,32 @@ from decaylab.maths import seeds as over
 from decaylab.maths import statistics as st
 from decaylab.maths.clusters import Floats, Ints
 from decaylab.problems import applicable
+from decaylab.problems.grading import Verdict
+from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.runs.trained import BASE, FULL, TEACHER, TrainedRun, by_arm
-
-RULES = ("last", "best")
-ONE_RUN, THESE, SEEDS = (
-    "one training run",
-    "mean over rollouts, over these seeds",
-    "mean over training seeds",
+from decaylab.runs.trained import TrainedRun, by_arm
+from decaylab.runs.vocabulary import (
+    BASE,
+    BEST,
+    FRACTION,
+    FRESH,
+    FULL,
+    LAST,
+    MEAN_OVER_ROLLOUTS,
+    ONE_RUN,
+    OVER_SEEDS,
+    TEACHER,
+    THESE_SEEDS,
+    detectable,
+    minus,
 )
-DETECTABLE = "_detectable"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a measurement is made with. answer_rules: the reported one first. level: of every
-    interval."""
+class Settings(estimated.Settings):
+    """What a measurement is made with. answer_rules: the reported one first."""
 
     answer_rules: tuple[str, ...]
-    level: float = 0.95
-    seed: int = 0
-    run: str = ""
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
@@ -58,22 +66,20 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
 
     Raises:
         ValueError: no run; runs that were asked different problems, or a different number of
-        samples.
+            samples.
     """
     if not runs:
         raise ValueError("a sweep needs a run")
-    shown = [
-        rule
-        for rule in settings.answer_rules
-        if all(applicable.is_shown(run.outcomes, rule) for run in runs)
-    ]
-    rows: list[Measurement] = []
-    for rule in shown:
+    measured: list[Measurement] = []
+    for rule in settings.answer_rules:
+        if not all(applicable.is_shown(run.outcomes, rule) for run in runs):
+            continue
         judged = [replace(run, outcomes=applicable.rows(run.outcomes, rule)) for run in runs]
         left_out = applicable.note(runs[0].outcomes, rule)
-        found = _Accuracy(by_arm(judged), _Asked.of(judged[0]), rule, settings).rows()
-        rows += [replace(row, note="; ".join(filter(None, (row.note, left_out)))) for row in found]
-    return to_frame(_with_holm(rows))
+        accuracy = _Accuracy(by_arm(judged), _Asked.of(judged[0]), rule, left_out, settings)
+        measured += accuracy.rows()
+    # the family: the arms of one comparison, answer rule, checkpoint rule and kind of mean
+    return to_frame(estimated.with_holm(measured, ("what", "condition", "view", "estimand")))
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Model:
-    """Outcomes of an arm by one checkpoint rule, or of base or teacher.
+    """Outcomes of an arm by one checkpoint rule, or of base or teacher, which have no seeds.
 
     right: [seeds, problems, samples]. tokens: that were written, [seeds]. late: responses that took
     too long to grade.
@@ -117,21 +123,27 @@ class _Model:
     steps: tuple[float, ...] = ()
 
     def of_seeds(self, seeds: Sequence[int]) -> _Model:
-        """The same with these of its seeds."""
+        """The same with these of its seeds; all of a model that has none."""
+        if not self.seeds:
+            return self
         places = [self.seeds.index(seed) for seed in seeds]
-        steps = tuple(self.steps[place] for place in places)
         return replace(
             self,
             right=self.right[places],
             tokens=self.tokens[places],
             seeds=tuple(seeds),
-            steps=steps,
+            steps=tuple(self.steps[place] for place in places),
         )
 
     @property
     def by_problem(self) -> Floats:
         """Mean over seeds and samples, [problems]."""
         return np.asarray(self.right.mean(axis=(0, 2)))
+
+    @property
+    def by_seed(self) -> Floats:
+        """Mean over problems and samples, [seeds]."""
+        return np.asarray(self.right.mean(axis=(1, 2)))
 
 
 class _Accuracy:
@@ -142,233 +154,151 @@ class _Accuracy:
         arms: Mapping[str, list[TrainedRun]],
         asked: _Asked,
         answer_rule: str,
+        left_out: str,
         settings: Settings,
     ) -> None:
-        self.arms, self.asked, self.rule, self.settings = arms, asked, answer_rule, settings
-        self.k = asked.samples
+        """left_out: the note on problems to which the rule does not apply."""
+        self.arms, self.asked, self.rule = arms, asked, answer_rule
+        self.left_out, self.settings, self.level = left_out, settings, settings.level
+        self.what = f"avg_at_{asked.samples}"
         self.codes = np.arange(len(asked.problems), dtype=np.int64)
 
     def rows(self) -> Iterator[Measurement]:
+        # every run was evaluated beside base and teacher; those of the first stand for all
         outcomes = next(iter(self.arms.values()))[0].outcomes
-        alone = [
-            self.model(name, [outcomes[outcomes["checkpoint"] == name]])
-            for name in (BASE, TEACHER)
-            if (outcomes["checkpoint"] == name).any()
-        ]
-        for model in alone:
-            yield self.clustered(f"avg_at_{self.k}", model, self.proportion(model), view="fresh")
-        for view in RULES:
-            taken = (self.chosen(runs, view) for runs in self.arms.values())
-            models = {model.name: model for model in taken if model is not None}
+        references = []
+        for name in (BASE, TEACHER):
+            rollouts = outcomes[outcomes["checkpoint"] == name]
+            if len(rollouts):
+                references.append(self.model(name, [rollouts]))
+        for model in references:
+            yield self.row(self.what, model, self.proportion(model), FRESH)
+        for view in (LAST, BEST):
+            models = {}
+            for arm, runs in self.arms.items():
+                chosen = self.chosen(runs, view)
+                if chosen is not None:
+                    models[arm] = chosen
             for arm, model in models.items():
                 yield from self.levels(model, view)
-                for other in [
-                    *alone,
-                    *(models[name] for name in (FULL,) if name in models and name != arm),
-                ]:
-                    yield from self.differences(model, other, view)
+                full = [models[FULL]] if FULL in models and arm != FULL else []
+                for reference in [*references, *full]:
+                    yield from self.differences(model, reference, view)
 
     def chosen(self, runs: Sequence[TrainedRun], view: str) -> _Model | None:
-        """What the rule takes of each run of an arm; None where it takes nothing of any."""
+        """What the checkpoint rule takes of each run of an arm; None where it takes nothing of
+        any."""
         taken = [run for run in runs if view in run.chosen]
         if not taken:
             return None
-        tables = [
-            run.outcomes[
-                ~run.outcomes["checkpoint"].isin([BASE, TEACHER])
-                & (run.outcomes["step"] == run.chosen[view])
-            ]
-            for run in taken
-        ]
-        seeds = tuple(run.seed for run in taken)
-        return self.model(
-            taken[0].arm, tables, seeds, tuple(float(run.chosen[view]) for run in taken)
+        tables = []
+        for run in taken:
+            trained = ~run.outcomes["checkpoint"].isin([BASE, TEACHER])
+            tables.append(run.outcomes[trained & (run.outcomes["step"] == run.chosen[view])])
+        return replace(
+            self.model(taken[0].arm, tables),
+            seeds=tuple(run.seed for run in taken),
+            steps=tuple(float(run.chosen[view]) for run in taken),
         )
 
-    def model(
-        self,
-        name: str,
-        tables: Sequence[pd.DataFrame],
-        seeds: tuple[int, ...] = (),
-        steps: tuple[float, ...] = (),
-    ) -> _Model:
-        grades = np.stack([self.asked.grid(rows, f"grade_{self.rule}", name) for rows in tables])
-        tokens = np.array([rows["response_tokens"].sum() for rows in tables], dtype=np.int64)
-        return _Model(
-            name,
-            (grades == "correct").astype(np.float64),
-            tokens,
-            int((grades == "timeout").sum()),
-            seeds,
-            steps,
-        )
+    def model(self, name: str, tables: Sequence[pd.DataFrame]) -> _Model:
+        column = f"grade_{self.rule}"
+        grades = np.stack([self.asked.grid(table, column, name) for table in tables])
+        right = (grades == Verdict.CORRECT).astype(np.float64)
+        tokens = np.array([table["response_tokens"].sum() for table in tables], dtype=np.int64)
+        return _Model(name, right, tokens, int((grades == Verdict.TIMEOUT).sum()))
 
     def proportion(self, model: _Model) -> st.Estimate:
         codes = np.broadcast_to(self.codes[:, None], model.right.shape)
-        return st.proportion(model.right.ravel(), codes.ravel(), level=self.settings.level)
+        return st.proportion(model.right.ravel(), codes.ravel(), level=self.level)
 
     def paired(self, model: _Model, other: _Model) -> st.Estimate:
         """Each rollout of the one less the mean of the other on its problem."""
         codes = np.broadcast_to(self.codes[:, None], model.right.shape).ravel()
         return st.paired_difference(
-            model.right.ravel(), other.by_problem[codes], codes, level=self.settings.level
+            model.right.ravel(), other.by_problem[codes], codes, level=self.level
         )
 
     def levels(self, model: _Model, view: str) -> Iterator[Measurement]:
-        what = f"avg_at_{self.k}"
-        for seed in model.seeds:
-            one = model.of_seeds([seed])
-            yield self.clustered(what, one, self.proportion(one), view, training_seed=float(seed))
-        yield self.clustered(what, model, self.proportion(model), view)
-        apart = over.apart_by(
-            [self.proportion(model.of_seeds([seed])).standard_error for seed in model.seeds]
-        )
-        mean = over.over_seeds(
-            model.right.mean(axis=(1, 2)), level=self.settings.level, apart=apart
-        )
-        yield self.by_seed(
-            what,
-            model,
-            replace(mean, low=max(mean.low, 0.0), high=min(mean.high, 1.0), p_value=math.nan),
-            view,
-        )
-
-    def differences(self, model: _Model, other: _Model, view: str) -> Iterator[Measurement]:
-        """To base and teacher, the same for every seed; to full rollout, over the seeds that both
-        have."""
-        what = f"avg_at_{self.k}_minus_{other.name}"
-        both = [seed for seed in model.seeds if not other.seeds or seed in other.seeds]
-        left_out = len(model.seeds) - len(both)
-        note = (
-            f"{left_out} of {len(model.seeds)} seeds have no run of {other.name}, left out"
-            if left_out
-            else ""
-        )
-        if not both:
-            return
-        mine, theirs = model.of_seeds(both), other.of_seeds(both) if other.seeds else other
         errors = []
-        for seed in both:
-            one = mine.of_seeds([seed])
-            change = self.paired(one, theirs.of_seeds([seed]) if theirs.seeds else theirs)
+        for seed in model.seeds:
+            single = model.of_seeds([seed])
+            share = self.proportion(single)
+            errors.append(share.standard_error)
+            yield self.row(self.what, single, share, view, training_seed=float(seed))
+        yield self.row(self.what, model, self.proportion(model), view)
+        mean = over.over_seeds(model.by_seed, level=self.level, apart=over.apart_by(errors))
+        yield self.row(self.what, model, estimated.within(mean, 0.0, 1.0), view)
+
+    def differences(self, model: _Model, reference: _Model, view: str) -> Iterator[Measurement]:
+        """From base and teacher, the same for every seed; from full rollout, over the seeds that
+        both have."""
+        seeds = model.seeds
+        if reference.seeds:
+            seeds = tuple(seed for seed in seeds if seed in reference.seeds)
+        if not seeds:
+            return
+        what, total = minus(self.what, reference.name), len(model.seeds)
+        note = estimated.left_out(
+            total - len(seeds), total, f"seeds have no run of {reference.name}"
+        )
+        mine, theirs = model.of_seeds(seeds), reference.of_seeds(seeds)
+        # Seeds disagree where they lie further apart than their samples explain, hence the errors.
+        errors = []
+        for seed in seeds:
+            single = mine.of_seeds([seed])
+            change = self.paired(single, theirs.of_seeds([seed]))
             errors.append(change.standard_error)
-            yield self.clustered(what, one, change, view, training_seed=float(seed), note=note)
+            yield self.row(what, single, change, view, note, training_seed=float(seed))
         change = self.paired(mine, theirs)
         apart = mine.by_problem - theirs.by_problem
         p_value = st.sign_flip_p(apart, self.codes, seed=self.settings.seed)
-        yield self.clustered(what, mine, change, view, p_value=p_value, note=note)
-        level = self.settings.level
-        least = st.smallest_detectable_difference(
-            st.cautious_error(change, level=level), level=level
+        yield self.row(what, mine, change, view, note, p_value=p_value)
+        least = estimated.detectable_difference(change, level=self.level)
+        yield self.row(detectable(what), mine, least, view, note)
+        mean = over.over_seeds(
+            mine.by_seed - theirs.by_seed, level=self.level, apart=over.apart_by(errors)
         )
-        bare = st.Estimate(least, *st.UNDEFINED[:3], "", 0, 0, change.note)
-        yield self.clustered(what + DETECTABLE, mine, bare, view, note=note)
-        by_seed = mine.right.mean(axis=(1, 2)) - theirs.right.mean(axis=(1, 2))
-        mean = over.over_seeds(by_seed, level=level, apart=over.apart_by(errors))
-        yield self.by_seed(
-            what, mine, replace(mean, low=max(mean.low, -1.0), high=min(mean.high, 1.0)), view, note
+        mean = estimated.within(mean, -1.0, 1.0)
+        yield self.row(what, mine, mean, view, note, p_value=mean.p_value)
+        smallest = over.smallest_detectable_over_seeds(
+            mean.standard_error, mean.seeds, level=self.level
         )
-        least = over.smallest_detectable_over_seeds(mean.standard_error, mean.seeds, level=level)
-        nothing = over.OverSeeds(least, *(math.nan,) * 4, mean.seeds, "", mean.note)
-        yield self.by_seed(what + DETECTABLE, mine, nothing, view, note)
+        bare = over.OverSeeds(smallest, *st.UNDEFINED, mean.seeds, "", mean.note)
+        yield self.row(detectable(what), mine, bare, view, note)
 
-    def clustered(
+    def row(
         self,
         what: str,
         model: _Model,
-        estimate: st.Estimate,
+        estimate: st.Estimate | over.OverSeeds,
         view: str,
-        *,
-        training_seed: float = math.nan,
-        p_value: float = math.nan,
         note: str = "",
+        **more: Any,
     ) -> Measurement:
-        estimand = (
-            THESE
-            if math.isnan(training_seed) and model.seeds
-            else ONE_RUN
-            if model.seeds
-            else "mean over rollouts"
-        )
-        return self.row(
-            what,
-            model,
-            view,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            standard_error=estimate.standard_error,
-            method=estimate.method,
-            estimand=estimand,
-            p_value=p_value,
-            training_seed=training_seed,
-            note="; ".join(filter(None, (estimate.note, note))),
-        )
-
-    def by_seed(
-        self, what: str, model: _Model, mean: over.OverSeeds, view: str, note: str = ""
-    ) -> Measurement:
-        return self.row(
-            what,
-            model,
-            view,
-            value=mean.value,
-            low=mean.low,
-            high=mean.high,
-            standard_error=mean.standard_error,
-            method=mean.method,
-            estimand=SEEDS,
-            p_value=mean.p_value,
-            note="; ".join(filter(None, (mean.note, note))),
-        )
-
-    def row(self, what: str, model: _Model, view: str, *, note: str, **numbers: Any) -> Measurement:
-        arm = self.arms.get(model.name)
-        late = (
-            f"{model.late} of {model.right.size} responses took too long to grade: not correct"
-            if model.late
-            else ""
-        )
-        return Measurement(
-            what=what,
-            condition=self.rule,
-            unit="fraction",
-            view=view,
-            checkpoint=model.name,
-            step=_same(model.steps),
-            level=self.settings.level,
-            problems=len(self.codes),
-            rollouts=model.right.size,
-            tokens=int(model.tokens.sum()),
-            answer_rule=self.rule,
-            seed=self.settings.seed,
-            run=self.settings.run,
-            note="; ".join(filter(None, (note, late))),
-            **_training(arm),
-            **numbers,
-        )
-
-
-def _training(runs: Sequence[TrainedRun] | None) -> dict[str, Any]:
-    """Columns that say how an arm was trained; none for base and teacher."""
-    return {"selector": runs[0].selector, "rollout_length": runs[0].rollout_length} if runs else {}
-
-
-def _same(numbers: Sequence[float]) -> float:
-    """The number that all are; NaN where they differ."""
-    return numbers[0] if len(set(numbers)) == 1 else math.nan
-
-
-def _with_holm(rows: Iterable[Measurement]) -> list[Measurement]:
-    """The rows with p-values corrected over the arms of one comparison, answer rule, checkpoint
-    rule and kind of mean."""
-    corrected = list(rows)
-    families: dict[tuple[str, str, str, str], list[int]] = {}
-    for index, row in enumerate(corrected):
-        if not math.isnan(row.p_value):
-            families.setdefault((row.what, row.condition, row.view, row.estimand), []).append(index)
-    for members in families.values():
-        adjusted = st.holm([corrected[index].p_value for index in members])
-        for index, p_value in zip(members, adjusted, strict=True):
-            corrected[index] = replace(corrected[index], p_value_holm=float(p_value))
-    return corrected
+        """A number of a model. Its estimand follows from what it is a mean over."""
+        if isinstance(estimate, over.OverSeeds):
+            estimand = OVER_SEEDS
+        elif not model.seeds:
+            estimand = MEAN_OVER_ROLLOUTS
+        else:
+            estimand = ONE_RUN if "training_seed" in more else THESE_SEEDS
+        # base and teacher were not trained
+        place = {"checkpoint": model.name}
+        if model.name in self.arms:
+            place = self.arms[model.name][0].place
+        columns = {
+            "condition": self.rule,
+            "answer_rule": self.rule,
+            "view": view,
+            **place,
+            "step": estimated.shared(model.steps),
+            "estimand": estimand,
+            "problems": len(self.codes),
+            "rollouts": model.right.size,
+            "tokens": int(model.tokens.sum()),
+            **more,
+        }
+        late = estimated.graded_late(model.late, model.right.size)
+        notes = (note, late, self.left_out)
+        return estimated.row(self.settings, what, FRACTION, estimate, *notes, **columns)

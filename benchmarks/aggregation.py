@@ -1,9 +1,10 @@
 """Ten million scored tokens through each diagnostic, from the file to the measurements.
 
-    python benchmarks/aggregation.py                    # 20,000 rollouts of 500 tokens on average,
-    5,000 problems python benchmarks/aggregation.py --checkpoint       # ... of base and of a
-    checkpoint, fresh and frozen: four tables python benchmarks/aggregation.py --problems 50      #
-    small
+    python benchmarks/aggregation.py                # 5,000 problems, 20,000 rollouts of 500 tokens
+                                                    # on average
+    python benchmarks/aggregation.py --checkpoint   # ... of base and of a checkpoint, fresh and
+                                                    # frozen: four tables
+    python benchmarks/aggregation.py --toy          # 40 problems: does it run at all?
 
 The table is made here: statistics as skewed and as long-tailed as real ones and falling with the
 position, lengths from 16 to 2,048 tokens, texts of about 5,000 pieces with the frequencies of
@@ -18,8 +19,8 @@ without the imports, and peak memory with them.
 
 from __future__ import annotations
 
-import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -31,7 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scoring import in_own_process, keep, resident_peak_gib, surroundings
+from timing import keep, measured, parser, resident_peak_gib, surroundings
 
 from decaylab.analyses import behaviour, category_kl, position_kl, signals, submode
 from decaylab.problems.answers import ANSWER_RULES
@@ -42,6 +43,7 @@ from decaylab.tokens.noise_floor import with_noise_floor
 from decaylab.tokens.scoring import Rollout
 from decaylab.tokens.token_table import COLUMNS, Scored
 
+PROBLEMS, TOY_PROBLEMS = 5000, 40
 SAMPLES, MEAN_TOKENS, LONGEST, FLOOR_PROBLEMS = 4, 500, 2048, 32
 EDGES = (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)
 PIECES, END = 5000, 0
@@ -120,7 +122,7 @@ def statistics_of(position: NDArray[np.int64], rng: np.random.Generator) -> Colu
         np.float32
     )
     token_rank = 1 + (rng.lognormal(0.0, 1.0, count) * (doubt > 0.5)).astype(np.int64)
-    found = {
+    statistics = {
         "reverse_kl": kl,
         "forward_kl": kl * rng.lognormal(0.0, 0.3, count),
         "js": np.minimum(kl / 4, 0.69),
@@ -138,7 +140,7 @@ def statistics_of(position: NDArray[np.int64], rng: np.random.Generator) -> Colu
         "student_overlap_mass": 1 - (1 - first) * 0.2,
         "teacher_overlap_mass": 1 - (1 - other) * 0.2,
     }
-    return found | {f"{role}_removed_mass": np.zeros(count) for role in ("student", "teacher")}
+    return statistics | {f"{role}_removed_mass": np.zeros(count) for role in ("student", "teacher")}
 
 
 def parts_of(lengths: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
@@ -165,19 +167,19 @@ def write_tables(folder: Path, problems: int) -> None:
         pq.ParquetWriter(folder / "again" / "tokens.parquet", schema, compression="zstd") as again,
     ):
         for start, stop in parts_of(lengths):
-            own = lengths[start:stop]
-            position = np.concatenate([np.arange(length) for length in own])
+            sizes = lengths[start:stop]
+            position = np.concatenate([np.arange(length) for length in sizes])
             ids = 1 + rng.choice(PIECES - 1, len(position), p=chances / chances.sum())
-            ids[np.cumsum(own)[rng.random(len(own)) < 0.9] - 1] = END
+            ids[np.cumsum(sizes)[rng.random(len(sizes)) < 0.9] - 1] = END
             columns = {
-                "rollout_id": np.repeat([f"r{i}" for i in range(start, stop)], own),
+                "rollout_id": np.repeat([f"r{i}" for i in range(start, stop)], sizes),
                 "position": position,
                 "token_id": ids,
                 "token": words[ids],
                 **statistics_of(position, rng),
             }
             writer.write_table(_table(columns, schema))
-            twice = np.repeat(np.arange(start, stop) < FLOOR_PROBLEMS * SAMPLES, own)
+            twice = np.repeat(np.arange(start, stop) < FLOOR_PROBLEMS * SAMPLES, sizes)
             if twice.any():
                 noisy = columns | {
                     "reverse_kl": columns["reverse_kl"] * rng.normal(1, 1e-4, len(position))
@@ -185,8 +187,8 @@ def write_tables(folder: Path, problems: int) -> None:
                 again.write_table(
                     _table({name: values[twice] for name, values in noisy.items()}, schema)
                 )
-            rows += _rollouts(start, np.split(ids, np.cumsum(own)[:-1]), words)
-    ids_and_texts = pa.Table.from_pylist(rows, pa.schema([*_rollout_fields()]))
+            rows += _rollouts(start, np.split(ids, np.cumsum(sizes)[:-1]), words)
+    ids_and_texts = pa.Table.from_pylist(rows, _rollout_schema())
     store.write_table(ids_and_texts, folder / "rollouts.parquet", store.ROLLOUTS)
     np.save(folder / "lengths.npy", lengths)
 
@@ -196,28 +198,30 @@ def _table(columns: Columns, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _rollout_fields() -> Iterator[pa.Field]:
-    """Those that `behaviour` reads."""
-    kept = {"rollout_id", "problem_id", "response_ids", "text", "stop_reason"}
-    yield from (pa.field(name, kind) for name, kind in store.ROLLOUT_FIELDS.items() if name in kept)
-    yield from (pa.field(f"grade_{rule}", pa.string()) for rule in ANSWER_RULES)
+def _rollout_schema() -> pa.Schema:
+    """The columns that `behaviour` reads, as runs have them."""
+    read = ("rollout_id", "problem_id", "response_ids", "text", "tokens", "stop_reason")
+    grades = [f"grade_{rule}" for rule in ANSWER_RULES]
+    whole = store.rollout_schema(ANSWER_RULES)
+    return pa.schema([whole.field(name) for name in (*read, "answer_start", *grades)])
 
 
 def _rollouts(
     start: int, ids: Sequence[NDArray[np.int64]], words: NDArray[Any]
 ) -> Iterator[dict[str, Any]]:
-    for number, own in enumerate(ids, start):
-        ended = own[-1] == END
-        grades = {
-            f"grade_{rule}": ("correct", "wrong", "no_answer")[number % 3] for rule in ANSWER_RULES
-        }
+    for number, response in enumerate(ids, start):
+        ended = bool(response[-1] == END)
+        written = response[:-1] if ended else response
+        grade = ("correct", "wrong", "no_answer")[number % 3]
         yield {
             "rollout_id": f"r{number}",
             "problem_id": f"p{number // SAMPLES}",
-            "response_ids": own,
-            "text": "".join(words[own[:-1] if ended else own]),
+            "response_ids": response,
+            "text": "".join(words[written]),
+            "tokens": len(written),
             "stop_reason": "eos" if ended else "length",
-            **grades,
+            "answer_start": 0,
+            **{f"grade_{rule}": grade for rule in ANSWER_RULES},
         }
 
 
@@ -277,50 +281,59 @@ def one_diagnostic(name: str, folder: Path, checkpoint: bool) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    return one_diagnostic(job["side"], Path(job["folder"]), job["checkpoint"])
+
+
+def measure(problems: int, root: Path, checkpoint: bool, toy: bool) -> dict[str, Any]:
+    """Every diagnostic over one table, which is made unless it is there."""
+    folder = root / f"aggregation-{problems}"
+    if not (folder / "lengths.npy").exists():
+        write_tables(folder, problems)
+    around = surroundings()
+    rows = []
+    for name in DIAGNOSTICS:
+        job = {"side": name, "folder": str(folder), "checkpoint": checkpoint}
+        rows.append(measured(__file__, job, run_job, toy=toy))
+        print(rows[-1], flush=True)
+    on_tokens = [row["seconds"] for row in rows if row["side"] != "behaviour"]
+    return {
+        **around,
+        "rollouts": problems * SAMPLES,
+        "tokens": problems * SAMPLES * MEAN_TOKENS,
+        "columns": len(COLUMNS),
+        "rows": rows,
+        "seconds_of_all_on_tokens": round(sum(on_tokens), 1),
+        "highest_peak_gib": max(row["peak_gib"] for row in rows),
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, f"{TOY_PROBLEMS} problems, in a temporary folder")
+    made.add_argument(
+        "--problems", type=int, default=PROBLEMS, help=f"with {SAMPLES} rollouts each"
     )
-    parser.add_argument("--problems", type=int, default=5000, help=f"with {SAMPLES} rollouts each")
-    parser.add_argument(
+    made.add_argument(
         "--checkpoint",
         action="store_true",
         help="four tables: base and a checkpoint, fresh and frozen",
     )
-    parser.add_argument(
+    made.add_argument(
         "--folder", type=Path, default=Path("build/bench"), help="where the table is made"
     )
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = made.parse_args(words)
     if arguments.job:
-        job = arguments.job
-        print(json.dumps(one_diagnostic(job["side"], Path(job["folder"]), job["checkpoint"])))
+        print(json.dumps(run_job(arguments.job)))
         return
-    folder = arguments.folder / f"aggregation-{arguments.problems}"
-    if not (folder / "lengths.npy").exists():
-        write_tables(folder, arguments.problems)
-    where = {"folder": str(folder), "checkpoint": arguments.checkpoint}
-    around = surroundings()
-    rows = []
-    for name in DIAGNOSTICS:
-        rows.append(in_own_process(__file__, {"side": name, **where}))
-        print(rows[-1], flush=True)
-    scored = [row.get("seconds", float("nan")) for row in rows if row["side"] != "behaviour"]
-    result = {
-        **around,
-        "rollouts": arguments.problems * SAMPLES,
-        "tokens": arguments.problems * SAMPLES * MEAN_TOKENS,
-        "columns": len(COLUMNS),
-        "rows": rows,
-        "seconds_of_all_on_tokens": round(sum(scored), 1),
-        "highest_peak_gib": max(row.get("peak_gib", float("nan")) for row in rows),
-    }
+    if arguments.toy:
+        with tempfile.TemporaryDirectory() as folder:
+            result = measure(TOY_PROBLEMS, Path(folder), arguments.checkpoint, True)
+    else:
+        result = measure(arguments.problems, arguments.folder, arguments.checkpoint, False)
     print(json.dumps(result, indent=1))
-    if arguments.problems == 5000:
-        keep(
-            "aggregation",
-            {"base and a checkpoint, fresh and frozen" if arguments.checkpoint else "base": result},
-        )
+    if not arguments.toy and arguments.problems == PROBLEMS:
+        name = "base and a checkpoint, fresh and frozen" if arguments.checkpoint else "base"
+        keep("aggregation", {name: result})
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 `model.generate`, in one run.
 
     python benchmarks/continuations.py --pair abacus      # 100 problems x 4 samples x 4 lengths,
-    float32 python benchmarks/continuations.py --pair smollm2     # 32 x 4 x 3, bfloat16;
-    helpers/prepare_smollm2.py makes the model
+                                                          # float32
+    python benchmarks/continuations.py --pair smollm2     # 32 x 4 x 3, bfloat16;
+                                                          # helpers/prepare_smollm2.py makes it
+    python benchmarks/continuations.py --toy              # does it run at all?
 
 The plain loop calls `generate` once for each prefix length and batch, with left padding and
 explicit sampling settings, at the fastest of several batch sizes (chosen on one length, outside the
@@ -14,18 +16,20 @@ seconds per token. Each side runs in a process of its own, so that its peak memo
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
 import resource
-import subprocess
-import sys
-import time
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
+from timing import RESULTS, measured, parser, seconds
 
 from decaylab.policies import loading
 from decaylab.policies.policy import LoadSettings, Policy
@@ -33,7 +37,7 @@ from decaylab.problems.sets import load_problems
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 
-ROOT = Path(__file__).resolve().parent
+SIDES = ("decaylab", "plain", "plain-static")
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ WORK = {
 }
 
 
+TOY = replace(WORK["abacus"], limit=2, samples=1, lengths=(0, 4), max_tokens=12, batch_sizes=(1, 2))
+
+
 def requests_of(work: Work, problems_spec: str, folder: Path) -> list[Request]:
     """The continuations, from student rollouts that are made once and kept beside the results."""
     problem_set = load_problems(problems_spec, limit=work.limit)
@@ -100,19 +107,18 @@ def requests_of(work: Work, problems_spec: str, folder: Path) -> list[Request]:
         ]
         cache.write_text(json.dumps(written))
     content = [ids[:-1] if ids[-1] in student.end_ids else ids for ids in written]
-    return [
-        Request(
-            one.prompt_ids,
-            tuple(ids[:k]),
-            work.max_tokens - k,
-            f"student-prefix/{k}",
-            one.problem_id,
-            one.sample,
-        )
-        for one, ids in zip(plain, content, strict=True)
-        for k in work.lengths
-        if len(ids) >= k
-    ]
+    requests = []
+    for request, ids in zip(plain, content, strict=True):
+        for k in work.lengths:
+            if len(ids) >= k:
+                stage = f"student-prefix/{k}"
+                prefix, room = tuple(ids[:k]), work.max_tokens - k
+                requests.append(
+                    Request(
+                        request.prompt_ids, prefix, room, stage, request.problem_id, request.sample
+                    )
+                )
+    return requests
 
 
 def run_decaylab(policy: Policy, requests: list[Request], batch: int) -> int:
@@ -152,142 +158,134 @@ def run_plain(policy: Policy, requests: list[Request], batch: int, cache: str | 
     return tokens
 
 
-def one_side(side: str, work: Work, spec: str, folder: Path) -> dict[str, float | int | str]:
+def one_side(side: str, work: Work, spec: str, folder: Path) -> dict[str, Any]:
     """Measures one side in this process: picks its batch size on one length, then times the whole
     once."""
     requests = requests_of(work, spec, folder)
     policy = loading.load(work.teacher, LoadSettings(dtype=work.dtype))
     torch.manual_seed(0)
+    tokens = 0
 
-    def run(some: list[Request], batch: int) -> int:
+    def run(some: list[Request], batch: int) -> None:
+        nonlocal tokens
         if side == "decaylab":
-            return run_decaylab(policy, some, batch)
-        return run_plain(policy, some, batch, "static" if side == "plain-static" else None)
+            tokens = run_decaylab(policy, some, batch)
+        else:
+            cache = "static" if side == "plain-static" else None
+            tokens = run_plain(policy, some, batch, cache)
 
+    def rate(some: list[Request], batch: int) -> float:
+        taken = seconds(partial(run, some, batch))
+        return tokens / taken
+
+    largest = max(work.batch_sizes)
     middle = [request for request in requests if len(request.prefix_ids) == work.lengths[1]]
     rates = {}
-    for batch in work.batch_sizes if len(work.batch_sizes) > 1 else ():
-        started = time.perf_counter()
-        rates[batch] = run(middle[: max(work.batch_sizes)], batch) / (time.perf_counter() - started)
-    if side == "decaylab" and rates:  # its batches mix lengths, so that larger ones stay full
-        started = time.perf_counter()
-        larger = 2 * max(work.batch_sizes)
-        rates[larger] = run(requests[:larger], larger) / (time.perf_counter() - started)
-    best = max(rates, key=rates.__getitem__) if rates else work.batch_sizes[0]
-    started = time.perf_counter()
-    tokens = run(requests, best)
-    seconds = time.perf_counter() - started
+    if len(work.batch_sizes) > 1:
+        rates = {batch: rate(middle[:largest], batch) for batch in work.batch_sizes}
+        if side == "decaylab":  # its batches mix lengths, so that larger ones stay full
+            rates[2 * largest] = rate(requests[: 2 * largest], 2 * largest)
+    best = max(rates, key=rates.__getitem__) if rates else largest
+    taken = seconds(partial(run, requests, best))
     return {
         "side": side,
         "batch": best,
         "sequences": len(requests),
         "tokens": tokens,
-        "seconds": round(seconds, 2),
-        "tokens_per_second": round(tokens / seconds, 1),
+        "seconds": round(taken, 2),
+        "tokens_per_second": round(tokens / taken, 1),
         "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pair", choices=sorted(WORK), default="abacus")
-    parser.add_argument(
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    given = job["work"]
+    for name in ("lengths", "batch_sizes"):
+        given[name] = tuple(given[name])
+    return one_side(job["side"], Work(**given), job["spec"], Path(job["folder"]))
+
+
+def measure(
+    work: Work, sides: Sequence[str], own_batch: int | None, spec: str, folder: Path, toy: bool
+) -> dict[str, Any]:
+    """Every side; ratios: decaylab over each of the others. own_batch: decaylab's only size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    requests_of(work, spec, folder)  # the student's rollouts are written once, for all sides
+    rows = []
+    for side in sides:
+        given = asdict(work)
+        if side == "decaylab" and own_batch:
+            given["batch_sizes"] = (own_batch,)
+        job = {"side": side, "work": given, "spec": spec, "folder": str(folder)}
+        rows.append(measured(__file__, job, run_job, toy=toy))
+        print(rows[-1], flush=True)
+    by_side = {row["side"]: row for row in rows}
+    mine = by_side.pop("decaylab")
+    ratios = {}
+    for side, row in by_side.items():
+        rates = row["tokens_per_second"] / mine["tokens_per_second"]
+        peaks = mine["peak_memory_gib"] / row["peak_memory_gib"]
+        ratios[side] = {"seconds_per_token": round(rates, 3), "peak_memory": round(peaks, 3)}
+    return {
+        "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "work": {**asdict(work), "batch_sizes": None},
+        "rows": rows,
+        "decaylab_over": ratios,
+    }
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, f"{TOY.limit} problems of the embedded pair, {TOY.max_tokens} tokens")
+    made.add_argument("--pair", choices=sorted(WORK), default="abacus")
+    made.add_argument(
         "--gsm8k", default="gsm8k_test.jsonl", help="a local copy of GSM8K's test problems"
     )
-    parser.add_argument(
-        "--sides",
-        default="decaylab,plain,plain-static",
-        help="with commas; decaylab must be among them",
+    made.add_argument(
+        "--sides", default=",".join(SIDES), help="with commas; decaylab must be among them"
     )
-    parser.add_argument(
+    made.add_argument(
         "--batches", help="batch sizes to choose from, with commas; one size skips the choice"
     )
-    parser.add_argument("--limit", type=int, help="fewer problems than the work as it is defined")
-    parser.add_argument("--samples", type=int)
-    parser.add_argument("--max-tokens", type=int)
-    parser.add_argument(
+    made.add_argument("--limit", type=int, help="fewer problems than the work as it is defined")
+    made.add_argument("--samples", type=int)
+    made.add_argument("--max-tokens", type=int)
+    made.add_argument(
         "--dtype", help="another precision: 16 bits are slow on a CPU without their instructions"
     )
-    parser.add_argument(
+    made.add_argument(
         "--decaylab-batch", type=int, help="with one size in --batches: decaylab's own"
     )
-    parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument(
+    made.add_argument(
         "--folder",
         type=Path,
         default=Path("build/bench"),
         help="where the student rollouts are kept",
     )
-    arguments = parser.parse_args()
-    work = WORK[arguments.pair]
-    if arguments.batches:
-        work = replace(work, batch_sizes=tuple(int(size) for size in arguments.batches.split(",")))
-    changed = {
-        name: getattr(arguments, name) for name in ("limit", "samples", "max_tokens", "dtype")
-    }
-    changed = {name: value for name, value in changed.items() if value is not None}
-    work = replace(work, **changed)
-    spec = work.problems.format(gsm8k=arguments.gsm8k)
-    folder = arguments.folder / arguments.pair
-    folder.mkdir(parents=True, exist_ok=True)
-    if arguments.side:
-        print(json.dumps(one_side(arguments.side, work, spec, folder)))
+    arguments = made.parse_args(words)
+    if arguments.job:
+        print(json.dumps(run_job(arguments.job)))
         return
-    requests_of(work, spec, folder)
-    rows = []
-    for side in arguments.sides.split(","):
-        command = [
-            sys.executable,
-            __file__,
-            "--pair",
-            arguments.pair,
-            "--gsm8k",
-            arguments.gsm8k,
-            "--side",
-            side,
-        ]
-        own = side == "decaylab" and arguments.decaylab_batch
-        sizes = (arguments.decaylab_batch,) if own else work.batch_sizes
-        command += ["--batches", ",".join(map(str, sizes)), "--folder", str(arguments.folder)]
-        command += [
-            word
-            for name, value in changed.items()
-            for word in (f"--{name.replace('_', '-')}", str(value))
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            print(f"{side}: failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-            continue
-        rows.append(json.loads(done.stdout.strip().splitlines()[-1]))
-        print(rows[-1], flush=True)
-    plain = {row["side"]: row for row in rows}
-    ratios = {
-        side: {
-            "seconds_per_token": round(
-                plain[side]["tokens_per_second"] / plain["decaylab"]["tokens_per_second"], 3
-            ),
-            "peak_memory": round(
-                plain["decaylab"]["peak_memory_gib"] / plain[side]["peak_memory_gib"], 3
-            ),
-        }
-        for side in plain
-        if side != "decaylab"
-    }
-    result = {
-        "pair": arguments.pair,
-        "device": f"CPU, {os.cpu_count()} cores, {platform.machine()}",
-        "torch": torch.__version__,
-        "transformers": __import__("transformers").__version__,
-        "work": {**asdict(work), "batch_sizes": None},
-        "rows": rows,
-        "decaylab_over": ratios,
-    }
-    path = ROOT / "results" / f"continuations-{arguments.pair}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(ratios), path)
+    sides = arguments.sides.split(",")
+    if "decaylab" not in sides:
+        made.error("--sides: decaylab must be among them")
+    work, given = WORK[arguments.pair], vars(arguments)
+    for name in ("limit", "samples", "max_tokens", "dtype"):
+        if given[name] is not None:
+            work = replace(work, **{name: given[name]})
+    if arguments.batches:
+        work = replace(work, batch_sizes=tuple(map(int, arguments.batches.split(","))))
+    spec = work.problems.format(gsm8k=arguments.gsm8k)
+    if arguments.toy:
+        with tempfile.TemporaryDirectory() as folder:
+            measure(TOY, sides, None, TOY.problems, Path(folder), True)
+        return
+    folder = arguments.folder / arguments.pair
+    result = measure(work, sides, arguments.decaylab_batch, spec, folder, False)
+    path = RESULTS / f"continuations-{arguments.pair}.json"
+    path.write_text(json.dumps({"pair": arguments.pair, **result}, indent=1) + "\n")
+    print(json.dumps(result["decaylab_over"]), path)
 
 
 if __name__ == "__main__":

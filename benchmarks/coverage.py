@@ -13,36 +13,35 @@ every rate with its Monte Carlo standard error. The nominal level is .95 through
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
+from timing import RESULTS, parser
 
 PARTS = ("bins", "paired", "seconds", "verdicts")
-RESULTS = Path(__file__).resolve().parent / "results"
+TOY_DRAWS = 3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--part", choices=PARTS, action="append", help="default: every part")
-    parser.add_argument("--draws", type=int, default=2000, help="for each case (default: 2000)")
-    chosen = parser.parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, f"{TOY_DRAWS} draws a case")
+    made.add_argument("--part", choices=PARTS, action="append", help="default: every part")
+    made.add_argument("--draws", type=int, default=2000, help="for each case (default: 2000)")
+    chosen = made.parse_args(words)
+    draws = TOY_DRAWS if chosen.toy else chosen.draws
     for part in chosen.part or PARTS:
         started = time.perf_counter()
-        rows = list(importlib.import_module(f"coverage_parts.{part}").rows(chosen.draws))
+        rows = list(importlib.import_module(f"coverage_parts.{part}").rows(draws))
         seconds = round(time.perf_counter() - started, 1)
-        print(f"\n{part}: {chosen.draws} draws a case, {seconds} s")
+        print(f"\n{part}: {draws} draws a case, {seconds} s")
         print(pd.DataFrame(rows).to_string(index=False, na_rep="", float_format="%.3f"))
-        path = RESULTS / f"coverage-{part}.json"
-        path.write_text(
-            json.dumps({"draws": chosen.draws, "seconds": seconds, "rows": rows}, indent=1) + "\n"
-        )
-        print(path)
+        if not chosen.toy:  # written whole: the cases of one number of draws
+            path = RESULTS / f"coverage-{part}.json"
+            result = {"draws": draws, "seconds": seconds, "rows": rows}
+            path.write_text(json.dumps(result, indent=1) + "\n")
+            print(path)
 
 
 if __name__ == "__main__":

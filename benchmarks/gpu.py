@@ -1,10 +1,11 @@
 """Throughput and memory of the whole commands on one GPU, by each engine that is installed; `make
 bench-gpu` runs all of it.
 
-    python benchmarks/gpu.py                                              # the embedded pair python
-    benchmarks/gpu.py --student FOLDER --teacher FOLDER --problems math500:FILE --train-problems
-    FILE.jsonl python benchmarks/gpu.py --device cpu --limit 40 --steps 5            # the same
-    without a GPU
+    python benchmarks/gpu.py                                      # the embedded pair
+    python benchmarks/gpu.py --student FOLDER --teacher FOLDER --problems math500:FILE \\
+        --train-problems FILE.jsonl
+    python benchmarks/gpu.py --device cpu --limit 40 --steps 5    # the same without a GPU
+    python benchmarks/gpu.py --toy                                # on the CPU: does it run at all?
 
 Each command runs in a process of its own. Tokens a second are those that were written over the
 seconds of the whole command, loading and grading included. Memory is the most that was in use on
@@ -14,47 +15,45 @@ what was resident. decaylab's part of vLLM's time: benchmarks/vllm_overhead.py.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent / "results"
+import torch
+from timing import RESULTS, measured, parser
+
 POLL_SECONDS = 0.05
+TOY = {"device": "cpu", "dtype": "float32", "limit": 2, "steps": 2}
 
 
 @contextmanager
 def peak_gib(on_gpu: bool) -> Iterator[dict[str, float]]:
     """The most memory that was in use while the block ran, under ``gib``, filled in when it
     ends."""
-    found: dict[str, float] = {"gib": 0.0}
+    peak: dict[str, float] = {"gib": 0.0}
     if not on_gpu:
-        yield found
-        found["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        yield peak
+        peak["gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         return
-    import torch
-
     done = threading.Event()
 
     def watch() -> None:
         while not done.is_set():
             free, whole = torch.cuda.mem_get_info()
-            found["gib"] = max(found["gib"], (whole - free) / 2**30)
+            peak["gib"] = max(peak["gib"], (whole - free) / 2**30)
             time.sleep(POLL_SECONDS)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        yield found
+        yield peak
     finally:
         done.set()
         watcher.join()
@@ -121,56 +120,47 @@ def training(asked: dict[str, Any], engine: str, on_gpu: bool) -> dict[str, Any]
 PARTS = {"decay": decay, "training": training}
 
 
-def child(asked: dict[str, Any], part: str, engine: str) -> dict[str, Any]:
-    """One command in a process of its own; what it said where it failed."""
-    words = [sys.executable, __file__, "--child", json.dumps([asked, part, engine])]
-    done = subprocess.run(words, capture_output=True, text=True)
-    if done.returncode:
-        return {
-            "failed": done.stderr.strip().splitlines()[-1]
-            if done.stderr.strip()
-            else f"exit {done.returncode}"
-        }
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    """One command in this process."""
+    asked = job["asked"]
+    return PARTS[job["part"]](asked, job["engine"], asked["device"].startswith("cuda"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, f"{TOY['limit']} problems, {TOY['steps']} steps, on the CPU")
     for name in ("teacher", "student", "problems", "train-problems"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        asked, part, engine = json.loads(arguments.child)
-        print(json.dumps(PARTS[part](asked, engine, asked["device"].startswith("cuda"))))
+        made.add_argument(f"--{name}")
+    made.add_argument("--device", default="cuda")
+    made.add_argument("--dtype", default="auto")
+    made.add_argument("--limit", type=int)
+    made.add_argument("--steps", type=int, default=20)
+    arguments = made.parse_args(words)
+    if arguments.job:
+        print(json.dumps(run_job(arguments.job)))
         return
-    import torch
-
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error("no CUDA device is here; --device cpu runs the same on the CPU")
-    on_gpu = arguments.device.startswith("cuda")
+    asked = {name: value for name, value in vars(arguments).items() if name not in ("job", "toy")}
+    if arguments.toy:
+        asked |= TOY
+    on_gpu = asked["device"].startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        made.error("no CUDA device is here; --device cpu runs the same on the CPU")
     device = torch.cuda.get_device_name(0) if on_gpu else "CPU"
-    asked = {name: value for name, value in vars(arguments).items() if name != "child"}
-    engines = ["transformers", *(["vllm"] if importlib.util.find_spec("vllm") else [])]
-    found: dict[str, Any] = {"device": device, "torch": torch.__version__, "asked": asked}
+    engines = ["transformers"]
+    if importlib.util.find_spec("vllm") and not arguments.toy:
+        engines.append("vllm")
+    result: dict[str, Any] = {"device": device, "torch": torch.__version__, "asked": asked}
     for part in PARTS:
-        found[part] = {engine: child(asked, part, engine) for engine in engines}
-        for engine, told in found[part].items():
-            print(
-                part,
-                engine,
-                {name: value for name, value in told.items() if name != "accuracy"},
-                flush=True,
-            )
+        result[part] = {}
+        for engine in engines:
+            job = {"asked": asked, "part": part, "engine": engine}
+            row = measured(__file__, job, run_job, toy=arguments.toy)
+            result[part][engine] = row
+            print(part, engine, {k: v for k, v in row.items() if k != "accuracy"}, flush=True)
+    if arguments.toy:
+        return
     name = Path(str(arguments.student or "abacus")).name
     path = RESULTS / f"commands-{device.lower().replace(' ', '-')}-{name}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     print(path)
 
 

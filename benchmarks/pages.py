@@ -1,7 +1,8 @@
 """How large the pages are, how soon they open and sort, in a headless Chromium: seconds, the best
 of three.
 
-    python benchmarks/pages.py                 # needs Debian's chromium and playwright
+    python benchmarks/pages.py          # needs Debian's chromium and playwright
+    python benchmarks/pages.py --toy    # small pages: does it run at all?
 
 The token view holds 200 rollouts of 500 tokens whose likeliest tokens are drawn at random from
 150,000: as hard to pack as any. The report's table has 4,000 rows of 12 columns. Bounds: 8 MB and 2
@@ -15,14 +16,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from playwright.sync_api import Page, sync_playwright
-from scoring import keep, surroundings
+from timing import keep, parser, seconds, surroundings
 
 from decaylab.pages import report, token_view
 
@@ -30,18 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 from viewed_tables import large  # noqa: E402
 
 
-def best(work: Callable[[], None], times: int = 3) -> float:
+def best(work: Callable[[], Any], times: int = 3) -> float:
     """Seconds of the fastest of several."""
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+    return min(seconds(work) for _ in range(times))
 
 
-def of_token_view(page: Page, path: Path) -> dict[str, Any]:
-    rollouts, tokens = large()
+def of_token_view(page: Page, path: Path, rollout_count: int, length: int) -> dict[str, Any]:
+    rollouts, tokens = large(rollout_count, length)
     started = time.perf_counter()
     text = token_view.page(rollouts, tokens, title="Large", pair="two")
     built = time.perf_counter() - started
@@ -59,8 +55,8 @@ def of_token_view(page: Page, path: Path) -> dict[str, Any]:
     }
 
 
-def of_report(page: Page, path: Path) -> dict[str, Any]:
-    mixed = np.random.default_rng(0).permutation(4000)
+def of_report(page: Page, path: Path, rows: int) -> dict[str, Any]:
+    mixed = np.random.default_rng(0).permutation(rows)
     frame = pd.DataFrame(
         {
             "name": [f"row {i}" for i in mixed],
@@ -84,20 +80,25 @@ def of_report(page: Page, path: Path) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, "4 rollouts of 20 tokens, a table of 30 rows")
+    toy = made.parse_args(words).toy
+    rollouts, length, rows = (4, 20, 30) if toy else (200, 500, 4000)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
-        page = browser.new_page()
-        found = {
-            "token view, 200 x 500 tokens": of_token_view(page, Path(folder) / "view.html"),
-            "report, a table of 4,000 rows": of_report(page, Path(folder) / "report.html"),
+        page, root = browser.new_page(), Path(folder)
+        view = of_token_view(page, root / "view.html", rollouts, length)
+        result = {
+            f"token view, {rollouts} x {length} tokens": view,
+            f"report, a table of {rows:,} rows": of_report(page, root / "report.html", rows),
             "chromium": browser.version,
         }
         browser.close()
-    print(json.dumps(found, indent=1))
-    keep("pages", {**surroundings(), **found})
+    print(json.dumps(result, indent=1))
+    if not toy:
+        keep("pages", {**surroundings(), **result})
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scoring import keep, reset_peak, resident_peak_gib, surroundings
+from timing import keep, reset_peak, resident_peak_gib, surroundings
 
 from decaylab.options.planning import PlanOptions
 from decaylab.planner.asked import Asked, asked

@@ -2,8 +2,9 @@
 tokenizer.
 
     python benchmarks/rollout_files.py                      # 1,000,000 rollouts of 2 kB, a file of
-    2 GB in a temporary folder python benchmarks/rollout_files.py --rollouts 20000     # small; is
-    printed and not kept
+                                                            # 2 GB in a temporary folder
+    python benchmarks/rollout_files.py --rollouts 20000     # small; is printed and not kept
+    python benchmarks/rollout_files.py --toy                # does it run at all?
 
 A file holds prompts, responses, gold answers and stop reasons, 8 rollouts to a problem; the
 rollouts to the first 500 problems are kept, as a measurement with ``--limit 500`` keeps them. Two
@@ -15,21 +16,21 @@ written just before, so that most of it is in the page cache.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scoring import in_own_process, keep, resident_peak_gib, surroundings
+from timing import keep, parser, resident_peak_gib, surroundings
+from timing import measured as measured_job
 
 from decaylab.policies import loading
 from decaylab.rollout_files.reading import ReadSettings, read_files
 
-SAMPLES, LIMIT, FULL = 8, 500, 1_000_000
+SAMPLES, LIMIT, FULL, TOY = 8, 500, 1_000_000, 400
 RESPONSE, PROMPT = 1_700, 180  # characters
 WORDS = (
     "so",
@@ -55,7 +56,8 @@ SHAPES = ("texts", "token ids")
 def texts(rng: np.random.Generator, length: int, count: int) -> list[str]:
     """Texts of words and numbers."""
     drawn = rng.integers(0, len(WORDS), (count, length // 4))
-    return [" ".join(WORDS[one] for one in row)[:length] for row in drawn]
+    words = np.array(WORDS, dtype=object)
+    return [" ".join(words[row])[:length] for row in drawn]
 
 
 def rows(rollouts: int, shape: str) -> Iterator[dict[str, Any]]:
@@ -88,12 +90,12 @@ def one_side(side: str, path: str | None) -> dict[str, Any]:
         return {"side": side, "peak_mib": round(resident_peak_gib() * 1024, 1)}
     size = Path(path).stat().st_size
     started = time.perf_counter()
-    found = read_files((Path(path),), ReadSettings(limit=LIMIT), student)
+    files = read_files((Path(path),), ReadSettings(limit=LIMIT), student)
     seconds = time.perf_counter() - started
     return {
         "side": side,
-        "rollouts": found.counts.rollouts,
-        "kept": len(found.rollouts),
+        "rollouts": files.counts.rollouts,
+        "kept": len(files.rollouts),
         "bytes": size,
         "seconds": round(seconds, 2),
         "mb_per_second": round(size / 1e6 / seconds, 1),
@@ -101,36 +103,36 @@ def one_side(side: str, path: str | None) -> dict[str, Any]:
     }
 
 
-def measured(rollouts: int) -> dict[str, Any]:
+def run_job(job: dict[str, Any]) -> dict[str, Any]:
+    return one_side(**job)
+
+
+def measured(rollouts: int, *, toy: bool = False) -> dict[str, Any]:
     """Every side, each in a process of its own."""
     around = surroundings()
-    bare = in_own_process(__file__, {"side": "tokenizer alone", "path": None})
-    found = [bare]
+    bare = measured_job(__file__, {"side": "tokenizer alone", "path": None}, run_job, toy=toy)
+    measured_rows = [bare]
     for shape in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "rollouts.jsonl"
             write(path, rollouts if shape == "texts" else rollouts // 2, shape)
-            row = in_own_process(__file__, {"side": shape, "path": str(path)})
-        if "peak_mib" in row and "peak_mib" in bare:
-            row["peak_mib_beyond_the_tokenizer"] = round(row["peak_mib"] - bare["peak_mib"], 1)
-        found.append(row)
+            row = measured_job(__file__, {"side": shape, "path": str(path)}, run_job, toy=toy)
+        row["peak_mib_beyond_the_tokenizer"] = round(row["peak_mib"] - bare["peak_mib"], 1)
+        measured_rows.append(row)
         print(row, flush=True)
-    return {**around, "samples": SAMPLES, "problems_kept": LIMIT, "rows": found}
+    return {**around, "samples": SAMPLES, "problems_kept": LIMIT, "rows": measured_rows}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rollouts", type=int, default=FULL, help="of the file of texts")
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, f"{TOY} rollouts")
+    made.add_argument("--rollouts", type=int, default=FULL, help="of the file of texts")
+    arguments = made.parse_args(words)
     if arguments.job:
-        print(json.dumps(one_side(**arguments.job)))
+        print(json.dumps(run_job(arguments.job)))
         return
-    result = measured(arguments.rollouts)
+    result = measured(TOY if arguments.toy else arguments.rollouts, toy=arguments.toy)
     print(json.dumps(result, indent=1))
-    if arguments.rollouts == FULL:
+    if not arguments.toy and arguments.rollouts == FULL:
         keep("rollout-files", result)
 
 

@@ -1,10 +1,11 @@
 """Scoring against what one would write by hand: throughput, memory, and the losses of trl and
 Liger.
 
-    python benchmarks/scoring.py                                    # every part;
-    helpers/prepare_smollm2.py makes the model python benchmarks/scoring.py --part throughput
-    --dtype bfloat16     # on a GPU: a CPU without 16-bit instructions is slow python
-    benchmarks/scoring.py --rollouts 2 --tokens 64 --repeats 1   # does it run at all?
+    python benchmarks/scoring.py                 # every part; helpers/prepare_smollm2.py makes the
+                                                 # model
+    python benchmarks/scoring.py --part throughput --dtype bfloat16     # on a GPU: a CPU without
+                                                 # 16-bit instructions is slow
+    python benchmarks/scoring.py --toy           # the embedded pair: does it run at all?
 
     throughput   16 x 512 tokens, both roles, against two forward passes that give logits and
                  nothing else; in turns, in one process. The passes have the fastest of several
@@ -24,30 +25,22 @@ Liger are in benchmarks/requirements.txt.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from timing import keep, measured, parser, peak_gib, reset_peak, seconds, show, surroundings
 from torch import Tensor
 
 from decaylab.policies import loading
 from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.tokens.heads import HeadPrecision
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
-
-RESULTS = Path(__file__).resolve().parent / "results"
-GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -66,80 +59,7 @@ class Work:
 
 
 SIZES = {"throughput": (16, 512), "memory": (8, 1024), "losses": (4, 1024)}
-
-
-# What both benchmarks of scored tokens measure with
-
-
-def reset_peak() -> None:
-    """Peaks are counted from here on."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_gib() -> float:
-    """Most memory that was in use: of the GPU's where there is one, else `resident_peak_gib`."""
-    return (
-        torch.cuda.max_memory_allocated() / GIB
-        if torch.cuda.is_available()
-        else resident_peak_gib()
-    )
-
-
-def resident_peak_gib() -> float:
-    """Most memory that was resident. Not by getrusage, which begins at the peak of the process that
-    started this one."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024 / GIB
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    """How long a call takes, with all that it started on a GPU."""
-    synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    synchronize()
-    started = time.perf_counter()
-    run()
-    synchronize()
-    return time.perf_counter() - started
-
-
-def surroundings() -> dict[str, Any]:
-    """Where it ran. load: processes that wanted a core in the minute before."""
-    cores = f"CPU, {os.cpu_count()} cores, {platform.machine()}"
-    return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else cores,
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2),
-        "torch": torch.__version__,
-    }
-
-
-def in_own_process(script: str, job: dict[str, Any]) -> dict[str, Any]:
-    """What a job, handed to a script as ``--job``, prints last; ``failed`` where it gets no
-    further."""
-    done = subprocess.run(
-        [sys.executable, script, "--job", json.dumps(job)], capture_output=True, text=True
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return {
-            "side": job["side"],
-            "failed": lines[-1] if lines else f"exit code {done.returncode}",
-        }
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
-
-
-def keep(name: str, result: dict[str, Any]) -> None:
-    """Writes a result; parts that an earlier run wrote into it and this one did not make stay."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
-    earlier = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**earlier, **result}, indent=1) + "\n")
-    print(path)
+TOY = Work(model="abacus-student", rollouts=2, tokens=16, repeats=1)
 
 
 # The sides
@@ -159,14 +79,16 @@ def rollouts_of(work: Work, policy: Policy) -> list[Rollout]:
         [tuple(row[part]) for row in ids] for part in (slice(work.prompt), slice(work.prompt, None))
     )
     return [
-        Rollout(str(i), *one) for i, one in enumerate(zip(prompts, prompts, responses, strict=True))
+        Rollout(str(i), *texts)
+        for i, texts in enumerate(zip(prompts, prompts, responses, strict=True))
     ]
 
 
 def batches_of(rollouts: Sequence[Rollout], policy: Policy, rows: int) -> list[Tensor]:
     """What a policy reads, [rows, time] each."""
     read = torch.tensor(
-        [(one.student_prompt + one.response)[:-1] for one in rollouts], device=policy.weights.device
+        [(rollout.student_prompt + rollout.response)[:-1] for rollout in rollouts],
+        device=policy.weights.device,
     )
     return list(read.split(rows))
 
@@ -181,17 +103,17 @@ def run_bare(pair: Sequence[Policy], batches: Sequence[Tensor]) -> None:
 @torch.inference_mode()
 def run_hidden(pair: Sequence[Policy], batches: Sequence[Tensor]) -> None:
     for ids in batches:
-        [
-            policy.weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
-            for policy in pair
-        ]
+        # both are held at once, as both sides that are compared hold them
+        states = [policy.weights.base_model(input_ids=ids, use_cache=False) for policy in pair]
+        del states
 
 
 @torch.inference_mode()
 def run_usual(pair: Sequence[Policy], batches: Sequence[Tensor]) -> None:
     for ids in batches:
         logits = [policy.weights(input_ids=ids, use_cache=False).logits.float() for policy in pair]
-        [one.log_softmax(-1) for one in logits]
+        logprobs = [column.log_softmax(-1) for column in logits]
+        del logprobs
 
 
 def throughput(work: Work) -> dict[str, Any]:
@@ -223,13 +145,13 @@ def throughput(work: Work) -> dict[str, Any]:
     for _ in range(work.repeats):
         for name, run in sides.items():
             times[name].append(seconds(run))
-    median = {name: statistics.median(found) for name, found in times.items()}
+    median = {name: statistics.median(taken) for name, taken in times.items()}
     positions = work.rollouts * (work.tokens - 1)
     return {
         "bare_batch": rows,
-        "bare_batch_tried": {str(tried): round(found, 3) for tried, found in rates.items()},
-        "seconds": {name: [round(one, 3) for one in found] for name, found in times.items()},
-        "tokens_per_second": {name: round(positions / found, 1) for name, found in median.items()},
+        "bare_batch_tried": {str(tried): round(taken, 3) for tried, taken in rates.items()},
+        "seconds": {name: [round(each, 3) for each in taken] for name, taken in times.items()},
+        "tokens_per_second": {name: round(positions / taken, 1) for name, taken in median.items()},
         "ratio": {name: round(median["bare"] / median[name], 3) for name in scorers},
     }
 
@@ -256,8 +178,8 @@ def losses(work: Work, side: str) -> dict[str, Any]:
     both = pair(work)
     rollouts = rollouts_of(work, both[0])
     (ids,) = batches_of(rollouts, both[0], work.rollouts)
-    found = both[0].weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
-    student = found[:, work.prompt - 1 :].flatten(0, 1).clone()
+    hidden = both[0].weights.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    student = hidden[:, work.prompt - 1 :].flatten(0, 1).clone()
     states = (
         student,
         student * 1.1,
@@ -266,14 +188,14 @@ def losses(work: Work, side: str) -> dict[str, Any]:
         run = LOSSES[side](both, states, rollouts, work)
     except ImportError as error:
         return {"side": side, "skipped": str(error)}
-    del found
+    del hidden
     reset_peak()
     before = peak_gib()
     value = float(run())  # outside the clock: whatever is prepared once is prepared now
     times = [seconds(run) for _ in range(work.repeats)]
     return {
         "side": side,
-        "seconds": [round(one, 3) for one in times],
+        "seconds": [round(each, 3) for each in times],
         "median_seconds": round(statistics.median(times), 3),
         "extra_peak_gib": round(peak_gib() - before, 3),
         "mean_reverse_kl": value,
@@ -288,12 +210,12 @@ def decaylab_loss(
     both: tuple[Policy, Policy], states: States, rollouts: list[Rollout], work: Work
 ) -> Run:
     scorer = Scorer(*both, ScoringSettings(batch_tokens=work.rollouts * work.tokens))
-    for head, own in zip(scorer.heads, states, strict=True):
-        head.states = lambda *_, own=own: own
+    for head, state in zip(scorer.heads, states, strict=True):
+        head.states = lambda *_, state=state: state
 
     def run() -> float:
         scored = scorer.score(rollouts)
-        return statistics.fmean(float(one.columns["reverse_kl"].mean()) for one in scored)
+        return statistics.fmean(float(rollout.columns["reverse_kl"].mean()) for rollout in scored)
 
     return run
 
@@ -307,7 +229,7 @@ def trl_loss(
     heads = [policy.weights.get_output_embeddings() for policy in both]
 
     def run() -> Tensor:
-        student, teacher = (head(own) for head, own in zip(heads, states, strict=True))
+        student, teacher = (head(state) for head, state in zip(heads, states, strict=True))
         return GKDTrainer.generalized_jsd_loss(student, teacher, beta=1.0)
 
     return run
@@ -333,93 +255,86 @@ LOSSES = {"decaylab": decaylab_loss, "trl": trl_loss, "liger": liger_loss}
 # All of it
 
 
-def measure_throughput(work: Work) -> dict[str, Any]:
-    return in_own_process(__file__, {"part": "throughput", "side": "all", "work": asdict(work)})
+def measure_throughput(work: Work, toy: bool) -> dict[str, Any]:
+    return measured(__file__, _job("throughput", "all", work), run_job, toy=toy)
 
 
-def measure_memory(work: Work) -> dict[str, Any]:
+def measure_memory(work: Work, toy: bool) -> dict[str, Any]:
     """extra: peak beyond that of the hidden states at the same batch, in GiB; ratio: of decaylab's
     over the usual way's."""
     sizes = [rows for rows in work.memory_rows if rows < work.rollouts] + [work.rollouts]
-    asked = [
-        ("usual", sizes[-1]),
-        *((side, rows) for rows in sizes for side in ("hidden", "decaylab")),
-    ]
-    found = [
-        in_own_process(__file__, {"part": "memory", "side": s, "rows": r, "work": asdict(work)})
-        for s, r in asked
-    ]
-    if any("failed" in one for one in found):
-        return {"rows": found}
-    peaks = {(one["side"], one["batch"]): one["peak_gib"] for one in found}
+    largest = sizes[-1]
+    jobs = [_job("memory", "usual", work, rows=largest)]
+    for rows in sizes:
+        jobs += [_job("memory", side, work, rows=rows) for side in ("hidden", "decaylab")]
+    measured_rows = [measured(__file__, job, run_job, toy=toy) for job in jobs]
+    peaks = {(row["side"], row["batch"]): row["peak_gib"] for row in measured_rows}
     extra = {rows: peaks["decaylab", rows] - peaks["hidden", rows] for rows in sizes}
-    usual = peaks["usual", sizes[-1]] - peaks["hidden", sizes[-1]]
-    return {
-        "rows": found,
-        "extra_gib": {
-            "usual": round(usual, 3),
-            **{f"decaylab, batch {r}": round(x, 3) for r, x in extra.items()},
-        },
-        "ratio": round(extra[sizes[-1]] / usual, 3),
-    }
+    usual = peaks["usual", largest] - peaks["hidden", largest]
+    by_batch = {f"decaylab, batch {rows}": round(gib, 3) for rows, gib in extra.items()}
+    result = {"rows": measured_rows, "extra_gib": {"usual": round(usual, 3), **by_batch}}
+    if not toy:  # peaks of one process say nothing of its sides
+        result["ratio"] = round(extra[largest] / usual, 3)
+    return result
 
 
-def measure_losses(work: Work) -> dict[str, Any]:
-    found = [
-        in_own_process(__file__, {"part": "losses", "side": side, "work": asdict(work)})
-        for side in LOSSES
-    ]
-    values = [one["mean_reverse_kl"] for one in found if "mean_reverse_kl" in one]
-    spread = max(values) / min(values) - 1 if values else float("nan")
+def measure_losses(work: Work, toy: bool) -> dict[str, Any]:
+    jobs = [_job("losses", side, work) for side in LOSSES]
+    measured_rows = [measured(__file__, job, run_job, toy=toy) for job in jobs]
+    values = [row["mean_reverse_kl"] for row in measured_rows if "mean_reverse_kl" in row]
+    spread = max(values) / min(values) - 1
     if spread > (1e-3 if work.dtype == "float32" else 0.1):
         raise SystemExit(f"the sides do not agree on the mean reverse KL: {values}")
-    return {"rows": found, "spread_of_mean_reverse_kl": spread}
+    return {"rows": measured_rows, "spread_of_mean_reverse_kl": spread}
 
 
 MEASURES = {"throughput": measure_throughput, "memory": measure_memory, "losses": measure_losses}
+
+
+def _job(part: str, side: str, work: Work, **more: Any) -> dict[str, Any]:
+    return {"part": part, "side": side, "work": asdict(work), **more}
 
 
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     work = Work(**job["work"])
     if job["part"] == "throughput":
         return throughput(work)
-    return (
-        memory(work, job["side"], job["rows"])
-        if job["part"] == "memory"
-        else losses(work, job["side"])
-    )
+    if job["part"] == "memory":
+        return memory(work, job["side"], job["rows"])
+    return losses(work, job["side"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(
+        __doc__, f"{TOY.rollouts} rollouts of {TOY.tokens} tokens of the embedded student"
     )
-    parser.add_argument("--part", choices=sorted(MEASURES), help="one of them alone")
-    parser.add_argument("--model", default=Work.model)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=Work.dtype)
-    parser.add_argument("--rollouts", type=int, help="of every part")
-    parser.add_argument("--tokens", type=int, help="of each rollout, in every part")
-    parser.add_argument("--prompt", type=int, help="how many of those are the prompt")
-    parser.add_argument("--repeats", type=int, default=Work.repeats)
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    made.add_argument("--part", choices=sorted(MEASURES), help="only this part")
+    made.add_argument("--model", default=Work.model)
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default=Work.dtype)
+    made.add_argument("--rollouts", type=int, help="of every part")
+    made.add_argument("--tokens", type=int, help="of each rollout, in every part")
+    made.add_argument("--prompt", type=int, default=Work.prompt, help="how many of those")
+    made.add_argument("--repeats", type=int, default=Work.repeats)
+    arguments = made.parse_args(words)
     if arguments.job:
         print(json.dumps(run_job(arguments.job)))
         return
-    changed = any(
-        (arguments.rollouts, arguments.tokens, arguments.prompt, arguments.model != Work.model)
-    )
-    prompt = arguments.prompt or Work.prompt
-    work = Work(arguments.model, arguments.dtype, prompt=prompt, repeats=arguments.repeats)
+    shipped = Work(arguments.model, arguments.dtype, repeats=arguments.repeats)
+    sized = replace(shipped, prompt=arguments.prompt)
     result = {}
     for part in (arguments.part,) if arguments.part else MEASURES:
         rollouts, tokens = SIZES[part]
-        one = replace(
-            work, rollouts=arguments.rollouts or rollouts, tokens=arguments.tokens or tokens
+        work = replace(
+            sized, rollouts=arguments.rollouts or rollouts, tokens=arguments.tokens or tokens
         )
-        result[part] = {"work": asdict(one), **surroundings(), **MEASURES[part](one)}
-        print(part, json.dumps(result[part], indent=1), flush=True)
-    if not changed:  # results are of the sizes above alone
+        if arguments.toy:
+            work = TOY
+        measurement = MEASURES[part](work, arguments.toy)
+        result[part] = {"work": asdict(work), **surroundings(), **measurement}
+        show(part, result[part])
+    changed = (arguments.rollouts, arguments.tokens) != (None, None)
+    changed = changed or arguments.model != Work.model or sized != shipped
+    if not arguments.toy and not changed:  # results are of the sizes above alone
         device = "cuda" if torch.cuda.is_available() else "cpu"
         keep(f"scoring-{device}-{arguments.dtype}", result)
 

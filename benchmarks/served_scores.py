@@ -2,8 +2,10 @@
 KL, by number of ids.
 
     python benchmarks/served_scores.py                    # the embedded pair, float32, up to its
-    whole vocabulary python benchmarks/served_scores.py --pair smollm2     #
-    tests/helpers/prepare_smollm2.py makes the model; or smollm2-far
+                                                          # whole vocabulary
+    python benchmarks/served_scores.py --pair smollm2     # or smollm2-far;
+                                                          # helpers/prepare_smollm2.py makes it
+    python benchmarks/served_scores.py --toy              # does it run at all?
 
 The student writes at temperature 0.7; every token is scored at temperature 1. Exact:
 `scoring.Scorer`, both policies in torch. Teacher's ids: the bound as vLLM gives it without its
@@ -16,16 +18,15 @@ are in float32.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timing import keep, parser
 
 from decaylab.policies import loading, served_policies
 from decaylab.policies.policy import LoadSettings, Policy
@@ -39,7 +40,6 @@ from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Rollout, Scorer, states, top
 from decaylab.tokens.served_scores import ServedScorer, partial_reverse_kl
 
-RESULT = Path(__file__).resolve().parent / "results" / "served-scores.json"
 HOST = LoadSettings("float32", "cpu")
 SMOLLM2 = "models/smollm2-135m-instruct"
 NOISY: dict[str, Any] = {
@@ -61,6 +61,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "smollm2": {"noise": 0.03, **NOISY},
     "smollm2-far": {"noise": 0.1, **NOISY},
 }
+TOY = {**PAIRS["abacus"], "problems": 2, "max_tokens": 12, "ids": [1, 494]}
 Floats = NDArray[np.float64]
 
 
@@ -80,14 +81,14 @@ def rollouts_of(student: Policy, work: dict[str, Any]) -> list[Rollout]:
     asked = load_problems("abacus", limit=work["problems"])
     requests = [
         Request(
-            tuple(student.prompt_ids(one, asked.instruction)),
+            tuple(student.prompt_ids(problem, asked.instruction)),
             (),
             work["max_tokens"],
             "student",
-            one.problem_id,
+            problem.problem_id,
             0,
         )
-        for one in asked.problems
+        for problem in asked.problems
     ]
     made = TransformersEngine(student).sample(requests, SamplingSettings(0.7))
     return [
@@ -103,11 +104,11 @@ def by_students_ids(
     """The bound from the student's likeliest ids and the token that was taken, [tokens], by how
     many ids."""
     vocabulary, heads = share_vocabulary(student, teacher), [Head(student), Head(teacher)]
-    found: dict[int, list[Floats]] = {count: [] for count in counts}
-    for one in rollouts:
-        given = [(one.student_prompt, one.response)]
+    bounds: dict[int, list[Floats]] = {count: [] for count in counts}
+    for rollout in rollouts:
+        given = [(rollout.student_prompt, rollout.response)]
         both = [vocabulary.logprobs(head.logits(states(head, given)).float())[0] for head in heads]
-        taken = torch.tensor(one.response)[:, None]
+        taken = torch.tensor(rollout.response)[:, None]
         for count in counts:
             ids = top(both[0], count)[1]
             again = ids == taken
@@ -117,8 +118,8 @@ def by_students_ids(
                 )
                 for of in both
             )
-            found[count].append(partial_reverse_kl(*chosen).reverse_kl_bound.double().numpy())
-    return {count: np.concatenate(parts) for count, parts in found.items()}
+            bounds[count].append(partial_reverse_kl(*chosen).reverse_kl_bound.double().numpy())
+    return {count: np.concatenate(parts) for count, parts in bounds.items()}
 
 
 def compared(bound: Floats, exact: Floats) -> dict[str, float]:
@@ -134,13 +135,12 @@ def compared(bound: Floats, exact: Floats) -> dict[str, float]:
     }
 
 
-def measure(pair: str) -> dict[str, Any]:
-    work = PAIRS[pair]
+def measure(work: dict[str, Any]) -> dict[str, Any]:
     student, teacher = student_of(work), loading.load(work["teacher"], HOST)
     rollouts = rollouts_of(student, work)
     started = time.perf_counter()
     exact = np.concatenate(
-        [one.columns["reverse_kl"] for one in Scorer(student, teacher).score(rollouts)]
+        [rollout.columns["reverse_kl"] for rollout in Scorer(student, teacher).score(rollouts)]
     )
     seconds = {"exact": round(time.perf_counter() - started, 2)}
     of_student = by_students_ids(student, teacher, rollouts, work["ids"])
@@ -150,11 +150,11 @@ def measure(pair: str) -> dict[str, Any]:
         ServedScorer(student, engine, 1).score(rollouts[:2])  # what is slow only once
         for count in work["ids"]:
             started = time.perf_counter()
-            found = ServedScorer(student, engine, count).score(rollouts)
+            scored = ServedScorer(student, engine, count).score(rollouts)
             seconds[str(count)] = round(time.perf_counter() - started, 2)
             columns = {
-                name: np.concatenate([one.columns[name] for one in found])
-                for name in found[0].columns
+                name: np.concatenate([rollout.columns[name] for rollout in scored])
+                for name in scored[0].columns
             }
             rows[str(count)] = {
                 "teachers_ids": compared(columns["reverse_kl_bound"].astype(np.float64), exact),
@@ -171,38 +171,31 @@ def measure(pair: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
-    pair = parser.parse_args().pair
-    found = measure(pair)
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, "2 problems of the embedded pair")
+    made.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
+    arguments = made.parse_args(words)
     import vllm
 
-    result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    result[pair] = {
-        "vllm": vllm.__version__,
-        "torch": torch.__version__,
-        "device": f"CPU, {os.cpu_count()} cores",
-        **found,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    result = measure(TOY if arguments.toy else PAIRS[arguments.pair])
     print(
-        f"{found['tokens']} tokens, mean reverse KL {found['mean_exact']} nats; missed, per cent "
+        f"{result['tokens']} tokens, mean reverse KL {result['mean_exact']} nats; missed, per cent "
         "of it:"
     )
     print(
         f"{'ids':>6} {'teachers':>9} {'students':>9} {'student mass':>13} {'teacher mass':>13} "
         f"{'seconds':>8}"
     )
-    for count, row in found["ids"].items():
+    for count, row in result["ids"].items():
         missed = [row[side]["missed_percent"] for side in ("teachers_ids", "students_ids")]
         masses = f"{row['student_mass']:13.4f} {row['teacher_mass']:13.4f}"
-        print(
-            f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {found['seconds'][count]:8.2f}"
-        )
-    print(f"exact: {found['seconds']['exact']} s; {RESULT}")
+        seconds = result["seconds"][count]
+        print(f"{count:>6} {missed[0]:9.3f} {missed[1]:9.3f} {masses} {seconds:8.2f}")
+    print(f"exact: {result['seconds']['exact']} s")
+    if not arguments.toy:
+        device = f"CPU, {os.cpu_count()} cores"
+        around = {"vllm": vllm.__version__, "torch": torch.__version__, "device": device}
+        keep("served-scores", {arguments.pair: {**around, **result}})
 
 
 if __name__ == "__main__":

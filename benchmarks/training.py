@@ -1,21 +1,20 @@
 """A training step against TRL's `DistillationTrainer`, ESR against full rollouts, and the loss
 against Liger's and others.
 
-    python benchmarks/training.py                                  # every part;
-    helpers/prepare_smollm2.py makes the model python benchmarks/training.py --part peers --pair
-    abacus --tokens 100 python benchmarks/training.py --part peers --pair smollm2 --tokens 100
-    --sides trl --steps 2
+    python benchmarks/training.py           # every part; helpers/prepare_smollm2.py makes the model
+    python benchmarks/training.py --part peers --pair abacus --tokens 100
+    python benchmarks/training.py --part peers --pair smollm2 --tokens 100 --sides trl --steps 2
+    python benchmarks/training.py --toy     # the embedded pair: does it run at all?
 
     peers     16 problems x 1 rollout of 100 and of 512 tokens (SmolLM2-135M, student and teacher
               the same weights loaded twice), of 100 and of 320 (the embedded pair): seconds a step,
               and peak memory
     lengths   decaylab alone: ESR at 100 tokens against full rollouts of 512, and on the embedded
-    pair at 20 against whatever
-              length they come to: seconds a step over those of full rollouts, beside the same ratio
-              of generated tokens loss      2,048 positions at a vocabulary of 151,936, from hidden
-              states to the gradient in them: decaylab's chunked loss,
-              the naive one on whole logits, Liger's fused JSD, TRL's own chunked divergence; all
-              are the reverse KL
+              pair at 20 against whatever length they come to: seconds a step over those of full
+              rollouts, beside the same ratio of generated tokens
+    loss      2,048 positions at a vocabulary of 151,936, from hidden states to the gradient in
+              them: decaylab's chunked loss, the naive one on whole logits, Liger's fused JSD, TRL's
+              own chunked divergence; all are the reverse KL
 
 In ``peers`` both sides ask the same prompts (abacus training problems through the student's
 template), sample at temperature 1 from the whole distribution, write exactly so many tokens a
@@ -35,14 +34,24 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from scoring import in_own_process, keep, peak_gib, reset_peak, seconds, surroundings
+from timing import (
+    keep,
+    measured,
+    parser,
+    peak_gib,
+    reset_peak,
+    seconds,
+    show,
+    surroundings,
+    synchronize,
+)
 from torch import Tensor
 
 from decaylab.policies import loading
@@ -89,6 +98,10 @@ class LossWork:
     repeats: int = 3
 
 
+TOY = Work("abacus", tokens=6, rollouts=2, micro_batch=1, steps=2)
+TOY_LOSS = LossWork(positions=16, vocab=64, width=8, repeats=1)
+
+
 class Steps:
     """The clock of a side: seconds of each step, and the peak of those behind the first.
 
@@ -105,8 +118,7 @@ class Steps:
         self.last = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        synchronize()
         self.seconds.append(time.perf_counter() - self.last[0])
         self.core_seconds.append(time.process_time() - self.last[1])
         if len(self.seconds) == 1:
@@ -115,8 +127,8 @@ class Steps:
 
     def result(self, **more: Any) -> dict[str, Any]:
         return {
-            "seconds": [round(one, 3) for one in self.seconds],
-            "core_seconds": [round(one, 3) for one in self.core_seconds],
+            "seconds": [round(step, 3) for step in self.seconds],
+            "core_seconds": [round(step, 3) for step in self.core_seconds],
             "seconds_a_step": round(statistics.median(self.seconds[1:]), 3),
             "peak_gib": round(peak_gib(), 3),
             **more,
@@ -133,10 +145,14 @@ def decaylab_steps(work: Work) -> dict[str, Any]:
     from decaylab.runs.store import RunFolder
     from decaylab.trainer.loop import Run
     from decaylab.trainer.machinery.adapters import Trainable
+    from decaylab.trainer.machinery.engines import training_engines
     from decaylab.trainer.machinery.processes import Processes
     from decaylab.trainer.machinery.setup import prepare_training
 
-    with tempfile.TemporaryDirectory() as folder, Grader(workers=1) as grader:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        grader = stack.enter_context(Grader(workers=1))
+        reporter = Reporter(quiet=True)
         options = train_options(work, folder)
         processes = Processes(options)
         setup = prepare_training(options, grader)
@@ -144,7 +160,9 @@ def decaylab_steps(work: Work) -> dict[str, Any]:
         if not work.natural:
             setup.student.end_ids = frozenset({NO_TOKEN})
         trained = Trainable(setup.student, options)
-        run = Run(setup, trained, RunFolder(Path(folder)), processes, grader, Reporter(quiet=True))
+        engines = training_engines(setup, trained, processes, reporter, stack)
+        place = RunFolder(Path(folder))
+        run = Run(setup, trained, engines, place, processes, grader, reporter)
         run.meter._reset_peak = lambda: None  # the peak is that of whole steps here
         clock, rows = Steps(), []
         for step in range(1, work.steps + 1):
@@ -198,10 +216,10 @@ def prompt_ids(work: Work) -> list[list[int]]:
     return [policy.prompt_ids(problem, asked.instruction) for problem in asked.problems]
 
 
-def _check_tokens(found: Sequence[float], work: Work) -> None:
+def _check_tokens(written: Sequence[float], work: Work) -> None:
     wanted = work.rollouts * work.tokens
-    if any(one != wanted for one in found):
-        raise SystemExit(f"{wanted} tokens a step were asked for, and {list(found)} written")
+    if any(tokens != wanted for tokens in written):
+        raise SystemExit(f"{wanted} tokens a step were asked for, and {list(written)} written")
 
 
 def _of_prompts(prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
@@ -231,8 +249,8 @@ def trl_steps(work: Work) -> dict[str, Any]:
     student.tokenizer.padding_side = "left"
     asked = load_problems(PROBLEMS, limit=work.rollouts)
     texts = [
-        f"{one.question}\n{asked.instruction}" if asked.instruction else one.question
-        for one in asked.problems
+        f"{problem.question}\n{asked.instruction}" if asked.instruction else problem.question
+        for problem in asked.problems
     ]
     prompts = [[{"role": "user", "content": text}] for text in texts]
     micro_batch = work.micro_batch or work.rollouts
@@ -328,12 +346,11 @@ class Phases:
 
         def timed(*given: Any, **named: Any) -> Any:
             started = time.perf_counter()
-            found = plain(*given, **named)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            result = plain(*given, **named)
+            synchronize()
             step, key = self.steps[-1], phase(*given, **named)
             step[key] = step.get(key, 0.0) + time.perf_counter() - started
-            return found
+            return result
 
         setattr(owner, name, timed)
 
@@ -360,17 +377,17 @@ def loss(work: LossWork, side: str) -> dict[str, Any]:
     except ImportError as error:
         return {"side": side, "skipped": str(error)}
     value, gradient = run()  # outside the clock: whatever is prepared once is prepared now
-    found = {"mean_reverse_kl": float(value), "gradient_norm": float(gradient.norm())}
+    numbers = {"mean_reverse_kl": float(value), "gradient_norm": float(gradient.norm())}
     del gradient
     reset_peak()
     before = peak_gib()
     times = [seconds(run) for _ in range(work.repeats)]
     return {
         "side": side,
-        "seconds": [round(one, 3) for one in times],
+        "seconds": [round(each, 3) for each in times],
         "median_seconds": round(statistics.median(times), 3),
         "extra_peak_gib": round(peak_gib() - before, 3),
-        **found,
+        **numbers,
     }
 
 
@@ -386,9 +403,9 @@ def decaylab_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -
     each = torch.full((work.positions,), 1 / work.positions, device=tokens.device)
 
     def run() -> tuple[Tensor, Tensor]:
-        found, gradient = chunked_loss(heads, states, tokens, vocabulary, each)
+        losses, gradient = chunked_loss(heads, states, tokens, vocabulary, each)
         assert gradient is not None
-        return found.loss.mean(), gradient
+        return losses.loss.mean(), gradient
 
     return run
 
@@ -406,12 +423,12 @@ class PlainHead:
 
 def naive_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run:
     def run() -> tuple[Tensor, Tensor]:
-        own = states[0].detach().requires_grad_()
-        student = torch.nn.functional.linear(own, weights[0]).log_softmax(-1)
+        state = states[0].detach().requires_grad_()
+        student = torch.nn.functional.linear(state, weights[0]).log_softmax(-1)
         with torch.no_grad():
             teacher = torch.nn.functional.linear(states[1], weights[1]).log_softmax(-1)
         value = (student.exp() * (student - teacher)).sum(-1).mean()
-        (gradient,) = torch.autograd.grad(value, own)
+        (gradient,) = torch.autograd.grad(value, state)
         return value.detach(), gradient
 
     return run
@@ -426,9 +443,9 @@ def liger_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> R
     )
 
     def run() -> tuple[Tensor, Tensor]:
-        own = states[0].detach().requires_grad_()
-        value = fused(own, weights[0], states[1], weights[1], tokens)
-        (gradient,) = torch.autograd.grad(value, own)
+        state = states[0].detach().requires_grad_()
+        value = fused(state, weights[0], states[1], weights[1], tokens)
+        (gradient,) = torch.autograd.grad(value, state)
         return value.detach(), gradient
 
     return run
@@ -438,12 +455,12 @@ def trl_loss(states: Pair, weights: Pair, tokens: Tensor, work: LossWork) -> Run
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
     def run() -> tuple[Tensor, Tensor]:
-        own = states[0].detach().requires_grad_()
-        found, _ = ChunkedDivergenceFunction.apply(
-            own, weights[0], None, states[1], weights[1], None, 1.0
+        state = states[0].detach().requires_grad_()
+        losses, _ = ChunkedDivergenceFunction.apply(
+            state, weights[0], None, states[1], weights[1], None, 1.0
         )
-        value = found.mean()
-        (gradient,) = torch.autograd.grad(value, own)
+        value = losses.mean()
+        (gradient,) = torch.autograd.grad(value, state)
         return value.detach(), gradient
 
     return run
@@ -455,78 +472,79 @@ LOSSES = {"decaylab": decaylab_loss, "naive": naive_loss, "liger": liger_loss, "
 # All of it
 
 
-def measure_peers(works: Sequence[Work], sides: Sequence[str]) -> list[dict[str, Any]]:
+def measure_peers(works: Sequence[Work], sides: Sequence[str], toy: bool) -> list[dict[str, Any]]:
     """A row for each work, with what each side took; ratios: decaylab over TRL."""
     rows = []
     for work in works:
-        shipped = replace(
-            work, micro_batch=None
-        )  # decaylab accumulates over micro-batches of its own size
-        found = {
-            side: in_own_process(
-                __file__, _job("steps", side, shipped if side == SIDES[0] else work)
-            )
-            for side in sides
-        }
-        row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": found}
-        if all("seconds_a_step" in found.get(side, {}) for side in SIDES):
-            own, other = (found[side] for side in SIDES)
-            if own["prompts"] != other["prompts"]:
+        taken = {}
+        for side in sides:
+            # decaylab accumulates over micro-batches of its own size
+            shipped = side == SIDES[0] and not toy
+            given = replace(work, micro_batch=None) if shipped else work
+            taken[side] = measured(__file__, _job("steps", side, given), run_job, toy=toy)
+        row: dict[str, Any] = {"work": asdict(work), **surroundings(), "sides": taken}
+        if all("seconds_a_step" in taken.get(side, {}) for side in SIDES):
+            mine, theirs = (taken[side] for side in SIDES)
+            if mine["prompts"] != theirs["prompts"]:
                 raise SystemExit(
-                    f"the sides asked different prompts: {own['prompt_tokens']}, "
-                    f"{other['prompt_tokens']}"
+                    f"the sides asked different prompts: {mine['prompt_tokens']}, "
+                    f"{theirs['prompt_tokens']}"
                 )
             row["ratio"] = {
-                name: round(own[name] / other[name], 3) for name in ("seconds_a_step", "peak_gib")
+                name: round(mine[name] / theirs[name], 3) for name in ("seconds_a_step", "peak_gib")
             }
         rows.append(row)
-        print(json.dumps(row, indent=1), flush=True)
+        show("peers", row)
     return rows
 
 
-def measure_lengths(pairs: Sequence[str], steps: int, dtype: str) -> list[dict[str, Any]]:
+def measure_lengths(works: Sequence[tuple[Work, int]], toy: bool) -> list[dict[str, Any]]:
     """ESR against full rollouts, as shipped. over_tokens: the ratio of seconds over the ratio of
-    generated tokens."""
+    generated tokens.
+
+    works: the work on full rollouts, and the tokens of a rollout under ESR.
+    """
     rows = []
-    for pair in pairs:
-        tokens, whole, natural = LENGTHS[pair]
-        full = Work(pair, whole, micro_batch=None, steps=steps, dtype=dtype, natural=natural)
-        short = replace(full, tokens=tokens)
-        found = {
-            name: in_own_process(__file__, _job("steps", "decaylab", work))
-            for name, work in (("esr", short), ("full", full))
+    for full, tokens in works:
+        taken = {}
+        for name, work in (("esr", replace(full, tokens=tokens)), ("full", full)):
+            job = _job("steps", "decaylab", work)
+            taken[name] = measured(__file__, job, run_job, toy=toy)
+        written, times = (
+            taken["esr"][name] / taken["full"][name] for name in ("tokens_a_step", "seconds_a_step")
+        )
+        row = {
+            "pair": full.pair,
+            "work": asdict(full),
+            **surroundings(),
+            "runs": taken,
+            "ratio_of_tokens": round(written, 3),
+            "ratio_of_seconds": round(times, 3),
+            "over_tokens": round(times / written, 3),
         }
-        row: dict[str, Any] = {"pair": pair, "work": asdict(full), **surroundings(), "runs": found}
-        if not any("failed" in one for one in found.values()):
-            written, times = (
-                found["esr"][name] / found["full"][name]
-                for name in ("tokens_a_step", "seconds_a_step")
-            )
-            row["ratio_of_tokens"], row["ratio_of_seconds"] = round(written, 3), round(times, 3)
-            row["over_tokens"] = round(times / written, 3)
         rows.append(row)
-        print(json.dumps(row, indent=1), flush=True)
+        show("lengths", row)
     return rows
 
 
-def measure_loss(work: LossWork) -> dict[str, Any]:
-    found = [in_own_process(__file__, _job("loss", side, work)) for side in LOSSES]
+def measure_loss(work: LossWork, toy: bool) -> dict[str, Any]:
+    measured_rows = [
+        measured(__file__, _job("loss", side, work), run_job, toy=toy) for side in LOSSES
+    ]
     for name in ("mean_reverse_kl", "gradient_norm"):
-        values = [one[name] for one in found if name in one]
-        if values and max(values) / min(values) - 1 > 1e-3:
+        values = [row[name] for row in measured_rows if name in row]
+        if max(values) / min(values) - 1 > 1e-3:
             raise SystemExit(f"the sides do not agree on {name}: {values}")
-    own, *others = found
-    result = {"work": asdict(work), **surroundings(), "rows": found}
-    if "median_seconds" in own:
-        result["ratio"] = {
-            one["side"]: {
-                "seconds": round(own["median_seconds"] / one["median_seconds"], 3),
-                "extra_peak": round(own["extra_peak_gib"] / one["extra_peak_gib"], 3),
-            }
-            for one in others
-            if "median_seconds" in one
+    mine, *others = measured_rows
+    result = {"work": asdict(work), **surroundings(), "rows": measured_rows, "ratio": {}}
+    for other in others:
+        if toy or "median_seconds" not in other:
+            continue
+        result["ratio"][other["side"]] = {
+            "seconds": round(mine["median_seconds"] / other["median_seconds"], 3),
+            "extra_peak": round(mine["extra_peak_gib"] / other["extra_peak_gib"], 3),
         }
-    print(json.dumps(result, indent=1), flush=True)
+    show("loss", result)
     return result
 
 
@@ -546,67 +564,74 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         return {"side": job["side"], "skipped": str(error)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--part", choices=("peers", "lengths", "loss"), help="one of them alone")
-    parser.add_argument("--pair", choices=sorted(PAIRS), help="one of them alone")
-    parser.add_argument("--tokens", type=int, help="rollouts of so many tokens alone")
-    parser.add_argument("--sides", default=",".join(SIDES), help="with commas")
-    parser.add_argument(
-        "--steps", type=int, default=Work.steps, help="the first one is not counted"
-    )
-    parser.add_argument(
+def works_of_peers(pairs: Sequence[str], arguments: argparse.Namespace) -> list[Work]:
+    """The sizes of `PEERS` that are asked for, or one of any other number of tokens."""
+    sizes = {
+        (pair, tokens): rows
+        for (pair, tokens), rows in PEERS.items()
+        if pair in pairs and arguments.tokens in (None, tokens)
+    } or {(pair, arguments.tokens): 16 for pair in pairs}
+    works = []
+    for (pair, tokens), rows in sizes.items():
+        if arguments.micro_batch is not None:
+            rows = arguments.micro_batch
+        works.append(
+            Work(
+                pair,
+                tokens,
+                micro_batch=rows or None,
+                steps=arguments.steps,
+                dtype=arguments.dtype,
+                checkpointing=arguments.checkpointing,
+            )
+        )
+    return works
+
+
+def works_of_lengths(pairs: Sequence[str], steps: int, dtype: str) -> list[tuple[Work, int]]:
+    works = []
+    for pair in pairs:
+        tokens, whole, natural = LENGTHS[pair]
+        full = Work(pair, whole, micro_batch=None, steps=steps, dtype=dtype, natural=natural)
+        works.append((full, tokens))
+    return works
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, f"{TOY.steps} steps of {TOY.rollouts} rollouts of {TOY.tokens} tokens")
+    made.add_argument("--part", choices=("peers", "lengths", "loss"), help="only this part")
+    made.add_argument("--pair", choices=sorted(PAIRS), help="only this pair")
+    made.add_argument("--tokens", type=int, help="only rollouts of this many tokens")
+    made.add_argument("--sides", default=",".join(SIDES), help="with commas")
+    made.add_argument("--steps", type=int, default=Work.steps, help="the first one is not counted")
+    made.add_argument(
         "--micro-batch", type=int, help="rollouts of one; 0: TRL all at once, decaylab as shipped"
     )
-    parser.add_argument(
+    made.add_argument(
         "--checkpointing", action="store_true", help="gradients are checkpointed on both sides"
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=Work.dtype)
-    parser.add_argument("--positions", type=int, default=LossWork.positions, help="of the loss")
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default=Work.dtype)
+    made.add_argument("--positions", type=int, default=LossWork.positions, help="of the loss")
+    arguments = made.parse_args(words)
     if arguments.job:
         print(json.dumps(run_job(arguments.job)))
         return
-    pairs = [pair for pair in PAIRS if arguments.pair in (None, pair)]
-    common = {
-        "steps": arguments.steps,
-        "dtype": arguments.dtype,
-        "checkpointing": arguments.checkpointing,
-    }
-    sizes = [
-        (pair, tokens, rows)
-        for (pair, tokens), rows in PEERS.items()
-        if pair in pairs and arguments.tokens in (None, tokens)
-    ] or [(pair, arguments.tokens, 16) for pair in pairs]
-    own = arguments.micro_batch
-    works = [
-        Work(pair, tokens, micro_batch=rows if own is None else own or None, **common)
-        for pair, tokens, rows in sizes
-    ]
-    sides = arguments.sides.split(",")
-    measures = {
-        "peers": partial(measure_peers, works, sides),
-        "lengths": partial(measure_lengths, pairs, arguments.steps, arguments.dtype),
-        "loss": partial(measure_loss, LossWork(positions=arguments.positions)),
-    }
-    result = {
-        part: measure() for part, measure in measures.items() if arguments.part in (None, part)
-    }
-    whole = (
-        arguments.pair,
-        arguments.tokens,
-        arguments.micro_batch,
-        arguments.positions,
-        arguments.steps,
-        sides,
-    )
-    if (
-        whole == (None, None, None, LossWork.positions, Work.steps, list(SIDES))
-        and not arguments.checkpointing
-    ):
+    pairs, toy = [pair for pair in PAIRS if arguments.pair in (None, pair)], arguments.toy
+    peers, loss_work = works_of_peers(pairs, arguments), LossWork(positions=arguments.positions)
+    lengths = works_of_lengths(pairs, arguments.steps, arguments.dtype)
+    if toy:
+        peers, loss_work, lengths = [TOY], TOY_LOSS, [(TOY, TOY.tokens // 2)]
+    result: dict[str, Any] = {}
+    if arguments.part in (None, "peers"):
+        result["peers"] = measure_peers(peers, arguments.sides.split(","), toy)
+    if arguments.part in (None, "lengths"):
+        result["lengths"] = measure_lengths(lengths, toy)
+    if arguments.part in (None, "loss"):
+        result["loss"] = measure_loss(loss_work, toy)
+    # results are of the sizes above alone
+    free = {"part", "dtype"}
+    changed = [n for n, v in vars(arguments).items() if n not in free and v != made.get_default(n)]
+    if not changed:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         keep(f"training-{device}-{arguments.dtype}", result)
 

@@ -2,8 +2,10 @@
 own `generate`, in one run.
 
     python benchmarks/vllm_overhead.py                    # the embedded pair: 100 problems x 4
-    lengths, float32 python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16;
-    tests/helpers/prepare_smollm2.py makes the model
+                                                          # lengths, float32
+    python benchmarks/vllm_overhead.py --pair smollm2     # 16 x 3, bfloat16;
+                                                          # helpers/prepare_smollm2.py makes it
+    python benchmarks/vllm_overhead.py --toy              # does it run at all?
 
 Both sides use one engine and the same arguments, prompts, sampling parameters and per-request
 seeds; raw vLLM is handed the requests in the order in which they were made, decaylab sorts them by
@@ -15,15 +17,14 @@ scale.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from timing import keep, parser
 
 from decaylab.policies import loading, served_policies
 from decaylab.policies.policy import LoadSettings, Policy
@@ -33,7 +34,6 @@ from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.vllm_engine import VllmEngine, request_seed
 from decaylab.rollouts.vllm_setup import PARAMETERS, VllmSettings
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SETTINGS = SamplingSettings(0.7)
 PAIRS: dict[str, dict[str, Any]] = {
     "abacus": {
@@ -53,6 +53,7 @@ PAIRS: dict[str, dict[str, Any]] = {
         "dtype": "bfloat16",
     },
 }
+TOY = {**PAIRS["abacus"], "problems": 2, "lengths": (0, 4), "max_tokens": 12}
 
 
 def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
@@ -61,32 +62,27 @@ def requests_of(work: dict[str, Any], student: Policy) -> list[Request]:
     problem_set = load_problems("abacus", limit=work["problems"])
     plain = [
         Request(
-            tuple(student.prompt_ids(one, problem_set.instruction)),
+            tuple(student.prompt_ids(problem, problem_set.instruction)),
             (),
             max(work["lengths"]) + 1,
             "student",
-            one.problem_id,
+            problem.problem_id,
             0,
         )
-        for one in problem_set.problems
+        for problem in problem_set.problems
     ]
     written = [
         response.ids[:-1] if response.stop_reason == "eos" else response.ids
         for response in TransformersEngine(student).sample(plain, SETTINGS)
     ]
-    return [
-        Request(
-            one.prompt_ids,
-            ids[:length],
-            work["max_tokens"] - length,
-            f"prefix/{length}",
-            one.problem_id,
-            0,
-        )
-        for length in work["lengths"]
-        for one, ids in zip(plain, written, strict=True)
-        if len(ids) >= length
-    ]
+    requests = []
+    for length in work["lengths"]:
+        room, stage = work["max_tokens"] - length, f"prefix/{length}"
+        for request, ids in zip(plain, written, strict=True):
+            if len(ids) >= length:
+                prompt, prefix = request.prompt_ids, ids[:length]
+                requests.append(Request(prompt, prefix, room, stage, request.problem_id, 0))
+    return requests
 
 
 def raw(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
@@ -100,13 +96,15 @@ def raw(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
                 **PARAMETERS,
                 "temperature": SETTINGS.temperature,
                 "stop_token_ids": ends,
-                "max_tokens": one.max_new_tokens,
-                "seed": request_seed(SETTINGS.seed, one),
+                "max_tokens": request.max_new_tokens,
+                "seed": request_seed(SETTINGS.seed, request),
             }
         )
-        for one in requests
+        for request in requests
     ]
-    prompts = [{"prompt_token_ids": list(one.prompt_ids + one.prefix_ids)} for one in requests]
+    prompts = [
+        {"prompt_token_ids": list(request.prompt_ids + request.prefix_ids)} for request in requests
+    ]
     return [
         tuple(output.outputs[0].token_ids)
         for output in engine._llm.generate(prompts, parameters, use_tqdm=False)
@@ -123,8 +121,9 @@ def ours(engine: VllmEngine, requests: list[Request]) -> list[tuple[int, ...]]:
     ]
 
 
-def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -> dict[str, Any]:
-    work = PAIRS[pair]
+def measure(
+    work: dict[str, Any], repetitions: int, with_transformers: bool, device: str
+) -> dict[str, Any]:
     host = LoadSettings(dtype=work["dtype"], device=device)
     requests = requests_of(work, loading.load(work["student"], host))
     sides = {"decaylab": ours, "vllm": raw}
@@ -141,9 +140,9 @@ def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -
                 seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     written = {name: sum(map(len, ids)) for name, ids in tokens.items()}
-    found = {
+    result = {
         "work": {**work, "sequences": len(requests), "repetitions": repetitions},
-        "seconds": {name: [round(one, 3) for one in values] for name, values in seconds.items()},
+        "seconds": {name: [round(each, 3) for each in values] for name, values in seconds.items()},
         "tokens": written,
         "tokens_per_second": {name: round(written[name] / medians[name], 1) for name in sides},
         "identical_responses": sum(a == b for a, b in zip(*tokens.values(), strict=True)),
@@ -152,42 +151,45 @@ def measure(pair: str, repetitions: int, with_transformers: bool, device: str) -
     if with_transformers:
         policy = loading.load(work["teacher"], host)
         started = time.perf_counter()
-        made = sum(len(one.ids) for one in TransformersEngine(policy).sample(requests, SETTINGS))
+        made = sum(
+            len(response.ids) for response in TransformersEngine(policy).sample(requests, SETTINGS)
+        )
         rate = made / (time.perf_counter() - started)
-        found["tokens_per_second"]["transformers engine"] = round(rate, 1)
-    return found
+        result["tokens_per_second"]["transformers engine"] = round(rate, 1)
+    return result
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--with-transformers", action="store_true")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    arguments = parser.parse_args()
-    found = measure(
-        arguments.pair, arguments.repetitions, arguments.with_transformers, arguments.device
-    )
+def main(words: Sequence[str] | None = None) -> None:
+    made = parser(__doc__, "2 problems of the embedded pair")
+    made.add_argument("--pair", choices=sorted(PAIRS), default="abacus")
+    made.add_argument("--repetitions", type=int, default=5)
+    made.add_argument("--with-transformers", action="store_true")
+    made.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    arguments = made.parse_args(words)
     import vllm
 
-    on_gpu = arguments.device == "cuda"
-    path = RESULTS / f"vllm-{arguments.device}.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
-    result[arguments.pair] = {
+    work, repetitions = PAIRS[arguments.pair], arguments.repetitions
+    if arguments.toy:
+        work, repetitions = TOY, 1
+    result = measure(work, repetitions, arguments.with_transformers, arguments.device)
+    print(f"{'side':22} {'seconds, median':>16} {'tokens/s':>10}")
+    for name, rate in result["tokens_per_second"].items():
+        times = result["seconds"].get(name)
+        median = statistics.median(times) if times else float("nan")
+        print(f"{name:22} {median:16.2f} {rate:10.0f}")
+    print(f"decaylab over vLLM: {result['decaylab_over_vllm']} of the seconds")
+    if arguments.toy:
+        return
+    device = f"CPU, {os.cpu_count()} cores"
+    if arguments.device == "cuda":
+        device = torch.cuda.get_device_name(0)
+    around = {
         "vllm": vllm.__version__,
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(0) if on_gpu else f"CPU, {os.cpu_count()} cores",
+        "device": device,
         "load": round(os.getloadavg()[0], 2),
-        **found,
     }
-    path.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{'side':22} {'seconds, median':>16} {'tokens/s':>10}")
-    for name, rate in found["tokens_per_second"].items():
-        own = found["seconds"].get(name)
-        print(f"{name:22} {statistics.median(own) if own else float('nan'):16.2f} {rate:10.0f}")
-    print(f"decaylab over vLLM: {found['decaylab_over_vllm']} of the seconds; {path}")
+    keep(f"vllm-{arguments.device}", {arguments.pair: {**around, **result}})
 
 
 if __name__ == "__main__":

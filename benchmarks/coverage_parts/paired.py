@@ -88,8 +88,10 @@ def plain(differences: Floats) -> tuple[Floats, Floats]:
 def printed(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """What `paired_difference` gives for each draw."""
     codes = np.repeat(np.arange(x.shape[1]), x.shape[2])
-    found = [paired_difference(first.ravel(), second.ravel(), codes) for first, second in zip(x, y)]
-    return np.array([one.low for one in found]), np.array([one.high for one in found])
+    estimates = [
+        paired_difference(first.ravel(), second.ravel(), codes) for first, second in zip(x, y)
+    ]
+    return np.array([each.low for each in estimates]), np.array([each.high for each in estimates])
 
 
 def measured(case: Case, draws: int, seed: int = 0) -> dict[str, Any]:
@@ -119,7 +121,12 @@ def by_sign_flips(case: Case, draws: int, seed: int = 0) -> float:
     x, y = draw(case, draws, np.random.default_rng([seed, 1]))
     codes = np.arange(case.problems)
     return float(
-        np.mean([sign_flip_p(one, codes, draws=1000) <= 0.05 for one in (x - y).mean(axis=2)])
+        np.mean(
+            [
+                sign_flip_p(difference, codes, draws=1000) <= 0.05
+                for difference in (x - y).mean(axis=2)
+            ]
+        )
     )
 
 

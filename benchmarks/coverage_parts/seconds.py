@@ -34,8 +34,8 @@ def measured(steps: int, correlation: float, draws: int, seed: int = 0) -> dict[
     one that misses."""
     rng = np.random.default_rng([seed, steps, int(100 * correlation)])
     ours, full = (series(steps, correlation, draws, rng) for _ in range(2))
-    found = [over_steps([RATIO * mine, other]) for mine, other in zip(ours, full)]
-    low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
+    ratios = [over_steps([RATIO * mine, other]) for mine, other in zip(ours, full)]
+    low, high = (np.array([getattr(ratio, end) for ratio in ratios]) for end in ("low", "high"))
     has = np.isfinite(low)
     held = (low <= RATIO) & (high >= RATIO)
     covered, missed = float(held[has].mean()) if has.any() else None, float((has & ~held).mean())

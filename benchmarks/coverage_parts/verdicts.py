@@ -27,7 +27,6 @@ from scipy.special import expit, logit
 from scipy.stats import norm, t
 
 from coverage_parts import error
-from decaylab.analyses.sweep import ONE_RUN, SEEDS, THESE
 from decaylab.claims import on_sweeps, on_tokens, verdicts
 from decaylab.claims.sweep_arms import Arms
 from decaylab.maths import seeds as over
@@ -35,6 +34,7 @@ from decaylab.maths.statistics import holm
 from decaylab.runs.found_runs import FoundRun, Pair
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import Cells
+from decaylab.runs.vocabulary import ONE_RUN, OVER_SEEDS, THESE_SEEDS
 
 Floats = NDArray[np.float64]
 PROBLEMS, ROLLOUTS, SEED_SD = 300, 4, 0.02
@@ -100,7 +100,7 @@ def swept(
     for name, (selector, length) in arms.items():
         place = {"checkpoint": name, "selector": selector, "rollout_length": length}
         rows.append(
-            Measurement(WHAT, "rule", 0.5, "fraction", view="last", estimand=THESE, **place)
+            Measurement(WHAT, "rule", 0.5, "fraction", view="last", estimand=THESE_SEEDS, **place)
         )
         rows.append(Measurement("tokens_ratio", "generation", length / 80, "ratio", **place))
     return found_run("sweep rollout-length", rows)
@@ -140,11 +140,13 @@ def differences(
             "p_value_holm": p_values[at],
         }
         rows.append(
-            Measurement(what, "rule", value[at], "fraction", estimand=THESE, **place, **ends)
+            Measurement(what, "rule", value[at], "fraction", estimand=THESE_SEEDS, **place, **ends)
         )
         ends = {"low": means[at].low, "high": means[at].high, "p_value_holm": p_seeds[at]}
         rows.append(
-            Measurement(what, "rule", means[at].value, "fraction", estimand=SEEDS, **place, **ends)
+            Measurement(
+                what, "rule", means[at].value, "fraction", estimand=OVER_SEEDS, **place, **ends
+            )
         )
         errors = one.std(axis=1, ddof=1) / math.sqrt(PROBLEMS)
         rows += [

@@ -10,35 +10,33 @@ from typing import Any
 
 import pandas as pd
 
+from decaylab.commands import pair_identity
 from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, Options
 from decaylab.pair.prepare import Setup
 from decaylab.runs import measurements, store
+from decaylab.runs.vocabulary import STUDENT, TEACHER
 
 
 def find(options: DiagnosticOptions) -> Path | None:
     """The decay run that was named, or the pair's own under runs/; None where there is none.
 
     Raises:
-        UserError: what was named is no run, or one of another pair.
+        UserError: what was named is not a run, or a run of another pair.
     """
-    path = Path(options.decay) if options.decay else _default_decay(options)
-    if not options.decay and not (path / "measurements.parquet").exists():
+    usual = Options(teacher=options.teacher, student=options.student, problems=options.problems)
+    path = Path(options.decay) if options.decay else usual.default_folder()
+    folder = store.RunFolder(path)
+    if not options.decay and not folder.finished:
         return None
-    record = store.RunFolder(path).record
-    if record is None:
+    if folder.record is None:
         raise UserError(f"--decay {path} is no run folder: it holds no run.json")
-    there, here = (
-        _names(one)
-        for one in ((record.get("identity") or {}).get("options") or {}, asdict(options))
-    )
-    if there != here and options.decay:
+    there, here = _names(_identity(path).get("options") or {}), _names(asdict(options))
+    if there == here:
+        return path
+    if options.decay:
         raise UserError(f"--decay {path} was measured on {there}, not on {here}")
-    return path if there == here else None
-
-
-def _names(options: Mapping[str, Any]) -> str:
-    return f"{options.get('teacher')} and {options.get('student')}"
+    return None
 
 
 def read(path: Path | None, setup: Setup[DiagnosticOptions]) -> pd.DataFrame | None:
@@ -46,42 +44,31 @@ def read(path: Path | None, setup: Setup[DiagnosticOptions]) -> pd.DataFrame | N
 
     Raises:
         UserError: the run that was named holds no measurements, or is one of other models, problems
-        or temperature.
+            or temperature.
     """
     if path is None:
         return None
-    identity = (store.RunFolder(path).record or {}).get("identity") or {}
-    differences = store.differing(_measured(identity), _asked(setup))
+    here = {**pair_identity.identity(setup), "options": asdict(setup.options)}
+    differences = store.differing(_compared(_identity(path)), _compared(here))
     if differences and setup.options.decay:
         raise UserError(f"--decay {path} was measured on something else ({'; '.join(differences)})")
     return None if differences else measurements.read(path / "measurements.parquet")
 
 
-def _measured(identity: dict[str, Any]) -> dict[str, Any]:
+def _identity(path: Path) -> dict[str, Any]:
+    return (store.RunFolder(path).record or {}).get("identity") or {}
+
+
+def _names(options: Mapping[str, Any]) -> str:
+    return f"{options.get('teacher')} and {options.get('student')}"
+
+
+def _compared(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What a decay run was measured on, as far as it must agree with what is measured now."""
     options, problems = identity.get("options") or {}, identity.get("problems") or {}
-    models = {role: identity.get(role) or {} for role in ("teacher", "student")}
+    hashes = {role: (identity.get(role) or {}).get("content_hash") for role in (TEACHER, STUDENT)}
     return {
-        **{role: model.get("content_hash") for role, model in models.items()},
-        **{
-            "problems": (problems.get("name"), problems.get("version")),
-            "temperature": options.get("temperature"),
-        },
+        **hashes,
+        "problems": (problems.get("name"), problems.get("version")),
+        "temperature": options.get("temperature"),
     }
-
-
-def _asked(setup: Setup[DiagnosticOptions]) -> dict[str, Any]:
-    options, problems = setup.options, setup.problem_set
-    return {
-        **{
-            "teacher": setup.teacher.identity.content_hash,
-            "student": setup.student.identity.content_hash,
-        },
-        **{"problems": (problems.name, problems.version), "temperature": options.temperature},
-    }
-
-
-def _default_decay(options: DiagnosticOptions) -> Path:
-    return Options(
-        teacher=options.teacher, student=options.student, problems=options.problems
-    ).default_folder()

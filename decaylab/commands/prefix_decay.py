@@ -1,8 +1,11 @@
-"""A prefix-decay run from options to results: prepare, record, collect, measure, draw. Safe to kill
-and start again."""
+"""A prefix-decay run from options to results: prepare, record, collect, measure, draw.
+
+Safe to kill and start again.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +15,35 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from decaylab.analyses import prefix_decay as analysis
+from decaylab.commands import pair_identity
 from decaylab.commands.drawing import drawn
 from decaylab.options import declared
 from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
-from decaylab.paper import publication
-from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
 from decaylab.problems.answers import ANSWER_RULES
-from decaylab.problems.grading import Grader
-from decaylab.problems.sets import Problem
+from decaylab.problems.grading import Grader, Verdict
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollout_files.table import to_table
 from decaylab.rollouts.collect import Collector, DecayPlan
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import absent_note
-from decaylab.runs import graded, measurements, own_tokens, store
+from decaylab.runs import graded, measurements, own_tokens, records, store
+from decaylab.runs.vocabulary import (
+    CORRECT_SO_FAR,
+    OWN_PREFIX,
+    REVERSE,
+    STUDENT,
+    STUDENT_PREFIX,
+    TEACHER,
+)
+
+COMMAND = "prefix-decay"
+HANDED_OVER = {STUDENT_PREFIX: STUDENT, OWN_PREFIX: TEACHER, REVERSE: TEACHER}
+"""Condition -> who wrote the prefixes."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class PrefixDecayResult:
 
     @property
     def figures(self) -> tuple[Path, Path]:
-        return self.folder / "prefix-decay.png", self.folder / "prefix-decay.svg"
+        return self.folder / f"{COMMAND}.png", self.folder / f"{COMMAND}.svg"
 
 
 def prefix_decay(
@@ -64,83 +76,68 @@ def prefix_decay(
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
-            setup = kept_prompts.settled(setup, [] if options.overwrite else [folder.path])
-            folder.open(_record(setup, command), overwrite=options.overwrite)
-            kept_prompts.write(setup, folder.path)
-            folder.write_problems(
-                [asdict(problem) | {"steps": _steps(problem)} for problem in setup.problems]
-            )
-            if folder.finished:
-                reporter.note(
-                    f"{folder.path} holds this run, finished: nothing is sampled again "
-                    "(--overwrite redoes it)"
-                )
-            options = setup.options
-            collector = _collector(setup, engines, grader, folder, reporter)
-            student_rollouts, told = (
-                _external_table(setup, collector) if setup.external else (None, ())
-            )
-            rollouts = collector.collect(student_rollouts)
-            notes = (*setup.notes, *told, *_afterwards(rollouts, setup))
-            record = folder.update(
-                {"answer_rule": _answer_rule(setup), "level": options.level, "notes": list(notes)}
-            )
-            frame = _measure(setup, rollouts, folder)
-            if told := drawn(lambda: _draw(frame, folder, options), folder.path):
-                notes += told
-                record = folder.update({"notes": list(notes)})
-    return PrefixDecayResult(folder.path, record, frame, notes)
+            frame = _measured(setup, folder, command, grader, engines, reporter)
+    record = drawn(folder, COMMAND, published=options.paper)
+    return PrefixDecayResult(folder.path, record, frame, tuple(record["notes"]))
+
+
+def _measured(
+    setup: Setup[Options],
+    folder: store.RunFolder,
+    command: str,
+    grader: Grader,
+    engines: Engines,
+    reporter: Reporter,
+) -> pd.DataFrame:
+    """Collects what the folder lacks, and measures."""
+    setup = kept_prompts.settled(setup, [] if setup.options.overwrite else [folder.path])
+    folder.open(_record(setup, command), overwrite=setup.options.overwrite)
+    kept_prompts.write(setup, folder.path)
+    problems = []
+    for problem in setup.problems:
+        steps = None if problem.steps is None else [str(step) for step in problem.steps]
+        problems.append(asdict(problem) | {"steps": steps})
+    folder.write_problems(problems)
+    if folder.finished:
+        reporter.note(
+            f"{folder.path} holds this run, finished: nothing is sampled again "
+            "(--overwrite redoes it)"
+        )
+    collector = _collector(setup, engines, grader, folder, reporter)
+    given, given_notes = None, tuple[str, ...]()
+    if setup.external:
+        given, given_notes = to_table(
+            setup.external, setup.problems, setup.student, collector.judge, setup.prompts[STUDENT]
+        )
+    rollouts = collector.collect(given)
+    notes = [*setup.notes, *given_notes, *filter(None, _notes(rollouts, setup.options))]
+    folder.update({**_reported(setup), "notes": notes})
+    return _measure(setup, rollouts, folder)
 
 
 def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
-    """run.json. What stands under ``identity`` must agree for a run to be resumed."""
-    configuration = declared.identity(setup.options, declared.DECAY)
-    problem_set = setup.problem_set
+    """run.json."""
+    external = setup.external
     identity = {
-        "options": configuration,
-        "teacher": asdict(setup.teacher.identity),
-        "student": asdict(setup.student.identity),
-        "problems": {
-            "name": problem_set.name,
-            "version": problem_set.version,
-            "content_hash": problem_set.content_hash,
-            "instruction": problem_set.instruction,
-            "asked": len(setup.problems),
-        },
-        "prompts": kept_prompts.digest(setup.prompts),
-        "rollouts_hash": setup.external.content_hash if setup.external else None,
-        "end_ids": {
-            "student": sorted(setup.student.end_ids),
-            "teacher": sorted(setup.teacher.end_ids),
-        },
-        "precision": {
-            role: policy.precision
-            for role, policy in (("student", setup.student), ("teacher", setup.teacher))
-        },
-        "engine": engine_record(setup.options),
+        **pair_identity.identity(setup),
+        "options": declared.identity(setup.options, declared.DECAY),
+        "rollouts_hash": external.content_hash if external else None,
+        "end_ids": records.end_ids(pair_identity.policies(setup)),
     }
-    return {
-        "command": command,
-        "identity": identity,
-        "answer_rule": _answer_rule(setup),
-        "level": setup.options.level,
-        "versions": versions(),
-        "example_prompt": {
-            "student": setup.student.tokenizer.decode(
-                list(next(iter(setup.prompts["student"].values())))
-            ),
-            "teacher": setup.teacher.tokenizer.decode(
-                list(next(iter(setup.prompts["teacher"].values())))
-            ),
-        },
-        "rollouts": summary.record(setup.external) if setup.external else None,
-        "notes": list(setup.notes),
-        "prompt_notes": list(setup.prompt_notes),
-    }
+    return records.run_record(
+        command,
+        identity,
+        notes=setup.notes,
+        prompt_notes=setup.prompt_notes,
+        example_prompt=records.example_prompt(pair_identity.policies(setup), setup.prompts),
+        rollouts=summary.record(external) if external else None,
+        **_reported(setup),
+    )
 
 
-def _steps(problem: Problem) -> list[str] | None:
-    return [str(step) for step in problem.steps] if problem.steps is not None else None
+def _reported(setup: Setup[Options]) -> dict[str, Any]:
+    """What may differ from one measurement of the same rollouts to the next."""
+    return {"answer_rule": _answer_rule(setup), "level": setup.options.level}
 
 
 def _answer_rule(setup: Setup[Options]) -> str:
@@ -164,15 +161,12 @@ def _collector(
         part_rows=options.batch_rows,
         parallel=engines.parallel,
     )
-    teacher = engines.of(setup.teacher, longest_context(setup, "teacher"))
-    samples = setup.external is None or options.needs_student
-    student = (
-        engines.of(setup.student, longest_context(setup, "student"))
-        if samples
-        else _Reader(setup.student)
-    )
-
-    pair = {"student": setup.student, "teacher": setup.teacher}
+    teacher = engines.of(setup.teacher, longest_context(setup, TEACHER))
+    if setup.external is None or options.needs_student:
+        student = engines.of(setup.student, longest_context(setup, STUDENT))
+    else:
+        student = _Reader(setup.student)
+    pair = pair_identity.policies(setup)
     judge = graded.judge(grader, setup.problems, pair, options.thought_marks)
     return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 
@@ -189,71 +183,52 @@ class _Reader:
         raise AssertionError(f"{self.policy.name} was loaded without weights")
 
 
-def _external_table(
-    setup: Setup[Options], collector: Collector
-) -> tuple[pa.Table, tuple[str, ...]]:
-    assert setup.external is not None
-    return to_table(
-        setup.external, setup.problems, setup.student, collector.judge, setup.prompts["student"]
-    )
+# What a reader must know about the rollouts; "" says nothing
 
 
-def _afterwards(rollouts: pa.Table, setup: Setup[Options]) -> tuple[str, ...]:
-    """What a reader must know about the rollouts, as sentences."""
-    options = setup.options
-    columns = [
-        "condition",
-        "author",
-        "prefix_tokens",
-        "response_ids",
-        "response_mask",
-        "stop_reason",
-    ]
-    frame = rollouts.select([name for name in columns if name in rollouts.column_names]).to_pandas()
-    written = pd.Series(own_tokens.count(frame), index=frame.index)
-    notes = []
-    for condition, author in (
-        ("student-prefix", "student"),
-        ("own-prefix", "teacher"),
-        ("reverse", "teacher"),
-    ):
-        made = frame[frame.condition == condition]
-        if condition not in ("student-prefix", *options.controls):
-            continue
-        open_at = sum(
-            int((written[frame.condition == author] >= k).sum())
-            for k in (options.prefix_lengths or (0,))[1:]
-        )
-        if open_at > len(made):
-            notes.append(
-                f"{condition}: {open_at - len(made)} of {open_at} prefixes could not be handed "
-                "over, left out"
-            )
-    for author in ("student", "teacher"):
-        notes.append(absent_note(author, rollouts.filter(pc.equal(rollouts["author"], author))))
-    cut_off = frame[(frame.condition == "student") & (frame["stop_reason"] == "length")]
-    if len(cut_off):
-        notes.append(
-            f"{len(cut_off)} of {(frame.condition == 'student').sum()} student rollouts were cut "
-            "off at the budget"
-        )
-    longer = int((written[frame.condition == "student"] > int(options.max_tokens or 0)).sum())
+def _notes(rollouts: pa.Table, options: Options) -> Iterator[str]:
+    columns = {"condition", "stop_reason", own_tokens.TOKENS, "response_ids", own_tokens.MASK}
+    kept = [name for name in rollouts.column_names if name in columns]
+    frame = rollouts.select(kept).to_pandas()
+    frame["written"] = own_tokens.count(frame)
+    yield from _not_handed_over(frame, options)
+    for author in (STUDENT, TEACHER):
+        yield absent_note(author, rollouts.filter(pc.equal(rollouts["author"], author)))
+    student = frame[frame["condition"] == STUDENT]
+    cut_off = int((student["stop_reason"] == "length").sum())
+    if cut_off:
+        yield f"{cut_off} of {len(student)} student rollouts were cut off at the budget"
+    longer = int((student["written"] > int(options.max_tokens or 0)).sum())
     if longer:
-        notes.append(
+        yield (
             f"{longer} student rollouts are longer than the budget of {options.max_tokens} "
             "tokens: graded whole"
         )
     inside = graded.count_open(rollouts)
     if inside:
-        notes.append(f"{inside} of {len(rollouts)} responses end inside a thought: no answer")
+        yield f"{inside} of {len(rollouts)} responses end inside a thought: no answer"
     for rule in ANSWER_RULES:
-        late = sum(verdict == "timeout" for verdict in rollouts[f"grade_{rule}"].to_pylist())
+        late = rollouts[f"grade_{rule}"].to_pylist().count(Verdict.TIMEOUT)
         if late:
-            notes.append(
+            yield (
                 f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as "
                 "not correct"
             )
-    return tuple(note for note in notes if note)
+
+
+def _not_handed_over(frame: pd.DataFrame, options: Options) -> Iterator[str]:
+    """Prefixes that have no tokens in the vocabulary of the policy that continues."""
+    lengths = (options.prefix_lengths or (0,))[1:]
+    for condition, author in HANDED_OVER.items():
+        if condition not in (STUDENT_PREFIX, *options.controls):
+            continue
+        written = frame.loc[frame["condition"] == author, "written"]
+        unfinished = sum(int((written >= length).sum()) for length in lengths)
+        lost = unfinished - int((frame["condition"] == condition).sum())
+        if lost > 0:
+            yield (
+                f"{condition}: {lost} of {unfinished} prefixes could not be handed over, left out"
+            )
 
 
 def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
@@ -261,22 +236,11 @@ def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder)
     settings = analysis.Settings(
         options.prefix_lengths or (0,),
         _answer_rule(setup),
-        options.seed,
-        options.level,
+        split_by_fate=CORRECT_SO_FAR in options.controls,
+        level=options.level,
+        seed=options.seed,
         run=folder.path.name,
-        split_by_fate="correct-so-far" in options.controls,
     )
     frame: pd.DataFrame = analysis.measure(rollouts.to_pandas(), settings)
     measurements.write(frame, folder.path / "measurements.parquet")
     return frame
-
-
-def _draw(frame: pd.DataFrame, folder: store.RunFolder, options: Options) -> None:
-    from decaylab.figures import prefix_decay as figure
-    from decaylab.figures import style
-
-    published = publication.prefix_curve() if options.paper else None
-    style.save(figure.draw(frame, published=published), folder.path / "prefix-decay")
-    store.write_atomically(
-        folder.path / "prefix-decay.txt", (figure.caption(frame) + "\n").encode()
-    )

@@ -1,13 +1,8 @@
 """served-kl from options to results: a lower bound of the reverse KL by position, of a teacher that
 only an engine holds.
 
-Rollouts come from the cache of the diagnostics. The scored tokens stand beside them, made part by
-part:
-
-CACHE/served-KEY/record.json          what the scores depend on, in full
-CACHE/served-KEY/part-00003.parquet   while the work goes on: whole rollouts, written whole and
-renamed into place CACHE/served-KEY/tokens.parquet       one row a token: rollout_id, position,
-`COLUMNS`, and which ids the bound stands on
+Rollouts come from the cache of the diagnostics. The scored tokens are written beside them, part by
+part (`decaylab.tokens.served_scores`).
 """
 
 from __future__ import annotations
@@ -27,9 +22,8 @@ from decaylab.commands.study import Material, Study
 from decaylab.errors import UserError
 from decaylab.maths.clusters import Ints
 from decaylab.options.measuring import DiagnosticOptions
-from decaylab.pair import kept_prompts, targets
+from decaylab.pair import targets
 from decaylab.pair.prepare import GRADING_WORKERS, prepare
-from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems.grading import Grader
@@ -37,8 +31,8 @@ from decaylab.progress import Reporter
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
-from decaylab.runs import measurements, store, students
-from decaylab.runs.vocabulary import BASE
+from decaylab.runs import store
+from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT
 from decaylab.tokens import served_scores
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.score_store import PART_TOKENS, ScoreKey
@@ -48,8 +42,7 @@ from decaylab.tokens.token_table import Scored, TokenTable
 
 COMMAND = "served-kl"
 MEMORY_SHARE = 0.7
-"""Of a GPU, for the teacher, where nothing is said: the student that scores beside it needs the
-rest."""
+"""Of a GPU, for the teacher, by default: the student that scores beside it needs the rest."""
 
 
 def served_kl(
@@ -72,45 +65,25 @@ def served_kl(
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
-            shared = kept_prompts.shared(setup, Path(options.cache).expanduser())
-            own = [] if options.overwrite else [folder.path]
-            setup = kept_prompts.settled(
-                setup, [*own, *([chosen.rollouts] if chosen.rollouts else []), shared]
-            )
-            record = diagnose.run_record(COMMAND, setup, chosen, spoken)
-            record["identity"]["scores"] = {
-                "kind": "approximation: a lower bound",
-                "top_ids": options.top_ids,
-            }
-            folder.open(record, overwrite=options.overwrite)
-            kept_prompts.write(setup, folder.path)
-            kept_prompts.write(setup, shared)
+            scores = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
+            setup = diagnose.opened(COMMAND, setup, chosen, folder, spoken, scores=scores)
             study = ServedStudy(setup, chosen, grader, reporter, CategoryRules.load(None), engines)
             with closing(study):
                 material = study.gather(tokens=True, rollouts=False)
-            told = "; ".join(study.routes)
-            notes = (*setup.notes, *material.notes, f"approximation: {told}")
-            scores = [str(path) for path in material.folders]
-            changes = {
-                "command": spoken,
-                "versions": versions(),
-                "notes": list(notes),
-                "tokens": scores,
-            }
-            record = folder.update({**changes, "scored": told})
+            route = "; ".join(study.routes)
+            notes = (*setup.notes, *material.notes, f"approximation: {route}")
+            diagnose.gathered(folder, spoken, notes, material, scored=route)
             settings = analysis.Settings(
                 options.bins or (0,),
-                told,
+                route,
                 options.estimand,
-                options.level,
-                options.seed,
-                folder.path.name,
+                level=options.level,
+                seed=options.seed,
+                run=folder.path.name,
             )
-            frame = analysis.measure(material.scored, settings)
-            frame = students.described(frame, [target.name for target in chosen.checkpoints])
-            measurements.write(frame, folder.path / "measurements.parquet")
+            frame = diagnose.written(analysis.measure(material.scored, settings), chosen, folder)
     return DiagnosticResult(
-        COMMAND, folder.path, record, frame, notes, tokens=tuple(material.folders)
+        COMMAND, folder.path, folder.record or {}, frame, notes, tokens=tuple(material.folders)
     )
 
 
@@ -128,28 +101,26 @@ class ServedStudy(Study):
         """The scored tokens, by checkpoint and view; rows of rollouts are not kept."""
         assert tokens and not rollouts
         self.keeps, self.routes = False, dict[str, None]()
-        share_vocabulary(
-            self.setup.student, self.setup.teacher
-        )  # what does not fit is told before anything is sampled
+        # What does not fit is reported before anything is sampled.
+        share_vocabulary(self.setup.student, self.setup.teacher)
         for target in self.targets.checkpoints:
             self._load(target)
         sampled = {BASE: self._base_rollouts()}
         for target in self.targets.checkpoints:
-            sampled[target.label] = self._sampled(self._load(target), "student", target.label)
-        for label, rows in sampled.items():
-            self._keep(label, rows)
-        given = {label: self._given_to_score(label, rows) for label, rows in sampled.items()}
-        self._longest = max(
-            len(one.teacher_prompt) + len(one.response)
-            for some, _ in given.values()
-            for one in some
-        )
-        views = ("fresh", "frozen") if self.targets.checkpoints else ("fresh",)
-        self._measure(BASE, self.setup.student, *given[BASE], views)
+            sampled[target.label] = self._sampled(self._load(target), STUDENT, target.label)
+        for label, table in sampled.items():
+            self._keep(label, table)
+        given = {label: self._given_to_score(label, table) for label, table in sampled.items()}
+        self._longest = 0
+        for to_score, _ in given.values():
+            for rollout in to_score:
+                length = len(rollout.teacher_prompt) + len(rollout.response)
+                self._longest = max(self._longest, length)
+        self._measure(BASE, self.setup.student, *given[BASE], self.views_of_base)
         for target in self.targets.checkpoints:
             policy = self._load(target)
-            self._measure(target.label, policy, *given[target.label], ("fresh",))
-            self._measure(target.label, policy, *given[BASE], ("frozen",))
+            self._measure(target.label, policy, *given[target.label], (FRESH,))
+            self._measure(target.label, policy, *given[BASE], (FROZEN,))
         return self.material
 
     def close(self) -> None:
@@ -157,22 +128,16 @@ class ServedStudy(Study):
         if self._engine is not None:
             self._engine.close()
 
-    def _given_to_score(self, label: str, rows: pa.Table) -> tuple[list[Rollout], Ints]:
+    def _given_to_score(self, label: str, table: pa.Table) -> tuple[list[Rollout], Ints]:
         """The rollouts as far as the teacher can read them, and the problem of each as a code."""
-        readable = self._readable(label, rows)
-        if any(mask is not None for mask in self._masks(rows, readable)):
+        readable = self._readable(label, table)
+        if any(mask is not None for mask in self._masks(table, readable)):
             raise UserError(
                 f"{label}: rollouts with tools or several users are measured by position-kl, not "
                 f"by {COMMAND}"
             )
-        if not readable:
-            raise UserError(
-                f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read"
-            )
-        names = dict(
-            zip(rows["rollout_id"].to_pylist(), rows["problem_id"].to_pylist(), strict=True)
-        )
-        return readable, np.array([self.codes[names[one.rollout_id]] for one in readable])
+        problems = self._problems(table)
+        return readable, np.array([problems[rollout.rollout_id] for rollout in readable])
 
     def _measure(
         self,
@@ -182,24 +147,19 @@ class ServedStudy(Study):
         problems: Ints,
         views: Sequence[str],
     ) -> None:
-        name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")
-        path = self._stored(name, policy, rollouts)
+        path = self._stored(self._stage(label, views), policy, rollouts)
         table = store.read_table(path, TOKENS)
         self.routes |= dict.fromkeys(table["route"].unique().to_pylist())
         columns = {column: table[column].to_numpy() for column in COLUMNS}
-        lengths = np.array([len(one.response) for one in rollouts])
+        lengths = np.array([len(rollout.response) for rollout in rollouts])
         tokens = TokenTable(lengths, problems, len(self.codes), columns)
         self.material.folders.append(path.parent)
         self.material.scored += [Scored(label, view, tokens) for view in views]
 
     def _stored(self, name: str, policy: Policy, rollouts: Sequence[Rollout]) -> Path:
         """The table of the scored tokens, from the cache or made now, part by part."""
-        contents = [
-            f"{one.identity.contents} {one.precision}" for one in (policy, self.setup.teacher)
-        ]
-        key = ScoreKey(
-            contents[0], contents[1], 1.0, "model", f"served, {self.options.top_ids} ids"
-        )
+        student, teacher = self._content(policy), self._content(self.setup.teacher)
+        key = ScoreKey(student, teacher, 1.0, "model", f"served, {self.options.top_ids} ids")
         return served_scores.scored(
             rollouts,
             key,

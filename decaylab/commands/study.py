@@ -8,6 +8,7 @@ rollouts runs no model.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,7 +36,7 @@ from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
 from decaylab.runs import graded, own_tokens, store
-from decaylab.runs.vocabulary import BASE, TEACHER
+from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT, TEACHER
 from decaylab.tokens import score_store, viewed
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
@@ -71,16 +72,10 @@ class Study:
         rules: CategoryRules,
         engines: Engines,
     ) -> None:
-        """rules: the categories that viewed tokens are told by."""
-        self.engines = engines
-        self.setup, self.targets, self.grader, self.reporter, self.rules = (
-            setup,
-            targets,
-            grader,
-            reporter,
-            rules,
-        )
-        self.options, self.cache = setup.options, Path(setup.options.cache).expanduser()
+        """rules: the categories of viewed tokens."""
+        self.setup, self.targets, self.options = setup, targets, setup.options
+        self.grader, self.reporter, self.rules, self.engines = grader, reporter, rules, engines
+        self.cache = Path(setup.options.cache).expanduser()
         problem_ids = [problem.problem_id for problem in setup.problems]
         self.codes = {problem_id: code for code, problem_id in enumerate(problem_ids)}
         self.material, self.keeps = Material(), True
@@ -90,49 +85,49 @@ class Study:
 
         Args:
             tokens: score the tokens; without, the teacher's rollouts stand beside those of the
-            students.
+                students.
             rollouts: keep the rows of the rollouts too.
         """
         self.keeps = rollouts
-        if tokens:  # what does not fit is told before anything is sampled
+        # What does not fit is reported before anything is sampled.
+        if tokens:
             share_vocabulary(self.setup.student, self.setup.teacher)
         for target in self.targets.checkpoints:
             self._load(target)
         base = self._base_rollouts()
         self._keep(BASE, base)
         if tokens:
-            self._score(
-                BASE,
-                self.setup.student,
-                base,
-                ("fresh", "frozen") if self.targets.checkpoints else ("fresh",),
-            )
+            self._score(BASE, self.setup.student, base, self.views_of_base)
         for target in self.targets.checkpoints:
             policy = self._load(target)
-            own = self._sampled(policy, "student", target.label)
-            self._keep(target.label, own)
+            sampled = self._sampled(policy, STUDENT, target.label)
+            self._keep(target.label, sampled)
             if tokens:
-                self._score(target.label, policy, own, ("fresh",))
-                self._score(target.label, policy, base, ("frozen",))
+                self._score(target.label, policy, sampled, (FRESH,))
+                self._score(target.label, policy, base, (FROZEN,))
         if not tokens:
-            self._keep(TEACHER, self._sampled(self.setup.teacher, "teacher", TEACHER))
+            self._keep(TEACHER, self._sampled(self.setup.teacher, TEACHER, TEACHER))
         return self.material
+
+    @property
+    def views_of_base(self) -> tuple[str, ...]:
+        """Base is in the frozen view only beside checkpoints that are compared with it."""
+        return (FRESH, FROZEN) if self.targets.checkpoints else (FRESH,)
 
     def _keep(self, label: str, rollouts: pa.Table) -> None:
         if self.keeps:
             self.material.rollouts[label] = rollouts.to_pandas()
         cut_off = pc.sum(pc.equal(rollouts["stop_reason"], "length")).as_py() or 0
-        if cut_off:
-            self.material.notes.append(
-                f"{label}: {cut_off} of {len(rollouts)} rollouts were cut off at the budget"
-            )
-        if inside := graded.count_open(rollouts):
-            self.material.notes.append(
-                f"{label}: {inside} of {len(rollouts)} rollouts end inside a thought: no answer"
-            )
-
+        self._count(label, cut_off, len(rollouts), "were cut off at the budget")
+        inside = graded.count_open(rollouts)
+        self._count(label, inside, len(rollouts), "end inside a thought: no answer")
         if note := absent_note(label, rollouts):
             self.material.notes.append(note)
+
+    def _count(self, label: str, count: int, total: int, what: str) -> None:
+        """Notes how many rollouts something happened to."""
+        if count:
+            self.material.notes.append(f"{label}: {count} of {total} rollouts {what}")
 
     def _load(self, target: Target) -> Policy:
         # A hub revision is that of the student; a local adapter finds its base there.
@@ -141,8 +136,9 @@ class Study:
             settings = replace(settings, revision=None)
         load = loading.load if self.options.needs_weights("student") else served_policies.serve
         policy = load(target.name, settings)
-        told = (*policy.notes, check_same_base(policy, self.setup.student))
-        self.material.notes += [note for note in told if note and note not in self.material.notes]
+        for note in (*policy.notes, check_same_base(policy, self.setup.student)):
+            if note and note not in self.material.notes:  # a target is loaded more than once
+                self.material.notes.append(note)
         return policy
 
     # Rollouts
@@ -157,15 +153,15 @@ class Study:
                     f"fresh: base's rollouts are those of {name}, others are sampled at T = "
                     f"{self.options.temperature:g}"
                 )
-            judge = self._judge("student", setup.student)
+            judge = self._judge(STUDENT, setup.student)
             table, notes = to_table(
-                setup.external, setup.problems, setup.student, judge, setup.prompts["student"]
+                setup.external, setup.problems, setup.student, judge, setup.prompts[STUDENT]
             )
             self.material.notes += notes
             return table
         if self.targets.rollouts is not None:
             return self._given(self.targets.rollouts)
-        return self._sampled(setup.student, "student", BASE)
+        return self._sampled(setup.student, STUDENT, BASE)
 
     def _given(self, run: Path) -> pa.Table:
         """The student rollouts of a run, to the problems that are asked.
@@ -173,31 +169,29 @@ class Study:
         Raises:
             UserError: another student wrote them, or to other prompts.
         """
-        author = (store.RunFolder(run).record or {}).get("identity", {}).get("student", {})
+        author = (store.RunFolder(run).record or {}).get("identity", {}).get(STUDENT, {})
         if author.get("content_hash") != self.setup.student.identity.content_hash:
             raise UserError(
                 f"the rollouts of {run} were written by {author.get('name')}, not by --student "
                 f"{self.setup.student.name}"
             )
         everything = store.read_table(run / "rollouts.parquet", store.ROLLOUTS)
-        own = everything.filter(pc.equal(everything["condition"], "student"))
-        asked = own.filter(pc.is_in(own["problem_id"], pa.array(list(self.codes))))
-        prompts = self.setup.prompts["student"]
+        written = everything.filter(pc.equal(everything["condition"], STUDENT))
+        asked = written.filter(pc.is_in(written["problem_id"], pa.array(list(self.codes))))
+        prompts = self.setup.prompts[STUDENT]
         rows = asked.select(["problem_id", "prompt_ids"]).to_pylist()
         if not rows or any(tuple(row["prompt_ids"]) != prompts[row["problem_id"]] for row in rows):
             raise UserError(
                 f"the rollouts of {run} were written to other prompts than are asked now; leave "
-                "out what makes them "
-                "others (--problems, --thinking, --prompt-format, --system, --instruction, "
-                "--template-kwargs)"
+                "out what makes them others (--problems, --thinking, --prompt-format, --system, "
+                "--instruction, --template-kwargs)"
             )
-        if len(asked) < len(own):
-            told = (
-                f"{len(own) - len(asked)} rollouts of {run} are to problems that are not "
+        if len(asked) < len(written):
+            self.material.notes.append(
+                f"{len(written) - len(asked)} rollouts of {run} are to problems that are not "
                 "asked, left out"
             )
-            self.material.notes.append(told)
-        return self._judge("student", self.setup.student).current(asked)
+        return self._judge(STUDENT, self.setup.student).current(asked)
 
     def _sampled(self, policy: Policy, role: str, label: str) -> pa.Table:
         """A policy's own rollouts, from the cache or sampled now, part by part."""
@@ -254,100 +248,87 @@ class Study:
         self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]
     ) -> None:
         readable = self._readable(label, rollouts)
-        if not readable:
-            raise UserError(
-                f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read"
-            )
-        codes = dict(
-            zip(rollouts["rollout_id"].to_pylist(), rollouts["problem_id"].to_pylist(), strict=True)
-        )
-        problems = {one.rollout_id: self.codes[codes[one.rollout_id]] for one in readable}
-        name = f"scoring {label}" + ("" if "fresh" in views else " on base rollouts")
+        problems = self._problems(rollouts)
+        name = self._stage(label, views)
         folder = self._scored(name, policy, readable, self.options.view_rollouts)
         masks = self._masks(rollouts, readable)
-        tokens = score_store.table(folder, readable, problems, len(self.codes)).own(masks)
+        size = len(self.codes)
+        tokens = score_store.table(folder, readable, problems, size).own(masks)
         self.material.folders.append(folder)
-        if "fresh" in views:
-            shown = [one.rollout_id for one in readable[: self.options.view_rollouts]]
+        if FRESH in views:
+            shown = [rollout.rollout_id for rollout in readable[: self.options.view_rollouts]]
             self.material.viewed.append(
                 viewed.collect(label, rollouts, folder, shown, self._scenery())
             )
-        twice = np.array(
-            [problems[one.rollout_id] < self.options.floor_problems for one in readable]
-        )
-        floor, rescored = None, None
-        if twice.any():
-            few = [one for one, chosen in zip(readable, twice, strict=True) if chosen]
+        # The first problems are scored by a second route too, for the noise floor.
+        chosen = [problems[each.rollout_id] < self.options.floor_problems for each in readable]
+        twice, rescored = None, None
+        if any(chosen):
+            few = list(itertools.compress(readable, chosen))
             again = self._scored(f"{name} again", policy, few, 0, second=True)
-            own = [mask for mask, chosen in zip(masks, twice, strict=True) if chosen]
-            floor, rescored = (
-                twice,
-                score_store.table(again, few, problems, len(self.codes)).own(own),
-            )
-        self.material.scored += [Scored(label, view, tokens, floor, rescored) for view in views]
+            few_masks = list(itertools.compress(masks, chosen))
+            twice = np.array(chosen)
+            rescored = score_store.table(again, few, problems, size).own(few_masks)
+        self.material.scored += [Scored(label, view, tokens, twice, rescored) for view in views]
+
+    def _problems(self, rollouts: pa.Table) -> dict[str, int]:
+        """Problem code of each rollout, by its id."""
+        names = zip(rollouts["rollout_id"].to_pylist(), rollouts["problem_id"].to_pylist())
+        return {rollout: self.codes[problem] for rollout, problem in names}
+
+    @staticmethod
+    def _stage(label: str, views: Sequence[str]) -> str:
+        return f"scoring {label}" + ("" if FRESH in views else " on base rollouts")
 
     @staticmethod
     def _masks(rollouts: pa.Table, readable: Sequence[Rollout]) -> list[np.ndarray | None]:
         """Of each rollout true at the tokens that the policy wrote itself; None where it wrote
         all."""
-        if own_tokens.MASK not in rollouts.column_names or rollouts[
-            own_tokens.MASK
-        ].null_count == len(rollouts):
-            return [None] * len(readable)
-        both = zip(
-            rollouts["rollout_id"].to_pylist(), rollouts[own_tokens.MASK].to_pylist(), strict=True
-        )
-        found = {name: None if mask is None else np.array(mask, dtype=bool) for name, mask in both}
-        return [found[one.rollout_id] for one in readable]
+        by_rollout: dict[str, np.ndarray] = {}
+        if own_tokens.MASK in rollouts.column_names:
+            masks = rollouts[own_tokens.MASK].to_pylist()
+            for name, mask in zip(rollouts["rollout_id"].to_pylist(), masks, strict=True):
+                if mask is not None:
+                    by_rollout[name] = np.array(mask, dtype=bool)
+        return [by_rollout.get(rollout.rollout_id) for rollout in readable]
 
     def _scenery(self) -> viewed.Scenery:
-        student, rule = (
-            self.setup.student,
-            self.options.answer_rule or self.setup.problem_set.answer_rule,
-        )
+        student = self.setup.student
+        rule = self.options.answer_rule or self.setup.problem_set.answer_rule
         asked = {problem.problem_id: problem for problem in self.setup.problems}
         return viewed.Scenery(student.tokenizer, student.end_ids, self.rules, asked, rule)
 
     def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
-        """The rollouts up to the first token that the teacher cannot read; none of no token."""
+        """The rollouts up to the first token that the teacher cannot read; none of no token.
+
+        Raises:
+            UserError: none is left.
+        """
         vocabulary = share_vocabulary(self.setup.student, self.setup.teacher)
-        found, cut, beyond, empty = [], 0, 0, 0
+        readable, cut, beyond, empty = [], 0, 0, 0
         columns = ["rollout_id", "problem_id", "prompt_ids", "response_ids"]
         for row in rollouts.select(columns).to_pylist():
             response = row["response_ids"]
-            prompt = self.setup.prompts["teacher"][row["problem_id"]]
+            prompt = self.setup.prompts[TEACHER][row["problem_id"]]
             room = self._room(len(row["prompt_ids"]), len(prompt))
             length = vocabulary.readable(response)
             cut += length < min(len(response), room)
             beyond += len(response) > room
             empty += not response
-            length = min(length, room)
-            if length > 0:
-                found.append(
-                    Rollout(
-                        row["rollout_id"],
-                        tuple(row["prompt_ids"]),
-                        prompt,
-                        tuple(response[:length]),
-                    )
-                )
-        if empty:
-            self.material.notes.append(
-                f"{label}: {empty} of {len(rollouts)} rollouts hold no token, left out"
+            kept = tuple(response[: max(min(length, room), 0)])
+            if kept:
+                student_prompt = tuple(row["prompt_ids"])
+                readable.append(Rollout(row["rollout_id"], student_prompt, prompt, kept))
+        total = len(rollouts)
+        self._count(label, empty, total, "hold no token, left out")
+        self._count(label, beyond, total, "go beyond a context: scored up to it")
+        lacking = "hold a token that the teacher lacks: scored up to it"
+        self._count(label, cut, total, lacking)
+        if not readable:
+            raise UserError(
+                f"{label}: no rollout begins with a token that {self.setup.teacher.name} can read"
             )
-        if beyond:
-            told = (
-                f"{label}: {beyond} of {len(rollouts)} rollouts go beyond a context: scored up "
-                "to it"
-            )
-            self.material.notes.append(told)
-        if cut:
-            told = (
-                f"{label}: {cut} of {len(rollouts)} rollouts hold a token that the teacher "
-                "lacks: scored up to it"
-            )
-            self.material.notes.append(told)
-        return found
+        return readable
 
     def _room(self, student_prompt: int, teacher_prompt: int) -> int:
         """Tokens of a response that fit into both contexts."""
@@ -369,15 +350,18 @@ class Study:
         precision."""
         options, teacher = self.options, self.setup.teacher
         route = "one by one, wider precision" if second else "in batches"
-        contents = [self._content(one, second) for one in (policy, teacher)]
         key = score_store.ScoreKey(
-            contents[0], contents[1], options.score_temperature, options.head, route
+            self._content(policy, second),
+            self._content(teacher, second),
+            options.score_temperature,
+            options.head,
+            route,
         )
         settings = ScoringSettings(
             options.score_temperature, options.head, 1 if second else options.batch_tokens
         )
         with ExitStack() as stack:
-
+            # called only where something is left to score, since widening copies the weights
             def scorer() -> Scorer:
                 if second:
                     stack.enter_context(policy.wider())
@@ -396,13 +380,10 @@ class Study:
                 part_tokens=BATCHES_A_PART * options.batch_tokens,
             )
 
-    def _content(self, policy: Policy, wider: bool) -> str:
-        if not wider:
-            return f"{policy.identity.contents} {policy.precision}"
-        return (
-            f"{policy.identity.contents} {policy.precision}, widened to "
-            f"{wider_than(policy.weights.dtype)}"
-        )
+    def _content(self, policy: Policy, wider: bool = False) -> str:
+        """The policy and its precision, as scores depend on them."""
+        content = f"{policy.identity.contents} {policy.precision}"
+        return f"{content}, widened to {wider_than(policy.weights.dtype)}" if wider else content
 
 
 def _digest(value: Any) -> str:

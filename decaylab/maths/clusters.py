@@ -1,5 +1,4 @@
-"""Rollouts gathered by problem, the independent unit: checks, sums, clustered errors, bootstrap
-draws; no I/O."""
+"""Rollouts by problem, the independent unit: checks, sums, clustered errors, bootstrap draws."""
 
 from __future__ import annotations
 
@@ -66,8 +65,9 @@ def check_fraction(name: str, value: float) -> None:
 def masses_by_problem(columns: Sequence[Floats], codes: Ints, w: Floats) -> Floats:
     """[1 + columns, problems]: the sum of the weights of each problem, then of each weighted
     column."""
-    found, place = np.unique(codes, return_inverse=True)
-    return np.stack([np.bincount(place, row, found.size) for row in (w, *(w * x for x in columns))])
+    distinct, place = np.unique(codes, return_inverse=True)
+    weighted = [w, *(w * x for x in columns)]
+    return np.stack([np.bincount(place, column, distinct.size) for column in weighted])
 
 
 def per_problem_sums(values: ArrayLike, problems: ArrayLike, codes: ArrayLike) -> Floats:
@@ -77,15 +77,19 @@ def per_problem_sums(values: ArrayLike, problems: ArrayLike, codes: ArrayLike) -
     ``bootstrap_weights(...) @ per_problem_sums(...)`` gives the sums of every bootstrap replicate
     in one product.
     """
-    x, found, wanted = np.asarray(values, dtype=np.float64), np.asarray(problems), np.asarray(codes)
-    if found.shape != x.shape[:1]:
+    x, wanted = np.asarray(values, dtype=np.float64), np.asarray(codes)
+    of_rollouts = np.asarray(problems)
+    if of_rollouts.shape != x.shape[:1]:
         raise ValueError(
             f"problems must have one code a rollout: {x.shape[:1]} rollouts, codes of shape "
-            f"{found.shape}"
+            f"{of_rollouts.shape}"
         )
     order = np.argsort(wanted)
-    place = np.searchsorted(wanted, found, sorter=order)
-    if found.size and (place.max() >= wanted.size or np.any(wanted[order[place]] != found)):
+    place = np.searchsorted(wanted, of_rollouts, sorter=order)
+    # a code beyond the last one has no place at all, one between two has that of the next
+    if of_rollouts.size and (
+        place.max() >= wanted.size or np.any(wanted[order[place]] != of_rollouts)
+    ):
         raise ValueError("problems holds a code that is not among codes")
     sums = np.zeros((wanted.size, *x.shape[1:]))
     np.add.at(sums, order[place], x)
@@ -96,11 +100,9 @@ def clustered_se(influences: Floats) -> float:
     """Square root of G/(G-1) times the sum of squared influences, [problems]; NaN with fewer than
     2."""
     count = influences.size
-    return (
-        float(np.sqrt(count / (count - 1) * (influences @ influences)))
-        if count > 1
-        else float("nan")
-    )
+    if count < 2:
+        return float("nan")
+    return float(np.sqrt(count / (count - 1) * (influences @ influences)))
 
 
 def bootstrap_weights(count: int, *, draws: int, seed: int) -> Floats:
@@ -108,13 +110,10 @@ def bootstrap_weights(count: int, *, draws: int, seed: int) -> Floats:
     rows sum to count."""
     if count < 1 or draws < 1:
         raise ValueError(f"count and draws must be at least 1, got {count} and {draws}")
-    drawn = (
-        np.random.default_rng(seed).integers(0, count, (draws, count))
-        + np.arange(draws)[:, None] * count
-    )
-    return (
-        np.bincount(drawn.ravel(), minlength=draws * count).reshape(draws, count).astype(np.float64)
-    )
+    drawn = np.random.default_rng(seed).integers(0, count, (draws, count))
+    place = drawn + np.arange(draws)[:, None] * count  # each replicate counts in a row of its own
+    times = np.bincount(place.ravel(), minlength=draws * count)
+    return times.reshape(draws, count).astype(np.float64)
 
 
 def percentile_interval(replicates: Floats, level: float) -> tuple[float, float]:
@@ -123,7 +122,6 @@ def percentile_interval(replicates: Floats, level: float) -> tuple[float, float]
     check_fraction("level", level)
     if replicates.size == 0:
         return float("nan"), float("nan")
-    ordered, tail = np.sort(replicates), (1 - level) / 2 * (replicates.size - 1)
-    return float(ordered[int(np.floor(tail))]), float(
-        ordered[int(np.ceil(replicates.size - 1 - tail))]
-    )
+    ordered, last = np.sort(replicates), replicates.size - 1
+    tail = (1 - level) / 2 * last
+    return float(ordered[int(np.floor(tail))]), float(ordered[int(np.ceil(last - tail))])

@@ -1,9 +1,8 @@
-"""Where in a rollout the KL lies: the cumulative curve over positions, and the position where it
-reaches a share; no I/O.
+"""Where in a rollout the KL lies: its cumulative curve, and where that reaches a share; no I/O.
 
-    crossing(edges, mean_kl, 0.45)                          # N from means per position or per bin
-    position, *shares = cumulative(sums, counts, edges, 0.45)   # from sums by problem, with
-    intervals
+    crossing(edges, mean_kl, 0.45)            # N from means per position or per bin
+    position, *shares = cumulative(sums, counts, edges, 0.45)    # with intervals, from sums by
+                                              # problem
 
 A position holds its KL evenly, as a bin does: the curve is linear inside it, and position p ends at
 p + 1, so that N is a number of tokens.

@@ -1,5 +1,4 @@
-"""How much of the teacher is left after a prefix: retained advantage R and half-decay length, with
-their intervals.
+"""What is left of the teacher after a prefix: retained advantage R, half-decay length; intervals.
 
     retained_advantage(prefixed, student, unprefixed, problems)
     half_decay(prefix_tokens, [OpenRollouts(prefixed, student, unprefixed, problems), ...])

@@ -1,7 +1,6 @@
-"""Means over training runs that differ by their seed alone: Student's t over the seeds; one number
-a run in.
+"""Means over training runs that differ by their seed alone, with Student's t over the seeds.
 
-    over_seeds([0.61, 0.64, 0.58])              # mean, interval, p against 0
+    over_seeds([0.61, 0.64, 0.58])              # one number a run: mean, interval, p against 0
     ratios_over_seeds(esr_seconds, full_seconds)  # paired by seed, symmetric in the logarithm
 
 Such an interval holds for other seeds on the problems that were asked. One that resamples problems

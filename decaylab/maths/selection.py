@@ -1,7 +1,6 @@
 """Which response positions carry the loss, and with what weight: one rollout at a time; numpy only.
 
-    weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # [time]: 1 where chosen, 0
-    elsewhere
+    weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # 1 where chosen, [time]
 
 A selector takes as many positions as the budget allows; a rollout no longer than the budget is
 selected whole. A selector of your own is a function like those below and a line in `SELECTORS`.

@@ -1,14 +1,13 @@
-"""Estimates with intervals that resample the problem: arrays in, a value with its interval out; no
-I/O.
+"""Proportions and their differences, with intervals that resample the problem; no I/O.
 
-Data come long, one entry a rollout: ``problems`` (integer codes, any integers) and values in [0,
-1]. The estimand is always the mean over rollouts, sum(w x) / sum(w); the independent unit is always
-the problem. Undefined is NaN, and ``Estimate.note`` says why.
+Data come long, one entry a rollout: ``problems`` (integer codes, any integers) and values in
+[0, 1]. The estimand is always the mean over rollouts, sum(w x) / sum(w); the independent unit is
+always the problem. Undefined is NaN, and ``Estimate.note`` says why.
 
-    proportion(correct, problems)                      # accuracy with an interval that holds near 0
-    and 1 paired_difference(prefixed, unprefixed, problems)  # over the same rollouts
+    proportion(correct, problems)       # accuracy, with an interval that holds near 0 and 1
+    paired_difference(prefixed, unprefixed, problems)     # over the same rollouts
 
-Ratios of such means, how much of the teacher is left, are in decaylab.maths.retention.
+Ratios of such means, which say how much of the teacher is left, are in decaylab.maths.retention.
 """
 
 from __future__ import annotations

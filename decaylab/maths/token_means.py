@@ -1,5 +1,4 @@
-"""Means over tokens by cell (a position bin, a category), with errors that resample the problem;
-numpy and scipy only.
+"""Means over tokens by cell (a position bin, a category), with errors that resample the problem.
 
     sums, counts = sums_by_problem(reverse_kl, problems, bins, problem_count, bin_count), ...
     before = means(sums, counts)
@@ -117,8 +116,8 @@ def sums_by_problem(
     inside = where >= 0
     place = np.asarray(problems)[inside] * cell_count + where[inside]
     weights = None if values is None else np.asarray(values)[inside]
-    found = np.bincount(place, weights, minlength=problem_count * cell_count)
-    return found.reshape(problem_count, cell_count).astype(np.float64)
+    sums = np.bincount(place, weights, minlength=problem_count * cell_count)
+    return sums.reshape(problem_count, cell_count).astype(np.float64)
 
 
 def means(

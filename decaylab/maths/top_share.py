@@ -1,10 +1,10 @@
-"""Means over the tokens that rank highest in some quantity, with errors that know that the
-threshold was estimated.
+"""Means over the tokens that rank highest, with errors that account for the estimated threshold.
 
-    top = top_tokens(reverse_kl, 0.1)   # the 10 % highest, ties to the earlier row; values below
-    are those of top.rows estimate = means(top, values, problems, tokens_by_problem, counted) low,
-    high = interval(estimate)              # of means that lie in [0, 1] change =
-    difference(estimate, before)       # token_means: paired, where both are of one set
+    top = top_tokens(reverse_kl, 0.1)      # the 10 % highest, ties to the earlier row; values below
+                                           # are those of top.rows
+    estimate = means(top, values, problems, tokens_by_problem, counted)
+    low, high = interval(estimate)         # of means that lie in [0, 1]
+    change = difference(estimate, before)  # token_means: paired, where both are of one set
 
 Other rollouts would have put the threshold elsewhere, so that every token counts, whether it is in
 the set or not. For theta = E(x | r >= c), c the 1-q quantile of the rank r, the influence of a
@@ -14,8 +14,7 @@ token is
 
 and with x counted only where b is 1, theta = E(x | r >= c, b), it is
 
-    [1(r >= c) b (x - theta) - d (1(r >= c) - q)] / P(r >= c, b)          d = E(b (x - theta) | r =
-    c)
+    [1(r >= c) b (x - theta) - d (1(r >= c) - q)] / P(r >= c, b)    d = E(b (x - theta) | r = c)
 
 Source: delta method over the sample quantile (Bahadur 1966), as for trimmed means in Serfling 1980,
 chapter 8; summed by problem, and each problem's sum over what the others hold, as in

@@ -1,5 +1,4 @@
-"""Winsorised means over problems, by cell, for values too skewed for an interval of the plain mean;
-numpy and scipy only.
+"""Winsorised means over problems, by cell: for values too skewed for an interval of the plain mean.
 
     level = winsorised((sums, counts))                       # from token_means.sums_by_problem
     change, relative = winsorised_change(after, before)      # paired by problem

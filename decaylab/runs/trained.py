@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -36,6 +37,15 @@ class TrainedRun:
     @property
     def name(self) -> str:
         return f"{self.arm}-seed-{self.seed}"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The columns of a measurement that say which arm it is of."""
+        return {
+            "checkpoint": self.arm,
+            "selector": self.selector,
+            "rollout_length": self.rollout_length,
+        }
 
     @property
     def stops(self) -> bool:

@@ -17,6 +17,9 @@ BASE = "base"  # the student before training
 TEACHER = "teacher"
 FULL = "full"  # trained on full rollouts
 
+# Quantities
+ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
+
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "fraction",
@@ -30,7 +33,7 @@ FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
 # Views: whose rollouts are scored; which checkpoint of a run stands for it; which rollouts count
 FRESH, FROZEN = "fresh", "frozen"
 LAST, BEST = "last", "best"
-OPEN, CARRY_FORWARD = "open", "carry-forward"
+OPEN, CARRY_FORWARD, TURNS = "open", "carry-forward", "turns"
 
 # Estimands of what is compared between training runs
 ONE_RUN = "one training run"
@@ -41,7 +44,12 @@ MEAN_OVER_ROLLOUTS = "mean over rollouts"
 # Conditions of teacher continuations
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
+ENDED_RIGHT, ENDED_WRONG = "ended-right", "ended-wrong"
 ALL = "all"
+TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
+TRAINING = "training"  # of the records of a training run
+SURVIVORS = "survivors"  # rollouts of at least a given length, or that reach a position
+MASS = "mass"  # all tokens, however many rollouts are left
 
 # More conditions: rollouts without a prefix, by the policy that wrote them; other continuations
 STUDENT = "student"

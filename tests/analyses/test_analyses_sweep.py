@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from synthetic_runs import RULES, grown, outcome_rows, trained
 
-from decaylab.analyses.sweep import ONE_RUN, SEEDS, THESE, Settings, measure
+from decaylab.analyses.sweep import Settings, measure
 from decaylab.maths.statistics import (
     cautious_error,
     holm,
@@ -22,6 +22,7 @@ from decaylab.maths.statistics import (
     smallest_detectable_difference,
 )
 from decaylab.runs.trained import TrainedRun
+from decaylab.runs.vocabulary import ONE_RUN, OVER_SEEDS, THESE_SEEDS
 
 SETTINGS = Settings(RULES)
 
@@ -30,7 +31,7 @@ def pick(
     frame: pd.DataFrame,
     what: str,
     arm: str,
-    estimand: str = THESE,
+    estimand: str = THESE_SEEDS,
     view: str = "last",
     rule: str = "last_boxed",
     seed: float = math.nan,
@@ -97,7 +98,7 @@ def test_accuracies_and_differences_by_hand() -> None:
         0.25,
         0.5,
     ]
-    for estimand in (THESE, SEEDS):
+    for estimand in (THESE_SEEDS, OVER_SEEDS):
         assert pick(frame, "avg_at_1", "full", estimand).value == pytest.approx(0.375)
         assert pick(frame, "avg_at_1_minus_base", "prefix-20", estimand).value == pytest.approx(0.5)
         assert pick(frame, "avg_at_1_minus_teacher", "prefix-20", estimand).value == pytest.approx(
@@ -136,7 +137,7 @@ def test_the_interval_over_seeds_knows_the_pairing_of_seeds() -> None:
         three_seeds(np.array([[1.0], [0.0], [1.0], [0.0]])),
         "avg_at_1_minus_full",
         "prefix-20",
-        SEEDS,
+        OVER_SEEDS,
     )
     reference = stats.ttest_1samp([0.5, 0.25, 0.25], 0.0)
     low, high = reference.confidence_interval(0.95)
@@ -148,7 +149,7 @@ def test_the_interval_over_seeds_knows_the_pairing_of_seeds() -> None:
 
 
 def test_two_seeds_and_seeds_that_are_alike_have_no_interval() -> None:
-    two = pick(by_hand(), "avg_at_1_minus_full", "prefix-20", SEEDS)
+    two = pick(by_hand(), "avg_at_1_minus_full", "prefix-20", OVER_SEEDS)
     assert (
         two.value == 0.375
         and math.isnan(two.low)
@@ -163,7 +164,7 @@ def test_two_seeds_and_seeds_that_are_alike_have_no_interval() -> None:
         trained("full", 1, {50: np.array([[0.0], [0.0], [0.0], [0.0]])}, BASE, TEACHER),
         trained("full", 2, {50: np.array([[0.0], [0.0], [0.0], [0.0]])}, BASE, TEACHER),
     ]
-    same = pick(measure(runs, SETTINGS), "avg_at_1_minus_full", "random-20", SEEDS)
+    same = pick(measure(runs, SETTINGS), "avg_at_1_minus_full", "random-20", OVER_SEEDS)
     assert (
         same.value == 0.25
         and math.isnan(same.low)
@@ -181,7 +182,7 @@ def test_seeds_that_disagree_have_no_interval() -> None:
         for seed in range(3)
         for arm, grades in (("prefix-20", mine[seed]), ("full", (place < 200).astype(float)))
     ]
-    row = pick(measure(runs, SETTINGS), "avg_at_1_minus_full", "prefix-20", SEEDS)
+    row = pick(measure(runs, SETTINGS), "avg_at_1_minus_full", "prefix-20", OVER_SEEDS)
     assert math.isnan(row.low) and "the training seeds disagree" in row.note
 
 
@@ -212,9 +213,9 @@ def test_every_difference_is_that_of_a_slow_loop_over_problems_and_seeds(
                 / len(problems)
                 for seed in mine
             }
-            here = pick(frame, f"avg_at_2_minus_{name}", arm, THESE, view, rule)
+            here = pick(frame, f"avg_at_2_minus_{name}", arm, THESE_SEEDS, view, rule)
             assert here.value == pytest.approx(np.mean(list(found.values())))
-            over = pick(frame, f"avg_at_2_minus_{name}", arm, SEEDS, view, rule)
+            over = pick(frame, f"avg_at_2_minus_{name}", arm, OVER_SEEDS, view, rule)
             test = stats.ttest_1samp(list(found.values()), 0.0)
             assert (over.value, over.p_value) == (
                 pytest.approx(here.value),
@@ -257,7 +258,7 @@ def test_levels_have_the_clustered_interval_by_problem_and_the_t_interval_by_see
     )
     assert (here.problems, here.rollouts) == (40, 240)
     singles = [np.mean(list(means(run, "last").values())) for run in mine]
-    over = pick(frame, "avg_at_2", "prefix-20", SEEDS)
+    over = pick(frame, "avg_at_2", "prefix-20", OVER_SEEDS)
     assert (over.low, over.high) == pytest.approx(
         tuple(stats.ttest_1samp(singles, 0.0).confidence_interval(0.95))
     )
@@ -294,7 +295,7 @@ def test_runs_that_share_their_problems_are_no_independent_evidence() -> None:
 def test_p_values_are_corrected_over_the_arms_of_one_comparison() -> None:
     frame = measure(grown(), SETTINGS)
     for what, view, estimand in itertools.product(
-        ("avg_at_2_minus_base", "avg_at_2_minus_full"), ("last", "best"), (THESE, SEEDS)
+        ("avg_at_2_minus_base", "avg_at_2_minus_full"), ("last", "best"), (THESE_SEEDS, OVER_SEEDS)
     ):
         rows = frame[
             (frame.what == what)
@@ -312,12 +313,14 @@ def test_the_smallest_detectable_difference_follows_the_paired_error() -> None:
     change = pick(frame, "avg_at_2_minus_full", "prefix-5")
     least = pick(frame, "avg_at_2_minus_full_detectable", "prefix-5")
     assert least.value == pytest.approx(smallest_detectable_difference(cautious_error(change)))
-    over = pick(frame, "avg_at_2_minus_full", "prefix-5", SEEDS)
-    assert pick(frame, "avg_at_2_minus_full_detectable", "prefix-5", SEEDS).value == pytest.approx(
+    over = pick(frame, "avg_at_2_minus_full", "prefix-5", OVER_SEEDS)
+    assert pick(
+        frame, "avg_at_2_minus_full_detectable", "prefix-5", OVER_SEEDS
+    ).value == pytest.approx(
         5.6535 * over.standard_error, rel=1e-3
     )  # noncentral t with 2 degrees of freedom
     assert (
-        pick(frame, "avg_at_2_minus_full_detectable", "prefix-5", SEEDS).value
+        pick(frame, "avg_at_2_minus_full_detectable", "prefix-5", OVER_SEEDS).value
         > 2 * 2.8 * over.standard_error
     )
 
@@ -328,11 +331,11 @@ def test_the_smallest_detectable_difference_follows_the_paired_error() -> None:
 
 def test_one_seed_has_its_interval_by_problem_and_none_over_seeds() -> None:
     frame = measure(grown(seeds=1), SETTINGS)
-    over = pick(frame, "avg_at_2_minus_base", "full", SEEDS)
+    over = pick(frame, "avg_at_2_minus_base", "full", OVER_SEEDS)
     assert math.isnan(over.low) and over.note == "one training seed: no interval over seeds"
     here = pick(frame, "avg_at_2_minus_base", "full")
     assert here.low < here.value < here.high and here.value == over.value
-    least = pick(frame, "avg_at_2_minus_base_detectable", "full", SEEDS)
+    least = pick(frame, "avg_at_2_minus_base_detectable", "full", OVER_SEEDS)
     assert math.isnan(least.value) and "one training seed" in least.note
 
 

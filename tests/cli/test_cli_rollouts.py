@@ -17,8 +17,7 @@ import pytest
 from command_line import DATA, Outcome, decaylab, write_lines
 from exported_rollouts import WRITERS, Made
 
-from decaylab.commands import diagnose
-from decaylab.commands import prefix_decay as run_module
+from decaylab.commands import drawing
 from decaylab.policies import loading
 from decaylab.runs import measurements
 
@@ -71,8 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undrawn(own: Own, ended: Own, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Figures take half of the time of a run, so that they are drawn in the first runs and where a
     test undoes this."""
-    monkeypatch.setattr(diagnose, "_draw", lambda *args: None)
-    monkeypatch.setattr(run_module, "_draw", lambda *args: None)
+    monkeypatch.setattr(drawing, "draw", lambda *args, **others: None)
     return monkeypatch
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from command_line import DATA, Outcome, _SharedGrader, contents, decaylab, start
 
-from decaylab.commands import diagnose, prefix_decay, study
+from decaylab.commands import diagnose, drawing, prefix_decay, study
 from decaylab.errors import UserError
 from decaylab.options import declared
 from decaylab.options.measuring import DiagnosticOptions, Options
@@ -46,9 +46,9 @@ PART_TOKENS = 200
 # A process that goes on to a certain place and stays there until it is killed.
 STALLS = f"""
 import time
-from decaylab.commands import diagnose, study; from decaylab.tokens import score_store; from decaylab.runs import store
+from decaylab.commands import diagnose, drawing, study; from decaylab.tokens import score_store; from decaylab.runs import store
 score_store.PART_TOKENS, study.BATCHES_A_PART = {PART_TOKENS}, 0
-diagnose._draw = lambda *more: None
+drawing.draw = lambda *more, **others: None
 
 def stall(owner, name, calls, before=False):
     function, seen = getattr(owner, name), []
@@ -70,7 +70,7 @@ MERGING = STALLS + "stall(score_store, '_merge', 2, before=True)"
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures, one pool of grading workers, and parts so small that there are several."""
-    monkeypatch.setattr(diagnose, "_draw", lambda *more: None)
+    monkeypatch.setattr(drawing, "draw", lambda *more, **others: None)
     monkeypatch.setattr(diagnose, "Grader", _SharedGrader)
     monkeypatch.setattr(prefix_decay, "Grader", _SharedGrader)
     monkeypatch.setattr(score_store, "PART_TOKENS", PART_TOKENS)

@@ -17,7 +17,7 @@ import pytest
 from command_line import DATA, ENVIRONMENT, decaylab
 from stub_decaylab import chance_of
 
-from decaylab.commands import children, sweeps
+from decaylab.commands import children, drawing, sweeps
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.options.command_options import COMMANDS
@@ -26,22 +26,18 @@ from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import measurements, store
+from decaylab.runs.vocabulary import OVER_SEEDS, THESE_SEEDS
 
 STUB = (sys.executable, str(Path(__file__).parents[1] / "helpers" / "stub_decaylab.py"))
-THESE, SEEDS, ONE = (
-    "mean over rollouts, over these seeds",
-    "mean over training seeds",
-    "one training run",
-)
 
 
-DRAW = sweeps._draw
+DRAW = drawing.draw
 
 
 @pytest.fixture(autouse=True)
 def stubbed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "PROGRAM", STUB)
-    monkeypatch.setattr(sweeps, "_draw", lambda *more: None)
+    monkeypatch.setattr(drawing, "draw", lambda *more, **others: None)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -75,8 +71,8 @@ def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> N
     right = {run: (draws < chance_of(run)).mean() for run in runs}
     for arm in ("prefix-5", "prefix-20", "full"):
         seeds = [right[f"{arm}-seed-{seed}"] for seed in (0, 1)]
-        assert pick(frame, "avg_at_1", arm, SEEDS)["value"] == pytest.approx(np.mean(seeds))
-        assert pick(frame, "avg_at_1_minus_base", arm, THESE)["value"] == pytest.approx(
+        assert pick(frame, "avg_at_1", arm, OVER_SEEDS)["value"] == pytest.approx(np.mean(seeds))
+        assert pick(frame, "avg_at_1_minus_base", arm, THESE_SEEDS)["value"] == pytest.approx(
             np.mean(seeds) - (draws < 0.3).mean()
         )
     stored = measurements.read(tmp_path / "runs" / "rollout-length" / "measurements.parquet")
@@ -164,11 +160,6 @@ def test_each_run_is_told_with_an_estimate_of_what_is_left(
     assert said[2].startswith("sweep rollout-length: 2 runs in ") and "tokens" not in said[2]
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(3.2, "3 s"), (600, "10 min"), (9000, "2.5 h")])
-def test_spans_of_time_have_the_unit_that_fits(seconds: float, words: str) -> None:
-    assert sweeps.spoken_seconds(seconds) == words
-
-
 def test_checkpoints_that_are_not_evaluated_yet_are_and_those_that_are_stay(tmp_path: Path) -> None:
     sweeps.sweep(options(tmp_path, values="5", seeds=1))
     before = len(calls(tmp_path))
@@ -252,17 +243,20 @@ def test_figures_are_drawn_as_far_as_there_are_rows_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[str] = []
-    monkeypatch.setattr(sweeps, "_draw", DRAW)
+    monkeypatch.setattr(drawing, "draw", DRAW)
     monkeypatch.setattr(style, "save", lambda figure, path, **more: saved.append(path.name))
     result = sweeps.sweep(options(tmp_path, values="5,full", seeds=1, paper=True))
     assert saved == ["n-sweep", "stability", "efficiency"]
     assert "arXiv 2605.27028" in (result.folder / "n-sweep.txt").read_text()
     saved.clear()
     runs = options(tmp_path, over="selector", values="prefix,full", budget=5, seeds=1)
-    frame = sweeps.sweep(runs).measurements
+    result = sweeps.sweep(runs)
     assert saved == ["token-selection", "stability", "efficiency"]
     saved.clear()
-    DRAW(frame[~frame["what"].isin(["peak_accuracy", "accuracy"])], runs, result.folder)
+    frame = result.measurements
+    single = frame[~frame["what"].isin(["peak_accuracy", "accuracy"])]
+    measurements.write(single, result.folder / "measurements.parquet")
+    DRAW(result.folder, "sweep selector", published=False)
     assert saved == ["token-selection", "efficiency"], (
         "runs of a single checkpoint have no stability"
     )
@@ -272,10 +266,10 @@ def test_a_sweep_killed_halfway_takes_its_children_along_and_goes_on(tmp_path: P
     words = ["sweep", "rollout-length", "--values", "5,20", "--seeds", "1", "--test-limit", "40"]
     words += ["--runs", str(tmp_path / "runs"), "--quiet"]
     code = (
-        "from decaylab.commands import children, sweeps\nfrom decaylab.cli import main as cli\n"
+        "from decaylab.commands import children, drawing\nfrom decaylab.cli import main as cli\n"
         + f"children.PROGRAM = {STUB!r}\n"
     )
-    code += "sweeps._draw = lambda *more: None\ncli.main()"
+    code += "drawing.draw = lambda *more, **others: None\ncli.main()"
     environment = ENVIRONMENT | {"STUB_STALL": "prefix-20-seed-0"}
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words], env=environment, cwd=DATA.parent.parent
@@ -326,7 +320,7 @@ def test_a_run_of_another_training_is_refused_with_what_differs(tmp_path: Path) 
     (run / "run.json").write_text(json.dumps({"identity": {"training": training}}))
     with pytest.raises(
         UserError,
-        match=r"prefix-5-seed-0 holds a run of another configuration \(steps: 7 there, 100 now\)",
+        match=r"prefix-5-seed-0 contains a run with different settings \(steps: 7 there, 100 now\)",
     ):
         sweeps.sweep(options(tmp_path))
 
@@ -598,7 +592,7 @@ def test_runs_by_another_engine_are_not_taken_for_those_of_this_sweep(tmp_path: 
     identity = {"training": training, "engine": engine_record(TrainOptions(engine="vllm"))}
     (run / "run.json").write_text(json.dumps({"identity": identity}))
     with pytest.raises(
-        UserError, match="prefix-5-seed-0 holds a run of another configuration .*engine.*vllm"
+        UserError, match="prefix-5-seed-0 contains a run with different settings .*engine.*vllm"
     ):
         sweeps.sweep(options(tmp_path))
 
@@ -615,14 +609,14 @@ def test_how_a_sweep_is_computed_is_no_part_of_what_it_is(tmp_path: Path) -> Non
     }
     again = sweeps.sweep(options(tmp_path, values="5", seeds=1, **computed))
     assert again.folder == first.folder and calls(tmp_path) == before
-    with pytest.raises(UserError, match="another configuration"):
+    with pytest.raises(UserError, match="different settings"):
         sweeps.sweep(options(tmp_path, values="5", seeds=1, steps=7))
 
 
 @pytest.mark.slow
 def test_a_real_sweep_of_two_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-m", "decaylab"))
-    monkeypatch.setattr(sweeps, "_draw", DRAW)
+    monkeypatch.setattr(drawing, "draw", DRAW)
     small = {
         "steps": 2,
         "problems_per_step": 4,
