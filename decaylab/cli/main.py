@@ -90,14 +90,14 @@ def prefix_decay(options: Options, *, as_json: bool, quiet: bool) -> None:
     and the reverse direction.
     """
     from decaylab.commands import prefix_decay
-    from decaylab.tables import terminal
+    from decaylab.tables import prefix_decay as tables
 
     _hush(quiet)
     result = prefix_decay.prefix_decay(options, command=_spoken(), reporter=Reporter(quiet=quiet))
     if as_json:
         _print_json(result.folder, result.notes, result.measurements)
     else:
-        terminal.print_prefix_decay(result)
+        tables.print_prefix_decay(result)
 
 
 @_command("rollouts")

@@ -24,7 +24,7 @@ from decaylab.paper.paper_items import FIGURES, VIEWED, PaperItem
 from decaylab.runs import store
 from decaylab.runs.found_runs import FoundRun
 from decaylab.tables import paper_tables
-from decaylab.tables.paper_tables import PaperTable
+from decaylab.tables.model import Table
 from decaylab.tokens import viewed
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ _OTHERWISE: dict[str, Callable[[Any, FoundRun | None, Width], tuple[Figure, str]
 }
 
 
-def table(entry: Entry, *, published: bool = False) -> PaperTable:
+def table(entry: Entry, *, published: bool = False) -> Table:
     """A table of the paper, from the run's measurements, with the published rows where they are
     wanted."""
     theirs = (
@@ -155,7 +155,7 @@ def table(entry: Entry, *, published: bool = False) -> PaperTable:
         return paper_tables.build(
             entry.item.name, frame, theirs, pair=str(entry.run.pair) if entry.run else ""
         )
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         where = f" from {entry.run.folder}" if entry.run else ""
         raise UserError(f"table {entry.item.name} cannot be made{where}: {error}") from error
 

@@ -24,7 +24,7 @@ from decaylab.pages.gallery import Entry
 from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED
 from decaylab.runs import found_runs, store
 from decaylab.runs.found_runs import FoundRun
-from decaylab.tables.paper_tables import PaperTable
+from decaylab.tables.model import Table
 from decaylab.tokens import viewed
 
 DECAY = "prefix-decay"
@@ -215,7 +215,7 @@ def _figure(entry: Entry, published: bool) -> report.ReportFigure:
 
 
 def _table(entry: Entry, published: bool) -> report.ReportTable:
-    table: PaperTable = gallery.table(entry, published=published)
+    table: Table = gallery.table(entry, published=published)
     where = f" ({entry.run.name})" if entry.run else ""
     caption = " ".join([table.caption, *table.footnotes])
     return report.ReportTable(entry.name, table.title + where, table.text, table.keys, caption)

@@ -1,4 +1,4 @@
-r"""A `PaperTable` in LaTeX with the rules of booktabs: every character that LaTeX would act on is
+r"""A `Table` in LaTeX with the rules of booktabs: every character that LaTeX would act on is
 escaped.
 
 What is written needs the packages of its first line and a LaTeX of 2020 or later (or textcomp). In
@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from decaylab.tables.text import SOURCE_KEY, Form, PaperTable, seen
+from decaylab.tables.model import SOURCE_KEY, Form, Table, seen
 
 WIDE = 90  # characters: an interval of a wider table stands under its number
 HEAD_WIDTH, WORDS_WIDTH = 12, 28  # characters of a line in the header and the words of a wide table
@@ -60,7 +60,7 @@ _LETTERS = frozenset(
 )  # that every LaTeX knows
 
 
-def to_latex(table: PaperTable) -> str:
+def to_latex(table: Table) -> str:
     """The table as a float, or as a longtable where it has many rows; with caption, label
     ``tab:NAME`` and footnotes."""
     layout = _Layout.of(table)
@@ -71,13 +71,13 @@ def to_latex(table: PaperTable) -> str:
 class _Layout:
     """A table as it is to be set. head, rows: each cell as its lines."""
 
-    table: PaperTable
+    table: Table
     wide: bool
     head: list[list[str]]
     rows: list[list[list[str]]]
 
     @classmethod
-    def of(cls, table: PaperTable) -> _Layout:
+    def of(cls, table: Table) -> _Layout:
         text = [[str(cell) for cell in row] for row in table.text.itertuples(index=False)]
         wide = _width([[[cell] for cell in row] for row in (table.header, *text)]) > WIDE
         forms = [column.form for column in table.columns]
@@ -222,7 +222,7 @@ def _sign(one: str, token: bool) -> str:
     return f"U+{ord(one):04X}"
 
 
-def _caption(table: PaperTable) -> tuple[str, str]:
+def _caption(table: Table) -> tuple[str, str]:
     """The caption, and the label."""
     title, label = escape(table.title), re.sub(r"[^A-Za-z0-9:.-]+", "-", table.name)
     return (

@@ -10,7 +10,7 @@ fractions stand in per cent.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from decaylab.paper import publication
 from decaylab.runs import store
 from decaylab.tables import of_tokens, of_training
 from decaylab.tables.latex import to_latex
-from decaylab.tables.source import SOURCE, Row, Source
-from decaylab.tables.text import Column, PaperTable, to_csv, to_markdown
+from decaylab.tables.model import Cell, Column, Row, Table, to_csv, to_markdown
+from decaylab.tables.source import SOURCE, Source
 
 __all__ = [
     "TABLES",
-    "PaperTable",
+    "Table",
     "TableSpec",
     "build",
     "to_csv",
@@ -196,7 +196,7 @@ def build(
     published: pd.DataFrame | None = None,
     *,
     pair: str = "",
-) -> PaperTable:
+) -> Table:
     """A table from the measurements of one run, with the published rows below where they are given,
     or those alone.
 
@@ -208,90 +208,88 @@ def build(
 
     Raises:
         ValueError: no such table, or rows that lack the quantity that it shows.
+        LookupError: several rows where one is needed: the measurements are not those of one run.
     """
     if name not in TABLES:
         raise ValueError(f"no table {name!r}; there are {', '.join(TABLES)}")
     spec = TABLES[name]
-    sources = [
-        Source(frame, published=printed, pair=pair)
-        for frame, printed in ((measurements, False), (published, True))
-        if frame is not None
-    ]
+    sources = []
+    if measurements is not None:
+        sources.append(Source(measurements, pair=pair))
+    if published is not None:
+        sources.append(Source(published, published=True))
     if not sources:
         raise ValueError(
             f"nothing to show: neither measurements nor published rows hold {spec.needs}"
         )
-    rows = []
+    rows: list[Row] = []
     for source in sources:
-        found = [{**row, SOURCE: source.name} for row in spec.rows(source)]
-        if not found:
-            raise ValueError(
-                f"{'published rows' if source.published else 'measurements'} hold no {spec.needs}"
-            )
-        rows += found
-    columns = _columns(rows)
-    cells = tuple(tuple(row.get(column, "") for column in columns) for row in rows)
-    caption = " ".join([f"{spec.shows}.", *(_told(source, spec) for source in sources)])
-    return PaperTable(name, spec.title, columns, cells, caption)
+        rows_of_source = [{**row, SOURCE: source.name} for row in spec.rows(source)]
+        if not rows_of_source:
+            kind = "published rows" if source.published else "measurements"
+            raise ValueError(f"{kind} hold no {spec.needs}")
+        rows += rows_of_source
+    captions = [_of_source(source, spec) for source in sources]
+    caption = " ".join([f"{spec.shows}.", *captions])
+    return Table.of(spec.title, _without_constant_counts(rows), name=name, caption=caption)
 
 
-def _columns(rows: list[Row]) -> tuple[Column, ...]:
-    """The columns that hold something, in order; counts that are the same in every row stand in the
-    caption alone."""
-    filled = {column: None for row in rows for column, cell in row.items() if cell != ""}
-    counts = {
-        (column, row[SOURCE], row.get(column))
-        for row in rows
-        for column in filled
-        if column.key in COUNTS
-    }
-    vary = {
-        column
-        for column, source, _ in counts
-        if sum(at[:2] == (column, source) for at in counts) > 1
-    }
-    kept = [column for column in filled if column.key not in COUNTS or column in vary]
-    return tuple(sorted(kept, key=lambda column: column.place))
+def _without_constant_counts(rows: Sequence[Row]) -> list[Row]:
+    """The rows without counts that are the same in every row: those stand in the caption."""
+    counts: dict[tuple[Column, Cell], set[Cell]] = {}
+    for row in rows:
+        for column in row:
+            if column.key in COUNTS:
+                counts.setdefault((column, row[SOURCE]), set())
+    for (column, source), values in counts.items():
+        values |= {row.get(column, "") for row in rows if row[SOURCE] == source}
+    vary = {column for (column, _), values in counts.items() if len(values) > 1}
+    kept = []
+    for row in rows:
+        kept.append({c: cell for c, cell in row.items() if c.key not in COUNTS or c in vary})
+    return kept
 
 
-def _told(source: Source, spec: TableSpec) -> str:
+def _of_source(source: Source, spec: TableSpec) -> str:
     """What must be known to read the rows of one source: counts, intervals and answer rule, or what
     was not published."""
     used = source.used
     if source.published:
-        told = f"; {spec.printed}" if spec.printed else ""
-        return f"Published: {publication.SOURCE}, single seed, no interval{told}."
-    counts = [_count(used[what], what) for what in ("problems", "rollouts")]
-    methods = ", ".join(
-        method for method in dict.fromkeys(used.loc[used["low"].notna(), "method"]) if method
-    )
-    rules = ", ".join(rule for rule in dict.fromkeys(used["answer_rule"]) if rule)
-    parts = [
-        " and ".join(filter(None, counts)) + " behind a number" if any(counts) else "",
-        f"brackets: {used['level'].iloc[0] * 100:g} % intervals ({methods})"
-        if methods
-        else "no interval",
-        f"answer rule {rules}" if rules else "",
-    ]
-    return f"Measured: {'; '.join(filter(None, parts))}."
+        remark = f"; {spec.printed}" if spec.printed else ""
+        return f"Published: {publication.SOURCE}, single seed, no interval{remark}."
+    parts = []
+    if counts := [*filter(None, (_count(used[what], what) for what in COUNTS))]:
+        parts.append(f"{' and '.join(counts)} behind a number")
+    if methods := _names(used.loc[used["low"].notna(), "method"]):
+        level = used["level"].iloc[0] * 100
+        parts.append(f"brackets: {level:g} % intervals ({methods})")
+    else:
+        parts.append("no interval")
+    if rules := _names(used["answer_rule"]):
+        parts.append(f"answer rule {rules}")
+    return f"Measured: {'; '.join(parts)}."
+
+
+def _names(column: pd.Series[str]) -> str:
+    return ", ".join(name for name in column.unique() if name)
 
 
 def _count(counts: pd.Series[int], name: str) -> str:
-    some = counts[counts > 0]
-    if some.empty:
+    positive = counts[counts > 0]
+    if positive.empty:
         return ""
-    low, high = int(some.min()), int(some.max())
+    low, high = int(positive.min()), int(positive.max())
     return f"{low:,} {name}" if low == high else f"{low:,} to {high:,} {name}"
 
 
-def write(table: PaperTable, folder: Path, name: str) -> tuple[Path, Path, Path]:
+def write(table: Table, folder: Path, name: str) -> list[Path]:
     """Writes NAME.md, NAME.tex and NAME.csv into a folder; gives their paths.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    named: PaperTable = dataclasses.replace(table, name=name)
-    paths = (folder / f"{name}.md", folder / f"{name}.tex", folder / f"{name}.csv")
-    for path, text in zip(paths, (to_markdown(named), to_latex(named), to_csv(named)), strict=True):
-        store.write_atomically(path, text.encode())
-    return paths
+    named = dataclasses.replace(table, name=name)
+    texts = {"md": to_markdown(named), "tex": to_latex(named), "csv": to_csv(named)}
+    for kind, text in texts.items():
+        store.write_atomically(folder / f"{name}.{kind}", text.encode())
+    return [folder / f"{name}.{kind}" for kind in texts]
