@@ -44,7 +44,7 @@ class KeyNumber(NamedTuple):
 
     name: str
     value: str
-    note: str
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-UNDEFINED = "n/a"
+from decaylab.printing import UNDEFINED, rounded
+
 DIGITS = 4  # that are shown of a number; all of them stand in its cell's key
 
 
@@ -100,14 +101,12 @@ def number_text(value: Any) -> str:
         return UNDEFINED
     number = float(value)
     if math.isinf(number):
-        return "\u221e" if number > 0 else "-\u221e"
+        return rounded(number)
     if number.is_integer() and abs(number) < 1e15:
         return str(int(number))
     if float(f"{number:.{DIGITS}g}") == number:
         return f"{number:.{DIGITS}g}"
     size = math.floor(math.log10(abs(number)))
-    return (
-        f"{number:.{DIGITS - 1}e}"
-        if size < -DIGITS or size >= 15
-        else f"{number:.{max(0, DIGITS - 1 - size)}f}"
-    )
+    if size < -DIGITS or size >= 15:
+        return f"{number:.{DIGITS - 1}e}"
+    return rounded(number, max(0, DIGITS - 1 - size)).replace(",", "")

@@ -597,7 +597,7 @@ def test_without_decompression_the_page_says_so_in_words(
 
 
 def test_a_damaged_file_says_so_in_words(page: Page, text: str, tmp_path: Path) -> None:
-    cut = re.sub(r'(id="tv-numbers">.{40})[^<]*', r"\1", text)
+    cut = re.sub(r'(id="tv-payload">.{40})[^<]*', r"\1", text)
     assert len(cut) < len(text)
     open_text(page, cut, tmp_path)
     page.wait_for_function("document.getElementById('tv-notice').textContent !== ''")
