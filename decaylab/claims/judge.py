@@ -79,9 +79,9 @@ def judge(runs: Sequence[FoundRun]) -> list[Finding]:
 def _finding(claim: Claim, runs: Sequence[FoundRun]) -> Finding:
     judged = []
     for run in runs:
-        verdict = RULES[claim.name](run) if run.command in claim.commands else None
-        if verdict is not None:
-            judged.append((run, verdict))
+        result = RULES[claim.name](run) if run.command in claim.commands else None
+        if result is not None:
+            judged.append((run, result))
     if not judged:
         return Finding(claim, NOT_MEASURED, f"`{claim.needs}` measures it.", to_frame([]))
     order = {UNDECIDED: 1, NOT_TESTABLE: 2}  # of what decides nothing, after what does
@@ -92,11 +92,8 @@ def _finding(claim: Claim, runs: Sequence[FoundRun]) -> Finding:
         return order.get(found.verdict, 0), -_problems(found), place
 
     (run, found), *others = sorted(judged, key=rank)
-    sentences, rows, verdict = (
-        [f"{found.sentence} {_where(run, found)}"],
-        [*found.rows],
-        found.verdict,
-    )
+    sentences, rows = [f"{found.sentence} {_where(run, found)}"], [*found.rows]
+    verdict: Verdict = found.verdict
     for other, theirs in others:
         pair = {found.verdict, theirs.verdict}
         if HOLDS in pair and pair & AGAINST:

@@ -68,11 +68,11 @@ def _beats(arms: Arms) -> Judged | None:
     short = arms.early()
     early = {arm: number for arm, number in prefixes.items() if arm in short}
     if not early:
-        words = (
+        unknown = (
             f"Of no N of this sweep ({_lengths(arms, prefixes)}) it is known that it samples half "
             "of the tokens or fewer."
         )
-        return Judged(NOT_TESTABLE, words, _rows(prefixes))
+        return Judged(NOT_TESTABLE, unknown, _rows(prefixes))
     verdicts = [number.decided(MORE, len(early)) for number in early.values()]
     words = [_best(arms, early), _outcome(verdicts)]
     later = []

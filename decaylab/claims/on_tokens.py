@@ -48,10 +48,11 @@ CLOSER, MOVED = Effect(1.0, 0.9), Effect(0.0, 0.02)
 
 def early(run: FoundRun) -> Judged | None:
     """Whether the first position bin holds the highest reverse KL."""
-    first, *others = _bins(run) or [None]
-    if first is None:
+    bins = _bins(run)
+    if not bins:
         return None
-    later = [row for row in others if 2 * row.problems >= first.problems and row.tokens > 0]
+    first = bins[0]
+    later = [row for row in bins[1:] if 2 * row.problems >= first.problems and row.tokens > 0]
     if not later:
         return None
     if math.isnan(first.value):

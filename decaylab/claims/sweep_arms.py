@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -31,7 +31,7 @@ class Arms(NamedTuple):
     at: Mapping[str, str]
     selectors: Mapping[str, str]
     lengths: Mapping[str, float]
-    trained: Mapping[str, float]
+    trained: Mapping[Any, float]
 
     @classmethod
     def of(cls, run: FoundRun) -> Arms | None:
@@ -45,14 +45,15 @@ class Arms(NamedTuple):
         if (rows["view"] == LAST).any():
             view = LAST
         arms = rows.drop_duplicates("checkpoint").set_index("checkpoint")
+        ways: dict[str, Any] = {name: arms[name].to_dict() for name in arms}
         steps = frame.groupby(["checkpoint", "training_seed"], dropna=False)["step"].max()
         return cls(
             frame,
             what,
             {"condition": rule, "view": view},
-            arms["selector"].to_dict(),
-            arms["rollout_length"].to_dict(),
-            steps.groupby("checkpoint").min().to_dict(),
+            ways["selector"],
+            ways["rollout_length"],
+            dict(steps.groupby("checkpoint").min().items()),
         )
 
     def named(self, *selectors: str) -> list[str]:

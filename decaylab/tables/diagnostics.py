@@ -28,7 +28,6 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import MARK, Column, Number, Row, Table
-from decaylab.tables.of_tokens import LENGTHS, RANKS
 from decaylab.tables.source import (
     GROUP,
     MODEL_NAME,
@@ -36,6 +35,7 @@ from decaylab.tables.source import (
     WHOLE,
     Source,
     bin_at,
+    columns,
     judged_by,
     positions,
     shown,
@@ -59,29 +59,14 @@ QUANTITIES = {
     "student_entropy": "student entropy",
     "teacher_entropy": "teacher entropy",
 }
-ENTROPIES = {"student_entropy": "student entropy", "teacher_entropy": "teacher entropy"}
-OVERLAPS = {
-    "overlap_ratio": "in both top 16",
-    "student_overlap_mass": "student's probability there",
-    "teacher_overlap_mass": "teacher's probability there",
-}
 CURVES = {"survivors": "mean over rollouts still open", "mass": "sum over all tokens"}
-RESPONSES = {f"response_tokens_{name}": label for name, label in LENGTHS.items()}
-RESPONSES["natural_stop_share"] = "EOS rate, %"
-TEXTS = {
-    "repetition_3gram": "repeated 3-grams, %",
-    "several_boxes_share": "several boxes, %",
-    "boxes_mean": "boxes per response",
-}
 OTHERS = {BASE: "base", TEACHER: "the teacher"}
 CHECKPOINT_RULES = (LAST, BEST)
 TWO_MODES = ", two modes"  # ends the name of a set of tokens
-KL, ROBUST_KL = "reverse_kl", winsorised("reverse_kl")
+KL = "reverse_kl"
 POSITION, KIND = Column("position", "position"), Column("category", "kind")
 SET, SELECTOR = Column("set", "set of tokens"), Column("selector", "selector")
 RULE, CHECKPOINT = Column("rule", "rule"), Column("checkpoint", "checkpoint")
-PLAIN = (shown(KL, "plain mean"), shown("reverse_kl_largest_problem", "largest problem, %"))
-DETECTABLE = Column("detectable", "detectable", "value", of="{}_detectable")
 
 
 def print_diagnostic(result: DiagnosticResult) -> None:
@@ -159,24 +144,28 @@ def place(checkpoint: str, condition: str = ALL, view: str = FRESH, **at: Any) -
 
 
 def grouped(
-    title: str, source: Source, axis: Column, places: Places, columns: Iterable[Column]
+    title: str, source: Source, axis: Column, places: Places, shown_columns: Iterable[Column]
 ) -> Table:
     """A table with a group for each model, in it a row for each place. axis: of their labels."""
-    columns, rows = list(columns), []
+    cells_of, rows = list(shown_columns), []
     for checkpoint in source.models:
         for label, at in places.items():
-            cells = source.line(columns, **place(checkpoint, **at))
+            cells = source.line(cells_of, **place(checkpoint, **at))
             rows.append({GROUP: checkpoint, axis: label, **cells})
     return Table.of(title, rows)
 
 
 def by_model(
-    source: Source, columns: Iterable[Column], axis: Column = MODEL_NAME, group: str = "", **at: Any
+    source: Source,
+    shown_columns: Iterable[Column],
+    axis: Column = MODEL_NAME,
+    group: str = "",
+    **at: Any,
 ) -> list[Row]:
     """A row for each model that has any of these numbers. group: the name over them."""
-    columns, rows = list(columns), []
+    cells_of, rows = list(shown_columns), []
     for checkpoint in source.models:
-        cells = source.line(columns, **place(checkpoint, **at))
+        cells = source.line(cells_of, **place(checkpoint, **at))
         if any(isinstance(cell, Number) for cell in cells.values()):
             rows.append({GROUP: group, axis: checkpoint, **cells})
     return rows
@@ -187,25 +176,9 @@ def bins(source: Source, of: str, **at: Any) -> Places:
     return {positions(span): {**at, **bin_at(span)} for span in source.spans(of)}
 
 
-def floor(of: str = "", **filled: Any) -> Column:
-    return shown(of, "floor", "floor", field="noise_floor", **filled)
-
-
-def counts(of: str, *fields: str) -> list[Column]:
-    return [shown(of, field, "whole", field=field) for field in fields]
-
-
-def named(names: Mapping[str, str], form: str = "{}") -> list[Column]:
-    return [shown(form.format(what), name) for what, name in names.items()]
-
-
-def _in_views(source: Source) -> list[Column]:
+def _in_views(source: Source) -> tuple[Column, ...]:
     """A number and its floor on each kind of rollouts."""
-    columns = []
-    for view in views(source):
-        at = (("view", view),)
-        columns += [shown("", view, at=at), floor(at=at)]
-    return columns
+    return columns("in-views")[: 2 * len(views(source))]
 
 
 # The commands
@@ -230,14 +203,10 @@ def _position_kl(source: Source, options: Options) -> Parts:
 
 
 def _curve(source: Source, title: str, condition: str) -> Table:
-    changes, what = [], "winsorised_reverse_kl_relative_change"
     if len(views(source)) > 1:
         title += " (fresh), and its change against base"
-        for view in views(source):
-            changes.append(shown(what, f"change {view}, %", at=(("view", view),)))
-    columns = [shown(ROBUST_KL, "winsorised"), floor(ROBUST_KL), *changes, *PLAIN]
-    columns += counts(ROBUST_KL, "tokens", "problems")
-    return grouped(title, source, POSITION, bins(source, KL, condition=condition), columns)
+    places = bins(source, KL, condition=condition)
+    return grouped(title, source, POSITION, places, columns("curve"))
 
 
 def _category_kl(source: Source, options: Options) -> Parts:
@@ -247,17 +216,10 @@ def _category_kl(source: Source, options: Options) -> Parts:
         "(fresh; the winsorised means in the measurements have intervals)"
     )
     yield Table.of(title, _kinds_by_position(source, kinds))
-    mean = "mean_reverse_kl"
-    columns = (
-        *counts(mean, "tokens"),
-        *named({"token_share": "% of tokens", "kl_share": "% of the KL", mean: "mean KL"}),
-        floor(mean),
-        shown(winsorised(mean), "winsorised"),
-    )
     for view in views(source):
         title = f"What each kind of token holds of the reverse KL ({view}), and its mean, nats"
         places: Places = {kind: {"category": kind, "view": view, **WHOLE} for kind in kinds}
-        yield grouped(title, source, KIND, places, columns)
+        yield grouped(title, source, KIND, places, columns("kinds"))
     title = (
         f"The {TOKENS_SHOWN} tokens of the highest mean reverse KL (fresh, nats) that occur at "
         f"least {options['min_count']} times; \u2423 is a space, \u21b5 a line's end"
@@ -266,43 +228,37 @@ def _category_kl(source: Source, options: Options) -> Parts:
 
 
 def _kinds_by_position(source: Source, kinds: list[str]) -> Iterator[Row]:
-    largest, columns = Column("floor", "floor up to", "floor"), []
+    largest, spans = Column("floor", "floor up to", "floor"), []
     for label, span in bins(source, KL).items():
         at = tuple(span.items())
-        columns.append(shown(KL, label, "thousandths", at=at, bare=True))
+        spans.append(shown(KL, label, "thousandths", at=at, bare=True))
     for checkpoint in source.models:
         for kind in kinds:
             of_kind = {"checkpoint": checkpoint, "condition": ALL, "view": FRESH, "category": kind}
             floors = source.rows(KL, **of_kind)["noise_floor"]
-            cells = source.line(columns, **of_kind)
+            cells = source.line(spans, **of_kind)
             yield {GROUP: checkpoint, KIND: kind, **cells, largest: Number(floors.max())}
 
 
 def _highest(source: Source) -> Iterator[Row]:
     mean, token = "token_mean_reverse_kl", Column("token", "token", "token")
-    columns = (
-        shown(mean, "count", "whole", field="tokens"),
-        shown(mean, "mean KL"),
-        floor(mean),
-        *named({winsorised(mean): "winsorised", "token_kl_share": "% of the KL"}),
-    )
     for checkpoint in source.models:
         for row in source.largest(mean, TOKENS_SHOWN, checkpoint=checkpoint, view=FRESH):
             at = place(checkpoint, category=row.category, token=row.token, **WHOLE)
             labels: Row = {GROUP: checkpoint, token: row.token, KIND: row.category}
-            yield {**labels, **source.line(columns, **at)}
+            yield {**labels, **source.line(columns("tokens"), **at)}
 
 
 def _submode(source: Source, options: Options) -> Parts:
     trained = len(views(source)) > 1
-    columns = [*named(RANKS), shown("two_mode_share", "two modes")]
-    columns += counts("equals_teacher_top1", "tokens")
+    ranks = columns("ranks")
     sets = [("common", FROZEN), ("own", FROZEN), ("own", FRESH)]
     rows: list[Row] = []
     for name, view in sets if trained else sets[-1:]:
         for condition in (name, f"{name}{TWO_MODES}"):
             group = condition if name == "common" else f"{condition}, {view}"
-            rows += by_model(source, columns, SET, group, condition=condition, view=view)
+            shares = (*ranks, *columns("of-set"))
+            rows += by_model(source, shares, SET, group, condition=condition, view=view)
     title = (
         "The student's most likely token where the reverse KL is highest "
         f"({100 * options['share']:g} % of tokens): its mean probability, and what it is to the "
@@ -311,9 +267,10 @@ def _submode(source: Source, options: Options) -> Parts:
     yield Table.of(title, rows)
     common = ""
     if trained:
-        columns, rows = named(RANKS, change("{}")), []
+        rows = []
         for condition in ("common", f"common{TWO_MODES}"):
-            rows += by_model(source, columns, SET, condition, condition=condition, view=FROZEN)
+            at = {"condition": condition, "view": FROZEN, "ending": "_change"}
+            rows += by_model(source, ranks, SET, condition, **at)
         yield Table.of("Change against base over the common set, points", rows)
         common = (
             "common: one frozen set, of the highest KL averaged over the models; own: the highest "
@@ -323,47 +280,40 @@ def _submode(source: Source, options: Options) -> Parts:
         f"{common}two modes: the tokens of a set at which the teacher gives its second token "
         f"{options['second_mode']:g} or more, and their share of it"
     )
-    columns = named({"wordy_share": "verbose, %", change("wordy_share"): "change, points"})
-    if rows := by_model(source, columns, condition=""):
+    if rows := by_model(source, columns("verbose"), condition=""):
         yield Table.of("Verbose, against concise, responses (fresh)", rows)
 
 
 def _signals(source: Source, options: Options) -> Parts:
-    columns = [*named(ENTROPIES, winsorised("{}")), shown(ROBUST_KL, "reverse KL")]
-    columns += [floor(ROBUST_KL), *PLAIN, *counts(ROBUST_KL, "tokens", "problems")]
     title = "The three signals by response position, winsorised means, nats (fresh)"
     places = bins(source, KL)
-    yield grouped(title, source, POSITION, places, columns)
+    yield grouped(title, source, POSITION, places, columns("signals"))
     title = (
         "The 16 most likely tokens of student and teacher: how many are in both, and the "
         "probability of those, winsorised, %"
     )
-    yield grouped(title, source, POSITION, places, named(OVERLAPS, winsorised("{}")))
-    length = "cumulative_kl_position"
-    columns = [shown(length, "N, tokens"), floor(length)]
-    columns += [shown("cumulative_kl_horizon", "horizon, tokens", "whole", bare=True)]
-    columns += counts(length, "rollouts", "problems")
-    (span,) = source.spans(length)
+    yield grouped(title, source, POSITION, places, columns("overlaps"))
+    (span,) = source.spans("cumulative_kl_position")
     curves = {words: {"condition": curve, **bin_at(span)} for curve, words in CURVES.items()}
     title = (
         f"N: the response tokens that hold {100 * options['cumulative_share']:g} % of the reverse "
         "KL up to the horizon"
     )
-    yield grouped(title, source, Column("curve", "KL cumulated as"), curves, columns)
-    columns = []
+    cumulated = Column("curve", "KL cumulated as")
+    yield grouped(title, source, cumulated, curves, columns("cumulative"))
+    tops = []
     for top in source.values("kl_concentration", "condition"):
         name = top.replace("-", " ").replace(" percent", " %")
-        columns.append(shown("kl_concentration", name, at=(("condition", top),)))
+        tops.append(shown("kl_concentration", name, at=(("condition", top),)))
     title = "Concentration: share of a rollout's reverse KL in its tokens of the highest KL, %"
-    yield Table.of(title, by_model(source, columns))
-    chosen = {"selector_kl_share": "% of the KL", "selector_mean_position": "mean position"}
+    yield Table.of(title, by_model(source, tops))
     selectors = source.values("selector_kl_share", "condition")
     title = (
         f"Selectors, each choosing {options['rollout_length']} tokens of a rollout: what they "
         "would train on"
     )
     places = {_product(name): {"condition": name} for name in selectors}
-    yield grouped(title, source, SELECTOR, places, named(chosen))
+    yield grouped(title, source, SELECTOR, places, columns("selectors"))
     title = (
         f"The {OVERLAPS_SHOWN} pairs of selectors that agree most: chosen by both, of what either "
         "chooses"
@@ -372,7 +322,7 @@ def _signals(source: Source, options: Options) -> Parts:
 
 
 def _overlaps(source: Source) -> Iterator[Row]:
-    overlap, second = shown("selector_overlap", "overlap, %"), Column("second", "and")
+    (overlap,), second = columns("selector-pairs"), Column("second", "and")
     for checkpoint in source.models:
         for pair in source.largest(overlap.of, OVERLAPS_SHOWN, checkpoint=checkpoint, view=FRESH):
             first, other = _product(pair.condition).split("|")
@@ -386,37 +336,36 @@ def _product(selector: str) -> str:
 
 
 def _behaviour(source: Source, options: Options) -> Parts:
-    texts = dict(TEXTS)
-    if (source.rows("open_thought_share")["value"] > 0).any():
-        texts["open_thought_share"] = "open thought, %"
+    texts = columns("texts")
+    if not (source.rows("open_thought_share")["value"] > 0).any():
+        texts = texts[:-1]
     titles = {
-        "Response length in tokens, and its change against base": RESPONSES,
+        "Response length in tokens, and its change against base": columns("responses"),
         "Repetition and boxed answers, and their change against base": texts,
     }
-    for title, names in titles.items():
-        # Levels and changes stand below one header: a column names its level alone.
-        columns = [Column(what, name, "value", of=what) for what, name in names.items()]
-        changes = by_model(source, columns, group="change", condition="", ending="_change")
-        yield Table.of(title, [*by_model(source, columns, condition=""), *changes])
+    for title, levels in titles.items():
+        changes = by_model(source, levels, group="change", condition="", ending="_change")
+        yield Table.of(title, [*by_model(source, levels, condition=""), *changes])
     rules = source.values("accuracy", "condition")
     numbers = []
     for row in source.rows("accuracy", condition=rules[0]).itertuples():
         numbers.append(f"{row.checkpoint} {row.rollouts} and {row.problems}")
     yield f"rollouts and problems: {'; '.join(numbers)}"
     rows: list[Row] = []
-    columns = by_rule(source, "accuracy")
+    rules_of = by_rule(source, "accuracy")
     for what, words in {"accuracy": "right", "no_answer_share": "no answer found"}.items():
-        rows += by_model(source, columns, group=words, what=what)
-        rows += by_model(source, columns, group=f"{words}, change against base", what=change(what))
+        rows += by_model(source, rules_of, group=words, what=what)
+        changed = f"{words}, change against base"
+        rows += by_model(source, rules_of, group=changed, what=change(what))
     yield Table.of("Accuracy under each answer rule, %", rows)
 
 
 def by_rule(source: Source, what: str) -> list[Column]:
     """A column for each answer rule; it names the problems where it does not judge all."""
-    columns = []
+    judged = []
     for rule in source.values(what, "condition"):
-        columns.append(shown("", judged_by(source, what, rule), at=(("condition", rule),)))
-    return columns
+        judged.append(shown("", judged_by(source, what, rule), at=(("condition", rule),)))
+    return judged
 
 
 # Evaluations
@@ -430,33 +379,29 @@ def _evaluate(source: Source, options: Options) -> Parts:
     quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))
     names = {what: what.replace("_at_", "@") for what in quantities}
     title = f"Right by the rule {judged_by(source, average, rule)}, %"
-    yield Table.of(title, _labelled(source, by_model(source, named(names), condition=rule)))
+    levels = [shown(what, name) for what, name in names.items()]
+    yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
     if taken := [*_taken(source, average, rule)]:
         yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
     for other, words in OTHERS.items():
         rows: list[Row] = []
         for what, name in names.items():
-            columns = [shown("", "difference"), _p_holm(""), DETECTABLE]
-            difference = minus(what, other)
-            rows += by_model(source, columns, group=name, what=difference, condition=rule)
+            at = {"what": minus(what, other), "condition": rule}
+            rows += by_model(source, columns("differences"), group=name, **at)
         if rows:
             title = f"Difference from {words} on the same problems, by the rule {rule}, points"
             yield Table.of(title, _labelled(source, rows))
-    columns = by_rule(source, average)
-    rows = by_model(source, columns, group="right", what=average)
+    by_rules = by_rule(source, average)
+    rows = by_model(source, by_rules, group="right", what=average)
     for other, words in OTHERS.items():
         group = f"difference from {words}"
-        rows += by_model(source, columns, group=group, what=minus(average, other))
+        rows += by_model(source, by_rules, group=group, what=minus(average, other))
     yield Table.of(f"{label} under each answer rule, %", _labelled(source, rows))
     yield (
         "p (Holm): sign-flip test, corrected over the checkpoints that a table holds for the same "
         "quantity; detectable: the smallest true difference that this many problems would show "
         "with a power of 80 %"
     )
-
-
-def _p_holm(of: str) -> Column:
-    return shown(of, "p (Holm)", "thousandths", field="p_value_holm")
 
 
 def _labelled(source: Source, rows: list[Row]) -> list[Row]:
@@ -472,13 +417,10 @@ def _labelled(source: Source, rows: list[Row]) -> list[Row]:
 
 
 def _taken(source: Source, average: str, rule: str) -> Iterator[Row]:
-    columns = [shown(average, average.replace("_at_", "@"))]
-    for other, words in OTHERS.items():
-        what = minus(average, other)
-        columns += [shown(what, f"\u0394 {words}"), _p_holm(what)]
+    taken = columns("taken", average=average.replace("_at_", "@"))
     for view in CHECKPOINT_RULES:
         for name in source.values(average, "checkpoint", view=view):
-            cells = source.line(columns, condition=rule, checkpoint=name, view=view)
+            cells = source.line(taken, average, condition=rule, checkpoint=name, view=view)
             yield {RULE: view, CHECKPOINT: name, **cells}
 
 

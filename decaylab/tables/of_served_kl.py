@@ -14,25 +14,17 @@ from decaylab.tables.diagnostics import (
     POSITION,
     VIEWS,
     bins,
-    counts,
     grouped,
     undefined,
     views,
 )
 from decaylab.tables.model import Table
-from decaylab.tables.source import WHOLE, Source, shown
+from decaylab.tables.source import WHOLE, Source, columns
 
 if TYPE_CHECKING:
     from decaylab.commands.diagnose import DiagnosticResult
 
 BOUND = "reverse_kl_bound"
-COLUMNS = {
-    BOUND: "reverse KL, at least",
-    "student_mass": "student's mass, %",
-    "teacher_mass": "teacher's mass, %",
-    "log_ratio": "log-ratio taken",
-    "student_entropy": "student entropy",
-}
 
 
 def print_served(result: DiagnosticResult) -> None:
@@ -53,8 +45,6 @@ def print_served(result: DiagnosticResult) -> None:
 
 
 def _tables(source: Source) -> Iterator[Table]:
-    columns = [shown("{}" + what, name) for what, name in COLUMNS.items()]
-    columns += counts("{}" + BOUND, "tokens", "problems")
     for view in views(source):
         places = bins(source, BOUND, what=winsorised(""), view=view)
         places["all"] = {"what": "mean_", "view": view, **WHOLE}
@@ -62,7 +52,7 @@ def _tables(source: Source) -> Iterator[Table]:
             f"Approximation: a lower bound of the reverse KL by response position, nats ({view}); "
             "by bin the winsorised mean over problems, for the whole response the plain mean"
         )
-        yield grouped(title, source, POSITION, places, columns)
+        yield grouped(title, source, POSITION, places, columns("bound"))
 
 
 def _reading(result: DiagnosticResult) -> Iterator[str]:

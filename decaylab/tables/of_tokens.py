@@ -27,6 +27,7 @@ from decaylab.tables.source import (
     Source,
     bin_at,
     column,
+    columns,
     count,
     ordered,
     percent,
@@ -61,15 +62,6 @@ COUNTED = {
     CARRY_FORWARD: "all, finished as they stand",
     "": "not stated",
 }
-PREFIX_CURVE = (
-    percent("still_open", "still open", 1, of="open_share"),
-    percent("accuracy", "accuracy", 2, of="accuracy"),
-    percent("difference", "less without prefix", 3, signed=True, of="accuracy_difference"),
-    column("p_holm", "p (Holm)", "thousandths", 4, of="accuracy_difference", field="p_value_holm"),
-    percent("retained", "advantage kept", 5, of="retained_advantage"),
-    count("problems", 81, "accuracy"),
-    count("rollouts", 82, "accuracy"),
-)
 
 
 def prefix_curve(source: Source) -> Iterator[Row]:
@@ -86,27 +78,13 @@ def prefix_curve(source: Source) -> Iterator[Row]:
             WRITER: WRITERS[condition],
             ROLLOUTS_COUNTED: COUNTED[view],
             PREFIX: Number(tokens),
-            **source.line(PREFIX_CURVE, **at),
+            **source.line(columns("prefix-curve"), **at),
         }
 
 
 # Reverse KL by kind of token, by token, by position
 
 KIND = words("category", "kind of token", 3)
-CATEGORY_KL = (
-    column(
-        "mean_reverse_kl_nats",
-        "all positions (nats)",
-        "value",
-        40,
-        of="mean_reverse_kl",
-        quiet=True,
-    ),
-    column("winsorised_nats", "winsorised (nats)", "value", 40.5, of="winsorised_mean_reverse_kl"),
-    percent("token_share", "of tokens", 41, of="token_share"),
-    percent("kl_share", "of the KL", 42, of="kl_share"),
-    count("tokens", 80, "mean_reverse_kl"),
-)
 
 
 def category_kl(source: Source) -> Iterator[Row]:
@@ -118,7 +96,7 @@ def category_kl(source: Source) -> Iterator[Row]:
         if kind:
             at = {"checkpoint": checkpoint, "view": view, "category": kind}
             labels: Row = {MODEL: spoken(checkpoint), VIEW: VIEWS[view], KIND: kind}
-            yield {**labels, **source.line([*ranges, *CATEGORY_KL], **at)}
+            yield {**labels, **source.line([*ranges, *columns("category-kl")], **at)}
 
 
 def _range(low: float, high: float) -> Column:
@@ -134,12 +112,6 @@ TOKEN, TOKEN_KIND = (
     Column("category", "kind", place=(1, -1)),
 )
 HIGH_KL = "token_mean_reverse_kl"
-HIGH_KL_TOKENS = (
-    column("count", "count", "whole", 0, of=HIGH_KL, field="tokens"),
-    column("mean_reverse_kl_nats", "mean KL (nats)", "value", 1, of=HIGH_KL, quiet=True),
-    column("winsorised_nats", "winsorised (nats)", "value", 1.5, of=f"winsorised_{HIGH_KL}"),
-    percent("kl_share", "of the KL", 2, of="token_kl_share"),
-)
 
 
 def high_kl_tokens(source: Source) -> Iterator[Row]:
@@ -154,54 +126,11 @@ def high_kl_tokens(source: Source) -> Iterator[Row]:
                 RANK: Number(rank),
                 TOKEN: token,
                 TOKEN_KIND: kind,
-                **source.line(HIGH_KL_TOKENS, **at),
+                **source.line(columns("high-kl-tokens"), **at),
             }
 
 
 POSITION = words("position", "position", 2)
-
-
-def _in_views(key: str, name: str, of: str, place: float, **filled: Any) -> tuple[Column, ...]:
-    """A number on each model's own rollouts, and on those of base."""
-    columns = []
-    for order, (view, rollouts) in enumerate(VIEWS.items()):
-        label = name.format(f"rollouts {rollouts}")
-        at = (("view", view),)
-        columns.append(
-            column(key.format(view), label, "value", place + order, of=of, at=at, **filled)
-        )
-    return tuple(columns)
-
-
-def _changes_in_views() -> Iterator[Column]:
-    for order, (view, rollouts) in enumerate(VIEWS.items()):
-        yield Column(
-            f"change_{view}_percent",
-            f"change, rollouts {rollouts} (%)",
-            "tenths",
-            (1, 10, order),
-            signed=True,
-            of="winsorised_reverse_kl_relative_change",
-            at=(("view", view),),
-        )
-
-
-POSITION_KL = (
-    *_in_views("winsorised_{}_nats", "winsorised KL, {} (nats)", "winsorised_reverse_kl", 0),
-    *_changes_in_views(),
-    *_in_views("reverse_kl_{}_nats", "mean KL, {} (nats)", "reverse_kl", 15, quiet=True),
-    *_in_views("cascade_ratio_{}", "after / before, {}", "cascade_ratio", 20),
-    column("tokens", "tokens", "whole", 80, of="reverse_kl", field="tokens", at=(("view", FRESH),)),
-    column(
-        "problems",
-        "problems",
-        "whole",
-        81,
-        of="reverse_kl",
-        field="problems",
-        at=(("view", FRESH),),
-    ),
-)
 
 
 def position_kl(source: Source) -> Iterator[Row]:
@@ -214,23 +143,13 @@ def position_kl(source: Source) -> Iterator[Row]:
         behind = source.places("cascade_ratio", "position_low", "position_high", **at)
         for span in [*bins, *behind]:
             labels: Row = {MODEL: spoken(checkpoint), POSITION: positions(span)}
-            yield {**labels, **source.line(POSITION_KL, **(at | bin_at(span)))}
+            yield {**labels, **source.line(columns("position-kl"), **(at | bin_at(span)))}
 
 
 # Sub-modes
 
 SET = words("tokens_are", "set of tokens", 0)
-RANKS = {
-    "student_top1_probability": "its probability",
-    "equals_teacher_top1": "is the teacher's 1st",
-    "in_teacher_top2to5": "teacher's 2nd to 5th",
-    "outside_teacher_top5": "beyond the 5th",
-}
 TOP1 = "equals_teacher_top1"
-SUBMODE = (
-    *(percent(what, name, place, of=what) for place, (what, name) in enumerate(RANKS.items())),
-    count("tokens", 80, TOP1),
-)
 TWO_MODES = percent("two_mode_share", "two modes", 10, of="two_mode_share")
 
 
@@ -241,10 +160,10 @@ def submode(source: Source) -> Iterator[Row]:
         at = {"condition": condition, "view": view, "checkpoint": checkpoint}
         labels: Row = {SET: condition, MODEL: spoken(checkpoint), VIEW: VIEWS[view]}
         two_modes = source.line([TWO_MODES], **at)
-        yield {**labels, **two_modes, **source.line(SUBMODE, **at)}
+        yield {**labels, **two_modes, **source.line(columns("submode"), **at)}
         if len(source.rows(change(TOP1), **at)):
             labels[MODEL] = f"{spoken(checkpoint)}, less base"
-            yield {**labels, **source.line(SUBMODE, ending="_change", **at)}
+            yield {**labels, **source.line(columns("submode"), ending="_change", **at)}
 
 
 # Responses
@@ -262,7 +181,7 @@ def response_length(source: Source) -> Iterator[Row]:
     not in tokens."""
     for second, kind in enumerate(LENGTH_KINDS):
         median = f"{kind}_p50"
-        columns = (
+        measured = (
             *_lengths(kind, second),
             Column(
                 "mean_less_base_tokens",
@@ -277,7 +196,7 @@ def response_length(source: Source) -> Iterator[Row]:
             count("rollouts", 82, median),
         )
         for checkpoint in ordered(source.values(median, "checkpoint")):
-            yield {MODEL: spoken(checkpoint), **source.line(columns, checkpoint=checkpoint)}
+            yield {MODEL: spoken(checkpoint), **source.line(measured, checkpoint=checkpoint)}
 
 
 def _lengths(kind: str, second: int) -> Iterator[Column]:
@@ -288,19 +207,6 @@ def _lengths(kind: str, second: int) -> Iterator[Column]:
         yield column(f"{name}_{key}", f"{label} ({unit})", form, second, place, of=f"{kind}_{name}")
 
 
-BOXED = (
-    percent("several_boxes", "several boxes", 0, of="several_boxes_share"),
-    column("boxes", "boxes per response", "value", 1, of="boxes_mean"),
-    percent("repeated_3_grams", "repeated 3-grams", 2, of="repetition_3gram"),
-    percent("repetitive", "repetitive responses", 3, of="repetitive_share"),
-    column("mean_length_tokens", "mean length (tokens)", "tenths", 4, of="response_tokens_mean"),
-    column(
-        "mean_length_characters", "mean length (characters)", "whole", 5, of="response_characters"
-    ),
-    count("rollouts", 82, "several_boxes_share"),
-)
-
-
 def boxed_repetition(source: Source) -> Iterator[Row]:
     """Boxed repetition table: several boxes, repetition, length, and accuracy under each answer
     rule."""
@@ -309,18 +215,13 @@ def boxed_repetition(source: Source) -> Iterator[Row]:
         key, name, at = f"accuracy_{rule}", f"right, {rule}", (("answer_rule", rule),)
         rules.append(percent(key, name, 10, order, of="accuracy", at=at))
     for checkpoint in ordered(source.values("several_boxes_share", "checkpoint")):
-        cells = source.line([*BOXED, *rules], checkpoint=checkpoint)
+        cells = source.line([*columns("boxed-repetition"), *rules], checkpoint=checkpoint)
         yield {MODEL: spoken(checkpoint), **cells}
 
 
 # Choosing N
 
 RULE = words("rule", "rule", 0)
-LENGTH = column(
-    "rollout_length_tokens", "N (tokens)", "tenths", 0, of="cumulative_kl_position", quiet=True
-)
-SHARE = percent("share_reached", "share reached", 1, of="cumulative_kl_threshold", quiet=True)
-UP_TO = column("up_to_tokens", "up to (tokens)", "whole", 2, of="cumulative_kl_horizon", quiet=True)
 CURVES = {"survivors": "cumulative KL, rollouts still open", "mass": "cumulative KL, all tokens"}
 
 
@@ -328,18 +229,19 @@ def choosing_n(source: Source) -> Iterator[Row]:
     """The paper's rule for N, by both ways to cumulate, and the half-decay length of the same
     pair."""
     what, half = "cumulative_kl_position", "half_decay_length"
+    length, share, up_to = columns("choosing-n")
     for checkpoint, curve in source.places(what, "checkpoint", "condition"):
         at = {"checkpoint": checkpoint, "condition": curve}
         labels: Row = {RULE: CURVES[curve], MODEL: spoken(checkpoint)}
-        yield {**labels, **source.line([LENGTH, SHARE, UP_TO, PROBLEMS, ROLLOUTS], what, **at)}
+        yield {**labels, **source.line([length, share, up_to, PROBLEMS, ROLLOUTS], what, **at)}
     if len(source.rows(half, condition=STUDENT_PREFIX)):
         prefixes = source.frame.loc[source.frame["condition"] == STUDENT_PREFIX, "prefix_tokens"]
         longest = float(prefixes.max())
         yield {
             RULE: "half-decay of the teacher's advantage",
             MODEL: spoken(BASE),
-            LENGTH: source.number(half, longest=longest, condition=STUDENT_PREFIX),
-            SHARE: Number(50.0),
-            UP_TO: Number(longest),
+            length: source.number(half, longest=longest, condition=STUDENT_PREFIX),
+            share: Number(50.0),
+            up_to: Number(longest),
             **source.line([PROBLEMS, ROLLOUTS], half, condition=STUDENT_PREFIX),
         }

@@ -22,7 +22,7 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tables.model import Cell, Column, Number, Row
 from decaylab.tables.of_tokens import PROBLEMS, ROLLOUTS
-from decaylab.tables.source import Source, column, ordered, percent, spoken, words
+from decaylab.tables.source import Source, column, columns, ordered, percent, spoken, words
 
 PAIR = words("pair", "student under teacher", 0)
 REGIME = words("regime", "training", 1)
@@ -42,17 +42,6 @@ AVERAGE = r"avg_at_\d+"
 REGIMES = {"lora": "LoRA", "full_ft": "every weight"}
 
 
-def _task(key: str, name: str, place: int, of: str, task: str) -> Column:
-    return percent(key, name, 5, place, of=of, at=(("condition", task),))
-
-
-TASKS = (
-    _task("humaneval_pass_at_1", "HumanEval pass@1", 0, "pass_at_1", "humaneval"),
-    _task("humaneval_plus_pass_at_1", "HumanEval+ pass@1", 1, "pass_at_1", "humaneval_plus"),
-    _task("bfcl_full_accuracy", "BFCL full accuracy", 2, "full_accuracy", "bfcl"),
-)
-
-
 def main_results(source: Source) -> Iterator[Row]:
     """Main table, of one evaluation: base, teacher, and each checkpoint that a rule takes; all
     checkpoints if there is no rule."""
@@ -63,13 +52,13 @@ def main_results(source: Source) -> Iterator[Row]:
             return
         passes = sorted(source.whats(r"pass_at_\d+"), key=_samples)
         accuracies = [average, f"maj_at_{_samples(average)}", *passes]
-        columns = [_accuracy(what) for what in accuracies if what != "pass_at_1"]
-        columns += [*_differences(average, *UNTRAINED), PROBLEMS, ROLLOUTS]
+        measured = [_accuracy(what) for what in accuracies if what != "pass_at_1"]
+        measured += [*_differences(average, *UNTRAINED), PROBLEMS, ROLLOUTS]
         for label, view, checkpoint in _taken(source, average):
             trained = [] if label in UNTRAINED else [STEP]
             at = {"checkpoint": label, "condition": rule, "view": view}
             labels: Row = {PAIR: source.pair, MODEL: spoken(label), CHECKPOINT: checkpoint}
-            yield {**labels, **source.line([*trained, *columns], average, **at)}
+            yield {**labels, **source.line([*trained, *measured], average, **at)}
 
 
 def scaling(source: Source) -> Iterator[Row]:
@@ -85,10 +74,10 @@ def scaling(source: Source) -> Iterator[Row]:
 
 def _published(source: Source, average: str, condition: str) -> Iterator[Row]:
     """Each pair's base, teacher, full rollout and ESR."""
-    columns = [
+    measured = [
         _accuracy(average),
         _accuracy(f"pass_at_{_samples(average)}"),
-        *TASKS,
+        *columns("published-tasks"),
         PROBLEMS,
         ROLLOUTS,
     ]
@@ -97,7 +86,7 @@ def _published(source: Source, average: str, condition: str) -> Iterator[Row]:
             PAIR: run.partition(": ")[2],
             MODEL: spoken(label),
             CHECKPOINT: "" if label in UNTRAINED else BEST_ON_TEST,
-            **source.line(columns, average, run=run, checkpoint=label, condition=condition),
+            **source.line(measured, average, run=run, checkpoint=label, condition=condition),
         }
 
 
@@ -146,26 +135,12 @@ def _differences(average: str, *others: str) -> Iterator[Column]:
 
 def n_sweep(source: Source) -> Iterator[Row]:
     """Fig. 1 right: accuracy against the rollout length N."""
-    yield from _arms(source, SELECTED[-1:])
+    yield from _arms(source, columns("selected")[-1:])
 
 
 def token_selection(source: Source) -> Iterator[Row]:
     """Fig. 2 and the table of section 5.1: selectors at one budget, and what each of them took."""
-    yield from _arms(source, SELECTED)
-
-
-SELECTED = (
-    column(
-        "mean_selected_position_tokens",
-        "mean position (tokens)",
-        "tenths",
-        20,
-        of="mean_selected_position",
-    ),
-    percent("selected_kl_share", "of the KL", 21, of="selected_kl_share"),
-    column("tokens_selected", "tokens with loss", "whole", 22, of="tokens_selected"),
-    column("tokens_sampled", "tokens sampled in training", "whole", 23, of="tokens_sampled"),
-)
+    yield from _arms(source, columns("selected"))
 
 
 def _arms(source: Source, selected: tuple[Column, ...]) -> Iterator[Row]:
@@ -207,10 +182,10 @@ def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
     }
 
 
-def _means(source: Source, columns: tuple[Column, ...], **at: Any) -> Row:
+def _means(source: Source, means: tuple[Column, ...], **at: Any) -> Row:
     """Means over training seeds; of what was measured once the number itself."""
     row: Row = {}
-    for mean in columns:
+    for mean in means:
         several = OVER_SEEDS in source.values(mean.of, "estimand", **at)
         row |= source.line([mean], **at, **({"estimand": OVER_SEEDS} if several else {}))
     return row
@@ -227,14 +202,6 @@ SETTINGS = {
     "validation": "held-out training problems",
     "test": "test problems",
 }
-CHANCE = "peak_minus_lowest_by_chance"
-OVER_STEPS = (
-    percent("peak_accuracy", "peak", 1, 0, of="peak_accuracy"),
-    percent("last_accuracy", "last", 1, 1, of="last_accuracy"),
-    percent("lowest_accuracy", "lowest", 1, 2, of="lowest_accuracy"),
-    percent("peak_minus_lowest", "peak less lowest", 2, 0, signed=True, of="peak_minus_lowest"),
-    percent(CHANCE, "the same by chance", 2, 1, signed=True, of=CHANCE),
-)
 Steps = tuple[str, str, float, dict[float, Cell]]
 
 
@@ -248,7 +215,7 @@ def per_step(source: Source) -> Iterator[Row]:
         row[SEED] = "" if math.isnan(seed) else Number(seed)
         for step, cell in steps.items():
             row[percent(f"step_{step:g}", f"step {step:g}", 0, step)] = cell
-        yield {**row, **source.line(OVER_STEPS, **at)}
+        yield {**row, **source.line(columns("over-steps"), **at)}
 
 
 def _steps_of_sweep(source: Source) -> Iterator[Steps]:
@@ -284,28 +251,6 @@ def _steps_of_evaluation(source: Source) -> Iterator[Steps]:
 # Costs
 
 PHASE = words("phase", "phase", 4)
-COSTS = (
-    column("seconds_per_step", "seconds a step", "value", 0, of="seconds_per_step"),
-    column("seconds_ratio", "seconds / full", "value", 1, of="seconds_ratio"),
-    column("peak_gib", "peak (GiB)", "value", 2, of="peak_gib"),
-    column("peak_gb_as_printed", "peak (GB as printed)", "value", 3, of="peak_gb"),
-    column("peak_ratio", "peak / full", "value", 4, of="peak_ratio"),
-    column(
-        "tokens_sampled_per_step",
-        "tokens sampled a step",
-        "tenths",
-        5,
-        of="tokens_sampled_per_step",
-    ),
-    column("tokens_ratio", "tokens / full", "value", 6, of="tokens_ratio"),
-    column(
-        "seconds_over_tokens",
-        "seconds ratio / tokens ratio",
-        "value",
-        7,
-        of="seconds_ratio_over_tokens_ratio",
-    ),
-)
 
 
 def efficiency(source: Source) -> Iterator[Row]:
@@ -314,4 +259,4 @@ def efficiency(source: Source) -> Iterator[Row]:
     for label in source.values("seconds_per_step", "checkpoint"):
         for phase in source.values("seconds_per_step", "condition", checkpoint=label):
             at = {"checkpoint": label, "condition": phase}
-            yield {ARM: label, PHASE: phase, **_means(source, COSTS, **at)}
+            yield {ARM: label, PHASE: phase, **_means(source, columns("costs"), **at)}

@@ -10,8 +10,10 @@ fractions stand in per cent.
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -35,12 +37,15 @@ __all__ = [
 ]
 
 
+COUNTS = ("problems", "rollouts")
+
+
 @dataclass(frozen=True)
 class TableSpec:
     """A table of the paper.
 
     shows: what it shows, in the caption. needs: the quantity without which there is no table. rows:
-    makes the rows of one source. published: the paper's numbers. printed: what must be known of
+    makes the rows of one source. published: the paper's numbers. printed: what must be known about
     those.
     """
 
@@ -52,142 +57,20 @@ class TableSpec:
     printed: str = ""
 
 
-COUNTS = ("problems", "rollouts")
-MATH = "MATH-500, 500 problems x 4 samples"
-BEST_STEP = "best step on the test problems; answer rule not stated"
-TABLES: Mapping[str, TableSpec] = {
-    "prefix-curve": TableSpec(
-        "Accuracy after a prefix",
-        "How often an answer is right after so many tokens of the other policy, and paired on the "
-        "same problems the "
-        "difference to answers without a prefix. Still open: the rollouts that had not ended "
-        "before that length",
-        "accuracy after a prefix (accuracy of condition student-prefix, student or teacher)",
-        of_tokens.prefix_curve,
-        publication.prefix_curve,
-        f"{MATH}; answer rule not stated; finished rollouts count as they stand",
-    ),
-    "main-results": TableSpec(
-        "Main results",
-        "Correct answers of base student, teacher and trained students (prefix-N is ESR at N "
-        "tokens), and paired differences "
-        "on the same problems",
-        "avg_at_k",
-        of_training.main_results,
-        publication.main_results,
-        f"{MATH}, HumanEval and HumanEval+ at T = 0, BFCL, 600 problems; {BEST_STEP}",
-    ),
-    "scaling": TableSpec(
-        "Sizes and regimes of training",
-        "Correct answers of base student, teacher and trained students by pair and by what is "
-        "trained",
-        "avg_at_k",
-        of_training.scaling,
-        publication.scaling,
-        f"{MATH}; {BEST_STEP}",
-    ),
-    "n-sweep": TableSpec(
-        "Accuracy against rollout length",
-        "Training rollouts stop at N tokens (prefix-N is ESR at N). Over seeds: the interval is "
-        "over training seeds and "
-        "not over problems",
-        "avg_at_k",
-        of_training.n_sweep,
-        publication.n_sweep,
-        f"{MATH}; {BEST_STEP}",
-    ),
-    "token-selection": TableSpec(
-        "Selectors at one budget of tokens",
-        "Each arm takes the loss over the tokens that its selector chooses. Over seeds: the "
-        "interval is over training seeds "
-        "and not over problems",
-        "avg_at_k",
-        of_training.token_selection,
-        publication.token_selection,
-        f"{MATH}; {BEST_STEP}",
-    ),
-    "per-step": TableSpec(
-        "Accuracy over checkpoints",
-        "Correct answers of each checkpoint of each training run",
-        "accuracy or avg_at_k of checkpoints by step",
-        of_training.per_step,
-        publication.per_step,
-        f"{MATH}; HumanEval at T = 0; answer rule not stated",
-    ),
-    "efficiency": TableSpec(
-        "Seconds and memory of a training step",
-        "Seconds a step and the largest memory, by phase; ratios to full rollouts. Total: of "
-        "seconds the sum of the phases, of "
-        "memory the largest of them",
-        "seconds_per_step",
-        of_training.efficiency,
-        publication.efficiency,
-        "total memory is the sum of the phases there",
-    ),
-    "response-length": TableSpec(
-        "Response lengths",
-        "Length of the responses that each model wrote itself",
-        "response_tokens_p50",
-        of_tokens.response_length,
-        publication.response_length,
-        "characters / 3.5, called tokens there",
-    ),
-    "submode": TableSpec(
-        "Sub-mode shares",
-        "The student's likeliest token where the reverse KL is highest: its mean probability, and "
-        "what it is to the teacher. "
-        "Own: the highest tokens of the model itself; common: one set for all models; two modes: "
-        "those of the set at which "
-        "the teacher has a second choice",
-        "equals_teacher_top1",
-        of_tokens.submode,
-        publication.submode,
-        "the 10 % of each model's own tokens",
-    ),
-    "boxed-repetition": TableSpec(
-        "Several boxes and repetition",
-        "What responses look like, and how often they are right under each answer rule",
-        "several_boxes_share",
-        of_tokens.boxed_repetition,
-        publication.boxed_repetition,
-        "full rollout, 16 rollouts a problem; what counts as repetitive is not stated",
-    ),
-    "category-kl": TableSpec(
-        "Reverse KL by kind of token and position",
-        "Mean reverse KL of the student from the teacher",
-        "reverse_kl by category",
-        of_tokens.category_kl,
-        publication.kl_by_category,
-        "counts not stated",
-    ),
-    "high-kl-tokens": TableSpec(
-        "Tokens of the highest reverse KL",
-        "The tokens with the highest mean reverse KL of those that occur often enough; \u2423 is "
-        "a space, \u21b5 a line's end",
-        "token_mean_reverse_kl",
-        of_tokens.high_kl_tokens,
-        publication.high_kl_tokens,
-        "at least 50 occurrences",
-    ),
-    "position-kl": TableSpec(
-        "Reverse KL by position, before and after training",
-        "Mean reverse KL of the student from the teacher by response position, and its change "
-        "against base",
-        "reverse_kl by position",
-        of_tokens.position_kl,
-        publication.position_kl,
-        "read off the plot, +-0.03 nats",
-    ),
-    "choosing-n": TableSpec(
-        "Choosing N",
-        "The rollout lengths that the rules speak for, measured before training: where the "
-        "cumulative reverse KL reaches a "
-        "share of its total up to a horizon, and where the teacher has lost half of its advantage "
-        "over the student",
-        "cumulative_kl_position or half_decay_length",
-        of_tokens.choosing_n,
-    ),
-}
+def _listed() -> dict[str, TableSpec]:
+    """The tables of `paper_tables.toml`."""
+    file = resources.files("decaylab.tables").joinpath("paper_tables.toml")
+    modules = {"of_tokens": of_tokens, "of_training": of_training}
+    specs = {}
+    for name, entry in tomllib.loads(file.read_text(encoding="utf-8")).items():
+        module, _, rows = entry["rows"].partition(".")
+        loader = getattr(publication, entry["published"]) if "published" in entry else None
+        loaded = {"rows": getattr(modules[module], rows), "published": loader}
+        specs[name] = TableSpec(**{**entry, **loaded})
+    return specs
+
+
+TABLES: Mapping[str, TableSpec] = _listed()
 
 
 def build(

@@ -24,7 +24,7 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import Column, Number, Row, Table
-from decaylab.tables.source import Source, shown
+from decaylab.tables.source import Source, columns
 
 if TYPE_CHECKING:
     from decaylab.commands.prefix_decay import PrefixDecayResult
@@ -39,26 +39,6 @@ CONTROLS = {
     REVERSE: "student continues teacher",
 }
 CONTROL = Column("control", "control", "group")
-PREFIX = shown("accuracy", "prefix", "whole", field="prefix_tokens")
-OPEN_SHARE = shown("open_share", "open, %", "whole", bare=True)
-ROLLOUTS = shown("accuracy", "rollouts", "whole", field="rollouts")
-ACCURACY, DIFFERENCE = shown("accuracy", "accuracy"), shown("accuracy_difference", "difference")
-UNPREFIXED = shown("reference_accuracy", "unprefixed", bare=True)
-P_HOLM = shown("accuracy_difference", "p (Holm)", "thousandths", field="p_value_holm")
-ITSELF = shown("student_accuracy", "student itself", bare=True)
-RETAINED = shown("retained_advantage", "retained")
-COMPARED = (PREFIX, ROLLOUTS, shown("accuracy", "accuracy", bare=True))
-CONTROLLED = (*COMPARED, shown("reference_accuracy", "reference", bare=True), DIFFERENCE, P_HOLM)
-TURNED = (
-    shown("accuracy", "tokens", "whole", field="prefix_tokens"),
-    *(ROLLOUTS, ACCURACY, UNPREFIXED, DIFFERENCE, P_HOLM, ITSELF),
-)
-CARRIED = (
-    PREFIX,
-    shown("finished_share", "finished, %", "whole", bare=True),
-    ACCURACY,
-    shown("accuracy_difference", "\u0394 teacher alone"),
-)
 RATES = {
     "recovery_rate": "recovery (teacher right although the student ended wrong)",
     "spoil_rate": (
@@ -88,7 +68,7 @@ def _tables(source: Source, samples: int) -> Iterator[Table]:
     level = f"{100 * source.frame['level'].iloc[0]:g} %"
     yield Table.of(
         f"Rollouts still open at the prefix length: per cent, {level} intervals over problems",
-        _curve(source, shown("accuracy", f"teacher avg@{samples}")),
+        _curve(source, samples),
     )
     if controls := [*_controls(source)]:
         yield Table.of(
@@ -105,8 +85,13 @@ def _tables(source: Source, samples: int) -> Iterator[Table]:
     yield Table.of(
         "Carried forward, as in the paper: a finished rollout counts as it stands, "
         "so the curve falls as rollouts end",
-        [source.line(CARRIED, **at) for at in _lengths(source, STUDENT_PREFIX, CARRY_FORWARD)],
+        _carried(source),
     )
+
+
+def _carried(source: Source) -> Iterator[Row]:
+    for at in _lengths(source, STUDENT_PREFIX, CARRY_FORWARD):
+        yield source.line(columns("carried-forward"), **at)
 
 
 def _lengths(source: Source, condition: str, view: str) -> list[dict[str, Any]]:
@@ -116,30 +101,31 @@ def _lengths(source: Source, condition: str, view: str) -> list[dict[str, Any]]:
     return [{**at, "prefix_tokens": length} for length in lengths]
 
 
-def _curve(source: Source, accuracy: Column) -> Iterator[Row]:
-    columns = (PREFIX, OPEN_SHARE, accuracy, UNPREFIXED, DIFFERENCE, P_HOLM, ITSELF, RETAINED)
+def _curve(source: Source, samples: int) -> Iterator[Row]:
+    curve = columns("decay-curve", samples=samples)
+    prefix, still_open, accuracy, *_, itself, _ = curve
     yield {
-        **dict.fromkeys(columns, ""),
-        PREFIX: Number(0),
-        OPEN_SHARE: Number(100),
+        **dict.fromkeys(curve, ""),
+        prefix: Number(0),
+        still_open: Number(100),
         accuracy: source.number("accuracy", condition=TEACHER),
-        ITSELF: source.number("accuracy", condition=STUDENT),
+        itself: source.number("accuracy", condition=STUDENT),
     }
     for at in _lengths(source, STUDENT_PREFIX, OPEN):
-        yield source.line(columns, **at)
+        yield source.line(curve, **at)
 
 
 def _controls(source: Source) -> Iterator[Row]:
     for condition, meaning in CONTROLS.items():
         for at in _lengths(source, condition, OPEN):
-            yield {CONTROL: meaning, **source.line(CONTROLLED, **at)}
+            yield {CONTROL: meaning, **source.line(columns("controls"), **at)}
 
 
 def _turns(source: Source) -> Iterator[Row]:
     turns = Column("turns", "turns")
     at = {"condition": STUDENT_TURNS, "view": "turns"}
     for category, tokens in source.places("accuracy", "category", "prefix_tokens", **at):
-        cells = source.line(TURNED, **at, prefix_tokens=tokens)
+        cells = source.line(columns("turns"), **at, prefix_tokens=tokens)
         yield {turns: category.rpartition(" ")[2], **cells}
 
 

@@ -1,14 +1,18 @@
 """Measurements as cells of tables: looked up by their coordinates, and remembered for the caption.
 
 A table is a list of columns, each of which says which quantity fills it, and a loop over the
-coordinates of its rows: ``source.line(COLUMNS, checkpoint="base", view="fresh")`` fills one row.
+coordinates of its rows: ``source.line(columns("kinds"), checkpoint="base", view="fresh")`` fills
+one row. `columns.csv` lists the columns.
 """
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import pandas as pd
@@ -185,6 +189,35 @@ def scaled(value: float, unit: str) -> float:
 
 
 # Columns
+
+
+@cache
+def columns(table: str, **words: Any) -> tuple[Column, ...]:
+    """The columns of a table, as `columns.csv` lists them. words: for the braces of their names."""
+    text = resources.files("decaylab.tables").joinpath("columns.csv").read_text(encoding="utf-8")
+    listed = []
+    for line in csv.DictReader(text.splitlines()):
+        if line["table"] == table:
+            listed.append(_column(line, words))
+    return tuple(listed)
+
+
+def _column(line: dict[str, Any], words: dict[str, Any]) -> Column:
+    coordinates = dict(pair.split("=") for pair in line["at"].split())
+    place = tuple(float(number) for number in line["place"].split())
+    return Column(
+        # Columns of the terminal have no key of their own: their cells name them.
+        line["key"] or f"{line['of']} {line['field']} {line['at']}",
+        line["name"].format(**words),
+        line["form"],
+        place or (0,),
+        bool(line["signed"]),
+        line["of"],
+        line["field"],
+        tuple(coordinates.items()),
+        bool(line["quiet"]),
+        bool(line["bare"]),
+    )
 
 
 def words(key: str, name: str, place: int) -> Column:

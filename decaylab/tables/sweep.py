@@ -18,12 +18,11 @@ from decaylab.runs.vocabulary import (
     ONE_RUN,
     OVER_SEEDS,
     THESE_SEEDS,
-    detectable,
     minus,
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import Column, Row, Table
-from decaylab.tables.source import Source, shown
+from decaylab.tables.source import Source, columns, shown
 
 if TYPE_CHECKING:
     from decaylab.commands.sweeps import SweepResult
@@ -35,12 +34,6 @@ READING = (
     "power, over problems",
 )
 ARM, EACH_SEED = Column("arm", "arm"), Column("seeds", "each seed")
-SELECTED = (
-    shown("mean_selected_position", "mean position", "tenths", bare=True),
-    shown("selected_kl_share", "share of KL, %", "tenths", bare=True),
-    shown("tokens_selected", "tokens with loss", "whole", bare=True),
-    shown("tokens_sampled", "tokens sampled", "whole", bare=True),
-)
 
 
 def print_sweep(result: SweepResult) -> None:
@@ -90,27 +83,23 @@ def _arms(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
 
 def _differences(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
     base, full = minus(what, BASE), minus(what, FULL)
-    over_seeds = (("estimand", OVER_SEEDS),)
-    columns = (
-        shown(base, "\u0394 base"),
-        shown(base, "p (Holm)", "thousandths", field="p_value_holm"),
-        shown(full, "\u0394 full"),
-        shown(full, "p (Holm)", "thousandths", field="p_value_holm"),
-        shown(detectable(full), "detectable"),
-        shown(full, "\u0394 full, over seeds", at=over_seeds),
-    )
+    over_seeds = shown(full, "\u0394 full, over seeds")
     for arm in source.values(base, "checkpoint", condition=rule, view=[view, FRESH]):
         at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
         measured = source.values(base, "estimand", **at)
         estimand = _first_of(measured, THESE_SEEDS, ONE_RUN)
-        yield {ARM: arm, **source.line(columns, **at, estimand=estimand)}
+        yield {
+            ARM: arm,
+            **source.line(columns("arm-differences"), what, **at, estimand=estimand),
+            **source.line([over_seeds], **at, estimand=OVER_SEEDS),
+        }
 
 
 def _selections(source: Source) -> Iterator[Row]:
     share = "selected_kl_share"
     estimand = _first_of(source.values(share, "estimand"), OVER_SEEDS, ONE_RUN)
     for arm in source.values(share, "checkpoint", estimand=estimand):
-        yield {ARM: arm, **source.line(SELECTED, checkpoint=arm, estimand=estimand)}
+        yield {ARM: arm, **source.line(columns("selections"), checkpoint=arm, estimand=estimand)}
 
 
 def _first_of(measured: list[str], *estimands: str) -> str:

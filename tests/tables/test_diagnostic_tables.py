@@ -21,9 +21,11 @@ from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.tables import diagnostics, terminal
 from decaylab.tables.model import MARK, Table
-from decaylab.tables.of_tokens import RANKS
-from decaylab.tables.source import Source, positions, shown
+from decaylab.tables.source import Source, columns, positions, shown
 
+RANKS = [column.of for column in columns("ranks")]
+RESPONSES = [column.of for column in columns("responses")]
+TEXTS = [column.of for column in columns("texts")][:3]
 NAMES = ("base", "ckpt-20", "ckpt-60")
 SPANS = ((0.0, 5.0), (5.0, 6.0), (6.0, math.inf))
 WHOLE = {"position_low": 0.0, "position_high": math.inf}
@@ -164,8 +166,8 @@ def signals(names: Sequence[str]) -> pd.DataFrame:
             for what in ("student_entropy", "teacher_entropy", "reverse_kl"):
                 rows.add(f"winsorised_{what}", "all", "nats", "fresh", name, **span)
             plain(rows, "all", "nats", "fresh", name, **span)
-            for what in diagnostics.OVERLAPS:
-                rows.add(f"winsorised_{what}", "all", "fraction", "fresh", name, **span)
+            for column in columns("overlaps"):
+                rows.add(column.of, "all", "fraction", "fresh", name, **span)
         for curve, horizon in (("survivors", 89.0), ("mass", 94.0)):
             rows.add("cumulative_kl_position", curve, "tokens", "fresh", name, **WHOLE)
             rows.add(
@@ -185,7 +187,7 @@ def behaviour(names: Sequence[str]) -> pd.DataFrame:
     rows, unit = Rows(), {"boxes_mean": "boxes"}
     none = {"noise_floor": math.nan}
     for name in (*names, "teacher"):
-        for what in (*diagnostics.RESPONSES, *diagnostics.TEXTS):
+        for what in (*RESPONSES, *TEXTS):
             kind = "tokens" if what.startswith("response") else unit.get(what, "fraction")
             rows.add(what, "", kind, "fresh", name, **none)
         for rule in ("last_boxed", "anywhere"):
