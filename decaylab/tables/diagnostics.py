@@ -150,7 +150,7 @@ def grouped(
     cells_of, rows = list(shown_columns), []
     for checkpoint in source.models:
         for label, at in places.items():
-            cells = source.line(cells_of, **place(checkpoint, **at))
+            cells = source.line(cells_of, place(checkpoint, **at))
             rows.append({GROUP: checkpoint, axis: label, **cells})
     return Table.of(title, rows)
 
@@ -165,7 +165,7 @@ def by_model(
     """A row for each model that has any of these numbers. group: the name over them."""
     cells_of, rows = list(shown_columns), []
     for checkpoint in source.models:
-        cells = source.line(cells_of, **place(checkpoint, **at))
+        cells = source.line(cells_of, place(checkpoint, **at))
         if any(isinstance(cell, Number) for cell in cells.values()):
             rows.append({GROUP: group, axis: checkpoint, **cells})
     return rows
@@ -235,18 +235,19 @@ def _kinds_by_position(source: Source, kinds: list[str]) -> Iterator[Row]:
     for checkpoint in source.models:
         for kind in kinds:
             of_kind = {"checkpoint": checkpoint, "condition": ALL, "view": FRESH, "category": kind}
-            floors = source.rows(KL, **of_kind)["noise_floor"]
-            cells = source.line(spans, **of_kind)
+            floors = source.rows(KL, of_kind)["noise_floor"]
+            cells = source.line(spans, of_kind)
             yield {GROUP: checkpoint, KIND: kind, **cells, largest: Number(floors.max())}
 
 
 def _highest(source: Source) -> Iterator[Row]:
     mean, token = "token_mean_reverse_kl", Column("token", "token", "token")
     for checkpoint in source.models:
-        for row in source.largest(mean, TOKENS_SHOWN, checkpoint=checkpoint, view=FRESH):
+        fresh = {"checkpoint": checkpoint, "view": FRESH}
+        for row in source.largest(mean, TOKENS_SHOWN, fresh):
             at = place(checkpoint, category=row.category, token=row.token, **WHOLE)
             labels: Row = {GROUP: checkpoint, token: row.token, KIND: row.category}
-            yield {**labels, **source.line(columns("tokens"), **at)}
+            yield {**labels, **source.line(columns("tokens"), at)}
 
 
 def _submode(source: Source, options: Options) -> Parts:
@@ -324,9 +325,10 @@ def _signals(source: Source, options: Options) -> Parts:
 def _overlaps(source: Source) -> Iterator[Row]:
     (overlap,), second = columns("selector-pairs"), Column("second", "and")
     for checkpoint in source.models:
-        for pair in source.largest(overlap.of, OVERLAPS_SHOWN, checkpoint=checkpoint, view=FRESH):
+        fresh = {"checkpoint": checkpoint, "view": FRESH}
+        for pair in source.largest(overlap.of, OVERLAPS_SHOWN, fresh):
             first, other = _product(pair.condition).split("|")
-            cells = source.line([overlap], **place(checkpoint, pair.condition))
+            cells = source.line([overlap], place(checkpoint, pair.condition))
             yield {GROUP: checkpoint, SELECTOR: first, second: other, **cells}
 
 
@@ -420,7 +422,8 @@ def _taken(source: Source, average: str, rule: str) -> Iterator[Row]:
     taken = columns("taken", average=average.replace("_at_", "@"))
     for view in CHECKPOINT_RULES:
         for name in source.values(average, "checkpoint", view=view):
-            cells = source.line(taken, average, condition=rule, checkpoint=name, view=view)
+            at = {"condition": rule, "checkpoint": name, "view": view}
+            cells = source.line(taken, at, average)
             yield {RULE: view, CHECKPOINT: name, **cells}
 
 

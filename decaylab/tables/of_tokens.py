@@ -78,7 +78,7 @@ def prefix_curve(source: Source) -> Iterator[Row]:
             WRITER: WRITERS[condition],
             ROLLOUTS_COUNTED: COUNTED[view],
             PREFIX: Number(tokens),
-            **source.line(columns("prefix-curve"), **at),
+            **source.line(columns("prefix-curve"), at),
         }
 
 
@@ -96,7 +96,7 @@ def category_kl(source: Source) -> Iterator[Row]:
         if kind:
             at = {"checkpoint": checkpoint, "view": view, "category": kind}
             labels: Row = {MODEL: spoken(checkpoint), VIEW: VIEWS[view], KIND: kind}
-            yield {**labels, **source.line([*ranges, *columns("category-kl")], **at)}
+            yield {**labels, **source.line([*ranges, *columns("category-kl")], at)}
 
 
 def _range(low: float, high: float) -> Column:
@@ -117,16 +117,17 @@ HIGH_KL = "token_mean_reverse_kl"
 def high_kl_tokens(source: Source) -> Iterator[Row]:
     """The tokens of the highest mean reverse KL of each model on its own rollouts."""
     for checkpoint in source.values(HIGH_KL, "checkpoint", view=FRESH):
-        highest = source.largest(HIGH_KL, HIGHEST, checkpoint=checkpoint, view=FRESH)
+        fresh = {"checkpoint": checkpoint, "view": FRESH}
+        highest = source.largest(HIGH_KL, HIGHEST, fresh)
         for rank, row in enumerate(highest, 1):
             token, kind = row.token, row.category
-            at = {"checkpoint": checkpoint, "view": FRESH, "token": token, "category": kind}
+            at = {**fresh, "token": token, "category": kind}
             yield {
                 MODEL: spoken(checkpoint),
                 RANK: Number(rank),
                 TOKEN: token,
                 TOKEN_KIND: kind,
-                **source.line(columns("high-kl-tokens"), **at),
+                **source.line(columns("high-kl-tokens"), at),
             }
 
 
@@ -139,11 +140,11 @@ def position_kl(source: Source) -> Iterator[Row]:
     models = source.values("reverse_kl", "checkpoint", condition=ALL, category="")
     for checkpoint in ordered(models):
         at: dict[str, Any] = {"checkpoint": checkpoint, "condition": ALL}
-        bins = source.places("reverse_kl", "position_low", "position_high", **at, category="")
-        behind = source.places("cascade_ratio", "position_low", "position_high", **at)
+        bins = source.places("reverse_kl", "position_low", "position_high", at=at, category="")
+        behind = source.places("cascade_ratio", "position_low", "position_high", at=at)
         for span in [*bins, *behind]:
             labels: Row = {MODEL: spoken(checkpoint), POSITION: positions(span)}
-            yield {**labels, **source.line(columns("position-kl"), **(at | bin_at(span)))}
+            yield {**labels, **source.line(columns("position-kl"), at | bin_at(span))}
 
 
 # Sub-modes
@@ -159,11 +160,11 @@ def submode(source: Source) -> Iterator[Row]:
     for condition, view, checkpoint in source.places(TOP1, "condition", "view", "checkpoint"):
         at = {"condition": condition, "view": view, "checkpoint": checkpoint}
         labels: Row = {SET: condition, MODEL: spoken(checkpoint), VIEW: VIEWS[view]}
-        two_modes = source.line([TWO_MODES], **at)
-        yield {**labels, **two_modes, **source.line(columns("submode"), **at)}
-        if len(source.rows(change(TOP1), **at)):
+        two_modes = source.line([TWO_MODES], at)
+        yield {**labels, **two_modes, **source.line(columns("submode"), at)}
+        if len(source.rows(change(TOP1), at)):
             labels[MODEL] = f"{spoken(checkpoint)}, less base"
-            yield {**labels, **source.line(columns("submode"), ending="_change", **at)}
+            yield {**labels, **source.line(columns("submode"), at, ending="_change")}
 
 
 # Responses
@@ -196,7 +197,7 @@ def response_length(source: Source) -> Iterator[Row]:
             count("rollouts", 82, median),
         )
         for checkpoint in ordered(source.values(median, "checkpoint")):
-            yield {MODEL: spoken(checkpoint), **source.line(measured, checkpoint=checkpoint)}
+            yield {MODEL: spoken(checkpoint), **source.line(measured, {"checkpoint": checkpoint})}
 
 
 def _lengths(kind: str, second: int) -> Iterator[Column]:
@@ -215,7 +216,7 @@ def boxed_repetition(source: Source) -> Iterator[Row]:
         key, name, at = f"accuracy_{rule}", f"right, {rule}", (("answer_rule", rule),)
         rules.append(percent(key, name, 10, order, of="accuracy", at=at))
     for checkpoint in ordered(source.values("several_boxes_share", "checkpoint")):
-        cells = source.line([*columns("boxed-repetition"), *rules], checkpoint=checkpoint)
+        cells = source.line([*columns("boxed-repetition"), *rules], {"checkpoint": checkpoint})
         yield {MODEL: spoken(checkpoint), **cells}
 
 
@@ -233,7 +234,7 @@ def choosing_n(source: Source) -> Iterator[Row]:
     for checkpoint, curve in source.places(what, "checkpoint", "condition"):
         at = {"checkpoint": checkpoint, "condition": curve}
         labels: Row = {RULE: CURVES[curve], MODEL: spoken(checkpoint)}
-        yield {**labels, **source.line([length, share, up_to, PROBLEMS, ROLLOUTS], what, **at)}
+        yield {**labels, **source.line([length, share, up_to, PROBLEMS, ROLLOUTS], at, what)}
     if len(source.rows(half, condition=STUDENT_PREFIX)):
         prefixes = source.frame.loc[source.frame["condition"] == STUDENT_PREFIX, "prefix_tokens"]
         longest = float(prefixes.max())
@@ -243,5 +244,5 @@ def choosing_n(source: Source) -> Iterator[Row]:
             length: source.number(half, longest=longest, condition=STUDENT_PREFIX),
             share: Number(50.0),
             up_to: Number(longest),
-            **source.line([PROBLEMS, ROLLOUTS], half, condition=STUDENT_PREFIX),
+            **source.line([PROBLEMS, ROLLOUTS], {"condition": STUDENT_PREFIX}, half),
         }

@@ -58,7 +58,7 @@ def main_results(source: Source) -> Iterator[Row]:
             trained = [] if label in UNTRAINED else [STEP]
             at = {"checkpoint": label, "condition": rule, "view": view}
             labels: Row = {PAIR: source.pair, MODEL: spoken(label), CHECKPOINT: checkpoint}
-            yield {**labels, **source.line([*trained, *measured], average, **at)}
+            yield {**labels, **source.line([*trained, *measured], at, average)}
 
 
 def scaling(source: Source) -> Iterator[Row]:
@@ -82,11 +82,12 @@ def _published(source: Source, average: str, condition: str) -> Iterator[Row]:
         ROLLOUTS,
     ]
     for run, label in source.places(average, "run", "checkpoint", condition=condition):
+        at = {"run": run, "checkpoint": label, "condition": condition}
         yield {
             PAIR: run.partition(": ")[2],
             MODEL: spoken(label),
             CHECKPOINT: "" if label in UNTRAINED else BEST_ON_TEST,
-            **source.line(measured, average, run=run, checkpoint=label, condition=condition),
+            **source.line(measured, at, average),
         }
 
 
@@ -154,7 +155,7 @@ def _arms(source: Source, selected: tuple[Column, ...]) -> Iterator[Row]:
                     ARM: spoken(label),
                     CHECKPOINT: _checkpoint(source, label, view),
                     **_arm(source, average, at),
-                    **_means(source, selected, checkpoint=label),
+                    **_means(source, selected, {"checkpoint": label}),
                 }
 
 
@@ -166,9 +167,9 @@ def _checkpoint(source: Source, label: str, view: str) -> str:
 
 def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
     name, full = _at_sign(average), minus(average, FULL)
-    measured = source.values(average, "estimand", **at)
+    measured = source.values(average, "estimand", at)
     estimand = next(one for one in OVER_PROBLEMS if one in measured)
-    seeds = len(source.rows(average, **at, estimand=ONE_RUN))
+    seeds = len(source.rows(average, at, estimand=ONE_RUN))
     less = f"{name} less full rollouts, over seeds"
     over_problems = (LENGTH, _accuracy(average), *_differences(average, BASE, FULL), PROBLEMS)
     over_seeds = (
@@ -177,17 +178,17 @@ def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
     )
     return {
         SEEDS_COUNTED: Number(seeds) if seeds and at["checkpoint"] not in UNTRAINED else "",
-        **source.line(over_problems, average, **at, estimand=estimand),
-        **source.line(over_seeds, **at, estimand=OVER_SEEDS),
+        **source.line(over_problems, {**at, "estimand": estimand}, average),
+        **source.line(over_seeds, {**at, "estimand": OVER_SEEDS}),
     }
 
 
-def _means(source: Source, means: tuple[Column, ...], **at: Any) -> Row:
+def _means(source: Source, means: tuple[Column, ...], at: dict[str, Any]) -> Row:
     """Means over training seeds; of what was measured once the number itself."""
     row: Row = {}
     for mean in means:
-        several = OVER_SEEDS in source.values(mean.of, "estimand", **at)
-        row |= source.line([mean], **at, **({"estimand": OVER_SEEDS} if several else {}))
+        several = OVER_SEEDS in source.values(mean.of, "estimand", at)
+        row |= source.line([mean], {**at, "estimand": OVER_SEEDS} if several else at)
     return row
 
 
@@ -215,7 +216,7 @@ def per_step(source: Source) -> Iterator[Row]:
         row[SEED] = "" if math.isnan(seed) else Number(seed)
         for step, cell in steps.items():
             row[percent(f"step_{step:g}", f"step {step:g}", 0, step)] = cell
-        yield {**row, **source.line(columns("over-steps"), **at)}
+        yield {**row, **source.line(columns("over-steps"), at)}
 
 
 def _steps_of_sweep(source: Source) -> Iterator[Steps]:
@@ -224,9 +225,9 @@ def _steps_of_sweep(source: Source) -> Iterator[Steps]:
     for place in source.places("accuracy", *coordinates):
         at = dict(zip(coordinates, place, strict=True))
         cells: dict[float, Cell] = {}
-        for step in source.values("accuracy", "step", **at):
+        for step in source.values("accuracy", "step", at):
             if not math.isnan(step):
-                cells[step] = source.number("accuracy", **at, step=step)
+                cells[step] = source.number("accuracy", at, step=step)
         if cells:
             setting = at["condition"] if source.published else at["view"]
             yield setting, at["checkpoint"], at["training_seed"], cells
@@ -239,12 +240,12 @@ def _steps_of_evaluation(source: Source) -> Iterator[Steps]:
         at = {"condition": rule, "view": FRESH}
         runs: dict[str, Steps] = {}
         for label, seed, step in source.places(
-            average, "checkpoint", "training_seed", "step", **at
+            average, "checkpoint", "training_seed", "step", at=at
         ):
             run, slash, _ = label.rpartition("/")
             if slash and not math.isnan(step):
                 _, _, _, cells = runs.setdefault(run, ("test", run, seed, {}))
-                cells[step] = source.number(average, **at, checkpoint=label)
+                cells[step] = source.number(average, at, checkpoint=label)
         yield from runs.values()
 
 
@@ -259,4 +260,4 @@ def efficiency(source: Source) -> Iterator[Row]:
     for label in source.values("seconds_per_step", "checkpoint"):
         for phase in source.values("seconds_per_step", "condition", checkpoint=label):
             at = {"checkpoint": label, "condition": phase}
-            yield {ARM: label, PHASE: phase, **_means(source, columns("costs"), **at)}
+            yield {ARM: label, PHASE: phase, **_means(source, columns("costs"), at)}

@@ -91,13 +91,13 @@ def _tables(source: Source, samples: int) -> Iterator[Table]:
 
 def _carried(source: Source) -> Iterator[Row]:
     for at in _lengths(source, STUDENT_PREFIX, CARRY_FORWARD):
-        yield source.line(columns("carried-forward"), **at)
+        yield source.line(columns("carried-forward"), at)
 
 
 def _lengths(source: Source, condition: str, view: str) -> list[dict[str, Any]]:
     """The coordinates of a curve, a prefix length each."""
     at = {"condition": condition, "view": view}
-    lengths = source.values("accuracy_difference", "prefix_tokens", **at)
+    lengths = source.values("accuracy_difference", "prefix_tokens", at)
     return [{**at, "prefix_tokens": length} for length in lengths]
 
 
@@ -112,20 +112,20 @@ def _curve(source: Source, samples: int) -> Iterator[Row]:
         itself: source.number("accuracy", condition=STUDENT),
     }
     for at in _lengths(source, STUDENT_PREFIX, OPEN):
-        yield source.line(curve, **at)
+        yield source.line(curve, at)
 
 
 def _controls(source: Source) -> Iterator[Row]:
     for condition, meaning in CONTROLS.items():
         for at in _lengths(source, condition, OPEN):
-            yield {CONTROL: meaning, **source.line(columns("controls"), **at)}
+            yield {CONTROL: meaning, **source.line(columns("controls"), at)}
 
 
 def _turns(source: Source) -> Iterator[Row]:
     turns = Column("turns", "turns")
     at = {"condition": STUDENT_TURNS, "view": "turns"}
-    for category, tokens in source.places("accuracy", "category", "prefix_tokens", **at):
-        cells = source.line(columns("turns"), **at, prefix_tokens=tokens)
+    for category, tokens in source.places("accuracy", "category", "prefix_tokens", at=at):
+        cells = source.line(columns("turns"), {**at, "prefix_tokens": tokens})
         yield {turns: category.rpartition(" ")[2], **cells}
 
 
@@ -134,7 +134,7 @@ def summary(source: Source) -> Iterator[str]:
     at = {"condition": STUDENT_PREFIX, "view": OPEN}
     yield _half_decay(source)
     points = []
-    for row in source.records("smallest_detectable_difference", **at):
+    for row in source.records("smallest_detectable_difference", at):
         points.append(f"{rounded(percent(row['value']), 1)} at {row['prefix_tokens']:g}")
     if points:
         yield (
@@ -143,7 +143,7 @@ def summary(source: Source) -> Iterator[str]:
         )
     for what, words in RATES.items():
         rates = []
-        for row in source.records(what, **at):
+        for row in source.records(what, at):
             rate = with_interval(row["value"], row["low"], row["high"], row["unit"])
             rates.append(f"{rate} at {row['prefix_tokens']:g}")
         if rates:

@@ -1,8 +1,8 @@
 """Measurements as cells of tables: looked up by their coordinates, and remembered for the caption.
 
 A table is a list of columns, each of which says which quantity fills it, and a loop over the
-coordinates of its rows: ``source.line(columns("kinds"), checkpoint="base", view="fresh")`` fills
-one row. `columns.csv` lists the columns.
+coordinates of its rows: ``source.line(columns("kinds"), {"checkpoint": "base"})`` fills one row.
+`columns.csv` lists the columns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -25,6 +25,8 @@ from decaylab.tables.model import SOURCE_KEY, Cell, Column, Form, Number, Row
 
 MEASURED, PUBLISHED = "measured", f"published, {publication.SOURCE}"
 SOURCE = Column(SOURCE_KEY, "source", place=(9,))
+At = Mapping[str, Any]  # coordinates of rows
+EVERYWHERE: At = {}
 PLACE = "place"  # of a record among the rows
 DRAFT = "draft"  # in the note of a published number that the paper itself does not have
 NAMES = {BASE: "student (base)", TEACHER: "teacher"}
@@ -68,71 +70,84 @@ class Source:
         """The quantities whose whole name matches, in the order of the rows."""
         return [str(what) for what in self._by_what if re.fullmatch(pattern, str(what))]
 
-    def rows(self, what: str, **at: Any) -> pd.DataFrame:
+    def rows(self, what: str, at: At = EVERYWHERE, **more: Any) -> pd.DataFrame:
         """The rows of a quantity at these coordinates; there may be none."""
-        return vocabulary.select(self._frame(what), **at)
+        return vocabulary.select(self._frame(what), **at, **more)
 
-    def records(self, what: str, **at: Any) -> list[dict[str, Any]]:
+    def records(self, what: str, at: At) -> list[dict[str, Any]]:
         """The rows of a quantity at these coordinates, as dictionaries."""
-        return [self._records[place] for place in self.rows(what, **at).index]
+        return [self._records[place] for place in self.rows(what, at).index]
 
     def _frame(self, what: str) -> pd.DataFrame:
         return self._by_what.get(what, self.frame[:0])
 
-    def _record(self, what: str, **at: Any) -> dict[str, Any] | None:
+    def _record(self, what: str, at: At) -> dict[str, Any] | None:
         """The row at these coordinates, None where there is none."""
         frame = self._frame(what)
         found = frame.index[vocabulary.places(frame, **at)]
         if len(found) > 1:
-            vocabulary.row(frame, **{"what": what, **at})  # raises: it says where they are
+            vocabulary.row(frame, what=what, **at)  # raises: it says where they are
         return self._records[found[0]] if len(found) else None
 
-    def places(self, what: str, *columns: str, **at: Any) -> list[tuple[Any, ...]]:
+    def places(
+        self, what: str, *columns: str, at: At = EVERYWHERE, **more: Any
+    ) -> list[tuple[Any, ...]]:
         """The coordinates at which a quantity was measured, in the order of its rows."""
         frame = self._frame(what)
-        matching = vocabulary.places(frame, **at)
+        matching = vocabulary.places(frame, **at, **more)
         values = [frame[column].to_numpy()[matching].tolist() for column in columns]
         # By their text, in which NaN equals itself.
         return [*{str(place): place for place in zip(*values, strict=True)}.values()]
 
-    def values(self, what: str, column: str, **at: Any) -> list[Any]:
+    def values(self, what: str, column: str, at: At = EVERYWHERE, **more: Any) -> list[Any]:
         """The values of one coordinate at which a quantity was measured."""
-        return [value for (value,) in self.places(what, column, **at)]
+        return [value for (value,) in self.places(what, column, at=at, **more)]
 
     @property
     def models(self) -> list[str]:
         """The students, and the teacher if it was measured, in the order of the rows."""
         return [str(name) for name in self.frame["checkpoint"].unique()]
 
-    def largest(self, what: str, count: int, **at: Any) -> Iterator[Any]:
+    def largest(self, what: str, count: int, at: At) -> Iterator[Any]:
         """The rows of the largest values of a quantity, undefined ones left out."""
-        rows = self.rows(what, **at).dropna(subset="value")
+        rows = self.rows(what, at).dropna(subset="value")
         highest = rows.sort_values("value", ascending=False, kind="stable").head(count)
         yield from highest.itertuples()
 
-    def spans(self, what: str, **at: Any) -> list[tuple[float, float]]:
+    def spans(self, what: str) -> list[tuple[float, float]]:
         """The position bins of a quantity."""
-        return sorted(self.places(what, "position_low", "position_high", **at))
+        return sorted(self.places(what, "position_low", "position_high"))
 
-    def line(self, columns: Iterable[Column], what: str = "", ending: str = "", **at: Any) -> Row:
+    def line(
+        self, columns: Iterable[Column], at: At = EVERYWHERE, what: str = "", ending: str = ""
+    ) -> Row:
         """One row: each column filled at these coordinates and its own, which take precedence.
 
         what: the quantity of columns that name none, or ``{}`` in the name of theirs. ending: of
-        all quantities, such as ``_change``.
+        all quantities, such as ``_change``. Coordinates may hold both.
         """
-        return {column: self.cell(column, what, ending, **at) for column in columns}
+        place = dict(at)
+        what, ending = place.pop("what", what), place.pop("ending", ending)
+        return {column: self.cell(column, what, ending, place) for column in columns}
 
-    def cell(self, column: Column, what: str = "", ending: str = "", **at: Any) -> Cell:
-        what, at = (column.of or "{}").format(what) + ending, {**at, **dict(column.at)}
+    def cell(self, column: Column, what: str, ending: str, at: At) -> Cell:
+        what = (column.of or "{}").format(what) + ending
+        at = {**at, **dict(column.at)}
         if column.field:
-            return self.field(column.field, what, undefined=column.form == "floor", **at)
-        number = self.number(what, quiet=column.quiet, **at)
+            return self.field(column.field, what, at, undefined=column.form == "floor")
+        number = self.number(what, at, quiet=column.quiet)
         if column.bare and isinstance(number, Number):
             return Number(number.value, unit=number.unit, under_floor=number.under_floor)
         return number
 
     def number(
-        self, what: str, *, longest: float = math.nan, quiet: bool = False, **at: Any
+        self,
+        what: str,
+        at: At = EVERYWHERE,
+        *,
+        longest: float = math.nan,
+        quiet: bool = False,
+        **more: Any,
     ) -> Cell:
         """One number with its interval, fractions in per cent; "" where there is no such row.
 
@@ -141,7 +156,7 @@ class Source:
         Raises:
             LookupError: there are several such rows.
         """
-        row = self._record(what, **at)
+        row = self._record(what, {**at, **more})
         if row is None:
             return ""
         self._used.add(row[PLACE])
@@ -159,12 +174,12 @@ class Source:
             signed=SIGNED.fullmatch(what) is not None,
         )
 
-    def field(self, field: str, what: str, *, undefined: bool = False, **at: Any) -> Cell:
+    def field(self, field: str, what: str, at: At, *, undefined: bool = False) -> Cell:
         """A count or another field of a measurement, such as its p-value; "" where it has none.
 
         undefined: whether the mark of undefined stands where the field of a row is NaN.
         """
-        row = self._record(what, **at)
+        row = self._record(what, at)
         if row is None:
             return ""
         value = float(row[field])

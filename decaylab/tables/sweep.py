@@ -70,13 +70,13 @@ def _arms(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
     over_problems, over_seeds = shown(what, "over problems"), shown("", "over seeds")
     for arm in source.values(what, "checkpoint", condition=rule, view=[view, FRESH]):
         at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
-        measured = source.values(what, "estimand", **at)
+        measured = source.values(what, "estimand", at)
         estimand = _first_of(measured, THESE_SEEDS, ONE_RUN, MEAN_OVER_ROLLOUTS)
-        each = source.rows(what, **at, estimand=ONE_RUN)["value"]
+        each = source.rows(what, at, estimand=ONE_RUN)["value"]
         yield {
             ARM: arm,
-            **source.line([over_problems], **at, estimand=estimand),
-            **source.line([over_seeds], what, **at, estimand=OVER_SEEDS),
+            **source.line([over_problems], {**at, "estimand": estimand}),
+            **source.line([over_seeds], {**at, "estimand": OVER_SEEDS}, what),
             EACH_SEED: " ".join(rounded(percent(value), 1) for value in each),
         }
 
@@ -86,12 +86,12 @@ def _differences(source: Source, what: str, rule: str, view: str) -> Iterator[Ro
     over_seeds = shown(full, "\u0394 full, over seeds")
     for arm in source.values(base, "checkpoint", condition=rule, view=[view, FRESH]):
         at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
-        measured = source.values(base, "estimand", **at)
+        measured = source.values(base, "estimand", at)
         estimand = _first_of(measured, THESE_SEEDS, ONE_RUN)
         yield {
             ARM: arm,
-            **source.line(columns("arm-differences"), what, **at, estimand=estimand),
-            **source.line([over_seeds], **at, estimand=OVER_SEEDS),
+            **source.line(columns("arm-differences"), {**at, "estimand": estimand}, what),
+            **source.line([over_seeds], {**at, "estimand": OVER_SEEDS}),
         }
 
 
@@ -99,7 +99,8 @@ def _selections(source: Source) -> Iterator[Row]:
     share = "selected_kl_share"
     estimand = _first_of(source.values(share, "estimand"), OVER_SEEDS, ONE_RUN)
     for arm in source.values(share, "checkpoint", estimand=estimand):
-        yield {ARM: arm, **source.line(columns("selections"), checkpoint=arm, estimand=estimand)}
+        at = {"checkpoint": arm, "estimand": estimand}
+        yield {ARM: arm, **source.line(columns("selections"), at)}
 
 
 def _first_of(measured: list[str], *estimands: str) -> str:

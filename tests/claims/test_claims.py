@@ -1063,8 +1063,7 @@ def test_the_comparison_of_selectors_counts_them_and_says_that_it_is_not_paired(
     one = found("selectors-worse", made("sweep selector", selected(0.0, 0.1, 0.2)))
     assert "Of 2 selectors by KL or entropy 2 lie above the prefix and 0 below." in one.sentence
     assert (
-        "top-all-three-20: +20.0 points" in one.sentence
-        and "prefix-20: 0.0 points" in one.sentence
+        "top-all-three-20: +20.0 points" in one.sentence and "prefix-20: 0.0 points" in one.sentence
     )
     assert (
         "Less the prefix, top-all-three-20 is +20.0 points [+18.0, +22.0] over problems"
