@@ -45,7 +45,7 @@ class Arms(NamedTuple):
         if (rows["view"] == LAST).any():
             view = LAST
         arms = rows.drop_duplicates("checkpoint").set_index("checkpoint")
-        ways: dict[str, Any] = {name: arms[name].to_dict() for name in arms}
+        ways: Any = arms.to_dict()
         steps = frame.groupby(["checkpoint", "training_seed"], dropna=False)["step"].max()
         return cls(
             frame,

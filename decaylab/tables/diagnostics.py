@@ -245,7 +245,7 @@ def _highest(source: Source) -> Iterator[Row]:
     for checkpoint in source.models:
         fresh = {"checkpoint": checkpoint, "view": FRESH}
         for row in source.largest(mean, TOKENS_SHOWN, fresh):
-            at = place(checkpoint, category=row.category, token=row.token, **WHOLE)
+            at = place(checkpoint, category=row.category, token=row.token) | WHOLE
             labels: Row = {GROUP: checkpoint, token: row.token, KIND: row.category}
             yield {**labels, **source.line(columns("tokens"), at)}
 

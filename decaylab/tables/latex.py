@@ -66,18 +66,18 @@ def to_latex(table: Table) -> str:
     head = [textwrap.wrap(name, HEAD_WIDTH) if wide else [name] for name in table.header]
     rows = []
     for cells in text:
-        columns = zip(cells, table.columns, strict=True)
-        rows.append([_lines(cell, column.form, wide) for cell, column in columns])
+        forms = zip(cells, table.columns, strict=True)
+        rows.append([_lines(cell, column.form, wide) for cell, column in forms])
     width = _width([head, *rows])
     sideways = width > SIDEWAYS
     # A page holds more lines of a table that is shrunk to its width.
     room = LINES[sideways] * max(1.0, width / SHRUNK[sideways])
     long = sum(max(map(len, row)) for row in rows) > room and width <= TINY
-    columns = "".join("r" if column.numeric else "l" for column in table.columns)
-    cells = zip(head, table.columns, strict=True)
-    names = [_stack([escape(line) for line in lines], of.numeric) for lines, of in cells]
+    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    heads = zip(head, table.columns, strict=True)
+    names = [_stack([*map(escape, lines)], column.numeric) for lines, column in heads]
     top = ["\\toprule", f"{' & '.join(names)} \\\\", "\\midrule"]
-    parts = (table, f"@{{}}{columns}@{{}}", top, [*_body(table, rows, wide)])
+    parts = (table, f"@{{}}{spec}@{{}}", top, [*_body(table, rows, wide)])
     lines = _pages(*parts, width) if long else _float(*parts, sideways)
     return "\n".join([*PREAMBLE, *lines, ""])
 

@@ -30,7 +30,7 @@ EVERYWHERE: At = {}
 PLACE = "place"  # of a record among the rows
 DRAFT = "draft"  # in the note of a published number that the paper itself does not have
 NAMES = {BASE: "student (base)", TEACHER: "teacher"}
-WHOLE = {"position_low": 0.0, "position_high": math.inf}
+WHOLE: dict[str, Any] = {"position_low": 0.0, "position_high": math.inf}
 NOWHERE = {"position_low": math.nan, "position_high": math.nan, "category": "", "token": ""}
 # Quantities printed with a sign. What could have been detected has none.
 SIGNED = re.compile(r"(?!.*detectable).*(_change|_difference|_minus_[a-z]+)")
