@@ -59,8 +59,10 @@ def print_page(
 
 def measured_paths(folder: Path, figure: Path | None = None) -> list[str]:
     """Where a run has its figure and its measurements."""
-    paths = [f"figure: {figure}  (and .svg)"] if figure else []
-    return [*paths, f"measurements: {folder / 'measurements.csv'}  (and .parquet)"]
+    measurements = f"measurements: {folder / 'measurements.csv'}  (and .parquet)"
+    if figure is None:
+        return [measurements]
+    return [f"figure: {figure}  (and .svg)", measurements]
 
 
 def asked(options: dict[str, Any], problems: dict[str, Any], rollouts: str) -> str:
@@ -78,11 +80,15 @@ def render(table: Table, console: Console) -> RenderableType:
     """A table under its title. Intervals stand under their numbers where it is too wide else."""
     if not table.rows:
         return Text(f"\n{table.title}: none")
-    columns = [column for column in table.columns if column.form != "group"]
-    names = [column.name for column in columns]
-    left = [column.name for column in columns if not column.numeric]
-    if len(columns) < len(table.columns):
-        left.append(names[0])  # below the names of groups
+    names, left = [], []
+    for column in table.columns:
+        if column.form == "group":
+            continue
+        # The first column stands under the names of groups, where there are any.
+        grouped = not names and table.columns[0].form == "group"
+        names.append(column.name)
+        if grouped or not column.numeric:
+            left.append(column.name)
     rows, narrow = _in_groups(table), console.width < WIDTH
     beside = grid(names, rows, narrow, left=left)
     unlimited = console.options.update(max_width=10 * console.width)
@@ -93,16 +99,20 @@ def render(table: Table, console: Console) -> RenderableType:
 
 def _in_groups(table: Table) -> list[list[str] | None]:
     """The rows as text: under the name of their group, groups apart by a rule (None)."""
-    place = next((at for at, column in enumerate(table.columns) if column.form == "group"), None)
+    grouped = table.columns[0].form == "group"
     rows: list[list[str] | None] = []
     before = ""
-    for number, cells in enumerate(map(table.printed, table.rows)):
-        group = "" if place is None else cells.pop(place)
+    for row in table.rows:
+        cells = table.printed(row)
+        group = cells.pop(0) if grouped else ""
         if group != before:
-            rule = [None] if number else []
-            rows += [*rule, [group, *[""] * (len(cells) - 1)]]
+            if rows:
+                rows.append(None)
+            rows.append([group] + [""] * (len(cells) - 1))
+        if group:
+            cells[0] = f" {cells[0]}"
         before = group
-        rows.append([f" {cells[0]}", *cells[1:]] if group else cells)
+        rows.append(cells)
     return rows
 
 
@@ -128,10 +138,12 @@ def grid(
     for row in rows:
         if row is None:
             table.add_section()
-        elif narrow or stacked:
-            table.add_row(*(Text(_stacked(cell, tight=narrow)) for cell in row))
-        else:
-            table.add_row(*map(Text, row))
+            continue
+        cells = list(row)
+        if narrow or stacked:
+            cells = [_stacked(cell, tight=narrow) for cell in cells]
+        # Text, since names and tokens may hold what rich takes for markup.
+        table.add_row(*map(Text, cells))
     return table
 
 
