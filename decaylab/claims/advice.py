@@ -99,7 +99,7 @@ def _by_kl(signals: pd.DataFrame) -> _Length:
         return _none("the signals of the base student were not measured")
     if math.isnan(position["value"]):
         return _none(f"the cumulative KL is undefined ({position['note']})")
-    found = (
+    evidence = (
         f"{_percent(threshold['value'])} of the base student's reverse KL over the first "
         f"{horizon['value']:g} tokens lies in the first {_interval(position)}"
     )
@@ -107,12 +107,12 @@ def _by_kl(signals: pd.DataFrame) -> _Length:
     bins = bins[bins["position_low"] < horizon["value"]]
     under, obstacle = int(bins["under_floor"].sum()), ""
     if bins["noise_floor"].isna().all():
-        found += " (its noise floor was not measured)"
+        evidence += " (its noise floor was not measured)"
     if under:
         obstacle = (
             f"the reverse KL is under twice its noise floor in {under} of {len(bins)} position bins"
         )
-    return _Length(position["value"], position["low"], position["high"], found, obstacle)
+    return _Length(position["value"], position["low"], position["high"], evidence, obstacle)
 
 
 def _by_decay(decay: pd.DataFrame | None) -> _Length:

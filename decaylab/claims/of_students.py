@@ -73,10 +73,12 @@ class StudentRule:
         start = before[0].value if before else 0.0
         effect, lead = self.effect(start), self.lead(rows, before)
         if self.already and start >= effect.counts:
-            return Judged(NOT_TESTABLE, f"{lead} {self.already}", (*rows.values(), *before))
+            return Judged(
+                NOT_TESTABLE, f"{lead} {self.already}", tuple(rows.values()) + tuple(before)
+            )
         numbers = trained_alike(rows, apart=self.apart(start))
-        words = [lead, *(self.mean.mean(number, self.where) for number in numbers)]
-        return judged_all(effect, words, numbers, before)
+        means = [self.mean.mean(number, self.where) for number in numbers]
+        return judged_all(effect, [lead] + means, numbers, before)
 
 
 def of_selector(run: FoundRun, *selectors: str) -> list[Student]:
@@ -112,7 +114,8 @@ def trained_alike(rows: Rows, *, apart: float = math.inf, log: bool = False) -> 
         ways.setdefault(way(student), []).append(student)
     numbers = []
     for alike in ways.values():
-        seeds, steps = [student.seed for student in alike], fewest(one.steps for one in alike)
+        seeds = [student.seed for student in alike]
+        steps = fewest(student.steps for student in alike)
         numbers.append(by_seeds([rows[student] for student in alike], seeds, steps, apart, log))
     return numbers
 
@@ -162,7 +165,7 @@ def judged_all(
     """The verdict of a claim that each way of training shows an effect."""
     verdict = every([number.decided(effect, len(numbers), each=True) for number in numbers])
     rows = [row for number in numbers for row in number.rows]
-    return judged(verdict, words, effect, numbers, (*rows, *beside))
+    return judged(verdict, words, effect, numbers, rows + list(beside))
 
 
 def judged(
@@ -175,7 +178,8 @@ def judged(
     """The verdict with what must be known about seeds and numbers behind it, and what would test
     the claim."""
     over = [row for number in numbers for row in number.over_problems]
-    sentences = [*words, *seeds_words(numbers), would_test(verdict, effect, over), *unusable(over)]
+    sentences = list(words) + seeds_words(numbers)
+    sentences += [would_test(verdict, effect, over)] + unusable(over)
     return Judged(verdict, " ".join(filter(None, sentences)), tuple(rows))
 
 

@@ -50,7 +50,7 @@ def _length_words(rows: Rows, before: Sequence[Measurement]) -> str:
 
 
 def _box_words(rows: Rows, before: Sequence[Measurement]) -> str:
-    shares = [f"{percent(row)} of its responses ({one.label})" for one, row in rows.items()]
+    shares = [f"{percent(row)} of its responses ({who.label})" for who, row in rows.items()]
     untrained = f", where the untrained student has {percent(before[0])}" if before else ""
     return f"Several boxes stand in {listed(shares)}{untrained}."
 
@@ -154,7 +154,7 @@ def collapse(run: FoundRun) -> Judged | None:
     if odd := _by_other_rules(run, verdict) if evaluated else []:
         words.append(f"By another answer rule: {', '.join(odd)}.")
     evidence = [row for trace in traces for row in trace.rows]
-    return judged(verdict, words, lost, [number], [*evidence, *number.rows])
+    return judged(verdict, words, lost, [number], evidence + list(number.rows))
 
 
 def _by_other_rules(run: FoundRun, verdict: Verdict) -> list[str]:

@@ -67,7 +67,7 @@ def decay(run: FoundRun) -> Judged | None:
     verdict = _one_way(bool(falls), bool(rises), rows, bool(recovered)) or _absent(
         decided(FALL, row) for row in rows
     )
-    return _guarded(run, verdict, words, rows, (*rows, *half))
+    return _guarded(run, verdict, words, rows, tuple(rows + half))
 
 
 def machinery(run: FoundRun) -> Judged | None:
@@ -185,7 +185,9 @@ def _guarded(
     rows: tuple[Measurement, ...],
 ) -> Judged:
     """The verdict with what would test the claim; undecided where the control fails."""
-    sentences = [*words, remedy(FALL, numbers) if verdict == NOT_TESTABLE else ""]
+    sentences = list(words)
+    if verdict == NOT_TESTABLE:
+        sentences.append(remedy(FALL, numbers))
     control = machinery(run)
     if control and control.verdict == CONTRADICTED:
         verdict = UNDECIDED

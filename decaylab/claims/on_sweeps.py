@@ -89,19 +89,19 @@ def _peak(arms: Arms) -> Judged | None:
     full = arms.numbers(arms.named("prefix"))
     if len(full) < 2:
         return None
-    base = arms.numbers([*full], minus(arms.what, BASE))
+    base = arms.numbers(list(full), minus(arms.what, BASE))
     verdicts = {arm: number.decided(MORE, len(full)) for arm, number in full.items()}
     ahead = [arm for arm, verdict in verdicts.items() if verdict == HOLDS]
     peaks = [arm for arm in ahead if arm in base and base[arm].decided(MORE, len(full)) == HOLDS]
-    verdict = some([*verdicts.values()])
+    verdict = some(list(verdicts.values()))
     if ahead:
         verdict = HOLDS if peaks else UNDECIDED
-    below = [*verdicts.values()].count(CONTRADICTED)
+    below = list(verdicts.values()).count(CONTRADICTED)
     words = [_best(arms, full), f"{below} of {len(full)} are shown to lie below full rollouts."]
     if peaks:
         lengths = listed(arms.lengths[arm] for arm in peaks)
         words.append(f"{lengths} above them and the untrained student.")
-    return _judged(verdict, words, MORE, full, (*_rows(full), *_rows(base)))
+    return _judged(verdict, words, MORE, full, _rows(full) + _rows(base))
 
 
 def _worse(arms: Arms) -> Judged | None:
@@ -140,8 +140,8 @@ def _against_prefix(arms: Arms, chosen: Sequence[str], name: str) -> Judged | No
         f"{lead}{best}: {arm_points(theirs[best])}{AGAINST[ending]}; {prefix_arm}: "
         f"{arm_points(prefix)}. Less the prefix, {best} is {arm_points(less[best])}."
     )
-    rows = (*_rows(anchor), *_rows(theirs), *_rows(less))
-    return _judged(every(verdicts), [*words, NOT_PAIRED], LESS, less, rows)
+    rows = _rows(anchor) + _rows(theirs) + _rows(less)
+    return _judged(every(verdicts), words + [NOT_PAIRED], LESS, less, rows)
 
 
 def _weights(selector: str) -> Callable[[Arms], Judged | None]:
@@ -180,7 +180,7 @@ def _cheaper(arms: Arms) -> Judged | None:
     words = [f"Over full rollouts, {'; '.join(parts)}."]
     if notes := listed(dict.fromkeys(row.note for row in rows if row.note)):
         words.append(sentence(notes))
-    return _judged(every(verdicts), words, FASTER, numbers, (*rows, *shares))
+    return _judged(every(verdicts), words, FASTER, numbers, tuple(rows + shares))
 
 
 def _ratio(number: Number) -> str:
@@ -213,10 +213,11 @@ def _judged(
 ) -> Judged:
     """The verdict with what must be known about the seeds behind it, and what would test the claim
     where this does not."""
-    sentences = [*words, *seeds_words([*numbers.values()])]
+    every_number = list(numbers.values())
+    sentences = list(words) + seeds_words(every_number)
     if verdict == NOT_TESTABLE:
-        over = [row for number in numbers.values() for row in number.over_problems]
-        problems, seeds = remedy(effect, over), seeds_remedy(effect, [*numbers.values()])
+        over = [row for number in every_number for row in number.over_problems]
+        problems, seeds = remedy(effect, over), seeds_remedy(effect, every_number)
         if problems and seeds:
             seeds = f"{problems[:-1]}, and, besides, {seeds[0].lower()}{seeds[1:]}"
             problems = ""

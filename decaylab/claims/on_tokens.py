@@ -107,7 +107,7 @@ def concentrated(run: FoundRun) -> Judged | None:
         *unusable(tenth),
         would_test(verdict, CONCENTRATION, tenth),
     ]
-    return Judged(verdict, " ".join(filter(None, sentences)), (*tenth, *twentieth))
+    return Judged(verdict, " ".join(filter(None, sentences)), tuple(tenth + twentieth))
 
 
 def cascade(run: FoundRun) -> Judged | None:
@@ -124,7 +124,11 @@ def cascade(run: FoundRun) -> Judged | None:
         return Judged(NOT_TESTABLE, _nobody(trained, rows), tuple(rows))
     by_view = []
     for view in VIEWS:
-        in_view = {one: row for one, both in beyond.items() for row in both if row.view == view}
+        in_view = {}
+        for student, both in beyond.items():
+            for row in both:
+                if row.view == view:
+                    in_view[student] = row
         by_view.append(trained_alike(in_view, log=True))
     ways = len({way(student) for student in beyond})
     verdicts = []
@@ -138,7 +142,8 @@ def cascade(run: FoundRun) -> Judged | None:
     full = {student: _of(rows, student) for student in trained_fully(run)}
     beside = [_ratios(student, both) for student, both in full.items() if both]
     words += [f"With full rollouts: {'; '.join(beside)}."] if beside else []
-    evidence = [row for both in (*beyond.values(), *full.values()) for row in both]
+    both_kinds = list(beyond.values()) + list(full.values())
+    evidence = [row for both in both_kinds for row in both]
     evidence += [number.over_seeds for number in numbers if number.over_seeds]
     verdict = every(verdicts)
     if len(verdicts) < ways:
@@ -171,7 +176,7 @@ def submode(run: FoundRun) -> Judged | None:
     full = {student: row for student in trained_fully(run) for row in _of(rows, student)}
     for student, row in full.items():
         words.append(f"With full rollouts: {points(row)} ({student.label}).")
-    return judged_all(MOVED, words, numbers, (*full.values(), *everywhere))
+    return judged_all(MOVED, words, numbers, list(full.values()) + everywhere)
 
 
 RULES: dict[str, Rule] = {
@@ -190,7 +195,7 @@ VIEWS = {FRESH: "on its own rollouts", FROZEN: "on those of the untrained studen
 def _nobody(trained: Sequence[Student], rows: Sequence[Measurement]) -> str:
     """Why no student speaks for a claim on early stopping."""
     if trained:
-        within = listed(f"{one.label} (N = {one.rollout_length:g})" for one in trained)
+        within = listed(f"{who.label} (N = {who.rollout_length:g})" for who in trained)
         return (
             f"Measured from position {rows[0].position_low:g} on, which lies within what was "
             f"trained of {within}; say --rollout-length N."

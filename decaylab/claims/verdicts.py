@@ -284,10 +284,9 @@ class Number(NamedTuple):
             return NOT_TESTABLE
         if self.seeds < LEAST_SEEDS or self.over_seeds is None or math.isnan(self.over_seeds.low):
             return UNDECIDED
-        found = [decided(effect, row, numbers, each=each) for row in self.over_problems]
-        return together(
-            [*found, decided(effect, self.over_seeds, numbers, each=each, count=self.seeds)]
-        )
+        verdicts = [decided(effect, row, numbers, each=each) for row in self.over_problems]
+        verdicts.append(decided(effect, self.over_seeds, numbers, each=each, count=self.seeds))
+        return together(verdicts)
 
 
 def fewest(steps: Iterable[float]) -> float:
@@ -359,7 +358,8 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
     """How many seeds would tell the smallest effect that counts from none, by the seeds that differ
     most; as `remedy`."""
     size = abs(effect.counts - effect.none)
-    spread = max((stdev(one.by_seed) for one in numbers if one.seeds >= LEAST_SEEDS), default=0.0)
+    several = [number for number in numbers if number.seeds >= LEAST_SEEDS]
+    spread = max((stdev(number.by_seed) for number in several), default=0.0)
     if not spread:
         return ""
     needed = (
@@ -367,7 +367,7 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
         if spread < MOST_SPREAD * size
         else None
     )
-    if needed is not None and needed <= max(one.seeds for one in numbers):
+    if needed is not None and needed <= max(number.seeds for number in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"
     return f"{many} are needed, where they differ as these do."

@@ -118,17 +118,17 @@ def _placed(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
             f"each rollout must stand there once; twice there: {keys[keys.duplicated()][0]}"
         )
     codes, unique = pd.MultiIndex.from_frame(tokens[KEY]).factorize()
-    found = pd.Index(unique)
+    with_tokens = pd.Index(unique)
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    if len(starts) != len(found):
+    if len(starts) != len(with_tokens):
         raise ValueError("the tokens of a rollout must stand together")
     sizes = np.diff(starts, append=len(tokens))
     if not np.array_equal(tokens["position"], np.arange(len(tokens)) - np.repeat(starts, sizes)):
         raise ValueError(
             "the tokens of each rollout must stand in the order of their positions, 0, 1, 2, ..."
         )
-    place = found.get_indexer(keys)
-    if len(strange := found.difference(keys)):
+    place = with_tokens.get_indexer(keys)
+    if len(strange := with_tokens.difference(keys)):
         raise ValueError(
             f"tokens must be of a rollout in the table of rollouts; {strange[0]} is not there"
         )
@@ -185,10 +185,10 @@ def _longest(tokens: pd.DataFrame) -> int:
 
 def _padded(lists: pd.Series, width: int, fill: Any) -> Texts:
     """Lists as the rows of a table, [tokens, width]."""
-    found = np.full((len(lists), width), fill, dtype=object)
+    padded = np.full((len(lists), width), fill, dtype=object)
     lengths = lists.map(len).to_numpy(dtype=np.int64)
-    found[np.arange(width) < lengths[:, None]] = list(chain.from_iterable(lists))
-    return found
+    padded[np.arange(width) < lengths[:, None]] = list(chain.from_iterable(lists))
+    return padded
 
 
 def _coded(columns: Sequence[Texts]) -> tuple[list[str | None], list[Numbers]]:

@@ -171,8 +171,8 @@ def render(content: ReportContent) -> str:
     return template.render(
         content=content,
         shown=_shown(content, places),
-        figures=[(one, image(one.svg), measured_grid(one.rows)) for one in content.figures],
-        tables=[(one, read_grid(one.text, one.keys)) for one in content.tables],
+        figures=[(item, image(item.svg), measured_grid(item.rows)) for item in content.figures],
+        tables=[(item, read_grid(item.text, item.keys)) for item in content.tables],
         tokens=Markup(content.tokens.html) if content.tokens else "",
         version=versions or "of unknown version",
         when=" to ".join(dict.fromkeys([*finished[:1], *finished[-1:]])),
@@ -194,8 +194,8 @@ def render(content: ReportContent) -> str:
 def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
     """The address and title of each figure and table by its name, once all names and verdicts are
     known to be right."""
-    named = [("figure", one.name, one.title) for one in content.figures]
-    named += [("table", one.name, one.title) for one in content.tables]
+    named = [("figure", item.name, item.title) for item in content.figures]
+    named += [("table", item.name, item.title) for item in content.tables]
     places: dict[str, tuple[str, str]] = {}
     taken: set[tuple[str, str]] = set()
     for kind, name, title in named:

@@ -168,7 +168,7 @@ def _checkpoint(source: Source, label: str, view: str) -> str:
 def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
     name, full = _at_sign(average), minus(average, FULL)
     measured = source.values(average, "estimand", at)
-    estimand = next(one for one in OVER_PROBLEMS if one in measured)
+    estimand = next(name for name in OVER_PROBLEMS if name in measured)
     seeds = len(source.rows(average, at, estimand=ONE_RUN))
     less = f"{name} less full rollouts, over seeds"
     over_problems = (LENGTH, _accuracy(average), *_differences(average, BASE, FULL), PROBLEMS)

@@ -84,10 +84,10 @@ class Source:
     def _record(self, what: str, at: At) -> dict[str, Any] | None:
         """The row at these coordinates, None where there is none."""
         frame = self._frame(what)
-        found = frame.index[vocabulary.places(frame, **at)]
-        if len(found) > 1:
+        places = frame.index[vocabulary.places(frame, **at)]
+        if len(places) > 1:
             vocabulary.row(frame, what=what, **at)  # raises: it says where they are
-        return self._records[found[0]] if len(found) else None
+        return self._records[places[0]] if len(places) else None
 
     def places(
         self, what: str, *columns: str, at: At = EVERYWHERE, **more: Any

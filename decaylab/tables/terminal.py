@@ -49,8 +49,10 @@ def print_page(
     console.print(f"\n[bold]{heading}[/bold]: {escape(subject)}", soft_wrap=wrap)
     for part in parts:
         console.print(render(part, console) if isinstance(part, Table) else Text(f"\n{part}"))
-    console.print()
-    for line in lines:
+    remarks = list(lines)
+    if remarks:
+        console.print()
+    for line in remarks:
         console.print(f"- {line}", markup=False, emoji=False, soft_wrap=wrap)
     if advice:
         console.print(Text.assemble(("\nAdvice\n", "bold"), advice))

@@ -30,6 +30,7 @@ from decaylab.claims.verdicts import (
     remedy,
     seeds_remedy,
     seeds_words,
+    sentence,
     side,
     some,
     together,
@@ -466,3 +467,15 @@ def test_a_claim_is_no_control_unless_it_says_so() -> None:
 def test_lists_read_aloud() -> None:
     assert listed([5.0, 10.0, 20.0]) == "5, 10 and 20" and listed(["a", "b"]) == "a and b"
     assert listed(["a"]) == "a" and listed([]) == ""
+
+
+def test_a_mean_over_seeds_is_told_with_its_interval_and_nothing_of_one_seed() -> None:
+    value = row("x", 0.8, low=0.7, high=0.9)
+    several = Number((value,), row("x", 0.81, low=0.75, high=0.88), (0.8, 0.81, 0.82))
+    told = RATIO.mean(several, " on its own rollouts")
+    assert told == "Mean on its own rollouts 0.81, [0.75, 0.88] over 3 seeds."
+    assert RATIO.mean(Number((value,), None, (0.8,))) == ""
+
+
+def test_a_sentence_has_a_capital_and_a_full_stop() -> None:
+    assert sentence("the seeds disagree") == "The seeds disagree."
