@@ -82,7 +82,8 @@ def render(table: Table, console: Console) -> RenderableType:
     """A table under its title. Intervals stand under their numbers where it is too wide else."""
     if not table.rows:
         return Text(f"\n{table.title}: none")
-    names, left = [], []
+    names: list[str] = []
+    left: list[str] = []
     for column in table.columns:
         if column.form == "group":
             continue
