@@ -4,8 +4,8 @@ of three.
     python benchmarks/pages.py                 # needs Debian's chromium and playwright
 
 The token view holds 200 rollouts of 500 tokens whose likeliest tokens are drawn at random from
-150,000: as hard to pack as any. The report's table has 4,000 rows of 12 columns. Bounds: 10 MB and 2
-seconds for the token view.
+150,000: as hard to pack as any. The report's table has 4,000 rows of 12 columns. Bounds: 10 MB and
+2 seconds for the token view.
 """
 
 from __future__ import annotations
