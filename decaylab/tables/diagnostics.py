@@ -6,7 +6,7 @@ below says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -134,8 +134,7 @@ def undefined(reason: Any, rows: pd.DataFrame, which: str) -> str:
 
 def views(source: Source) -> tuple[str, ...]:
     """Fresh and frozen rollouts; of base alone both are the same."""
-    trained = len(source.frame["checkpoint"].unique()) > 1
-    return (FRESH, FROZEN) if trained else (FRESH,)
+    return (FRESH,) if source.models == [BASE] else (FRESH, FROZEN)
 
 
 def place(checkpoint: str, condition: str = ALL, view: str = FRESH, **at: Any) -> dict[str, Any]:
@@ -144,28 +143,28 @@ def place(checkpoint: str, condition: str = ALL, view: str = FRESH, **at: Any) -
 
 
 def grouped(
-    title: str, source: Source, axis: Column, places: Places, shown_columns: Iterable[Column]
+    title: str, source: Source, axis: Column, places: Places, filled: Sequence[Column]
 ) -> Table:
     """A table with a group for each model, in it a row for each place. axis: of their labels."""
-    cells_of, rows = list(shown_columns), []
+    rows = []
     for checkpoint in source.models:
         for label, at in places.items():
-            cells = source.line(cells_of, place(checkpoint, **at))
+            cells = source.line(filled, place(checkpoint, **at))
             rows.append({GROUP: checkpoint, axis: label, **cells})
     return Table.of(title, rows)
 
 
 def by_model(
     source: Source,
-    shown_columns: Iterable[Column],
+    filled: Sequence[Column],
     axis: Column = MODEL_NAME,
     group: str = "",
     **at: Any,
 ) -> list[Row]:
     """A row for each model that has any of these numbers. group: the name over them."""
-    cells_of, rows = list(shown_columns), []
+    rows = []
     for checkpoint in source.models:
-        cells = source.line(cells_of, place(checkpoint, **at))
+        cells = source.line(filled, place(checkpoint, **at))
         if any(isinstance(cell, Number) for cell in cells.values()):
             rows.append({GROUP: group, axis: checkpoint, **cells})
     return rows
