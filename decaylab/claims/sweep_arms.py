@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import pandas as pd
-
-from decaylab.claims.verdicts import Number, fewest, pick
+from decaylab.claims.verdicts import Number, fewest, measured
 from decaylab.maths.seeds import OverSeeds, apart_by, over_seeds, ratios_over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
@@ -17,16 +15,17 @@ from decaylab.runs.vocabulary import FULL, LAST, ONE_RUN, OVER_SEEDS, THESE_SEED
 
 HALF = 0.5
 TOTAL = "total"
+COSTS = ("tokens_ratio", "seconds_ratio", "seconds_per_step")
 
 
 class Arms(NamedTuple):
     """The arms of a sweep. what: avg_at_k; at: answer rule and checkpoint rule that are reported.
 
-    frame: the measurements. selectors: of each arm. lengths: tokens at which its rollouts stop.
-    trained: steps, of the seed that was trained for the fewest.
+    rows: the numbers that claims are on. selectors: of each arm. lengths: tokens at which its
+    rollouts stop. trained: steps, of the seed that was trained for the fewest.
     """
 
-    frame: pd.DataFrame
+    rows: Sequence[Measurement]
     what: str
     at: Mapping[str, str]
     selectors: Mapping[str, str]
@@ -47,14 +46,23 @@ class Arms(NamedTuple):
         arms = rows.drop_duplicates("checkpoint").set_index("checkpoint")
         ways: Any = arms.to_dict()
         steps = frame.groupby(["checkpoint", "training_seed"], dropna=False)["step"].max()
+        reported = (frame["condition"] == rule) & (frame["view"] == view)
+        claimed = frame["what"].str.startswith(what) & reported | frame["what"].isin(COSTS)
         return cls(
-            frame,
+            measured(frame[claimed]),
             what,
             {"condition": rule, "view": view},
             ways["selector"],
             ways["rollout_length"],
             dict(steps.groupby("checkpoint").min().items()),
         )
+
+    def pick(self, what: str, **at: object) -> list[Measurement]:
+        """The rows of one quantity at these coordinates."""
+        rows = [row for row in self.rows if row.what == what]
+        for name, value in at.items():
+            rows = [row for row in rows if getattr(row, name) == value]
+        return rows
 
     def named(self, *selectors: str) -> list[str]:
         """The arms of these selectors, by rollout length."""
@@ -64,13 +72,13 @@ class Arms(NamedTuple):
     def number(self, arm: str, what: str) -> Number | None:
         """Its accuracy, or a paired difference of it."""
         at = {**self.at, "checkpoint": arm}
-        these = pick(self.frame, what, **at, estimand=THESE_SEEDS)
+        these = self.pick(what, **at, estimand=THESE_SEEDS)
         if not these:
             return None
         single = [*self._by_seed(arm, what).values()]
         values = tuple(row.value for row in single)
         mean = over_seeds(values, apart=apart_by([row.standard_error for row in single]))
-        over = [held(row, mean) for row in pick(self.frame, what, **at, estimand=OVER_SEEDS)]
+        over = [held(row, mean) for row in self.pick(what, **at, estimand=OVER_SEEDS)]
         return Number((these[0],), next(iter(over), None), values, self.trained[arm])
 
     def less(self, arm: str, other: str, what: str) -> Number:
@@ -106,12 +114,12 @@ class Arms(NamedTuple):
         return Number((apart,), over, tuple(values), fewest([mine.steps, theirs.steps]))
 
     def _by_seed(self, arm: str, what: str) -> dict[float, Measurement]:
-        rows = pick(self.frame, what, **self.at, checkpoint=arm, estimand=ONE_RUN)
+        rows = self.pick(what, **self.at, checkpoint=arm, estimand=ONE_RUN)
         return {row.training_seed: row for row in rows}
 
     def seconds(self, arm: str) -> Number | None:
         """Seconds of a step over those of full rollouts of the same seed."""
-        ratio = pick(self.frame, "seconds_ratio", checkpoint=arm, condition=TOTAL)
+        ratio = self.pick("seconds_ratio", checkpoint=arm, condition=TOTAL)
         mine, full = (self._seconds_by_seed(name) for name in (arm, FULL))
         both = [(mine[seed], full[seed]) for seed in mine if seed in full]
         if not ratio or not both or not min(map(min, both)) > 0:
@@ -123,7 +131,7 @@ class Arms(NamedTuple):
 
     def _seconds_by_seed(self, arm: str) -> dict[float, float]:
         at = {"checkpoint": arm, "condition": TOTAL, "estimand": ONE_RUN}
-        rows = pick(self.frame, "seconds_per_step", **at)
+        rows = self.pick("seconds_per_step", **at)
         return {row.training_seed: row.value for row in rows}
 
     def numbers(self, arms: Sequence[str], what: str = "") -> dict[str, Number]:
@@ -138,7 +146,7 @@ class Arms(NamedTuple):
 
     def tokens(self, arm: str) -> Measurement | None:
         """Tokens that it samples over those of full rollouts."""
-        return next(iter(pick(self.frame, "tokens_ratio", checkpoint=arm)), None)
+        return next(iter(self.pick("tokens_ratio", checkpoint=arm)), None)
 
 
 def held(row: Measurement, mean: OverSeeds) -> Measurement:
