@@ -15,6 +15,7 @@ from decimal import ROUND_HALF_UP, Decimal
 UNDEFINED = "\u2013"
 DIGITS = 3  # significant ones, of a number without a fixed number of decimals
 SMALL = Decimal("0.001")  # numbers below it are written 9.1e-4
+TENTHS = ("fraction", "tokens")  # units whose values have one decimal
 GIB = 2**30
 
 
@@ -54,11 +55,10 @@ def significant(value: float, digits: int = DIGITS, *, signed: bool = False) -> 
 def in_unit(value: float, unit: str, *, signed: bool = False) -> str:
     """A value of a measurements row: a fraction in per cent and tokens with one decimal, all else
     to three significant digits."""
-    if unit == "fraction":
-        return rounded(percent(value), 1, signed=signed)
-    if unit == "tokens":
-        return rounded(value, 1, signed=signed)
-    return significant(value, signed=signed)
+    shown = percent(value) if unit == "fraction" else value
+    if unit in TENTHS:
+        return rounded(shown, 1, signed=signed)
+    return significant(shown, signed=signed)
 
 
 def with_interval(
@@ -70,6 +70,15 @@ def with_interval(
         return shown
     ends = [in_unit(end, unit, signed=signed) for end in (low, high)]
     return f"{shown} [{ends[0]}, {ends[1]}]"
+
+
+def magnitude(value: float) -> str:
+    """One significant digit with its power of ten, of a noise floor: 6e-8, 2e-2; 0 is 0."""
+    if not value or math.isnan(value):
+        return rounded(value)
+    number = _decimal(value)
+    digit = number.quantize(Decimal(1).scaleb(number.adjusted()), ROUND_HALF_UP)
+    return f"{digit.scaleb(-digit.adjusted()):.0f}e{digit.adjusted()}"
 
 
 def percent(fraction: float) -> float:

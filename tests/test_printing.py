@@ -54,3 +54,11 @@ def test_durations(duration, shown):
 def test_sizes_and_p_values():
     assert printing.gib(1.005 * 2**30) == "1.01" and printing.gib(12.34 * 2**30) == "12.3"
     assert printing.p_value(0.0004) == "<0.001" and printing.p_value(0.0125) == "0.013"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(6.4e-8, "6e-8"), (2.5e-2, "3e-2"), (9.6e-3, "1e-2"), (0.0, "0"), (math.nan, "\u2013")],
+)
+def test_a_noise_floor_has_one_digit_and_its_power_of_ten(value, shown):
+    assert printing.magnitude(value) == shown

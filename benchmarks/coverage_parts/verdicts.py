@@ -27,7 +27,8 @@ from scipy.special import expit, logit
 from scipy.stats import norm, t
 
 from coverage_parts import error
-from decaylab.claims import on_sweeps, on_tokens, verdicts
+from decaylab.claims import on_tokens, verdicts
+from decaylab.claims.judge import RULES
 from decaylab.claims.sweep_arms import Arms
 from decaylab.maths import seeds as over
 from decaylab.maths.statistics import holm
@@ -49,18 +50,12 @@ SELECTORS = {
     },
 }
 CLAIMS = {
-    **{
-        "early-stopping-beats-full": (LENGTHS, on_sweeps.beats),
-        "peak-between": (LENGTHS, on_sweeps.peak),
-    },
-    **{
-        "selectors-worse": (SELECTORS, on_sweeps.worse),
-        "first-beats-last": (SELECTORS, on_sweeps.first),
-    },
-    **{
-        "falling-weights": (SELECTORS, on_sweeps.falling),
-        "rising-weights": (SELECTORS, on_sweeps.rising),
-    },
+    "early-stopping-beats-full": LENGTHS,
+    "peak-between": LENGTHS,
+    "selectors-worse": SELECTORS,
+    "first-beats-last": SELECTORS,
+    "falling-weights": SELECTORS,
+    "rising-weights": SELECTORS,
 }
 WHAT = "avg_at_1"
 
@@ -177,9 +172,7 @@ def sweeps(
     found: dict[str, Counter[str]] = {name: Counter() for name in claims}
     for _ in range(draws):
         for arms in (LENGTHS, SELECTORS):
-            asked = {
-                name: rule for name, (own, rule) in CLAIMS.items() if own is arms and name in claims
-            }
+            asked = {name: RULES[name] for name in claims if CLAIMS[name] is arms}
             if not asked:
                 continue
             run = swept(arms, count, better, rng)

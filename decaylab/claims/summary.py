@@ -1,20 +1,17 @@
 """What was measured on a pair and what it says, in plain words: the beginning of a report. Every
 sentence is computed.
-
-told = summary(runs)
-print(to_markdown(told)); print("\n".join(to_lines(told)))
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from decaylab.claims.advice import Advice, advise
-from decaylab.claims.judge import RULE, judge
+from decaylab.claims.judge import judge
 from decaylab.claims.on_decay import half_decay_words
 from decaylab.claims.verdicts import (
     CONTRADICTED,
@@ -26,12 +23,16 @@ from decaylab.claims.verdicts import (
     UNDECIDED,
     VERDICTS,
     Finding,
+    Style,
     listed,
     pick,
     points,
+    sentence,
 )
+from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.vocabulary import BASE, STUDENT_PREFIX, TEACHER
 
 SCORED = ("position-kl", "category-kl", "submode", "signals")  # numbers that have a noise floor
 BRACKETS = "Brackets hold 95 % intervals over problems where nothing else is said."
@@ -43,7 +44,7 @@ class KeyNumber(NamedTuple):
 
     name: str
     value: str
-    note: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,25 @@ class Summary:
 
     @property
     def claims(self) -> tuple[Finding, ...]:
-        return tuple(one for one in self.findings if not one.claim.control)
+        return tuple(finding for finding in self.findings if not finding.claim.control)
 
     @property
     def controls(self) -> tuple[Finding, ...]:
-        return tuple(one for one in self.findings if one.claim.control)
+        return tuple(finding for finding in self.findings if finding.claim.control)
 
 
 def summary(runs: Sequence[FoundRun]) -> Summary:
-    """What the runs of one pair measured and say, the claims judged by `claims.judge`."""
+    """What the runs of one pair measured and say, the claims judged by `claims.judge`.
+
+    The advice is by the signals and the decay that most problems stand behind.
+    """
     findings = tuple(judge(runs))
-    decay = _largest(runs, "prefix-decay")
-    advice = _advice(_largest(runs, "signals"), decay)
+    decay, signals = (_largest(runs, command) for command in ("prefix-decay", "signals"))
+    advice = advise(
+        signals.measurements if signals else to_frame([]), decay.measurements if decay else None
+    )
     return Summary(
-        _headline(runs, decay, advice, findings),
+        tuple(_headline(runs, decay, advice, findings)),
         tuple(_measured(runs)),
         (*_decay_numbers(decay), _advised(advice)),
         advice.text,
@@ -86,97 +92,41 @@ def summary(runs: Sequence[FoundRun]) -> Summary:
     )
 
 
-def to_lines(told: Summary) -> list[str]:
-    """The summary for a terminal, a line each."""
-    lines = [*told.headline, *(f"warning: {warning}" for warning in told.warnings)]
-    lines += [f"{one.name}: {one.value} ({one.note})" for one in told.numbers]
-    return lines + [f"{one.verdict}: {one.claim.text} {one.sentence}" for one in told.findings]
-
-
-def to_markdown(told: Summary) -> str:
-    """The summary as Markdown, in sections."""
-    sections = {
-        "Summary": [f"{_escaped(line)}\n" for line in told.headline],
-        "Warnings": [f"- {_escaped(line)}" for line in told.warnings],
-        "Numbers": [
-            *(f"- {one.name}: **{one.value}** ({_escaped(one.note)})" for one in told.numbers),
-            f"\n{_escaped(told.advice)}",
-        ],
-        "Claims": [_item(one) for one in told.claims],
-        "Controls": [_item(one) for one in told.controls],
-        "What was measured": [f"- {_escaped(line)}" for line in told.measured],
-        "How claims are judged": [RULE],
-    }
-    return (
-        "\n\n".join(
-            f"## {title}\n\n" + "\n".join(lines).strip()
-            for title, lines in sections.items()
-            if lines
-        )
-        + "\n"
-    )
-
-
-def _item(one: Finding) -> str:
-    return f"- **{one.verdict}**: {one.claim.text} ({one.claim.place}) {_escaped(one.sentence)}"
-
-
-def _escaped(text: str) -> str:
-    """Names that users and models gave are text, never markup."""
-    for character in ("\\", "*", "_", "<", "|", "#"):
-        text = text.replace(character, f"\\{character}")
-    return text.replace("](", "]\\(")
-
-
 # Headline and numbers
 
 
 def _headline(
     runs: Sequence[FoundRun], decay: FoundRun | None, advice: Advice, findings: Sequence[Finding]
-) -> tuple[str, ...]:
-    counted = Counter(one.verdict for one in findings if not one.claim.control)
+) -> Iterator[str]:
+    claims = [finding for finding in findings if not finding.claim.control]
+    controls = [finding for finding in findings if finding.claim.control]
+    counted = Counter(finding.verdict for finding in claims)
     pair, several = runs[0].pair, "s" * (len(runs) > 1)
-    lines = [
+    yield (
         f"{len(runs)} run{several} of the student {pair.student} and the teacher {pair.teacher}. "
         f"{BRACKETS}"
-    ]
-    gap = _row(decay, "teacher_advantage")
+    )
+    gap, half = (_row(decay, what) for what in ("teacher_advantage", "half_decay_length"))
     if decay is not None and gap is not None:
         over = f"{points(gap)} over {gap.problems:,} problems"
-        lines.append(f"Alone, the teacher is ahead of the student by {over}. {_half_decay(decay)}")
-    if any(one.verdict == CONTRADICTED for one in findings if one.claim.control):
-        lines.append(
-            "THE CONTROL FAILED: nothing that is said of decay here can be trusted before it is "
-            "mended."
-        )
-    lines.append(advice.text.split(". ")[0].removesuffix(".") + ".")
-    lines.append(
+        length = "Its half-decay length was not measured."
+        if half:
+            length = half_decay_words(half, _longest(decay))
+        yield f"Alone, the teacher is ahead of the student by {over}. {length}"
+    if any(finding.verdict == CONTRADICTED for finding in controls):
+        yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
+    yield advice.text.split(". ")[0].removesuffix(".") + "."
+    yield (
         f"Of {counted.total()} claims of the paper and of the literature {counted[HOLDS]} hold on "
-        "this pair, "
-        f"{counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not supported, "
-        f"{counted[UNDECIDED]} are "
-        f"undecided, {counted[NOT_TESTABLE]} are not testable with these runs and "
-        f"{counted[NOT_MEASURED]} were not "
-        "measured. This speaks of this pair and these problems, not of the models that the claims "
-        "were made of."
+        f"this pair, {counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not "
+        f"supported, {counted[UNDECIDED]} are undecided, {counted[NOT_TESTABLE]} are not testable "
+        f"with these runs and {counted[NOT_MEASURED]} were not measured. This speaks of this pair "
+        "and these problems, not of the models that the claims were made of."
     )
     for verdict in VERDICTS:
-        names = [
-            one.claim.name.replace("-", " ")
-            for one in findings
-            if one.verdict == verdict and not one.claim.control
-        ]
-        lines += [f"{verdict[0].upper()}{verdict[1:]}: {', '.join(names)}."] if names else []
-    return tuple(lines)
-
-
-def _half_decay(decay: FoundRun) -> str:
-    half = _row(decay, "half_decay_length")
-    return (
-        half_decay_words(half, _longest(decay))
-        if half
-        else "Its half-decay length was not measured."
-    )
+        names = [each.claim.name.replace("-", " ") for each in claims if each.verdict == verdict]
+        if names:
+            yield sentence(f"{verdict}: {', '.join(names)}")
 
 
 def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
@@ -185,13 +135,15 @@ def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
         return [
             KeyNumber("half-decay length", "not measured", "`decaylab prefix-decay` measures it")
         ]
-    length = "undefined" if math.isnan(half.value) else f"{half.value:.0f} tokens"
-    length = f"more than {_longest(decay):g} tokens" if math.isinf(half.value) else length
+    length = "undefined" if math.isnan(half.value) else f"{rounded(half.value)} tokens"
+    if math.isinf(half.value):
+        length = f"more than {_longest(decay):g} tokens"
+    advantage = Style(" points", 1, fraction=True)
     return [
         KeyNumber(
             "teacher's advantage",
-            f"{100 * gap.value:.1f} points",
-            _interval(gap, lambda end: f"{100 * end:.1f}"),
+            f"{advantage.text(gap.value)} points",
+            _interval(gap, advantage.text),
         ),
         KeyNumber("half-decay length", length, half.note or _interval(half, _tokens)),
     ]
@@ -207,46 +159,32 @@ def _interval(row: Measurement, text: Callable[[float], str]) -> str:
 
 
 def _tokens(end: float) -> str:
-    return "beyond the longest prefix" if math.isinf(end) else f"{end:.0f}"
-
-
-def _advice(signals: FoundRun | None, decay: FoundRun | None) -> Advice:
-    """By the signals and the decay that most problems stand behind."""
-    return advise(
-        signals.measurements if signals else to_frame([]), decay.measurements if decay else None
-    )
+    return "beyond the longest prefix" if math.isinf(end) else rounded(end)
 
 
 def _advised(advice: Advice) -> KeyNumber:
+    name, none = "advised rollout length N", "No rollout length is recommended: "
     if advice.recommended is None:
-        reason = (
-            advice.text.split(". ")[0]
-            .removeprefix("No rollout length is recommended: ")
-            .removesuffix(".")
-        )
-        return KeyNumber("advised rollout length N", "none", reason)
-    return KeyNumber(
-        "advised rollout length N",
-        f"{advice.recommended} tokens",
-        "a start, not shown to be the best",
-    )
+        reason = advice.text.split(". ")[0].removeprefix(none).removesuffix(".")
+        return KeyNumber(name, "none", reason)
+    return KeyNumber(name, f"{advice.recommended} tokens", "a start, not shown to be the best")
 
 
 def _row(run: FoundRun | None, what: str) -> Measurement | None:
-    rows = pick(run.measurements, what, condition="student-prefix") if run else []
+    rows = pick(run.measurements, what, condition=STUDENT_PREFIX) if run else []
     return rows[0] if rows else None
 
 
 def _longest(decay: FoundRun) -> float:
     """The longest prefix that was measured, in tokens."""
     rows = decay.measurements
-    return float(rows[rows["condition"] == "student-prefix"]["prefix_tokens"].max())
+    return float(rows.loc[rows["condition"] == STUDENT_PREFIX, "prefix_tokens"].max())
 
 
 def _largest(runs: Sequence[FoundRun], command: str) -> FoundRun | None:
     """The run of a command with the most problems, of equals the first."""
-    found = [run for run in runs if run.command == command]
-    return max(found, key=_problems, default=None)
+    of_command = [run for run in runs if run.command == command]
+    return max(of_command, key=_problems, default=None)
 
 
 def _problems(run: FoundRun) -> int:
@@ -256,47 +194,48 @@ def _problems(run: FoundRun) -> int:
 # What was measured
 
 
-def _measured(runs: Sequence[FoundRun]) -> Iterable[str]:
-    """A sentence a command and way of measuring; runs that differ by what they measured it on are
-    named together."""
+def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
+    """A sentence for each command and way of measuring; runs that differ by what they measured it
+    on are named together."""
     groups: dict[tuple[str, str], list[FoundRun]] = {}
     for run in runs:
         groups.setdefault((run.command, _how(run)), []).append(run)
     for (command, how), same in groups.items():
-        students = dict.fromkeys(
-            name for run in same for name in run.measurements["checkpoint"] if name
-        )
-        trained = [name for name in students if name not in ("base", "teacher")]
-        on = (
-            f"; {'arms' if command.startswith('sweep') else 'students'} {_named(trained)}"
-            if trained
-            else ""
-        )
-        yield (
-            f"{command}, run{'s' * (len(same) > 1)} {_named([run.name for run in same])}: "
-            f"{how}{on}."
-        )
+        names = dict.fromkeys(name for run in same for name in run.measurements["checkpoint"])
+        trained = [name for name in names if name not in ("", BASE, TEACHER)]
+        on, kind = "", "arms" if command.startswith("sweep") else "students"
+        if trained:
+            on = f"; {kind} {_named(trained)}"
+        several = "s" * (len(same) > 1)
+        yield f"{command}, run{several} {_named([run.name for run in same])}: {how}{on}."
 
 
 def _how(run: FoundRun) -> str:
     """Problems, samples and settings, as far as the record has them."""
-    options, asked = run.options, run.record.get("identity", {}).get("problems") or {}
-    problems, samples = _problems(run), options.get("samples")
-    said = [f"{problems:,} problems" + (f" of {asked['name']}" if "name" in asked else "")]
-    said[0] += f" x {samples} sample{'s' * (samples != 1)}" if samples else ""
-    said += [f"T = {options['temperature']:g}"] if options.get("temperature") is not None else []
-    said += [f"at most {options['max_tokens']} tokens"] if options.get("max_tokens") else []
-    rules = [str(rule) for rule in dict.fromkeys(run.measurements["answer_rule"]) if rule]
-    said += [f"answer rule {rules[0]}"] if rules else []
-    said += (
-        [f"{options['seeds']} training seeds, {options['checkpoint_rule']} checkpoint"]
-        if "seeds" in options
-        else []
-    )
-    said += [f"seed {options['seed']}"] if "seed" in options else []
-    lengths = [length for length in options.get("prefix_lengths") or () if length]
-    said += [f"prefixes of {listed(lengths)} tokens"] if lengths else []
-    return ", ".join(said)
+    options, samples = run.options, run.options.get("samples")
+    asked = f"{_problems(run):,} problems"
+    if name := _problem_set(run):
+        asked += f" of {name}"
+    if samples:
+        asked += f" x {samples} sample{'s' * (samples != 1)}"
+    parts = [asked]
+    if options.get("temperature") is not None:
+        parts.append(f"T = {options['temperature']:g}")
+    if options.get("max_tokens"):
+        parts.append(f"at most {options['max_tokens']} tokens")
+    rules = [rule for rule in run.measurements["answer_rule"].unique() if rule]
+    parts += [f"answer rule {rule}" for rule in rules[:1]]
+    if "seeds" in options:
+        parts.append(f"{options['seeds']} training seeds, {options['checkpoint_rule']} checkpoint")
+    if "seed" in options:
+        parts.append(f"seed {options['seed']}")
+    if lengths := [length for length in options.get("prefix_lengths") or () if length]:
+        parts.append(f"prefixes of {listed(lengths)} tokens")
+    return ", ".join(parts)
+
+
+def _problem_set(run: FoundRun) -> Any:
+    return (run.record.get("identity", {}).get("problems") or {}).get("name")
 
 
 def _named(names: Sequence[str]) -> str:
@@ -308,7 +247,7 @@ def _named(names: Sequence[str]) -> str:
 # Warnings
 
 
-def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterable[str]:
+def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator[str]:
     yield from _of_controls(runs, findings)
     yield from _of_settings(runs)
     for run in runs:
@@ -332,36 +271,34 @@ def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterable
         yield f"{_named(names)}: {note}"
 
 
-def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterable[str]:
-    for one in findings:
-        if one.claim.control and one.verdict == CONTRADICTED:
-            yield f"THE CONTROL FAILED: {one.sentence}"
-        elif one.claim.control and one.verdict in (UNDECIDED, NOT_TESTABLE):
-            yield f"the control decides nothing: {one.sentence}"
-        elif (
-            one.claim.control
-            and one.verdict == NOT_MEASURED
-            and any(run.command == "prefix-decay" for run in runs)
-        ):
-            yield f"the control was not measured: {one.sentence}"
-
-
-def _of_settings(runs: Sequence[FoundRun]) -> Iterable[str]:
-    """Where runs of one pair were made in different ways, so that their numbers do not stand side
-    by side."""
-    settings: dict[str, Callable[[FoundRun], object]] = {
-        "problem set": lambda run: (run.record.get("identity", {}).get("problems") or {}).get(
-            "name"
-        ),
-        "temperature": lambda run: run.options.get("temperature"),
-        "budget of tokens": lambda run: run.options.get("max_tokens"),
+def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator[str]:
+    decay = any(run.command == "prefix-decay" for run in runs)
+    leads = {
+        CONTRADICTED: "THE CONTROL FAILED",
+        UNDECIDED: "the control decides nothing",
+        NOT_TESTABLE: "the control decides nothing",
+        **({NOT_MEASURED: "the control was not measured"} if decay else {}),
     }
-    for name, read in settings.items():
+    for finding in findings:
+        if finding.claim.control and finding.verdict in leads:
+            yield f"{leads[finding.verdict]}: {finding.sentence}"
+
+
+SETTINGS: dict[str, Callable[[FoundRun], object]] = {
+    "problem set": _problem_set,
+    "temperature": lambda run: run.options.get("temperature"),
+    "budget of tokens": lambda run: run.options.get("max_tokens"),
+}
+
+
+def _of_settings(runs: Sequence[FoundRun]) -> Iterator[str]:
+    """Where runs of one pair were made in different ways, so that their numbers cannot be
+    compared."""
+    for name, read in SETTINGS.items():
         values: dict[object, list[str]] = {}
         for run in runs:
             if (value := read(run)) is not None:
                 values.setdefault(value, []).append(run.name)
         if len(values) > 1:
-            yield f"the runs differ in their {name}: " + "; ".join(
-                f"{value} ({_named(who)})" for value, who in values.items()
-            )
+            different = [f"{value} ({_named(who)})" for value, who in values.items()]
+            yield f"the runs differ in their {name}: {'; '.join(different)}"

@@ -5,27 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from decaylab.claims.verdicts import Number, fewest, measured
 from decaylab.maths.seeds import OverSeeds, apart_by, over_seeds, ratios_over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
+from decaylab.runs.vocabulary import FULL, LAST, ONE_RUN, OVER_SEEDS, THESE_SEEDS, minus
 
-# The estimands of decaylab.analyses.sweep.
-ONE_RUN, THESE, SEEDS = (
-    "one training run",
-    "mean over rollouts, over these seeds",
-    "mean over training seeds",
-)
 HALF = 0.5
-TOTAL, FULL = "total", "full"
+TOTAL = "total"
 COSTS = ("tokens_ratio", "seconds_ratio", "seconds_per_step")
 
 
 class Arms(NamedTuple):
-    """The arms of a sweep. what: avg_at_k; rule: the answer rule that is reported; view: the
-    checkpoint rule.
+    """The arms of a sweep. what: avg_at_k; at: answer rule and checkpoint rule that are reported.
 
     rows: the numbers that claims are on. selectors: of each arm. lengths: tokens at which its
     rollouts stop. trained: steps, of the seed that was trained for the fewest.
@@ -33,11 +27,10 @@ class Arms(NamedTuple):
 
     rows: Sequence[Measurement]
     what: str
-    rule: str
-    view: str
+    at: Mapping[str, str]
     selectors: Mapping[str, str]
     lengths: Mapping[str, float]
-    trained: Mapping[str, float]
+    trained: Mapping[Any, float]
 
     @classmethod
     def of(cls, run: FoundRun) -> Arms | None:
@@ -45,67 +38,62 @@ class Arms(NamedTuple):
         counts."""
         frame = run.measurements
         rows = frame[frame["what"].str.fullmatch(r"avg_at_\d+") & (frame["selector"] != "")]
-        if not len(rows):
+        if rows.empty:
             return None
-        view = "last" if (rows["view"] == "last").any() else str(rows["view"].iloc[0])
-        arms = rows.drop_duplicates("checkpoint")
-        selectors, lengths = (
-            dict(zip(arms["checkpoint"], arms[name])) for name in ("selector", "rollout_length")
+        what, rule, view = (str(rows[name].iloc[0]) for name in ("what", "condition", "view"))
+        if (rows["view"] == LAST).any():
+            view = LAST
+        arms = rows.drop_duplicates("checkpoint").set_index("checkpoint")
+        ways: Any = arms.to_dict()
+        steps = frame.groupby(["checkpoint", "training_seed"], dropna=False)["step"].max()
+        reported = (frame["condition"] == rule) & (frame["view"] == view)
+        claimed = frame["what"].str.startswith(what) & reported | frame["what"].isin(COSTS)
+        return cls(
+            measured(frame[claimed]),
+            what,
+            {"condition": rule, "view": view},
+            ways["selector"],
+            ways["rollout_length"],
+            dict(steps.groupby("checkpoint").min().items()),
         )
-        what, rule = str(rows["what"].iloc[0]), str(rows["condition"].iloc[0])
-        own = (
-            frame["what"].str.startswith(what)
-            & (frame["condition"] == rule)
-            & (frame["view"] == view)
-        )
-        kept = measured(frame[own | frame["what"].isin(COSTS)])
-        by_seed = frame.groupby(["checkpoint", "training_seed"], dropna=False)["step"].max()
-        trained = {
-            str(arm): float(step) for arm, step in by_seed.groupby("checkpoint").min().items()
-        }
-        return cls(kept, what, rule, view, selectors, lengths, trained)
 
-    def pick(self, what: str, **columns: object) -> list[Measurement]:
-        """The rows of one quantity whose columns have these values."""
-        return [
-            row
-            for row in self.rows
-            if row.what == what
-            and all(getattr(row, name) == value for name, value in columns.items())
-        ]
+    def pick(self, what: str, **at: object) -> list[Measurement]:
+        """The rows of one quantity at these coordinates."""
+        rows = [row for row in self.rows if row.what == what]
+        for name, value in at.items():
+            rows = [row for row in rows if getattr(row, name) == value]
+        return rows
 
     def named(self, *selectors: str) -> list[str]:
         """The arms of these selectors, by rollout length."""
-        found = [arm for arm, selector in self.selectors.items() if selector in selectors]
-        return sorted(found, key=lambda arm: self.lengths[arm])
+        arms = [arm for arm, selector in self.selectors.items() if selector in selectors]
+        return sorted(arms, key=lambda arm: self.lengths[arm])
 
-    def number(self, arm: str, ending: str = "_minus_full") -> Number | None:
+    def number(self, arm: str, what: str) -> Number | None:
         """Its accuracy, or a paired difference of it."""
-        found = self.pick(self.what + ending, checkpoint=arm)
-        by = {
-            name: [row for row in found if row.estimand == name] for name in (ONE_RUN, THESE, SEEDS)
-        }
-        if not by[THESE]:
+        at = {**self.at, "checkpoint": arm}
+        these = self.pick(what, **at, estimand=THESE_SEEDS)
+        if not these:
             return None
-        singly = [row.value for row in by[ONE_RUN]]
-        mean = over_seeds(singly, apart=apart_by([row.standard_error for row in by[ONE_RUN]]))
-        over = held(by[SEEDS][0], mean) if by[SEEDS] else None
-        return Number((by[THESE][0],), over, tuple(singly), self.steps(arm))
+        single = [*self._by_seed(arm, what).values()]
+        values = tuple(row.value for row in single)
+        mean = over_seeds(values, apart=apart_by([row.standard_error for row in single]))
+        over = [held(row, mean) for row in self.pick(what, **at, estimand=OVER_SEEDS)]
+        return Number((these[0],), next(iter(over), None), values, self.trained[arm])
 
-    def less(self, arm: str, other: str, ending: str) -> Number | None:
+    def less(self, arm: str, other: str, what: str) -> Number:
         """An arm's number less that of another, by what both differ from; over the seeds that both
         have.
 
         Over problems it is no paired difference: the interval holds the difference wherever both
         intervals hold theirs, and is at least as wide as a paired one.
         """
-        mine, theirs = self.number(arm, ending), self.number(other, ending)
-        if mine is None or theirs is None:
-            return None
+        mine, theirs = self.number(arm, what), self.number(other, what)
+        assert mine is not None and theirs is not None
         (first,), (second,) = mine.over_problems, theirs.over_problems
         apart = replace(
             first,
-            what=f"{first.what}_minus_{other}",
+            what=minus(first.what, other),
             value=first.value - second.value,
             low=first.low - second.high,
             high=first.high - second.low,
@@ -118,53 +106,38 @@ class Arms(NamedTuple):
             under_floor=first.under_floor or second.under_floor,
             note="",
         )
-        by_seed = self._by_seed(arm, ending)
+        by_seed, others = self._by_seed(arm, what), self._by_seed(other, what)
         errors = [row.standard_error for row in by_seed.values()]
-        pairs = {
-            seed: row.value for seed, row in self._by_seed(other, ending).items() if seed in by_seed
-        }
-        values = [by_seed[seed].value - value for seed, value in pairs.items()]
+        values = [by_seed[seed].value - others[seed].value for seed in others if seed in by_seed]
         mean = over_seeds(values, apart=apart_by(errors))
-        over = held(replace(apart, estimand=SEEDS, method=mean.method), mean)
+        over = held(replace(apart, estimand=OVER_SEEDS, method=mean.method), mean)
         return Number((apart,), over, tuple(values), fewest([mine.steps, theirs.steps]))
 
-    def _by_seed(self, arm: str, ending: str) -> dict[float, Measurement]:
-        return {
-            row.training_seed: row
-            for row in self.pick(self.what + ending, checkpoint=arm, estimand=ONE_RUN)
-        }
-
-    def steps(self, arm: str) -> float:
-        """How many steps it was trained for; NaN where that was not recorded."""
-        return self.trained[arm]
+    def _by_seed(self, arm: str, what: str) -> dict[float, Measurement]:
+        rows = self.pick(what, **self.at, checkpoint=arm, estimand=ONE_RUN)
+        return {row.training_seed: row for row in rows}
 
     def seconds(self, arm: str) -> Number | None:
         """Seconds of a step over those of full rollouts of the same seed."""
-        ratio = next(iter(self.pick("seconds_ratio", checkpoint=arm, condition=TOTAL)), None)
-        mine, full = (
-            {
-                row.training_seed: row.value
-                for row in self.pick(
-                    "seconds_per_step", checkpoint=name, condition=TOTAL, estimand=ONE_RUN
-                )
-            }
-            for name in (arm, FULL)
-        )
-        both = [seed for seed in mine if seed in full]
-        first, second = ([one[seed] for seed in both] for one in (mine, full))
-        if ratio is None or not both or not min(*first, *second) > 0:
+        ratio = self.pick("seconds_ratio", checkpoint=arm, condition=TOTAL)
+        mine, full = (self._seconds_by_seed(name) for name in (arm, FULL))
+        both = [(mine[seed], full[seed]) for seed in mine if seed in full]
+        if not ratio or not both or not min(map(min, both)) > 0:
             return None
-        return Number(
-            (),
-            held(ratio, ratios_over_seeds(first, second)) if len(both) > 1 else ratio,
-            tuple(a / b for a, b in zip(first, second)),
-            self.steps(arm),
-        )
+        over, values = ratio[0], tuple(first / second for first, second in both)
+        if len(both) > 1:
+            over = held(over, ratios_over_seeds(*zip(*both)))
+        return Number((), over, values, self.trained[arm])
 
-    def numbers(self, arms: Sequence[str], ending: str = "_minus_full") -> dict[str, Number]:
-        """Of the arms that have one."""
-        found = {arm: self.number(arm, ending) for arm in arms}
-        return {arm: number for arm, number in found.items() if number is not None}
+    def _seconds_by_seed(self, arm: str) -> dict[float, float]:
+        at = {"checkpoint": arm, "condition": TOTAL, "estimand": ONE_RUN}
+        rows = self.pick("seconds_per_step", **at)
+        return {row.training_seed: row.value for row in rows}
+
+    def numbers(self, arms: Sequence[str], what: str = "") -> dict[str, Number]:
+        """Of the arms that have one; by default the differences from full rollouts."""
+        numbers = {arm: self.number(arm, what or minus(self.what, FULL)) for arm in arms}
+        return {arm: number for arm, number in numbers.items() if number is not None}
 
     def early(self) -> list[str]:
         """The prefix arms that sample half of the tokens of full rollouts or fewer."""

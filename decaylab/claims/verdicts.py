@@ -1,18 +1,20 @@
 """How a number decides a claim: what a claim and a finding are, the verdicts, and the one rule
 behind all of them.
 
-A claim states an `Effect`: its direction, and the smallest size that counts. `decided` holds an
-interval against it:
+A claim states an `Effect`: its direction, and the smallest size that counts. `decided` compares an
+interval with it:
 
-    holds             the effect is shown: the interval lies wholly on its side, and a size that
-    counts is not excluded contradicted      the opposite is shown, and a size that would count is
-    not excluded not supported     neither, and the interval excludes an effect of the size that
-    counts not testable here  the interval holds both no effect and one that counts; or the
-    measurement is below its minimum undecided         fewer than three training seeds, seeds that
-    disagree, or results that contradict each other
+    holds               the effect is shown: the interval lies wholly on its side, and a size that
+                        counts is not excluded
+    contradicted        the opposite is shown, and a size that would count is not excluded
+    not supported       neither is shown, and an effect of the size that counts is excluded
+    not testable here   the interval holds both no effect and one that counts; or the measurement is
+                        below its minimum
+    undecided           fewer than three training seeds, seeds that disagree, or results that
+                        contradict each other
 
 Where several numbers could each make a claim hold, or contradict it, their intervals are corrected
-for how many they are. Measurements in, no file.
+for how many there are. Measurements in, no file.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from typing import Literal, NamedTuple
 import pandas as pd
 from scipy.special import stdtrit
 
+from decaylab import printing
 from decaylab.maths.seeds import LEAST_SEEDS, power_over_seeds, seeds_that_decide
+from decaylab.runs import vocabulary
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 
@@ -57,7 +61,6 @@ out."""
 SHOWN_IN_SDS = 3.0
 """Of what size an effect is that few seeds are held against: in standard deviations between
 seeds."""
-PAPER = "arXiv 2605.27028"
 NO_INTERVAL = "no interval"
 
 
@@ -103,12 +106,9 @@ class Judged(NamedTuple):
 Rule = Callable[[FoundRun], Judged | None]  # None: the run does not hold what is asked
 
 
-def pick(frame: pd.DataFrame, what: str, **columns: str) -> list[Measurement]:
+def pick(frame: pd.DataFrame, what: str, **columns: object) -> list[Measurement]:
     """The rows of one quantity whose columns have these values, in the order of the table."""
-    chosen = frame["what"] == what
-    for name, value in columns.items():
-        chosen &= frame[name] == value
-    return measured(frame[chosen])
+    return measured(vocabulary.select(frame, what=what, **columns))
 
 
 def measured(frame: pd.DataFrame) -> list[Measurement]:
@@ -221,13 +221,11 @@ def together(found: Iterable[Verdict]) -> Verdict:
 
     Undecided where one shows the effect and another excludes it.
     """
-    said = set(found)
-    if UNDECIDED in said or HOLDS in said and said & {CONTRADICTED, NOT_SUPPORTED}:
+    verdicts = set(found)
+    if UNDECIDED in verdicts or HOLDS in verdicts and verdicts & {CONTRADICTED, NOT_SUPPORTED}:
         return UNDECIDED
-    return next(
-        (one for one in (NOT_TESTABLE, NOT_SUPPORTED, CONTRADICTED, HOLDS) if one in said),
-        NOT_TESTABLE,
-    )
+    order = (NOT_TESTABLE, NOT_SUPPORTED, CONTRADICTED, HOLDS)
+    return next((verdict for verdict in order if verdict in verdicts), NOT_TESTABLE)
 
 
 def some(found: Sequence[Verdict]) -> Verdict:
@@ -243,11 +241,13 @@ def some(found: Sequence[Verdict]) -> Verdict:
 def every(found: Sequence[Verdict]) -> Verdict:
     """Of a claim that each of several numbers shows an effect: contradicted where one shows the
     opposite and none holds."""
-    said = set(found)
-    if {HOLDS, CONTRADICTED} <= said:
+    verdicts = set(found)
+    if {HOLDS, CONTRADICTED} <= verdicts:
         return UNDECIDED
-    order = (CONTRADICTED, UNDECIDED, NOT_SUPPORTED, NOT_TESTABLE)
-    return next((one for one in order if one in said), HOLDS if said else NOT_TESTABLE)
+    if verdicts == {HOLDS}:
+        return HOLDS
+    order = (CONTRADICTED, UNDECIDED, NOT_SUPPORTED)
+    return next((verdict for verdict in order if verdict in verdicts), NOT_TESTABLE)
 
 
 # Training seeds
@@ -284,27 +284,28 @@ class Number(NamedTuple):
             return NOT_TESTABLE
         if self.seeds < LEAST_SEEDS or self.over_seeds is None or math.isnan(self.over_seeds.low):
             return UNDECIDED
-        found = [decided(effect, row, numbers, each=each) for row in self.over_problems]
-        return together(
-            [*found, decided(effect, self.over_seeds, numbers, each=each, count=self.seeds)]
-        )
+        verdicts = [decided(effect, row, numbers, each=each) for row in self.over_problems]
+        verdicts.append(decided(effect, self.over_seeds, numbers, each=each, count=self.seeds))
+        return together(verdicts)
 
 
 def fewest(steps: Iterable[float]) -> float:
     """The fewest steps of training of those that are known, in whatever order; NaN where none
     are."""
-    return min((one for one in steps if not math.isnan(one)), default=math.nan)
+    return min((count for count in steps if not math.isnan(count)), default=math.nan)
 
 
 def seeds_words(numbers: Sequence[Number]) -> list[str]:
     """What must be known of the steps and the seeds behind numbers of trained students, a sentence
     each."""
-    said = []
+    sentences = []
     short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
     if short:
-        said.append(f"Trained for {min(short):g} steps; below {LEAST_STEPS} nothing is judged.")
+        sentences.append(
+            f"Trained for {min(short):g} steps; below {LEAST_STEPS} nothing is judged."
+        )
     if any(number.seeds < len(number.over_problems) for number in numbers):
-        said.append(
+        sentences.append(
             "Students that share a training seed, or whose seed is not known, do not count as "
             "several seeds."
         )
@@ -312,18 +313,18 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
     if few < LEAST_SEEDS:
         family = len(numbers)
         enough = seeds_that_decide(SHOWN_IN_SDS, numbers=family)
-        power = [
-            100 * power_over_seeds(count, SHOWN_IN_SDS, numbers=family)
-            for count in (enough, LEAST_SEEDS)
-        ]
+        least, most = (
+            printing.rounded(100 * power_over_seeds(count, SHOWN_IN_SDS, numbers=family))
+            for count in (LEAST_SEEDS, enough)
+        )
         over = f" over {family} numbers" if family > 1 else ""
         lead = "One training seed decides" if few == 1 else "Two training seeds decide"
-        said.append(
+        sentences.append(
             f"{lead} nothing: {enough} would find an effect of {SHOWN_IN_SDS:g} standard "
-            "deviations between seeds in "
-            f"{power[0]:.0f} % of cases{over} ({LEAST_SEEDS} seeds: {power[1]:.0f} %)."
+            f"deviations between seeds in {most} % of cases{over} "
+            f"({LEAST_SEEDS} seeds: {least} %)."
         )
-    return said
+    return sentences
 
 
 # What would test it
@@ -357,7 +358,8 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
     """How many seeds would tell the smallest effect that counts from none, by the seeds that differ
     most; as `remedy`."""
     size = abs(effect.counts - effect.none)
-    spread = max((stdev(one.by_seed) for one in numbers if one.seeds >= LEAST_SEEDS), default=0.0)
+    several = [number for number in numbers if number.seeds >= LEAST_SEEDS]
+    spread = max((stdev(number.by_seed) for number in several), default=0.0)
     if not spread:
         return ""
     needed = (
@@ -365,7 +367,7 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
         if spread < MOST_SPREAD * size
         else None
     )
-    if needed is not None and needed <= max(one.seeds for one in numbers):
+    if needed is not None and needed <= max(number.seeds for number in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"
     return f"{many} are needed, where they differ as these do."
@@ -374,71 +376,86 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
 # Words
 
 
+class Style(NamedTuple):
+    """How numbers of one kind are written: the unit behind them, decimals, whether with a sign."""
+
+    unit: str = ""
+    places: int = 2
+    signed: bool = False
+    fraction: bool = False  # written in per cent
+
+    def text(self, value: float) -> str:
+        shown = printing.percent(value) if self.fraction else value
+        return printing.rounded(shown, self.places, signed=self.signed)
+
+    def interval(self, row: Measurement) -> str:
+        """The interval in brackets."""
+        if math.isnan(row.low) or math.isnan(row.high):
+            return NO_INTERVAL
+        return f"[{self.text(row.low)}, {self.text(row.high)}]"
+
+    def number(self, row: Measurement) -> str:
+        """The number with its interval, ``0.227 nats [0.215, 0.240]``."""
+        if math.isnan(row.value):
+            return f"undefined ({row.note})" if row.note else "undefined"
+        value, interval = f"{self.text(row.value)}{self.unit}", self.interval(row)
+        if interval == NO_INTERVAL:
+            return f"{value} ({interval})"
+        level = "" if row.level == LEAST_LEVEL else f" at {100 * row.level:g} %"
+        return f"{value} {interval}{level}"
+
+    def over_seeds(self, number: Number) -> str:
+        """The interval over seeds; each seed's number where there is none; nothing of one seed."""
+        if number.seeds < 2:
+            return ""
+        over = self.interval(number.over_seeds) if number.over_seeds else NO_INTERVAL
+        if over == NO_INTERVAL:
+            over += f" ({listed(map(self.text, number.by_seed))})"
+        return f"{over} over {number.seeds} seeds"
+
+    def mean(self, number: Number, where: str = "") -> str:
+        """A sentence on the mean over seeds; nothing of one seed."""
+        if number.over_seeds is None:
+            return ""
+        return f"Mean{where} {self.text(number.over_seeds.value)}, {self.over_seeds(number)}."
+
+
+RATIO = Style()
+POINTS_OF = Style(" points", 1, signed=True, fraction=True)
+PERCENT_OF = Style(" %", 1, fraction=True)
+
+
 def points(row: Measurement) -> str:
     """A difference of fractions, ``-4.2 points [-6.8, -1.8]``."""
-    return _shown(row, 100, "+.1f", " points")
+    return POINTS_OF.number(row)
 
 
 def percent(row: Measurement) -> str:
     """A fraction, ``88.4 % [85.2, 91.0]``."""
-    return _shown(row, 100, ".1f", " %")
-
-
-def plain(row: Measurement, unit: str = "", form: str = ".2f") -> str:
-    """A number in its own unit, ``0.227 nats [0.215, 0.240]``."""
-    return _shown(row, 1, form, f" {unit}" if unit else "")
+    return PERCENT_OF.number(row)
 
 
 def arm_points(number: Number) -> str:
     """A difference with both intervals, ``-11.9 points [-14.3, -9.5] over problems, [-12.4, -11.4]
     over 3 seeds``."""
-    over = over_seeds_words(number, 100, "+.1f")
+    over = POINTS_OF.over_seeds(number)
     return f"{points(number.over_problems[0])}{f' over problems, {over}' if over else ''}"
 
 
-def over_seeds_words(number: Number, scale: float, form: str) -> str:
-    """The interval over seeds; each seed's number where there is none; nothing of one seed."""
-    if number.seeds < 2:
-        return ""
-    over = _bracket(number.over_seeds, scale, form) if number.over_seeds else NO_INTERVAL
-    if over == NO_INTERVAL:
-        over += f" ({listed(rounded(scale * value, form) for value in number.by_seed)})"
-    return f"{over} over {number.seeds} seeds"
-
-
 def p_words(row: Measurement) -> str:
-    """``, p = .002 by Holm``; nothing without one."""
-    p = row.p_value_holm
-    if math.isnan(p):
+    """``, p = 0.002 by Holm``; nothing without one."""
+    if math.isnan(row.p_value_holm):
         return ""
-    text = "< .001" if p < 0.001 else "= 1" if p >= 0.9995 else f"= {p:.3f}".replace("0.", ".")
-    return f", p {text} by Holm"
+    p = printing.p_value(row.p_value_holm)
+    return f", p {p.replace('<', '< ')} by Holm" if "<" in p else f", p = {p} by Holm"
 
 
 def listed(items: Iterable[object]) -> str:
     """``5, 10 and 20``."""
     words = [f"{item:g}" if isinstance(item, float) else str(item) for item in items]
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
-def rounded(number: float, form: str) -> str:
-    """A number as text, its zero without a minus."""
-    text = f"{number:{form}}"
-    return text.replace("-", "+" if form.startswith("+") else "") if float(text) == 0 else text
-
-
-def _shown(row: Measurement, scale: float, form: str, unit: str) -> str:
-    if math.isnan(row.value):
-        return f"undefined ({row.note})" if row.note else "undefined"
-    level = "" if row.level == LEAST_LEVEL else f" at {100 * row.level:g} %"
-    ends = _bracket(row, scale, form)
-    return (
-        f"{rounded(scale * row.value, form)}{unit} "
-        f"{f'({ends})' if ends == NO_INTERVAL else ends + level}"
-    )
-
-
-def _bracket(row: Measurement, scale: float, form: str) -> str:
-    if math.isnan(row.low) or math.isnan(row.high):
-        return NO_INTERVAL
-    return f"[{rounded(scale * row.low, form)}, {rounded(scale * row.high, form)}]"
+def sentence(text: str) -> str:
+    """Text with a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."

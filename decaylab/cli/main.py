@@ -114,10 +114,10 @@ def prefix_decay(options: Options, output: Output) -> None:
     and the reverse direction.
     """
     from decaylab.commands import prefix_decay
-    from decaylab.tables import terminal
+    from decaylab.tables import prefix_decay as tables
 
     result = prefix_decay.prefix_decay(options, command=_spoken(), reporter=output.reporter)
-    output.run(result, terminal.print_prefix_decay)
+    output.run(result, tables.print_prefix_decay)
 
 
 @_command("rollouts")

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-UNDEFINED = "n/a"
+from decaylab.printing import UNDEFINED, rounded
+
 DIGITS = 4  # that are shown of a number; all of them stand in its cell's key
 
 
@@ -32,19 +33,23 @@ class Grid(NamedTuple):
 
 
 def measured_grid(frame: pd.DataFrame) -> Grid:
-    """The numbers behind a figure: constant columns are told once, columns that hold nothing are
-    only named."""
-    cells = {str(name): _cells(frame[name]) for name in frame.columns}
-    varies = {name for name, column in cells.items() if len(set(column)) > 1 or len(frame) < 2}
-    varies |= {*list(cells)[:1]}  # the first names the rows
-    same = {name: column[0] for name, column in cells.items() if name not in varies}
-    shown = {name: column for name, column in cells.items() if name in varies}
-    return Grid(
-        [(name, any(cell.key for cell in column)) for name, column in shown.items()],
-        [list(row) for row in zip(*shown.values(), strict=True)],
-        [(name, cell) for name, cell in same.items() if cell.key != ""],
-        [name for name, cell in same.items() if cell.key == ""],
-    )
+    """The numbers behind a figure: columns that are the same in every row stand apart, columns that
+    hold nothing are only named."""
+    columns: list[tuple[str, bool]] = []
+    shown: list[list[Cell]] = []
+    constant: list[tuple[str, Cell]] = []
+    empty: list[str] = []
+    for place, name in enumerate(frame.columns):
+        cells = _cells(frame[name])
+        # The first column names the rows.
+        if place == 0 or len(set(cells)) > 1 or len(frame) < 2:
+            columns.append((str(name), any(cell.key for cell in cells)))
+            shown.append(cells)
+        elif cells[0].key == "":
+            empty.append(str(name))
+        else:
+            constant.append((str(name), cells[0]))
+    return Grid(columns, [list(row) for row in zip(*shown, strict=True)], constant, empty)
 
 
 def read_grid(text: pd.DataFrame, keys: Mapping[str, Sequence[float]]) -> Grid:
@@ -57,31 +62,30 @@ def read_grid(text: pd.DataFrame, keys: Mapping[str, Sequence[float]]) -> Grid:
         if name not in text.columns or len(column) != len(text):
             raise ValueError(
                 f"keys must be of a column of the table, one a row; given {len(column)} of "
-                f"{name!r} for {len(text)} rows of "
-                f"{', '.join(map(repr, text.columns))}"
+                f"{name!r} for {len(text)} rows of {', '.join(map(repr, text.columns))}"
             )
-    cells = [
-        [Cell(str(shown), _key(key)) for shown, key in zip(text[name], keys[name], strict=True)]
-        if name in keys
-        else _cells(text[name])
-        for name in text.columns
-    ]
-    columns = [
-        (str(name), name in keys or any(cell.key for cell in column))
-        for name, column in zip(text.columns, cells, strict=True)
-    ]
-    return Grid(columns, [list(row) for row in zip(*cells, strict=True)], [], [])
+    columns, shown = [], []
+    for name in text.columns:
+        cells = _cells(text[name])
+        if name in keys:
+            pairs = zip(text[name], keys[name], strict=True)
+            cells = [Cell(str(value), _key(key)) for value, key in pairs]
+        columns.append((str(name), name in keys or any(cell.key for cell in cells)))
+        shown.append(cells)
+    return Grid(columns, [list(row) for row in zip(*shown, strict=True)], [], [])
 
 
 def _cells(column: pd.Series) -> list[Cell]:
     if pd.api.types.is_bool_dtype(column.dtype):
-        return [Cell("yes" if value else "no", str(int(value))) for value in column]
+        return [Cell("yes", "1") if value else Cell("no", "0") for value in column]
+    values = column.astype(object)
     if pd.api.types.is_numeric_dtype(column.dtype):
-        return [Cell(number_text(value), _key(value)) for value in column.astype(object)]
-    return [
-        Cell("", "") if pd.isna(value) or value == "" else Cell(str(value), None)
-        for value in column.astype(object)
-    ]
+        return [Cell(number_text(value), _key(value)) for value in values]
+    return [_text_cell(value) for value in values]
+
+
+def _text_cell(value: Any) -> Cell:
+    return Cell("", "") if pd.isna(value) or value == "" else Cell(str(value), None)
 
 
 def _key(value: Any) -> str:
@@ -100,14 +104,12 @@ def number_text(value: Any) -> str:
         return UNDEFINED
     number = float(value)
     if math.isinf(number):
-        return "\u221e" if number > 0 else "-\u221e"
+        return rounded(number)
     if number.is_integer() and abs(number) < 1e15:
         return str(int(number))
     if float(f"{number:.{DIGITS}g}") == number:
         return f"{number:.{DIGITS}g}"
     size = math.floor(math.log10(abs(number)))
-    return (
-        f"{number:.{DIGITS - 1}e}"
-        if size < -DIGITS or size >= 15
-        else f"{number:.{max(0, DIGITS - 1 - size)}f}"
-    )
+    if size < -DIGITS or size >= 15:
+        return f"{number:.{DIGITS - 1}e}"
+    return rounded(number, max(0, DIGITS - 1 - size)).replace(",", "")

@@ -24,7 +24,7 @@ from decaylab.paper.paper_items import FIGURES, VIEWED, PaperItem
 from decaylab.runs import store
 from decaylab.runs.found_runs import FoundRun
 from decaylab.tables import paper_tables
-from decaylab.tables.paper_tables import PaperTable
+from decaylab.tables.model import Table
 from decaylab.tokens import viewed
 
 if TYPE_CHECKING:
@@ -58,15 +58,14 @@ def sources(item: PaperItem, runs: Sequence[FoundRun]) -> list[FoundRun]:
 def entries(runs: Sequence[FoundRun], items: Sequence[PaperItem] = FIGURES) -> list[Entry]:
     """What can be drawn from these runs, in the order of the paper; from several runs each under a
     name of its own."""
-    found = []
+    drawable = []
     for item in items:
         if not item.commands:
-            found.append(Entry(item, None, item.name))
+            drawable.append(Entry(item, None, item.name))
         holding = sources(item, runs)
-        found += [
-            Entry(item, run, name) for run, name in zip(holding, _names(item, holding), strict=True)
-        ]
-    return found
+        for run, name in zip(holding, _names(item, holding), strict=True):
+            drawable.append(Entry(item, run, name))
+    return drawable
 
 
 def _names(item: PaperItem, runs: Sequence[FoundRun]) -> list[str]:
@@ -75,16 +74,15 @@ def _names(item: PaperItem, runs: Sequence[FoundRun]) -> list[str]:
 
     Words of a-z and 0-9 joined by hyphens; runs that come to the same words are numbered.
     """
-    words = [
-        re.sub(r"[^a-z0-9]+", "-", f"{item.name}-{run.name}".lower()).strip("-") for run in runs
-    ]
-    names = words if len(runs) > 1 else [item.name] * len(runs)
-    taken: set[str] = set()
-    for place, name in enumerate(names):
-        number = 2
-        while names[place] in taken:
-            names[place], number = f"{name}-{number}", number + 1
-        taken.add(names[place])
+    if len(runs) == 1:
+        return [item.name]
+    names: list[str] = []
+    for run in runs:
+        words = re.sub(r"[^a-z0-9]+", "-", f"{item.name}-{run.name}".lower()).strip("-")
+        name, number = words, 2
+        while name in names:
+            name, number = f"{words}-{number}", number + 1
+        names.append(name)
     return names
 
 
@@ -94,13 +92,13 @@ def demand(item: PaperItem, runs: Sequence[FoundRun]) -> list[Entry]:
     Raises:
         UserError: no run holds what it needs; says which command measures it.
     """
-    found = entries(runs, [item])
-    if not found:
+    drawable = entries(runs, [item])
+    if not drawable:
         looked = ", ".join(str(run.folder) for run in runs[:3]) or "no run"
         raise UserError(
             f"{item.kind} {item.name} needs what `{item.makes}` measures; it is not in {looked}"
         )
-    return found
+    return drawable
 
 
 def draw(entry: Entry, *, published: bool = False, width: Width = "page") -> tuple[Figure, str]:
@@ -142,20 +140,17 @@ _OTHERWISE: dict[str, Callable[[Any, FoundRun | None, Width], tuple[Figure, str]
 }
 
 
-def table(entry: Entry, *, published: bool = False) -> PaperTable:
+def table(entry: Entry, *, published: bool = False) -> Table:
     """A table of the paper, from the run's measurements, with the published rows where they are
     wanted."""
-    theirs = (
-        entry.item.published()
-        if (published or entry.run is None) and entry.item.published
-        else None
-    )
-    frame: pd.DataFrame | None = entry.run.measurements if entry.run else None
+    theirs, frame, pair = None, None, ""
+    if entry.item.published and (published or entry.run is None):
+        theirs = entry.item.published()
+    if entry.run:
+        frame, pair = entry.run.measurements, str(entry.run.pair)
     try:
-        return paper_tables.build(
-            entry.item.name, frame, theirs, pair=str(entry.run.pair) if entry.run else ""
-        )
-    except ValueError as error:
+        return paper_tables.build(entry.item.name, frame, theirs, pair=pair)
+    except (ValueError, LookupError) as error:
         where = f" from {entry.run.folder}" if entry.run else ""
         raise UserError(f"table {entry.item.name} cannot be made{where}: {error}") from error
 
@@ -179,15 +174,11 @@ def write(
     """
     written: list[Path] = []
     for entry in found:
-        files = (
-            _write_figure(entry, folder, published, widths, kinds)
-            if entry.item.kind == "figure"
-            else []
-        )
-        if entry.item.kind == "table":
-            files = list(
-                paper_tables.write(table(entry, published=published), folder / "tables", entry.name)
-            )
+        if entry.item.kind == "figure":
+            files = _write_figure(entry, folder, published, widths, kinds)
+        else:
+            made = table(entry, published=published)
+            files = paper_tables.write(made, folder / "tables", entry.name)
         told(entry, files)
         written += files
     return written
@@ -219,16 +210,13 @@ def listing(runs: Sequence[FoundRun]) -> pd.DataFrame:
     run (those that have it)."""
     rows = []
     for item in (*paper_items.FIGURES, *paper_items.TABLES):
-        held = [run.name for run in sources(item, runs)]
-        here = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
-        rows.append(
-            {
-                **{
-                    name: getattr(item, name)
-                    for name in ("kind", "name", "title", "place", "question")
-                },
-                "makes": item.makes or "nothing: it needs no run",
-                "run": here if item.commands else "always",
-            }
-        )
+        holding = [run.name for run in sources(item, runs)]
+        here = ", ".join(holding[:3])
+        if len(holding) > 3:
+            here += f" and {len(holding) - 3} more"
+        columns = ("kind", "name", "title", "place", "question")
+        row = {column: getattr(item, column) for column in columns}
+        row["makes"] = item.makes or "nothing: it needs no run"
+        row["run"] = here if item.commands else "always"
+        rows.append(row)
     return pd.DataFrame(rows)

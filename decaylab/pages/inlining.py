@@ -11,6 +11,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from decaylab.printing import rounded
+
 ASSETS = Path(__file__).parent
 
 
@@ -33,7 +35,7 @@ def policy(scripts: Sequence[str]) -> Markup:
     hashes = [
         base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
     ]
-    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     return Markup(
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}; "
         "connect-src 'none'; "
@@ -43,11 +45,9 @@ def policy(scripts: Sequence[str]) -> Markup:
 
 def image(svg: bytes) -> dict[str, str]:
     """The picture's address, and its size in pixels, so that nothing moves when it is decoded."""
-    found = {"src": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"}
+    attributes = {"src": f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"}
     size = re.search(rb"<svg\b[^>]*\bviewBox=\"0 0 ([0-9.]+) ([0-9.]+)\"", svg)
     if size:
-        found |= {
-            name: f"{float(points) * 96 / 72:.0f}"
-            for name, points in zip(("width", "height"), size.groups())
-        }
-    return found
+        for name, points in zip(("width", "height"), size.groups()):
+            attributes[name] = rounded(float(points) * 96 / 72).replace(",", "")
+    return attributes

@@ -1,29 +1,27 @@
-"""Rollouts to look at, packed into a page: two blocks of base64(gzip), the same for the same
-rollouts.
+"""Rollouts to look at, packed into a page: base64 of gzipped JSON, the same for the same rollouts.
 
     packed = pack(viewed.rollouts, viewed.tokens, continuations)
 
-`Payload.texts` is JSON:
+The JSON holds
 
     rollouts        the rows of the rollouts table, each with ``start`` and ``size``: its rows among
-    all tokens continuations   their rows, each with ``rollout`` (its place among the rollouts) and
-    ``outcome`` categories      names strings         every text of a token, each once; the first is
-    null: no entry tokens, top     how many tokens there are, and how many likeliest ones of each
-    policy are kept columns         name -> {"start": byte, "width": bytes a value}
+                    all tokens
+    continuations   their rows, each with ``rollout`` (its place among the rollouts) and ``outcome``
+    categories      names
+    strings         every text of a token, each once; the first is null: no entry
+    top             how many likeliest tokens of each policy are kept
+    columns         name -> one number per token
 
-`Payload.numbers` is the columns, one number a token. A column of width w is w runs of one byte a
-token, the lowest bytes of
-all tokens first: a value can be read without unpacking the column, and bytes of one kind lie
-together, which gzip likes.
+and the columns
 
     token, raw, student_top_1, ...      place in strings; a frequent text has a small one
-    token_id, category, token_rank, student_top1_rank
+    category                            place in categories
+    token_id, token_rank, student_top1_rank
     reverse_kl, student_entropy, teacher_entropy, student_logprob, teacher_logprob
-                                        nats in steps of 1e-4, signed; `UNDEFINED`, `BELOW`,
-                                        `ABOVE`: NaN and the infinities student_top_probability_1,
-                                        ...      in steps of 1 / `WHOLE`; `UNKNOWN`: NaN
-                                        student_taken, teacher_taken        which of the likeliest
-                                        tokens was taken, from 1; 0: none of them
+                                        nats in steps of `STEP`; null is undefined, "Infinity" and
+                                        "-Infinity" are text
+    student_top_probability_1, ...      in steps of `PROBABILITY_STEP`; null is undefined
+    student_taken, teacher_taken        which of the likeliest tokens was taken, from 1; 0: none
 
 A token's position is its place in its rollout. `student_top_1` is the likeliest; there are as many
 as the longest list has.
@@ -35,7 +33,6 @@ import base64
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -43,32 +40,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decaylab.runs.trained import BASE
+from decaylab.runs.vocabulary import BASE
 from decaylab.tokens.viewed import CORRECT, RANKS, STATISTICS
 
 STEP = 1e-4  # nats
-UNDEFINED, BELOW, ABOVE = -(2**31), -(2**31) + 1, 2**31 - 1
-WHOLE, UNKNOWN = 65534, 65535
+PROBABILITY_STEP = 1e-5
 POLICIES = ("student", "teacher")
 KEY = ["checkpoint", "rollout_id"]
 Texts = NDArray[np.object_]
 Numbers = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Payload:
-    """The two blocks, each base64 of gzip; their contents stand above."""
-
-    texts: str
-    numbers: str
-
-
 def pack(
     rollouts: pd.DataFrame, tokens: pd.DataFrame, continuations: pd.DataFrame | None = None
-) -> Payload:
+) -> str:
     """Packs what `decaylab.tokens.viewed.read` and `decaylab.tokens.viewed.continuations` gave.
 
-    Statistics are kept to 1e-4 nats and probabilities to 1/65534; all else is kept as it is.
+    Statistics are kept to 1e-4 nats and probabilities to 1e-5; all else is kept as it is.
 
     Raises:
         ValueError: a rollout stands there twice, tokens or continuations are of none of the
@@ -76,28 +64,23 @@ def pack(
             0 to 1.
     """
     strings, columns = _columns(tokens)
-    categories, columns["category"] = _names(tokens["category"])
-    blocks, places, start = [], {}, 0
-    for name, values in columns.items():
-        block = _planes(values)
-        places[name] = {"start": start, "width": len(block) // max(1, len(tokens))}
-        blocks.append(block)
-        start += len(block)
-    texts = {
+    codes, categories = pd.factorize(tokens["category"].to_numpy(dtype=object))
+    continued = []
+    if continuations is not None:
+        continued = outcomes(rollouts, continuations).to_dict("records")
+    content = {
         "rollouts": _placed(rollouts, tokens).to_dict("records"),
-        "continuations": []
-        if continuations is None
-        else outcomes(rollouts, continuations).to_dict("records"),
-        "categories": categories,
+        "continuations": continued,
+        "categories": [str(name) for name in categories],
         "strings": strings,
-        "tokens": len(tokens),
         "top": _longest(tokens),
-        "columns": places,
+        "columns": {name: values.tolist() for name, values in columns.items()}
+        | {"category": codes.tolist()},
     }
     # Escaped: half of a surrogate pair has no other way through UTF-8.
-    return Payload(
-        _block(json.dumps(texts, separators=(",", ":")).encode()), _block(b"".join(blocks))
-    )
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    # Without the time, so that the same rollouts give the same page.
+    return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
 def outcomes(rollouts: pd.DataFrame, continuations: pd.DataFrame) -> pd.DataFrame:
@@ -110,16 +93,9 @@ def outcomes(rollouts: pd.DataFrame, continuations: pd.DataFrame) -> pd.DataFram
     Raises:
         ValueError: a continuation is of no rollout of the base student.
     """
-    base = {
-        str(name): place
-        for place, (checkpoint, name) in enumerate(
-            zip(rollouts["checkpoint"], rollouts["rollout_id"])
-        )
-        if checkpoint == BASE
-    }
-    places = np.array(
-        [base.get(str(name), -1) for name in continuations["rollout_id"]], dtype=np.int64
-    )
+    ids = rollouts["rollout_id"].where(rollouts["checkpoint"] == BASE)
+    base = {str(name): place for place, name in enumerate(ids) if not pd.isna(name)}
+    places = continuations["rollout_id"].map(base).fillna(-1).to_numpy(dtype=np.int64)
     if (places < 0).any():
         lost = continuations["rollout_id"].iloc[int(places.argmin())]
         raise ValueError(
@@ -142,17 +118,17 @@ def _placed(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> pd.DataFrame:
             f"each rollout must stand there once; twice there: {keys[keys.duplicated()][0]}"
         )
     codes, unique = pd.MultiIndex.from_frame(tokens[KEY]).factorize()
-    found = pd.Index(unique)
+    with_tokens = pd.Index(unique)
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
-    if len(starts) != len(found):
+    if len(starts) != len(with_tokens):
         raise ValueError("the tokens of a rollout must stand together")
     sizes = np.diff(starts, append=len(tokens))
     if not np.array_equal(tokens["position"], np.arange(len(tokens)) - np.repeat(starts, sizes)):
         raise ValueError(
             "the tokens of each rollout must stand in the order of their positions, 0, 1, 2, ..."
         )
-    place = found.get_indexer(keys)
-    if len(strange := found.difference(keys)):
+    place = with_tokens.get_indexer(keys)
+    if len(strange := with_tokens.difference(keys)):
         raise ValueError(
             f"tokens must be of a rollout in the table of rollouts; {strange[0]} is not there"
         )
@@ -167,17 +143,20 @@ def _columns(tokens: pd.DataFrame) -> tuple[list[str | None], dict[str, Numbers]
     width = _longest(tokens)
     texts = {name: tokens[name].to_numpy(dtype=object) for name in ("token", "raw")}
     columns: dict[str, Numbers] = {name: tokens[name].to_numpy() for name in ("token_id", *RANKS)}
-    columns |= {name: _nats(tokens[name].to_numpy(dtype=np.float64)) for name in STATISTICS}
+    for name in STATISTICS:
+        columns[name] = _steps(tokens[name].to_numpy(dtype=np.float64), STEP)
     for policy in POLICIES:
         top = _padded(tokens[f"{policy}_top"], width, None)
         likely = _padded(tokens[f"{policy}_top_probabilities"], width, np.nan).astype(np.float64)
+        if not (np.isnan(likely) | ((likely >= 0) & (likely <= 1 + 1e-6))).all():
+            raise ValueError("probabilities of the likeliest tokens must be from 0 to 1")
         taken = np.exp(tokens[f"{policy}_logprob"].to_numpy(dtype=np.float64))
-        columns[f"{policy}_taken"] = _taken(
-            texts["token"], texts["raw"], top, np.abs(likely - taken[:, None])
-        )
-        texts |= {f"{policy}_top_{rank + 1}": top[:, rank] for rank in range(width)}
-        parts = _parts(likely)
-        columns |= {f"{policy}_top_probability_{rank + 1}": parts[:, rank] for rank in range(width)}
+        distance = np.abs(likely - taken[:, None])
+        columns[f"{policy}_taken"] = _taken(texts["token"], texts["raw"], top, distance)
+        probabilities = _steps(np.minimum(likely, 1.0), PROBABILITY_STEP)
+        for rank in range(width):
+            texts[f"{policy}_top_{rank + 1}"] = top[:, rank]
+            columns[f"{policy}_top_probability_{rank + 1}"] = probabilities[:, rank]
     strings, codes = _coded(list(texts.values()))
     return strings, columns | dict(zip(texts, codes, strict=True))
 
@@ -188,9 +167,8 @@ def _taken(token: Texts, raw: Texts, top: Texts, distance: Numbers) -> Numbers:
 
     Part of a character reads <0xE2> there, and a first token may have lost its leading space.
     """
-    spelled = np.array(
-        ["".join(f"<0x{byte}>" for byte in one.split()) for one in raw], dtype=object
-    )
+    bytes_of = [["<0x" + byte + ">" for byte in text.split()] for text in raw]
+    spelled = np.array(["".join(parts) for parts in bytes_of], dtype=object)
     alike = np.zeros(top.shape, dtype=bool)
     spelled[raw == ""] = None
     for text in (token, spelled, " " + token):
@@ -201,15 +179,16 @@ def _taken(token: Texts, raw: Texts, top: Texts, distance: Numbers) -> Numbers:
 
 
 def _longest(tokens: pd.DataFrame) -> int:
-    return max((len(one) for policy in POLICIES for one in tokens[f"{policy}_top"]), default=0)
+    lists = chain.from_iterable(tokens[f"{policy}_top"] for policy in POLICIES)
+    return max(map(len, lists), default=0)
 
 
 def _padded(lists: pd.Series, width: int, fill: Any) -> Texts:
     """Lists as the rows of a table, [tokens, width]."""
-    found = np.full((len(lists), width), fill, dtype=object)
+    padded = np.full((len(lists), width), fill, dtype=object)
     lengths = lists.map(len).to_numpy(dtype=np.int64)
-    found[np.arange(width) < lengths[:, None]] = list(chain.from_iterable(lists))
-    return found
+    padded[np.arange(width) < lengths[:, None]] = list(chain.from_iterable(lists))
+    return padded
 
 
 def _coded(columns: Sequence[Texts]) -> tuple[list[str | None], list[Numbers]]:
@@ -222,35 +201,10 @@ def _coded(columns: Sequence[Texts]) -> tuple[list[str | None], list[Numbers]]:
     return [None, *(str(texts[code]) for code in order)], np.split(place[codes], len(columns))
 
 
-def _names(column: pd.Series) -> tuple[list[str], Numbers]:
-    codes, names = pd.factorize(column.to_numpy(dtype=object))
-    return [str(name) for name in names], codes
-
-
-def _nats(values: NDArray[np.float64]) -> Numbers:
-    steps = np.nan_to_num(np.rint(values / STEP), nan=UNDEFINED, posinf=ABOVE, neginf=BELOW)
-    whole = np.where(np.isfinite(values), np.clip(steps, BELOW + 1, ABOVE - 1), steps)
-    return np.asarray(whole.astype(np.int64))
-
-
-def _parts(values: NDArray[np.float64]) -> Numbers:
-    if not (np.isnan(values) | ((values >= 0) & (values <= 1 + 1e-6))).all():
-        raise ValueError("probabilities of the likeliest tokens must be from 0 to 1")
-    return np.where(np.isnan(values), UNKNOWN, np.minimum(np.rint(values * WHOLE), WHOLE)).astype(
-        np.int64
-    )
-
-
-def _planes(values: Numbers) -> bytes:
-    """A column's bytes, the lowest of every value first, with as many a value as the largest needs;
-    signed ones have four."""
-    if len(values) and values.max() > 2**32 - 1:
-        raise ValueError(f"a column of tokens holds {values.max()}, more than four bytes hold")
-    signed = len(values) and values.min() < 0
-    width = 4 if signed or len(values) == 0 else max(1, (int(values.max()).bit_length() + 7) // 8)
-    every = values.astype("<i8").view(np.uint8).reshape(len(values), 8)
-    return bytes(every[:, :width].T.tobytes())
-
-
-def _block(content: bytes) -> str:
-    return base64.b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()
+def _steps(values: Numbers, step: float) -> Texts:
+    """Numbers in whole steps; None where undefined, text where infinite."""
+    steps = np.empty(values.shape, dtype=object)
+    finite = np.isfinite(values)
+    steps[finite] = np.rint(values[finite] / step).astype(np.int64).tolist()
+    steps[np.isposinf(values)], steps[np.isneginf(values)] = "Infinity", "-Infinity"
+    return steps

@@ -22,6 +22,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from decaylab.claims.summary import KeyNumber
+from decaylab.claims.verdicts import Finding
 from decaylab.pages.cells import measured_grid, read_grid
 from decaylab.pages.inlining import ASSETS, asset, image, inlined, policy
 
@@ -51,34 +53,6 @@ SOFTWARE = """\
   author  = {{The decaylab authors}},
   version = {%s}
 }"""
-
-
-@dataclass(frozen=True)
-class KeyNumber:
-    """A number that the summary leads with, as a person reads it; note: its interval, or why it is
-    undefined."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What became of a claim, or of a control.
-
-    verdict: one of `VERDICTS`. place: where in the paper. shown: the name of the figure or table in
-    this report that shows it. needs: the command that would measure it. rule: when it holds, when
-    it is contradicted.
-    """
-
-    claim: str
-    verdict: str
-    sentence: str
-    place: str = ""
-    needs: str = ""
-    shown: str = ""
-    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,40 +158,33 @@ def render(content: ReportContent) -> str:
 
     Raises:
         ValueError: names that are used twice or cannot be part of an address, a verdict that is
-            none, a finding that points at what the report does not show, or sort keys that do not
-            fit their table.
+            none, or sort keys that do not fit their table.
     """
     places = _places(content)
     versions = ", ".join(_versions(content.runs))
-    scripts = [
-        asset("report.js"),
-        *([content.tokens.script] if content.tokens and content.tokens.script else []),
-    ]
-    styles = [
-        asset("page.css"),
-        *([content.tokens.css] if content.tokens and content.tokens.css else []),
-    ]
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            content=content,
-            places=places,
-            figures=[(one, image(one.svg), measured_grid(one.rows)) for one in content.figures],
-            tables=[(one, read_grid(one.text, one.keys)) for one in content.tables],
-            tokens=Markup(content.tokens.html) if content.tokens else "",
-            version=versions or "of unknown version",
-            when=" to ".join(_ends(sorted({run.finished for run in content.runs if run.finished}))),
-            software=SOFTWARE % (versions or "unknown"),
-            paper=PAPER,
-            symbols=VERDICTS,
-            long=LONG,
-            wide=WIDE,
-            arxiv=ARXIV,
-            styles=[inlined(style, "style") for style in styles],
-            scripts=[inlined(script.strip(), "script") for script in scripts],
-            policy=policy([script.strip() for script in scripts]),
-        )
+    finished = sorted({run.finished for run in content.runs if run.finished})
+    scripts, styles = [asset("report.js").strip()], [asset("page.css")]
+    if content.tokens:
+        scripts += [content.tokens.script.strip()] if content.tokens.script else []
+        styles += [content.tokens.css] if content.tokens.css else []
+    template = _environment().get_template("report.html.jinja")
+    return template.render(
+        content=content,
+        shown=_shown(content, places),
+        figures=[(item, image(item.svg), measured_grid(item.rows)) for item in content.figures],
+        tables=[(item, read_grid(item.text, item.keys)) for item in content.tables],
+        tokens=Markup(content.tokens.html) if content.tokens else "",
+        version=versions or "of unknown version",
+        when=" to ".join(dict.fromkeys([*finished[:1], *finished[-1:]])),
+        software=SOFTWARE % (versions or "unknown"),
+        paper=PAPER,
+        symbols=VERDICTS,
+        long=LONG,
+        wide=WIDE,
+        arxiv=ARXIV,
+        styles=[inlined(style, "style") for style in styles],
+        scripts=[inlined(script, "script") for script in scripts],
+        policy=policy(scripts),
     )
 
 
@@ -227,8 +194,8 @@ def render(content: ReportContent) -> str:
 def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
     """The address and title of each figure and table by its name, once all names and verdicts are
     known to be right."""
-    named = [("figure", one.name, one.title) for one in content.figures]
-    named += [("table", one.name, one.title) for one in content.tables]
+    named = [("figure", item.name, item.title) for item in content.figures]
+    named += [("table", item.name, item.title) for item in content.tables]
     places: dict[str, tuple[str, str]] = {}
     taken: set[tuple[str, str]] = set()
     for kind, name, title in named:
@@ -239,18 +206,12 @@ def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
         if (kind, name) in taken:
             raise ValueError(f"two {kind}s are named {name!r}")
         taken.add((kind, name))
-        places.setdefault(
-            name, (f"#{kind}-{name}", title)
-        )  # a figure before a table of the same name
+        # A figure goes before a table of the same name.
+        places.setdefault(name, (f"#{kind}-{name}", title))
     for finding in (*content.claims, *content.controls):
         if finding.verdict not in VERDICTS:
             raise ValueError(
                 f"verdict must be one of {', '.join(VERDICTS)}; given {finding.verdict!r}"
-            )
-        if finding.shown and finding.shown not in places:
-            raise ValueError(
-                f"the finding {finding.claim!r} points at {finding.shown!r}, which the report "
-                "does not show"
             )
     return places
 
@@ -262,9 +223,17 @@ def _versions(runs: Sequence[RunInfo]) -> list[str]:
     )
 
 
-def _ends(ordered: Sequence[str]) -> list[str]:
-    """The first and the last, once if they are the same."""
-    return list(dict.fromkeys([*ordered[:1], *ordered[-1:]]))
+def _shown(
+    content: ReportContent, places: dict[str, tuple[str, str]]
+) -> dict[str, tuple[str, str]]:
+    """Where the report shows the figure of each claim; of several runs the first by name."""
+    shown = {}
+    for finding in (*content.claims, *content.controls):
+        figure = finding.claim.figure
+        several = sorted(name for name in places if name.startswith(figure))
+        for name in [figure] if figure in places else several[:1]:
+            shown[figure] = places[name]
+    return shown
 
 
 # The page
@@ -299,11 +268,9 @@ def _option(value: Any) -> str:
     """An option's value as it would be written down."""
     if value is None:
         return "not set"
-    return (
-        value
-        if isinstance(value, str) and value
-        else json.dumps(value, ensure_ascii=False, default=str)
-    )
+    if isinstance(value, str) and value:
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 # Controls (a tab and a new line apart), signs that turn the direction of writing, and halves of a
@@ -324,8 +291,6 @@ _SHOWN = {code: f"\u27e8U+{code:04X}\u27e9" for code in _UNSEEN}
 
 def visible(value: Any) -> Any:
     """Text with what cannot be seen shown by name; the page's own markup as it is."""
-    return (
-        value.translate(_SHOWN)
-        if isinstance(value, str) and not isinstance(value, Markup)
-        else value
-    )
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return value.translate(_SHOWN)
+    return value

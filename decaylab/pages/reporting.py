@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.claims import verdicts
 from decaylab.claims.judge import RULE
 from decaylab.claims.summary import summary
 from decaylab.errors import UserError
@@ -24,7 +23,7 @@ from decaylab.pages.gallery import Entry
 from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED
 from decaylab.runs import found_runs, store
 from decaylab.runs.found_runs import FoundRun
-from decaylab.tables.paper_tables import PaperTable
+from decaylab.tables.model import Table
 from decaylab.tokens import viewed
 
 DECAY = "prefix-decay"
@@ -51,36 +50,29 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
         UserError: no run, runs of different pairs, or measurements that cannot be read or drawn.
     """
     runs = found_runs.find(paths)
-    told = summary(runs)
-    figures = [_figure(entry, published) for entry in gallery.entries(runs, FIGURES)]
-    tables = [
-        _table(entry, published)
-        for entry in gallery.entries(runs, TABLES)
-        if entry.run or published
-    ]
-    shown = {one.name for one in figures} | {one.name for one in tables}
+    result = summary(runs)
+    tables = []
+    for entry in gallery.entries(runs, TABLES):
+        if entry.run or published:
+            tables.append(_table(entry, published))
+    missing = gallery.missing(runs, FIGURES)
+    headline = [line for line in result.headline if not result.advice.startswith(line)]
     return report.render(
         report.ReportContent(
             title="Teacher decay",
             student=runs[0].pair.student,
             teacher=runs[0].pair.teacher,
             problems=_problems(runs),
-            summary=[
-                *(line for line in told.headline if not told.advice.startswith(line)),
-                told.advice,
-            ],
-            measured=told.measured,
-            numbers=[report.KeyNumber(one.name, one.value, one.note) for one in told.numbers],
-            warnings=told.warnings,
-            claims=[_finding(one, shown) for one in told.claims],
-            controls=[_finding(one, shown) for one in told.controls],
+            summary=[*headline, result.advice],
+            measured=result.measured,
+            numbers=result.numbers,
+            warnings=result.warnings,
+            claims=result.claims,
+            controls=result.controls,
             judging=RULE,
-            figures=figures,
+            figures=[_figure(entry, published) for entry in gallery.entries(runs, FIGURES)],
             tables=tables,
-            missing=[
-                report.Missing(item.title, item.place, item.makes)
-                for item in gallery.missing(runs, FIGURES)
-            ],
+            missing=[report.Missing(item.title, item.place, item.makes) for item in missing],
             tokens=_tokens(runs),
             runs=[_run(run) for run in runs],
         )
@@ -147,9 +139,9 @@ def _rollouts(run: FoundRun, runs: Sequence[FoundRun]) -> Rollouts:
     rule = str(kept.rollouts["answer_rule"].iloc[0])
     for other in runs:
         if other.command == DECAY and (other.folder / "rollouts.parquet").exists():
-            written = viewed.continuations(kept, other.folder, rule)
-            if len(written):
-                return Rollouts(kept, written)
+            continuations = viewed.continuations(kept, other.folder, rule)
+            if len(continuations):
+                return Rollouts(kept, continuations)
     return Rollouts(kept, None)
 
 
@@ -176,34 +168,33 @@ def _problems(runs: Sequence[FoundRun]) -> str:
     """
     asked: dict[str, Counter[int]] = {}
     for run in runs:
-        one = run.record.get("identity", {}).get("problems") or {}
+        problems = run.record.get("identity", {}).get("problems") or {}
         if run.command.startswith("sweep") and len(run.measurements):
-            one = {"name": SWEPT, "asked": run.measurements["problems"].max()}
-        if "name" in one:
-            asked.setdefault(one["name"], Counter())[int(one.get("asked", 0))] += 1
+            problems = {"name": SWEPT, "asked": run.measurements["problems"].max()}
+        if "name" in problems:
+            counts = asked.setdefault(problems["name"], Counter())
+            counts[int(problems.get("asked", 0))] += 1
     return "; ".join(f"{name} ({_asked(counts)})" for name, counts in asked.items())
 
 
 def _asked(counts: Counter[int]) -> str:
-    told = {count: f"{count:,} problems" if count else "problems not recorded" for count in counts}
-    if len(counts) == 1:
-        return next(iter(told.values()))
-    return ", ".join(
-        f"{told[count]} in {runs} run{'s' * (runs > 1)}" for count, runs in sorted(counts.items())
-    )
+    parts = []
+    for count, runs in sorted(counts.items()):
+        problems = f"{count:,} problems" if count else "problems not recorded"
+        several = f" in {runs} run{'s' * (runs > 1)}" if len(counts) > 1 else ""
+        parts.append(f"{problems}{several}")
+    return ", ".join(parts)
 
 
 def _figure(entry: Entry, published: bool) -> report.ReportFigure:
     from decaylab.figures import style
 
     figure, caption = gallery.draw(entry, published=published)
-    drawn = entry.run is not None and entry.item.commands != (VIEWED,)
-    rows = (
-        entry.item.rows(entry.run.measurements).drop(columns=list(PROVENANCE))
-        if drawn and entry.run
-        else pd.DataFrame()
-    )
-    where = f" ({entry.run.name})" if entry.run else ""
+    rows, where = pd.DataFrame(), ""
+    if entry.run:
+        where = f" ({entry.run.name})"
+        if entry.item.commands != (VIEWED,):
+            rows = entry.item.rows(entry.run.measurements).drop(columns=list(PROVENANCE))
     return report.ReportFigure(
         entry.name,
         entry.item.title + where,
@@ -215,22 +206,10 @@ def _figure(entry: Entry, published: bool) -> report.ReportFigure:
 
 
 def _table(entry: Entry, published: bool) -> report.ReportTable:
-    table: PaperTable = gallery.table(entry, published=published)
+    table: Table = gallery.table(entry, published=published)
     where = f" ({entry.run.name})" if entry.run else ""
     caption = " ".join([table.caption, *table.footnotes])
     return report.ReportTable(entry.name, table.title + where, table.text, table.keys, caption)
-
-
-def _finding(one: verdicts.Finding, shown: set[str]) -> report.Finding:
-    claim = one.claim
-    where = (
-        claim.figure
-        if claim.figure in shown
-        else next((n for n in sorted(shown) if n.startswith(claim.figure)), "")
-    )
-    unknown = one.verdict == verdicts.NOT_MEASURED
-    needs, sentence = (claim.needs, "") if unknown else ("", one.sentence)
-    return report.Finding(claim.text, one.verdict, sentence, claim.place, needs, where, claim.rule)
 
 
 def _run(run: FoundRun) -> report.RunInfo:

@@ -1,40 +1,25 @@
 // The payload of payload.py, read where it is needed; and text as it can be seen.
 
-const LOWEST = -(2 ** 31);
-const WHOLE = 65534;
-
-async function inflated(id) {
+async function unzipped(id) {
   const packed = atob(document.getElementById(id).textContent.trim());
-  const bytes = new Uint8Array(packed.length);
-  for (let i = 0; i < packed.length; i += 1) bytes[i] = packed.charCodeAt(i);
+  const bytes = Uint8Array.from(packed, (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  return JSON.parse(await new Response(stream).text());
 }
 
-/** The rollouts, the continuations, and `token(place)`, which reads one token. */
+/** The rollouts, the continuations, `read` with a reader for each column, and `likeliest`. */
 async function unpacked() {
-  const [texts, bytes] = await Promise.all(["tv-texts", "tv-numbers"].map(inflated));
-  const content = JSON.parse(new TextDecoder().decode(texts));
+  const content = await unzipped("tv-payload");
   const ranks = Array.from({ length: content.top }, (_, i) => i + 1);
+  const number = (name, place) => content.columns[name][place];
 
-  function number(name, place) {
-    const { start, width } = content.columns[name];
-    let value = 0;
-    for (let plane = width - 1; plane >= 0; plane -= 1) value = value * 256 + bytes[start + plane * content.tokens + place];
-    return value;
-  }
-
-  function nats(name, place) {
-    const steps = content.columns[name].width === 4 ? number(name, place) | 0 : number(name, place);
-    if (steps === LOWEST) return NaN;
-    if (steps === LOWEST + 1) return -Infinity;
-    return steps === 2 ** 31 - 1 ? Infinity : steps / 10000;
-  }
+  // Steps of a ten-thousandth of a nat, or of a hundred-thousandth of a probability. An infinity is text.
+  const scaled = (steps, size) => (steps === null ? NaN : Number(steps) / size);
 
   function likeliest(policy, place) {
     const entries = ranks.map((rank) => ({
       text: content.strings[number(`${policy}_top_${rank}`, place)],
-      probability: fraction(number(`${policy}_top_probability_${rank}`, place)),
+      probability: scaled(number(`${policy}_top_probability_${rank}`, place), 100000),
       taken: number(`${policy}_taken`, place) === rank,
     }));
     return entries.filter((entry) => entry.text !== null);
@@ -49,15 +34,11 @@ async function unpacked() {
     token_rank: (place) => number("token_rank", place),
     student_top1_rank: (place) => number("student_top1_rank", place),
   };
-  for (const name of statistics) read[name] = (place) => nats(name, place);
+  for (const name of statistics) read[name] = (place) => scaled(number(name, place), 10000);
   content.rollouts.forEach((rollout) => { rollout.continuations = []; });
   content.continuations.forEach((one) => content.rollouts[one.rollout].continuations.push(one));
   const { rollouts, continuations, categories } = content;
   return { rollouts, continuations, categories, read, likeliest };
-}
-
-function fraction(parts) {
-  return parts > WHOLE ? NaN : parts / WHOLE;
 }
 
 // Text as it can be seen. What cannot be seen is shown by a sign; where a text holds such a sign itself, its code is shown.

@@ -1,52 +1,66 @@
 """The published numbers of arXiv 2605.27028, read from ``data/paper``, whose README has origins and
 traps.
 
-Each loader gives the rows that the analysis of that name gives, fractions of 1 and nats, without an
-interval. Checkpoints:
-``base`` (the student before training), ``full-rollout`` and ``esr-100`` (after it), ``step-50`` to
-``step-200`` of the full rollout that collapsed, and ``teacher`` where the teacher's own rollouts
-were measured.
+`published` reads a table as it was printed. Each other loader gives the rows that the analysis of
+that name gives, from ``data/paper/rows``: fractions of 1 and nats, without an interval.
+
+Checkpoints of diagnostics: ``base`` (the student before training), ``full-rollout`` and
+``esr-100`` (after it), ``step-50`` to ``step-200`` of the full rollout that collapsed, and
+``teacher`` where the teacher's own rollouts were measured. Arms of training are called as sweeps
+call them: ``base``, ``teacher``, ``prefix-100`` (ESR at 100 tokens), ``full``, ``random-100``; of
+each run the best step was published, chosen on the test problems: view ``best``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from importlib import resources
+from typing import IO
+
 import pandas as pd
 
-from decaylab.paper.paper_rows import NO_INTERVAL, PERCENT, PROBLEMS, SAMPLES, row
-from decaylab.paper.paper_rows import SOURCE as SOURCE
-from decaylab.paper.paper_rows import published as published
-from decaylab.paper.paper_training import efficiency as efficiency
-from decaylab.paper.paper_training import main_results as main_results
-from decaylab.paper.paper_training import n_sweep as n_sweep
-from decaylab.paper.paper_training import per_step as per_step
-from decaylab.paper.paper_training import scaling as scaling
-from decaylab.paper.paper_training import token_selection as token_selection
-from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.measurements import COLUMNS, Measurement
 
-SETTING = "Qwen2.5-Math-1.5B and Qwen3-1.7B on MATH-500, avg@4 at T = 0.7, single seed"
-CHECKPOINTS = {
-    "base_student": "base",
-    "full_rollout": "full-rollout",
-    "esr_100": "esr-100",
-    "teacher": "teacher",
-}
-BIN_WIDTH = 10  # of three_signals.csv
-# statistic of boxed_repetition.csv -> what, unit, how many of its unit make one of ours, answer
-# rule
-BOXED = {
-    "multi_boxed_responses_percent": ("several_boxes_share", "fraction", PERCENT, ""),
-    "mean_boxed_per_response": ("boxes_mean", "boxes", 1.0, ""),
-    "repetitive_responses_percent": ("repetitive_share", "fraction", PERCENT, ""),
-    "mean_response_length_chars": ("response_characters", "characters", 1.0, ""),
-    "avg_at_4_percent": ("accuracy", "fraction", PERCENT, "official"),
-    "relaxed_avg_at_4_percent": ("accuracy", "fraction", PERCENT, "relaxed"),
-}
-# direction of prefix_curve.csv -> condition of the curve, and condition at length 0: the continuing
-# policy alone
-DIRECTIONS = {
-    "student_prefix_teacher_continues": ("student-prefix", "teacher"),
-    "teacher_prefix_student_continues": ("reverse", "student"),
-}
+SOURCE = "arXiv 2605.27028"
+NO_INTERVAL = "published, no interval"
+
+
+def published(name: str, dtype: type | None = None) -> pd.DataFrame:
+    """A published table as it was printed, such as ``prefix_curve`` or ``main_results``: per cent
+    and nats.
+
+    dtype: of every column; by default what each looks like.
+
+    Raises:
+        ValueError: no table of that name.
+    """
+    folder = resources.files("decaylab.data.paper")
+    file = folder / f"{name}.csv"
+    if not file.is_file():
+        names = [entry.name for entry in folder.iterdir() if entry.name.endswith(".csv")]
+        known = sorted(name.removesuffix(".csv") for name in names)
+        raise ValueError(f"no published table {name!r}; there are {', '.join(known)}")
+    with file.open("rb") as handle:
+        return pd.read_csv(handle, dtype=dtype)
+
+
+def _rows(name: str) -> pd.DataFrame:
+    """Published rows in the columns of `Measurement`; what a file leaves out has its default."""
+    with (resources.files("decaylab.data.paper") / "rows" / f"{name}.csv").open("rb") as handle:
+        return _typed(handle)
+
+
+def _typed(handle: IO[bytes]) -> pd.DataFrame:
+    fields = dataclasses.fields(Measurement)
+    types = {field.name: field.type for field in fields}
+    defaults = {field.name: field.default for field in fields}
+    defaults |= {"method": NO_INTERVAL, "run": SOURCE}
+    # Text is kept as it stands: an empty cell is "", and a token may read "nan".
+    text = pd.read_csv(handle, dtype=str, keep_default_na=False)
+    rows = pd.DataFrame({name: text.get(name, defaults[name]) for name in COLUMNS}, text.index)
+    return rows.replace({name: {"": "nan"} for name in COLUMNS if types[name] == "float"}).astype(
+        types
+    )
 
 
 def prefix_curve() -> pd.DataFrame:
@@ -61,23 +75,7 @@ def prefix_curve() -> pd.DataFrame:
     Source: Fig. 1 left; the reverse direction is an early draft's (see ``note``), the student alone
     the main table's.
     """
-    return to_frame(
-        Measurement(
-            what="accuracy",
-            condition=DIRECTIONS[direction][int(tokens == 0)],
-            value=percent / PERCENT,
-            unit="fraction",
-            view="all" if tokens == 0 else "",
-            prefix_tokens=float(tokens),
-            method=NO_INTERVAL,
-            estimand="mean over rollouts",
-            problems=PROBLEMS,
-            rollouts=PROBLEMS * SAMPLES,
-            run=SOURCE,
-            note=f"{SOURCE}, {source}; {SETTING}",
-        )
-        for direction, tokens, percent, source in published("prefix_curve").itertuples(index=False)
-    )
+    return _rows("prefix_curve")
 
 
 def three_signals() -> pd.DataFrame:
@@ -89,24 +87,7 @@ def three_signals() -> pd.DataFrame:
 
     Source: Fig. 3 left, off the plot, +-5 %.
     """
-    table = published("three_signals")
-    return to_frame(
-        row(
-            what,
-            "all",
-            nats,
-            "nats",
-            "Fig. 3 left, " + note,
-            view="fresh",
-            checkpoint="base",
-            position_low=centre - BIN_WIDTH / 2,
-            position_high=centre + BIN_WIDTH / 2,
-        )
-        for what in ("student_entropy", "teacher_entropy", "reverse_kl")
-        for centre, nats, note in table[["position_bin_centre", f"{what}_nats", "note"]].itertuples(
-            index=False
-        )
-    )
+    return _rows("three_signals")
 
 
 def position_kl() -> pd.DataFrame:
@@ -117,25 +98,7 @@ def position_kl() -> pd.DataFrame:
 
     Source: Fig. 3 right, off the plot, +-0.03 nats.
     """
-    table = published("position_kl")
-    edges = [0.0]
-    for centre in table["position_bin_centre"]:
-        edges.append(2 * centre - edges[-1])
-    return to_frame(
-        row(
-            "reverse_kl",
-            "all",
-            nats,
-            "nats",
-            "Fig. 3 right, " + note,
-            view="fresh",
-            checkpoint=checkpoint,
-            position_low=low,
-            position_high=high,
-        )
-        for checkpoint, column in (("base", "kl_before_nats"), ("esr-100", "kl_after_esr100_nats"))
-        for low, high, nats, note in zip(edges, edges[1:], table[column], table["note"])
-    )
+    return _rows("position_kl")
 
 
 def kl_by_category() -> pd.DataFrame:
@@ -144,23 +107,7 @@ def kl_by_category() -> pd.DataFrame:
 
     Source: category table. How often each category occurs was not published: counts are 0.
     """
-    rows = published("kl_by_category").melt("category", var_name="positions", value_name="nats")
-    ends = rows["positions"].str.split("-", expand=True).astype(float)
-    return to_frame(
-        row(
-            "reverse_kl",
-            "all",
-            nats,
-            "nats",
-            "category table",
-            view="fresh",
-            checkpoint="base",
-            category=category,
-            position_low=low,
-            position_high=last + 1,
-        )
-        for category, nats, low, last in zip(rows["category"], rows["nats"], ends[0], ends[1])
-    )
+    return _rows("kl_by_category")
 
 
 def high_kl_tokens() -> pd.DataFrame:
@@ -169,23 +116,7 @@ def high_kl_tokens() -> pd.DataFrame:
 
     Source: table of high-KL tokens, at least 50 occurrences.
     """
-    return to_frame(
-        row(
-            "token_mean_reverse_kl",
-            "all",
-            nats,
-            "nats",
-            f"high-KL tokens, rank {rank}",
-            view="fresh",
-            checkpoint="base",
-            category=category,
-            token=token,
-            tokens=count,
-        )
-        for rank, token, category, count, nats in published("high_kl_tokens").itertuples(
-            index=False
-        )
-    )
+    return _rows("high_kl_tokens")
 
 
 def submode() -> pd.DataFrame:
@@ -197,26 +128,7 @@ def submode() -> pd.DataFrame:
 
     Source: behaviour table, right.
     """
-    columns = {
-        "student_top1_probability": ("top1_probability", 1.0),
-        "equals_teacher_top1": ("equals_teacher_top1_percent", PERCENT),
-        "in_teacher_top2to5": ("in_teacher_top2to5_percent", PERCENT),
-        "outside_teacher_top5": ("outside_teacher_top5_percent", PERCENT),
-    }
-    table = published("submode")
-    return to_frame(
-        row(
-            what,
-            "own",
-            number / whole,
-            "fraction",
-            "behaviour table",
-            view="fresh",
-            checkpoint=CHECKPOINTS[model],
-        )
-        for what, (column, whole) in columns.items()
-        for model, number in zip(table["model"], table[column])
-    )
+    return _rows("submode")
 
 
 def response_length() -> pd.DataFrame:
@@ -226,20 +138,7 @@ def response_length() -> pd.DataFrame:
 
     Source: behaviour table, left.
     """
-    table = published("response_length")
-    return to_frame(
-        row(
-            f"response_length_{column.removesuffix('_tokens')}",
-            "",
-            length,
-            "characters / 3.5",
-            "behaviour table",
-            view="fresh",
-            checkpoint=CHECKPOINTS[model],
-        )
-        for column in table.columns[1:]
-        for model, length in zip(table["model"], table[column])
-    )
+    return _rows("response_length")
 
 
 def boxed_repetition() -> pd.DataFrame:
@@ -251,21 +150,80 @@ def boxed_repetition() -> pd.DataFrame:
 
     Source: boxed repetition table, 16 rollouts a problem in training.
     """
-    return to_frame(
-        row(
-            what,
-            rule,
-            float(number) / whole,
-            unit,
-            "boxed repetition table",
-            view="fresh",
-            checkpoint=column.replace("_", "-"),
-            answer_rule=rule,
-        )
-        for statistic, *numbers in published("boxed_repetition").itertuples(index=False)
-        for what, unit, whole, rule in [BOXED[statistic]]
-        for column, number in zip(("step_50", "step_100", "step_150", "step_200"), numbers)
-    )
+    return _rows("boxed_repetition")
+
+
+def main_results() -> pd.DataFrame:
+    """Published results of two pairs over tasks, as fractions of 1: base, teacher, full rollout and
+    ESR at 100 tokens.
+
+    ``run`` ends in the pair, "Gemma-2-2B under Gemma-3-4B"; ``condition`` is the task: ``math500``
+    (avg_at_4, pass_at_4), ``humaneval`` and ``humaneval_plus`` (pass_at_1 at T = 0), ``bfcl``
+    (full_accuracy: name and arguments of the call). View ``best`` of what was trained: the best
+    step, chosen on the test problems. No answer rule is stated.
+
+    Source: main table.
+    """
+    return _rows("main_results")
+
+
+def scaling() -> pd.DataFrame:
+    """Published avg@4 and pass@4 on MATH-500 by pair and regime, as fractions of 1; rows as in
+    `main_results`.
+
+    ``condition`` is the regime: ``lora``, or ``full_ft``, where every weight is trained. Base and
+    teacher stand with LoRA.
+
+    Source: full fine-tuning and scaling table.
+    """
+    return _rows("scaling")
+
+
+def n_sweep() -> pd.DataFrame:
+    """Published avg@4 against the rollout length N, as fractions of 1, in the rows that
+    `analyses.sweep` gives.
+
+    View ``best``: of each run the best step, chosen on the test problems. Arms ``prefix-N`` and
+    ``full``, and ``base``.
+
+    Source: Fig. 1 right.
+    """
+    return _rows("n_sweep")
+
+
+def token_selection() -> pd.DataFrame:
+    """Published avg@4 of each selector at its budget, in the rows that `analyses.sweep` gives;
+    ``top-reverse-kl-100``.
+
+    View ``best``, as in `n_sweep`. What stands in an early draft alone says so in ``note``.
+
+    Source: Fig. 2 and table of section 5.1.
+    """
+    return _rows("token_selection")
+
+
+def per_step() -> pd.DataFrame:
+    """Published accuracy at each checkpoint, in the rows that `analyses.stability` gives;
+    ``condition`` is the setting.
+
+    Settings ``math500_n1`` and ``_n16`` (avg@4, 1 and 16 rollouts a problem in training) and
+    ``humaneval`` (pass@1).
+
+    Source: per-step tables.
+    """
+    return _rows("per_step")
+
+
+def efficiency() -> pd.DataFrame:
+    """Published seconds a step and peak memory of each phase, in the rows that
+    `analyses.efficiency` gives.
+
+    Memory, ``peak_gb``, is in GB as printed. Its ``total`` is the sum of the phases, which no
+    device needs at once; ours is the largest of them.
+
+    Source: efficiency table.
+    """
+    return _rows("efficiency")
 
 
 def contradictions() -> pd.DataFrame:

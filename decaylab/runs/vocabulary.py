@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 # Policies and arms that others are compared with
 BASE = "base"  # the student before training
@@ -67,6 +69,11 @@ def change(what: str) -> str:
     return f"{what}_change"
 
 
+def winsorised(what: str) -> str:
+    """The quantity that is another without its extreme problems, which has an interval."""
+    return f"winsorised_{what}"
+
+
 def detectable(difference: str) -> str:
     """The quantity that is the smallest value of a difference which the data could have shown."""
     return f"{difference}_detectable"
@@ -81,10 +88,15 @@ def select(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
     Raises:
         KeyError: the frame has no such column.
     """
-    wanted = pd.Series(True, index=frame.index)
+    return frame[places(frame, **at)]
+
+
+def places(frame: pd.DataFrame, **at: Any) -> NDArray[np.bool_]:
+    """Which rows are at these coordinates, as `select` takes them."""
+    wanted = np.ones(len(frame), dtype=bool)
     for column, value in at.items():
         wanted &= _matches(frame[column], value)
-    return frame[wanted]
+    return wanted
 
 
 def rows(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
@@ -119,12 +131,13 @@ def row(frame: pd.DataFrame, **at: Any) -> pd.Series:
     return found.iloc[0]
 
 
-def _matches(column: pd.Series, value: Any) -> pd.Series:
+def _matches(column: pd.Series, value: Any) -> NDArray[np.bool_]:
     if isinstance(value, list | tuple | set):
-        return column.isin(list(value))
+        return column.isin(list(value)).to_numpy(dtype=bool)
     if isinstance(value, float) and math.isnan(value):
-        return column.isna()
-    return pd.Series(column == value)
+        return column.isna().to_numpy(dtype=bool)
+    # By numpy, since a lookup is made for every number that is printed or drawn.
+    return np.asarray(column.to_numpy() == value, dtype=bool)
 
 
 def _place(at: dict[str, Any]) -> str:

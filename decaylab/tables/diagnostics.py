@@ -1,44 +1,57 @@
-"""What the diagnostics print: their measurements as tables, intervals beside the numbers and the
-noise floor beside each KL.
+"""What the diagnostics print: their measurements as tables, with intervals and noise floors.
 
-Fractions are printed in per cent, all else in its unit. What is undefined is n/a, and a line below
-says why.
+Fractions are printed in per cent, all else in its unit. What is undefined is an en dash, and a line
+below says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich.console import RenderableType
-from rich.markup import escape
-from rich.text import Text
 
+from decaylab.printing import UNDEFINED
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
-from decaylab.tables import evaluation, terminal
-from decaylab.tables.diagnostic_cells import (
-    MARK,
+from decaylab.runs.vocabulary import (
+    ALL,
+    BASE,
+    BEST,
+    FRESH,
+    FROZEN,
+    LAST,
+    SURVIVORS,
+    TEACHER,
+    change,
+    minus,
+    winsorised,
+)
+from decaylab.tables import terminal
+from decaylab.tables.model import MARK, Column, Number, Row, Table
+from decaylab.tables.source import (
+    GROUP,
+    MODEL_NAME,
+    NOWHERE,
     WHOLE,
-    Lines,
-    Page,
-    Span,
-    brief,
+    Source,
+    bin_at,
+    columns,
+    judged_by,
     positions,
-    sections,
     shown,
-    small,
-    spoken,
-    with_floor,
 )
 
 if TYPE_CHECKING:
     from decaylab.commands.diagnose import DiagnosticResult
 
+Options = Mapping[str, Any]
+Parts = Iterator[Table | str]
+Places = dict[str, dict[str, Any]]  # label of a row -> its coordinates
 
 TOKENS_SHOWN, OVERLAPS_SHOWN = 10, 5
 ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
+BRACKETS = "base: the student before training. Brackets: {:g} % intervals over problems"
+VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
 QUANTITIES = {
     "reverse_kl": "reverse KL",
     "forward_kl": "forward KL",
@@ -46,91 +59,57 @@ QUANTITIES = {
     "student_entropy": "student entropy",
     "teacher_entropy": "teacher entropy",
 }
-ENTROPIES = {"student_entropy": "student entropy", "teacher_entropy": "teacher entropy"}
-PLAIN = {"reverse_kl": "plain mean", "reverse_kl_largest_problem": "largest problem, %"}
-RANKS = {
-    "student_top1_probability": "its probability",
-    "equals_teacher_top1": "is the teacher's 1st",
-    "in_teacher_top2to5": "teacher's 2nd to 5th",
-    "outside_teacher_top5": "beyond the 5th",
-}
-OVERLAPS = {
-    "overlap_ratio": "in both top 16",
-    "student_overlap_mass": "student's probability there",
-    "teacher_overlap_mass": "teacher's probability there",
-}
 CURVES = {"survivors": "mean over rollouts still open", "mass": "sum over all tokens"}
-LENGTHS = {
-    "response_tokens_p10": "10th percentile",
-    "response_tokens_p50": "median",
-    "response_tokens_p90": "90th percentile",
-    "response_tokens_mean": "mean",
-    "natural_stop_share": "ended by itself, %",
-}
-TEXTS = {
-    "repetition_3gram": "repeated 3-grams, %",
-    "several_boxes_share": "several boxes, %",
-    "boxes_mean": "boxes per response",
-}
+OTHERS = {BASE: "base", TEACHER: "the teacher"}
+CHECKPOINT_RULES = (LAST, BEST)
+TWO_MODES = ", two modes"  # ends the name of a set of tokens
+KL = "reverse_kl"
+POSITION, KIND = Column("position", "position"), Column("category", "kind")
+SET, SELECTOR = Column("set", "set of tokens"), Column("selector", "selector")
+RULE, CHECKPOINT = Column("rule", "rule"), Column("checkpoint", "checkpoint")
 
 
 def print_diagnostic(result: DiagnosticResult) -> None:
-    """What was compared, the tables, what must be known to read them, and where everything
-    stands."""
-    console = terminal.terminal()
-    page, wrap = Page(result, console), not console.is_terminal
+    """What was compared, the tables, what must be known to read them, and where the results are."""
     title, contents = PAGES[result.command]
-    console.print(f"\n[bold]{title}[/bold]: {escape(_compared(result))}", soft_wrap=wrap)
-    for part in contents(page):
-        console.print(part)
-    console.print()
-    for line in (*_reading(result), *(f"note: {note}" for note in result.notes)):
-        console.print(f"- {line}", markup=False, emoji=False, soft_wrap=wrap)
-    if result.advice:
-        console.print(Text.assemble(("\nAdvice\n", "bold"), result.advice))
-    console.print(_paths(result), markup=False, emoji=False, soft_wrap=True)
-
-
-def _compared(result: DiagnosticResult) -> str:
     identity = result.record["identity"]
-    options, problems = identity["options"], identity["problems"]
+    options = identity["options"]
     scored = f"; scored at temperature {options['score_temperature']:g}"
-    how = (
-        f"x {options['samples']} samples at T = {options['temperature']:g}, budget "
-        f"{options['max_tokens']} tokens"
-    )
-    if options.get("rollouts"):
-        how = f"of the rollouts in {options['rollouts']}"
-    return (
-        f"{options['student']} with {options['teacher']} as its teacher; {problems['name']}, "
-        f"{problems['asked']} problems "
-        f"{how}{'' if result.command in ON_ROLLOUTS else scored}"
+    figure = result.folder / f"{result.command}.png"
+    terminal.print_page(
+        title,
+        f"{options['student']} with {options['teacher']} as its teacher; "
+        f"{terminal.asked(options, identity['problems'], 'of the rollouts in')}"
+        f"{'' if result.command in ON_ROLLOUTS else scored}",
+        contents(Source(result.measurements, notes=False), options),
+        [*_reading(result), *(f"note: {note}" for note in result.notes)],
+        [
+            *terminal.measured_paths(result.folder, figure),
+            *(f"scored tokens: {path}" for path in result.tokens),
+        ],
+        advice=result.advice,
     )
 
 
 def _reading(result: DiagnosticResult) -> Iterator[str]:
     """What the words and signs of the tables mean, and why a number or an interval is missing."""
     frame = result.measurements
-    yield (
-        f"base: the student before training. Brackets: {100 * frame['level'].iloc[0]:g} % "
-        "intervals over problems"
-    )
+    yield BRACKETS.format(100 * frame["level"].iloc[0])
     if result.command not in ON_ROLLOUTS:
-        yield "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
-        if frame["what"].str.startswith("winsorised").any():
+        yield VIEWS
+        if frame["what"].str.startswith(winsorised("")).any():
             yield (
                 "winsorised: mean of the problems' means, the highest and the lowest tenth of the "
-                "problems pulled in; no "
-                "interval holds for the plain mean of a bin, of which one problem may hold much "
-                "(largest problem, %)"
+                "problems pulled in; no interval holds for the plain mean of a bin, of which one "
+                "problem may hold much (largest problem, %)"
             )
         if frame["noise_floor"].isna().all():
             yield "floor: not measured, since nothing was scored twice (--floor-problems)"
         else:
             yield (
                 "floor: how much the same number changes with the route of scoring (one by one, "
-                "in wider precision), over "
-                "the rollouts scored twice; n/a where they do not hold it"
+                "in wider precision), over the rollouts scored twice; "
+                f"{UNDEFINED} where they do not hold it"
             )
         if under := int(frame["under_floor"].sum()):
             yield (
@@ -140,379 +119,318 @@ def _reading(result: DiagnosticResult) -> Iterator[str]:
     notes = frame["note"].str.removeprefix(RARE_PROBLEMS).str.removeprefix("; ")
     noted = frame.assign(note=notes)[(notes != "") & (frame["what"] != "cumulative_kl_share")]
     for note, rows in noted.groupby("note", sort=False):
-        missing, whats = "n/a: " if rows["value"].isna().all() else "", list(rows["what"].unique())
-        which = ", ".join(whats) if len(whats) < 3 else f"{len(rows)} numbers"
-        yield f"{missing}{note} ({which} of {', '.join(rows['checkpoint'].unique())})"
+        whats = rows["what"].unique()
+        yield undefined(note, rows, ", ".join(whats) if len(whats) < 3 else f"{len(rows)} numbers")
 
 
-def _paths(result: DiagnosticResult) -> str:
-    folder = result.folder
-    lines = [f"figure: {folder / result.command}.png  (and .svg)"]
-    lines += [f"measurements: {folder / 'measurements.csv'}  (and .parquet)"]
-    lines += [f"scored tokens: {path}" for path in result.tokens]
-    return "\n" + "\n".join(lines)
+def undefined(reason: Any, rows: pd.DataFrame, which: str) -> str:
+    """A remark on numbers, marked where all of them are undefined."""
+    mark = f"{UNDEFINED}: " if rows["value"].isna().all() else ""
+    return f"{mark}{reason} ({which} of {', '.join(rows['checkpoint'].unique())})"
+
+
+# What the tables share
+
+
+def views(source: Source) -> tuple[str, ...]:
+    """Fresh and frozen rollouts; of base alone both are the same."""
+    return (FRESH,) if source.models == [BASE] else (FRESH, FROZEN)
+
+
+def place(checkpoint: str, condition: str = ALL, view: str = FRESH, **at: Any) -> dict[str, Any]:
+    """Coordinates of a number: of no position, kind of token or token where none is given."""
+    return {**NOWHERE, "checkpoint": checkpoint, "condition": condition, "view": view, **at}
+
+
+def grouped(
+    title: str, source: Source, axis: Column, places: Places, filled: Sequence[Column]
+) -> Table:
+    """A table with a group for each model, in it a row for each place. axis: of their labels."""
+    rows = []
+    for checkpoint in source.models:
+        for label, at in places.items():
+            cells = source.line(filled, place(checkpoint, **at))
+            rows.append({GROUP: checkpoint, axis: label, **cells})
+    return Table.of(title, rows)
+
+
+def by_model(
+    source: Source,
+    filled: Sequence[Column],
+    axis: Column = MODEL_NAME,
+    group: str = "",
+    **at: Any,
+) -> list[Row]:
+    """A row for each model that has any of these numbers. group: the name over them."""
+    rows = []
+    for checkpoint in source.models:
+        cells = source.line(filled, place(checkpoint, **at))
+        if any(isinstance(cell, Number) for cell in cells.values()):
+            rows.append({GROUP: group, axis: checkpoint, **cells})
+    return rows
+
+
+def bins(source: Source, of: str, **at: Any) -> Places:
+    """The position bins of a quantity as places."""
+    return {positions(span): {**at, **bin_at(span)} for span in source.spans(of)}
+
+
+def _in_views(source: Source) -> tuple[Column, ...]:
+    """A number and its floor on each kind of rollouts."""
+    return columns("in-views")[: 2 * len(views(source))]
 
 
 # The commands
 
 
-def _position_kl(page: Page) -> Iterator[RenderableType]:
-    yield _curve(
-        page, "all", "Reverse KL of the student from the teacher by response position, nats"
-    )
-    columns = [name for view in page.views for name in (view, "floor")]
-
-    def both(what: str, checkpoint: str, span: Span) -> list[str]:
-        return with_floor(
-            *(page.find(what, checkpoint, view=view, span=span) for view in page.views)
-        )
-
-    def means(checkpoint: str) -> Lines:
-        return [
-            [words, *both(f"mean_{what}", checkpoint, WHOLE)] for what, words in QUANTITIES.items()
-        ]
-
-    yield page.table(
-        "Means over the whole response, nats", ["quantity", *columns], page.by_model(means)
-    )
-    for span in page.spans("cascade_ratio"):
-        rows = [
-            [name, *both("cascade_ratio", name, span)]
-            for name in page.checkpoints
-            if name != "base"
-        ]
+def _position_kl(source: Source, options: Options) -> Parts:
+    title = "Reverse KL of the student from the teacher by response position, nats"
+    yield _curve(source, title, ALL)
+    means = {name: {"what": f"mean_{what}", **WHOLE} for what, name in QUANTITIES.items()}
+    title, quantity = "Means over the whole response, nats", Column("quantity", "quantity")
+    yield grouped(title, source, quantity, means, _in_views(source))
+    for span in source.spans("cascade_ratio"):
         title = (
-            f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training "
-            "over before (1: unchanged)"
+            f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training over "
+            "before (1: unchanged)"
         )
-        yield page.table(title, ["model", *columns], rows)
-    if (least := page.options["survivors"]) is not None:
-        yield _curve(
-            page, "survivors", f"The same over the rollouts of at least {least} tokens alone, nats"
-        )
+        rows = by_model(source, _in_views(source), what="cascade_ratio", **bin_at(span))
+        yield Table.of(title, rows)
+    if (least := options["survivors"]) is not None:
+        title = f"The same over the rollouts of at least {least} tokens alone, nats"
+        yield _curve(source, title, SURVIVORS)
 
 
-def _curve(page: Page, condition: str, title: str) -> RenderableType:
-    changed = {f"change {view}, %": view for view in page.views} if page.trained else {}
+def _curve(source: Source, title: str, condition: str) -> Table:
+    if len(views(source)) > 1:
+        title += " (fresh), and its change against base"
+    places = bins(source, KL, condition=condition)
+    return grouped(title, source, POSITION, places, columns("curve"))
 
-    def bins(checkpoint: str) -> Lines:
-        lines = []
-        for span in page.spans("reverse_kl"):
-            row = page.find("winsorised_reverse_kl", checkpoint, condition, span=span)
-            changes = (
-                page.find(
-                    "winsorised_reverse_kl_relative_change", checkpoint, condition, view, span=span
-                )
-                for view in changed.values()
-            )
-            plain = page.shown(PLAIN, checkpoint, condition, span=span)
-            lines.append(
-                [
-                    positions(span),
-                    *with_floor(row),
-                    *map(shown, changes),
-                    *plain,
-                    str(row.tokens),
-                    str(row.problems),
-                ]
-            )
-        return lines
 
-    columns = ["position", "winsorised", "floor", *changed, *PLAIN.values(), "tokens", "problems"]
-    return page.table(
-        f"{title}{' (fresh), and its change against base' * page.trained}",
-        columns,
-        page.by_model(bins),
+def _category_kl(source: Source, options: Options) -> Parts:
+    kinds = source.values("kl_share", "category")
+    title = (
+        "Mean reverse KL by kind of token and response position, nats "
+        "(fresh; the winsorised means in the measurements have intervals)"
     )
-
-
-def _category_kl(page: Page) -> Iterator[RenderableType]:
-    kinds, spans = page.values("category", "kl_share"), page.spans("reverse_kl")
-
-    def by_position(checkpoint: str) -> Lines:
-        found = {
-            kind: [page.find("reverse_kl", checkpoint, span=span, category=kind) for span in spans]
-            for kind in kinds
-        }
-        floors = {
-            kind: pd.Series([row.noise_floor for row in rows]).max() for kind, rows in found.items()
-        }
-        return [[kind, *map(brief, rows), small(floors[kind])] for kind, rows in found.items()]
-
-    title = "Mean reverse KL by kind of token and response position, nats "
-    title += "(fresh; the winsorised means in the measurements have intervals)"
-    yield page.table(
-        title, ["kind", *map(positions, spans), "floor up to"], page.by_model(by_position)
-    )
-
-    def shares(view: str, checkpoint: str) -> Lines:
-        lines = []
-        for kind in kinds:
-            at: dict[str, Any] = {"span": WHOLE, "category": kind}
-            row = page.find("mean_reverse_kl", checkpoint, view=view, **at)
-            held = page.shown(("token_share", "kl_share"), checkpoint, "all", view, **at)
-            robust = page.shown(["winsorised_mean_reverse_kl"], checkpoint, "all", view, **at)
-            lines.append([kind, str(row.tokens), *held, *with_floor(row), *robust])
-        return lines
-
-    columns = ["kind", "tokens", "% of tokens", "% of the KL", "mean KL", "floor", "winsorised"]
-    for view in page.views:
+    yield Table.of(title, _kinds_by_position(source, kinds))
+    for view in views(source):
         title = f"What each kind of token holds of the reverse KL ({view}), and its mean, nats"
-        yield page.table(title, columns, page.by_model(partial(shares, view)))
-
-    def highest(checkpoint: str) -> Lines:
-        rows = page.frame[
-            (page.frame["what"] == "token_mean_reverse_kl")
-            & (page.frame["checkpoint"] == checkpoint)
-        ]
-        rows = rows[rows["view"] == "fresh"].sort_values("value", ascending=False, kind="stable")
-        lines = []
-        for row in rows.head(TOKENS_SHOWN).itertuples():
-            at: dict[str, Any] = {"span": WHOLE, "category": row.category, "token": row.token}
-            others = page.shown(
-                ("winsorised_token_mean_reverse_kl", "token_kl_share"), checkpoint, "all", **at
-            )
-            lines.append(
-                [str(row.token), str(row.category), str(row.tokens), *with_floor(row), *others]
-            )
-        return lines
-
+        places: Places = {kind: {"category": kind, "view": view, **WHOLE} for kind in kinds}
+        yield grouped(title, source, KIND, places, columns("kinds"))
     title = (
         f"The {TOKENS_SHOWN} tokens of the highest mean reverse KL (fresh, nats) that occur at "
-        "least "
-        f"{page.options['min_count']} times; \u2423 is a space, \u21b5 a line's end"
+        f"least {options['min_count']} times; \u2423 is a space, \u21b5 a line's end"
     )
-    columns = ["token", "kind", "count", "mean KL", "floor", "winsorised", "% of the KL"]
-    yield page.table(title, columns, page.by_model(highest), words=2)
+    yield Table.of(title, _highest(source))
 
 
-def _submode(page: Page) -> Iterator[RenderableType]:
-    ranks, sets = [*RANKS.values()], [("common", "frozen"), ("own", "frozen"), ("own", "fresh")]
-    sets = [
-        (f"{name}{part}", view)
-        for name, view in sets[-3 if page.trained else -1 :]
-        for part in ("", ", two modes")
-    ]
+def _kinds_by_position(source: Source, kinds: list[str]) -> Iterator[Row]:
+    largest, spans = Column("floor", "floor up to", "floor"), []
+    for label, span in bins(source, KL).items():
+        at = tuple(span.items())
+        spans.append(shown(KL, label, "thousandths", at=at, bare=True))
+    for checkpoint in source.models:
+        for kind in kinds:
+            of_kind = {"checkpoint": checkpoint, "condition": ALL, "view": FRESH, "category": kind}
+            floors = source.rows(KL, of_kind)["noise_floor"]
+            cells = source.line(spans, of_kind)
+            yield {GROUP: checkpoint, KIND: kind, **cells, largest: Number(floors.max())}
 
-    def shares(condition: str, view: str) -> Lines:
-        found = {
-            name: page.find("equals_teacher_top1", name, condition, view)
-            for name in page.checkpoints
-        }
-        whats = (*RANKS, "two_mode_share")
-        return [
-            [name, *page.shown(whats, name, condition, view), str(row.tokens)]
-            for name, row in found.items()
-        ]
 
-    def changes(condition: str) -> Lines:
-        whats = [f"{what}_change" for what in RANKS]
-        return [
-            [name, *page.shown(whats, name, condition, "frozen")]
-            for name in page.checkpoints
-            if name != "base"
-        ]
+def _highest(source: Source) -> Iterator[Row]:
+    mean, token = "token_mean_reverse_kl", Column("token", "token", "token")
+    for checkpoint in source.models:
+        fresh = {"checkpoint": checkpoint, "view": FRESH}
+        for row in source.largest(mean, TOKENS_SHOWN, fresh):
+            at = place(checkpoint, category=row.category, token=row.token) | WHOLE
+            labels: Row = {GROUP: checkpoint, token: row.token, KIND: row.category}
+            yield {**labels, **source.line(columns("tokens"), at)}
 
+
+def _submode(source: Source, options: Options) -> Parts:
+    trained = len(views(source)) > 1
+    ranks = columns("ranks")
+    sets = [("common", FROZEN), ("own", FROZEN), ("own", FRESH)]
+    rows: list[Row] = []
+    for name, view in sets if trained else sets[-1:]:
+        for condition in (name, f"{name}{TWO_MODES}"):
+            group = condition if name == "common" else f"{condition}, {view}"
+            shares = (*ranks, *columns("of-set"))
+            rows += by_model(source, shares, SET, group, condition=condition, view=view)
     title = (
         "The student's most likely token where the reverse KL is highest "
-        f"({100 * page.options['share']:g} % of tokens): "
-        "its mean probability, and what it is to the teacher, %"
+        f"({100 * options['share']:g} % of tokens): its mean probability, and what it is to the "
+        "teacher, %"
     )
-    rows = sections(
-        (name if name.startswith("common") else f"{name}, {view}", shares(name, view))
-        for name, view in sets
-    )
-    yield page.table(title, ["set of tokens", *ranks, "two modes", "tokens"], rows)
-    if page.trained:
-        rows = sections((name, changes(name)) for name in ("common", "common, two modes"))
-        yield page.table(
-            "Change against base over the common set, points", ["set of tokens", *ranks], rows
+    yield Table.of(title, rows)
+    common = ""
+    if trained:
+        rows = []
+        for condition in ("common", f"common{TWO_MODES}"):
+            at = {"condition": condition, "view": FROZEN, "ending": "_change"}
+            rows += by_model(source, ranks, SET, condition, **at)
+        yield Table.of("Change against base over the common set, points", rows)
+        common = (
+            "common: one frozen set, of the highest KL averaged over the models; own: the highest "
+            "of the model itself; "
         )
-    common = (
-        "common: one frozen set, of the highest KL averaged over the models; own: the "
-        "highest of the model itself; "
+    yield (
+        f"{common}two modes: the tokens of a set at which the teacher gives its second token "
+        f"{options['second_mode']:g} or more, and their share of it"
     )
-    yield Text(
-        f"\n{common * page.trained}two modes: the tokens of a set at which the teacher gives its "
-        "second token "
-        f"{page.options['second_mode']:g} or more, and their share of it"
-    )
-    if len(terminal.pick(page.frame, "wordy_share", "")):
-        rows = [
-            [name, *page.shown(("wordy_share", "wordy_share_change"), name, "")]
-            for name in page.checkpoints
-        ]
-        yield page.table(
-            "Wordy, against terse, responses (fresh)", ["model", "wordy, %", "change, points"], rows
-        )
+    if rows := by_model(source, columns("verbose"), condition=""):
+        yield Table.of("Verbose, against concise, responses (fresh)", rows)
 
 
-def _signals(page: Page) -> Iterator[RenderableType]:
-    def bins(checkpoint: str) -> Lines:
-        lines = []
-        for span in page.spans("reverse_kl"):
-            row = page.find("winsorised_reverse_kl", checkpoint, span=span)
-            entropies = page.shown(
-                map("winsorised_{}".format, ENTROPIES), checkpoint, "all", span=span
-            )
-            plain = page.shown(PLAIN, checkpoint, "all", span=span)
-            lines.append(
-                [
-                    positions(span),
-                    *entropies,
-                    *with_floor(row),
-                    *plain,
-                    str(row.tokens),
-                    str(row.problems),
-                ]
-            )
-        return lines
-
-    columns = [
-        "position",
-        *ENTROPIES.values(),
-        "reverse KL",
-        "floor",
-        *PLAIN.values(),
-        "tokens",
-        "problems",
-    ]
+def _signals(source: Source, options: Options) -> Parts:
     title = "The three signals by response position, winsorised means, nats (fresh)"
-    yield page.table(title, columns, page.by_model(bins))
-
-    def top16(checkpoint: str) -> Lines:
-        return [
-            [
-                positions(span),
-                *page.shown(map("winsorised_{}".format, OVERLAPS), checkpoint, "all", span=span),
-            ]
-            for span in page.spans("reverse_kl")
-        ]
-
+    places = bins(source, KL)
+    yield grouped(title, source, POSITION, places, columns("signals"))
     title = (
         "The 16 most likely tokens of student and teacher: how many are in both, and the "
-        "probability of those, "
-        "winsorised, %"
+        "probability of those, winsorised, %"
     )
-    yield page.table(title, ["position", *OVERLAPS.values()], page.by_model(top16))
-
-    def lengths(checkpoint: str) -> Lines:
-        lines = []
-        for curve, words in CURVES.items():
-            (span,) = page.spans("cumulative_kl_position")
-            found = page.find("cumulative_kl_position", checkpoint, curve, span=span)
-            horizon = page.find("cumulative_kl_horizon", checkpoint, curve, span=span)
-            lines.append(
-                [
-                    words,
-                    *with_floor(found),
-                    f"{horizon.value:.0f}",
-                    str(found.rollouts),
-                    str(found.problems),
-                ]
-            )
-        return lines
-
+    yield grouped(title, source, POSITION, places, columns("overlaps"))
+    (span,) = source.spans("cumulative_kl_position")
+    curves = {words: {"condition": curve, **bin_at(span)} for curve, words in CURVES.items()}
     title = (
-        f"N: the response tokens that hold {100 * page.options['cumulative_share']:g} % of "
-        "the reverse KL up to the horizon"
+        f"N: the response tokens that hold {100 * options['cumulative_share']:g} % of the reverse "
+        "KL up to the horizon"
     )
-    columns = ["KL cumulated as", "N, tokens", "floor", "horizon, tokens", "rollouts", "problems"]
-    yield page.table(title, columns, page.by_model(lengths))
-    tops = page.values("condition", "kl_concentration")
-    rows = [
-        [name, *(shown(page.find("kl_concentration", name, top)) for top in tops)]
-        for name in page.checkpoints
-    ]
+    cumulated = Column("curve", "KL cumulated as")
+    yield grouped(title, source, cumulated, curves, columns("cumulative"))
+    tops = []
+    for top in source.values("kl_concentration", "condition"):
+        name = top.replace("-", " ").replace(" percent", " %")
+        tops.append(shown("kl_concentration", name, at=(("condition", top),)))
     title = "Concentration: share of a rollout's reverse KL in its tokens of the highest KL, %"
-    yield page.table(
-        title, ["model", *(top.replace("-", " ").replace(" percent", " %") for top in tops)], rows
-    )
-    yield from _selectors(page)
-
-
-def _selectors(page: Page) -> Iterator[RenderableType]:
-    whats, names = (
-        ("selector_kl_share", "selector_mean_position"),
-        page.values("condition", "selector_kl_share"),
-    )
+    yield Table.of(title, by_model(source, tops))
+    selectors = source.values("selector_kl_share", "condition")
     title = (
-        f"Selectors, each choosing {page.options['rollout_length']} tokens of a rollout: what "
-        "they would train on"
+        f"Selectors, each choosing {options['rollout_length']} tokens of a rollout: what they "
+        "would train on"
     )
-    rows = page.by_model(
-        lambda checkpoint: [[spoken(name), *page.shown(whats, checkpoint, name)] for name in names]
-    )
-    yield page.table(title, ["selector", "% of the KL", "mean position"], rows)
-
-    def strongest(checkpoint: str) -> Lines:
-        rows = page.frame[
-            (page.frame["what"] == "selector_overlap") & (page.frame["checkpoint"] == checkpoint)
-        ]
-        rows = (
-            rows.dropna(subset="value")
-            .sort_values("value", ascending=False, kind="stable")
-            .head(OVERLAPS_SHOWN)
-        )
-        return [[*spoken(str(row.condition)).split("|"), shown(row)] for row in rows.itertuples()]
-
+    places = {_product(name): {"condition": name} for name in selectors}
+    yield grouped(title, source, SELECTOR, places, columns("selectors"))
     title = (
-        f"The {OVERLAPS_SHOWN} pairs of selectors that agree most: chosen by both, of what "
-        "either chooses"
+        f"The {OVERLAPS_SHOWN} pairs of selectors that agree most: chosen by both, of what either "
+        "chooses"
     )
-    yield page.table(title, ["selector", "and", "overlap, %"], page.by_model(strongest), words=2)
+    yield Table.of(title, _overlaps(source))
 
 
-def _thoughts(page: Page) -> dict[str, str]:
-    """The column of rollouts that end inside a thought; none where none does."""
-    rows = page.frame[page.frame["what"] == "open_thought_share"]
-    return {"open_thought_share": "open thought, %"} if (rows["value"] > 0).any() else {}
+def _overlaps(source: Source) -> Iterator[Row]:
+    (overlap,), second = columns("selector-pairs"), Column("second", "and")
+    for checkpoint in source.models:
+        fresh = {"checkpoint": checkpoint, "view": FRESH}
+        for pair in source.largest(overlap.of, OVERLAPS_SHOWN, fresh):
+            first, other = _product(pair.condition).split("|")
+            cells = source.line([overlap], place(checkpoint, pair.condition))
+            yield {GROUP: checkpoint, SELECTOR: first, second: other, **cells}
 
 
-def _behaviour(page: Page) -> Iterator[RenderableType]:
-    def lines(whats: Sequence[str], condition: str = "") -> Lines:
-        found = ((name, page.shown(whats, name, condition)) for name in page.checkpoints)
-        return [[name, *cells] for name, cells in found if any(cells)]
+def _product(selector: str) -> str:
+    """A selector by a product of signals, with the sign of multiplication apart."""
+    return selector.replace("-x-", " x ")
 
-    for title, whats in (
-        ("Response length in tokens, and its change against base", LENGTHS),
-        ("Repetition and boxed answers, and their change against base", TEXTS | _thoughts(page)),
-    ):
-        levels, changes = lines([*whats]), lines([f"{what}_change" for what in whats])
-        under = [None, *sections([("change", changes)])] if changes else []
-        yield page.table(title, ["model", *whats.values()], [*levels, *under])
-    counts = [
-        page.find("accuracy", name, page.values("condition", "accuracy")[0])
-        for name in page.checkpoints
-    ]
-    yield Text(
-        "rollouts and problems: "
-        + "; ".join(f"{row.checkpoint} {row.rollouts} and {row.problems}" for row in counts)
+
+def _behaviour(source: Source, options: Options) -> Parts:
+    texts = columns("texts")
+    if not (source.rows("open_thought_share")["value"] > 0).any():
+        texts = texts[:-1]
+    titles = {
+        "Response length in tokens, and its change against base": columns("responses"),
+        "Repetition and boxed answers, and their change against base": texts,
+    }
+    for title, levels in titles.items():
+        changes = by_model(source, levels, group="change", condition="", ending="_change")
+        yield Table.of(title, [*by_model(source, levels, condition=""), *changes])
+    rules = source.values("accuracy", "condition")
+    numbers = []
+    for row in source.rows("accuracy", condition=rules[0]).itertuples():
+        numbers.append(f"{row.checkpoint} {row.rollouts} and {row.problems}")
+    yield f"rollouts and problems: {'; '.join(numbers)}"
+    rows: list[Row] = []
+    rules_of = by_rule(source, "accuracy")
+    for what, words in {"accuracy": "right", "no_answer_share": "no answer found"}.items():
+        rows += by_model(source, rules_of, group=words, what=what)
+        changed = f"{words}, change against base"
+        rows += by_model(source, rules_of, group=changed, what=change(what))
+    yield Table.of("Accuracy under each answer rule, %", rows)
+
+
+def by_rule(source: Source, what: str) -> list[Column]:
+    """A column for each answer rule; it names the problems where it does not judge all."""
+    judged = []
+    for rule in source.values(what, "condition"):
+        judged.append(shown("", judged_by(source, what, rule), at=(("condition", rule),)))
+    return judged
+
+
+# Evaluations
+
+
+def _evaluate(source: Source, options: Options) -> Parts:
+    average = f"avg_at_{options['samples']}"
+    rule, label = source.values(average, "condition")[0], average.replace("_at_", "@")
+    quantities = [average, f"maj_at_{options['samples']}"]
+    passes = [what for what in source.whats(r"pass_at_\d+") if what != "pass_at_1"]  # it is avg@k
+    quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))
+    names = {what: what.replace("_at_", "@") for what in quantities}
+    title = f"Right by the rule {judged_by(source, average, rule)}, %"
+    levels = [shown(what, name) for what, name in names.items()]
+    yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
+    if taken := [*_taken(source, average, rule)]:
+        yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
+    for other, words in OTHERS.items():
+        rows: list[Row] = []
+        for what, name in names.items():
+            at = {"what": minus(what, other), "condition": rule}
+            rows += by_model(source, columns("differences"), group=name, **at)
+        if rows:
+            title = f"Difference from {words} on the same problems, by the rule {rule}, points"
+            yield Table.of(title, _labelled(source, rows))
+    by_rules = by_rule(source, average)
+    rows = by_model(source, by_rules, group="right", what=average)
+    for other, words in OTHERS.items():
+        group = f"difference from {words}"
+        rows += by_model(source, by_rules, group=group, what=minus(average, other))
+    yield Table.of(f"{label} under each answer rule, %", _labelled(source, rows))
+    yield (
+        "p (Holm): sign-flip test, corrected over the checkpoints that a table holds for the same "
+        "quantity; detectable: the smallest true difference that this many problems would show "
+        "with a power of 80 %"
     )
-    rules = page.values("condition", "accuracy")
-    named = {"accuracy": "right", "no_answer_share": "no answer found"}
-
-    def grades(what: str) -> Lines:
-        found = (
-            (name, [shown(page.find(what, name, rule)) for rule in rules])
-            for name in page.checkpoints
-        )
-        return [[name, *cells] for name, cells in found if any(cells)]
-
-    rows = sections(
-        (f"{words}{told}", grades(f"{what}{end}"))
-        for what, words in named.items()
-        for end, told in (("", ""), ("_change", ", change against base"))
-    )
-    columns = ["model", *(page.judged("accuracy", rule) for rule in rules)]
-    yield page.table("Accuracy under each answer rule, %", columns, rows)
 
 
-PAGES: Mapping[str, tuple[str, Callable[[Page], Iterator[RenderableType]]]] = {
+def _labelled(source: Source, rows: list[Row]) -> list[Row]:
+    """The rows with the checkpoint rules that take each model."""
+    frame = source.frame
+    labelled = []
+    for row in rows:
+        views_of_model = set(frame.loc[frame["checkpoint"] == row[MODEL_NAME], "view"])
+        rules = [view for view in CHECKPOINT_RULES if view in views_of_model]
+        label = f"{row[MODEL_NAME]} ({', '.join(rules)})" if rules else row[MODEL_NAME]
+        labelled.append({**row, MODEL_NAME: label})
+    return labelled
+
+
+def _taken(source: Source, average: str, rule: str) -> Iterator[Row]:
+    taken = columns("taken", average=average.replace("_at_", "@"))
+    for view in CHECKPOINT_RULES:
+        for name in source.values(average, "checkpoint", view=view):
+            at = {"condition": rule, "checkpoint": name, "view": view}
+            cells = source.line(taken, at, average)
+            yield {RULE: view, CHECKPOINT: name, **cells}
+
+
+PAGES: Mapping[str, tuple[str, Callable[[Source, Options], Parts]]] = {
     "position-kl": ("KL by position", _position_kl),
     "category-kl": ("KL by kind of token", _category_kl),
     "submode": ("Sub-mode commitment", _submode),
     "signals": ("The three signals", _signals),
     "behaviour": ("Rollout behaviour", _behaviour),
-    "evaluate": ("Evaluation", evaluation.contents),
+    "evaluate": ("Evaluation", _evaluate),
 }

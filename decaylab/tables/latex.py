@@ -1,4 +1,4 @@
-r"""A `PaperTable` in LaTeX with the rules of booktabs: every character that LaTeX would act on is
+r"""A `Table` in LaTeX with the rules of booktabs: every character that LaTeX would act on is
 escaped.
 
 What is written needs the packages of its first line and a LaTeX of 2020 or later (or textcomp). In
@@ -11,9 +11,8 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from decaylab.tables.text import SOURCE_KEY, Form, PaperTable, seen
+from decaylab.tables.model import SOURCE_KEY, Form, Table, seen
 
 WIDE = 90  # characters: an interval of a wider table stands under its number
 HEAD_WIDTH, WORDS_WIDTH = 12, 28  # characters of a line in the header and the words of a wide table
@@ -55,134 +54,94 @@ _SIGNS = {
     "\u2423": "\\textvisiblespace{}",
     "\u21b5": "$\\hookleftarrow$",
 }
-_LETTERS = frozenset(
-    "ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ"
-)  # that every LaTeX knows
+# Letters that every LaTeX knows.
+_LETTERS = frozenset("ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ")
 
 
-def to_latex(table: PaperTable) -> str:
+def to_latex(table: Table) -> str:
     """The table as a float, or as a longtable where it has many rows; with caption, label
     ``tab:NAME`` and footnotes."""
-    layout = _Layout.of(table)
-    return "\n".join([*PREAMBLE, *(layout.pages() if layout.long else layout.float()), ""])
+    text = [table.printed(row) for row in table.rows]
+    wide = _width([[[cell] for cell in row] for row in (list(table.header), *text)]) > WIDE
+    head = [textwrap.wrap(name, HEAD_WIDTH) if wide else [name] for name in table.header]
+    rows = []
+    for cells in text:
+        forms = zip(cells, table.columns, strict=True)
+        rows.append([_lines(cell, column.form, wide) for cell, column in forms])
+    width = _width([head, *rows])
+    sideways = width > SIDEWAYS
+    # A page holds more lines of a table that is shrunk to its width.
+    room = LINES[sideways] * max(1.0, width / SHRUNK[sideways])
+    long = sum(max(map(len, row)) for row in rows) > room and width <= TINY
+    spec = "".join("r" if column.numeric else "l" for column in table.columns)
+    heads = zip(head, table.columns, strict=True)
+    names = [_stack([*map(escape, lines)], column.numeric) for lines, column in heads]
+    top = ["\\toprule", f"{' & '.join(names)} \\\\", "\\midrule"]
+    parts = (table, f"@{{}}{spec}@{{}}", top, [*_body(table, rows, wide)])
+    lines = _pages(*parts, width) if long else _float(*parts, sideways)
+    return "\n".join([*PREAMBLE, *lines, ""])
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """A table as it is to be set. head, rows: each cell as its lines."""
+def _float(
+    table: Table, columns: str, top: list[str], body: list[str], sideways: bool
+) -> Iterator[str]:
+    kind, position = ("sidewaystable", "") if sideways else ("table", "[t]")
+    yield f"\\begin{{{kind}}}{position}"
+    yield "\\centering"
+    yield from _caption(table)
+    yield "\\par\\smallskip\\small"
+    yield SHRINK
+    yield f"\\begin{{tabular}}{{{columns}}}"
+    yield from (*top, *body, "\\bottomrule")
+    yield "\\end{tabular}}"
+    if table.footnotes:
+        yield from ("\\par\\smallskip", _notes(table))
+    yield f"\\end{{{kind}}}"
 
-    table: PaperTable
-    wide: bool
-    head: list[list[str]]
-    rows: list[list[list[str]]]
 
-    @classmethod
-    def of(cls, table: PaperTable) -> _Layout:
-        text = [[str(cell) for cell in row] for row in table.text.itertuples(index=False)]
-        wide = _width([[[cell] for cell in row] for row in (table.header, *text)]) > WIDE
-        forms = [column.form for column in table.columns]
-        head = [textwrap.wrap(name, HEAD_WIDTH) if wide else [name] for name in table.header]
-        rows = [
-            [_lines(cell, form, wide) for cell, form in zip(row, forms, strict=True)]
-            for row in text
-        ]
-        return cls(table, wide, head, rows)
+def _pages(
+    table: Table, columns: str, top: list[str], body: list[str], width: int
+) -> Iterator[str]:
+    caption, label = _caption(table)
+    face = "scriptsize" if width <= LANDSCAPE else "tiny"
+    if width > UPRIGHT:
+        yield "\\begin{landscape}"
+    yield f"{{\\{face}\\setlength{{\\tabcolsep}}{{3pt}}"
+    yield f"\\begin{{longtable}}{{{columns}}}"
+    yield from (caption, f"{label}\\\\")
+    yield from (*top, "\\endfirsthead", *top, "\\endhead")
+    yield from ("\\bottomrule", "\\endfoot", *body)
+    yield "\\end{longtable}}"
+    if table.footnotes:
+        yield _notes(table)
+    if width > UPRIGHT:
+        yield "\\end{landscape}"
 
-    @property
-    def width(self) -> int:
-        return _width([self.head, *self.rows])
 
-    @property
-    def sideways(self) -> bool:
-        return self.width > SIDEWAYS
+def _body(table: Table, rows: Sequence[Sequence[list[str]]], wide: bool) -> Iterator[str]:
+    """The rows, a rule where what was measured ends and what was published begins."""
+    place = [column.key for column in table.columns].index(SOURCE_KEY)
+    before = rows[0][place]
+    for number, row in enumerate(rows):
+        if row[place] != before:
+            yield "\\midrule"
+        elif wide and number:
+            yield "\\addlinespace[2pt]"
+        before = row[place]
+        cells = zip(row, table.columns, strict=True)
+        yield " & ".join(_cell(lines, column.form) for lines, column in cells) + " \\\\"
 
-    @property
-    def long(self) -> bool:
-        """Whether a page does not hold it."""
-        lines = sum(max(map(len, row)) for row in self.rows)
-        room = LINES[self.sideways] * max(1.0, self.width / SHRUNK[self.sideways])
-        return lines > room and self.width <= TINY
 
-    @property
-    def spec(self) -> str:
-        """The columns: numbers to the right."""
-        return (
-            f"@{{}}{''.join('r' if column.numeric else 'l' for column in self.table.columns)}@{{}}"
-        )
-
-    def float(self) -> list[str]:
-        kind = "sidewaystable" if self.sideways else "table"
-        notes = ["\\par\\smallskip", *self.notes()] if self.table.footnotes else []
-        return [
-            f"\\begin{{{kind}}}{'' if self.sideways else '[t]'}",
-            "\\centering",
-            *_caption(self.table),
-            "\\par\\smallskip\\small",
-            SHRINK,
-            f"\\begin{{tabular}}{{{self.spec}}}",
-            "\\toprule",
-            self.header(),
-            "\\midrule",
-            *self.body(),
-            "\\bottomrule",
-            "\\end{tabular}}",
-            *notes,
-            f"\\end{{{kind}}}",
-        ]
-
-    def pages(self) -> list[str]:
-        top = ("\\toprule", self.header(), "\\midrule")
-        caption, label = _caption(self.table)
-        face = "scriptsize" if self.width <= LANDSCAPE else "tiny"
-        lines = [
-            f"{{\\{face}\\setlength{{\\tabcolsep}}{{3pt}}",
-            f"\\begin{{longtable}}{{{self.spec}}}",
-            caption,
-            f"{label}\\\\",
-            *top,
-            "\\endfirsthead",
-            *top,
-            "\\endhead",
-            "\\bottomrule",
-            "\\endfoot",
-            *self.body(),
-            "\\end{longtable}}",
-            *(self.notes() if self.table.footnotes else ()),
-        ]
-        return ["\\begin{landscape}", *lines, "\\end{landscape}"] if self.width > UPRIGHT else lines
-
-    def header(self) -> str:
-        cells = zip(self.head, self.table.columns, strict=True)
-        return (
-            " & ".join(
-                _stack([escape(line) for line in lines], column.numeric) for lines, column in cells
-            )
-            + " \\\\"
-        )
-
-    def body(self) -> Iterator[str]:
-        """The rows, a rule where what was measured ends and what was published begins."""
-        place = [column.key for column in self.table.columns].index(SOURCE_KEY)
-        before = self.rows[0][place]
-        for row in self.rows:
-            if row[place] != before:
-                yield "\\midrule"
-            elif self.wide and row is not self.rows[0]:
-                yield "\\addlinespace[2pt]"
-            before = row[place]
-            cells = zip(row, self.table.columns, strict=True)
-            yield " & ".join(_cell(lines, column.form) for lines, column in cells) + " \\\\"
-
-    def notes(self) -> list[str]:
-        told = " \\\\ ".join(escape(note) for note in self.table.footnotes)
-        return [f"{{\\raggedright\\footnotesize {told}\\par}}"]
+def _notes(table: Table) -> str:
+    notes = " \\\\ ".join(escape(note) for note in table.footnotes)
+    return f"{{\\raggedright\\footnotesize {notes}\\par}}"
 
 
 def _lines(text: str, form: Form, wide: bool) -> list[str]:
     """A cell of a wide table in lines: words folded, an interval under its number."""
     if not wide or form == "token":
         return [text]
-    if form == "words":
+    if form in ("words", "group"):
         return textwrap.wrap(text, WORDS_WIDTH) or [""]
     number, bracket, interval = text.partition(" [")
     return [number, f"[{interval}"] if bracket else [number]
@@ -191,15 +150,18 @@ def _lines(text: str, form: Form, wide: bool) -> list[str]:
 def _cell(lines: Sequence[str], form: Form) -> str:
     if form == "token":
         return f"\\texttt{{{escape(lines[0], token=True)}}}"
-    if form == "words":
-        return _stack([escape(line) for line in lines], False)
-    return _stack([re.sub(r"-(?=\d)", "$-$", escape(line)) for line in lines], True)
+    escaped = [escape(line) for line in lines]
+    if form in ("words", "group"):
+        return _stack(escaped, False)
+    return _stack([re.sub(r"-(?=\d)", "$-$", line) for line in escaped], True)
 
 
 def _stack(lines: Sequence[str], numeric: bool) -> str:
     """Lines below each other in one cell."""
     joined = "\\\\".join(lines)
-    return joined if len(lines) == 1 else f"\\stacked{'' if numeric else '[l]'}{{{joined}}}"
+    if len(lines) == 1:
+        return joined
+    return f"\\stacked{'' if numeric else '[l]'}{{{joined}}}"
 
 
 def escape(text: str, *, token: bool = False) -> str:
@@ -208,21 +170,20 @@ def escape(text: str, *, token: bool = False) -> str:
 
     Letters that not every LaTeX has are shown by their codes, U+4F60.
     """
-    found = "".join(_sign(one, token) for one in seen(text))
-    return re.sub(
-        r"([-,'?!])(?=[-,'`?!])", r"\1{}", found
-    )  # -- would become a dash, ,, and '' quotes
+    signs = "".join(_sign(sign, token) for sign in seen(text))
+    # Two of them would be joined: -- to a dash, ,, and '' to quotes.
+    return re.sub(r"([-,'?!])(?=[-,'`?!])", r"\1{}", signs)
 
 
-def _sign(one: str, token: bool) -> str:
-    if one == "'" and token:
+def _sign(sign: str, token: bool) -> str:
+    if sign == "'" and token:
         return "\\textquotesingle{}"
-    if one.isascii() or one in _SIGNS or one in _LETTERS:
-        return _SIGNS.get(one, one)
-    return f"U+{ord(one):04X}"
+    if sign.isascii() or sign in _SIGNS or sign in _LETTERS:
+        return _SIGNS.get(sign, sign)
+    return f"U+{ord(sign):04X}"
 
 
-def _caption(table: PaperTable) -> tuple[str, str]:
+def _caption(table: Table) -> tuple[str, str]:
     """The caption, and the label."""
     title, label = escape(table.title), re.sub(r"[^A-Za-z0-9:.-]+", "-", table.name)
     return (
@@ -233,6 +194,7 @@ def _caption(table: PaperTable) -> tuple[str, str]:
 
 def _width(rows: Sequence[Sequence[Sequence[str]]]) -> int:
     """Characters of the longest lines of the columns, with the space between them."""
-    return sum(
-        2 + max(len(line) for cell in cells for line in cell) for cells in zip(*rows, strict=True)
-    )
+    width = 0
+    for cells in zip(*rows, strict=True):
+        width += 2 + max(len(line) for cell in cells for line in cell)
+    return width

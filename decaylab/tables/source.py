@@ -1,43 +1,61 @@
-"""Rows of measurements as cells of a table: looked up by their coordinates, and remembered for the
-caption."""
+"""Measurements as cells of tables: looked up by their coordinates, and remembered for the caption.
+
+A table is a list of columns, each of which says which quantity fills it, and a loop over the
+coordinates of its rows: ``source.line(columns("kinds"), {"checkpoint": "base"})`` fills one row.
+`columns.csv` lists the columns.
+"""
 
 from __future__ import annotations
 
+import csv
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
 from typing import Any
 
 import pandas as pd
 
 from decaylab import printing
 from decaylab.paper import publication
-from decaylab.tables.text import SOURCE_KEY, Cell, Column, Number
-
-Row = dict[Column, Cell]
-Record = dict[str, Any]  # a row of measurements by its columns, and where it stands among them
+from decaylab.runs import vocabulary
+from decaylab.runs.vocabulary import BASE, FRACTION, TEACHER
+from decaylab.tables.model import SOURCE_KEY, Cell, Column, Form, Number, Row
 
 MEASURED, PUBLISHED = "measured", f"published, {publication.SOURCE}"
 SOURCE = Column(SOURCE_KEY, "source", place=(9,))
+At = Mapping[str, Any]  # coordinates of rows
+EVERYWHERE: At = {}
+PLACE = "place"  # of a record among the rows
 DRAFT = "draft"  # in the note of a published number that the paper itself does not have
-NAMES = {"base": "student (base)", "teacher": "teacher"}
-PLACE = "place"
-PLAIN = ("value", "low", "high")
+NAMES = {BASE: "student (base)", TEACHER: "teacher"}
+WHOLE: dict[str, Any] = {"position_low": 0.0, "position_high": math.inf}
+NOWHERE = {"position_low": math.nan, "position_high": math.nan, "category": "", "token": ""}
+# Quantities printed with a sign. What could have been detected has none.
+SIGNED = re.compile(r"(?!.*detectable).*(_change|_difference|_minus_[a-z]+)")
 
 
 class Source:
-    """The rows of one origin: measured, or published. pair: what the two policies are called.
+    """The rows of one origin: measured, or published.
 
+    pair: what the two policies are called. notes: whether numbers carry their notes, for footnotes.
     used: the rows that became cells.
     """
 
-    def __init__(self, frame: pd.DataFrame, *, published: bool, pair: str = "") -> None:
-        self.published, self.pair = published, pair
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        *,
+        published: bool = False,
+        pair: str = "",
+        notes: bool = True,
+    ) -> None:
+        self.published, self.pair, self.notes = published, pair, notes
         self.frame = frame.reset_index(drop=True)
-        self._by_what: dict[str, list[Record]] = {}
-        records: Any = self.frame.to_dict("records")
-        for place, record in enumerate(records):
-            self._by_what.setdefault(str(record["what"]), []).append({**record, PLACE: place})
-        self._used: set[int] = set()
+        self._records: Any = self.frame.assign(**{PLACE: self.frame.index}).to_dict("records")
+        self._by_what: dict[Any, pd.DataFrame] = dict([*self.frame.groupby("what", sort=False)])
+        self._used: set[Any] = set()
 
     @property
     def used(self) -> pd.DataFrame:
@@ -45,107 +63,176 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What stands in the column of the source."""
+        """What the column of the source says."""
         return PUBLISHED if self.published else MEASURED
 
     def whats(self, pattern: str) -> list[str]:
         """The quantities whose whole name matches, in the order of the rows."""
-        return [what for what in self._by_what if re.fullmatch(pattern, what)]
+        return [str(what) for what in self._by_what if re.fullmatch(pattern, str(what))]
 
-    def rows(self, what: str, **at: Any) -> list[Record]:
-        """The rows of a quantity at these coordinates; NaN is a coordinate too."""
-        wanted = {name: _coordinate(value) for name, value in at.items()}
-        rows = self._by_what.get(what, [])
-        return [
-            row
-            for row in rows
-            if all(_coordinate(row[name]) == value for name, value in wanted.items())
-        ]
+    def rows(self, what: str, at: At = EVERYWHERE, **more: Any) -> pd.DataFrame:
+        """The rows of a quantity at these coordinates; there may be none."""
+        return vocabulary.select(self._frame(what), **at, **more)
 
-    def places(self, what: str, *columns: str, **at: Any) -> list[tuple[Any, ...]]:
-        """The coordinates that the rows of a quantity stand at, in their order."""
-        found: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-        for row in self.rows(what, **at):
-            found.setdefault(
-                tuple(_coordinate(row[name]) for name in columns),
-                tuple(row[name] for name in columns),
-            )
-        return [*found.values()]
+    def records(self, what: str, at: At) -> list[dict[str, Any]]:
+        """The rows of a quantity at these coordinates, as dictionaries."""
+        return [self._records[place] for place in self.rows(what, at).index]
 
-    def values(self, what: str, column: str, **at: Any) -> list[Any]:
-        """What one coordinate takes on for a quantity."""
-        return [value for (value,) in self.places(what, column, **at)]
+    def _frame(self, what: str) -> pd.DataFrame:
+        return self._by_what.get(what, self.frame[:0])
+
+    def _record(self, what: str, at: At) -> dict[str, Any] | None:
+        """The row at these coordinates, None where there is none."""
+        frame = self._frame(what)
+        places = frame.index[vocabulary.places(frame, **at)]
+        if len(places) > 1:
+            vocabulary.row(frame, what=what, **at)  # raises: it says where they are
+        return self._records[places[0]] if len(places) else None
+
+    def places(
+        self, what: str, *columns: str, at: At = EVERYWHERE, **more: Any
+    ) -> list[tuple[Any, ...]]:
+        """The coordinates at which a quantity was measured, in the order of its rows."""
+        frame = self._frame(what)
+        matching = vocabulary.places(frame, **at, **more)
+        values = [frame[column].to_numpy()[matching].tolist() for column in columns]
+        # By their text, in which NaN equals itself.
+        return [*{str(place): place for place in zip(*values, strict=True)}.values()]
+
+    def values(self, what: str, column: str, at: At = EVERYWHERE, **more: Any) -> list[Any]:
+        """The values of one coordinate at which a quantity was measured."""
+        return [value for (value,) in self.places(what, column, at=at, **more)]
+
+    @property
+    def models(self) -> list[str]:
+        """The students, and the teacher if it was measured, in the order of the rows."""
+        return [str(name) for name in self.frame["checkpoint"].unique()]
+
+    def largest(self, what: str, count: int, at: At) -> Iterator[Any]:
+        """The rows of the largest values of a quantity, undefined ones left out."""
+        rows = self.rows(what, at).dropna(subset="value")
+        highest = rows.sort_values("value", ascending=False, kind="stable").head(count)
+        yield from highest.itertuples()
+
+    def spans(self, what: str) -> list[tuple[float, float]]:
+        """The position bins of a quantity."""
+        return sorted(self.places(what, "position_low", "position_high"))
+
+    def line(
+        self, columns: Iterable[Column], at: At = EVERYWHERE, what: str = "", ending: str = ""
+    ) -> Row:
+        """One row: each column filled at these coordinates and its own, which take precedence.
+
+        what: the quantity of columns that name none, or ``{}`` in the name of theirs. ending: of
+        all quantities, such as ``_change``. Coordinates may hold both.
+        """
+        place = dict(at)
+        what, ending = place.pop("what", what), place.pop("ending", ending)
+        return {column: self.cell(column, what, ending, place) for column in columns}
+
+    def cell(self, column: Column, what: str, ending: str, at: At) -> Cell:
+        what = (column.of or "{}").format(what) + ending
+        at = {**at, **dict(column.at)}
+        if column.field:
+            return self.field(column.field, what, at, undefined=column.form == "floor")
+        number = self.number(what, at, quiet=column.quiet)
+        if column.bare and isinstance(number, Number):
+            return Number(number.value, unit=number.unit, under_floor=number.under_floor)
+        return number
 
     def number(
         self,
         what: str,
+        at: At = EVERYWHERE,
         *,
         longest: float = math.nan,
-        signed: bool = False,
         quiet: bool = False,
-        **at: Any,
+        **more: Any,
     ) -> Cell:
         """One number with its interval, fractions in per cent; "" where there is no such row.
 
-        quiet: its note is not told unless it is undefined.
+        quiet: its note is dropped unless it is undefined.
 
         Raises:
-            ValueError: several rows stand there.
+            LookupError: there are several such rows.
         """
-        rows = self.rows(what, **at)
-        if not rows:
+        row = self._record(what, {**at, **more})
+        if row is None:
             return ""
-        if len(rows) > 1:
-            where = ", ".join(f"{column} {value}" for column, value in at.items())
-            raise ValueError(
-                f"{len(rows)} rows of {what} at {where}; give the measurements of one run"
-            )
-        row = rows[0]
         self._used.add(row[PLACE])
-        value, low, high = (scaled(float(row[name]), str(row["unit"])) for name in PLAIN)
-        note = self._draft(str(row["note"])) if self.published else str(row["note"])
-        note = note if not quiet or math.isnan(value) or self.published else ""
-        under = bool(row["under_floor"])
+        unit = str(row["unit"])
+        value, low, high = (scaled(float(row[end]), unit) for end in ("value", "low", "high"))
         return Number(
             value,
             low,
             high,
-            note,
+            self._note(row, quiet),
             longest,
-            under_floor=under,
+            unit,
+            under_floor=bool(row["under_floor"]),
             published=self.published,
-            signed=signed,
+            signed=SIGNED.fullmatch(what) is not None,
         )
 
-    def field(self, column: str, what: str, **at: Any) -> Cell:
-        """A count or a coordinate of the row of a number, such as its tokens; "" where nothing was
-        counted."""
-        rows = self.rows(what, **at)
-        value = float(rows[0][column]) if rows else math.nan
-        return "" if math.isnan(value) or (self.published and value == 0) else Number(value)
+    def field(self, field: str, what: str, at: At, *, undefined: bool = False) -> Cell:
+        """A count or another field of a measurement, such as its p-value; "" where it has none.
 
-    def p(self, what: str, **at: Any) -> Cell:
-        """The p-value of a number, corrected over those compared."""
-        return self.field("p_value_holm", what, **at)
+        undefined: whether the mark of undefined stands where the field of a row is NaN.
+        """
+        row = self._record(what, at)
+        if row is None:
+            return ""
+        value = float(row[field])
+        if math.isnan(value):
+            return Number(value) if undefined else ""
+        uncounted = self.published and value == 0
+        return "" if uncounted else Number(value)
 
-    def longest(self, condition: str) -> float:
-        """The longest prefix that was continued."""
-        return float(self.frame.loc[self.frame["condition"] == condition, "prefix_tokens"].max())
-
-    def _draft(self, note: str) -> str:
-        """The remark on a number that stands in a draft alone."""
-        place = note.removeprefix(f"{publication.SOURCE}, ").partition(";")[0]
-        return place if DRAFT in place else ""
-
-
-def _coordinate(value: Any) -> Any:
-    """What a coordinate is compared by: NaN equals itself."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    def _note(self, row: dict[str, Any], quiet: bool) -> str:
+        note = str(row["note"])
+        if self.published:
+            # The only remark on a published number: that a draft alone has it.
+            place = note.removeprefix(f"{publication.SOURCE}, ").partition(";")[0]
+            return place if DRAFT in place else ""
+        dropped = quiet and not math.isnan(row["value"])
+        return note if self.notes and not dropped else ""
 
 
 def scaled(value: float, unit: str) -> float:
-    """Fractions in per cent, to fifteen digits: 0.6585 is 65.85 and not 65.85000000000001."""
-    return printing.percent(value) if unit == "fraction" else value
+    """A fraction in per cent, any other value as it is."""
+    return printing.percent(value) if unit == FRACTION else value
+
+
+# Columns
+
+
+@cache
+def columns(table: str, **words: Any) -> tuple[Column, ...]:
+    """The columns of a table, as `columns.csv` lists them. words: for the braces of their names."""
+    text = resources.files("decaylab.tables").joinpath("columns.csv").read_text(encoding="utf-8")
+    listed = []
+    for line in csv.DictReader(text.splitlines()):
+        if line["table"] == table:
+            listed.append(_column(line, words))
+    return tuple(listed)
+
+
+def _column(line: dict[str, Any], words: dict[str, Any]) -> Column:
+    coordinates = dict(pair.split("=") for pair in line["at"].split())
+    place = tuple(float(number) for number in line["place"].split())
+    return Column(
+        # Columns of the terminal have no key of their own: their cells name them.
+        line["key"] or f"{line['of']} {line['field']} {line['at']}",
+        line["name"].format(**words),
+        line["form"],
+        place or (0,),
+        bool(line["signed"]),
+        line["of"],
+        line["field"],
+        tuple(coordinates.items()),
+        bool(line["quiet"]),
+        bool(line["bare"]),
+    )
 
 
 def words(key: str, name: str, place: int) -> Column:
@@ -153,16 +240,31 @@ def words(key: str, name: str, place: int) -> Column:
     return Column(key, name, place=(0, place))
 
 
-def percent(key: str, name: str, *place: float, signed: bool = False) -> Column:
-    """A column of fractions in per cent; of differences of such, in points."""
-    unit = "points" if signed else "percent"
-    return Column(
-        f"{key}_{unit}", f"{name} ({'points' if signed else '%'})", "tenths", (1, *place), signed
-    )
+def percent(key: str, name: str, *place: float, signed: bool = False, **filled: Any) -> Column:
+    """A column of fractions in per cent; of differences between fractions, in points."""
+    unit, sign = ("points", "points") if signed else ("percent", "%")
+    return Column(f"{key}_{unit}", f"{name} ({sign})", "tenths", (1, *place), signed, **filled)
 
 
-def column(key: str, name: str, form: Any, *place: float) -> Column:
-    return Column(key, name, form, (1, *place))
+def column(key: str, name: str, form: Form, *place: float, **filled: Any) -> Column:
+    return Column(key, name, form, (1, *place), **filled)
+
+
+def count(field: str, place: float, of: str = "") -> Column:
+    """The column of a count, such as ``problems``."""
+    return column(field, field, "whole", place, of=of, field=field)
+
+
+def shown(of: str, name: str, form: Form = "value", **filled: Any) -> Column:
+    """A column of a table in the terminal; columns stand in the order of the specification."""
+    return Column(f"{of} {filled}", name, form, of=of, **filled)
+
+
+MODEL_NAME = Column("model", "model")  # of tables in the terminal: the name that was typed
+GROUP = Column("group", "", "group")
+
+
+# Words
 
 
 def spoken(label: str) -> str:
@@ -170,6 +272,26 @@ def spoken(label: str) -> str:
     return NAMES.get(label, label)
 
 
-def ordered(labels: list[Any], first: tuple[str, ...] = ("base", "teacher")) -> list[Any]:
+def ordered(labels: list[Any], first: tuple[str, ...] = (BASE, TEACHER)) -> list[Any]:
     """Base and teacher before the others, which keep their order."""
-    return [one for one in first if one in labels] + [one for one in labels if one not in first]
+    return sorted(labels, key=lambda label: first.index(label) if label in first else len(first))
+
+
+def positions(span: tuple[float, float]) -> str:
+    """The first and the last position of a bin."""
+    low, high = span
+    if math.isinf(high):
+        return f"{low:.0f}+"
+    return f"{low:.0f}" if high == low + 1 else f"{low:.0f}-{high - 1:.0f}"
+
+
+def bin_at(span: tuple[float, float]) -> dict[str, Any]:
+    """A bin of positions as coordinates."""
+    return {"position_low": span[0], "position_high": span[1]}
+
+
+def judged_by(source: Source, what: str, rule: str) -> str:
+    """An answer rule, with the number of problems that it judges where it does not apply to all."""
+    judged = source.rows(what, condition=rule)["problems"].max()
+    asked = source.rows(what)["problems"].max()
+    return rule if judged == asked else f"{rule} ({judged} of {asked} problems)"

@@ -3,49 +3,29 @@ rollout."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import pandas as pd
-from rich.console import RenderableType
-
 from decaylab.options.sweeping import SELECTOR
+from decaylab.printing import percent, rounded
+from decaylab.runs.vocabulary import (
+    BASE,
+    BEST,
+    FRESH,
+    FULL,
+    LAST,
+    MEAN_OVER_ROLLOUTS,
+    ONE_RUN,
+    OVER_SEEDS,
+    THESE_SEEDS,
+    minus,
+)
 from decaylab.tables import terminal
+from decaylab.tables.model import Column, Row, Table
+from decaylab.tables.source import Source, columns, shown
 
 if TYPE_CHECKING:
     from decaylab.commands.sweeps import SweepResult
-
-THESE, SEEDS, ONE = (
-    "mean over rollouts, over these seeds",
-    "mean over training seeds",
-    "one training run",
-)
-
-
-def print_sweep(result: SweepResult) -> None:
-    """The tables, what must be known to read them, and where everything stands."""
-    console = terminal.terminal()
-    options, frame = result.record["identity"]["options"], result.measurements
-    rule = str(frame.loc[frame["what"].str.startswith("avg_at_"), "answer_rule"].iloc[0])
-    views = [view for view in ("last", "best") if (frame["view"] == view).any()]
-    what, seeds = f"avg_at_{options['samples']}", options["seeds"]
-    problems = int(frame.loc[frame["what"] == what, "problems"].max())
-    console.print(
-        f"\n[bold]Sweep over {options['over']}[/bold]: {seeds} seed{'s' * (seeds > 1)}, "
-        f"{problems} test problems x "
-        f"{options['samples']}, answer rule {rule}, {' and '.join(views)} checkpoint",
-        soft_wrap=not console.is_terminal,
-    )
-    for view in views:
-        rows = frame[(frame["condition"] == rule) & (frame["view"].isin([view, "fresh"]))]
-        ending = f", {view} checkpoint" if len(views) > 1 else ""
-        console.print(_arms(rows, what, ending))
-        console.print(_differences(rows, what, ending))
-    if options["over"] == SELECTOR:
-        console.print(_selections(frame))
-    for line in (*READING, *(f"note: {note}" for note in result.notes)):
-        console.print(f"- {line}", markup=False, soft_wrap=not console.is_terminal)
-    console.print(f"\nfigures and measurements: {result.folder}", markup=False, soft_wrap=True)
-
 
 READING = (
     "over problems: holds for other problems and these seeds; over seeds (Student's t): for other "
@@ -53,88 +33,76 @@ READING = (
     "p (Holm): sign-flip test over problems, corrected over the arms; detectable: with 80 % "
     "power, over problems",
 )
+ARM, EACH_SEED = Column("arm", "arm"), Column("seeds", "each seed")
 
 
-def _pick(rows: pd.DataFrame, what: str, arm: str, estimand: str) -> pd.DataFrame:
-    return rows[
-        (rows["what"] == what) & (rows["checkpoint"] == arm) & (rows["estimand"] == estimand)
-    ]
-
-
-def _cell(rows: pd.DataFrame, *, signed: bool = False) -> str:
-    return terminal.percent(rows, signed=signed) if len(rows) else ""
-
-
-def _arms(rows: pd.DataFrame, what: str, ending: str) -> RenderableType:
-    lines = []
-    for arm in rows.loc[rows["what"] == what, "checkpoint"].unique():
-        singly = _pick(rows, what, arm, ONE)
-        numbers = " ".join(f"{100 * value:.1f}" for value in singly["value"])
-        several = _pick(rows, what, arm, THESE)
-        one = (
-            several if len(several) else rows[(rows["what"] == what) & (rows["checkpoint"] == arm)]
-        )
-        lines.append([arm, _cell(one[:1]), _cell(_pick(rows, what, arm, SEEDS)), numbers])
-    columns = ["arm", "over problems", "over seeds", "each seed"]
-    return terminal.titled(
-        f"Right, {what.replace('_at_', '@')}, %{ending}",
-        terminal.grid(columns, lines, False, left=("arm", "each seed")),
+def print_sweep(result: SweepResult) -> None:
+    """The tables, what must be known to read them, and where the results are."""
+    options, source = result.record["identity"]["options"], Source(result.measurements, notes=False)
+    what, seeds = f"avg_at_{options['samples']}", options["seeds"]
+    accuracies = source.rows(what)
+    rule, problems = accuracies["answer_rule"].iloc[0], accuracies["problems"].max()
+    views = [view for view in (LAST, BEST) if (source.frame["view"] == view).any()]
+    terminal.print_page(
+        f"Sweep over {options['over']}",
+        f"{seeds} seed{'s' * (seeds > 1)}, {problems} test problems x {options['samples']}, "
+        f"answer rule {rule}, {' and '.join(views)} checkpoint",
+        _tables(source, what, rule, views, by_selector=options["over"] == SELECTOR),
+        (*READING, *(f"note: {note}" for note in result.notes)),
+        [f"figures and measurements: {result.folder}"],
     )
 
 
-def _differences(rows: pd.DataFrame, what: str, ending: str) -> RenderableType:
-    lines = []
-    for arm in rows.loc[rows["what"] == f"{what}_minus_base", "checkpoint"].unique():
-        cells = [arm]
-        for other in ("base", "full"):
-            found = _pick(rows, f"{what}_minus_{other}", arm, THESE)
-            found = found if len(found) else _pick(rows, f"{what}_minus_{other}", arm, ONE)
-            cells += [
-                _cell(found[:1], signed=True),
-                terminal.p_value(found["p_value_holm"].iloc[0]) if len(found) else "",
-            ]
-            if other == "full":
-                least = _pick(rows, f"{what}_minus_full_detectable", arm, THESE)
-                cells += [
-                    _cell(least[:1]),
-                    _cell(_pick(rows, f"{what}_minus_full", arm, SEEDS), signed=True),
-                ]
-        lines.append(cells)
-    columns = [
-        "arm",
-        "less base",
-        "p (Holm)",
-        "less full",
-        "p (Holm)",
-        "detectable",
-        "less full, over seeds",
-    ]
-    return terminal.titled(
-        f"Differences on the same problems, points{ending}",
-        terminal.grid(columns, lines, False, left=("arm",)),
-    )
+def _tables(
+    source: Source, what: str, rule: str, views: list[str], *, by_selector: bool
+) -> Iterator[Table]:
+    for view in views:
+        ending = f", {view} checkpoint" if len(views) > 1 else ""
+        arms = _arms(source, what, rule, view)
+        yield Table.of(f"Right, {what.replace('_at_', '@')}, %{ending}", arms)
+        differences = _differences(source, what, rule, view)
+        yield Table.of(f"Differences on the same problems, points{ending}", differences)
+    if by_selector:
+        yield Table.of("What the selection took, means over seeds", _selections(source))
 
 
-def _selections(frame: pd.DataFrame) -> RenderableType:
-    lines = []
-    rows = frame[frame["estimand"] == SEEDS]
-    rows = rows if (rows["what"] == "selected_kl_share").any() else frame[frame["estimand"] == ONE]
-    for arm in rows.loc[rows["what"] == "selected_kl_share", "checkpoint"].unique():
-        found = {
-            what: part["value"].iloc[0]
-            for what, part in rows[rows["checkpoint"] == arm].groupby("what")
+def _arms(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
+    over_problems, over_seeds = shown(what, "over problems"), shown("", "over seeds")
+    for arm in source.values(what, "checkpoint", condition=rule, view=[view, FRESH]):
+        at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
+        measured = source.values(what, "estimand", at)
+        estimand = _first_of(measured, THESE_SEEDS, ONE_RUN, MEAN_OVER_ROLLOUTS)
+        each = source.rows(what, at, estimand=ONE_RUN)["value"]
+        yield {
+            ARM: arm,
+            **source.line([over_problems], {**at, "estimand": estimand}),
+            **source.line([over_seeds], {**at, "estimand": OVER_SEEDS}, what),
+            EACH_SEED: " ".join(rounded(percent(value), 1) for value in each),
         }
-        lines.append(
-            [
-                arm,
-                f"{found['mean_selected_position']:.1f}",
-                f"{100 * found['selected_kl_share']:.1f}",
-                f"{found['tokens_selected']:,.0f}",
-                f"{found['tokens_sampled']:,.0f}",
-            ]
-        )
-    columns = ["arm", "mean position", "share of KL, %", "tokens with loss", "tokens sampled"]
-    return terminal.titled(
-        "What the selection took, means over seeds",
-        terminal.grid(columns, lines, False, left=("arm",)),
-    )
+
+
+def _differences(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
+    base, full = minus(what, BASE), minus(what, FULL)
+    over_seeds = shown(full, "\u0394 full, over seeds")
+    for arm in source.values(base, "checkpoint", condition=rule, view=[view, FRESH]):
+        at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
+        measured = source.values(base, "estimand", at)
+        estimand = _first_of(measured, THESE_SEEDS, ONE_RUN)
+        yield {
+            ARM: arm,
+            **source.line(columns("arm-differences"), {**at, "estimand": estimand}, what),
+            **source.line([over_seeds], {**at, "estimand": OVER_SEEDS}),
+        }
+
+
+def _selections(source: Source) -> Iterator[Row]:
+    share = "selected_kl_share"
+    estimand = _first_of(source.values(share, "estimand"), OVER_SEEDS, ONE_RUN)
+    for arm in source.values(share, "checkpoint", estimand=estimand):
+        at = {"checkpoint": arm, "estimand": estimand}
+        yield {ARM: arm, **source.line(columns("selections"), at)}
+
+
+def _first_of(measured: list[str], *estimands: str) -> str:
+    """The first of these estimands that was measured."""
+    return next(estimand for estimand in estimands if estimand in measured)

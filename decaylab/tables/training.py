@@ -3,113 +3,112 @@ and time went."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 
+from decaylab.printing import percent, rounded, significant
 from decaylab.tables import terminal
+from decaylab.tables.model import Column, Number, Row, Table
 
 if TYPE_CHECKING:
     from decaylab.trainer.loop import TrainResult
 
 WINDOW = 10
-NUMBERS = (
-    ("loss", "loss", ".4f"),
-    ("reverse KL, nats a token", "reverse_kl", ".4f"),
-    ("tokens with loss, a step", "tokens_selected", ".0f"),
-    ("their mean position", "mean_selected_position", ".1f"),
-    ("tokens written, a rollout", "response_tokens", ".1f"),
-    ("gradient norm", "gradient_norm", ".3g"),
+# name, column of metrics.csv, decimals; None: three significant digits
+MEANS = (
+    ("loss", "loss", 4),
+    ("reverse KL, nats a token", "reverse_kl", 4),
+    ("tokens with loss, a step", "tokens_selected", 0),
+    ("their mean position", "mean_selected_position", 1),
+    ("tokens written, a rollout", "response_tokens", 1),
+    ("gradient norm", "gradient_norm", None),
 )
 PHASES = ("generation", "scoring", "training")
+QUANTITY = Column("quantity", "")
+HELD_OUT = {
+    "step": Column("step", "step", "whole"),
+    "accuracy": Column("accuracy", "right, %", "tenths"),
+    "reverse_kl": Column("reverse_kl", "reverse KL", "value"),
+    "response_tokens": Column("response_tokens", "tokens", "tenths"),
+    "natural_stop_share": Column("natural_stop_share", "EOS rate, %", "tenths"),
+    "repetition_share": Column("repetition_share", "repetitive, %", "tenths"),
+}
+FRACTIONS = ("accuracy", "natural_stop_share", "repetition_share")
 
 
 def print_training(result: TrainResult) -> None:
-    """The run in a sentence, its tables, and what stands where."""
-    console = terminal.terminal()
-    wrap = not console.is_terminal
+    """The run in a sentence, its tables, and where its files are."""
     trained = result.record["identity"]["training"]
     stop = trained["rollout_length"]
-    where = (
-        f"rollouts of {stop} tokens"
-        if stop != "full"
-        else f"full rollouts (at most {trained['max_tokens']} tokens)"
-    )
-    budget = (
-        f", {trained['budget']} tokens of each"
-        if trained["budget"] and str(trained["budget"]) != stop
-        else ""
-    )
-    console.print(
-        f"\n[bold]Training[/bold]: {escape(trained['student'])} by {escape(trained['teacher'])} "
-        f"({result.record['preset']} "
-        f"preset); selector {trained['selector']}, {where}{budget}; {len(result.metrics)} steps of "
-        f"{trained['problems_per_step']} problems x {trained['rollouts_per_problem']}, seed "
-        f"{trained['seed']}",
-        soft_wrap=wrap,
-    )
-    if len(result.metrics):
-        console.print(_steps(result.metrics))
-    if len(result.validation):
-        console.print(_held_out(result.validation))
-    lines = [*result.alarms, *(f"note: {note}" for note in result.notes)]
-    for line in lines:
-        console.print(f"- {line}", markup=False, soft_wrap=wrap)
-    checkpoints = sorted(entry.name for entry in result.folder.glob("step-*"))
-    console.print(
-        f"\ncheckpoints: {result.folder}/{{{','.join(checkpoints)}}}\n"
-        f"records: {result.folder / 'metrics.csv'}, validation.csv\n"
-        f"next: decaylab evaluate {result.folder}",
-        markup=False,
-        soft_wrap=True,
+    where = f"rollouts of {stop} tokens"
+    if stop == "full":
+        where = f"full rollouts (at most {trained['max_tokens']} tokens)"
+    if trained["budget"] and str(trained["budget"]) != stop:
+        where += f", {trained['budget']} tokens of each"
+    checkpoints = ",".join(sorted(entry.name for entry in result.folder.glob("step-*")))
+    terminal.print_page(
+        "Training",
+        f"{trained['student']} by {trained['teacher']} ({result.record['preset']} preset); "
+        f"selector {trained['selector']}, {where}; {len(result.metrics)} steps of "
+        f"{trained['problems_per_step']} problems x {trained['rollouts_per_problem']}, "
+        f"seed {trained['seed']}",
+        _tables(result.metrics, result.validation),
+        [*result.alarms, *(f"note: {note}" for note in result.notes)],
+        [
+            f"checkpoints: {result.folder}/{{{checkpoints}}}",
+            f"records: {result.folder / 'metrics.csv'}, validation.csv",
+            f"next: decaylab evaluate {result.folder}",
+        ],
     )
 
 
-def _steps(metrics: pd.DataFrame) -> Table:
-    """Means over the first and the last steps, and what the step costs."""
-    count = min(WINDOW, max(len(metrics) // 2, 1))
-    title = f"Training rollouts: means over the first and the last {count} steps"
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-    for name in ("", "first", "last"):
-        table.add_column(name, justify="left" if not name else "right")
-    parts = [
-        metrics.head(count).mean(numeric_only=True),
-        metrics.tail(count).mean(numeric_only=True),
-    ]
-    for name, column, form in NUMBERS:
-        table.add_row(name, *(format(part[column], form) for part in parts))
-    covered = [
-        part["reverse_kl_inside"] / (part["reverse_kl_inside"] + part["reverse_kl_outside"])
-        for part in parts
-    ]
-    table.add_row(
-        "share of the KL where loss falls, %", *(f"{100 * share:.1f}" for share in covered)
-    )
+def _tables(metrics: pd.DataFrame, validation: pd.DataFrame) -> Iterator[Table]:
+    if len(metrics):
+        count = min(WINDOW, max(len(metrics) // 2, 1))
+        title = f"Training rollouts: means over the first and the last {count} steps"
+        yield Table.of(title, _steps(metrics.head(count), metrics.tail(count)))
+    if len(validation):
+        title = (
+            f"{validation['problems'].iloc[0]} held-out problems, one full rollout each "
+            "(choose a checkpoint by these, never by a test)"
+        )
+        yield Table.of(title, _held_out(validation))
+
+
+def _steps(first: pd.DataFrame, last: pd.DataFrame) -> list[Row]:
+    """Means over the first and the last steps, and what a step costs."""
+    texts = {"first": _means(first), "last": _means(last)}
+    rows: list[Row] = []
+    for name in texts["first"]:
+        row: Row = {QUANTITY: name}
+        for part, means in texts.items():
+            row[Column(part, part, "value")] = means[name]
+        rows.append(row)
+    return rows
+
+
+def _means(steps: pd.DataFrame) -> dict[str, str]:
+    """Means of these steps as text, by what they are of."""
+    means = steps.mean(numeric_only=True)
+    texts = {}
+    for name, column, places in MEANS:
+        value = means[column]
+        texts[name] = significant(value) if places is None else rounded(value, places)
+    inside, outside = means["reverse_kl_inside"], means["reverse_kl_outside"]
+    share = percent(inside / (inside + outside))
+    texts["share of the KL where loss falls, %"] = rounded(share, 1)
     for phase in PHASES:
-        costs = [
-            f"{part[f'{phase}_seconds']:.2f} / {part[f'{phase}_peak_gib']:.2f}" for part in parts
-        ]
-        table.add_row(f"{phase}, seconds / peak GiB", *costs)
-    return table
+        seconds, memory = means[f"{phase}_seconds"], means[f"{phase}_peak_gib"]
+        texts[f"{phase}, seconds / peak GiB"] = f"{rounded(seconds, 2)} / {rounded(memory, 2)}"
+    return texts
 
 
-def _held_out(validation: pd.DataFrame) -> Table:
-    problems = int(validation["problems"].iloc[0])
-    title = (
-        f"{problems} held-out problems, one full rollout each (choose a checkpoint by these, "
-        "never by a test)"
-    )
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-    for name in ("step", "right, %", "reverse KL", "tokens", "ended by itself, %", "repetitive, %"):
-        table.add_column(name, justify="right")
-    for row in validation.to_dict("records"):
-        shares = [
-            f"{100 * row[name]:.1f}"
-            for name in ("accuracy", "natural_stop_share", "repetition_share")
-        ]
-        numbers = [f"{row['reverse_kl']:.4f}", f"{row['response_tokens']:.1f}"]
-        table.add_row(str(int(row["step"])), shares[0], *numbers, *shares[1:])
-    return table
+def _held_out(validation: pd.DataFrame) -> Iterator[Row]:
+    for step in validation.to_dict("records"):
+        row: Row = {}
+        for name, column in HELD_OUT.items():
+            row[column] = Number(percent(step[name]) if name in FRACTIONS else step[name])
+        row[HELD_OUT["reverse_kl"]] = rounded(step["reverse_kl"], 4)
+        yield row

@@ -11,9 +11,11 @@ from scipy import stats
 
 from decaylab.claims.verdicts import (
     POINTS,
+    RATIO,
     Claim,
     Effect,
     Number,
+    Style,
     Verdict,
     apart,
     arm_points,
@@ -24,11 +26,11 @@ from decaylab.claims.verdicts import (
     p_words,
     percent,
     pick,
-    plain,
     points,
     remedy,
     seeds_remedy,
     seeds_words,
+    sentence,
     side,
     some,
     together,
@@ -409,11 +411,11 @@ def test_numbers_read_as_a_person_writes_them() -> None:
     assert points(one) == "-4.2 points [-6.8, -1.8]"
     assert percent(row("x", 0.8842, low=0.852, high=0.91)) == "88.4 % [85.2, 91.0]"
     assert (
-        plain(row("x", 0.2273, low=0.2149, high=0.2409), "nats", ".3f")
+        Style(" nats", 3).number(row("x", 0.2273, low=0.2149, high=0.2409))
         == "0.227 nats [0.215, 0.241]"
     )
-    assert points(row("x", 0.0, low=-0.0004, high=0.0004)) == "+0.0 points [+0.0, +0.0]"
-    assert plain(row("x", -0.001, low=-0.002, high=0.002)) == "0.00 [0.00, 0.00]"
+    assert points(row("x", 0.0, low=-0.0004, high=0.0004)) == "0.0 points [0.0, 0.0]"
+    assert RATIO.number(row("x", -0.001, low=-0.002, high=0.002)) == "0.00 [0.00, 0.00]"
     assert points(row("x", 0.1, NAN)) == "+10.0 points (no interval)"
     half = row("x", 0.1, low=NAN), row("x", 0.1, high=NAN)
     assert [points(one) for one in half] == ["+10.0 points (no interval)"] * 2, (
@@ -443,14 +445,14 @@ def test_both_intervals_of_an_arm_are_told_and_only_one_of_a_single_seed() -> No
 @pytest.mark.parametrize(
     ("p", "words"),
     [
-        (0.0004, "p < .001"),
-        (0.001, "p = .001"),
-        (0.9994, "p = .999"),
-        (0.002, "p = .002"),
-        (0.0496, "p = .050"),
-        (0.9995, "p = 1"),
-        (0.9999, "p = 1"),
-        (0.5, "p = .500"),
+        (0.0004, "p < 0.001"),
+        (0.001, "p = 0.001"),
+        (0.9994, "p = 0.999"),
+        (0.002, "p = 0.002"),
+        (0.0496, "p = 0.050"),
+        (0.9995, "p = 1.000"),
+        (0.9999, "p = 1.000"),
+        (0.5, "p = 0.500"),
     ],
 )
 def test_p_values_are_told_with_three_places(p: float, words: str) -> None:
@@ -465,3 +467,15 @@ def test_a_claim_is_no_control_unless_it_says_so() -> None:
 def test_lists_read_aloud() -> None:
     assert listed([5.0, 10.0, 20.0]) == "5, 10 and 20" and listed(["a", "b"]) == "a and b"
     assert listed(["a"]) == "a" and listed([]) == ""
+
+
+def test_a_mean_over_seeds_is_told_with_its_interval_and_nothing_of_one_seed() -> None:
+    value = row("x", 0.8, low=0.7, high=0.9)
+    several = Number((value,), row("x", 0.81, low=0.75, high=0.88), (0.8, 0.81, 0.82))
+    told = RATIO.mean(several, " on its own rollouts")
+    assert told == "Mean on its own rollouts 0.81, [0.75, 0.88] over 3 seeds."
+    assert RATIO.mean(Number((value,), None, (0.8,))) == ""
+
+
+def test_a_sentence_has_a_capital_and_a_full_stop() -> None:
+    assert sentence("the seeds disagree") == "The seeds disagree."

@@ -15,7 +15,10 @@ import pytest
 from command_line import DATA, SMALL, Outcome, contents, decaylab, start, write_lines
 from rich.console import Console
 
+from decaylab.printing import with_interval
+from decaylab.runs import vocabulary
 from decaylab.tables import terminal
+from decaylab.tables.prefix_decay import CONTROLS
 
 Folders = Callable[[str], Path]
 
@@ -57,19 +60,14 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
     def shown(
         what: str, condition: str, view: str | None, length: float, signed: bool = False
     ) -> str:
-        found = terminal.pick(frame, what, condition, view, length)
-        (value,), (low,), (high,) = found["value"], found["low"], found["high"]
-        sign = "+" if signed else ""
-        if pd.isna(value):
-            return "n/a"
-        return f"{100 * value:{sign}.1f}" + (
-            "" if pd.isna(low) else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
-        )
+        at = {"what": what, "condition": condition, "prefix_tokens": length}
+        row = vocabulary.row(frame, **at, **({"view": view} if view else {}))
+        return with_interval(row["value"], row["low"], row["high"], "fraction", signed=signed)
 
     printed = rows(outcome.out)
     lines = [row for row in printed if len(row) == 8]
     headline: list[list[str]] = []
-    for line in lines:  # an interval stands under its number
+    for line in lines:  # an interval may stand under its number
         if line[0]:
             headline.append(line)
         else:
@@ -91,13 +89,16 @@ def test_every_printed_number_is_the_measured_one(finished: tuple[Path, Outcome]
     assert [row[2] for row in carried] == [
         shown("accuracy", "student-prefix", "carry-forward", n) for n in (4, 8)
     ]
-    controls = [row for row in printed if len(row) == 7]
-    meanings = {words: name for name, words in terminal.CONTROL_MEANING.items()}
-    name = ""
+    controls = [row for row in printed if len(row) == 6]
+    meanings = {words: name for name, words in CONTROLS.items()}
+    name, met = "", set()
     for row in controls:
-        name = meanings[row[0]] if row[0] else name
-        assert row[5] == shown("accuracy_difference", name, "open", float(row[1]), signed=True)
-    assert {meanings[row[0]] for row in controls if row[0]} >= {"own-prefix", "swapped", "reverse"}
+        if row[0] in meanings:  # the name of a control stands over its rows
+            name = meanings[row[0]]
+            met.add(name)
+            continue
+        assert row[4] == shown("accuracy_difference", name, "open", float(row[0]), signed=True)
+    assert met >= {"own-prefix", "swapped", "reverse"}
 
 
 def test_results_go_to_standard_output_and_a_line_a_stage_to_standard_error(

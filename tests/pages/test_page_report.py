@@ -21,11 +21,11 @@ import pytest
 from browser import PHONE, axe_faults, open_text, sideways
 
 from decaylab.claims import verdicts
+from decaylab.claims.verdicts import Claim, Finding
 from decaylab.figures import style
 from decaylab.pages import cells, inlining, report
 from decaylab.pages.report import (
     Embedded,
-    Finding,
     KeyNumber,
     Missing,
     ReportContent,
@@ -88,6 +88,20 @@ def svg(text: str = "a figure") -> bytes:
     ).encode()
 
 
+def finding(
+    text: str,
+    verdict: Any,
+    sentence: str,
+    place: str = "",
+    needs: str = "",
+    shown: str = "nothing",
+    rule: str = "",
+) -> Finding:
+    """What was found about a claim; shown: its figure."""
+    claim = Claim("name", text, place, rule, needs, ("signals",), shown)
+    return Finding(claim, verdict, sentence, pd.DataFrame())
+
+
 def content(**changes: Any) -> ReportContent:
     """A report with something in every section."""
     columns = {
@@ -110,22 +124,22 @@ def content(**changes: Any) -> ReportContent:
         measured=["prefix-decay, run demo: 100 problems of abacus x 4 samples."],
         warnings=["One training seed: no interval over seeds."],
         claims=[
-            Finding(
+            finding(
                 "The teacher decays",
                 "holds",
                 "Its accuracy falls by 29 points.",
                 "Fig. 1 left",
                 shown="decay",
             ),
-            Finding(
+            finding(
                 "Early stopping wins",
                 "contradicted",
                 "It loses 6 points.",
                 "Fig. 1 right",
                 shown="main-results",
             ),
-            Finding("KL cascades", "undecided", "0.97 [0.90, 1.05].", "Fig. 3 right"),
-            Finding(
+            finding("KL cascades", "undecided", "0.97 [0.90, 1.05].", "Fig. 3 right"),
+            finding(
                 "Early KL is planning",
                 "not measured",
                 "",
@@ -134,7 +148,7 @@ def content(**changes: Any) -> ReportContent:
             ),
         ],
         controls=[
-            Finding(
+            finding(
                 "Its own prefix does no harm", "holds", "0.4 points [-1.1, 1.9].", shown="decay"
             )
         ],
@@ -186,7 +200,7 @@ def content(**changes: Any) -> ReportContent:
 def hostile() -> ReportContent:
     """A report in which every text that is not a name wants to run."""
     frame = pd.DataFrame({HOSTILE: [HOSTILE, "b"], "n": [1, 2]})
-    finding = Finding(HOSTILE, "holds", HOSTILE, HOSTILE, HOSTILE, "decay", HOSTILE)
+    hostile_finding = finding(HOSTILE, "holds", HOSTILE, HOSTILE, HOSTILE, "decay", HOSTILE)
     return ReportContent(
         HOSTILE,
         HOSTILE,
@@ -196,8 +210,8 @@ def hostile() -> ReportContent:
         [KeyNumber(HOSTILE, HOSTILE, HOSTILE)],
         [HOSTILE],
         [HOSTILE],
-        [finding],
-        [finding],
+        [hostile_finding],
+        [hostile_finding],
         [
             ReportFigure(
                 "decay",
@@ -336,7 +350,7 @@ def test_what_is_the_same_in_every_row_is_told_once_and_empty_columns_are_named(
 
 def test_an_undefined_number_is_shown_as_such_and_an_absent_text_as_nothing(read: Read) -> None:
     rows = read.table("numbers-decay")
-    assert rows[1][1][0] == "n/a"
+    assert rows[1][1][0] == "\u2013"
     assert rows[3][3][0] == "" and rows[3][3][1]["data-sort"] == ""
 
 
@@ -360,8 +374,8 @@ def test_an_undefined_number_is_shown_as_such_and_an_absent_text_as_nothing(read
         (np.float32(0.1), "0.1000"),
         (INF, "\u221e"),
         (-INF, "-\u221e"),
-        (NAN, "n/a"),
-        (pd.NA, "n/a"),
+        (NAN, "\u2013"),
+        (pd.NA, "\u2013"),
     ],
 )
 def test_a_number_is_shown_with_four_digits_and_whole_ones_in_full(value: Any, text: str) -> None:
@@ -482,12 +496,8 @@ def test_a_verdict_is_a_word_with_a_sign_and_leads_to_its_figure_or_command(read
     ("changes", "message"),
     [
         (
-            {"claims": [Finding("c", "true", "s")]},
+            {"claims": [finding("c", "true", "s")]},
             "verdict must be one of holds, contradicted, not supported,",
-        ),
-        (
-            {"controls": [Finding("c", "holds", "s", shown="nowhere")]},
-            "'c' points at 'nowhere', which the report does",
         ),
         (
             {"tables": [ReportTable("a b", "t", long_frame())]},
@@ -753,7 +763,7 @@ def heading(page: Page, name: str, table: str = "numbers-decay") -> Any:
     return page.locator(f"#{table} thead").get_by_role("button", name=name, exact=True)
 
 
-RISING = ["-\u221e", "-2e-09", "0.125", "0.3333", "0.3333", "123457", "\u221e", "n/a"]
+RISING = ["-\u221e", "-2e-09", "0.125", "0.3333", "0.3333", "123457", "\u221e", "\u2013"]
 
 
 def test_numbers_sort_by_value_upwards_downwards_and_back_with_undefined_ones_last(
@@ -766,7 +776,7 @@ def test_numbers_sort_by_value_upwards_downwards_and_back_with_undefined_ones_la
     assert column(opened, 1) == RISING and head.get_attribute("aria-sort") == "ascending"
     heading(opened, "value").click()
     assert (
-        column(opened, 1) == [*RISING[-2::-1], "n/a"]
+        column(opened, 1) == [*RISING[-2::-1], "\u2013"]
         and head.get_attribute("aria-sort") == "descending"
     )
     heading(opened, "value").click()
@@ -841,7 +851,7 @@ def test_sorting_works_by_keyboard_and_keeps_the_focus(opened: Page) -> None:
     opened.keyboard.press("Enter")
     assert column(opened, 1) == RISING
     opened.keyboard.press("Space")
-    assert column(opened, 1) == [*RISING[-2::-1], "n/a"]
+    assert column(opened, 1) == [*RISING[-2::-1], "\u2013"]
     assert opened.evaluate("document.activeElement.textContent") == "value"
 
 

@@ -633,3 +633,22 @@ def test_efficiency_totals_are_sums_and_memory_is_as_printed() -> None:
     assert seconds.loc["total"].to_dict() == {"prefix-100": 8, "full": 194}
     assert seconds.drop("total").sum().to_dict() == {"prefix-100": 8, "full": 194}
     assert seconds.loc["generation", "full"] == 180 and seconds.loc["training", "full"] == 7
+
+
+COORDINATES = {
+    *("prefix_tokens", "position_bin_centre", "step", "rank", "count", "k", "rollout_length"),
+    "note",
+}
+RESTATED = [entry.name.removesuffix(".csv") for entry in (FOLDER / "rows").iterdir()]
+
+
+@pytest.mark.parametrize("name", RESTATED)
+def test_the_rows_of_a_table_hold_its_printed_numbers_each_once_and_no_other(name: str) -> None:
+    table = publication.published(name)
+    numbers = table.drop(columns=COORDINATES & set(table)).select_dtypes("number")
+    rows = getattr(publication, name)()
+    # A probability was printed as such, every other fraction in per cent.
+    per_cent = (rows["unit"] == "fraction") & (rows["what"] != "student_top1_probability")
+    restated = rows["value"].where(~per_cent, 100 * rows["value"])
+    printed = sorted(numbers.to_numpy().ravel())
+    assert sorted(restated) == pytest.approx(printed, abs=1e-9)

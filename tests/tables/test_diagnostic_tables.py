@@ -19,8 +19,13 @@ from rich.console import Console
 from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
-from decaylab.tables import diagnostic_cells, diagnostics, terminal
+from decaylab.tables import diagnostics, terminal
+from decaylab.tables.model import MARK, Table
+from decaylab.tables.source import Source, columns, positions, shown
 
+RANKS = [column.of for column in columns("ranks")]
+RESPONSES = [column.of for column in columns("responses")]
+TEXTS = [column.of for column in columns("texts")][:3]
 NAMES = ("base", "ckpt-20", "ckpt-60")
 SPANS = ((0.0, 5.0), (5.0, 6.0), (6.0, math.inf))
 WHOLE = {"position_low": 0.0, "position_high": math.inf}
@@ -144,7 +149,7 @@ def submode(names: Sequence[str]) -> pd.DataFrame:
     for name in names:
         for condition, view in (("own", "fresh"), ("own", "frozen"), ("common", "frozen")):
             for part in ("", ", two modes"):
-                for what in diagnostics.RANKS:
+                for what in RANKS:
                     rows.add(what, condition + part, "fraction", view, name)
                     if condition == "common" and name != "base":
                         rows.add(f"{what}_change", condition + part, "fraction", view, name)
@@ -161,8 +166,8 @@ def signals(names: Sequence[str]) -> pd.DataFrame:
             for what in ("student_entropy", "teacher_entropy", "reverse_kl"):
                 rows.add(f"winsorised_{what}", "all", "nats", "fresh", name, **span)
             plain(rows, "all", "nats", "fresh", name, **span)
-            for what in diagnostics.OVERLAPS:
-                rows.add(f"winsorised_{what}", "all", "fraction", "fresh", name, **span)
+            for column in columns("overlaps"):
+                rows.add(column.of, "all", "fraction", "fresh", name, **span)
         for curve, horizon in (("survivors", 89.0), ("mass", 94.0)):
             rows.add("cumulative_kl_position", curve, "tokens", "fresh", name, **WHOLE)
             rows.add(
@@ -182,7 +187,7 @@ def behaviour(names: Sequence[str]) -> pd.DataFrame:
     rows, unit = Rows(), {"boxes_mean": "boxes"}
     none = {"noise_floor": math.nan}
     for name in (*names, "teacher"):
-        for what in (*diagnostics.LENGTHS, *diagnostics.TEXTS):
+        for what in (*RESPONSES, *TEXTS):
             kind = "tokens" if what.startswith("response") else unit.get(what, "fraction")
             rows.add(what, "", kind, "fresh", name, **none)
         for rule in ("last_boxed", "anywhere"):
@@ -340,13 +345,13 @@ def test_position_kl_prints_each_bin_with_its_change_in_both_views(page: Any) ->
     assert kl == pytest.approx(
         three(value(frame, what="winsorised_reverse_kl", view="fresh", **at)), rel=6e-3
     )
-    for shown, view in ((fresh, "fresh"), (frozen, "frozen")):
+    for change_shown, view in ((fresh, "fresh"), (frozen, "frozen")):
         change = value(frame, what="winsorised_reverse_kl_relative_change", view=view, **at)
-        assert shown == pytest.approx(three(change, 100), abs=0.051)
+        assert change_shown == pytest.approx(three(change, 100), abs=0.051)
     assert fresh != pytest.approx(frozen, abs=0.051)
     mean = value(frame, what="reverse_kl", view="fresh", **at)
     assert numbers([lines[0][5]]) == pytest.approx([mean.value], rel=6e-3)
-    assert (lines[0][2], *lines[0][6:9]) == ("2e-07", "12.5", "900", "30")
+    assert (lines[0][2], *lines[0][6:9]) == ("2e-7", "12.5", "900", "30")
 
 
 def test_means_and_the_cascade_ratio_stand_in_both_views_with_their_floors(page: Any) -> None:
@@ -362,7 +367,7 @@ def test_means_and_the_cascade_ratio_stand_in_both_views_with_their_floors(page:
         for view, column in (("fresh", 1), ("frozen", 3)):
             one = value(frame, what=what, checkpoint="ckpt-60", view=view)
             assert numbers([row[column]]) == pytest.approx(three(one), rel=6e-3)
-            assert row[column + 1] == "2e-07"
+            assert row[column + 1] == "2e-7"
 
 
 def test_survivors_have_a_curve_of_their_own(page: Any) -> None:
@@ -426,7 +431,7 @@ def test_the_floor_of_a_row_of_bins_is_its_largest_and_undefined_where_none_is_k
         row[0]: row
         for row in section(table(page("category-kl", frame), "Mean reverse KL by kind"), "base")
     }
-    assert (rows["planning"][-1], rows["rest"][-1]) == ("3e-06", "n/a")
+    assert (rows["planning"][-1], rows["rest"][-1]) == ("3e-6", "\u2013")
 
 
 def test_tokens_are_listed_from_the_highest_mean_and_printed_as_they_are(page: Any) -> None:
@@ -454,7 +459,7 @@ def test_submode_prints_each_set_of_each_model_and_changes_on_the_common_one(pag
     ):
         rows = section(shares, name)
         lines = lines_of(rows, "ckpt-60")
-        for column, what in enumerate((*diagnostics.RANKS, "two_mode_share"), 1):
+        for column, what in enumerate((*RANKS, "two_mode_share"), 1):
             one = value(frame, what=what, condition=condition, view=view, checkpoint="ckpt-60")
             assert numbers([line[column] for line in lines]) == pytest.approx(
                 three(one, 100), abs=0.051
@@ -468,7 +473,7 @@ def test_submode_prints_each_set_of_each_model_and_changes_on_the_common_one(pag
     )
     assert numbers([row[2]]) == pytest.approx(three(one, 100), abs=0.051)
     assert row[2].startswith("+")
-    (wordy,) = [row for row in table(text, "Wordy") if row[0] == "ckpt-60"]
+    (wordy,) = [row for row in table(text, "Verbose") if row[0] == "ckpt-60"]
     assert numbers([wordy[1]]) == pytest.approx(
         three(value(frame, what="wordy_share", checkpoint="ckpt-60"), 100), abs=0.051
     )
@@ -541,7 +546,9 @@ def test_evaluate_prints_each_quantity_by_the_reported_rule_and_avg_at_k_by_ever
         assert numbers([cell]) == pytest.approx(three(one, 100), abs=0.051)
     rules = table(text, "avg@2 under each answer rule")
     assert rules[0][1:] == ["first_boxed", "anywhere"]
-    (row,) = [row for row in section(rules, "less the teacher") if row[0] == "ckpt-60 (last)"]
+    (row,) = [
+        row for row in section(rules, "difference from the teacher") if row[0] == "ckpt-60 (last)"
+    ]
     one = value(
         frame,
         what="avg_at_2_minus_teacher",
@@ -556,7 +563,9 @@ def test_evaluate_prints_differences_with_what_could_have_been_seen(page: Any) -
     frame = evaluate(NAMES)
     frame = frame.sort_values("condition", key=lambda column: column == "anywhere", kind="stable")
     text = page("evaluate", frame)
-    rows = section(table(text, "Less base on the same problems, by the rule first_boxed"), "maj@2")
+    rows = section(
+        table(text, "Difference from base on the same problems, by the rule first_boxed"), "maj@2"
+    )
     assert [row[0] for row in rows] == ["ckpt-20 (best)", "ckpt-60 (last)"]
     at = {"checkpoint": "ckpt-60", "condition": "first_boxed", "view": "fresh"}
     change, least = (
@@ -565,7 +574,7 @@ def test_evaluate_prints_differences_with_what_could_have_been_seen(page: Any) -
     assert numbers([rows[1][1]]) == pytest.approx(three(change, 100), abs=0.051)
     assert rows[1][2] == "0.031"
     assert numbers([rows[1][3]])[0] == pytest.approx(100 * least.value, abs=0.051)
-    assert [row[0] for row in section(table(text, "Less the teacher"), "avg@2")] == [
+    assert [row[0] for row in section(table(text, "Difference from the teacher"), "avg@2")] == [
         "base",
         "ckpt-20 (best)",
         "ckpt-60 (last)",
@@ -603,17 +612,17 @@ def test_what_is_undefined_is_shown_as_such_with_its_reason(page: Any) -> None:
     text = page("position-kl", to_frame(rows))
     assert section(table(text, "Reverse KL of the student"), "base")[-1] == [
         "6+",
-        *["n/a"] * 4,
+        *["\u2013"] * 4,
         "0",
         "0",
     ]
-    assert "- n/a: no tokens (3 numbers of base)" in text
+    assert "- \u2013: no tokens (3 numbers of base)" in text
     assert "nan" not in text
 
 
 def test_numbers_under_twice_their_floor_are_marked_and_the_mark_explained(page: Any) -> None:
     frame = position_kl(NAMES)
-    assert diagnostics.MARK not in page("position-kl", frame)
+    assert MARK not in page("position-kl", frame)
     weak = (
         (frame["what"] == "winsorised_reverse_kl_relative_change")
         & (frame["view"] == "frozen")
@@ -621,15 +630,10 @@ def test_numbers_under_twice_their_floor_are_marked_and_the_mark_explained(page:
     )
     frame.loc[weak & (frame["checkpoint"] == "ckpt-60"), "under_floor"] = True
     text = page("position-kl", frame)
-    marked = [line for line in text.splitlines() if re.search(rf"\d{diagnostics.MARK}", line)]
+    marked = [line for line in text.splitlines() if re.search(rf"\d{MARK}", line)]
     (line,) = marked
-    assert [bool(re.search(diagnostics.MARK, cell)) for cell in re.split("│", line)[1:-1]].index(
-        True
-    ) == 4
-    assert (
-        f"{diagnostics.MARK}: closer to no effect than twice its floor, so it says nothing (1 of "
-        in text
-    )
+    assert [bool(re.search(MARK, cell)) for cell in re.split("│", line)[1:-1]].index(True) == 4
+    assert f"{MARK}: closer to no effect than twice its floor, so it says nothing (1 of " in text
 
 
 def test_a_floor_that_was_not_measured_is_said_to_be_so(page: Any) -> None:
@@ -639,27 +643,28 @@ def test_a_floor_that_was_not_measured_is_said_to_be_so(page: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "what", "number", "shown"),
+    ("unit", "what", "number", "text"),
     [
         ("nats", "reverse_kl", 0.3, "0.300"),
-        ("nats", "reverse_kl", 0.00012345, "0.000123"),
+        ("nats", "reverse_kl", 0.00012345, "1.2e-4"),
         ("ratio", "cascade_ratio", 123.4, "123"),
-        ("tokens", "response_tokens_p50", 1234.0, "1234.0"),
+        ("tokens", "response_tokens_p50", 1234.0, "1,234.0"),
         ("fraction", "kl_share", 0.30149, "30.1"),
         ("fraction", "reverse_kl_relative_change", 0.30149, "+30.1"),
-        ("nats", "reverse_kl", math.nan, "n/a"),
+        ("nats", "reverse_kl", math.nan, "\u2013"),
     ],
 )
 def test_a_number_keeps_three_digits_and_a_fraction_is_in_per_cent(
-    unit: str, what: str, number: float, shown: str
+    unit: str, what: str, number: float, text: str
 ) -> None:
-    row = next(to_frame([Measurement(what, "all", number, unit)]).itertuples())
-    assert diagnostic_cells.shown(row) == shown
+    source = Source(to_frame([Measurement(what, "all", number, unit)]))
+    table = Table.of("", [source.line([shown(what, "number")])])
+    assert table.printed(table.rows[0]) == [text]
 
 
 @pytest.mark.parametrize("span", [(0.0, 5.0), (5.0, 6.0), (6.0, math.inf)])
 def test_a_bin_is_named_by_its_first_and_last_position(span: tuple[float, float]) -> None:
-    named = diagnostic_cells.positions(span)
+    named = positions(span)
     inside = [position for position in range(12) if span[0] <= position < span[1]]
     first, _, last = named.rstrip("+").partition("-")
     assert (int(first), int(last or first)) == (

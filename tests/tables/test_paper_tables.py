@@ -20,8 +20,8 @@ from decaylab.printing import rounded, significant
 from decaylab.runs import measurements as ms
 from decaylab.runs.measurements import Measurement
 from decaylab.tables import latex, paper_tables
+from decaylab.tables.model import Column, Number, Table
 from decaylab.tables.paper_tables import TABLES, build, to_csv, to_latex, to_markdown
-from decaylab.tables.text import Column, Number, PaperTable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 PUBLISHED = [name for name, spec in TABLES.items() if spec.published is not None]
@@ -63,7 +63,7 @@ def pick(frame: pd.DataFrame, **at: object) -> pd.Series:
     return frame.iloc[0]
 
 
-def row_of(table: PaperTable, **at: object) -> pd.Series:
+def row_of(table: Table, **at: object) -> pd.Series:
     return pick(table.frame, **at)
 
 
@@ -166,7 +166,8 @@ def test_a_missing_quantity_is_named() -> None:
 def test_rows_of_two_runs_are_refused_and_not_picked_from() -> None:
     frame = pd.concat([measured("submode")] * 2)
     with pytest.raises(
-        ValueError, match="2 rows of student_top1_probability at condition own.*one run"
+        LookupError,
+        match="2 rows at what 'two_mode_share', condition 'own'.*one run",
     ):
         build("submode", frame)
 
@@ -607,9 +608,7 @@ def test_a_number_under_its_noise_floor_is_marked() -> None:
 
 def test_footnotes_are_lettered_beyond_z() -> None:
     rows = tuple((Number(math.nan, note=f"reason {place}"), MEASURED) for place in range(28))
-    table = PaperTable(
-        "t", "T", (Column("x", "x", "digits"), Column("source", "source")), rows, "C"
-    )
+    table = Table("t", "T", (Column("x", "x", "value"), Column("source", "source")), rows, "C")
     assert table.text.x.tolist()[25:] == ["\u2013 (z)", "\u2013 (aa)", "\u2013 (ab)"]
 
 
@@ -662,20 +661,20 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module")
-def hostile() -> PaperTable:
+def hostile() -> Table:
     """The table of the highest tokens, in pages of as many as it holds, with words as hostile in
     the other columns."""
     columns = (
         Column("model", "mo|del_%"),
         Column("token", "token", "token"),
-        Column("kl", "KL [nats]", "digits"),
+        Column("kl", "KL [nats]", "value"),
         Column("source", "source"),
     )
     rows = tuple(
         (token, token, Number(1.5, 1.0, 2.0, note="" if token else token), MEASURED)
         for token in HOSTILE
     )
-    return PaperTable(
+    return Table(
         "a_b",
         "Tokens & more",
         columns,
@@ -685,12 +684,12 @@ def hostile() -> PaperTable:
     )
 
 
-def test_tokens_are_shown_with_what_cannot_be_seen_by_its_code(hostile: PaperTable) -> None:
+def test_tokens_are_shown_with_what_cannot_be_seen_by_its_code(hostile: Table) -> None:
     assert hostile.text.token.tolist() == list(HOSTILE.values())
     assert all(one.isprintable() for text in hostile.text.to_numpy().ravel() for one in text)
 
 
-def test_markdown_shows_every_token_as_text_and_nothing_else(hostile: PaperTable) -> None:
+def test_markdown_shows_every_token_as_text_and_nothing_else(hostile: Table) -> None:
     parsed = markdown_it.MarkdownIt("commonmark").enable("table").parse(to_markdown(hostile))
     kinds = {token.type for token in parsed} | {
         child.type for token in parsed for child in token.children or []
@@ -777,7 +776,7 @@ def read_latex(cell: str) -> str:
     return re.sub(pattern, lambda found: COMMANDS[found[0]], cell)
 
 
-def test_latex_sets_every_token_as_it_is(hostile: PaperTable) -> None:
+def test_latex_sets_every_token_as_it_is(hostile: Table) -> None:
     rows = latex_rows(to_latex(hostile))
     assert len(rows) == len(HOSTILE) and {len(row) for row in rows} == {4}
     for row, text in zip(rows, HOSTILE.values(), strict=True):
@@ -826,7 +825,7 @@ def test_a_wide_table_has_its_intervals_below_the_numbers_and_a_long_one_goes_ov
     )
 
 
-def test_latex_is_compiled(tmp_path: Path, hostile: PaperTable) -> None:
+def test_latex_is_compiled(tmp_path: Path, hostile: Table) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("needs extra: pdflatex")
     names = ["prefix-curve", "main-results", "high-kl-tokens", "submode", "category-kl"]
@@ -848,7 +847,7 @@ def test_latex_is_compiled(tmp_path: Path, hostile: PaperTable) -> None:
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
-def test_csv_has_every_digit_and_the_tokens_themselves(hostile: PaperTable) -> None:
+def test_csv_has_every_digit_and_the_tokens_themselves(hostile: Table) -> None:
     frame = measured("high-kl-tokens")
     back = pd.read_csv(io.StringIO(to_csv(build("high-kl-tokens", frame))), keep_default_na=False)
     first = frame[frame.what == "token_mean_reverse_kl"].sort_values("value", ascending=False)

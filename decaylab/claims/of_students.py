@@ -1,0 +1,204 @@
+"""What claims on trained students share: which students, what they have in common, and the verdict
+over all ways of training.
+
+A claim that a number of each student lies beyond a threshold is a `StudentRule`: data, judged by
+`StudentRule.judge`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from decaylab.claims.verdicts import (
+    LEAST_PROBLEMS,
+    NOT_TESTABLE,
+    Effect,
+    Judged,
+    Number,
+    Style,
+    Verdict,
+    every,
+    fewest,
+    pick,
+    remedy,
+    seeds_words,
+    usable,
+)
+from decaylab.maths.seeds import over_seeds, ratios_over_seeds
+from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.measurements import Measurement
+from decaylab.runs.students import Student, last_of_each, students
+from decaylab.runs.vocabulary import BASE, FRESH, FULL, OVER_SEEDS
+
+EARLY_STOPS = ("prefix", "prefix-mask")  # the loss is on a prefix, stopped there or not
+Rows = Mapping[Student, Measurement]
+
+
+@dataclass(frozen=True)
+class StudentRule:
+    """A claim that a number of every student of some selectors lies beyond a threshold.
+
+    what: the quantity. before: the quantity of the untrained student that the threshold depends on;
+    needed: without it nothing is judged. effect, apart: the claimed effect, and the distance at
+    which seeds disagree, by the number of the untrained student. mean, where: how the mean over
+    seeds is written. lead: the first sentence, by the rows of the students and those of the
+    untrained one. already: the sentence where the untrained student reached what counts, so that
+    nothing can be tested.
+    """
+
+    selectors: tuple[str, ...]
+    what: str
+    before: str
+    needed: bool
+    effect: Callable[[float], Effect]
+    apart: Callable[[float], float]
+    mean: Style
+    where: str
+    lead: Callable[[Rows, Sequence[Measurement]], str]
+    already: str = ""
+
+    def judge(self, run: FoundRun) -> Judged | None:
+        """The verdict of all ways of training; None where the run does not hold the numbers."""
+        before = pick(run.measurements, self.before, checkpoint=BASE)
+        rows = {}
+        for student in of_selector(run, *self.selectors):
+            for row in pick(run.measurements, self.what, checkpoint=student.label, view=FRESH):
+                rows[student] = row
+        if not rows or (self.needed and not before):
+            return None
+        start = before[0].value if before else 0.0
+        effect, lead = self.effect(start), self.lead(rows, before)
+        if self.already and start >= effect.counts:
+            return Judged(
+                NOT_TESTABLE, f"{lead} {self.already}", tuple(rows.values()) + tuple(before)
+            )
+        numbers = trained_alike(rows, apart=self.apart(start))
+        means = [self.mean.mean(number, self.where) for number in numbers]
+        return judged_all(effect, [lead] + means, numbers, before)
+
+
+def of_selector(run: FoundRun, *selectors: str) -> list[Student]:
+    """The trained students of these selectors, each at its last checkpoint."""
+    return last_of_each([student for student in students(run) if student.selector in selectors])
+
+
+def stopped_early(run: FoundRun) -> list[Student]:
+    """The students whose loss was on a prefix, each at its last checkpoint."""
+    return of_selector(run, *EARLY_STOPS)
+
+
+def trained_fully(run: FoundRun) -> list[Student]:
+    """The students trained on full rollouts, each at its last checkpoint."""
+    return of_selector(run, FULL)
+
+
+def way(student: Student) -> tuple[str, float]:
+    """How a student was trained; those of one way differ by their seed."""
+    return student.selector, student.rollout_length
+
+
+def trained_alike(rows: Rows, *, apart: float = math.inf, log: bool = False) -> list[Number]:
+    """A number for each way of training, from one row per student: each seed's rows over problems,
+    and their mean over the seeds.
+
+    Students that share a seed, or whose seed is not known, have no such mean: what else they differ
+    in is not known either.
+    apart, log: as `over_seeds` and `ratios_over_seeds` have it.
+    """
+    ways: dict[tuple[str, float], list[Student]] = {}
+    for student in rows:
+        ways.setdefault(way(student), []).append(student)
+    numbers = []
+    for alike in ways.values():
+        seeds = [student.seed for student in alike]
+        steps = fewest(student.steps for student in alike)
+        numbers.append(by_seeds([rows[student] for student in alike], seeds, steps, apart, log))
+    return numbers
+
+
+def by_seeds(
+    rows: Sequence[Measurement],
+    seeds: Sequence[float],
+    steps: float,
+    apart: float,
+    log: bool = False,
+) -> Number:
+    """The number of one way of training. seeds: of the rows, NaN where not known."""
+    values = tuple(row.value for row in rows)
+    known = {seed for seed in seeds if not math.isnan(seed)}
+    if len(known) < len(rows):
+        return Number(tuple(rows), None, values[: max(len(known), 1)], steps)
+    if len(rows) < 2 or not np.isfinite(values).all() or (log and min(values) <= 0):
+        return Number(tuple(rows), None, values, steps)
+    if log:
+        mean = ratios_over_seeds(values, np.ones(len(values)))
+    else:
+        mean = over_seeds(values, apart=apart)
+    over = replace(
+        rows[0],
+        checkpoint="",
+        value=mean.value,
+        low=mean.low,
+        high=mean.high,
+        standard_error=mean.standard_error,
+        method=mean.method,
+        estimand=OVER_SEEDS,
+        note=mean.note,
+        p_value=math.nan,
+        p_value_holm=math.nan,
+        training_seed=math.nan,
+        under_floor=False,
+    )
+    return Number(tuple(rows), over, values, steps)
+
+
+def judged_all(
+    effect: Effect,
+    words: Sequence[str],
+    numbers: Sequence[Number],
+    beside: Sequence[Measurement] = (),
+) -> Judged:
+    """The verdict of a claim that each way of training shows an effect."""
+    verdict = every([number.decided(effect, len(numbers), each=True) for number in numbers])
+    rows = [row for number in numbers for row in number.rows]
+    return judged(verdict, words, effect, numbers, rows + list(beside))
+
+
+def judged(
+    verdict: Verdict,
+    words: Sequence[str],
+    effect: Effect,
+    numbers: Sequence[Number],
+    rows: Sequence[Measurement],
+) -> Judged:
+    """The verdict with what must be known about seeds and numbers behind it, and what would test
+    the claim."""
+    over = [row for number in numbers for row in number.over_problems]
+    sentences = list(words) + seeds_words(numbers)
+    sentences += [would_test(verdict, effect, over)] + unusable(over)
+    return Judged(verdict, " ".join(filter(None, sentences)), tuple(rows))
+
+
+def would_test(verdict: Verdict, effect: Effect, rows: Sequence[Measurement]) -> str:
+    """What would test a claim that is not testable here; nothing where that is not known."""
+    return remedy(effect, rows) if verdict == NOT_TESTABLE else ""
+
+
+def unusable(rows: Sequence[Measurement]) -> list[str]:
+    """How many of the numbers cannot decide anything, a sentence for each reason."""
+    under = sum(bool(row.under_floor) for row in rows)
+    few = sum(0 < row.problems < LEAST_PROBLEMS for row in rows)
+    lacking = 0
+    for row in rows:
+        other_reason = row.under_floor or 0 < row.problems < LEAST_PROBLEMS
+        lacking += not usable(row) and not other_reason
+    reasons = {
+        "lie under twice their noise floor and decide nothing": under,
+        f"stand on fewer than {LEAST_PROBLEMS} problems and decide nothing": few,
+        "have no interval that could decide": lacking,
+    }
+    return [f"{count} of {len(rows)} numbers {why}." for why, count in reasons.items() if count]

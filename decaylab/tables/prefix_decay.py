@@ -1,0 +1,168 @@
+"""What ``decaylab prefix-decay`` prints: the decay curve, its controls, the paper's view of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from decaylab.printing import percent, rounded, with_interval
+from decaylab.runs.vocabulary import (
+    ALREADY_WRONG,
+    CARRY_FORWARD,
+    CORRECT_SO_FAR,
+    ENDED_RIGHT,
+    ENDED_WRONG,
+    OPEN,
+    OWN_PREFIX,
+    REVERSE,
+    STUDENT,
+    STUDENT_PREFIX,
+    STUDENT_TURNS,
+    SWAPPED,
+    TEACHER,
+)
+from decaylab.tables import terminal
+from decaylab.tables.model import Column, Number, Row, Table
+from decaylab.tables.source import Source, columns
+
+if TYPE_CHECKING:
+    from decaylab.commands.prefix_decay import PrefixDecayResult
+
+CONTROLS = {
+    OWN_PREFIX: "its own prefix (must stay flat)",
+    CORRECT_SO_FAR: "prefix correct so far",
+    ALREADY_WRONG: "prefix already wrong",
+    ENDED_RIGHT: "rollout that ends right (future)",
+    ENDED_WRONG: "rollout that ends wrong (future)",
+    SWAPPED: "prefix of another problem",
+    REVERSE: "student continues teacher",
+}
+CONTROL = Column("control", "control", "group")
+RATES = {
+    "recovery_rate": "recovery (teacher right although the student ended wrong)",
+    "spoil_rate": (
+        "spoil (teacher wrong although the student, and the teacher unprefixed, are right)"
+    ),
+}
+
+
+def print_prefix_decay(result: PrefixDecayResult) -> None:
+    """The decay curve, the controls, the paper's view and the lines that sum up."""
+    source = Source(result.measurements, notes=False)
+    identity, options = result.record["identity"], result.record["identity"]["options"]
+    rule, samples = source.frame["answer_rule"].iloc[0], options["samples"]
+    terminal.print_page(
+        "Teacher decay",
+        f"{options['teacher']} on prefixes of {options['student']}; "
+        f"{identity['problems']['name']}, {identity['problems']['asked']} problems x "
+        f"{samples} samples, T = {options['temperature']}, "
+        f"budget {options['max_tokens']} tokens, answer rule {rule}",
+        _tables(source, samples),
+        [*summary(source), *(f"note: {note}" for note in result.notes)],
+        terminal.measured_paths(result.folder, result.figures[0]),
+    )
+
+
+def _tables(source: Source, samples: int) -> Iterator[Table]:
+    level = f"{100 * source.frame['level'].iloc[0]:g} %"
+    yield Table.of(
+        f"Rollouts still open at the prefix length: per cent, {level} intervals over problems",
+        _curve(source, samples),
+    )
+    if controls := [*_controls(source)]:
+        yield Table.of(
+            "Controls: accuracy against the same problems unprefixed "
+            "(own prefix: against the rollouts continued)",
+            controls,
+        )
+    if turns := [*_turns(source)]:
+        yield Table.of(
+            "Behind whole turns of the student; the teacher answers in one turn, without tools "
+            "(tokens: the student's, mean)",
+            turns,
+        )
+    yield Table.of(
+        "Carried forward, as in the paper: a finished rollout counts as it stands, "
+        "so the curve falls as rollouts end",
+        _carried(source),
+    )
+
+
+def _carried(source: Source) -> Iterator[Row]:
+    for at in _lengths(source, STUDENT_PREFIX, CARRY_FORWARD):
+        yield source.line(columns("carried-forward"), at)
+
+
+def _lengths(source: Source, condition: str, view: str) -> list[dict[str, Any]]:
+    """The coordinates of a curve, a prefix length each."""
+    at = {"condition": condition, "view": view}
+    lengths = source.values("accuracy_difference", "prefix_tokens", at)
+    return [{**at, "prefix_tokens": length} for length in lengths]
+
+
+def _curve(source: Source, samples: int) -> Iterator[Row]:
+    curve = columns("decay-curve", samples=samples)
+    prefix, still_open, accuracy, *_, itself, _ = curve
+    yield {
+        **dict.fromkeys(curve, ""),
+        prefix: Number(0),
+        still_open: Number(100),
+        accuracy: source.number("accuracy", condition=TEACHER),
+        itself: source.number("accuracy", condition=STUDENT),
+    }
+    for at in _lengths(source, STUDENT_PREFIX, OPEN):
+        yield source.line(curve, at)
+
+
+def _controls(source: Source) -> Iterator[Row]:
+    for condition, meaning in CONTROLS.items():
+        for at in _lengths(source, condition, OPEN):
+            yield {CONTROL: meaning, **source.line(columns("controls"), at)}
+
+
+def _turns(source: Source) -> Iterator[Row]:
+    turns = Column("turns", "turns")
+    at = {"condition": STUDENT_TURNS, "view": "turns"}
+    for category, tokens in source.places("accuracy", "category", "prefix_tokens", at=at):
+        cells = source.line(columns("turns"), {**at, "prefix_tokens": tokens})
+        yield {turns: category.rpartition(" ")[2], **cells}
+
+
+def summary(source: Source) -> Iterator[str]:
+    """Half-decay length, what could have been detected, recovery and spoil rates: a line each."""
+    at = {"condition": STUDENT_PREFIX, "view": OPEN}
+    yield _half_decay(source)
+    points = []
+    for row in source.records("smallest_detectable_difference", at):
+        points.append(f"{rounded(percent(row['value']), 1)} at {row['prefix_tokens']:g}")
+    if points:
+        yield (
+            "smallest change this many problems could have shown (80 % power), points: "
+            f"{', '.join(points)}"
+        )
+    for what, words in RATES.items():
+        rates = []
+        for row in source.records(what, at):
+            rate = with_interval(row["value"], row["low"], row["high"], row["unit"])
+            rates.append(f"{rate} at {row['prefix_tokens']:g}")
+        if rates:
+            yield f"{words}, %: {'; '.join(rates)}"
+
+
+def _half_decay(source: Source) -> str:
+    rows = source.rows("half_decay_length", condition=STUDENT_PREFIX)
+    if rows.empty:
+        return "half-decay length: no prefix was continued"
+    row = rows.iloc[0]
+    if math.isnan(row["value"]):
+        return f"half-decay length: undefined ({row['note']})"
+    frame = source.frame
+    longest = frame.loc[frame["condition"] == STUDENT_PREFIX, "prefix_tokens"].max()
+    ends = []
+    for end in row[["value", "low", "high"]]:
+        ends.append(f"> {longest:g}" if math.isinf(end) else rounded(end))
+    return (
+        f"half-decay length (half of the teacher's advantage gone): {ends[0]} tokens "
+        f"[{ends[1]}, {ends[2]}]"
+    )
