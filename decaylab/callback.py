@@ -39,7 +39,7 @@ from decaylab.problems.sets import ProblemSet
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs.growing_csv import Table
-from decaylab.runs.skewed_cells import NO_TOKENS as NO_TOKENS
+from decaylab.runs.skewed_cells import NO_TOKENS
 from decaylab.runs.vocabulary import ALL
 from decaylab.tokens.scoring import Rollout, ScoredRollout, Scorer, ScoringSettings
 from decaylab.tokens.token_table import check_edges

@@ -68,6 +68,8 @@ def lock(folder: Path, *, wait: Callable[[str], None] | None = None) -> Iterator
             held.acquire()
     except OSError as error:
         raise unwritable(folder, error) from error
+    except NotImplementedError as error:  # some versions of filelock, where flock is missing
+        raise UserError(f"cannot lock {folder}: its file system has no locks") from error
     try:
         yield
     finally:

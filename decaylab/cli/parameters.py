@@ -39,7 +39,9 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     known = file_options()
     defaults = {}
     for key, value in values.items():
-        name = key.replace("_", "-").removeprefix("as-")  # as_json is taken too
+        name = key.replace("_", "-")
+        if name == "as-json":  # the option's name in Python
+            name = "json"
         if name not in known:
             raise UserError(
                 f"--config {path}: no option {key!r}; there are {', '.join(sorted(known))}"

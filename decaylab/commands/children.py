@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decaylab import disk
 from decaylab.options.option_values import words
-from decaylab.runs import store
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "decaylab")
 POLL_SECONDS = 0.05
@@ -145,7 +145,7 @@ def _start(job: Job, place: int, environment: Mapping[str, str]) -> subprocess.P
                 preexec_fn=_follower(os.getpid()),
             )
     except OSError as error:
-        raise store.unwritable(job.log, error) from error
+        raise disk.unwritable(job.log, error) from error
 
 
 def _follower(parent: int) -> Callable[[], None] | None:

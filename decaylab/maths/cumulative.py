@@ -8,7 +8,7 @@ A position holds its KL evenly, as a bin does: the curve is linear inside it, an
 p + 1, so that N is a number of tokens.
 
 The bootstrap's 95 % intervals of N cover .915 with 30 problems and .944 with 200 (simulated;
-tests/test_cumulative.py).
+tests/maths/test_cumulative.py).
 
 Source: N at 45 % of the cumulative mean KL, arXiv 2605.27028. The horizon (the paper states none),
 the interpolation and the intervals are ours.

@@ -31,7 +31,7 @@ from decaylab.maths.clusters import (
 # Each clustered variance behind an interval also sees half a problem that is all right and half a
 # problem that is all wrong (Jeffreys' prior counts, with the problem as the unit): the design
 # effect of a handful of failures is otherwise so noisy that the plain recipe covers .88 to .91 at
-# accuracy .99 (measured; tests/test_statistics.py has the rest).
+# accuracy .99 (measured; tests/maths/test_statistics.py has the rest).
 PSEUDO_PROBLEMS = 0.5
 # weight, in problems, of a difference of a whole problem that was not seen (see paired_difference)
 UNSEEN = 0.1

@@ -12,11 +12,12 @@ ratios are made of the same columns. For cells in which a few problems may hold 
 KL is skewed, and some problems hold many more tokens than others. So the error is that of the
 jackknife over problems, the degrees of freedom are those of the effective number of problems, and
 the intervals of means and ratios are symmetric in the logarithm. What that buys was measured
-(tests/test_token_means.py): 30 problems of log-normal sizes, which tell as much as 14 of one size,
-and skewed values. Where the standard deviation of problem means is .6 of their mean, 95 % intervals
-hold means in .92, changes in .95 and ratios in .94, and the plain recipe (clustered error, G-1
-degrees of freedom, no logarithm) means in .88. Where it is 1.4 of it, 30 problems are too few for
-any recipe tried (also bootstrap-t and Hall's transformation): .88, .89 and .90 against .80. With
+(tests/maths/test_token_means.py): 30 problems of log-normal sizes, which tell as much as 14 of one
+size, and skewed values. Where the standard deviation of problem means is .6 of their mean, 95 %
+intervals hold means in .92, changes in .95 and ratios in .94, and the plain recipe (clustered
+error, G-1 degrees of freedom, no logarithm) means in .88. Where it is 1.4 of it, 30 problems are
+too few for any recipe tried (also bootstrap-t and Hall's transformation): .88, .89 and .90 against
+.80. With
 200 problems: .94 to .95 against .93, and .92 to .93 against .89.
 
 Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1);

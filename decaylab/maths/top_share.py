@@ -128,7 +128,7 @@ def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Float
     ``statistics.proportion`` no pseudo-problems are added: a problem of many tokens is hardly ever
     all right or all wrong, and they would widen the interval of 30 problems by a third. Nominal 95
     % intervals of shares of .35 and .016 hold the truth in .94 to .97 and in .95 to .99, with 30
-    and 200 problems (tests/test_top_share.py).
+    and 200 problems (tests/maths/test_top_share.py).
 
     Source: Wilson 1927; effective size and t Korn and Graubard 1998, Franco et al. 2019.
     """

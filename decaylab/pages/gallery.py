@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
 
+from decaylab import disk
 from decaylab.errors import UserError
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES, VIEWED, PaperItem
-from decaylab.runs import store
 from decaylab.runs.found_runs import FoundRun
 from decaylab.tables import paper_tables
 from decaylab.tables.model import Table
@@ -115,7 +115,7 @@ def draw(entry: Entry, *, published: bool = False, width: Width = "page") -> tup
         assert entry.run is not None
         frame = entry.run.measurements
         return module.draw(frame, published=theirs, width=width), module.caption(frame, theirs)
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         where = f" from {entry.run.folder}" if entry.run else ""
         raise UserError(f"figure {entry.item.name} cannot be drawn{where}: {error}") from error
 
@@ -193,7 +193,7 @@ def _write_figure(
     for width in widths:
         figure, caption = draw(entry, published=published, width=width)
         files += style.save(figure, folder / width / entry.name, kinds=kinds)
-        store.write_atomically(folder / width / f"{entry.name}.txt", (caption + "\n").encode())
+        disk.write_atomically(folder / width / f"{entry.name}.txt", (caption + "\n").encode())
     return files
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import pandas as pd
 
+from decaylab import disk
 from decaylab.claims.judge import RULE
 from decaylab.claims.summary import summary
 from decaylab.errors import UserError
 from decaylab.pages import gallery, report, token_view
 from decaylab.pages.gallery import Entry
 from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED
-from decaylab.runs import found_runs, store
+from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
 from decaylab.tables.model import Table
 from decaylab.tokens import viewed
@@ -128,7 +129,7 @@ def write_page(page: str, path: Path) -> Path:
         raise UserError(
             f"{path} is a folder; give the page a name in it, such as {path / 'report.html'}"
         )
-    store.write_atomically(path, page.encode())
+    disk.write_atomically(path, page.encode())
     return path
 
 

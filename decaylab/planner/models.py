@@ -261,7 +261,7 @@ class TrainedOutline:
         )
 
     def _layers(self) -> list[Any]:
-        """What `trainer.sharding` shards: the modules that the model says must not be split."""
+        """The modules that `trainer.machinery.sharding` shards: those that must not be split."""
         kinds = set(self.model._no_split_modules or ())
         modules = self.model.base_model.modules()
         return [module for module in modules if type(module).__name__ in kinds]

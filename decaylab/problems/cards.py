@@ -32,7 +32,7 @@ def configurations(card: Path, name: str) -> dict[str, Splits]:
     # A card is the work of its author, and may have any shape.
     try:
         for config in (metadata_load(card) or {}).get("configs") or []:
-            if "data_files" not in config:
+            if not config.get("data_files"):
                 continue
             splits[str(config["config_name"])] = _splits(config)
             if config.get("default"):

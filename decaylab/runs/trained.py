@@ -9,9 +9,6 @@ from typing import Any
 import pandas as pd
 
 from decaylab.maths.selection import SELECTORS
-from decaylab.runs.vocabulary import BASE as BASE
-from decaylab.runs.vocabulary import FULL as FULL
-from decaylab.runs.vocabulary import TEACHER as TEACHER
 
 
 @dataclass(frozen=True)

@@ -114,9 +114,9 @@ def rows(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
         narrowed = select(left, **{column: value})
         if narrowed.empty:
             there = ", ".join(sorted({str(other) for other in left[column]})) or "no rows"
-            break
+            raise LookupError(f"no row has {column} {value!r} at {_place(at)}; there are: {there}")
         left = narrowed
-    raise LookupError(f"no row has {column} {value!r} at {_place(at)}; there are: {there}")
+    raise LookupError("there are no rows")
 
 
 def row(frame: pd.DataFrame, **at: Any) -> pd.Series:

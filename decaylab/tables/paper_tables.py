@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from decaylab import disk
 from decaylab.paper import publication
-from decaylab.runs import store
 from decaylab.tables import of_tokens, of_training
 from decaylab.tables.latex import to_latex
 from decaylab.tables.model import Cell, Column, Row, Table, to_csv, to_markdown
@@ -174,5 +174,5 @@ def write(table: Table, folder: Path, name: str) -> list[Path]:
     named = dataclasses.replace(table, name=name)
     texts = {"md": to_markdown(named), "tex": to_latex(named), "csv": to_csv(named)}
     for kind, text in texts.items():
-        store.write_atomically(folder / f"{name}.{kind}", text.encode())
+        disk.write_atomically(folder / f"{name}.{kind}", text.encode())
     return [folder / f"{name}.{kind}" for kind in texts]

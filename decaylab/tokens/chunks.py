@@ -56,6 +56,7 @@ def over_chunks(
             student's head: the column `GRADIENT` is the gradient in its states, and that of the
             head's own parameters is added to their ``grad``.
     """
+    assert not (backward and statistics_elements), "a slope is of a whole chunk"
     positions, device = len(states[0]), states[0].device.type
     rows_at_once = chunk_rows(heads, states, head_elements(device, backward=backward))
     few = rows_at_once

@@ -580,7 +580,7 @@ def drawn(
 @pytest.mark.slow
 def test_intervals_of_whole_responses_cover_the_law_at_their_rate() -> None:
     """40 problems of 3 rollouts of at most 12 tokens; means and cascade ratios .93 to .97 with 300
-    replicates. The intervals of bins are in tests/test_winsorised.py."""
+    replicates. The intervals of bins are in tests/maths/test_winsorised.py."""
     world, room, settings = markov.decaying_world(), 12, Settings((0,), 3)
     base, teacher = world.student.law, world.teacher.law
     laws = {"base": base, "ckpt": 0.6 * base + 0.4 * teacher}

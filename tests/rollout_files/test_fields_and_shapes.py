@@ -70,7 +70,7 @@ def test_a_value_of_another_type_is_one_line_with_its_column(
     assert refusal(name, method) == must
 
 
-@pytest.mark.parametrize("ids", [[True, 2], [-1], [1, "2"], [1, None], [1, 2.0]])
+@pytest.mark.parametrize("ids", [[True, 2], [1, True], [-1], [1, "2"], [1, None], [1, 2.0]])
 def test_ids_are_whole_numbers_from_0(ids: list[Any]) -> None:
     assert "must hold a list of token ids" in refusal("ids", "ids", row={"ids": ids})
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from command_line import held
 
+from decaylab import disk
 from decaylab.errors import UserError
 from decaylab.runs import store
 
@@ -49,10 +50,10 @@ def test_a_full_disk_leaves_the_old_file_and_says_so_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     path = tmp_path / "run.json"
-    store.write_atomically(path, b"old")
+    disk.write_atomically(path, b"old")
     monkeypatch.setattr(os, "fsync", fail_with(code))
     with pytest.raises(UserError) as error:
-        store.write_atomically(path, b"new and longer")
+        disk.write_atomically(path, b"new and longer")
     assert one_line(error).startswith(f"no space left while writing {path}")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
@@ -73,14 +74,14 @@ def test_a_full_disk_while_a_part_is_written_leaves_no_part(
 def test_another_failure_names_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", fail_with(errno.EROFS))
     with pytest.raises(UserError) as error:
-        store.write_atomically(tmp_path / "x", b"")
+        disk.write_atomically(tmp_path / "x", b"")
     assert one_line(error) == f"cannot write {tmp_path / 'x'}: {os.strerror(errno.EROFS)}"
 
 
 def test_a_file_where_the_folder_should_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError) as error:
-        store.write_atomically(tmp_path / "file" / "run.json", b"")
+        disk.write_atomically(tmp_path / "file" / "run.json", b"")
     assert one_line(error).startswith("cannot write")
     with pytest.raises(UserError, match="cannot write"), store.RunFolder(tmp_path / "file").lock():
         pass

@@ -43,3 +43,8 @@ def test_names_of_differences():
     assert vocabulary.detectable(vocabulary.minus("avg_at_4", "full")) == (
         "avg_at_4_minus_full_detectable"
     )
+
+
+def test_a_lookup_without_coordinates_in_an_empty_frame_is_a_lookup_error():
+    with pytest.raises(LookupError, match="no rows"):
+        vocabulary.rows(FRAME.iloc[:0])
