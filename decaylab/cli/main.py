@@ -244,10 +244,10 @@ def served_kl(options: DiagnosticOptions, output: Output) -> None:
     `decaylab served-kl --teacher Qwen/Qwen3-32B --tensor-parallel 4 --problems math500`
     """
     from decaylab.commands import served_kl as served
-    from decaylab.tables import of_served_kl
+    from decaylab.tables import diagnostics
 
     result = served.served_kl(options, spoken=_spoken(), reporter=output.reporter)
-    output.run(result, of_served_kl.print_served)
+    output.run(result, diagnostics.print_diagnostic)
 
 
 @_command("behaviour")
