@@ -28,31 +28,32 @@ LINES, SHRUNK = {False: 40, True: 24}, {False: 80, True: 125}
 # stays a float.
 UPRIGHT, LANDSCAPE, TINY = 105, 150, 210
 # Brackets and the star would be taken for arguments of the line's end before them.
-_SIGNS = {
-    "\\": "\\textbackslash{}",
-    "{": "\\{",
-    "}": "\\}",
-    "%": "\\%",
-    "#": "\\#",
-    "&": "\\&",
-    "_": "\\_",
-    "$": "\\$",
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "<": "\\textless{}",
-    ">": "\\textgreater{}",
-    "|": "\\textbar{}",
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "`": "\\textasciigrave{}",
-    '"': "\\symbol{34}",
-    "\u2013": "--",
-    "\u2020": "\\dag{}",
-    "\u00d7": "$\\times$",
-    "\u2423": "\\textvisiblespace{}",
-    "\u21b5": "$\\hookleftarrow$",
-}
+_SIGN_TABLE = r"""
+\ \textbackslash{}
+{ \{
+} \}
+% \%
+# \#
+& \&
+_ \_
+$ \$
+~ \textasciitilde{}
+^ \textasciicircum{}
+< \textless{}
+> \textgreater{}
+| \textbar{}
+[ {[}
+] {]}
+* {*}
+` \textasciigrave{}
+" \symbol{34}
+– --
+† \dag{}
+× $\times$
+␣ \textvisiblespace{}
+↵ $\hookleftarrow$
+""".split()
+_SIGNS = dict(zip(_SIGN_TABLE[::2], _SIGN_TABLE[1::2], strict=True))
 # Letters that every LaTeX knows.
 _LETTERS = frozenset("ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ")
 
