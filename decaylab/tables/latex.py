@@ -52,8 +52,8 @@ $ \$
 × $\times$
 ␣ \textvisiblespace{}
 ↵ $\hookleftarrow$
-""".split()
-_SIGNS = dict(zip(_SIGN_TABLE[::2], _SIGN_TABLE[1::2], strict=True))
+"""
+_SIGNS: dict[str, str] = dict(re.findall(r"(\S) (\S+)", _SIGN_TABLE))
 # Letters that every LaTeX knows.
 _LETTERS = frozenset("ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ")
 
