@@ -23,6 +23,7 @@ from decaylab.claims.verdicts import (
     Verdict,
     every,
     fewest,
+    held,
     pick,
     remedy,
     seeds_words,
@@ -32,7 +33,7 @@ from decaylab.maths.seeds import over_seeds, ratios_over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import Student, last_of_each, students
-from decaylab.runs.vocabulary import BASE, FRESH, FULL, OVER_SEEDS
+from decaylab.runs.vocabulary import BASE, FRESH, OVER_SEEDS
 
 EARLY_STOPS = ("prefix", "prefix-mask")  # the loss is on a prefix, stopped there or not
 Rows = Mapping[Student, Measurement]
@@ -86,16 +87,6 @@ def of_selector(run: FoundRun, *selectors: str) -> list[Student]:
     return last_of_each([student for student in students(run) if student.selector in selectors])
 
 
-def stopped_early(run: FoundRun) -> list[Student]:
-    """The students whose loss was on a prefix, each at its last checkpoint."""
-    return of_selector(run, *EARLY_STOPS)
-
-
-def trained_fully(run: FoundRun) -> list[Student]:
-    """The students trained on full rollouts, each at its last checkpoint."""
-    return of_selector(run, FULL)
-
-
 def way(student: Student) -> tuple[str, float]:
     """How a student was trained; those of one way differ by their seed."""
     return student.selector, student.rollout_length
@@ -141,19 +132,15 @@ def by_seeds(
     over = replace(
         rows[0],
         checkpoint="",
-        value=mean.value,
-        low=mean.low,
-        high=mean.high,
-        standard_error=mean.standard_error,
         method=mean.method,
         estimand=OVER_SEEDS,
-        note=mean.note,
+        note="",
         p_value=math.nan,
         p_value_holm=math.nan,
         training_seed=math.nan,
         under_floor=False,
     )
-    return Number(tuple(rows), over, values, steps)
+    return Number(tuple(rows), held(over, mean), values, steps)
 
 
 def judged_all(

@@ -50,12 +50,12 @@ MORE, LESS, FASTER = Effect(0.0, POINTS), Effect(0.0, -POINTS), Effect(1.0, 0.9)
 Numbers = Mapping[str, Number]  # by arm
 
 
-def _of_arms(rule: Callable[[Arms], Judged | None]) -> Rule:
+def _of_arms(rule: Callable[..., Judged | None], *more: str) -> Rule:
     """A rule on a run by a rule on its arms; None where the run compares none."""
 
     def of_run(run: FoundRun) -> Judged | None:
         arms = Arms.of(run)
-        return rule(arms) if arms else None
+        return rule(arms, *more) if arms else None
 
     return of_run
 
@@ -104,19 +104,12 @@ def _peak(arms: Arms) -> Judged | None:
     return _judged(verdict, words, MORE, full, _rows(full) + _rows(base))
 
 
-def _worse(arms: Arms) -> Judged | None:
-    """Whether every selector by KL or entropy is behind the prefix."""
-    chosen = [arm for arm, selector in arms.selectors.items() if selector.startswith("top-")]
-    return _against_prefix(arms, chosen, "selectors by KL or entropy")
+def _against_prefix(arms: Arms, selectors: str, name: str) -> Judged | None:
+    """Whether arms are behind the prefix at their budget, by what both differ from.
 
-
-def _first(arms: Arms) -> Judged | None:
-    """Whether the prefix is ahead of the suffix."""
-    return _against_prefix(arms, arms.named("suffix"), "suffixes")
-
-
-def _against_prefix(arms: Arms, chosen: Sequence[str], name: str) -> Judged | None:
-    """Whether arms are behind the prefix at their budget, by what both differ from."""
+    selectors: what the names of theirs begin with.
+    """
+    chosen = [arm for arm, selector in arms.selectors.items() if selector.startswith(selectors)]
     prefixes = arms.named("prefix") or arms.named("prefix-mask")
     for ending in AGAINST:
         theirs = arms.numbers(chosen, arms.what + ending)
@@ -144,22 +137,18 @@ def _against_prefix(arms: Arms, chosen: Sequence[str], name: str) -> Judged | No
     return _judged(every(verdicts), words + [NOT_PAIRED], LESS, less, rows)
 
 
-def _weights(selector: str) -> Callable[[Arms], Judged | None]:
+def _weights(arms: Arms, selector: str) -> Judged | None:
     """Whether these weights are better than uniform ones."""
-
-    def rule(arms: Arms) -> Judged | None:
-        numbers = arms.numbers(arms.named(selector))
-        if not numbers:
-            return None
-        number = next(iter(numbers.values()))
-        words = [sentence(_against_full(number))]
-        for row in number.rows:
-            if row.note and number.seeds > 1:
-                words.append(sentence(row.note))
-        only = {selector: number}
-        return _judged(number.decided(MORE), dict.fromkeys(words), MORE, only, number.rows)
-
-    return rule
+    numbers = arms.numbers(arms.named(selector))
+    if not numbers:
+        return None
+    number = next(iter(numbers.values()))
+    words = [sentence(_against_full(number))]
+    for row in number.rows:
+        if row.note and number.seeds > 1:
+            words.append(sentence(row.note))
+    only = {selector: number}
+    return _judged(number.decided(MORE), dict.fromkeys(words), MORE, only, number.rows)
 
 
 def _cheaper(arms: Arms) -> Judged | None:
@@ -196,10 +185,10 @@ def _ratio(number: Number) -> str:
 RULES: dict[str, Rule] = {
     "early-stopping-beats-full": _of_arms(_beats),
     "peak-between": _of_arms(_peak),
-    "selectors-worse": _of_arms(_worse),
-    "first-beats-last": _of_arms(_first),
-    "falling-weights": _of_arms(_weights("importance")),
-    "rising-weights": _of_arms(_weights("rising")),
+    "selectors-worse": _of_arms(_against_prefix, "top-", "selectors by KL or entropy"),
+    "first-beats-last": _of_arms(_against_prefix, "suffix", "suffixes"),
+    "falling-weights": _of_arms(_weights, "importance"),
+    "rising-weights": _of_arms(_weights, "rising"),
     "cheaper": _of_arms(_cheaper),
 }
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from decaylab.claims.of_students import (
+    EARLY_STOPS,
     judged,
     judged_all,
-    stopped_early,
+    of_selector,
     trained_alike,
-    trained_fully,
     unusable,
     way,
     would_test,
@@ -39,7 +39,7 @@ from decaylab.maths.seeds import APART
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import Student
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, SURVIVORS, change, winsorised
+from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, FULL, SURVIVORS, change, winsorised
 
 NATS = Style(" nats", 3)
 HIGHEST, CONCENTRATION = Effect(1.0, 1.1), Effect(0.1, 0.5, reached=True)
@@ -115,7 +115,7 @@ def cascade(run: FoundRun) -> Judged | None:
     rows = pick(run.measurements, "cascade_ratio", condition=ALL)
     if not rows:
         return None
-    start, trained, beyond = rows[0].position_low, stopped_early(run), {}
+    start, trained, beyond = rows[0].position_low, of_selector(run, *EARLY_STOPS), {}
     for student in trained:
         both = _of(rows, student)
         if both and not both[0].position_low < student.rollout_length:
@@ -139,7 +139,7 @@ def cascade(run: FoundRun) -> Judged | None:
     numbers = [number for view in by_view for number in view]
     for number in numbers:
         words.append(RATIO.mean(number, f" {VIEWS[number.over_problems[0].view]}"))
-    full = {student: _of(rows, student) for student in trained_fully(run)}
+    full = {student: _of(rows, student) for student in of_selector(run, FULL)}
     beside = [_ratios(student, both) for student, both in full.items() if both]
     words += [f"With full rollouts: {'; '.join(beside)}."] if beside else []
     both_kinds = list(beyond.values()) + list(full.values())
@@ -160,7 +160,7 @@ def submode(run: FoundRun) -> Judged | None:
     if not rows:
         return None
     everywhere = pick(run.measurements, what, condition="common", view=FROZEN)
-    trained = stopped_early(run)
+    trained = of_selector(run, *EARLY_STOPS)
     mine = {student: row for student in trained for row in _of(rows, student)}
     if not mine:
         return Judged(NOT_TESTABLE, _nobody(trained, rows), tuple(rows))
@@ -173,7 +173,7 @@ def submode(run: FoundRun) -> Judged | None:
         words.append(f"Where the teacher has two modes the share changes by {label}.")
     numbers = trained_alike(mine, apart=APART)
     words += [POINTS_OF.mean(number) for number in numbers]
-    full = {student: row for student in trained_fully(run) for row in _of(rows, student)}
+    full = {student: row for student in of_selector(run, FULL) for row in _of(rows, student)}
     for student, row in full.items():
         words.append(f"With full rollouts: {points(row)} ({student.label}).")
     return judged_all(MOVED, words, numbers, list(full.values()) + everywhere)

@@ -20,10 +20,10 @@ from decaylab.claims.verdicts import (
     NOT_MEASURED,
     NOT_SUPPORTED,
     NOT_TESTABLE,
+    PERCENT_OF,
     UNDECIDED,
     VERDICTS,
     Finding,
-    Style,
     listed,
     pick,
     points,
@@ -99,7 +99,6 @@ def _headline(
     runs: Sequence[FoundRun], decay: FoundRun | None, advice: Advice, findings: Sequence[Finding]
 ) -> Iterator[str]:
     claims = [finding for finding in findings if not finding.claim.control]
-    controls = [finding for finding in findings if finding.claim.control]
     counted = Counter(finding.verdict for finding in claims)
     pair, several = runs[0].pair, "s" * (len(runs) > 1)
     yield (
@@ -113,7 +112,7 @@ def _headline(
         if half:
             length = half_decay_words(half, _longest(decay))
         yield f"Alone, the teacher is ahead of the student by {over}. {length}"
-    if any(finding.verdict == CONTRADICTED for finding in controls):
+    if any(each.claim.control and each.verdict == CONTRADICTED for each in findings):
         yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
     yield advice.text.split(". ")[0].removesuffix(".") + "."
     yield (
@@ -138,12 +137,10 @@ def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
     length = "undefined" if math.isnan(half.value) else f"{rounded(half.value)} tokens"
     if math.isinf(half.value):
         length = f"more than {_longest(decay):g} tokens"
-    advantage = Style(" points", 1, fraction=True)
+    advantage = PERCENT_OF.text
     return [
         KeyNumber(
-            "teacher's advantage",
-            f"{advantage.text(gap.value)} points",
-            _interval(gap, advantage.text),
+            "teacher's advantage", f"{advantage(gap.value)} points", _interval(gap, advantage)
         ),
         KeyNumber("half-decay length", length, half.note or _interval(half, _tokens)),
     ]

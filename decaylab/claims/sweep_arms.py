@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from decaylab.claims.verdicts import Number, fewest, measured
-from decaylab.maths.seeds import OverSeeds, apart_by, over_seeds, ratios_over_seeds
+from decaylab.claims.verdicts import Number, fewest, held, measured
+from decaylab.maths.seeds import apart_by, over_seeds, ratios_over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import FULL, LAST, ONE_RUN, OVER_SEEDS, THESE_SEEDS, minus
@@ -147,16 +147,3 @@ class Arms(NamedTuple):
     def tokens(self, arm: str) -> Measurement | None:
         """Tokens that it samples over those of full rollouts."""
         return next(iter(self.pick("tokens_ratio", checkpoint=arm)), None)
-
-
-def held(row: Measurement, mean: OverSeeds) -> Measurement:
-    """The row with the interval and the note of a mean over seeds."""
-    note = "; ".join(dict.fromkeys(filter(None, (mean.note, row.note))))
-    return replace(
-        row,
-        value=mean.value,
-        low=mean.low,
-        high=mean.high,
-        standard_error=mean.standard_error,
-        note=note,
-    )

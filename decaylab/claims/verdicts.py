@@ -23,13 +23,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 from scipy.special import stdtrit
 
 from decaylab import printing
-from decaylab.maths.seeds import LEAST_SEEDS, power_over_seeds, seeds_that_decide
+from decaylab.maths.seeds import LEAST_SEEDS, OverSeeds, power_over_seeds, seeds_that_decide
 from decaylab.runs import vocabulary
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
@@ -37,20 +37,8 @@ from decaylab.runs.measurements import Measurement
 Verdict = Literal[
     "holds", "contradicted", "not supported", "undecided", "not testable here", "not measured"
 ]
-HOLDS: Verdict = "holds"
-CONTRADICTED: Verdict = "contradicted"
-NOT_SUPPORTED: Verdict = "not supported"
-UNDECIDED: Verdict = "undecided"
-NOT_TESTABLE: Verdict = "not testable here"
-NOT_MEASURED: Verdict = "not measured"
-VERDICTS: tuple[Verdict, ...] = (
-    HOLDS,
-    CONTRADICTED,
-    NOT_SUPPORTED,
-    UNDECIDED,
-    NOT_TESTABLE,
-    NOT_MEASURED,
-)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+HOLDS, CONTRADICTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE, NOT_MEASURED = VERDICTS
 LEAST_LEVEL, ALPHA = 0.95, 0.05
 LEAST_PROBLEMS, LEAST_STEPS = 30, 50
 POINTS = 0.02
@@ -289,6 +277,19 @@ class Number(NamedTuple):
         return together(verdicts)
 
 
+def held(row: Measurement, mean: OverSeeds) -> Measurement:
+    """The row with the interval and the note of a mean over seeds."""
+    note = "; ".join(dict.fromkeys(filter(None, (mean.note, row.note))))
+    return replace(
+        row,
+        value=mean.value,
+        low=mean.low,
+        high=mean.high,
+        standard_error=mean.standard_error,
+        note=note,
+    )
+
+
 def fewest(steps: Iterable[float]) -> float:
     """The fewest steps of training of those that are known, in whatever order; NaN where none
     are."""
@@ -362,11 +363,9 @@ def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
     spread = max((stdev(number.by_seed) for number in several), default=0.0)
     if not spread:
         return ""
-    needed = (
-        seeds_that_decide(size / spread, numbers=len(numbers))
-        if spread < MOST_SPREAD * size
-        else None
-    )
+    needed = None
+    if spread < MOST_SPREAD * size:
+        needed = seeds_that_decide(size / spread, numbers=len(numbers))
     if needed is not None and needed <= max(number.seeds for number in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"
@@ -425,14 +424,8 @@ POINTS_OF = Style(" points", 1, signed=True, fraction=True)
 PERCENT_OF = Style(" %", 1, fraction=True)
 
 
-def points(row: Measurement) -> str:
-    """A difference of fractions, ``-4.2 points [-6.8, -1.8]``."""
-    return POINTS_OF.number(row)
-
-
-def percent(row: Measurement) -> str:
-    """A fraction, ``88.4 % [85.2, 91.0]``."""
-    return PERCENT_OF.number(row)
+points = POINTS_OF.number  # of a difference of fractions: -4.2 points [-6.8, -1.8]
+percent = PERCENT_OF.number  # of a fraction: 88.4 % [85.2, 91.0]
 
 
 def arm_points(number: Number) -> str:

@@ -69,33 +69,33 @@ class Output:
 Command = Callable[[Any, Output], None]
 
 
-def _command(name: str) -> Callable[[Command], Command]:
-    """Registers a function of options and output as a command with the options declared for it."""
+def _command(function: Any) -> Command:
+    """Registers a function of options and output as the command of its name, with the options
+    declared for it."""
+    name = function.__name__.replace("_", "-")
     kind = COMMANDS[name].kind
 
-    def register(function: Command) -> Command:
-        def command(context: typer.Context, **values: Any) -> None:
-            source: Any = context.get_parameter_source
-            said = [name for name in values if source(name).name != "DEFAULT"]
-            as_json = values["as_json"]
-            output = Output(as_json, values.get("quiet", as_json))
-            _hush(output.quiet)
-            function(_options(kind, values | {"said": frozenset(said)}), output)
+    def command(context: typer.Context, **values: Any) -> None:
+        source: Any = context.get_parameter_source
+        said = [name for name in values if source(name).name != "DEFAULT"]
+        as_json = values["as_json"]
+        output = Output(as_json, values.get("quiet", as_json))
+        _hush(output.quiet)
+        function(_options(kind, values | {"said": frozenset(said)}), output)
 
-        shape: Any = signature(name)
-        made: Any = command
-        made.__signature__ = shape
-        made.__annotations__ = {
-            name: parameter.annotation for name, parameter in shape.parameters.items()
-        }
-        made.__doc__ = function.__doc__
-        app.command(name)(made)
-        return function
-
-    return register
+    shape: Any = signature(name)
+    made: Any = command
+    made.__signature__ = shape
+    made.__annotations__ = {
+        name: parameter.annotation for name, parameter in shape.parameters.items()
+    }
+    made.__doc__ = function.__doc__
+    app.command(name)(made)
+    registered: Command = function
+    return registered
 
 
-@_command("prefix-decay")
+@_command
 def prefix_decay(options: Options, output: Output) -> None:
     """Teacher accuracy after k tokens of the student's own rollout: is the teacher still corrective
     there?
@@ -120,7 +120,7 @@ def prefix_decay(options: Options, output: Output) -> None:
     output.run(result, tables.print_prefix_decay)
 
 
-@_command("rollouts")
+@_command
 def rollouts(options: FileOptions, output: Output) -> None:
     """How rollouts that exist already are read: format, prompts, responses, stop reasons, what is
     left out and why.
@@ -144,7 +144,7 @@ def rollouts(options: FileOptions, output: Output) -> None:
         rollouts.print_understood(understood)
 
 
-@_command("preflight")
+@_command
 def preflight(options: Options, output: Output) -> None:
     """Is this pair measurable at all? Vocabularies, templates, context, memory and time, and a
     plain verdict.
@@ -174,7 +174,7 @@ def _diagnose(name: str, options: DiagnosticOptions, output: Output) -> None:
     output.run(result, diagnostics.print_diagnostic, **advice)
 
 
-@_command("position-kl")
+@_command
 def position_kl(options: DiagnosticOptions, output: Output) -> None:
     """How far student and teacher disagree at each response position, before training and after.
 
@@ -192,7 +192,7 @@ def position_kl(options: DiagnosticOptions, output: Output) -> None:
     _diagnose("position-kl", options, output)
 
 
-@_command("category-kl")
+@_command
 def category_kl(options: DiagnosticOptions, output: Output) -> None:
     """Which kinds of token hold the KL: by category and position, and the tokens with the highest
     KL.
@@ -205,7 +205,7 @@ def category_kl(options: DiagnosticOptions, output: Output) -> None:
     _diagnose("category-kl", options, output)
 
 
-@_command("submode")
+@_command
 def submode(options: DiagnosticOptions, output: Output) -> None:
     """Does training commit the student to a mode that is the teacher's second choice?
 
@@ -218,7 +218,7 @@ def submode(options: DiagnosticOptions, output: Output) -> None:
     _diagnose("submode", options, output)
 
 
-@_command("signals")
+@_command
 def signals(options: DiagnosticOptions, output: Output) -> None:
     """Student entropy, teacher entropy and reverse KL by position; where the KL lies, and at which
     N to stop.
@@ -231,7 +231,7 @@ def signals(options: DiagnosticOptions, output: Output) -> None:
     _diagnose("signals", options, output)
 
 
-@_command("served-kl")
+@_command
 def served_kl(options: DiagnosticOptions, output: Output) -> None:
     """How far student and teacher disagree, at least: for a teacher that only vLLM can hold. An
     approximation.
@@ -244,13 +244,13 @@ def served_kl(options: DiagnosticOptions, output: Output) -> None:
     `decaylab served-kl --teacher Qwen/Qwen3-32B --tensor-parallel 4 --problems math500`
     """
     from decaylab.commands import served_kl as served
-    from decaylab.tables import of_served_kl
+    from decaylab.tables import diagnostics
 
     result = served.served_kl(options, spoken=_spoken(), reporter=output.reporter)
-    output.run(result, of_served_kl.print_served)
+    output.run(result, diagnostics.print_diagnostic)
 
 
-@_command("behaviour")
+@_command
 def behaviour(options: DiagnosticOptions, output: Output) -> None:
     """What the rollouts are like: length in tokens, natural stops, repetition, several boxes,
     accuracy by answer rule.
@@ -262,7 +262,7 @@ def behaviour(options: DiagnosticOptions, output: Output) -> None:
     _diagnose("behaviour", options, output)
 
 
-@_command("evaluate")
+@_command
 def evaluate(options: DiagnosticOptions, output: Output) -> None:
     """Accuracy of each checkpoint of a training run, against base student and teacher on the same
     problems.
@@ -277,7 +277,7 @@ def evaluate(options: DiagnosticOptions, output: Output) -> None:
     _diagnose("evaluate", options, output)
 
 
-@_command("train")
+@_command
 def train(options: TrainOptions, output: Output) -> None:
     """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector
     chooses.
@@ -315,7 +315,7 @@ def train(options: TrainOptions, output: Output) -> None:
     print(json.dumps(record))
 
 
-@_command("sweep")
+@_command
 def sweep(options: SweepOptions, output: Output) -> None:
     """Trains several arms over several seeds, evaluates them on the same problems, and compares:
     rollout-length or selector.
@@ -340,7 +340,7 @@ def sweep(options: SweepOptions, output: Output) -> None:
 pages.add(app)
 
 
-@_command("plan")
+@_command
 def plan(options: PlanOptions, output: Output) -> None:
     """Memory and time of prefix-decay, the diagnostics and train, before anything starts.
 

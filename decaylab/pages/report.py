@@ -23,18 +23,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from decaylab.claims.summary import KeyNumber
-from decaylab.claims.verdicts import Finding
+from decaylab.claims.verdicts import VERDICTS, Finding
 from decaylab.pages.cells import measured_grid, read_grid
 from decaylab.pages.inlining import ASSETS, asset, image, inlined, policy
 
-VERDICTS = {
-    "holds": "\u2713",
-    "contradicted": "\u2717",
-    "not supported": "\u2205",
-    "undecided": "?",
-    "not testable here": "\u2026",
-    "not measured": "\u2013",
-}
+# What stands before each verdict, in their order.
+SYMBOLS = dict(zip(VERDICTS, "\u2713\u2717\u2205?\u2026\u2013", strict=True))
 LONG = 12  # rows; above that a table has a filter
 WIDE = 8  # columns; above that a table is printed across
 ARXIV = "https://arxiv.org/abs/2605.27028"
@@ -102,8 +96,7 @@ class ReportModel:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How numbers came about. command: as it was typed. finished: when, "" where it was not
-    recorded."""
+    """How numbers came about. command: as it was typed."""
 
     name: str
     command: str
@@ -112,13 +105,12 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     models: Sequence[ReportModel] = ()
-    finished: str = ""
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A section made elsewhere, such as the token view: its markup, style and script are
-    trusted."""
+    """The token view as a section of a page: its markup with the packed rollouts, its style, which
+    stands behind page.css, and its script, which stands behind the markup. All are trusted."""
 
     title: str
     html: str
@@ -157,17 +149,15 @@ def render(content: ReportContent) -> str:
     """The report as the text of an HTML file, to be written in UTF-8.
 
     Raises:
-        ValueError: names that are used twice or cannot be part of an address, a verdict that is
-            none, or sort keys that do not fit their table.
+        ValueError: names that are used twice or cannot be part of an address.
     """
     places = _places(content)
     versions = ", ".join(_versions(content.runs))
-    finished = sorted({run.finished for run in content.runs if run.finished})
     scripts, styles = [asset("report.js").strip()], [asset("page.css")]
     if content.tokens:
-        scripts += [content.tokens.script.strip()] if content.tokens.script else []
-        styles += [content.tokens.css] if content.tokens.css else []
-    template = _environment().get_template("report.html.jinja")
+        scripts.append(content.tokens.script.strip())
+        styles.append(content.tokens.css)
+    template = environment().get_template("report.html.jinja")
     return template.render(
         content=content,
         shown=_shown(content, places),
@@ -175,10 +165,9 @@ def render(content: ReportContent) -> str:
         tables=[(item, read_grid(item.text, item.keys)) for item in content.tables],
         tokens=Markup(content.tokens.html) if content.tokens else "",
         version=versions or "of unknown version",
-        when=" to ".join(dict.fromkeys([*finished[:1], *finished[-1:]])),
         software=SOFTWARE % (versions or "unknown"),
         paper=PAPER,
-        symbols=VERDICTS,
+        symbols=SYMBOLS,
         long=LONG,
         wide=WIDE,
         arxiv=ARXIV,
@@ -192,8 +181,8 @@ def render(content: ReportContent) -> str:
 
 
 def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
-    """The address and title of each figure and table by its name, once all names and verdicts are
-    known to be right."""
+    """The address and title of each figure and table by its name, once all names are known to be
+    right."""
     named = [("figure", item.name, item.title) for item in content.figures]
     named += [("table", item.name, item.title) for item in content.tables]
     places: dict[str, tuple[str, str]] = {}
@@ -208,11 +197,6 @@ def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
         taken.add((kind, name))
         # A figure goes before a table of the same name.
         places.setdefault(name, (f"#{kind}-{name}", title))
-    for finding in (*content.claims, *content.controls):
-        if finding.verdict not in VERDICTS:
-            raise ValueError(
-                f"verdict must be one of {', '.join(VERDICTS)}; given {finding.verdict!r}"
-            )
     return places
 
 
@@ -239,8 +223,9 @@ def _shown(
 # The page
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of this folder; every text that they are given is escaped and made visible."""
+    made = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
@@ -248,12 +233,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["breakable"] = lambda name: Markup("_<wbr>").join(
+    made.filters["breakable"] = lambda name: Markup("_<wbr>").join(
         map(escape, visible(name).split("_"))
     )
-    environment.filters["words"] = _words
-    environment.filters["option"] = _option
-    return environment
+    made.filters["words"] = _words
+    made.filters["option"] = _option
+    return made
 
 
 def _words(command: str) -> Markup:
@@ -275,22 +260,14 @@ def _option(value: Any) -> str:
 
 # Controls (a tab and a new line apart), signs that turn the direction of writing, and halves of a
 # character.
-_UNSEEN = [
-    *range(9),
-    *range(0x0B, 0x20),
-    *range(0x7F, 0xA0),
-    0x061C,
-    0x200B,
-    0x200E,
-    0x200F,
-    *range(0x202A, 0x202F),
-]
-_UNSEEN += [*range(0x2066, 0x206A), 0xFEFF, *range(0xD800, 0xE000)]
-_SHOWN = {code: f"\u27e8U+{code:04X}\u27e9" for code in _UNSEEN}
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
+    r"\ud800-\udfff]"
+)
 
 
 def visible(value: Any) -> Any:
     """Text with what cannot be seen shown by name; the page's own markup as it is."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return value.translate(_SHOWN)
+        return _UNSEEN.sub(lambda sign: f"\u27e8U+{ord(sign[0]):04X}\u27e9", value)
     return value

@@ -152,13 +152,12 @@ def _tokens(runs: Sequence[FoundRun]) -> report.Embedded | None:
     if not holding:
         return None
     rollouts = _rollouts(holding[0], runs)
-    part = token_view.fragment(
+    return token_view.fragment(
         rollouts.kept.rollouts,
         rollouts.kept.tokens,
         rollouts.continuations,
         pair=str(holding[0].pair),
     )
-    return report.Embedded("Rollouts, token by token", part.html, part.css, part.script)
 
 
 def _problems(runs: Sequence[FoundRun]) -> str:

@@ -12,30 +12,14 @@ asks the network for nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from decaylab.pages.inlining import ASSETS, asset, inlined, policy
+from decaylab.pages.inlining import asset, inlined, policy
 from decaylab.pages.payload import pack
-from decaylab.pages.report import visible
+from decaylab.pages.report import Embedded, environment
 
 SCRIPTS = ("view_data.js", "view_state.js", "view.js", "view_details.js")
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """The view as a section of a page. html: its markup with the packed rollouts. css: to stand
-    behind page.css.
-
-    script: to stand behind the markup.
-    """
-
-    html: str
-    css: str
-    script: str
 
 
 def fragment(
@@ -45,7 +29,7 @@ def fragment(
     *,
     pair: str,
     heading_level: int = 3,
-) -> Fragment:
+) -> Embedded:
     """The token view as a section for a page that has page.css.
 
     Args:
@@ -59,14 +43,11 @@ def fragment(
         ValueError: the tables do not fit together, see `decaylab.pages.payload.pack`.
     """
     payload = pack(rollouts, tokens, continuations)
-    html = (
-        _environment()
-        .get_template("view.html.jinja")
-        .render(payload=payload, pair=pair, level=heading_level)
-    )
+    template = environment().get_template("view.html.jinja")
+    html = template.render(payload=payload, pair=pair, level=heading_level)
     # A block of its own: none of its names is seen by other scripts of the page.
     script = "\n".join(['"use strict";', "{", *(asset(name) for name in SCRIPTS), "}"])
-    return Fragment(html, asset("view.css"), script)
+    return Embedded("Rollouts, token by token", html, asset("view.css"), script)
 
 
 def page(
@@ -87,24 +68,11 @@ def page(
         ValueError: the tables do not fit together, see `decaylab.pages.payload.pack`.
     """
     view = fragment(rollouts, tokens, continuations, pair=pair, heading_level=2)
-    return (
-        _environment()
-        .get_template("view_page.html.jinja")
-        .render(
-            title=title,
-            view=Markup(view.html),
-            styles=[inlined(asset("page.css"), "style"), inlined(view.css, "style")],
-            script=inlined(view.script, "script"),
-            policy=policy([view.script]),
-        )
-    )
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=visible,
-        trim_blocks=True,
+    template = environment().get_template("view_page.html.jinja")
+    return template.render(
+        title=title,
+        view=Markup(view.html),
+        styles=[inlined(asset("page.css"), "style"), inlined(view.css, "style")],
+        script=inlined(view.script, "script"),
+        policy=policy([view.script]),
     )

@@ -67,10 +67,6 @@ class Plan:
     def fullest(self) -> Phase:
         return max(self.phases, key=lambda phase: phase.load)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return tuple(_notes(self))
-
     def seconds(self, phase: Phase) -> float | None:
         """None where no rate is known."""
         return self.rates.seconds(phase) if self.rates else None
@@ -112,7 +108,7 @@ class Plan:
             "phases": phases,
             "remedies": [asdict(remedy) for remedy in self.remedies],
             "rates": asdict(self.rates) if self.rates else None,
-            "notes": list(self.notes),
+            "notes": list(notes(self)),
         }
 
 
@@ -187,7 +183,7 @@ def precision(model: Outline) -> str:
     return str(model.dtype).removeprefix("torch.")
 
 
-def _notes(plan: Plan) -> Iterator[str]:
+def notes(plan: Plan) -> Iterator[str]:
     """What a reader must know of the numbers."""
     yield from plan.asked.notes
     for model, prompt in zip(plan.pair.values(), plan.asked.prompts, strict=True):

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.markup import escape
 
 from decaylab.planner.phases import Phase
-from decaylab.planner.plan import Plan, precision
+from decaylab.planner.plan import Plan, notes, precision
 from decaylab.printing import gib, seconds
 from decaylab.tables import terminal
 
@@ -55,7 +55,7 @@ def print_plan(plan: Plan) -> None:
         console.print(_remedies(plan, narrow))
     console.print(_time(plan, narrow))
     rates = f"hours: {plan.rates.source}" if plan.rates else NO_RATE
-    for line in (rates, *(f"note: {note}" for note in plan.notes)):
+    for line in (rates, *(f"note: {note}" for note in notes(plan))):
         console.print(f"- {line}", markup=False, soft_wrap=wrap)
     console.print(f"\n[bold]{escape(verdict(plan))}[/bold]", soft_wrap=wrap)
 

@@ -7,6 +7,7 @@ below says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -49,6 +50,7 @@ Parts = Iterator[Table | str]
 Places = dict[str, dict[str, Any]]  # label of a row -> its coordinates
 
 TOKENS_SHOWN, OVERLAPS_SHOWN = 10, 5
+SERVED = "served-kl"  # by what vLLM returns: an approximation
 ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
 BRACKETS = "base: the student before training. Brackets: {:g} % intervals over problems"
 VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
@@ -64,9 +66,8 @@ OTHERS = {BASE: "base", TEACHER: "the teacher"}
 CHECKPOINT_RULES = (LAST, BEST)
 TWO_MODES = ", two modes"  # ends the name of a set of tokens
 KL = "reverse_kl"
-POSITION, KIND = Column("position", "position"), Column("category", "kind")
-SET, SELECTOR = Column("set", "set of tokens"), Column("selector", "selector")
-RULE, CHECKPOINT = Column("rule", "rule"), Column("checkpoint", "checkpoint")
+POSITION, KIND, SET, SELECTOR, RULE, CHECKPOINT = columns("diagnostic-labels")
+QUANTITY, CURVE, SECOND, LARGEST_FLOOR, TOKEN = columns("more-labels")
 
 
 def print_diagnostic(result: DiagnosticResult) -> None:
@@ -74,15 +75,20 @@ def print_diagnostic(result: DiagnosticResult) -> None:
     title, contents = PAGES[result.command]
     identity = result.record["identity"]
     options = identity["options"]
-    scored = f"; scored at temperature {options['score_temperature']:g}"
-    figure = result.folder / f"{result.command}.png"
+    held, given, temperature, reading = "", "of the rollouts in", "", _reading
+    figure: Path | None = result.folder / f"{result.command}.png"
+    if result.command == SERVED:
+        held, given, temperature, reading = ", held by vLLM,", "rollouts of", "1", _reading_served
+        figure = None
+    elif result.command not in ON_ROLLOUTS:
+        temperature = f"{options['score_temperature']:g}"
     terminal.print_page(
         title,
-        f"{options['student']} with {options['teacher']} as its teacher; "
-        f"{terminal.asked(options, identity['problems'], 'of the rollouts in')}"
-        f"{'' if result.command in ON_ROLLOUTS else scored}",
+        f"{options['student']} with {options['teacher']}{held} as its teacher; "
+        f"{terminal.asked(options, identity['problems'], given)}"
+        f"{temperature and f'; scored at temperature {temperature}'}",
         contents(Source(result.measurements, notes=False), options),
-        [*_reading(result), *(f"note: {note}" for note in result.notes)],
+        [*reading(result), *(f"note: {note}" for note in result.notes)],
         [
             *terminal.measured_paths(result.folder, figure),
             *(f"scored tokens: {path}" for path in result.tokens),
@@ -127,6 +133,26 @@ def undefined(reason: Any, rows: pd.DataFrame, which: str) -> str:
     """A remark on numbers, marked where all of them are undefined."""
     mark = f"{UNDEFINED}: " if rows["value"].isna().all() else ""
     return f"{mark}{reason} ({which} of {', '.join(rows['checkpoint'].unique())})"
+
+
+def _reading_served(result: DiagnosticResult) -> Iterator[str]:
+    """The same of served-kl, whose numbers are bounds."""
+    frame = result.measurements
+    yield BRACKETS.format(100 * frame["level"].iloc[0])
+    if len(result.tokens) > 1:
+        yield VIEWS
+    yield (
+        "at least: the exact reverse KL is not known and not below it; a difference of two bounds "
+        "bounds nothing. Mass: each policy's probability of the ids behind the bound, 100 where "
+        "nothing can be missed"
+    )
+    yield (
+        "log-ratio taken: mean of log student - log teacher of the tokens that were written, exact"
+    )
+    for note, rows in frame.groupby("note", sort=False):
+        reason = str(note).partition("; ")[2]
+        if reason not in ("", RARE_PROBLEMS):
+            yield undefined(reason, rows, f"{len(rows)} numbers")
 
 
 # What the tables share
@@ -187,8 +213,8 @@ def _position_kl(source: Source, options: Options) -> Parts:
     title = "Reverse KL of the student from the teacher by response position, nats"
     yield _curve(source, title, ALL)
     means = {name: {"what": f"mean_{what}", **WHOLE} for what, name in QUANTITIES.items()}
-    title, quantity = "Means over the whole response, nats", Column("quantity", "quantity")
-    yield grouped(title, source, quantity, means, _in_views(source))
+    title = "Means over the whole response, nats"
+    yield grouped(title, source, QUANTITY, means, _in_views(source))
     for span in source.spans("cascade_ratio"):
         title = (
             f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training over "
@@ -227,7 +253,7 @@ def _category_kl(source: Source, options: Options) -> Parts:
 
 
 def _kinds_by_position(source: Source, kinds: list[str]) -> Iterator[Row]:
-    largest, spans = Column("floor", "floor up to", "floor"), []
+    spans = []
     for label, span in bins(source, KL).items():
         at = tuple(span.items())
         spans.append(shown(KL, label, "thousandths", at=at, bare=True))
@@ -236,16 +262,16 @@ def _kinds_by_position(source: Source, kinds: list[str]) -> Iterator[Row]:
             of_kind = {"checkpoint": checkpoint, "condition": ALL, "view": FRESH, "category": kind}
             floors = source.rows(KL, of_kind)["noise_floor"]
             cells = source.line(spans, of_kind)
-            yield {GROUP: checkpoint, KIND: kind, **cells, largest: Number(floors.max())}
+            yield {GROUP: checkpoint, KIND: kind, **cells, LARGEST_FLOOR: Number(floors.max())}
 
 
 def _highest(source: Source) -> Iterator[Row]:
-    mean, token = "token_mean_reverse_kl", Column("token", "token", "token")
+    mean = "token_mean_reverse_kl"
     for checkpoint in source.models:
         fresh = {"checkpoint": checkpoint, "view": FRESH}
         for row in source.largest(mean, TOKENS_SHOWN, fresh):
             at = place(checkpoint, category=row.category, token=row.token) | WHOLE
-            labels: Row = {GROUP: checkpoint, token: row.token, KIND: row.category}
+            labels: Row = {GROUP: checkpoint, TOKEN: row.token, KIND: row.category}
             yield {**labels, **source.line(columns("tokens"), at)}
 
 
@@ -299,8 +325,7 @@ def _signals(source: Source, options: Options) -> Parts:
         f"N: the response tokens that hold {100 * options['cumulative_share']:g} % of the reverse "
         "KL up to the horizon"
     )
-    cumulated = Column("curve", "KL cumulated as")
-    yield grouped(title, source, cumulated, curves, columns("cumulative"))
+    yield grouped(title, source, CURVE, curves, columns("cumulative"))
     tops = []
     for top in source.values("kl_concentration", "condition"):
         name = top.replace("-", " ").replace(" percent", " %")
@@ -322,13 +347,13 @@ def _signals(source: Source, options: Options) -> Parts:
 
 
 def _overlaps(source: Source) -> Iterator[Row]:
-    (overlap,), second = columns("selector-pairs"), Column("second", "and")
+    (overlap,) = columns("selector-pairs")
     for checkpoint in source.models:
         fresh = {"checkpoint": checkpoint, "view": FRESH}
         for pair in source.largest(overlap.of, OVERLAPS_SHOWN, fresh):
             first, other = _product(pair.condition).split("|")
             cells = source.line([overlap], place(checkpoint, pair.condition))
-            yield {GROUP: checkpoint, SELECTOR: first, second: other, **cells}
+            yield {GROUP: checkpoint, SELECTOR: first, SECOND: other, **cells}
 
 
 def _product(selector: str) -> str:
@@ -367,6 +392,17 @@ def by_rule(source: Source, what: str) -> list[Column]:
     for rule in source.values(what, "condition"):
         judged.append(shown("", judged_by(source, what, rule), at=(("condition", rule),)))
     return judged
+
+
+def _served_kl(source: Source, options: Options) -> Parts:
+    for view in views(source):
+        places = bins(source, "reverse_kl_bound", what=winsorised(""), view=view)
+        places["all"] = {"what": "mean_", "view": view, **WHOLE}
+        title = (
+            f"Approximation: a lower bound of the reverse KL by response position, nats ({view}); "
+            "by bin the winsorised mean over problems, for the whole response the plain mean"
+        )
+        yield grouped(title, source, POSITION, places, columns("bound"))
 
 
 # Evaluations
@@ -418,7 +454,7 @@ def _labelled(source: Source, rows: list[Row]) -> list[Row]:
 
 
 def _taken(source: Source, average: str, rule: str) -> Iterator[Row]:
-    taken = columns("taken", average=average.replace("_at_", "@"))
+    taken = columns("taken", name=average.replace("_at_", "@"))
     for view in CHECKPOINT_RULES:
         for name in source.values(average, "checkpoint", view=view):
             at = {"condition": rule, "checkpoint": name, "view": view}
@@ -432,5 +468,6 @@ PAGES: Mapping[str, tuple[str, Callable[[Source, Options], Parts]]] = {
     "submode": ("Sub-mode commitment", _submode),
     "signals": ("The three signals", _signals),
     "behaviour": ("Rollout behaviour", _behaviour),
+    SERVED: ("KL by position, approximated", _served_kl),
     "evaluate": ("Evaluation", _evaluate),
 }

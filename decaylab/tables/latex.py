@@ -11,6 +11,10 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, Template
 
 from decaylab.tables.model import SOURCE_KEY, Form, Table, seen
 
@@ -23,37 +27,33 @@ LINES, SHRUNK = {False: 40, True: 24}, {False: 80, True: 125}
 # Characters of a table over several pages: upright, sideways, and in the smallest face; a wider one
 # stays a float.
 UPRIGHT, LANDSCAPE, TINY = 105, 150, 210
-PREAMBLE = (
-    "% \\usepackage{booktabs,graphicx,longtable,lscape,rotating}",
-    "\\providecommand{\\stacked}[2][r]{\\begin{tabular}[t]{@{}#1@{}}#2\\end{tabular}}",
-)
-SHRINK = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%"
 # Brackets and the star would be taken for arguments of the line's end before them.
-_SIGNS = {
-    "\\": "\\textbackslash{}",
-    "{": "\\{",
-    "}": "\\}",
-    "%": "\\%",
-    "#": "\\#",
-    "&": "\\&",
-    "_": "\\_",
-    "$": "\\$",
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "<": "\\textless{}",
-    ">": "\\textgreater{}",
-    "|": "\\textbar{}",
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "`": "\\textasciigrave{}",
-    '"': "\\symbol{34}",
-    "\u2013": "--",
-    "\u2020": "\\dag{}",
-    "\u00d7": "$\\times$",
-    "\u2423": "\\textvisiblespace{}",
-    "\u21b5": "$\\hookleftarrow$",
-}
+_SIGN_TABLE = r"""
+\ \textbackslash{}
+{ \{
+} \}
+% \%
+# \#
+& \&
+_ \_
+$ \$
+~ \textasciitilde{}
+^ \textasciicircum{}
+< \textless{}
+> \textgreater{}
+| \textbar{}
+[ {[}
+] {]}
+* {*}
+` \textasciigrave{}
+" \symbol{34}
+– --
+† \dag{}
+× $\times$
+␣ \textvisiblespace{}
+↵ $\hookleftarrow$
+"""
+_SIGNS: dict[str, str] = dict(re.findall(r"(\S) (\S+)", _SIGN_TABLE))
 # Letters that every LaTeX knows.
 _LETTERS = frozenset("ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ")
 
@@ -76,46 +76,36 @@ def to_latex(table: Table) -> str:
     spec = "".join("r" if column.numeric else "l" for column in table.columns)
     heads = zip(head, table.columns, strict=True)
     names = [_stack([*map(escape, lines)], column.numeric) for lines, column in heads]
-    top = ["\\toprule", f"{' & '.join(names)} \\\\", "\\midrule"]
-    parts = (table, f"@{{}}{spec}@{{}}", top, [*_body(table, rows, wide)])
-    lines = _pages(*parts, width) if long else _float(*parts, sideways)
-    return "\n".join([*PREAMBLE, *lines, ""])
+    return _template().render(
+        title=escape(table.title),
+        caption=escape(table.caption),
+        label=re.sub(r"[^A-Za-z0-9:.-]+", "-", table.name),
+        notes=[escape(note) for note in table.footnotes],
+        columns=f"@{{}}{spec}@{{}}",
+        names=names,
+        body=[*_body(table, rows, wide)],
+        kind="sidewaystable" if sideways else "table",
+        long=long,
+        landscape=width > UPRIGHT,
+        face="scriptsize" if width <= LANDSCAPE else "tiny",
+    )
 
 
-def _float(
-    table: Table, columns: str, top: list[str], body: list[str], sideways: bool
-) -> Iterator[str]:
-    kind, position = ("sidewaystable", "") if sideways else ("table", "[t]")
-    yield f"\\begin{{{kind}}}{position}"
-    yield "\\centering"
-    yield from _caption(table)
-    yield "\\par\\smallskip\\small"
-    yield SHRINK
-    yield f"\\begin{{tabular}}{{{columns}}}"
-    yield from (*top, *body, "\\bottomrule")
-    yield "\\end{tabular}}"
-    if table.footnotes:
-        yield from ("\\par\\smallskip", _notes(table))
-    yield f"\\end{{{kind}}}"
-
-
-def _pages(
-    table: Table, columns: str, top: list[str], body: list[str], width: int
-) -> Iterator[str]:
-    caption, label = _caption(table)
-    face = "scriptsize" if width <= LANDSCAPE else "tiny"
-    if width > UPRIGHT:
-        yield "\\begin{landscape}"
-    yield f"{{\\{face}\\setlength{{\\tabcolsep}}{{3pt}}"
-    yield f"\\begin{{longtable}}{{{columns}}}"
-    yield from (caption, f"{label}\\\\")
-    yield from (*top, "\\endfirsthead", *top, "\\endhead")
-    yield from ("\\bottomrule", "\\endfoot", *body)
-    yield "\\end{longtable}}"
-    if table.footnotes:
-        yield _notes(table)
-    if width > UPRIGHT:
-        yield "\\end{landscape}"
+@cache
+def _template() -> Template:
+    """`table.tex.jinja`, with signs that are rare in LaTeX around what is filled in."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("table.tex.jinja")
 
 
 def _body(table: Table, rows: Sequence[Sequence[list[str]]], wide: bool) -> Iterator[str]:
@@ -130,11 +120,6 @@ def _body(table: Table, rows: Sequence[Sequence[list[str]]], wide: bool) -> Iter
         before = row[place]
         cells = zip(row, table.columns, strict=True)
         yield " & ".join(_cell(lines, column.form) for lines, column in cells) + " \\\\"
-
-
-def _notes(table: Table) -> str:
-    notes = " \\\\ ".join(escape(note) for note in table.footnotes)
-    return f"{{\\raggedright\\footnotesize {notes}\\par}}"
 
 
 def _lines(text: str, form: Form, wide: bool) -> list[str]:
@@ -181,15 +166,6 @@ def _sign(sign: str, token: bool) -> str:
     if sign.isascii() or sign in _SIGNS or sign in _LETTERS:
         return _SIGNS.get(sign, sign)
     return f"U+{ord(sign):04X}"
-
-
-def _caption(table: Table) -> tuple[str, str]:
-    """The caption, and the label."""
-    title, label = escape(table.title), re.sub(r"[^A-Za-z0-9:.-]+", "-", table.name)
-    return (
-        f"\\caption[{title}]{{\\textbf{{{title}.}} {escape(table.caption)}}}",
-        f"\\label{{tab:{label}}}",
-    )
 
 
 def _width(rows: Sequence[Sequence[Sequence[str]]]) -> int:

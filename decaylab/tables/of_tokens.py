@@ -22,32 +22,26 @@ from decaylab.runs.vocabulary import (
     TEACHER,
     change,
 )
-from decaylab.tables.model import Column, Form, Number, Row
+from decaylab.tables.model import Column, Number, Row
 from decaylab.tables.source import (
     Source,
     bin_at,
-    column,
     columns,
-    count,
     ordered,
     percent,
     positions,
     spoken,
-    words,
 )
 
-MODEL = words("model", "model", 1)
-VIEW = words("rollouts_of", "rollouts", 2)
+MODEL, VIEW, KIND, POSITION, SET, RULE = columns("token-labels")
+WRITER, ROLLOUTS_COUNTED, PREFIX = columns("curve-labels")
+RANK, TOKEN, TOKEN_KIND = columns("ranking")
 VIEWS = {FRESH: "its own", FROZEN: "of base"}
-TOKENS, PROBLEMS, ROLLOUTS = count("tokens", 80), count("problems", 81), count("rollouts", 82)
 HIGHEST = 20  # tokens of the table of high-KL tokens
 
 
 # The prefix curve
 
-WRITER = words("writer", "who answers", 0)
-ROLLOUTS_COUNTED = words("counted", "rollouts counted", 1)
-PREFIX = column("prefix_tokens", "prefix (tokens)", "whole", 0)
 # condition of a prefix curve -> who writes the answer
 WRITERS = {
     TEACHER: "teacher alone",
@@ -84,8 +78,6 @@ def prefix_curve(source: Source) -> Iterator[Row]:
 
 # Reverse KL by kind of token, by token, by position
 
-KIND = words("category", "kind of token", 3)
-
 
 def category_kl(source: Source) -> Iterator[Row]:
     """Category table: mean reverse KL by kind of token and range of positions, and the shares that
@@ -103,14 +95,10 @@ def _range(low: float, high: float) -> Column:
     name = positions((low, high))
     key = f"reverse_kl_{name.replace('-', '_to_').replace('+', '_on')}_nats"
     at = tuple(bin_at((low, high)).items())
-    return column(key, f"{name} (nats)", "value", 0, low, high, of="reverse_kl", at=at, quiet=True)
+    place = (1, 0, low, high)
+    return Column(key, f"{name} (nats)", "value", place, of="reverse_kl", at=at, quiet=True)
 
 
-RANK = column("rank", "rank", "whole", -3)
-TOKEN, TOKEN_KIND = (
-    Column("token", "token", "token", (1, -2)),
-    Column("category", "kind", place=(1, -1)),
-)
 HIGH_KL = "token_mean_reverse_kl"
 
 
@@ -131,9 +119,6 @@ def high_kl_tokens(source: Source) -> Iterator[Row]:
             }
 
 
-POSITION = words("position", "position", 2)
-
-
 def position_kl(source: Source) -> Iterator[Row]:
     """Fig. 3 right: mean reverse KL by position before and after training, on own rollouts and on
     those of base."""
@@ -149,9 +134,7 @@ def position_kl(source: Source) -> Iterator[Row]:
 
 # Sub-modes
 
-SET = words("tokens_are", "set of tokens", 0)
 TOP1 = "equals_teacher_top1"
-TWO_MODES = percent("two_mode_share", "two modes", 10, of="two_mode_share")
 
 
 def submode(source: Source) -> Iterator[Row]:
@@ -160,7 +143,7 @@ def submode(source: Source) -> Iterator[Row]:
     for condition, view, checkpoint in source.places(TOP1, "condition", "view", "checkpoint"):
         at = {"condition": condition, "view": view, "checkpoint": checkpoint}
         labels: Row = {SET: condition, MODEL: spoken(checkpoint), VIEW: VIEWS[view]}
-        two_modes = source.line([TWO_MODES], at)
+        two_modes = source.line(columns("two-modes"), at)
         yield {**labels, **two_modes, **source.line(columns("submode"), at)}
         if len(source.rows(change(TOP1), at)):
             labels[MODEL] = f"{spoken(checkpoint)}, less base"
@@ -169,43 +152,15 @@ def submode(source: Source) -> Iterator[Row]:
 
 # Responses
 
-LENGTHS = {"p10": "10th percentile", "p50": "median", "p90": "90th percentile", "mean": "mean"}
-# quantity -> unit in the key of its columns, and as printed
-LENGTH_KINDS = {
-    "response_tokens": ("tokens", "tokens"),
-    "response_length": ("characters_by_3_5", "characters / 3.5"),
-}
-
 
 def response_length(source: Source) -> Iterator[Row]:
     """Behaviour table, left: percentiles and mean of the response length; the published ones are
     not in tokens."""
-    for second, kind in enumerate(LENGTH_KINDS):
-        median = f"{kind}_p50"
-        measured = (
-            *_lengths(kind, second),
-            Column(
-                "mean_less_base_tokens",
-                "mean less base (tokens)",
-                "tenths",
-                (1, 5),
-                of=change("response_tokens_mean"),
-                signed=True,
-            ),
-            percent("natural_stop", "ended by itself", 6, of="natural_stop_share"),
-            count("problems", 81, median),
-            count("rollouts", 82, median),
-        )
+    for median in ("response_tokens_p50", "response_length_p50"):
         for checkpoint in ordered(source.values(median, "checkpoint")):
-            yield {MODEL: spoken(checkpoint), **source.line(measured, {"checkpoint": checkpoint})}
-
-
-def _lengths(kind: str, second: int) -> Iterator[Column]:
-    """Lengths in tokens stand before those in another unit."""
-    key, unit = LENGTH_KINDS[kind]
-    for place, (name, label) in enumerate(LENGTHS.items()):
-        form: Form = "tenths" if name == "mean" else "whole"
-        yield column(f"{name}_{key}", f"{label} ({unit})", form, second, place, of=f"{kind}_{name}")
+            at = {"checkpoint": checkpoint}
+            cells = source.line(columns("response-length"), at, median)
+            yield {MODEL: spoken(checkpoint), **cells}
 
 
 def boxed_repetition(source: Source) -> Iterator[Row]:
@@ -222,7 +177,6 @@ def boxed_repetition(source: Source) -> Iterator[Row]:
 
 # Choosing N
 
-RULE = words("rule", "rule", 0)
 CURVES = {"survivors": "cumulative KL, rollouts still open", "mass": "cumulative KL, all tokens"}
 
 
@@ -234,7 +188,7 @@ def choosing_n(source: Source) -> Iterator[Row]:
     for checkpoint, curve in source.places(what, "checkpoint", "condition"):
         at = {"checkpoint": checkpoint, "condition": curve}
         labels: Row = {RULE: CURVES[curve], MODEL: spoken(checkpoint)}
-        yield {**labels, **source.line([length, share, up_to, PROBLEMS, ROLLOUTS], at, what)}
+        yield {**labels, **source.line([length, share, up_to, *columns("counts")], at, what)}
     if len(source.rows(half, condition=STUDENT_PREFIX)):
         prefixes = source.frame.loc[source.frame["condition"] == STUDENT_PREFIX, "prefix_tokens"]
         longest = float(prefixes.max())
@@ -244,5 +198,5 @@ def choosing_n(source: Source) -> Iterator[Row]:
             length: source.number(half, longest=longest, condition=STUDENT_PREFIX),
             share: Number(50.0),
             up_to: Number(longest),
-            **source.line([PROBLEMS, ROLLOUTS], {"condition": STUDENT_PREFIX}, half),
+            **source.line(columns("counts"), {"condition": STUDENT_PREFIX}, half),
         }

@@ -11,31 +11,16 @@ from decaylab.runs.vocabulary import (
     BASE,
     BEST,
     FRESH,
-    FULL,
     LAST,
-    MEAN_OVER_ROLLOUTS,
     ONE_RUN,
     OVER_SEEDS,
     TEACHER,
-    THESE_SEEDS,
-    minus,
 )
 from decaylab.tables.model import Cell, Column, Number, Row
-from decaylab.tables.of_tokens import PROBLEMS, ROLLOUTS
-from decaylab.tables.source import Source, column, columns, ordered, percent, spoken, words
+from decaylab.tables.source import Source, columns, ordered, over_problems_of, percent, spoken
 
-PAIR = words("pair", "student under teacher", 0)
-REGIME = words("regime", "training", 1)
-MODEL = words("model", "model", 2)
-CHECKPOINT = words("checkpoint_rule", "checkpoint", 3)
-ARM = words("arm", "arm", 2)
-STEP = column("step", "step", "whole", -1, field="step")
-SEEDS_COUNTED = column("seeds", "seeds", "whole", -1)
-LENGTH = column("rollout_length_tokens", "N (tokens)", "length", -2, field="rollout_length")
-OTHERS = {BASE: "base", TEACHER: "the teacher", FULL: "full rollouts"}
+PAIR, REGIME, MODEL, CHECKPOINT, ARM, ASKED, PHASE, SEEDS_COUNTED, SEED = columns("arm-labels")
 UNTRAINED = (BASE, TEACHER)
-# Estimands whose interval is over problems; the first that was measured is shown.
-OVER_PROBLEMS = (THESE_SEEDS, ONE_RUN, MEAN_OVER_ROLLOUTS)
 RULES = {LAST: "last", BEST: "best on validation"}
 BEST_ON_TEST = "best on the test problems"
 AVERAGE = r"avg_at_\d+"
@@ -53,9 +38,10 @@ def main_results(source: Source) -> Iterator[Row]:
         passes = sorted(source.whats(r"pass_at_\d+"), key=_samples)
         accuracies = [average, f"maj_at_{_samples(average)}", *passes]
         measured = [_accuracy(what) for what in accuracies if what != "pass_at_1"]
-        measured += [*_differences(average, *UNTRAINED), PROBLEMS, ROLLOUTS]
+        names = {"what": average, "name": _at_sign(average)}
+        measured += [*columns("less-untrained", **names), *columns("counts")]
         for label, view, checkpoint in _taken(source, average):
-            trained = [] if label in UNTRAINED else [STEP]
+            trained = () if label in UNTRAINED else columns("trained")
             at = {"checkpoint": label, "condition": rule, "view": view}
             labels: Row = {PAIR: source.pair, MODEL: spoken(label), CHECKPOINT: checkpoint}
             yield {**labels, **source.line([*trained, *measured], at, average)}
@@ -78,8 +64,7 @@ def _published(source: Source, average: str, condition: str) -> Iterator[Row]:
         _accuracy(average),
         _accuracy(f"pass_at_{_samples(average)}"),
         *columns("published-tasks"),
-        PROBLEMS,
-        ROLLOUTS,
+        *columns("counts"),
     ]
     for run, label in source.places(average, "run", "checkpoint", condition=condition):
         at = {"run": run, "checkpoint": label, "condition": condition}
@@ -112,23 +97,6 @@ def _at_sign(what: str) -> str:
 def _accuracy(what: str) -> Column:
     kind = ("avg", "maj", "pass").index(what.partition("_")[0])
     return percent(what, _at_sign(what), 0, kind, float(_samples(what)), of=what)
-
-
-def _differences(average: str, *others: str) -> Iterator[Column]:
-    """Paired differences from others, with their p-values."""
-    for place, other in enumerate(others):
-        what, less = minus(average, other), f"less {OTHERS[other]}"
-        yield percent(what, f"{_at_sign(average)} {less}", 10, place, signed=True, of=what)
-        yield column(
-            f"{what}_p_holm",
-            f"p (Holm), {less}",
-            "thousandths",
-            10,
-            place,
-            1,
-            of=what,
-            field="p_value_holm",
-        )
 
 
 # Sweeps
@@ -166,20 +134,14 @@ def _checkpoint(source: Source, label: str, view: str) -> str:
 
 
 def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
-    name, full = _at_sign(average), minus(average, FULL)
-    measured = source.values(average, "estimand", at)
-    estimand = next(name for name in OVER_PROBLEMS if name in measured)
+    names = {"what": average, "name": _at_sign(average)}
+    estimand = over_problems_of(source.values(average, "estimand", at))
     seeds = len(source.rows(average, at, estimand=ONE_RUN))
-    less = f"{name} less full rollouts, over seeds"
-    over_problems = (LENGTH, _accuracy(average), *_differences(average, BASE, FULL), PROBLEMS)
-    over_seeds = (
-        percent(f"{average}_over_seeds", f"{name}, over seeds", 1, of=average),
-        percent(f"{full}_over_seeds", less, 11, signed=True, of=full),
-    )
+    over_problems, over_seeds = columns("arms", **names), columns("arms-over-seeds", **names)
     return {
         SEEDS_COUNTED: Number(seeds) if seeds and at["checkpoint"] not in UNTRAINED else "",
         **source.line(over_problems, {**at, "estimand": estimand}, average),
-        **source.line(over_seeds, {**at, "estimand": OVER_SEEDS}),
+        **source.line(over_seeds, {**at, "estimand": OVER_SEEDS}, average),
     }
 
 
@@ -194,8 +156,6 @@ def _means(source: Source, means: tuple[Column, ...], at: dict[str, Any]) -> Row
 
 # Over the steps of training
 
-ASKED = words("asked", "asked", 1)
-SEED = column("training_seed", "seed", "whole", -3)
 SETTINGS = {
     "math500_n1": "MATH-500, 1 rollout a problem",
     "math500_n16": "MATH-500, 16 rollouts a problem",
@@ -250,8 +210,6 @@ def _steps_of_evaluation(source: Source) -> Iterator[Steps]:
 
 
 # Costs
-
-PHASE = words("phase", "phase", 4)
 
 
 def efficiency(source: Source) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from decaylab.runs.vocabulary import (
     TEACHER,
 )
 from decaylab.tables import terminal
-from decaylab.tables.model import Column, Number, Row, Table
+from decaylab.tables.model import Number, Row, Table
 from decaylab.tables.source import Source, columns
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ CONTROLS = {
     SWAPPED: "prefix of another problem",
     REVERSE: "student continues teacher",
 }
-CONTROL = Column("control", "control", "group")
+CONTROL, TURNS = columns("decay-labels")
 RATES = {
     "recovery_rate": "recovery (teacher right although the student ended wrong)",
     "spoil_rate": (
@@ -122,11 +122,10 @@ def _controls(source: Source) -> Iterator[Row]:
 
 
 def _turns(source: Source) -> Iterator[Row]:
-    turns = Column("turns", "turns")
     at = {"condition": STUDENT_TURNS, "view": "turns"}
     for category, tokens in source.places("accuracy", "category", "prefix_tokens", at=at):
         cells = source.line(columns("turns"), {**at, "prefix_tokens": tokens})
-        yield {turns: category.rpartition(" ")[2], **cells}
+        yield {TURNS: category.rpartition(" ")[2], **cells}
 
 
 def summary(source: Source) -> Iterator[str]:

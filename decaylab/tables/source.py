@@ -20,7 +20,14 @@ import pandas as pd
 from decaylab import printing
 from decaylab.paper import publication
 from decaylab.runs import vocabulary
-from decaylab.runs.vocabulary import BASE, FRACTION, TEACHER
+from decaylab.runs.vocabulary import (
+    BASE,
+    FRACTION,
+    MEAN_OVER_ROLLOUTS,
+    ONE_RUN,
+    TEACHER,
+    THESE_SEEDS,
+)
 from decaylab.tables.model import SOURCE_KEY, Cell, Column, Form, Number, Row
 
 MEASURED, PUBLISHED = "measured", f"published, {publication.SOURCE}"
@@ -222,7 +229,7 @@ def _column(line: dict[str, Any], words: dict[str, Any]) -> Column:
     place = tuple(float(number) for number in line["place"].split())
     return Column(
         # Columns of the terminal have no key of their own: their cells name them.
-        line["key"] or f"{line['of']} {line['field']} {line['at']}",
+        line["key"].format(**words) or f"{line['of']} {line['field']} {line['at']}",
         line["name"].format(**words),
         line["form"],
         place or (0,),
@@ -235,24 +242,9 @@ def _column(line: dict[str, Any], words: dict[str, Any]) -> Column:
     )
 
 
-def words(key: str, name: str, place: int) -> Column:
-    """A column of words, before those of numbers."""
-    return Column(key, name, place=(0, place))
-
-
-def percent(key: str, name: str, *place: float, signed: bool = False, **filled: Any) -> Column:
-    """A column of fractions in per cent; of differences between fractions, in points."""
-    unit, sign = ("points", "points") if signed else ("percent", "%")
-    return Column(f"{key}_{unit}", f"{name} ({sign})", "tenths", (1, *place), signed, **filled)
-
-
-def column(key: str, name: str, form: Form, *place: float, **filled: Any) -> Column:
-    return Column(key, name, form, (1, *place), **filled)
-
-
-def count(field: str, place: float, of: str = "") -> Column:
-    """The column of a count, such as ``problems``."""
-    return column(field, field, "whole", place, of=of, field=field)
+def percent(key: str, name: str, *place: float, **filled: Any) -> Column:
+    """A column of fractions in per cent."""
+    return Column(f"{key}_percent", f"{name} (%)", "tenths", (1, *place), **filled)
 
 
 def shown(of: str, name: str, form: Form = "value", **filled: Any) -> Column:
@@ -265,6 +257,12 @@ GROUP = Column("group", "", "group")
 
 
 # Words
+
+
+def over_problems_of(measured: list[str]) -> str:
+    """The estimand to show of these, by its interval over problems."""
+    shown_first = (THESE_SEEDS, ONE_RUN, MEAN_OVER_ROLLOUTS)
+    return next(estimand for estimand in shown_first if estimand in measured)
 
 
 def spoken(label: str) -> str:

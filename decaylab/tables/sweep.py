@@ -12,17 +12,14 @@ from decaylab.runs.vocabulary import (
     BASE,
     BEST,
     FRESH,
-    FULL,
     LAST,
-    MEAN_OVER_ROLLOUTS,
     ONE_RUN,
     OVER_SEEDS,
-    THESE_SEEDS,
     minus,
 )
 from decaylab.tables import terminal
-from decaylab.tables.model import Column, Row, Table
-from decaylab.tables.source import Source, columns, shown
+from decaylab.tables.model import Row, Table
+from decaylab.tables.source import Source, columns, over_problems_of
 
 if TYPE_CHECKING:
     from decaylab.commands.sweeps import SweepResult
@@ -33,7 +30,7 @@ READING = (
     "p (Holm): sign-flip test over problems, corrected over the arms; detectable: with 80 % "
     "power, over problems",
 )
-ARM, EACH_SEED = Column("arm", "arm"), Column("seeds", "each seed")
+ARM, EACH_SEED = columns("sweep-labels")
 
 
 def print_sweep(result: SweepResult) -> None:
@@ -67,42 +64,36 @@ def _tables(
 
 
 def _arms(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
-    over_problems, over_seeds = shown(what, "over problems"), shown("", "over seeds")
+    over_problems, over_seeds = columns("sweep-arms")
     for arm in source.values(what, "checkpoint", condition=rule, view=[view, FRESH]):
         at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
         measured = source.values(what, "estimand", at)
-        estimand = _first_of(measured, THESE_SEEDS, ONE_RUN, MEAN_OVER_ROLLOUTS)
+        estimand = over_problems_of(measured)
         each = source.rows(what, at, estimand=ONE_RUN)["value"]
         yield {
             ARM: arm,
-            **source.line([over_problems], {**at, "estimand": estimand}),
+            **source.line([over_problems], {**at, "estimand": estimand}, what),
             **source.line([over_seeds], {**at, "estimand": OVER_SEEDS}, what),
             EACH_SEED: " ".join(rounded(percent(value), 1) for value in each),
         }
 
 
 def _differences(source: Source, what: str, rule: str, view: str) -> Iterator[Row]:
-    base, full = minus(what, BASE), minus(what, FULL)
-    over_seeds = shown(full, "\u0394 full, over seeds")
+    base = minus(what, BASE)
     for arm in source.values(base, "checkpoint", condition=rule, view=[view, FRESH]):
         at = {"checkpoint": arm, "condition": rule, "view": [view, FRESH]}
         measured = source.values(base, "estimand", at)
-        estimand = _first_of(measured, THESE_SEEDS, ONE_RUN)
+        estimand = over_problems_of(measured)
         yield {
             ARM: arm,
             **source.line(columns("arm-differences"), {**at, "estimand": estimand}, what),
-            **source.line([over_seeds], {**at, "estimand": OVER_SEEDS}),
+            **source.line(columns("sweep-differences"), {**at, "estimand": OVER_SEEDS}, what),
         }
 
 
 def _selections(source: Source) -> Iterator[Row]:
     share = "selected_kl_share"
-    estimand = _first_of(source.values(share, "estimand"), OVER_SEEDS, ONE_RUN)
+    estimand = OVER_SEEDS if OVER_SEEDS in source.values(share, "estimand") else ONE_RUN
     for arm in source.values(share, "checkpoint", estimand=estimand):
         at = {"checkpoint": arm, "estimand": estimand}
         yield {ARM: arm, **source.line(columns("selections"), at)}
-
-
-def _first_of(measured: list[str], *estimands: str) -> str:
-    """The first of these estimands that was measured."""
-    return next(estimand for estimand in estimands if estimand in measured)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from decaylab.printing import percent, rounded, significant
 from decaylab.tables import terminal
-from decaylab.tables.model import Column, Number, Row, Table
+from decaylab.tables.model import Number, Row, Table
+from decaylab.tables.source import columns
 
 if TYPE_CHECKING:
     from decaylab.trainer.loop import TrainResult
@@ -26,16 +27,6 @@ MEANS = (
     ("gradient norm", "gradient_norm", None),
 )
 PHASES = ("generation", "scoring", "training")
-QUANTITY = Column("quantity", "")
-HELD_OUT = {
-    "step": Column("step", "step", "whole"),
-    "accuracy": Column("accuracy", "right, %", "tenths"),
-    "reverse_kl": Column("reverse_kl", "reverse KL", "value"),
-    "response_tokens": Column("response_tokens", "tokens", "tenths"),
-    "natural_stop_share": Column("natural_stop_share", "EOS rate, %", "tenths"),
-    "repetition_share": Column("repetition_share", "repetitive, %", "tenths"),
-}
-FRACTIONS = ("accuracy", "natural_stop_share", "repetition_share")
 
 
 def print_training(result: TrainResult) -> None:
@@ -79,14 +70,9 @@ def _tables(metrics: pd.DataFrame, validation: pd.DataFrame) -> Iterator[Table]:
 
 def _steps(first: pd.DataFrame, last: pd.DataFrame) -> list[Row]:
     """Means over the first and the last steps, and what a step costs."""
-    texts = {"first": _means(first), "last": _means(last)}
-    rows: list[Row] = []
-    for name in texts["first"]:
-        row: Row = {QUANTITY: name}
-        for part, means in texts.items():
-            row[Column(part, part, "value")] = means[name]
-        rows.append(row)
-    return rows
+    before, after = _means(first), _means(last)
+    lines = zip(before, before.values(), after.values(), strict=True)
+    return [dict(zip(columns("steps"), line, strict=True)) for line in lines]
 
 
 def _means(steps: pd.DataFrame) -> dict[str, str]:
@@ -108,7 +94,9 @@ def _means(steps: pd.DataFrame) -> dict[str, str]:
 def _held_out(validation: pd.DataFrame) -> Iterator[Row]:
     for step in validation.to_dict("records"):
         row: Row = {}
-        for name, column in HELD_OUT.items():
-            row[column] = Number(percent(step[name]) if name in FRACTIONS else step[name])
-        row[HELD_OUT["reverse_kl"]] = rounded(step["reverse_kl"], 4)
+        for column in columns("held-out"):
+            value = step[column.of]
+            row[column] = Number(percent(value) if column.name.endswith("%") else value)
+            if column.of == "reverse_kl":
+                row[column] = rounded(value, 4)
         yield row

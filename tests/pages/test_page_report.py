@@ -234,7 +234,6 @@ def hostile() -> ReportContent:
                 {"decaylab": HOSTILE},
                 [HOSTILE],
                 [ReportModel(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
-                HOSTILE,
             )
         ],
         HOSTILE,
@@ -418,13 +417,6 @@ def test_a_table_of_many_columns_is_printed_across_the_page(page: Page, tmp_path
     assert [page.evaluate(sheet, f"table-{name}") for name in frames] == ["auto", "wide"]
 
 
-@pytest.mark.parametrize("keys", [{"avg@4": [1.0]}, {"pass@4": [1.0, 2.0]}])
-def test_sort_keys_that_do_not_fit_their_table_are_refused(keys: dict[str, list[float]]) -> None:
-    table = ReportTable("main", "Main", pd.DataFrame({"avg@4": ["1", "2"]}), keys)
-    with pytest.raises(ValueError, match=r"keys must be of a column .* for 2 rows of 'avg@4'"):
-        render(content(tables=[table], claims=[]))
-
-
 def test_a_figure_is_embedded_whole_with_its_size_and_what_it_shows(read: Read) -> None:
     image = read.of("img")[0]
     kind, data = image["src"].split(",")
@@ -464,9 +456,8 @@ def test_a_figure_of_unknown_size_is_shown_without_one() -> None:
 
 
 def test_every_verdict_has_a_sign_of_its_own_and_a_colour() -> None:
-    assert tuple(report.VERDICTS) == verdicts.VERDICTS and len(
-        set(report.VERDICTS.values())
-    ) == len(verdicts.VERDICTS)
+    assert tuple(report.SYMBOLS) == verdicts.VERDICTS
+    assert len(set(report.SYMBOLS.values())) == len(verdicts.VERDICTS)
     style = (Path(report.__file__).parent / "page.css").read_text()
     assert all(f".{name.replace(' ', '-')}" in style for name in verdicts.VERDICTS)
 
@@ -495,10 +486,6 @@ def test_a_verdict_is_a_word_with_a_sign_and_leads_to_its_figure_or_command(read
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"claims": [finding("c", "true", "s")]},
-            "verdict must be one of holds, contradicted, not supported,",
-        ),
         (
             {"tables": [ReportTable("a b", "t", long_frame())]},
             "name of a table must be words .* given 'a b'",
@@ -557,14 +544,14 @@ def test_sections_without_content_are_left_out_with_their_links() -> None:
     assert "decaylab of unknown version" in page.text_of("dd")
 
 
-def test_version_and_time_are_those_of_the_runs_and_not_of_this_machine() -> None:
+def test_versions_are_those_of_the_runs_and_not_of_this_machine() -> None:
     runs = [
-        RunInfo("b", "c", "f", versions={"decaylab": "0.9"}, finished="2026-06-02"),
-        RunInfo("a", "c", "f", versions={"decaylab": "0.9"}, finished="2026-06-01"),
+        RunInfo("b", "c", "f", versions={"decaylab": "0.9"}),
+        RunInfo("a", "c", "f", versions={"decaylab": "0.9"}),
         RunInfo("c", "c", "f", versions={"decaylab": "1.0", "torch": "2"}),
     ]
     page = Read(render(content(runs=runs)))
-    assert {"decaylab 0.9, 1.0", "2026-06-01 to 2026-06-02"} <= set(page.text_of("dd"))
+    assert "decaylab 0.9, 1.0" in page.text_of("dd")
     assert "version = {0.9, 1.0}" in page.text_of("pre", id="cite-decaylab")[0]
 
 

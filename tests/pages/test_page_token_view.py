@@ -766,9 +766,8 @@ def test_a_report_holds_the_view_as_a_section(
     page: Page, tmp_path: Path, shown: tuple[pd.DataFrame, ...]
 ) -> None:
     section = token_view.fragment(*shown, pair="student and teacher")
-    embedded = report.Embedded("Tokens", section.html, section.css, section.script)
     content = report.ReportContent(
-        title="R", student="s", teacher="t", problems="p", tokens=embedded
+        title="R", student="s", teacher="t", problems="p", tokens=section
     )
     assert section.html.strip().startswith("{#") is False and 'id="token-view"' in section.html
     open_text(page, report.render(content), tmp_path)

@@ -7,7 +7,7 @@ import io
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
@@ -17,8 +17,8 @@ from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.commands.sweeps import SweepResult
 from decaylab.printing import UNDEFINED
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.tables import of_served_kl, sweep, terminal
-from decaylab.tables.model import Column, Number, Table, to_csv, to_markdown
+from decaylab.tables import diagnostics, sweep, terminal
+from decaylab.tables.model import Column, Form, Number, Table, to_csv, to_markdown
 from decaylab.tables.source import GROUP, MODEL_NAME, Source, columns
 
 SHARE = Column("share_percent", "share (%)", "tenths")
@@ -89,8 +89,8 @@ def test_every_listed_column_has_a_form_and_a_quantity_or_takes_that_of_its_row(
     listed = Path(terminal.__file__).with_name("columns.csv")
     names = pd.read_csv(listed, keep_default_na=False)["table"].unique()
     for name in names:
-        for column in columns(name, samples=4, average="avg@4"):
-            assert column.numeric and column.name
+        for column in columns(name, samples=4, what="avg_at_4", name="avg@4"):
+            assert column.form in get_args(Form)
             assert "{" not in column.name
     assert columns("no such table") == ()
 
@@ -121,7 +121,7 @@ def test_served_kl_names_its_bound_an_approximation_with_both_masses(printed: An
     options = {"student": "s", "teacher": "t", "samples": 1, "temperature": 1, "max_tokens": 9}
     record = {"identity": {"options": options, "problems": {"name": "sums", "asked": 30}}}
     result = DiagnosticResult("served-kl", Path("run"), record, to_frame(rows), ("cut",))
-    of_served_kl.print_served(result)
+    diagnostics.print_diagnostic(result)
     text = printed.getvalue()
     assert "approximated" in text and "Approximation: a lower bound" in text
     cells = {row[0]: row[1:] for row in rows_of(text)}
