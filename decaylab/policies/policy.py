@@ -263,7 +263,7 @@ class Policy:
         template."""
         if self.template is None:
             return ""
-        return self.template.prompt(QUESTION).partition(QUESTION)[2].rstrip()
+        return self.template.conversation([("user", QUESTION)]).partition(QUESTION)[2].rstrip()
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in the middle of a response: nothing is added in front or behind."""

@@ -6,7 +6,7 @@ That is the file's own prompts, as far as it has them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
@@ -52,7 +52,9 @@ def read(
         problems = problem_set.problems
         settings = dataclasses.replace(
             settings,
-            columns=without(options.columns),
+            columns={
+                role: name for role, name in options.columns.items() if role not in OF_PROBLEMS
+            },
             limit=None,
             wanted=_texts(problem_set),
             golds={problem.problem_id: problem.answer for problem in problems},
@@ -69,12 +71,6 @@ def read_with_bar(
         return read(options, student, problem_set)
     with reporter.stage("reading rollouts", size, "bytes") as bar:
         return read(options, student, problem_set, lambda count: bar.advance(0, count))
-
-
-def without(columns: Mapping[str, str]) -> dict[str, str]:
-    """The columns of a map that are those of the rollouts, where the problems have a file of their
-    own."""
-    return {role: name for role, name in columns.items() if role not in OF_PROBLEMS}
 
 
 def _texts(problem_set: ProblemSet) -> dict[str, tuple[str, ...]]:
