@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 from decaylab.options.option_values import flag
@@ -83,9 +84,8 @@ def option(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def common(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
-    """A field as `option` makes it, of an option that many users need."""
-    return option(panel, help, default, level="common", **more)
+common = partial(option, level="common")
+"""A field as `option` makes it, of an option that many users need."""
 
 
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:

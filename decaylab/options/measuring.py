@@ -21,11 +21,7 @@ from decaylab.options.declared import (
     option,
 )
 from decaylab.options.option_values import (
-    ABOVE_0,
-    BETWEEN_0_AND_1,
-    COUNT,
     JSON_TOO,
-    NOT_NEGATIVE,
     ONE_BY_ONE,
     Must,
     Names,
@@ -55,10 +51,10 @@ NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
 
-Count = Annotated[int, COUNT]
-CountOrOff = Annotated[int, NOT_NEGATIVE]
-Share = Annotated[float, BETWEEN_0_AND_1]
-Rate = Annotated[float, ABOVE_0]
+Count = Annotated[int, Must("be at least 1", lambda value: value >= 1)]
+CountOrOff = Annotated[int, Must("be at least 0 (0 is off)", lambda value: value >= 0)]
+Share = Annotated[float, Must("lie between 0 and 1", lambda value: 0 < value < 1)]
+Rate = Annotated[float, Must("be above 0", lambda value: 0 < value < math.inf)]
 UpTo1 = Annotated[float, Must("lie above 0 and not above 1", lambda value: 0 < value <= 1)]
 Below1 = Annotated[float, Must("be at least 0 and below 1", lambda value: 0 <= value < 1)]
 Temperature = Annotated[
@@ -377,16 +373,6 @@ class PairOptions:
     def usual_budget(self) -> int:
         """Tokens of a rollout where no budget is given."""
         return EMBEDDED_BUDGET if self.embedded else HUB_BUDGET
-
-    def with_budget(self, room: int) -> Self:
-        """The same with a budget: the one given, or the usual one within the room behind prompts.
-
-        room: tokens of the context behind the longest prompt.
-        """
-        if self.max_tokens is not None:
-            return self
-        usual = self.usual_budget
-        return dataclasses.replace(self, max_tokens=min(usual, room) if room > 0 else usual)
 
     def with_pair(self) -> Self:
         """The same with both policies, the problems and the budget chosen."""

@@ -179,14 +179,10 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     def of(self, command: str) -> Options | DiagnosticOptions | TrainOptions:
         """The options of a planned command, resolved as the command would."""
         if command == "prefix-decay":
-            return self.decay()
-        return self.diagnostics() if command == "diagnostics" else self.training()
-
-    def decay(self) -> Options:
-        return self._as(Options).resolved()
-
-    def diagnostics(self) -> DiagnosticOptions:
-        return self._as(DiagnosticOptions, without=("rollout_length",)).resolved()
+            return self._as(Options).resolved()
+        if command == "diagnostics":
+            return self._as(DiagnosticOptions, without=("rollout_length",)).resolved()
+        return self.training()
 
     def training(self) -> TrainOptions:
         chosen = self._as(TrainOptions, without=("workers", "ray"), test_problems=NO_PROBLEMS)

@@ -109,10 +109,6 @@ class SweepOptions(TrainOptions):
                 raise UserError(f"--values {self.values}: {name} stands there twice")
         return arms
 
-    def of_seed(self, arm: TrainOptions, place: int) -> TrainOptions:
-        """The same training with another seed, from 0."""
-        return dataclasses.replace(arm, seed=self.seed + place)
-
     def folder_of_runs(self) -> Path:
         """Where the training runs stand."""
         if self.runs:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from decaylab.errors import UserError
-from decaylab.maths.selection import SELECTORS, Selector
+from decaylab.maths.selection import SELECTORS
 from decaylab.options.declared import (
     NEVER,
     common,
@@ -225,10 +225,6 @@ class TrainOptions(TrainFields, PairOptions):
         return EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET
 
     @property
-    def chosen_selector(self) -> Selector:
-        return SELECTORS[self.selector]
-
-    @property
     def stop_at(self) -> int | None:
         """Tokens at which rollouts stop; None is a full rollout."""
         return None if self.rollout_length in (None, FULL) else int(str(self.rollout_length))
@@ -279,7 +275,7 @@ class TrainOptions(TrainFields, PairOptions):
             raise UserError(
                 f"--budget {budget} is above --rollout-length {stop}: no rollout has so many tokens"
             )
-        selector = self.chosen_selector
+        selector = SELECTORS[self.selector]
         if self.selector == "prefix" and given == FULL and budget is None:
             # ESR that never stops is full distillation.
             return dataclasses.replace(self, selector=FULL, rollout_length=FULL)

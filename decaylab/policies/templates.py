@@ -60,10 +60,9 @@ class ChatTemplate:
         self.in_parts, self.probe_system = False, SYSTEM if system else ""
         self._choose_content()
 
-    def conversation(self, messages: Sequence[tuple[str, str]], *, generate: bool = True) -> str:
-        """Several messages, each a role and a text, rendered; ``generate`` opens the next answer
-        behind them."""
-        return self._rendered([self._message(role, text) for role, text in messages], generate)
+    def conversation(self, messages: Sequence[tuple[str, str]]) -> str:
+        """Messages, each a role and a text, rendered up to where the response begins."""
+        return self._rendered([self._message(role, text) for role, text in messages], True)
 
     @cached_property
     def turn_end(self) -> str:

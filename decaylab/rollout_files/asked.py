@@ -40,25 +40,27 @@ def read(
     Raises:
         UserError: see `reading.read_files`.
     """
+    columns, limit = options.columns, options.limit
+    wanted: dict[str, tuple[str, str]] | None = None
+    golds: dict[str, str | None] = {}
+    if problem_set is not None:
+        columns = {role: name for role, name in columns.items() if role not in OF_PROBLEMS}
+        ending = f"\n{problem_set.instruction}" if problem_set.instruction else ""
+        limit, wanted = None, {}
+        # A problem may read in a file with the instruction, and without it.
+        for problem in problem_set.problems:
+            golds[problem.problem_id] = problem.answer
+            wanted[problem.problem_id] = (problem.question + ending, problem.question)
     settings = ReadSettings(
         format=options.rollouts_format,
-        columns=options.columns,
+        columns=columns,
         prompt_kind=options.prompt_kind,
         prompt_in_response=options.prompt_in_response,
         no_stop_reason=options.no_stop_reason,
-        limit=options.limit,
+        limit=limit,
+        wanted=wanted,
+        golds=golds,
     )
-    if problem_set is not None:
-        problems = problem_set.problems
-        settings = dataclasses.replace(
-            settings,
-            columns={
-                role: name for role, name in options.columns.items() if role not in OF_PROBLEMS
-            },
-            limit=None,
-            wanted=_texts(problem_set),
-            golds={problem.problem_id: problem.answer for problem in problems},
-        )
     return read_files(files.paths_of(str(options.rollouts)), settings, student, progress)
 
 
@@ -71,15 +73,6 @@ def read_with_bar(
         return read(options, student, problem_set)
     with reporter.stage("reading rollouts", size, "bytes") as bar:
         return read(options, student, problem_set, lambda count: bar.advance(0, count))
-
-
-def _texts(problem_set: ProblemSet) -> dict[str, tuple[str, ...]]:
-    """How each problem of a set may read in a file: with the instruction, and without it."""
-    ending = f"\n{problem_set.instruction}" if problem_set.instruction else ""
-    return {
-        problem.problem_id: (problem.question + ending, problem.question)
-        for problem in problem_set.problems
-    }
 
 
 def problem_set(options: PairOptions, theirs: Read) -> ProblemSet:
