@@ -13,7 +13,7 @@ import typer
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS, KINDS
-from decaylab.options.declared import RUN, Declared, option, options_of
+from decaylab.options.declared import Declared, option, options_of
 from decaylab.options.option_values import ONE_BY_ONE
 
 FILE_NAMES = {"columns": "column", "as_json": "json"}
@@ -59,10 +59,10 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
 class Flags:
     """What every command has beside the options of its run."""
 
-    as_json: bool = option(RUN, "Print JSON instead of tables.", False, place=5)
-    quiet: bool = option(RUN, "No progress and no notes.", False, place=5, without=NOT_QUIET)
+    as_json: bool = option("The run", "Print JSON instead of tables.", False, place=5)
+    quiet: bool = option("The run", "No progress and no notes.", False, place=5, without=NOT_QUIET)
     config: Path | None = option(
-        RUN,
+        "The run",
         "A TOML file with any of these options; command-line options take precedence.",
         place=5,
     )

@@ -13,9 +13,8 @@ from rich.text import Text
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import FileOptions
-from decaylab.pair.prepare import read_problems
-from decaylab.policies import loading
-from decaylab.policies.policy import Policy, Role, load_settings
+from decaylab.pair.prepare import read_problems, read_tokenizer
+from decaylab.policies.policy import Policy, Role
 from decaylab.policies.prompts import render
 from decaylab.progress import Reporter
 from decaylab.rollout_files import asked as rollouts_asked
@@ -49,7 +48,7 @@ def understand(options: FileOptions, reporter: Reporter) -> Understood:
         raise UserError("no file is named: decaylab rollouts FILE")
     chosen = dataclasses.replace(options, rollouts=",".join(options.files)).with_pair()
     chosen = dataclasses.replace(chosen, limit=chosen.limit or PROBLEMS)
-    pair: dict[str, Policy] = {role: _tokenizer(chosen, role) for role in ROLES}
+    pair: dict[str, Policy] = {role: read_tokenizer(chosen, role) for role in ROLES}
     student, teacher = pair["student"], pair["teacher"]
     asked, read = read_problems(chosen, student, reporter)
     assert read is not None
@@ -74,10 +73,6 @@ def understand(options: FileOptions, reporter: Reporter) -> Understood:
             example = list(ids[first[0].problem_id])
             prompts[role] = str(pair[role].tokenizer.decode(example))
     return Understood(read, prompts, responses[0].text if responses else "", notes)
-
-
-def _tokenizer(options: FileOptions, role: Role) -> Policy:
-    return loading.load_tokenizer_only(str(getattr(options, role)), load_settings(options, role))
 
 
 def print_understood(understood: Understood) -> None:

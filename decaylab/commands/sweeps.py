@@ -142,7 +142,7 @@ def _jobs(options: SweepOptions) -> list[Job]:
     jobs = []
     for place in range(options.seeds):
         for arm in arms:
-            training = options.of_seed(arm, place)
+            training = dataclasses.replace(arm, seed=options.seed + place)
             jobs.append(Job(training, root / f"{training.arm()}-seed-{training.seed}"))
     return jobs
 

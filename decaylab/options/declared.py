@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True)
     class Mine:
-        samples: Count = option(MEASURE, "Rollouts per problem and policy.", 4, without=("train",))
+        samples: Count = option("Sampling", "Rollouts per problem.", 4, without=("train",))
 
 The annotation gives the type, the choices and the range (`option_values`). The field's metadata
 gives the rest: help, commands, identity. The command line, the config file, `dl.` functions, the
@@ -15,28 +15,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 from decaylab.options.option_values import flag
 
-PAIR = "The pair"
-TASK = "The problems"
-LOSS = "Where the loss falls"
-TRAINING = "The training"
-MEASURE = "The measurement"
-FILES = "Rollouts that exist already"
-SAMPLING = "Sampling"
-ENGINE = "The engine"
-SCORING = "Scoring"
-RUN = "The run"
-MACHINE = "The machine"
-RATES = "Lengths and rates"
-FIRST = "ahead of all panels"
-PANELS = (
-    *(FIRST, PAIR, TASK, LOSS, TRAINING, MEASURE, FILES, SAMPLING, ENGINE, SCORING, RUN),
-    *(MACHINE, RATES),
-)
-"""The panels of --help, in their order."""
+Panel = Literal[
+    "ahead of all panels",
+    "The pair",
+    "The problems",
+    "Where the loss falls",
+    "The training",
+    "The measurement",
+    "Rollouts that exist already",
+    "Sampling",
+    "The engine",
+    "Scoring",
+    "The run",
+    "The machine",
+    "Lengths and rates",
+]
+PANELS = get_args(Panel)
+"""The panels of --help, in their order; what is ahead of all has none."""
 
 DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
 MEASURED = (DECAY, DIAGNOSTIC)
@@ -57,9 +57,9 @@ class Declared:
     level: common or expert. argument: given without a flag.
     """
 
-    panel: str
+    panel: Panel
     help: str
-    among: str = ""
+    among: Panel | None = None
     place: int = 0
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Declared:
         return PANELS.index(self.among or self.panel), self.place
 
 
-def option(panel: str, help: str, default: Any = None, **more: Any) -> Any:
+def option(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
     """A field of an options class. more: what else `Declared` holds."""
     metadata = {KEY: Declared(panel, help, **more)}
     if isinstance(default, dict):
@@ -84,9 +84,8 @@ def option(panel: str, help: str, default: Any = None, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def common(panel: str, help: str, default: Any = None, **more: Any) -> Any:
-    """A field as `option` makes it, of an option that many users need."""
-    return option(panel, help, default, level="common", **more)
+common = partial(option, level="common")
+"""A field as `option` makes it, of an option that many users need."""
 
 
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:

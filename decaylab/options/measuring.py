@@ -14,27 +14,14 @@ from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.declared import (
     DIAGNOSTIC,
-    ENGINE,
-    FILES,
-    FIRST,
-    MEASURE,
     MEASURED,
     NEVER,
-    PAIR,
-    RUN,
-    SAMPLING,
-    SCORING,
-    TASK,
     TRAINED,
     common,
     option,
 )
 from decaylab.options.option_values import (
-    ABOVE_0,
-    BETWEEN_0_AND_1,
-    COUNT,
     JSON_TOO,
-    NOT_NEGATIVE,
     ONE_BY_ONE,
     Must,
     Names,
@@ -64,10 +51,10 @@ NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
 
-Count = Annotated[int, COUNT]
-CountOrOff = Annotated[int, NOT_NEGATIVE]
-Share = Annotated[float, BETWEEN_0_AND_1]
-Rate = Annotated[float, ABOVE_0]
+Count = Annotated[int, Must("be at least 1", lambda value: value >= 1)]
+CountOrOff = Annotated[int, Must("be at least 0 (0 is off)", lambda value: value >= 0)]
+Share = Annotated[float, Must("lie between 0 and 1", lambda value: 0 < value < 1)]
+Rate = Annotated[float, Must("be above 0", lambda value: 0 < value < math.inf)]
 UpTo1 = Annotated[float, Must("lie above 0 and not above 1", lambda value: 0 < value <= 1)]
 Below1 = Annotated[float, Must("be at least 0 and below 1", lambda value: 0 <= value < 1)]
 Temperature = Annotated[
@@ -125,84 +112,87 @@ class PairOptions:
     """
 
     teacher: str | None = common(
-        PAIR,
+        "The pair",
         "Hub id, model folder, adapter folder; by default what the checkpoints know, or "
         "abacus-teacher.",
     )
     student: str | None = common(
-        PAIR,
+        "The pair",
         "The untrained student, named the same way. By default what the checkpoints know; "
         "abacus-student with the embedded teacher, Qwen/Qwen2.5-Math-1.5B with any other.",
     )
-    teacher_revision: str | None = option(PAIR, "Hub branch, tag or commit.")
-    student_revision: str | None = option(PAIR, "Hub branch, tag or commit.")
+    teacher_revision: str | None = option("The pair", "Hub branch, tag or commit.")
+    student_revision: str | None = option("The pair", "Hub branch, tag or commit.")
     teacher_prompt: Literal["own", "student"] = option(
-        PAIR,
+        "The pair",
         "own: the teacher's own chat template. student: the student's rendered prompt.",
         "own",
     )
     prompt_format: Literal["chat", "plain"] = option(
-        PAIR,
+        "The pair",
         "chat: each policy's template. plain: 'Question: ... Answer:', for base models.",
         "chat",
     )
     thinking: Literal["off", "on", "template"] = option(
-        PAIR, "off, on, or template (leave it to the chat template).", "off"
+        "The pair", "off, on, or template (leave it to the chat template).", "off"
     )
-    system: Text | None = option(PAIR, "System message of the prompts; none by default.")
+    system: Text | None = option("The pair", "System message of the prompts; none by default.")
     teacher_system: Text | None = option(
-        PAIR, "System message of the teacher's prompts; by default that of --system. '' is none."
+        "The pair",
+        "System message of the teacher's prompts; by default that of --system. '' is none.",
     )
     template_kwargs: Variables = option(
-        PAIR,
+        "The pair",
         "KEY=VALUE, a variable of the chat templates (repeatable); true, 3 and the like are read "
         "as JSON.",
         {},
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        PAIR,
+        "The pair",
         "auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.",
         "auto",
         without=("rollouts",),
     )
     device: str = option(
-        PAIR,
+        "The pair",
         "auto, cpu, cuda, cuda:1, ...",
         "auto",
         without=("rollouts", "plan"),
         identity=NEVER,  # the precision, which is recorded, names the kind of device
     )
-    trust_remote_code: bool = option(PAIR, "Run code from the model's repository.", False)
+    trust_remote_code: bool = option("The pair", "Run code from the model's repository.", False)
 
     problems: str | None = common(
-        TASK,
+        "The problems",
         "abacus, math500, gsm8k, a .jsonl/.json/.parquet file, math500:FILE, a hub data set, or "
         "gym:TASK.",
     )
-    limit: Count | None = common(TASK, "Use only the first N problems.")
-    revision: str | None = option(TASK, "Hub revision of the problems.", without=("plan",))
-    split: str | None = option(TASK, "Hub split; test by default.", without=("plan",))
+    limit: Count | None = common("The problems", "Use only the first N problems.")
+    revision: str | None = option(
+        "The problems", "Hub revision of the problems.", without=("plan",)
+    )
+    split: str | None = option("The problems", "Hub split; test by default.", without=("plan",))
     columns: Columns = option(
-        TASK,
+        "The problems",
         "question=NAME, answer=NAME or id=NAME, for a set with columns of its own. NAME may be a "
         "path: answer=reward_model.ground_truth, question=messages.0.content.",
         {},
     )
     instruction: Text | None = option(
-        TASK,
+        "The problems",
         "Text added after each question: a text, boxed (reason step by step, answer in \\boxed{}) "
         "or none. By default boxed for math500, gsm8k and gym tasks, none for abacus and problems "
         "of your own.",
     )
     leave_out_long: bool = option(
-        TASK,
+        "The problems",
         "Leave out problems whose prompt and --max-tokens exceed a context, and count them.",
         False,
         without=("rollouts", "plan"),
     )
 
     samples: Count = common(
-        MEASURE,
+        "The measurement",
         "Rollouts per problem and policy.",
         4,
         place=1,
@@ -210,20 +200,20 @@ class PairOptions:
         identity=MEASURED,
     )
     max_tokens: Count | None = common(
-        MEASURE,
+        "The measurement",
         "Budget of a rollout, prefix and continuation together.",
         place=1,
         without=("rollouts",),
     )
     answer_rule: AnswerRule | None = option(
-        MEASURE,
+        "The measurement",
         "last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.",
         place=3,
         only=("prefix-decay", "evaluate"),
         identity=NEVER,  # rollouts are graded again, in the same run
     )
     thought_marks: Text | None = option(
-        MEASURE,
+        "The measurement",
         "'START END': marks of thoughts, which are no answers, beside those of the tokenizer and "
         "the usual ones. none: grade thoughts too.",
         place=3,
@@ -231,7 +221,7 @@ class PairOptions:
         identity=(TRAINED,),  # of a training: held-out answers are graded once
     )
     level: Share = option(
-        MEASURE,
+        "The measurement",
         "Level of intervals and bands.",
         0.95,
         place=3,
@@ -240,7 +230,7 @@ class PairOptions:
     )
 
     rollouts: str | None = common(
-        FILES,
+        "Rollouts that exist already",
         "Student rollouts that exist already: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, "
         "inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or several with "
         "commas. `decaylab rollouts FILE` shows how they are read.",
@@ -248,36 +238,36 @@ class PairOptions:
         identity=MEASURED,
     )
     rollouts_format: str | None = option(
-        FILES,
+        "Rollouts that exist already",
         "Which writer the files are of, where their columns do not say.",
         without=NOT_READING,
     )
     prompt_kind: Literal["auto", "question", "rendered"] = option(
-        FILES,
+        "Rollouts that exist already",
         "question: prompts are bare questions. rendered: a template wrote them, and the student "
         "reads them unchanged. auto: by the marks of the student's template.",
         "auto",
         without=NOT_READING,
     )
     prompt_in_response: Literal["refuse", "cut", "keep"] = option(
-        FILES,
+        "Rollouts that exist already",
         "refuse, cut or keep a response that begins with its own prompt.",
         "refuse",
         without=NOT_READING,
     )
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = option(
-        FILES,
+        "Rollouts that exist already",
         "How rollouts ended whose file does not say: unknown, natural or cut-off.",
         "unknown",
         without=NOT_READING,
     )
 
-    temperature: Temperature = common(SAMPLING, "0 is greedy.", 0.7, without=NOT_SAMPLING)
-    top_p: UpTo1 = option(SAMPLING, "Nucleus; 1 is off.", 1.0, without=NOT_SAMPLING)
-    top_k: CountOrOff = option(SAMPLING, "0 is off.", 0, without=NO_RESULTS)
-    seed: Seed = common(SAMPLING, "Seed for sampling and bootstrap.", 0, without=NO_RESULTS)
+    temperature: Temperature = common("Sampling", "0 is greedy.", 0.7, without=NOT_SAMPLING)
+    top_p: UpTo1 = option("Sampling", "Nucleus; 1 is off.", 1.0, without=NOT_SAMPLING)
+    top_k: CountOrOff = option("Sampling", "0 is off.", 0, without=NO_RESULTS)
+    seed: Seed = common("Sampling", "Seed for sampling and bootstrap.", 0, without=NO_RESULTS)
     batch_rows: Count = option(
-        SAMPLING,
+        "Sampling",
         "Maximum batch size; also sets the size of checkpointed parts. A run may resume with "
         "another number.",
         256,
@@ -287,7 +277,7 @@ class PairOptions:
 
     # How sampling is run. A record holds it beside the options: `engine_spec.engine_record`.
     engine: Literal["transformers", "vllm"] = common(
-        ENGINE,
+        "The engine",
         "transformers, or vllm (an extra: pip install 'decaylab[vllm]') for models of billions of "
         "parameters.",
         "transformers",
@@ -295,7 +285,7 @@ class PairOptions:
         identity=NEVER,
     )
     adapters: Literal["merged", "served"] = option(
-        ENGINE,
+        "The engine",
         "vllm: merged (into the base where that is exact, else served), or served (beside the "
         "base, up to rank 512).",
         "merged",
@@ -303,28 +293,28 @@ class PairOptions:
         identity=NEVER,
     )
     tensor_parallel: Count = option(
-        ENGINE,
+        "The engine",
         "vllm: GPUs that share one model.",
         1,
         without=NOT_SAMPLING,
         identity=NEVER,
     )
     gpu_memory_share: UpTo1 | None = option(
-        ENGINE,
+        "The engine",
         "vllm: share of each GPU's memory for weights and cache; by default 0.9, in served-kl "
         "0.7, in training 0.4.",
         without=NOT_SAMPLING,
         identity=NEVER,
     )
     workers: Count = option(
-        ENGINE,
+        "The engine",
         "Processes that sample, each with an engine (an extra: pip install 'decaylab[ray]').",
         1,
         without=("rollouts", "preflight", "train"),
         identity=NEVER,
     )
     ray: str | None = option(
-        ENGINE,
+        "The engine",
         "Run the workers in a Ray cluster: auto (the one this machine is in), or HOST:PORT. By "
         "default on this machine.",
         without=("rollouts", "preflight", "train", "sweep"),
@@ -332,16 +322,20 @@ class PairOptions:
     )
 
     out: str | None = common(
-        RUN,
+        "The run",
         "The folder of results; by default under runs/, named after the pair, or in the run given.",
         without=NO_RESULTS,
         identity=NEVER,
     )
     overwrite: bool = common(
-        RUN, "Throw away what the folder's run holds.", False, without=NO_RESULTS, identity=NEVER
+        "The run",
+        "Throw away what the folder's run holds.",
+        False,
+        without=NO_RESULTS,
+        identity=NEVER,
     )
     paper: bool = common(
-        RUN,
+        "The run",
         "Draw the published numbers behind the measured ones.",
         False,
         without=(*NO_RESULTS, "served-kl", "evaluate", "train"),
@@ -379,16 +373,6 @@ class PairOptions:
     def usual_budget(self) -> int:
         """Tokens of a rollout where no budget is given."""
         return EMBEDDED_BUDGET if self.embedded else HUB_BUDGET
-
-    def with_budget(self, room: int) -> Self:
-        """The same with a budget: the one given, or the usual one within the room behind prompts.
-
-        room: tokens of the context behind the longest prompt.
-        """
-        if self.max_tokens is not None:
-            return self
-        usual = self.usual_budget
-        return dataclasses.replace(self, max_tokens=min(usual, room) if room > 0 else usual)
 
     def with_pair(self) -> Self:
         """The same with both policies, the problems and the budget chosen."""
@@ -454,10 +438,13 @@ class PrefixFields:
     """Options of prefixes and their controls."""
 
     prefix_lengths: Lengths | None = common(
-        MEASURE, "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300."
+        "The measurement", "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300."
     )
     controls: Controls = common(
-        MEASURE, f"all, none, or some of {','.join(CONTROLS)}.", ("correct-so-far",), place=2
+        "The measurement",
+        f"all, none, or some of {','.join(CONTROLS)}.",
+        ("correct-so-far",),
+        place=2,
     )
 
 
@@ -514,7 +501,7 @@ class Options(PrefixFields, PairOptions):
 class FileOptions(PairOptions):
     """The options of ``decaylab rollouts``."""
 
-    files: Paths = common(FIRST, "Files or folders of rollouts.", (), argument=True)
+    files: Paths = common("ahead of all panels", "Files or folders of rollouts.", (), argument=True)
 
     needs_student = False
 
@@ -524,19 +511,19 @@ class ScoredFields:
     """Options of scoring that the planner needs to know too."""
 
     score_temperature: Rate = option(
-        SCORING,
+        "Scoring",
         "Temperature for scoring; see --temperature for sampling.",
         1.0,
         only=TOKEN_COMMANDS,
     )
     head: Literal["model", "float32"] = option(
-        SCORING,
+        "Scoring",
         "Precision of the output heads: model (the model's own) or float32.",
         "model",
         only=(*TOKEN_COMMANDS, "plan"),
     )
     floor_problems: CountOrOff = option(
-        SCORING,
+        "Scoring",
         "Problems scored a second time, one by one and in a wider precision: the noise floor. 0 "
         "is off.",
         32,
@@ -550,93 +537,96 @@ class DiagnosticOptions(ScoredFields, PairOptions):
     """The options of all diagnostics; each command has those that it uses."""
 
     checkpoints: Paths = common(
-        FIRST,
+        "ahead of all panels",
         "Trained students: adapter, model or run folders. None: the base student alone.",
         (),
         argument=True,
     )
     bins: Bins | None = option(
-        MEASURE,
+        "The measurement",
         "Lower ends of the position bins, from 0; the last one is open: 0,50,100,200.",
         only=("position-kl", "category-kl", "signals", "served-kl"),
     )
     rollout_length: Count | None = common(
-        MEASURE,
+        "The measurement",
         "The paper's N: the cascade is measured behind it, and selectors get N tokens.",
         only=("position-kl", "signals"),
     )
     survivors: Count | None = option(
-        MEASURE,
+        "The measurement",
         "Also the curves of rollouts of at least N tokens, the same ones in every bin.",
         only=("position-kl",),
     )
     estimand: Literal["tokens", "problems"] = option(
-        MEASURE,
+        "The measurement",
         "tokens: mean over tokens. problems: mean of the problems' means.",
         "tokens",
         only=("position-kl", "category-kl", "served-kl"),
     )
     share: Share = option(
-        MEASURE,
+        "The measurement",
         "Share of the tokens, those with the highest KL, that is looked at.",
         0.1,
         only=("submode",),
     )
     second_mode: Below1 = option(
-        MEASURE,
+        "The measurement",
         "Teacher probability from which its second token counts as a mode.",
         0.1,
         only=("submode",),
     )
     cumulative_share: Share = option(
-        MEASURE, "Share of the cumulative KL at which N is read off.", 0.45, only=("signals",)
+        "The measurement",
+        "Share of the cumulative KL at which N is read off.",
+        0.45,
+        only=("signals",),
     )
     horizon: Count | None = option(
-        MEASURE,
+        "The measurement",
         "Tokens over which the KL is cumulated; by default as many as 10 % of the rollouts, and "
         "at least 10, have written.",
         only=("signals",),
     )
     categories: str | None = option(
-        MEASURE,
+        "The measurement",
         "A TOML file of token categories in place of the paper's six.",
         only=("category-kl",),
     )
     min_count: Count = option(
-        MEASURE,
+        "The measurement",
         "Fewest occurrences of a token in the list of highest-KL tokens.",
         50,
         only=("category-kl",),
     )
     advise: bool = common(
-        MEASURE,
+        "The measurement",
         "Recommend an N from the decay curve and the cumulative KL.",
         False,
         only=("signals",),
         identity=NEVER,
     )
     decay: str | None = common(
-        MEASURE,
+        "The measurement",
         "The prefix-decay run to advise from; by default that of the same pair under runs/.",
         only=("signals",),
         identity=NEVER,
     )
     checkpoint_rule: CheckpointRule | None = option(
-        MEASURE,
+        "The measurement",
         "Of a run's checkpoints every one, last, best (by the run's validation.csv), or "
         "last,best. By default every one in evaluate, the last one elsewhere.",
         without=("served-kl",),
         identity=NEVER,  # the checkpoints themselves are part of the identity
     )
     batch_tokens: Count = option(
-        SCORING,
+        "Scoring",
         "Tokens of a batch that is scored, padding included.",
         4096,
         only=TOKEN_COMMANDS,
         identity=NEVER,
     )
     view_rollouts: CountOrOff = option(
-        SCORING,
+        "Scoring",
         "Rollouts whose tokens' top 5 of both policies are kept.",
         50,
         place=1,
@@ -644,14 +634,14 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         identity=NEVER,
     )
     cache: str = option(
-        SCORING,
+        "Scoring",
         "Where rollouts and scored tokens are kept for the next command.",
         "runs/cache",
         place=1,
         identity=NEVER,
     )
     top_ids: Count = option(
-        SCORING,
+        "Scoring",
         "Teacher log-probabilities requested per position.",
         64,
         place=1,

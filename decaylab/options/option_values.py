@@ -4,7 +4,7 @@ They are checked as the options are made, whichever way a value came.
 
     @dataclass(frozen=True)
     class Mine:
-        samples: Annotated[int, COUNT] = 4
+        samples: Annotated[int, Must("be at least 1", lambda value: value >= 1)] = 4
         dtype: Literal["auto", "float32"] = "auto"
         bins: tuple[int, ...] | None = None      # a list, a range, or text with commas
 
@@ -59,10 +59,6 @@ NUMBER_TOO = "a whole number is taken as its text"
 JSON_TOO = "a value of a table that is no text is taken as its JSON"
 NONE = "None is a value too: chosen later"
 ONE_BY_ONE = "a text is one thing: its commas part nothing"
-COUNT = Must("be at least 1", lambda value: value >= 1)
-NOT_NEGATIVE = Must("be at least 0 (0 is off)", lambda value: value >= 0)
-BETWEEN_0_AND_1 = Must("lie between 0 and 1", lambda value: 0 < value < 1)
-ABOVE_0 = Must("be above 0", lambda value: 0 < value < float("inf"))
 
 
 def one_of(choices: Collection[str]) -> Must:

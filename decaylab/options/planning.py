@@ -10,12 +10,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from decaylab.errors import UserError
 from decaylab.options.declared import (
-    LOSS,
-    MACHINE,
-    MEASURE,
-    RATES,
-    RUN,
-    SCORING,
     common,
     option,
 )
@@ -71,48 +65,51 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     """The options of ``decaylab plan``; None means: chosen as the planned command would."""
 
     batch_tokens: Count | None = option(
-        SCORING,
+        "Scoring",
         "Tokens of a batch that is scored or trained on. By default each command's own.",
     )
     rollout_length: RolloutLength | None = option(
-        LOSS,
+        "Where the loss falls",
         "train: tokens at which rollouts stop, or full. By default as train has it.",
-        among=MEASURE,
+        among="The measurement",
     )
     checkpoint_count: CountOrOff = option(
-        MEASURE, "Trained students that the diagnostics measure beside base.", 0, place=4
+        "The measurement", "Trained students that the diagnostics measure beside base.", 0, place=4
     )
     only: Planned = common(
-        RUN, f"What is planned, with commas: {','.join(PLANNED)}.", PLANNED, place=9
+        "The run", f"What is planned, with commas: {','.join(PLANNED)}.", PLANNED, place=9
     )
     gpus: str | None = common(
-        MACHINE,
+        "The machine",
         "How many GPUs, and what each one holds: 1x48GB, 8x80GB. By default this machine's.",
     )
-    memory: str | None = common(MACHINE, "No GPU, but this much memory: 24GB.")
+    memory: str | None = common("The machine", "No GPU, but this much memory: 24GB.")
     processes: Count = option(
-        MACHINE,
+        "The machine",
         "Processes of one training run (accelerate's --num_processes), each with the teacher.",
         1,
     )
     sharded: bool = option(
-        MACHINE,
+        "The machine",
         "These share the student's layers by FSDP; otherwise each has all of them (DDP).",
         False,
     )
     mean_tokens: Count | None = option(
-        RATES,
+        "Lengths and rates",
         "Mean tokens of a response, as far as you know, for tokens and hours; by default the "
         "whole budget.",
     )
     prompt_tokens: Count | None = option(
-        RATES,
+        "Lengths and rates",
         "Tokens of the longest prompt; by default computed from local problems and tokenizers.",
     )
     tokens_per_second: Rates | None = option(
-        RATES, "Rates that you know, with commas: of sampling, of scoring, of training."
+        "Lengths and rates",
+        "Rates that you know, with commas: of sampling, of scoring, of training.",
     )
-    probe: bool = common(RATES, "Load both models here, and measure rates by a short probe.", False)
+    probe: bool = common(
+        "Lengths and rates", "Load both models here, and measure rates by a short probe.", False
+    )
 
     def resolved(self) -> PlanOptions:
         """The same with pair, problems and budget chosen.
@@ -182,14 +179,10 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     def of(self, command: str) -> Options | DiagnosticOptions | TrainOptions:
         """The options of a planned command, resolved as the command would."""
         if command == "prefix-decay":
-            return self.decay()
-        return self.diagnostics() if command == "diagnostics" else self.training()
-
-    def decay(self) -> Options:
-        return self._as(Options).resolved()
-
-    def diagnostics(self) -> DiagnosticOptions:
-        return self._as(DiagnosticOptions, without=("rollout_length",)).resolved()
+            return self._as(Options).resolved()
+        if command == "diagnostics":
+            return self._as(DiagnosticOptions, without=("rollout_length",)).resolved()
+        return self.training()
 
     def training(self) -> TrainOptions:
         chosen = self._as(TrainOptions, without=("workers", "ray"), test_problems=NO_PROBLEMS)

@@ -10,17 +10,8 @@ from typing import Annotated
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
 from decaylab.options.declared import (
-    ENGINE,
-    FIRST,
-    LOSS,
-    MEASURE,
     NEVER,
-    RUN,
-    SAMPLING,
-    SCORING,
     SWEEP,
-    TASK,
-    TRAINING,
     common,
     option,
 )
@@ -40,53 +31,65 @@ class SweepOptions(TrainOptions):
     """The options of ``decaylab sweep``: those of training, and these."""
 
     over: Swept = common(
-        FIRST, f"What is varied: {' or '.join(SWEEPS)}.", LENGTHS, argument=True, identity=(SWEEP,)
+        "ahead of all panels",
+        f"What is varied: {' or '.join(SWEEPS)}.",
+        LENGTHS,
+        argument=True,
+        identity=(SWEEP,),
     )
     values: Values = common(
-        LOSS,
+        "Where the loss falls",
         "What is compared, with commas: lengths in tokens and full, or selectors at one --budget.",
         "",
-        among=FIRST,
+        among="ahead of all panels",
         identity=NEVER,  # the runs themselves are part of the identity
     )
     seeds: Count = common(
-        TRAINING,
+        "The training",
         "How many seeds each arm is trained with, from --seed on.",
         3,
-        among=FIRST,
+        among="ahead of all panels",
         identity=(SWEEP,),
     )
-    seed: Seed = common(SAMPLING, "The first of the seeds.", 0, identity=(SWEEP,))
-    test_limit: Count | None = common(TASK, "Test on the first N problems.", identity=(SWEEP,))
+    seed: Seed = common("Sampling", "The first of the seeds.", 0, identity=(SWEEP,))
+    test_limit: Count | None = common(
+        "The problems", "Test on the first N problems.", identity=(SWEEP,)
+    )
     checkpoint_rule: CheckpointRule = option(
-        MEASURE,
+        "The measurement",
         "Which checkpoints are evaluated: last, best, last,best or every.",
         LAST,
         identity=(SWEEP,),
     )
-    samples: Count = common(MEASURE, "Rollouts per test problem.", 1, place=1, identity=(SWEEP,))
+    samples: Count = common(
+        "The measurement", "Rollouts per test problem.", 1, place=1, identity=(SWEEP,)
+    )
     answer_rule: AnswerRule | None = option(
-        MEASURE,
+        "The measurement",
         "The rule that is reported first, and that held-out answers are graded by.",
         place=3,
     )
     workers: Count = common(
-        RUN, "Runs at a time, each with its share of the cores.", 1, among=ENGINE, identity=NEVER
+        "The run",
+        "Runs at a time, each with its share of the cores.",
+        1,
+        among="The engine",
+        identity=NEVER,
     )
     cache: str = option(
-        SCORING,
+        "Scoring",
         "Where rollouts and scored tokens are kept for the next command.",
         "runs/cache",
         identity=NEVER,
     )
     runs: str | None = common(
-        RUN,
+        "The run",
         "The folder of the training runs, which several sweeps may share; by default under runs/.",
         place=-1,
         identity=NEVER,
     )
     overwrite: bool = common(
-        RUN, "Redo evaluation and comparison; training runs are kept.", False, identity=NEVER
+        "The run", "Redo evaluation and comparison; training runs are kept.", False, identity=NEVER
     )
 
     def arms(self) -> list[TrainOptions]:
@@ -105,10 +108,6 @@ class SweepOptions(TrainOptions):
             if names.count(name) > 1:
                 raise UserError(f"--values {self.values}: {name} stands there twice")
         return arms
-
-    def of_seed(self, arm: TrainOptions, place: int) -> TrainOptions:
-        """The same training with another seed, from 0."""
-        return dataclasses.replace(arm, seed=self.seed + place)
 
     def folder_of_runs(self) -> Path:
         """Where the training runs stand."""

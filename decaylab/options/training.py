@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from decaylab.errors import UserError
-from decaylab.maths.selection import SELECTORS, Selector
+from decaylab.maths.selection import SELECTORS
 from decaylab.options.declared import (
-    LOSS,
-    MEASURE,
     NEVER,
-    SAMPLING,
-    SCORING,
-    TASK,
-    TRAINING,
     common,
     option,
 )
@@ -81,78 +75,82 @@ class TrainFields:
     """Options of a training: what it is tested on, where the loss falls, how it optimises."""
 
     test_problems: str | None = option(
-        TASK,
+        "The problems",
         "What trained students will be tested on: training problems that also stand there are "
         f"dropped. {NO_PROBLEMS}: look for none. By default abacus with the embedded pair, math500 "
         "with any other.",
         only=TRAINS,
     )
     test_limit: Count | None = option(
-        TASK, "Test on the first N problems by default.", only=TRAINS, identity=NEVER
+        "The problems", "Test on the first N problems by default.", only=TRAINS, identity=NEVER
     )
     validation_problems: CountOrOff = option(
-        TASK,
+        "The problems",
         "Problems held out to choose the best checkpoint by and to watch behaviour on; 0 is off.",
         100,
     )
 
     selector: SelectorName = common(
-        LOSS, f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix"
+        "Where the loss falls", f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix"
     )
     budget: Budget | None = common(
-        LOSS, "How many positions of a rollout carry loss; by default as many as ESR's N."
+        "Where the loss falls",
+        "How many positions of a rollout carry loss; by default as many as ESR's N.",
     )
     teacher_prefix: Count | None = option(
-        LOSS, "after-teacher-prefix: tokens that the teacher writes ahead of the student."
+        "Where the loss falls",
+        "after-teacher-prefix: tokens that the teacher writes ahead of the student.",
     )
     divergence: Divergence = common(
-        LOSS,
+        "Where the loss falls",
         f"{', '.join(DIVERGENCES)}; exact over the whole vocabulary but the last.",
         "reverse-kl",
     )
     normalise: Literal["tokens", "rollouts"] = option(
-        LOSS,
+        "Where the loss falls",
         "tokens: mean over the step's selected tokens. rollouts: mean over its rollouts of their "
         "own means.",
         "tokens",
         only=TRAINS,
     )
-    score_end: bool = option(LOSS, "Whether the end-of-turn token carries loss.", True, only=TRAINS)
+    score_end: bool = option(
+        "Where the loss falls", "Whether the end-of-turn token carries loss.", True, only=TRAINS
+    )
 
     steps: Count | None = common(
-        TRAINING, "Updates; 100 with the embedded pair, 200 with any other."
+        "The training", "Updates; 100 with the embedded pair, 200 with any other."
     )
-    problems_per_step: Count = common(TRAINING, "Problems per step, over all processes.", 16)
-    rollouts_per_problem: Count = option(TRAINING, "Rollouts per problem of a step.", 1)
-    full_finetune: bool = common(TRAINING, "Train every weight instead of LoRA.", False)
-    lora_rank: Count = option(TRAINING, "Rank of the adapters.", 32)
-    lora_alpha: Count = option(TRAINING, "LoRA scale is alpha / rank.", 64, only=TRAINS)
+    problems_per_step: Count = common("The training", "Problems per step, over all processes.", 16)
+    rollouts_per_problem: Count = option("The training", "Rollouts per problem of a step.", 1)
+    full_finetune: bool = common("The training", "Train every weight instead of LoRA.", False)
+    lora_rank: Count = option("The training", "Rank of the adapters.", 32)
+    lora_alpha: Count = option("The training", "LoRA scale is alpha / rank.", 64, only=TRAINS)
     lora_targets: str = option(
-        TRAINING, "all-linear, or names of layers with commas: q_proj,v_proj.", "all-linear"
+        "The training", "all-linear, or names of layers with commas: q_proj,v_proj.", "all-linear"
     )
     learning_rate: Rate | None = common(
-        TRAINING,
+        "The training",
         "Of AdamW; by default 3e-4 with the embedded pair, 5e-5 with any other, a fifth with "
         "--full-finetune.",
         only=TRAINS,
     )
-    warmup_steps: CountOrOff = option(TRAINING, "Steps of a linear warm-up.", 0, only=TRAINS)
+    warmup_steps: CountOrOff = option("The training", "Steps of a linear warm-up.", 0, only=TRAINS)
     schedule: Literal["constant", "linear", "cosine"] = option(
-        TRAINING,
+        "The training",
         "Of the learning rate: constant, or linear or cosine down to 0.",
         "constant",
         only=TRAINS,
     )
-    weight_decay: WeightDecay = option(TRAINING, "Of AdamW.", 0.0, only=TRAINS)
-    clip: Rate = option(TRAINING, "Clip the gradient norm to this value.", 1.0, only=TRAINS)
+    weight_decay: WeightDecay = option("The training", "Of AdamW.", 0.0, only=TRAINS)
+    clip: Rate = option("The training", "Clip the gradient norm to this value.", 1.0, only=TRAINS)
     autocast: Literal["off", "bfloat16"] = option(
-        TRAINING, "off, or bfloat16: passes in 16 bits over weights of 32.", "off"
+        "The training", "off, or bfloat16: passes in 16 bits over weights of 32.", "off"
     )
     gradient_checkpointing: bool = option(
-        TRAINING, "Compute activations twice instead of keeping them.", False, identity=NEVER
+        "The training", "Compute activations twice instead of keeping them.", False, identity=NEVER
     )
     checkpoint_every: Count | None = option(
-        TRAINING,
+        "The training",
         "Steps between checkpoints; 25 with the embedded pair, 50 with any other. The last step "
         "always makes one.",
     )
@@ -164,43 +162,50 @@ class TrainOptions(TrainFields, PairOptions):
 
     # These mean something else to a training than to a measurement.
     problems: str | None = common(
-        TASK,
+        "The problems",
         "The training problems, by the same names; abacus-train with the embedded pair. They "
         "need no answers.",
     )
-    limit: Count | None = common(TASK, "Use only the first N training problems.")
-    split: str | None = option(TASK, "Hub split; train by default.")
+    limit: Count | None = common("The problems", "Use only the first N training problems.")
+    split: str | None = option("The problems", "Hub split; train by default.")
     answer_rule: AnswerRule | None = option(
-        TASK, "The rule that held-out answers are graded by.", among=MEASURE, place=3
+        "The problems",
+        "The rule that held-out answers are graded by.",
+        among="The measurement",
+        place=3,
     )
-    max_tokens: Count | None = common(SAMPLING, "Budget of a full rollout.", among=MEASURE, place=1)
+    max_tokens: Count | None = common(
+        "Sampling", "Budget of a full rollout.", among="The measurement", place=1
+    )
     seed: Seed = common(
-        SAMPLING, "Seed for the order of problems, sampling, and the adapters' initial weights.", 0
+        "Sampling",
+        "Seed for the order of problems, sampling, and the adapters' initial weights.",
+        0,
     )
 
     bins: Bins | None = option(
-        LOSS,
+        "Where the loss falls",
         "Lower ends of the position bins of the KL in metrics.csv, from 0: 0,50,100,200.",
-        among=MEASURE,
+        among="The measurement",
     )
     rollout_length: RolloutLength | None = common(
-        LOSS,
+        "Where the loss falls",
         f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (20 with the "
         "embedded pair) where the selector stops rollouts, and full where it does not.",
-        among=MEASURE,
+        among="The measurement",
     )
     track: Trackers = option(
-        TRAINING,
+        "The training",
         f"Trackers to log to as well, with commas: {', '.join(TRACKERS)}.",
         "",
         only=("train",),
         identity=NEVER,
     )
     batch_tokens: Count | None = option(
-        TRAINING,
+        "The training",
         "Tokens of a micro-batch, padding included; gradients are accumulated over a step. By "
         "default 4,096 with the embedded pair, else 1,024 on a CPU and 16,384 on a GPU.",
-        among=SCORING,
+        among="Scoring",
         identity=NEVER,  # like processes, micro-batches change the rounding of sums alone
     )
 
@@ -218,10 +223,6 @@ class TrainOptions(TrainFields, PairOptions):
     @property
     def _preset(self) -> dict[str, Any]:
         return EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET
-
-    @property
-    def chosen_selector(self) -> Selector:
-        return SELECTORS[self.selector]
 
     @property
     def stop_at(self) -> int | None:
@@ -274,7 +275,7 @@ class TrainOptions(TrainFields, PairOptions):
             raise UserError(
                 f"--budget {budget} is above --rollout-length {stop}: no rollout has so many tokens"
             )
-        selector = self.chosen_selector
+        selector = SELECTORS[self.selector]
         if self.selector == "prefix" and given == FULL and budget is None:
             # ESR that never stops is full distillation.
             return dataclasses.replace(self, selector=FULL, rollout_length=FULL)

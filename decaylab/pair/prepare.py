@@ -60,7 +60,7 @@ def prepare(
     loading.resolve(str(options.teacher))
     if not options.rollouts:
         loading.resolve(str(options.student))
-    tokenizer = _tokenizer(options, device) if options.rollouts else None
+    tokenizer = read_tokenizer(options, "student", device) if options.rollouts else None
     problem_set, theirs = read_problems(options, tokenizer, reporter)
     problems, notes = gradable(problem_set, grader)
     rule = options.answer_rule or problem_set.answer_rule
@@ -94,7 +94,7 @@ def prepare(
         rendered,
         takes_instruction=takes_instruction,
     )
-    setup = Setup(
+    return Setup(
         options=options,
         student=student,
         teacher=teacher,
@@ -103,9 +103,9 @@ def prepare(
         prompts=fitting,
         external=theirs,
         problem_notes=notes,
+        pair_notes=pair_notes(options, student, teacher),
         prompt_notes=prompt_notes,
     )
-    return dataclasses.replace(setup, pair_notes=notes_of(student, teacher) + shared_ids(setup))
 
 
 def _load(options: Chosen, role: Role, device: str | None) -> Policy:
@@ -114,22 +114,16 @@ def _load(options: Chosen, role: Role, device: str | None) -> Policy:
     return load(str(getattr(options, role)), load_settings(options, role, device))
 
 
-def notes_of(student: Policy, teacher: Policy) -> tuple[str, ...]:
-    """What there is to say of how the two were loaded, each sentence once."""
-    return tuple(dict.fromkeys((*student.notes, *teacher.notes)))
-
-
 def longest_context(setup: Setup[Chosen], role: str) -> int:
     """Positions of a policy's longest prompt and of the budget behind it, in tokens."""
     longest = max(map(len, setup.prompts[role].values()))
     return longest + int(setup.options.max_tokens or 0)
 
 
-def _tokenizer(options: PairOptions, device: str | None) -> Policy:
-    """The student without its weights: it reads the prompts of a file."""
-    return loading.load_tokenizer_only(
-        str(options.student), load_settings(options, "student", device)
-    )
+def read_tokenizer(options: PairOptions, role: Role, device: str | None = None) -> Policy:
+    """Student or teacher without weights: enough to read the prompts of a file."""
+    settings = load_settings(options, role, device)
+    return loading.load_tokenizer_only(str(getattr(options, role)), settings)
 
 
 def read_problems(
@@ -195,7 +189,9 @@ def _with_budget(
     pair = {"student": student, "teacher": teacher}
     longest = {role: max(map(len, ids.values())) for role, ids in rendered.items()}
     room = min(pair[role].context_length - length for role, length in longest.items())
-    chosen = options.with_budget(room)
+    budget = options.usual_budget
+    budget = min(budget, room) if room > 0 else budget
+    chosen = dataclasses.replace(options, max_tokens=budget)
     chosen.check()
     if chosen.max_tokens != room:
         return chosen, ()
@@ -251,19 +247,20 @@ def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str,
     return tuple(notes)
 
 
-def shared_ids(setup: Setup[Chosen]) -> tuple[str, ...]:
-    """What the vocabularies do not share, as a sentence."""
-    agreement = compare_vocabularies(setup.student.tokenizer, setup.teacher.tokenizer)
+def pair_notes(options: Chosen, student: Policy, teacher: Policy) -> tuple[str, ...]:
+    """How the two were loaded, and what their vocabularies do not share; each sentence once."""
+    notes = [*student.notes, *teacher.notes]
+    agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
     if agreement.kind == "different":
-        return (
+        notes.append(
             "two tokenizers: prefixes pass as text, and prefix lengths count tokens of the "
-            "prefix's author",
+            "prefix's author"
         )
     if agreement.kind == "compatible":
-        return (
+        notes.append(
             f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, "
             f"{len(agreement.student_only)} "
             f"student-only and {len(agreement.teacher_only)} teacher-only ids; "
-            f"{setup.options.unshared}",
+            f"{options.unshared}"
         )
-    return ()
+    return tuple(dict.fromkeys(notes))

@@ -41,8 +41,6 @@ NOT_ADDITIVE = (
 )
 """Settings of a LoRA that do more than add to the outputs of layers."""
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
-FROM_INVOCATION_ON = "alora_invocation_tokens"
-REPEATED_LAYERS = "layer_replication"
 
 
 def hub_folder(repo: str, revision: str | None) -> Path | None:
@@ -125,7 +123,7 @@ def check(name: str, folder: Path) -> None:
             f"{name} is an adapter of type {kind}: {what}, no change of the model's weights; such "
             "adapters cannot be measured, those that change weights can (LoRA and its relatives)"
         )
-    for setting in (FROM_INVOCATION_ON, REPEATED_LAYERS):
+    for setting in ("alora_invocation_tokens", "layer_replication"):
         if stored.get(setting):
             raise UserError(f"{name}: adapters with {setting} cannot be measured")
 

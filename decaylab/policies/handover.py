@@ -38,11 +38,8 @@ class HandOver:
         if agreement.kind == "different":
             reader = self.policies["teacher" if author == "student" else "student"]
             return reader.encode(self.expressible_text(ids, author)) or None
-        if author == "student":
-            foreign = agreement.foreign_to_teacher
-        else:
-            foreign = agreement.foreign_to_student
-        return None if foreign.intersection(ids) else ids
+        foreign = agreement.student_only if author == "student" else agreement.teacher_only
+        return ids if {*agreement.conflicting, *foreign}.isdisjoint(ids) else None
 
     def expressible_text(self, ids: list[int], author: str) -> str:
         """The text of a prefix, without a character that its last tokens only begin."""

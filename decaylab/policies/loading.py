@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -185,22 +186,15 @@ def _listed(path: Path | str, settings: LoadSettings) -> Any:
             path = resolve(adapter_base(path) or str(path))
         except UserError:
             break
-    here: dict[str, Any] = {
-        "revision": (None if passed else settings.revision) or "main",
-        "local_files_only": True,
-    }
-    trusted = here | {"trust_remote_code": settings.trust_remote_code}
-    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
-        "generation_config": (GenerationConfig, here),
-        "config": (AutoConfig, trusted),
-    }
-    listed: dict[str, Any] = {}
-    for name, (kind, how) in kinds.items():
+    revision = (None if passed else settings.revision) or "main"
+    here: dict[str, Any] = {"revision": revision, "local_files_only": True}
+    kinds: dict[str, Any] = {"generation_config": GenerationConfig, "config": AutoConfig}
+    listed = dict[str, Any].fromkeys(kinds)
+    for name, kind in kinds.items():
+        trust = {"trust_remote_code": settings.trust_remote_code} if name == "config" else {}
         # It may not be here, or be of a kind that nothing here can read.
-        try:
-            listed[name] = kind.from_pretrained(path, **how)
-        except (OSError, ValueError, KeyError, ImportError):
-            listed[name] = None
+        with suppress(OSError, ValueError, KeyError, ImportError):
+            listed[name] = kind.from_pretrained(path, **here, **trust)
     return SimpleNamespace(**listed)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,7 +114,7 @@ class Policy:
         """Sets what ends a turn: the end-of-sequence ids of the tokenizer and of ``model``'s
         settings, and what the template writes behind an answer."""
         known = end_ids(model, self.tokenizer)
-        self.turn_end = turn_end(self.template or self.name, self.tokenizer, self.control)
+        self.turn_end = self._turn_end()
         template_end, eos = self.turn_end.token, self.tokenizer.eos_token_id
         self.adds_end = template_end is not None and template_end not in known
         if template_end is not None:
@@ -124,6 +124,23 @@ class Policy:
         # Some tokenizers got a padding token that the model has no embedding of.
         pad = self.tokenizer.pad_token_id
         self.pad_id = int(pad) if pad is not None and pad < self.rows else min(self.end_ids)
+
+    def _turn_end(self) -> TurnEnd:
+        template, tokenizer = self.template, self.tokenizer
+        # A policy that is asked in the plain format ends its turns as its template does.
+        if template is None and tokenizer.chat_template:
+            with suppress(UserError):
+                template = ChatTemplate(self.name, tokenizer)
+        if template is None:
+            return TurnEnd()
+        # The unknown token and the one that begins a text end no turn.
+        skipped = {tokenizer.unk_token_id}
+        if tokenizer.bos_token_id != tokenizer.eos_token_id:
+            skipped.add(tokenizer.bos_token_id)
+        for token in self.control.encode(template.turn_end, {}):
+            if token in self.control.texts and token not in skipped:
+                return TurnEnd(template.turn_end, token)
+        return TurnEnd(template.turn_end)
 
     @property
     def weights(self) -> PreTrainedModel:
@@ -263,7 +280,7 @@ class Policy:
         template."""
         if self.template is None:
             return ""
-        return self.template.prompt(QUESTION).partition(QUESTION)[2].rstrip()
+        return self.template.conversation([("user", QUESTION)]).partition(QUESTION)[2].rstrip()
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in the middle of a response: nothing is added in front or behind."""
@@ -330,26 +347,3 @@ class TurnEnd:
 
     text: str = ""
     token: int | None = None
-
-
-def turn_end(
-    template: ChatTemplate | str, tokenizer: PreTrainedTokenizerBase, control: ControlTokens
-) -> TurnEnd:
-    """How the template of a tokenizer ends a turn. template: or the name of a policy that is not
-    addressed by its own."""
-    if isinstance(template, str):
-        if not tokenizer.chat_template:
-            return TurnEnd()
-        try:
-            template = ChatTemplate(template, tokenizer)
-        except UserError:
-            return TurnEnd()
-    # The unknown token and the one that begins a text end no turn.
-    text = template.turn_end
-    skipped = {tokenizer.unk_token_id}
-    if tokenizer.bos_token_id != tokenizer.eos_token_id:
-        skipped.add(tokenizer.bos_token_id)
-    for token in control.encode(text, {}):
-        if token in control.texts and token not in skipped:
-            return TurnEnd(text, token)
-    return TurnEnd(text)

@@ -75,41 +75,27 @@ def of_problems(
     prompts = {}
     for role, rendered in everything.items():
         prompts[role] = {name: ids for name, ids in rendered.items() if name not in long}
-    notes = list(_of_instruction(options, problem_set)) if takes_instruction else []
-    notes += _notes(options, student, teacher, fitting, problem_set)
+    notes = list(_of_texts(options))
+    own = problem_set.own and not problem_set.instruction
+    if takes_instruction and own and options.instruction is None:
+        notes.insert(
+            0,
+            f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks "
+            "for a boxed answer, and --instruction none says that this is meant",
+        )
+    for role, policy in (("student", student), ("teacher", teacher)):
+        if policy.template and (role == "student" or options.teacher_prompt == "own"):
+            notes += policy.template.notes()
+        notes += _of_ends(role, policy)
+        notes += _of_control_tokens(role, policy, fitting, problem_set.instruction)
+    if options.prompt_format == "plain" and options.thinking == "on":
+        notes.append("--thinking on has no effect with --prompt-format plain: it is a template's")
     if long:
         notes.append(
             f"{len(long)} of {len(asked)} problems are too long for a context, left out "
             f"({_first(list(long))})"
         )
-    return prompts, tuple(notes)
-
-
-def _notes(
-    options: PairOptions,
-    student: Policy,
-    teacher: Policy,
-    asked: Sequence[Problem],
-    problem_set: ProblemSet,
-) -> tuple[str, ...]:
-    """What must be known of the prompts and of what ends a turn, as sentences, each once."""
-    notes = list(_of_texts(options))
-    for role, policy in (("student", student), ("teacher", teacher)):
-        if policy.template and (role == "student" or options.teacher_prompt == "own"):
-            notes += policy.template.notes()
-        notes += _of_ends(role, policy)
-        notes += _of_control_tokens(role, policy, asked, problem_set.instruction)
-    if options.prompt_format == "plain" and options.thinking == "on":
-        notes.append("--thinking on has no effect with --prompt-format plain: it is a template's")
-    return tuple(dict.fromkeys(notes))
-
-
-def _of_instruction(options: PairOptions, problem_set: ProblemSet) -> Iterator[str]:
-    if options.instruction is None and problem_set.own and not problem_set.instruction:
-        yield (
-            f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks "
-            "for a boxed answer, and --instruction none says that this is meant"
-        )
+    return prompts, tuple(dict.fromkeys(notes))
 
 
 def _of_texts(options: PairOptions) -> Iterator[str]:

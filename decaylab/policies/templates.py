@@ -1,7 +1,7 @@
 """Chat templates: messages in, the text of a prompt out, and what ends a turn.
 
 template = ChatTemplate("some/model", tokenizer, system=True)
-template.prompt("2 + 3?", "Be brief.")
+template.conversation([("system", "Be brief."), ("user", "2 + 3?")])
 # "<|system|>Be brief.<|end|><|user|>2 + 3?<|end|><|assistant|>"
 template.turn_end     # "<|end|>"
 """
@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, Literal
 
 from decaylab.errors import UserError
@@ -61,16 +60,9 @@ class ChatTemplate:
         self.in_parts, self.probe_system = False, SYSTEM if system else ""
         self._choose_content()
 
-    def prompt(self, question: str, system: str = "") -> str:
-        """The rendered prompt, up to where the response begins."""
-        return self._rendered(
-            [*self._system(system), self._message("user", question)], generate=True
-        )
-
-    def conversation(self, messages: Sequence[tuple[str, str]], *, generate: bool = True) -> str:
-        """Several messages, each a role and a text, rendered; ``generate`` opens the next answer
-        behind them."""
-        return self._rendered([self._message(role, text) for role, text in messages], generate)
+    def conversation(self, messages: Sequence[tuple[str, str]]) -> str:
+        """Messages, each a role and a text, rendered up to where the response begins."""
+        return self._rendered([self._message(role, text) for role, text in messages], True)
 
     @cached_property
     def turn_end(self) -> str:
@@ -95,7 +87,8 @@ class ChatTemplate:
     def notes(self) -> Iterator[str]:
         """What was set and changes nothing in the prompt, as sentences."""
         for key in self.given:
-            if self._probe() == self._probe(without=key):
+            others = {name: self.variables[name] for name in self.variables if name != key}
+            if self._probe() == self._probe(others):
                 yield (
                     f"--template-kwargs {key} changes nothing in the prompts of {self.name}: "
                     "its template does not use it"
@@ -164,15 +157,16 @@ class ChatTemplate:
         content = [{"type": "text", "text": text}] if self.in_parts else text
         return {"role": role, "content": content}
 
-    def _probe(self, changes: Mapping[str, Any] | None = None, without: str = "") -> str:
+    def _probe(self, variables: Mapping[str, Any] | None = None) -> str:
         """The prompt of a question that is never asked, with other variables."""
         messages = [*self._system(self.probe_system), self._message("user", QUESTION)]
-        return self._rendered(messages, True, changes or {}, without)
+        return self._rendered(messages, True, variables)
 
     def _switched(self) -> bool:
         """Whether the template has the usual switch for thoughts."""
         try:
-            return self._probe({SWITCH: True}) != self._probe({SWITCH: False})
+            on, off = ({**self.variables, SWITCH: on} for on in (True, False))
+            return self._probe(on) != self._probe(off)
         except UserError:  # it refuses one of the two
             return True
 
@@ -180,11 +174,10 @@ class ChatTemplate:
         self,
         messages: list[dict[str, Any]],
         generate: bool,
-        changes: Mapping[str, Any] = MappingProxyType({}),
-        without: str = "",
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
-        variables = {**self.variables, **changes}
-        variables.pop(without, None)
+        if variables is None:
+            variables = self.variables
         # A template is a program of the model's author, and may fail in any way.
         try:
             return str(

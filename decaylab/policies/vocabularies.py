@@ -30,15 +30,6 @@ class VocabularyAgreement:
     student_only: tuple[int, ...]
     teacher_only: tuple[int, ...]
 
-    @property
-    def foreign_to_teacher(self) -> frozenset[int]:
-        """Student ids that cannot be handed to the teacher as they are."""
-        return frozenset(self.conflicting) | frozenset(self.student_only)
-
-    @property
-    def foreign_to_student(self) -> frozenset[int]:
-        return frozenset(self.conflicting) | frozenset(self.teacher_only)
-
 
 def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
     """Compares the id -> string maps of two tokenizers; equal sizes alone prove nothing."""

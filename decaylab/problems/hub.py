@@ -59,7 +59,10 @@ class DataSet:
         if converted:
             revision, notes = CONVERTED, [f"read from the hub's parquet conversion ({CONVERTED})"]
         place = f"{self.name} (in the local cache)" if cached else self.name
-        declared = {} if converted else self._declared(files, revision, cached)
+        declared: dict[str, cards.Splits] = {}
+        if CARD in files and not converted:
+            card = self._fetch(CARD, revision, cached)
+            declared = cards.configurations(card, self.name)
         chosen, used = _choose(converted or files, declared, config, split, place)
         if used != (split or DEFAULT_SPLITS[0]):
             notes.append(f"the {used} split is read: no {DEFAULT_SPLITS[0]} split was found")
@@ -76,14 +79,6 @@ class DataSet:
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
-
-    def _declared(
-        self, files: Sequence[str], revision: str | None, cached: bool
-    ) -> dict[str, cards.Splits]:
-        """The configurations that the card declares; none where there is no card."""
-        if CARD not in files:
-            return {}
-        return cards.configurations(self._fetch(CARD, revision, cached), self.name)
 
     def _files(self, revision: str | None) -> tuple[list[str], bool]:
         """The file names at a revision, and whether they are those of the local cache, the hub

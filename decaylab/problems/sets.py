@@ -181,9 +181,7 @@ def load_problems(
     kind, _, rest = spec.partition(":")
     if spec in ("abacus", "abacus-train") or kind == "gym":
         wanted.refuse(spec, "is generated", "revision", "split", "columns")
-        if spec == "abacus-train":
-            return _abacus_train(TRAIN_COUNT if limit is None else limit)
-        return _abacus(limit) if spec == "abacus" else _gym(rest, limit, seed)
+        return _gym(rest, limit, seed) if kind == "gym" else _abacus(spec, limit)
     # A known name comes before a folder that is called like it.
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
@@ -193,44 +191,30 @@ def load_problems(
         return _from_file(Path(rest if known else spec).expanduser(), known, wanted)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", kind):
         return _from_hub(kind, rest or None, None, wanted)
-    raise _unknown(spec)
-
-
-def _unknown(spec: str) -> UserError:
     close = difflib.get_close_matches(spec, ["abacus", *_KNOWN], n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    return UserError(
+    raise UserError(
         f"unknown problem set {spec!r}: {hint}give abacus, {', '.join(_KNOWN)}, gym:TASK, "
         f"a {', '.join(FILE_SUFFIXES)} file, or a hub data set as owner/name"
     )
 
 
-def _abacus(limit: int | None) -> ProblemSet:
-    count = GENERATED_COUNT if limit is None else limit
-    if count > TEST_COUNT:
+def _abacus(name: str, limit: int | None) -> ProblemSet:
+    """Those of a test, or others to train on; whoever trains drops those that a test asks."""
+    seed, usual, notes = TRAIN_SEED, TRAIN_COUNT, list[str]()
+    if name == "abacus":
+        seed, usual, notes = TEST_SEED, GENERATED_COUNT, _default_count(f"of {TEST_COUNT}", limit)
+    count = usual if limit is None else limit
+    if name == "abacus" and count > TEST_COUNT:
         raise UserError(
             f"abacus has {TEST_COUNT} test problems, got a limit of {limit}; give at most "
             f"{TEST_COUNT}"
         )
-    notes = _default_count(f"of {TEST_COUNT}", limit)
-    return _problem_set(
-        "abacus", abacus.VERSION, _generated(count, TEST_SEED), notes, instruction=""
-    )
-
-
-def _abacus_train(count: int) -> ProblemSet:
-    """Problems of another seed; whoever trains on them drops those that are asked in a test."""
-    return _problem_set(
-        "abacus-train", abacus.VERSION, _generated(count, TRAIN_SEED), [], instruction=""
-    )
-
-
-def _generated(count: int, seed: int) -> list[Problem]:
-    drawn = abacus.generate(count, seed=seed)
-    return [
+    problems = [
         Problem(f"abacus-{seed}-{index:06d}", problem.question, str(problem.answer), problem.steps)
-        for index, problem in enumerate(drawn)
+        for index, problem in enumerate(abacus.generate(count, seed=seed))
     ]
+    return _problem_set(name, abacus.VERSION, problems, notes, instruction="")
 
 
 def _default_count(of: str, limit: int | None) -> list[str]:

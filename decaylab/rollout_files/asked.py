@@ -6,7 +6,7 @@ That is the file's own prompts, as far as it has them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from decaylab.errors import UserError
 from decaylab.options.measuring import PairOptions
@@ -40,23 +40,27 @@ def read(
     Raises:
         UserError: see `reading.read_files`.
     """
+    columns, limit = options.columns, options.limit
+    wanted: dict[str, tuple[str, str]] | None = None
+    golds: dict[str, str | None] = {}
+    if problem_set is not None:
+        columns = {role: name for role, name in columns.items() if role not in OF_PROBLEMS}
+        ending = f"\n{problem_set.instruction}" if problem_set.instruction else ""
+        limit, wanted = None, {}
+        # A problem may read in a file with the instruction, and without it.
+        for problem in problem_set.problems:
+            golds[problem.problem_id] = problem.answer
+            wanted[problem.problem_id] = (problem.question + ending, problem.question)
     settings = ReadSettings(
         format=options.rollouts_format,
-        columns=options.columns,
+        columns=columns,
         prompt_kind=options.prompt_kind,
         prompt_in_response=options.prompt_in_response,
         no_stop_reason=options.no_stop_reason,
-        limit=options.limit,
+        limit=limit,
+        wanted=wanted,
+        golds=golds,
     )
-    if problem_set is not None:
-        problems = problem_set.problems
-        settings = dataclasses.replace(
-            settings,
-            columns=without(options.columns),
-            limit=None,
-            wanted=_texts(problem_set),
-            golds={problem.problem_id: problem.answer for problem in problems},
-        )
     return read_files(files.paths_of(str(options.rollouts)), settings, student, progress)
 
 
@@ -69,21 +73,6 @@ def read_with_bar(
         return read(options, student, problem_set)
     with reporter.stage("reading rollouts", size, "bytes") as bar:
         return read(options, student, problem_set, lambda count: bar.advance(0, count))
-
-
-def without(columns: Mapping[str, str]) -> dict[str, str]:
-    """The columns of a map that are those of the rollouts, where the problems have a file of their
-    own."""
-    return {role: name for role, name in columns.items() if role not in OF_PROBLEMS}
-
-
-def _texts(problem_set: ProblemSet) -> dict[str, tuple[str, ...]]:
-    """How each problem of a set may read in a file: with the instruction, and without it."""
-    ending = f"\n{problem_set.instruction}" if problem_set.instruction else ""
-    return {
-        problem.problem_id: (problem.question + ending, problem.question)
-        for problem in problem_set.problems
-    }
 
 
 def problem_set(options: PairOptions, theirs: Read) -> ProblemSet:

@@ -15,13 +15,14 @@ from typing import Any
 
 from decaylab.errors import UserError
 from decaylab.policies.policy import Policy
-from decaylab.rollout_files.given_prompts import content_of
+from decaylab.policies.templates import ANSWER, QUESTION
+from decaylab.rollout_files.given_prompts import content_of, without_blanks
 from decaylab.rollout_files.record import Message
 
 LINES = "\n"
 ARGUMENTS = '{"number": "one"}'
 REMEDY = "give token ids with a response_mask"
-QUESTION, ANSWER, THOUGHT = "a question probe", "an answer probe", "a thought probe"
+THOUGHT = "a thought probe"
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,13 @@ class Conversation:
             if isinstance(function, dict):
                 name = str(function.get("name") or "")
                 parts[f"tool call {name}"] = name
-        bare = _bare(written)
+        bare = without_blanks(written)
         for what, text in parts.items():
             # A template may write a text as a part of JSON.
-            spellings = (_bare(str(text)), _bare(json.dumps(text, ensure_ascii=False)[1:-1]))
+            spellings = (
+                without_blanks(str(text)),
+                without_blanks(json.dumps(text, ensure_ascii=False)[1:-1]),
+            )
             spelling = next((one for one in spellings if one in bare), None)
             if spelling is None:
                 raise UserError(
@@ -247,10 +251,6 @@ class Conversation:
                 f"{str(error).splitlines()[0]:.80}"
             ) from error
         return whole.partition(QUESTION)[2]
-
-
-def _bare(text: str) -> str:
-    return "".join(text.split())
 
 
 def _with_object(call: Any) -> Any:

@@ -22,12 +22,10 @@ from typing import Any, Literal
 
 from decaylab.errors import UserError
 from decaylab.policies.policy import PLAIN_FORMAT, Policy
-from decaylab.policies.templates import ChatTemplate, Thinking
-from decaylab.problems.chat_questions import joined
+from decaylab.policies.templates import ANSWER, QUESTION, SYSTEM, ChatTemplate, Thinking
+from decaylab.problems.chat_questions import Messages, joined
 from decaylab.rollout_files.record import Message
 
-Messages = tuple[tuple[str, str], ...]
-"""Role and content of each message."""
 Kind = Literal["question", "messages", "rendered", "stripped", "named"]
 PromptKind = Literal["auto", "question", "rendered"]
 KINDS: dict[Kind, str] = {
@@ -135,12 +133,8 @@ class _Frame:
     def without(self, tokens: Sequence[str]) -> _Frame:
         """The same in a text that was decoded without these tokens."""
 
-        def strip(text: str | None) -> Any:
-            for token in tokens:
-                text = None if text is None else text.replace(token, "")
-            return text
-
-        return _Frame(*(strip(getattr(self, name)) for name in self.__dataclass_fields__))
+        parts: list[Any] = [getattr(self, name) for name in self.__dataclass_fields__]
+        return _Frame(*(part and without_tokens(part, tokens) for part in parts))
 
 
 @lru_cache(maxsize=64)
@@ -290,9 +284,7 @@ class PromptReader:
                 continue
             yield text
             # Engines often decode without special tokens.
-            for token in special:
-                text = text.replace(token, "")
-            yield text
+            yield without_tokens(text, special)
 
     def _rendered(self, text: str) -> Messages | None:
         bare = self.without_begin(text)
@@ -324,7 +316,11 @@ class PromptReader:
         template = self.student.template
         if template is None or text.startswith(self.begin):
             return text
-        return self.begin + text if template.prompt("?").startswith(self.begin) else text
+        return (
+            self.begin + text
+            if template.conversation([("user", "?")]).startswith(self.begin)
+            else text
+        )
 
     def _marked(self, text: str) -> str:
         """What in a text belongs to templates; "" where nothing does."""
@@ -354,12 +350,7 @@ def _frames(student: Policy) -> Iterator[tuple[ChatTemplate, _Frame]]:
             yield template, frame
 
 
-SYSTEM, QUESTION, ANSWER, NEXT = (
-    "a system probe",
-    "a question probe",
-    "an answer probe",
-    "a second question probe",
-)
+NEXT = "a second question probe"
 
 
 def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
@@ -391,6 +382,16 @@ def letters(text: str) -> str:
     """Letters and digits alone: what a text is compared by that a tokenizer may have normalised, or
     a template trimmed."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def without_blanks(text: str) -> str:
+    return "".join(text.split())
+
+
+def without_tokens(text: str, tokens: Sequence[str]) -> str:
+    for token in tokens:
+        text = text.replace(token, "")
+    return text
 
 
 def endings(text: str) -> tuple[str, str]:

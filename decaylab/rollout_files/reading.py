@@ -291,7 +291,11 @@ class _Reading:
         self._check_question(prompt, problem_id, place)
         named = problem_id in self.settings.golds and isinstance(record.answer, str | int | float)
         answer = self._answer(record, place) if brings or named else None
-        if not self._is_wanted(problem_id):
+        # Measured are the problems of the set that was named, or the first of the file.
+        limit = self.settings.limit
+        if self.settings.wanted is not None:
+            limit = None if problem_id in self.wanted else 0
+        if limit is not None and len(self.prompts) >= limit:
             return
         gold = self.settings.golds.get(problem_id)
         if gold and answer and _differ(gold, answer):
@@ -317,14 +321,6 @@ class _Reading:
                 f"prompt {prompt.question!r:.50}: give the set that the rollouts are to, or say by "
                 "--column problem_id=NAME where its ids stand"
             )
-
-    def _is_wanted(self, problem_id: str) -> bool:
-        """Whether a problem that comes first now is measured: one of the set that was named, or
-        among the first of the file."""
-        limit = self.settings.limit
-        if self.settings.wanted is not None:
-            return problem_id in self.wanted
-        return limit is None or len(self.prompts) < limit
 
     def _prompt(self, record: Record, place: str) -> GivenPrompt:
         ids = record.prompt_ids

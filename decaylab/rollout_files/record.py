@@ -31,8 +31,7 @@ class Record:
     prompt_stripped: the prompt was rendered and then decoded without its special tokens.
     prompt_ids, response_ids: token ids. response_mask: 1 where the student wrote the token, 0 at
         observations, as long as response_ids.
-    response: text behind the prompt, as it stands. response_stripped: it was decoded without
-    special tokens.
+    response: text behind the prompt, as it stands.
     reasoning: the thought, where the file keeps it apart from the response.
     turns: all messages behind the prompt, where there are several or where tools were called; then
     `response` is None.
@@ -53,7 +52,6 @@ class Record:
     prompt_ids: list[int] | None = None
     response_ids: list[int] | None = None
     response_mask: list[int] | None = None
-    response_stripped: bool = False
     reasoning: str | None = None
     turns: list[Message] | None = None
     answer: Any = ABSENT

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from decaylab.errors import UserError
 from decaylab.policies.policy import Policy
 from decaylab.rollout_files.conversation import Conversation
-from decaylab.rollout_files.given_prompts import special_tokens, text_of
+from decaylab.rollout_files.given_prompts import (
+    special_tokens,
+    text_of,
+    without_blanks,
+    without_tokens,
+)
 from decaylab.rollout_files.reading import GivenRollout
 from decaylab.rollout_files.stops import Kind
 
@@ -157,14 +162,13 @@ class Encoder:
         if given is None:
             return
         self.counts["compared"] += 1
-        if _without_blanks(given) == _without_blanks(whole):
+        if without_blanks(given) == without_blanks(whole):
             return
         bare = self.student.tokenizer.decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        for token in special_tokens(self.student):
-            given = given.replace(token, "")
-        if _without_blanks(given) != _without_blanks(str(bare)):
+        given = without_tokens(given, special_tokens(self.student))
+        if without_blanks(given) != without_blanks(str(bare)):
             self.counts["mismatched"] += 1
             self.first_mismatch = self.first_mismatch or rollout.place
 
@@ -231,10 +235,6 @@ class Encoder:
 
 def _stop_reason(rollout: GivenRollout, ended: bool) -> str:
     return "eos" if ended else STORED[rollout.stop.kind]
-
-
-def _without_blanks(text: str) -> str:
-    return "".join(text.split())
 
 
 def _runs(ids: list[int], mask: list[int]) -> Iterator[list[int]]:

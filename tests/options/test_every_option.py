@@ -201,7 +201,7 @@ def test_every_option_is_declared_whole() -> None:
         internal |= {field.name for field in fields(kind)} - set(known)
         for name, spec in known.items():
             assert spec.help.endswith((".", "auto.", "...")), (name, spec.help)
-            assert spec.panel in declared.PANELS and spec.among in ("", *declared.PANELS)
+            assert spec.panel in declared.PANELS and spec.among in (None, *declared.PANELS)
             assert spec.level in ("common", "expert")
             assert {*spec.only, *spec.without} <= set(COMMANDS), name
             assert set(spec.identity) <= {*declared.RUNS, declared.SWEEP}

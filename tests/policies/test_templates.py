@@ -100,7 +100,10 @@ def test_a_template_without_a_default_among_several_is_refused() -> None:
         UserError, match="some/model: its chat template refuses the prompt: This model has multiple"
     ):
         made({"tool_use": CHAT, "rag": CHAT})
-    assert made({"default": CHAT, "rag": "x"}).prompt("Q") == "<|user|>Q<|end|><|assistant|>"
+    assert (
+        made({"default": CHAT, "rag": "x"}).conversation([("user", "Q")])
+        == "<|user|>Q<|end|><|assistant|>"
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,12 +113,12 @@ def test_a_template_without_a_default_among_several_is_refused() -> None:
 def test_a_template_that_takes_content_in_parts_gets_it_so(template: str) -> None:
     """With text in their place these would render a prompt without the question, and raise
     nothing."""
-    assert made(template).prompt("Q?") == "<|user|>Q?<|end|><|assistant|>"
+    assert made(template).conversation([("user", "Q?")]) == "<|user|>Q?<|end|><|assistant|>"
 
 
 def test_a_system_message_in_parts() -> None:
     assert (
-        made(PARTS, system=True).prompt("Q?", "S.")
+        made(PARTS, system=True).conversation([("system", "S."), ("user", "Q?")])
         == "<|system|>S.<|end|><|user|>Q?<|end|><|assistant|>"
     )
 
@@ -268,7 +271,7 @@ def test_variables_reach_the_template_with_their_types() -> None:
     }
     assert found == {**told, "count": 3, "flag": False, "nothing": None, "text": "3"}
     template = "{{ level }}{{ count + 1 }}{{ 'yes' if flag is false }}|{{ messages[0].content }}"
-    assert made(template, variables=found).prompt("Q") == "low4yes|Q"
+    assert made(template, variables=found).conversation([("user", "Q")]) == "low4yes|Q"
 
 
 def test_a_variable_that_changes_nothing_is_reported() -> None:

@@ -52,7 +52,6 @@ def test_filtered_rollouts_say_the_row_of_the_data_set_and_the_decoded_text() ->
                 for name in ("prompt_ids", "response_ids", "answer", "stop", "grades")
             },
             response=text,
-            response_stripped=True,
             problem_id="17",
         )
         assert list(ROLLOUTS.records(row, "a:1")) == [expected]
@@ -63,11 +62,9 @@ def test_a_traced_step_is_as_many_rollouts_as_it_has_responses() -> None:
     assert [one.name for one in FORMATS if one.recognises(row)] == ["open-instruct-traces"]
     records = list(TRACES.records(row, "a:1"))
     assert [record.problem_id for record in records] == ["17", "17", "5", "5"]
-    assert [(record.response, record.response_stripped) for record in records] == [
-        (text, True) for text in ("4", "5", "7", "3 + 4 is")
-    ]
+    assert [record.response for record in records] == ["4", "5", "7", "3 + 4 is"]
     for record in records:
-        record.problem_id, record.response, record.response_stripped = None, None, False
+        record.problem_id, record.response = None, None
     assert records == EXPECTED
 
 

@@ -21,7 +21,7 @@ ROW: dict[str, Any] = {"prompt": "2 + 3 =", **OUTPUT}
 
 def test_outputs_are_read_beside_their_prompt_and_under_a_name() -> None:
     def expected(number: int, **more: Any) -> Record:
-        return Record(request_id=f"{number:032x}", response_stripped=True, **more)
+        return Record(request_id=f"{number:032x}", **more)
 
     asked: Any = [{"role": "user", "content": "What is 7 * 8?"}]
     ended, marked = {"type": "stop", "matched": 99}, {"type": "stop", "matched": "###"}
@@ -67,11 +67,7 @@ def test_text_beside_an_output_is_the_prompt_and_older_outputs_have_no_ids() -> 
 
 def test_without_a_tokenizer_there_are_ids_alone() -> None:
     (record,) = read([{"input_ids": [1, 2], "output_ids": [11, 99], "meta_info": META}], "sglang")
-    assert (record.response, record.response_ids, record.response_stripped) == (
-        None,
-        [11, 99],
-        False,
-    )
+    assert (record.response, record.response_ids) == (None, [11, 99])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ RENDERED = "<|im_start|>user\n2 + 3?<|im_end|>\n<|im_start|>assistant\n"
 def test_the_parquet_file_of_grpo_is_read_row_by_row() -> None:
     def expected(question: str, response: str, answer: str, grades: dict[str, float]) -> Record:
         prompt: Any = [{"content": question, "role": "user"}]
-        return Record(response, prompt=prompt, response_stripped=True, answer=answer, grades=grades)
+        return Record(response, prompt=prompt, answer=answer, grades=grades)
 
     assert read_file("trl_completions.parquet", "trl") == [
         expected("What is 2 + 3?", "2 + 3 = \\boxed{5}", "5", {"accuracy_reward": 1.0}),
@@ -46,26 +46,23 @@ def test_a_logged_table_is_read_and_golds_special_tokens_are_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes, prompt_stripped, response_stripped",
+    "changes, stripped",
     [
-        ({}, False, True),
-        ({"prompt": STRIPPED}, True, True),
-        ({"prompt": "user\n2 + 3?\nmodel\n"}, True, True),
-        ({"prompt": "user\n\n2 + 3?assistant\n\n"}, True, True),
-        ({"prompt": STRIPPED + "<think>\n"}, True, True),
-        ({"prompt": "user2 + 3?\nassistant"}, True, True),
-        ({"prompt": "Who is your assistant?"}, False, True),
-        ({"prompt": RENDERED}, False, True),
+        ({}, False),
+        ({"prompt": STRIPPED}, True),
+        ({"prompt": "user\n2 + 3?\nmodel\n"}, True),
+        ({"prompt": "user\n\n2 + 3?assistant\n\n"}, True),
+        ({"prompt": STRIPPED + "<think>\n"}, True),
+        ({"prompt": "user2 + 3?\nassistant"}, True),
+        ({"prompt": "Who is your assistant?"}, False),
+        ({"prompt": RENDERED}, False),
     ],
 )
 def test_grpos_prompt_is_stripped_where_the_bare_role_ends_it(
-    changes: dict[str, Any], prompt_stripped: bool, response_stripped: bool
+    changes: dict[str, Any], stripped: bool
 ) -> None:
     (record,) = read([ROW | changes], "trl")
-    assert (record.prompt_stripped, record.response_stripped) == (
-        prompt_stripped,
-        response_stripped,
-    )
+    assert record.prompt_stripped is stripped
 
 
 @pytest.mark.parametrize(
@@ -81,12 +78,12 @@ def test_without_advantages_the_texts_show_which_distillation_wrote_them(
     prompt: str, completion: str, stripped: bool
 ) -> None:
     (record,) = read([{"step": 3, "prompt": prompt, "completion": completion}], "trl")
-    assert record.prompt_stripped is record.response_stripped is stripped
+    assert record.prompt_stripped is stripped
 
 
 def test_older_steps_are_text_and_a_reward_needs_no_advantage() -> None:
     (record,) = read([{"step": "3", "prompt": RENDERED, "completion": "5", "reward": 1.0}], "trl")
-    assert record == Record("5", prompt=RENDERED, response_stripped=True, grades={"reward": 1.0})
+    assert record == Record("5", prompt=RENDERED, grades={"reward": 1.0})
 
 
 def test_tools_and_thoughts_stand_apart() -> None:
@@ -216,7 +213,7 @@ def test_the_file_that_trl_writes_itself_is_read(tmp_path: Path, chat: bool) -> 
     assert format_of(found[0]).name == "trl" and len(records) == 4
     assert {str(record.prompt) for record in records} == set(map(str, prompts))
     assert {record.answer for record in records} == {"5", "56"}
-    assert all(record.response_stripped and not record.prompt_stripped for record in records)
+    assert all(not record.prompt_stripped for record in records)
     assert all(
         isinstance(record.response, str) and set(record.grades) == {"length_reward"}
         for record in records

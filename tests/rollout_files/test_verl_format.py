@@ -22,7 +22,7 @@ GENERATED: dict[str, Any] = {
 
 
 def stripped(response: str, prompt: str, **more: Any) -> Record:
-    return Record(response, prompt=prompt, prompt_stripped=True, response_stripped=True, **more)
+    return Record(response, prompt=prompt, prompt_stripped=True, **more)
 
 
 def test_dumped_rollouts_are_read_as_verls_own_function_writes_them() -> None:
@@ -57,7 +57,7 @@ def test_generations_beside_a_data_set_are_numbered() -> None:
     def expected(question: str, answer: str, responses: list[str]) -> list[Record]:
         prompt: Any = [{"content": question, "role": "user"}]
         return [
-            Record(one, prompt=prompt, sample=sample, response_stripped=True, answer=answer)
+            Record(one, prompt=prompt, sample=sample, answer=answer)
             for sample, one in enumerate(responses)
         ]
 

@@ -28,9 +28,7 @@ ROW: dict[str, Any] = {
 def test_the_outputs_of_a_request_are_numbered_and_keep_their_stop_reasons() -> None:
     def expected(question: str, ids: list[int], request: str, **more: Any) -> Record:
         prompt = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-        return Record(
-            prompt=prompt, prompt_ids=ids, request_id=request, response_stripped=True, **more
-        )
+        return Record(prompt=prompt, prompt_ids=ids, request_id=request, **more)
 
     total, product = ("What is 2 + 3?", [1, 2, 3], "0"), ("What is 7 * 8?", [1, 2, 4], "1")
     assert read_file("vllm_outputs.jsonl", "vllm") == [

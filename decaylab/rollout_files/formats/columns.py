@@ -85,9 +85,6 @@ class _Columns:
         self.plans: dict[tuple[str, ...], dict[str, list[str]]] = {}
 
     def recognises(self, row: Row) -> bool:
-        return self._holds_response(row)
-
-    def _holds_response(self, row: Row) -> bool:
         there = self._there(row)
         return bool(there["response"] or there["response_ids"])
 
@@ -133,7 +130,7 @@ class _Columns:
         if response is None and ids is None:
             if roles.optional_text("reasoning"):
                 response = ""  # cut off inside the thought
-            elif not self._holds_response(row):
+            elif not self.recognises(row):
                 names = " or ".join((*self.names["response"], *self.names["response_ids"]))
                 raise UserError(
                     f"{place}: no response under {names} (found {', '.join(row) or 'none'}); "

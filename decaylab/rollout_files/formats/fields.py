@@ -13,7 +13,7 @@ it holds. Text, numbers, objects and the rest must be there; the methods whose n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from decaylab.errors import UserError
 from decaylab.rollout_files.record import ABSENT, Message
@@ -21,6 +21,7 @@ from decaylab.rollout_files.record import ABSENT, Message
 MESSAGE = "a list of messages with role and content"
 WHOLE = "a whole number from 0"
 _NOTHING = type(None)
+T = TypeVar("T")
 Name = str | int
 """Of a column; a number in a list."""
 
@@ -53,27 +54,24 @@ class Fields:
         got = "nothing" if value is None or value is ABSENT else f"{value!r:.60}"
         return UserError(f"{self.place}: column {self.path(name)!r} must hold {must}, got {got}")
 
-    def _of_type(self, name: Name, must: str, *types: type) -> Any:
+    def _of_type(self, name: Name, must: str, *types: type[T]) -> T:
         # Types are compared exactly, because true and false are numbers to isinstance.
-        value = self.values.get(name)
+        value: T = self.get(name)
         if type(value) not in types:
             raise self.refused(name, must, value)
         return value
 
     def text(self, name: Name) -> str:
-        return str(self._of_type(name, "text", str))
+        return self._of_type(name, "text", str)
 
     def optional_text(self, name: Name) -> str | None:
-        value: str | None = self._of_type(name, "text", str, _NOTHING)
-        return value
+        return self._of_type(name, "text", str, _NOTHING)
 
     def optional_flag(self, name: Name) -> bool | None:
-        value: bool | None = self._of_type(name, "true or false", bool, _NOTHING)
-        return value
+        return self._of_type(name, "true or false", bool, _NOTHING)
 
     def number(self, name: Name) -> float:
-        value: float = self._of_type(name, "a number", int, float)
-        return value
+        return self._of_type(name, "a number", int, float)
 
     def optional_whole(self, name: Name) -> int | None:
         """A whole number from 0."""
@@ -90,8 +88,7 @@ class Fields:
     # Lists and objects
 
     def listed(self, name: Name, must: str = "a list") -> list[Any]:
-        value: list[Any] = self._of_type(name, must, list)
-        return value
+        return self._of_type(name, must, list)
 
     def inner(self, name: Name, must: str = "an object") -> Fields:
         return Fields(self._of_type(name, must, dict), self.place, self.path(name))
@@ -151,7 +148,7 @@ class Fields:
 
     def prompt(self, name: Name) -> str | list[Message]:
         """Text or chat messages."""
-        value: str | list[Any] = self._of_type(name, "text or a list of messages", str, list)
+        value: Any = self._of_type(name, "text or a list of messages", str, list)
         return value if isinstance(value, str) else self.messages(name)
 
 

@@ -79,7 +79,6 @@ def _read_step(row: Fields) -> Iterator[Record]:
 def _record(response: str | None, index: Any, **fields: Any) -> Record:
     return Record(
         response=response,
-        response_stripped=response is not None,
         problem_id=None if index is None else str(index),
         **fields,
     )

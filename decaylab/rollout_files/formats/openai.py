@@ -80,9 +80,10 @@ def _complete(row: Fields, records: Sequence[Record]) -> Iterator[Record]:
 # Batch files
 
 _is_batch_line = has(custom_id=str, method=str, url=str, body=dict)
-_is_result = has(
-    custom_id=str,
-    response=either(has(status_code=object, body=object), lambda value: value is None),
+# A line of a batch's output file, or of its error file.
+_is_response = either(
+    has(custom_id=str, response=has(status_code=object, body=object)),
+    has(custom_id=str, response=type(None), error=dict),
 )
 
 
@@ -98,12 +99,6 @@ def _read_request(row: Fields) -> Iterator[Record]:
     if record.prompt is None and record.prompt_ids is None:
         raise row.refused("body", REQUEST, row.get("body"))
     yield name_rollout(record, row)
-
-
-def _is_response(row: Row) -> bool:
-    """A line of a batch's output file or of its error file."""
-    failed = isinstance(row.get("error"), dict)
-    return _is_result(row) and (row["response"] is not None or failed)
 
 
 def _read_response(row: Fields) -> Iterator[Record]:

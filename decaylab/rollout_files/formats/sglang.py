@@ -85,7 +85,6 @@ def _record(output: Fields) -> Record:
     return Record(
         response=response,
         response_ids=ids,
-        response_stripped=response is not None,
         stop=stop,
         stop_detail=stop.get("matched") if isinstance(stop, dict) else None,
         request_id=meta.optional_text("id"),

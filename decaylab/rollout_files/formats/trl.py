@@ -42,10 +42,6 @@ BARE_ROLE = re.compile(
 )
 
 
-def _is_step(value: object) -> bool:
-    return type(value) is int or (isinstance(value, str) and value.isdecimal())
-
-
 def _holds_rewards(row: Row) -> bool:
     """Whether nothing but rewards stands beside the usual columns and a user's own."""
     others = [value for name, value in row.items() if name not in OWN_COLUMNS]
@@ -53,8 +49,9 @@ def _holds_rewards(row: Row) -> bool:
 
 
 TEXT = either(str, is_messages)
+STEP = either(int, lambda value: isinstance(value, str) and value.isdecimal())
 ROW = both(
-    has(step=_is_step, prompt=TEXT, completion=TEXT),
+    has(step=STEP, prompt=TEXT, completion=TEXT),
     either(has(advantage=is_number), _holds_rewards),
 )
 
@@ -67,19 +64,18 @@ def _read(row: Fields) -> Iterator[Record]:
     else:
         turns = row.messages("completion")
         add_reply(record, turns, row.items("completion").inner(0))
-    record.prompt_stripped, record.response_stripped = _stripped(row, prompt, completion)
+    record.prompt_stripped = _stripped(row, prompt, completion)
     yield name_rollout(record, row)
 
 
-def _stripped(row: Fields, prompt: object, completion: object) -> tuple[bool, bool]:
-    """Whether prompt and completion went through a decoding without special tokens."""
+def _stripped(row: Fields, prompt: object, completion: object) -> bool:
+    """Whether the prompt went through a decoding without special tokens."""
     if not isinstance(prompt, str):
-        return False, True
+        return False
     if "advantage" in row or "reward" in row:
-        return BARE_ROLE.search(prompt[-60:]) is not None, True
+        return BARE_ROLE.search(prompt[-60:]) is not None
     texts = [text for text in (prompt, completion) if isinstance(text, str)]
-    shown = any(SPECIAL_TOKEN.search(text) for text in texts)
-    return not shown, not shown
+    return not any(SPECIAL_TOKEN.search(text) for text in texts)
 
 
 def _read_table(row: Fields) -> Iterator[Record]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from decaylab.rollout_files.formats.fields import Fields, is_messages, is_number
-from decaylab.rollout_files.formats.format import Format, Row
+from decaylab.rollout_files.formats.format import Format
 from decaylab.rollout_files.formats.rollout import (
     USER_COLUMNS,
     logged_rows,
@@ -33,11 +33,10 @@ MLFLOW = {"input", "output", "score"}
 OWN_COLUMNS = USER_COLUMNS | {"input", "output", "gts", "step", "request_id", "uid"}
 
 
-def _is_mlflow(row: Row) -> bool:
-    return row.keys() == MLFLOW
-
-
-ROW = both(has(input=str, output=str, score=is_number), either(has(step=int), _is_mlflow))
+ROW = both(
+    has(input=str, output=str, score=is_number),
+    either(has(step=int), lambda row: row.keys() == MLFLOW),
+)
 WIDE = either(
     logged_table("step", "input_1", "output_1", "score_1"),
     has(step=int, input_1=str, output_1=str),
@@ -67,7 +66,6 @@ def _record(row: Fields, suffix: str) -> Record:
         prompt=row.text(f"input{suffix}"),
         response=row.text(f"output{suffix}"),
         prompt_stripped=True,
-        response_stripped=True,
         grades={"score": score} if is_number(score) else {},
     )
 
@@ -91,9 +89,7 @@ def _read_generations(row: Fields) -> Iterator[Record]:
     rewarded = row.get("reward_model")
     gold = rewarded.get("ground_truth", ABSENT) if isinstance(rewarded, dict) else ABSENT
     for sample in responses.values:
-        record = Record(
-            response=responses.text(sample), prompt=prompt, sample=sample, response_stripped=True
-        )
+        record = Record(response=responses.text(sample), prompt=prompt, sample=sample)
         yield name_rollout(record, row, gold, "reward_model.ground_truth")
 
 

@@ -36,7 +36,6 @@ def _read(row: Fields) -> Iterator[Record]:
             prompt_ids=row.optional_ids("prompt_token_ids"),
             response=output.text("text"),
             response_ids=output.optional_ids("token_ids"),
-            response_stripped=True,
             stop=output.get("finish_reason"),
             stop_detail=output.get("stop_reason"),
             request_id=None if request_id is None else str(request_id),

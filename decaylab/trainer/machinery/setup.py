@@ -11,7 +11,7 @@ import numpy as np
 
 from decaylab.errors import UserError
 from decaylab.options.training import NO_PROBLEMS, TrainOptions
-from decaylab.pair.prepare import Setup, notes_of, shared_ids
+from decaylab.pair.prepare import Setup, pair_notes
 from decaylab.policies import loading, prompts
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
@@ -110,9 +110,9 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         rendered,
         None,
         tuple(notes),
+        pair_notes=pair_notes(options, student, teacher),
         prompt_notes=prompt_notes,
     )
-    pair = dataclasses.replace(pair, pair_notes=notes_of(student, teacher) + shared_ids(pair))
     return TrainSetup(pair, validation, vocabulary, overlap)
 
 
