@@ -22,7 +22,7 @@ from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, ONE_RUN, OVER_SEEDS, TEACHER
 from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
-from . import artists, captions, style, words
+from . import artists, style, words
 from .artists import BROAD, NUMBERS, PERCENT, THIN, Look
 
 REFERENCES = {
@@ -316,10 +316,10 @@ class Sweep:
     def counts(self) -> str:
         """800 problems x 1 sample, 3 seeds per arm, answer rule last_boxed."""
         rows = vocabulary.rows(self.frame, what=self.what, condition=self.rule)
-        k = captions.samples(self.what)
+        k = words.samples(self.what)
         return (
-            f"{int(rows.problems.max()):,} problems \u00d7 {k} {captions.plural('sample', k)}, "
-            f"{captions.per_arm(rows, 'seed')}, answer rule {self.rule}"
+            f"{int(rows.problems.max()):,} problems \u00d7 {k} {words.plural('sample', k)}, "
+            f"{words.per_arm(rows, 'seed')}, answer rule {self.rule}"
         )
 
 
@@ -349,7 +349,7 @@ PUBLISHED = """Grey and hollow: published, {run}, another pair and problem set, 
 
 def interval_text(rows: pd.DataFrame) -> str:
     """How the two intervals were made and what each holds for."""
-    over = captions.methods(vocabulary.rows(rows, estimand=THESE))
+    over = words.methods(vocabulary.rows(rows, estimand=THESE))
     return words.filled(INTERVALS, rows, methods=over)
 
 

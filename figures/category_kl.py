@@ -65,8 +65,6 @@ def draw(
         )
         category_map.draw_maps(axes, maps, titles)
         for panel in panels:
-            if panel.title == high_kl_tokens.TITLE:
-                high_kl_tokens.write_columns(axes[panel.gid], panel, rows)
             draw_panel(axes[panel.gid], panel)
     return figure
 
@@ -107,9 +105,9 @@ def _shares(rows: pd.DataFrame) -> Panel:
     series += series_of(select(keyed, what="kl_share"), known)
     categories = select(rows, what="kl_share").category.unique()
     groups = {name: name.replace("_", " ") for name in categories}
-    numbers = ".1f" if len(known) == 1 else ""
+    places = 1 if len(known) == 1 else None
     title = "Share of the tokens and of the KL"
-    return Panel("", title, "share (%)", groups, series, numbers=numbers)
+    return Panel("", title, "share (%)", groups, series, places=places)
 
 
 def _title(name: str, cells: pd.DataFrame) -> str:

@@ -27,10 +27,9 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .artists import PERCENT, Look
 from .behaviour import rules_panel
-from .captions import printed
 from .colours import looks
 from .curves import (
     accuracy_axis,
@@ -42,6 +41,7 @@ from .curves import (
 )
 from .groups import Panel, counts, draw_panels, intervals, series_of
 from .page import Block, page
+from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}
 # Around a marker, with its size: both can be seen where one checkpoint is both
@@ -145,11 +145,11 @@ class _Rows:
             raise ValueError("measurements hold no avg_at_k; pass those of evaluation")
         self.average, self.rule = str(averages.what.iloc[0]), str(averages.condition.iloc[0])
         self.averages = averages
-        self.samples = captions.samples(self.average)
+        self.samples = words.samples(self.average)
         self.majority = f"maj_at_{self.samples}"
         reported = vocabulary.select(fresh, condition=self.rule)
         passes = reported[reported.what.str.fullmatch(r"pass_at_\d+")].what.unique()
-        self.passes = sorted(map(str, passes), key=captions.samples)
+        self.passes = sorted(map(str, passes), key=words.samples)
         self.levels = vocabulary.select(reported, what=[self.average, self.majority, *self.passes])
         taken = {view: vocabulary.select(measurements, view=view).checkpoint for view in RINGS}
         self.taken = {view: set(names) for view, names in taken.items() if len(names)}
@@ -237,7 +237,7 @@ class _Rows:
             rows.iloc[:1],
             marks=self.marks,
             problems=rows.problems.max(),
-            samples=f"{self.samples} {captions.plural('sample', self.samples)}",
+            samples=f"{self.samples} {words.plural('sample', self.samples)}",
             rule=self.rule,
         )
 
@@ -305,9 +305,9 @@ def _passes(axes: Axes, rows: _Rows) -> None:
     curves = {}
     for name in rows.compared:
         passes = vocabulary.rows(rows.levels, what=rows.passes, checkpoint=name)
-        drawn = passes.what.map(captions.samples)
+        drawn = passes.what.map(words.samples)
         curves[name] = passes.assign(doubled=drawn.map(math.log2)).sort_values("doubled")
-    places = {math.log2(k): f"{k}" for k in map(captions.samples, rows.passes)}
+    places = {math.log2(k): f"{k}" for k in map(words.samples, rows.passes)}
     length_axis(axes, sorted(places))
     # The axis counts doublings; its names are the numbers of samples
     style.ticks(axes, places, 0.0)

@@ -34,7 +34,7 @@ from decaylab.runs.vocabulary import (
     SWAPPED,
 )
 
-from . import artists, captions, style, words
+from . import artists, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
 from .page import Block, page, staggered
@@ -139,7 +139,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         controls=CHANGES.format(sentences=sentences) if sentences else "",
         forward=FORWARD if len(_forward(measurements)) else "",
         theirs=words.of_published(PUBLISHED_CAPTION, published),
-        methods=captions.methods(drawn),
+        methods=words.methods(drawn),
         fewest=FEWEST_ROLLOUTS,
     )
 

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
 from .curves import shifts, step_axis
@@ -169,7 +169,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         CAPTION,
         rows,
         rule=f", answer rule {rows.answer_rule.iloc[0]}" if tested else "",
-        methods=captions.methods(vocabulary.rows(rows, what=ACCURACY)),
+        methods=words.methods(vocabulary.rows(rows, what=ACCURACY)),
         chance=CHANCE_KNOWN if (rows.what == CHANCE).any() else CHANCE_UNKNOWN,
         theirs=words.of_published(PUBLISHED_CAPTION, published),
     )
@@ -192,7 +192,7 @@ def _of_one_view(measurements: pd.DataFrame) -> pd.DataFrame:
 def _filled(template: str, rows: pd.DataFrame, **fields: Any) -> str:
     """With the counts that caption and note share."""
     fields["problems"] = f"{rows.problems.max():,.0f} {VIEWS[rows['view'].iloc[0]]}"
-    fields["seeds"] = captions.per_arm(rows, "seed")
+    fields["seeds"] = words.per_arm(rows, "seed")
     return words.filled(template, rows, **fields)
 
 
