@@ -289,28 +289,22 @@ class Sweep:
     def difference(self, other: str) -> str:
         return vocabulary.minus(self.what, other)
 
-    def reference(self, name: str, view: str) -> Triple:
-        """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where this
+    def references(self, view: str) -> dict[str, Triple]:
+        """Of base and teacher, and of full rollout over these seeds, in per cent; NaN where this
         checkpoint rule has none.
 
         Raises:
             LookupError: full rollout has other numbers there, but not that over these seeds.
         """
-        rows = vocabulary.select(
-            self.frame,
-            what=self.what,
-            condition=self.rule,
-            checkpoint=name,
-            view=view if name == FULL else FRESH,
-        )
-        if rows.empty:
-            return UNKNOWN
-        if name == FULL:
-            rows = vocabulary.rows(rows, estimand=THESE)
-        return triple(vocabulary.row(rows))
-
-    def references(self, view: str) -> dict[str, Triple]:
-        return {name: self.reference(name, view) for name in REFERENCES}
+        place = {"what": self.what, "condition": self.rule}
+        references = {}
+        for name in REFERENCES:
+            seen = view if name == FULL else FRESH
+            rows = vocabulary.select(self.frame, **place, checkpoint=name, view=seen)
+            if name == FULL and len(rows):
+                rows = vocabulary.rows(rows, estimand=THESE)
+            references[name] = triple(vocabulary.row(rows)) if len(rows) else UNKNOWN
+        return references
 
     @property
     def counts(self) -> str:

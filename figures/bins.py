@@ -161,13 +161,6 @@ def draw_plain(
     artists.points(axes, places[kept], values[kept], look, f"{gid}.plain", shift=shift, **dot)
 
 
-def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
-    """The band that holds in all bins at once."""
-    known = (rows.band_low.notna() & rows.band_high.notna()).to_numpy()
-    places, rows = bin_places(rows)[2][known], rows[known]
-    artists.band(axes, places, rows.band_low, rows.band_high, look.colour, gid)
-
-
 def draw_floor(
     axes: Axes,
     curves: Iterable[pd.DataFrame],
@@ -274,7 +267,8 @@ def draw_signals(
         draw_floor(panel, curves.values(), f"{what}.floor")
         draw_published(panel, behind, what)
         if BASE in curves:
-            draw_band(panel, curves[BASE], known[BASE], f"{what}.{BASE}.band")
+            rows, colour = curves[BASE], known[BASE].colour
+            artists.band(panel, bin_places(rows)[2], rows, colour, f"{what}.{BASE}.band")
         aside = bin_shifts(panel, every, len(curves))
         for shift, (name, rows) in zip(aside, curves.items(), strict=True):
             draw_bins(panel, rows, known[name], f"{what}.{name}", shift)

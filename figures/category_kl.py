@@ -24,7 +24,7 @@ from decaylab.runs.vocabulary import select
 from . import category_map, high_kl_tokens, style, words
 from .artists import Look
 from .category_map import LETTERS, PUBLISHED, maps_of, shown
-from .colours import looks
+from .colours import looks, short
 from .groups import Panel, Series, counts, draw_panel, intervals, new_page, series_of
 
 TOKENS = 15
@@ -113,7 +113,5 @@ def _shares(rows: pd.DataFrame) -> Panel:
 def _title(name: str, cells: pd.DataFrame) -> str:
     if name == PUBLISHED:
         return "mean KL (nats), published"
-    known = looks(cells)[name].name
-    if len(known) > LONGEST_NAME:
-        known = f"\u2026{known[1 - LONGEST_NAME :]}"
+    known = short(looks(cells)[name].name, LONGEST_NAME)
     return f"mean KL (nats), {known}{category_map.on_own(name, cells)}"

@@ -139,19 +139,17 @@ def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
     published."""
     names = list(maps_of(rows, published))
     last = LETTERS[len(names) - 1]
-    views, theirs = "", ""
+    views = ""
     if len(looks(rows)) > 1:
         frozen = set(rows["view"]) == {FROZEN}
         whose = "the base student's rollouts, the same tokens for all" if frozen else "rollouts"
         views = VIEWS.format(whose=whose)
-    if published is not None:
-        theirs = THEIRS.format(letter=last, run=published.run.iloc[0])
     return words.filled(
         MAPS,
         letters=f"a to {last}" if len(names) > 1 else "a",
         estimands="; ".join(select(rows, what=KL).estimand.unique()),
         views=views,
-        theirs=theirs,
+        theirs=words.of_published(THEIRS, published, letter=last),
     )
 
 

@@ -40,7 +40,7 @@ from .curves import (
     step_axis,
 )
 from .groups import Panel, counts, draw_panels, intervals, series_of
-from .page import Block, page
+from .page import beside_first, page
 from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}
@@ -48,6 +48,7 @@ REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)
 RINGS = {LAST: ("s", 8.5), BEST: ("o", 12.5)}
 MARKS = {LAST: "Square: the last checkpoint.", BEST: "Ring: the best on validation."}
 NAME_WIDTH = 15
+TALL: dict[style.Width, float] = {"page": 2.66, "column": 2.1}  # inches of panel a
 RUNS_APART = 3.0  # points between the curves of runs
 PASSES_APART = 2.0  # points between the curves of pass@k
 CAPTION = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule
@@ -89,8 +90,9 @@ def draw(
     if rows.has_majority:
         panels["b"] = rows.majority
     letters = [*panels] + ["c"] * (len(rows.passes) > 1)
+    block = beside_first(width, {"a": (0.0, TALL[width])}, letters[1:], 1.5)
     with style.context():
-        figure, axes = page(width, [_block(letters, width)], title=title, note=rows.note)
+        figure, axes = page(width, [block], title=title, note=rows.note)
         for letter, what in panels.items():
             _by_step(axes[letter], rows, what, letter)
             axes[letter].set_title(f"{letter}  {printed(what)} by training step")
@@ -119,19 +121,6 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         panels=panels,
         intervals=intervals(rows.levels),
     )
-
-
-def _block(letters: list[str], width: style.Width) -> Block:
-    """Panel a over the left half and the others stacked on the right, or all below each other."""
-    if width == "column":
-        heights = [2.1, *[1.5] * (len(letters) - 1)]
-        return Block(letters, heights, right=1.1, apart=0.7)
-    if len(letters) == 1:
-        return Block(letters, [2.66], right=1.1)
-    mosaic = [f"a{letter}" for letter in letters[1:]]
-    each = (2.66 - 0.72 * (len(mosaic) - 1)) / len(mosaic)
-    heights = [each] * len(mosaic)
-    return Block(mosaic, heights, right=1.05, widths=[2.1, 1.75], between=1.55, apart=0.72)
 
 
 class _Rows:
@@ -189,11 +178,11 @@ class _Rows:
             run: set(self.of(self.average, *names).selector) for run, names in self.runs.items()
         }
         others = [run for run in self.runs if selectors[run] != {FULL}]
+        shades, markers = style.shades(style.ESR, len(others)), style.markers(len(others))
+        drawn = dict(zip(others, zip(shades, markers)))
         run_looks = {}
         for run in self.runs:
-            colour, marker = style.FULL_ROLLOUT, "v"
-            if run in others:
-                colour, marker = style.checkpoint_look(others.index(run), len(others))
+            colour, marker = drawn.get(run, (style.FULL_ROLLOUT, "v"))
             name = textwrap.fill(run or "trained student", NAME_WIDTH)
             run_looks[run] = Look(name, colour, marker)
         return run_looks

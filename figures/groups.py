@@ -126,12 +126,13 @@ def new_page(
     """
     heights = {panel.gid: panel.points / style.POINTS_PER_INCH for panel in panels}
     looks = {series.name: series.look for panel in panels for series in panel.series}
+    most = counts(measurements, ("problems", "rollouts"))
     return page(
         width,
         [*before, balanced(heights, width, PLACE)],
         title=title,
         handles=[artists.handle(look, size=3.6) for look in looks.values()],
-        note=_note(measurements),
+        note=words.filled(NOTE, measurements, counts=most),
     )
 
 
@@ -226,11 +227,5 @@ def intervals(rows: pd.DataFrame) -> str:
     return words.filled(INTERVALS, rows, seeds=seeds)
 
 
-def published_sentence(published: pd.DataFrame) -> str:
+def published_sentence(published: pd.DataFrame | None) -> str:
     return words.of_published(PUBLISHED, published)
-
-
-def _note(measurements: pd.DataFrame) -> str:
-    """The line at the foot of a figure."""
-    most = counts(measurements, ("problems", "rollouts"))
-    return words.filled(NOTE, measurements, counts=most)

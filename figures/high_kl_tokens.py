@@ -71,21 +71,20 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     intervals were made."""
     rows = shown(measurements)
     measured = select(rows, what=MEAN)
-    whose, theirs = "", ""
+    whose = ""
     if measured.checkpoint.nunique() > 1:
         frozen = set(measured["view"]) == {FROZEN}
         rollouts = (
             "the same rollouts, those of the base student" if frozen else "their own rollouts"
         )
         whose = f"All on {rollouts}."
-    if published is not None:
-        theirs = THEIRS.format(published_rows=published_sentence(published))
+    theirs = published_sentence(published)
     return words.filled(
         CAPTION,
         measured,
         tokens=sentence(_panels(rows, None)[0]),
         whose=whose,
-        theirs=theirs,
+        theirs=words.of_published(THEIRS, published, published_rows=theirs),
         counts=counts(measured, ("problems", "rollouts")),
     )
 

@@ -127,7 +127,11 @@ def draw(
     curves = [vocabulary.rows(rows, checkpoint=arm.key, what=ACCURACY) for arm in shown]
     curves += theirs.values()
     steps = [tuple(sorted(curve.step.unique())) for curve in curves]
-    limits = _span(curves)
+    # The same heights for every small panel. As intervals over seeds, which may not stretch the
+    # axis to more than twice the values
+    triples = (pd.concat(curves)[artists.NUMBERS] * PERCENT).itertuples(index=False, name=None)
+    low, high = arms.span([Number(seeds=triple) for triple in triples], least=10.0)
+    limits = max(low, -2.0), min(high, 102.0)
     sizes = MEASURES[width]
     with style.context():
         blocks = [*_small_blocks(steps, sizes), _rows_block(len(shown), sizes)]
@@ -284,16 +288,6 @@ def _name_values(figure: Figure, small: Sequence[Axes]) -> None:
 
 
 # The panels
-
-
-def _span(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """The same heights for every small panel: all values, and the intervals as far as they do not
-    double that."""
-    rows = pd.concat(curves)[artists.NUMBERS] * PERCENT
-    # As intervals over seeds, which may not stretch the axis to more than twice the values
-    numbers = [Number(seeds=triple) for triple in rows.itertuples(index=False, name=None)]
-    low, high = arms.span(numbers, least=10.0)
-    return max(low, -2.0), min(high, 102.0)
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, arm: Arm) -> None:

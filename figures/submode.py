@@ -98,8 +98,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         more.append(CHANGED.format(letters=" and ".join(changed)))
     if own_sets:
         more.append(OWN_SETS)
-    if published is not None:
-        more.append(published_sentence(published))
+    more.append(published_sentence(published))
     return words.filled(
         CAPTION,
         select(measurements, unit=FRACTION),
