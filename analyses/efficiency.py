@@ -159,11 +159,12 @@ def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]
     numbers["tokens_sampled_per_step", GENERATION, TOKENS] = sampled
     for phase in PHASES_AND_TOTAL:
         numbers["peak_gib", phase, GIB] = [cost.peak_gib[phase] for cost in costs]
-    for key, values in numbers.items():
+    for (what, phase, unit), values in numbers.items():
         note = "" if all(map(math.isfinite, values)) else NO_MEMORY
         for cost, value in zip(costs, values):
             single = {"estimand": ONE_RUN, "training_seed": float(cost.run.seed)}
-            yield _row(*key, estimated.one_run(value, note), [cost], settings, **single)
+            number = estimated.one_run(value, note)
+            yield _row(what, phase, unit, number, [cost], settings, **single)
         if note:
             mean = estimated.undefined_over_seeds(len(values), note)
         else:
@@ -172,7 +173,7 @@ def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]
             if min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
                 mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
         mean = estimated.within(mean, 0.0)
-        yield _row(*key, mean, costs, settings, estimand=OVER_SEEDS)
+        yield _row(what, phase, unit, mean, costs, settings, estimand=OVER_SEEDS)
 
 
 def _ratios(
