@@ -150,40 +150,30 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
 
 
 def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]:
-    """What the runs of an arm took, run by run and over the seeds."""
+    """What the runs of an arm took: each number of each run, and its mean over the runs."""
+    sampled = [float(cost.tokens.mean()) for cost in costs]
+    numbers: dict[tuple[str, str, str], list[float]] = {}
     for phase in PHASES_AND_TOTAL:
-        values = [float(cost.seconds[phase].mean()) for cost in costs]
-        yield from _level("seconds_per_step", phase, SECONDS, costs, values, settings)
-    values = [float(cost.tokens.mean()) for cost in costs]
-    yield from _level("tokens_sampled_per_step", GENERATION, TOKENS, costs, values, settings)
+        seconds = [float(cost.seconds[phase].mean()) for cost in costs]
+        numbers["seconds_per_step", phase, SECONDS] = seconds
+    numbers["tokens_sampled_per_step", GENERATION, TOKENS] = sampled
     for phase in PHASES_AND_TOTAL:
-        values = [cost.peak_gib[phase] for cost in costs]
-        yield from _level("peak_gib", phase, GIB, costs, values, settings)
-
-
-def _level(
-    what: str,
-    phase: str,
-    unit: str,
-    costs: Sequence[_Cost],
-    values: Sequence[float],
-    settings: Settings,
-) -> Iterator[Measurement]:
-    """One number a run, and their mean."""
-    note = "" if all(math.isfinite(value) for value in values) else NO_MEMORY
-    for cost, value in zip(costs, values, strict=True):
-        single = {"estimand": ONE_RUN, "training_seed": float(cost.run.seed)}
-        number = estimated.one_run(value, note)
-        yield _row(what, phase, unit, number, [cost], settings, **single)
-    if note:
-        mean = estimated.undefined_over_seeds(len(values), note)
-    else:
-        mean = over.over_seeds(values, level=settings.level)
-        # seeds are compared by their ratio, as ratios are: a slow machine scales all of them
-        if min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
-            mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
-    mean = estimated.within(mean, 0.0)
-    yield _row(what, phase, unit, mean, costs, settings, estimand=OVER_SEEDS)
+        numbers["peak_gib", phase, GIB] = [cost.peak_gib[phase] for cost in costs]
+    for (what, phase, unit), values in numbers.items():
+        note = "" if all(map(math.isfinite, values)) else NO_MEMORY
+        for cost, value in zip(costs, values):
+            single = {"estimand": ONE_RUN, "training_seed": float(cost.run.seed)}
+            number = estimated.one_run(value, note)
+            yield _row(what, phase, unit, number, [cost], settings, **single)
+        if note:
+            mean = estimated.undefined_over_seeds(len(values), note)
+        else:
+            mean = over.over_seeds(values, level=settings.level)
+            # seeds are compared by their ratio, as ratios are: a slow machine scales all of them
+            if min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
+                mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
+        mean = estimated.within(mean, 0.0)
+        yield _row(what, phase, unit, mean, costs, settings, estimand=OVER_SEEDS)
 
 
 def _ratios(

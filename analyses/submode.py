@@ -34,7 +34,7 @@ from decaylab.problems.abacus import style
 from decaylab.runs import own_tokens, rows
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH, FROZEN, MEAN_OVER_ROLLOUTS, change
-from decaylab.tokens.token_table import Scored, TokenTable
+from decaylab.tokens.token_table import Scored
 
 QUANTITIES = (
     "student_top1_probability",
@@ -121,7 +121,10 @@ def _on_sets(scored: Scored, tops: Mapping[str, TopTokens], settings: Settings) 
     over that part."""
     table = scored.tokens
     sizes = np.bincount(table.problems, table.lengths, table.problem_count).astype(np.float64)
-    at = {column: _at(table, column, tops) for column in COLUMNS}
+    at: dict[str, dict[str, NDArray[Any]]] = {}
+    for column in COLUMNS:
+        values = table[column]  # read once
+        at[column] = {name: values[top.rows] for name, top in tops.items()}
     for name, top in tops.items():
         # the set is given as rows of the table: of which rollout is each
         rollout = np.searchsorted(table.starts, top.rows, side="right") - 1
@@ -134,22 +137,16 @@ def _on_sets(scored: Scored, tops: Mapping[str, TopTokens], settings: Settings) 
             (rank >= 2) & (rank <= 5),
             rank > 5,
         ]
-        values = np.stack(columns, axis=1).astype(np.float64)
+        ranked = np.stack(columns, axis=1).astype(np.float64)
         everywhere = np.ones(two_modes.size, dtype=bool)
         for condition, names, averaged, counted in (
-            (name, QUANTITIES, values, everywhere),
+            (name, QUANTITIES, ranked, everywhere),
             (name, ("two_mode_share",), two_modes[:, None].astype(np.float64), everywhere),
-            (name + TWO_MODES, QUANTITIES, values, two_modes),
+            (name + TWO_MODES, QUANTITIES, ranked, two_modes),
         ):
             means = top_share.means(top, averaged, problems, sizes, counted)
             rollouts = np.unique(rollout[top.inside & counted]).size
             yield _OnSet(scored.checkpoint, scored.view, condition, names, means, rollouts)
-
-
-def _at(table: TokenTable, column: str, tops: Mapping[str, TopTokens]) -> dict[str, NDArray[Any]]:
-    """A column, read once, at the rows of each set."""
-    values: NDArray[Any] = table[column]
-    return {name: values[top.rows] for name, top in tops.items()}
 
 
 def _levels(on_set: _OnSet, settings: Settings) -> Iterator[Measurement]:
@@ -220,17 +217,21 @@ def _style_rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Ite
         share = st.proportion(table["wordy"], table["code"], level=level)
         written, total = len(table), len(rollouts[checkpoint])
         note = rows.left_out(total - written, total, "responses are empty")
-        yield _style_row("wordy_share", checkpoint, share, table, note, settings)
-        if checkpoint == BASE or BASE not in styled:
-            continue
-        alone = styled[BASE].groupby("code")["wordy"].mean()
-        both = table[table["code"].isin(alone.index)]
-        difference = st.paired_difference(
-            both["wordy"], both["code"].map(alone), both["code"], level=level
-        )
-        asked = table["code"].nunique()
-        note = rows.left_out(asked - difference.problems, asked, "problems were not asked of base")
-        yield _style_row(change("wordy_share"), checkpoint, difference, both, note, settings)
+        measured = [("wordy_share", share, table, note)]
+        if checkpoint != BASE and BASE in styled:
+            alone = styled[BASE].groupby("code")["wordy"].mean()
+            both = table[table["code"].isin(alone.index)]
+            difference = st.paired_difference(
+                both["wordy"], both["code"].map(alone), both["code"], level=level
+            )
+            asked = table["code"].nunique()
+            lost = asked - difference.problems
+            note = rows.left_out(lost, asked, "problems were not asked of base")
+            measured.append((change("wordy_share"), difference, both, note))
+        for what, estimate, counted, note in measured:
+            tokens = int(counted["tokens"].sum())
+            place = {"view": FRESH, "checkpoint": checkpoint, "estimand": MEAN_OVER_ROLLOUTS}
+            yield rows.row(settings, what, FRACTION, estimate, note, **place, tokens=tokens)
 
 
 def _styled(rollouts: pd.DataFrame, codes: Mapping[str, int]) -> pd.DataFrame:
@@ -242,25 +243,4 @@ def _styled(rollouts: pd.DataFrame, codes: Mapping[str, int]) -> pd.DataFrame:
             "wordy": (written["text"].map(style) == "wordy").astype(np.float64),
             "tokens": own_tokens.count(written),
         }
-    )
-
-
-def _style_row(
-    what: str,
-    checkpoint: str,
-    estimate: st.Estimate,
-    counted: pd.DataFrame,
-    note: str,
-    settings: Settings,
-) -> Measurement:
-    return rows.row(
-        settings,
-        what,
-        FRACTION,
-        estimate,
-        note,
-        view=FRESH,
-        checkpoint=checkpoint,
-        estimand=MEAN_OVER_ROLLOUTS,
-        tokens=int(counted["tokens"].sum()),
     )

@@ -22,7 +22,7 @@ from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, ONE_RUN, OVER_SEEDS, TEACHER
 from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
-from . import artists, captions, style, words
+from . import artists, style, words
 from .artists import BROAD, NUMBERS, PERCENT, THIN, Look
 
 REFERENCES = {
@@ -289,37 +289,31 @@ class Sweep:
     def difference(self, other: str) -> str:
         return vocabulary.minus(self.what, other)
 
-    def reference(self, name: str, view: str) -> Triple:
-        """Of base or teacher, or of full rollout over these seeds, in per cent; NaN where this
+    def references(self, view: str) -> dict[str, Triple]:
+        """Of base and teacher, and of full rollout over these seeds, in per cent; NaN where this
         checkpoint rule has none.
 
         Raises:
             LookupError: full rollout has other numbers there, but not that over these seeds.
         """
-        rows = vocabulary.select(
-            self.frame,
-            what=self.what,
-            condition=self.rule,
-            checkpoint=name,
-            view=view if name == FULL else FRESH,
-        )
-        if rows.empty:
-            return UNKNOWN
-        if name == FULL:
-            rows = vocabulary.rows(rows, estimand=THESE)
-        return triple(vocabulary.row(rows))
-
-    def references(self, view: str) -> dict[str, Triple]:
-        return {name: self.reference(name, view) for name in REFERENCES}
+        place = {"what": self.what, "condition": self.rule}
+        references = {}
+        for name in REFERENCES:
+            seen = view if name == FULL else FRESH
+            rows = vocabulary.select(self.frame, **place, checkpoint=name, view=seen)
+            if name == FULL and len(rows):
+                rows = vocabulary.rows(rows, estimand=THESE)
+            references[name] = triple(vocabulary.row(rows)) if len(rows) else UNKNOWN
+        return references
 
     @property
     def counts(self) -> str:
         """800 problems x 1 sample, 3 seeds per arm, answer rule last_boxed."""
         rows = vocabulary.rows(self.frame, what=self.what, condition=self.rule)
-        k = captions.samples(self.what)
+        k = words.samples(self.what)
         return (
-            f"{int(rows.problems.max()):,} problems \u00d7 {k} {captions.plural('sample', k)}, "
-            f"{captions.per_arm(rows, 'seed')}, answer rule {self.rule}"
+            f"{int(rows.problems.max()):,} problems \u00d7 {k} {words.plural('sample', k)}, "
+            f"{words.per_arm(rows, 'seed')}, answer rule {self.rule}"
         )
 
 
@@ -349,7 +343,7 @@ PUBLISHED = """Grey and hollow: published, {run}, another pair and problem set, 
 
 def interval_text(rows: pd.DataFrame) -> str:
     """How the two intervals were made and what each holds for."""
-    over = captions.methods(vocabulary.rows(rows, estimand=THESE))
+    over = words.methods(vocabulary.rows(rows, estimand=THESE))
     return words.filled(INTERVALS, rows, methods=over)
 
 

@@ -179,10 +179,14 @@ def intervals(
             axes.plot(x, y, head, markersize=3.0, gid=f"{gid.removesuffix('.bars')}.cut", **place)
 
 
-def band(axes: Axes, at: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str, gid: str) -> None:
-    """A shade from low to high: an interval that holds at all places at once."""
+def band(
+    axes: Axes, at: ArrayLike, rows: pd.DataFrame, colour: str, gid: str, scale: float = 1.0
+) -> None:
+    """A shade over the rows that have a band: an interval that holds at all places at once."""
     look: dict[str, Any] = {"color": colour, "alpha": 0.15, "gid": gid, "zorder": 0.5}
-    x, bottom, top = (np.asarray(part, dtype=float) for part in (at, low, high))
+    ends = scale * rows[["band_low", "band_high"]].to_numpy(dtype=float)
+    known = ~np.isnan(ends).any(axis=1)
+    x, (bottom, top) = np.asarray(at, dtype=float)[known], ends[known].T
     if len(x) == 1:  # an area over a single place has no width
         axes.vlines(x, bottom, top, linewidth=7, **look)
     elif len(x):

@@ -122,7 +122,7 @@ def lengths_of(measurements: pd.DataFrame) -> pd.DataFrame:
 def lengths_panel(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
     """Panel a: percentiles and mean of the response length, in tokens."""
     series = series_of(lengths_of(measurements), known)
-    return Panel("a", "Response length", "tokens", LENGTHS, series, 1.0, ".0f")
+    return Panel("a", "Response length", "tokens", LENGTHS, series, 1.0, 0)
 
 
 def published_panel(published: pd.DataFrame, gid: str) -> Panel:
@@ -132,7 +132,7 @@ def published_panel(published: pd.DataFrame, gid: str) -> Panel:
     order = list(looks(rows))
     rows = rows.sort_values("checkpoint", key=lambda names: names.map(order.index), kind="stable")
     title, axis = "Published length, other pair", "characters / 3.5"
-    return Panel(gid, title, axis, LENGTHS, published_series(rows), 1.0, ".0f")
+    return Panel(gid, title, axis, LENGTHS, published_series(rows), 1.0, 0)
 
 
 def _by_statistic(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:

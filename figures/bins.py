@@ -101,7 +101,7 @@ def value_axis(
 ) -> None:
     """From 0, or around 0 for a change, over the values and the intervals as far as these do not
     run away."""
-    table = pd.concat(list(curves))[NUMBERS].to_numpy(dtype=float) * scale
+    table = pd.concat(curves)[NUMBERS].to_numpy(dtype=float) * scale
     table = table[np.isfinite(table[:, 0])]
     if not len(table):
         place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
@@ -161,13 +161,6 @@ def draw_plain(
     artists.points(axes, places[kept], values[kept], look, f"{gid}.plain", shift=shift, **dot)
 
 
-def draw_band(axes: Axes, rows: pd.DataFrame, look: Look, gid: str) -> None:
-    """The band that holds in all bins at once."""
-    known = (rows.band_low.notna() & rows.band_high.notna()).to_numpy()
-    places, rows = bin_places(rows)[2][known], rows[known]
-    artists.band(axes, places, rows.band_low, rows.band_high, look.colour, gid)
-
-
 def draw_floor(
     axes: Axes,
     curves: Iterable[pd.DataFrame],
@@ -179,7 +172,7 @@ def draw_floor(
     """Twice the noise floor, from zero up or to both sides of it: of all curves the highest in each
     bin."""
     # the last of equal bins is the one of the highest floor
-    rows = pd.concat(list(curves)).dropna(subset="noise_floor").sort_values("noise_floor")
+    rows = pd.concat(curves).dropna(subset="noise_floor").sort_values("noise_floor")
     rows = rows.drop_duplicates("position_low", keep="last").sort_values("position_low")
     if not len(rows):
         return
@@ -266,7 +259,7 @@ def draw_signals(
         panel.set_title(f"{letter}  {title}")
         curves = {name: pick(frame, robust(what), view, name) for name in known}
         plain = {name: pick(frame, what, view, name) for name in known}
-        every = pd.concat(list(curves.values()))
+        every = pd.concat(curves.values())
         position_axis(panel, every)
         behind = published_within(published, what, panel)
         drawn = curves | {f"plain {name}": rows for name, rows in plain.items()} | behind
@@ -274,7 +267,8 @@ def draw_signals(
         draw_floor(panel, curves.values(), f"{what}.floor")
         draw_published(panel, behind, what)
         if BASE in curves:
-            draw_band(panel, curves[BASE], known[BASE], f"{what}.{BASE}.band")
+            rows, colour = curves[BASE], known[BASE].colour
+            artists.band(panel, bin_places(rows)[2], rows, colour, f"{what}.{BASE}.band")
         aside = bin_shifts(panel, every, len(curves))
         for shift, (name, rows) in zip(aside, curves.items(), strict=True):
             draw_bins(panel, rows, known[name], f"{what}.{name}", shift)

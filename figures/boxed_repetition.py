@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -252,33 +253,17 @@ def _panel(axes: Axes, side: Side, letter: str) -> None:
         if marker:
             look = replace(look, line=line, marker=marker)
         gid = f"{letter}.{rule}.{run}" if rule else f"{letter}.{run}"
-        _curve(axes, curve, look, gid, shift, scale)
+        small = {"linewidth": 1.0, "markersize": 3.4, "zorder": 3}
+        place: dict[str, Any] = {"shift": shift}
+        artists.draw(axes, curve.step, curve, look, gid, scale=scale, **place | small)
+        # Not a step of this run, but where every run began
+        base = curve[curve.checkpoint == BASE]
+        artists.points(
+            axes, base.step, base.value * scale, colours.BASE, f"{gid}.base", zorder=4, **place
+        )
     colour = style.PUBLISHED if side.published else style.INK
     title = axes.set_title(f"{letter}  {name}", pad=4, color=colour)
     title.set(fontweight="normal", fontsize=style.SMALL)
-
-
-def _curve(
-    axes: Axes, curve: pd.DataFrame, look: Look, gid: str, shift: float, scale: float
-) -> None:
-    """A line with its intervals, moved aside by so many points; the base student in its own
-    look."""
-    artists.draw(
-        axes,
-        curve.step,
-        curve,
-        look,
-        gid,
-        scale=scale,
-        shift=shift,
-        linewidth=1.0,
-        markersize=3.4,
-        zorder=3,
-    )
-    # Not a step of this run, but where every run began
-    base = curve[curve.checkpoint == BASE]
-    values = base.value * scale
-    artists.points(axes, base.step, values, colours.BASE, f"{gid}.base", shift=shift, zorder=4)
 
 
 def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None:

@@ -124,7 +124,7 @@ def draw(case: Case, *, width: style.Width = "page") -> Figure:
         ValueError: there is no token, or there are those of several rollouts.
     """
     parts = blocks(case.tokens)
-    shown = pd.concat(list(parts.values()))
+    shown = pd.concat(parts.values())
     across = style.WIDTH_INCHES[width]
     room = (across - 2 * EDGE) * style.POINTS_PER_INCH - MARGIN
     texts = {name: wrapped(rows.apply(printed, axis=1), room) for name, rows in parts.items()}
@@ -158,7 +158,7 @@ def caption(case: Case) -> str:
         ValueError: there is no token, or there are those of several rollouts.
     """
     parts, row = blocks(case.tokens), case.rollout
-    shown = pd.concat(list(parts.values()))
+    shown = pd.concat(parts.values())
     names = [name[0].lower() + name[1:] for name in parts]
     chosen = []
     if row is not None:

@@ -24,7 +24,7 @@ from decaylab.runs.vocabulary import select
 from . import category_map, high_kl_tokens, style, words
 from .artists import Look
 from .category_map import LETTERS, PUBLISHED, maps_of, shown
-from .colours import looks
+from .colours import looks, short
 from .groups import Panel, Series, counts, draw_panel, intervals, new_page, series_of
 
 TOKENS = 15
@@ -65,8 +65,6 @@ def draw(
         )
         category_map.draw_maps(axes, maps, titles)
         for panel in panels:
-            if panel.title == high_kl_tokens.TITLE:
-                high_kl_tokens.write_columns(axes[panel.gid], panel, rows)
             draw_panel(axes[panel.gid], panel)
     return figure
 
@@ -107,15 +105,13 @@ def _shares(rows: pd.DataFrame) -> Panel:
     series += series_of(select(keyed, what="kl_share"), known)
     categories = select(rows, what="kl_share").category.unique()
     groups = {name: name.replace("_", " ") for name in categories}
-    numbers = ".1f" if len(known) == 1 else ""
+    places = 1 if len(known) == 1 else None
     title = "Share of the tokens and of the KL"
-    return Panel("", title, "share (%)", groups, series, numbers=numbers)
+    return Panel("", title, "share (%)", groups, series, places=places)
 
 
 def _title(name: str, cells: pd.DataFrame) -> str:
     if name == PUBLISHED:
         return "mean KL (nats), published"
-    known = looks(cells)[name].name
-    if len(known) > LONGEST_NAME:
-        known = f"\u2026{known[1 - LONGEST_NAME :]}"
+    known = short(looks(cells)[name].name, LONGEST_NAME)
     return f"mean KL (nats), {known}{category_map.on_own(name, cells)}"

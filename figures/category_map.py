@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 
-from . import captions, style, words
+from . import style, words
 from .colours import looks
 from .groups import counts
 from .page import Block, balanced, page
@@ -97,8 +97,8 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         maps=map_text(rows, published),
         counts=counts(cells, ("problems", "rollouts")),
         tokens=tokens_text(rows),
-        level=captions.levels(robust),
-        methods=captions.methods(robust),
+        level=words.levels(robust),
+        methods=words.methods(robust),
         floors=floors,
     )
 
@@ -139,26 +139,24 @@ def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
     published."""
     names = list(maps_of(rows, published))
     last = LETTERS[len(names) - 1]
-    views, theirs = "", ""
+    views = ""
     if len(looks(rows)) > 1:
         frozen = set(rows["view"]) == {FROZEN}
         whose = "the base student's rollouts, the same tokens for all" if frozen else "rollouts"
         views = VIEWS.format(whose=whose)
-    if published is not None:
-        theirs = THEIRS.format(letter=last, run=published.run.iloc[0])
     return words.filled(
         MAPS,
         letters=f"a to {last}" if len(names) > 1 else "a",
         estimands="; ".join(select(rows, what=KL).estimand.unique()),
         views=views,
-        theirs=theirs,
+        theirs=words.of_published(THEIRS, published, letter=last),
     )
 
 
 def tokens_text(rows: pd.DataFrame) -> str:
     """How many tokens stand behind the map of each model: every token is in one category."""
     cells = rows[(rows.what == KL) & (rows.category != "")]
-    return captions.span(cells.groupby("checkpoint").tokens.sum())
+    return words.span(cells.groupby("checkpoint").tokens.sum())
 
 
 def map_inches(cells: pd.DataFrame) -> float:
@@ -176,7 +174,7 @@ def map_block(maps: Maps, width: style.Width) -> Block:
 def draw_maps(panels: Mapping[str, Axes], maps: Maps, titles: Mapping[str, str]) -> None:
     """The maps by their names, lettered; the measured ones on one scale of colours."""
     most = _most(cells for name, cells in maps.items() if name != PUBLISHED)
-    for letter, (name, cells) in zip(LETTERS, maps.items(), strict=False):
+    for letter, (name, cells) in zip(LETTERS, maps.items()):
         scale = most if name != PUBLISHED else _most([cells])
         axes = panels[f"map.{name}"]
         _draw_map(axes, cells, name, scale)
@@ -185,7 +183,7 @@ def draw_maps(panels: Mapping[str, Axes], maps: Maps, titles: Mapping[str, str])
 
 def _most(maps: Iterable[pd.DataFrame]) -> float:
     """The end of the colour scale of these maps, in nats: the largest value."""
-    values = pd.concat(list(maps)).value.to_numpy(dtype=float)
+    values = pd.concat(maps).value.to_numpy(dtype=float)
     return float(values[np.isfinite(values)].max(initial=0.0)) or 1.0
 
 

@@ -34,7 +34,7 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
         colours |= zip(alike, style.shades(colour, len(alike)), strict=True)
     known = {vocabulary.BASE: BASE} if vocabulary.BASE in names else {}
     for name, marker in zip(trained, style.markers(len(trained)), strict=True):
-        known[name] = Look(_short(name), colours[name], marker)
+        known[name] = Look(short(name), colours[name], marker)
     if vocabulary.TEACHER in names:
         known[vocabulary.TEACHER] = TEACHER
     return known
@@ -49,5 +49,6 @@ def is_full(name: str, rows: pd.DataFrame) -> bool:
     return FULL.search(name) is not None
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"\u2026{name[1 - LONGEST_NAME :]}"
+def short(name: str, most: int = LONGEST_NAME) -> str:
+    """The end of a name, where it is long."""
+    return name if len(name) <= most else f"\u2026{name[1 - most :]}"

@@ -27,7 +27,7 @@ from matplotlib.patches import Patch
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .arms import REFERENCES, Arm, Number, draw_number
 from .artists import Look
 from .page import Block, page
@@ -103,7 +103,7 @@ def draw(
         for row in below
     ]
     if published is not None:
-        letter = captions.LETTERS[len(panels)]
+        letter = words.LETTERS[len(panels)]
         right = 2.8 if width == "page" else 0.15
         blocks.append(Block([[letter]], [2 * ROW_INCHES], left=NAME_INCHES, right=right))
         panels[letter] = "published"
@@ -134,7 +134,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         CAPTION,
         rows,
         panels=" ".join(f"({letter}) {PANELS[name][2]}." for letter, name in panels.items()),
-        theirs=words.of_published(PUBLISHED, published, letter=captions.LETTERS[len(panels)]),
+        theirs=words.of_published(PUBLISHED, published, letter=words.LETTERS[len(panels)]),
         runs=_runs(rows),
         shared=_shared(rows, "."),
     )
@@ -154,11 +154,11 @@ def _panels(rows: pd.DataFrame) -> dict[str, str]:
         panels.append("memory")
     if (rows.what == "seconds_ratio").any():
         panels.append("ratio")
-    return dict(zip(captions.LETTERS, panels))
+    return dict(zip(words.LETTERS, panels))
 
 
 def _runs(rows: pd.DataFrame) -> str:
-    return captions.per_arm(vocabulary.rows(rows, what=SECONDS), "run")
+    return words.per_arm(vocabulary.rows(rows, what=SECONDS), "run")
 
 
 def _shared(rows: pd.DataFrame, ending: str) -> str:

@@ -27,10 +27,9 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .artists import PERCENT, Look
 from .behaviour import rules_panel
-from .captions import printed
 from .colours import looks
 from .curves import (
     accuracy_axis,
@@ -41,13 +40,15 @@ from .curves import (
     step_axis,
 )
 from .groups import Panel, counts, draw_panels, intervals, series_of
-from .page import Block, page
+from .page import beside_first, page
+from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}
 # Around a marker, with its size: both can be seen where one checkpoint is both
 RINGS = {LAST: ("s", 8.5), BEST: ("o", 12.5)}
 MARKS = {LAST: "Square: the last checkpoint.", BEST: "Ring: the best on validation."}
 NAME_WIDTH = 15
+TALL: dict[style.Width, float] = {"page": 2.66, "column": 2.1}  # inches of panel a
 RUNS_APART = 3.0  # points between the curves of runs
 PASSES_APART = 2.0  # points between the curves of pass@k
 CAPTION = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule
@@ -89,8 +90,9 @@ def draw(
     if rows.has_majority:
         panels["b"] = rows.majority
     letters = [*panels] + ["c"] * (len(rows.passes) > 1)
+    block = beside_first(width, {"a": (0.0, TALL[width])}, letters[1:], 1.5)
     with style.context():
-        figure, axes = page(width, [_block(letters, width)], title=title, note=rows.note)
+        figure, axes = page(width, [block], title=title, note=rows.note)
         for letter, what in panels.items():
             _by_step(axes[letter], rows, what, letter)
             axes[letter].set_title(f"{letter}  {printed(what)} by training step")
@@ -121,19 +123,6 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     )
 
 
-def _block(letters: list[str], width: style.Width) -> Block:
-    """Panel a over the left half and the others stacked on the right, or all below each other."""
-    if width == "column":
-        heights = [2.1, *[1.5] * (len(letters) - 1)]
-        return Block(letters, heights, right=1.1, apart=0.7)
-    if len(letters) == 1:
-        return Block(letters, [2.66], right=1.1)
-    mosaic = [f"a{letter}" for letter in letters[1:]]
-    each = (2.66 - 0.72 * (len(mosaic) - 1)) / len(mosaic)
-    heights = [each] * len(mosaic)
-    return Block(mosaic, heights, right=1.05, widths=[2.1, 1.75], between=1.55, apart=0.72)
-
-
 class _Rows:
     """The rows of the measurements by what they are drawn as. rule: the reported one, which the
     analysis puts first."""
@@ -145,11 +134,11 @@ class _Rows:
             raise ValueError("measurements hold no avg_at_k; pass those of evaluation")
         self.average, self.rule = str(averages.what.iloc[0]), str(averages.condition.iloc[0])
         self.averages = averages
-        self.samples = captions.samples(self.average)
+        self.samples = words.samples(self.average)
         self.majority = f"maj_at_{self.samples}"
         reported = vocabulary.select(fresh, condition=self.rule)
         passes = reported[reported.what.str.fullmatch(r"pass_at_\d+")].what.unique()
-        self.passes = sorted(map(str, passes), key=captions.samples)
+        self.passes = sorted(map(str, passes), key=words.samples)
         self.levels = vocabulary.select(reported, what=[self.average, self.majority, *self.passes])
         taken = {view: vocabulary.select(measurements, view=view).checkpoint for view in RINGS}
         self.taken = {view: set(names) for view, names in taken.items() if len(names)}
@@ -189,11 +178,11 @@ class _Rows:
             run: set(self.of(self.average, *names).selector) for run, names in self.runs.items()
         }
         others = [run for run in self.runs if selectors[run] != {FULL}]
+        shades, markers = style.shades(style.ESR, len(others)), style.markers(len(others))
+        drawn = dict(zip(others, zip(shades, markers)))
         run_looks = {}
         for run in self.runs:
-            colour, marker = style.FULL_ROLLOUT, "v"
-            if run in others:
-                colour, marker = style.checkpoint_look(others.index(run), len(others))
+            colour, marker = drawn.get(run, (style.FULL_ROLLOUT, "v"))
             name = textwrap.fill(run or "trained student", NAME_WIDTH)
             run_looks[run] = Look(name, colour, marker)
         return run_looks
@@ -237,7 +226,7 @@ class _Rows:
             rows.iloc[:1],
             marks=self.marks,
             problems=rows.problems.max(),
-            samples=f"{self.samples} {captions.plural('sample', self.samples)}",
+            samples=f"{self.samples} {words.plural('sample', self.samples)}",
             rule=self.rule,
         )
 
@@ -305,9 +294,9 @@ def _passes(axes: Axes, rows: _Rows) -> None:
     curves = {}
     for name in rows.compared:
         passes = vocabulary.rows(rows.levels, what=rows.passes, checkpoint=name)
-        drawn = passes.what.map(captions.samples)
+        drawn = passes.what.map(words.samples)
         curves[name] = passes.assign(doubled=drawn.map(math.log2)).sort_values("doubled")
-    places = {math.log2(k): f"{k}" for k in map(captions.samples, rows.passes)}
+    places = {math.log2(k): f"{k}" for k in map(words.samples, rows.passes)}
     length_axis(axes, sorted(places))
     # The axis counts doublings; its names are the numbers of samples
     style.ticks(axes, places, 0.0)

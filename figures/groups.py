@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from decaylab import printing
 
-from . import artists, captions, style, words
+from . import artists, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .page import Block, balanced, page
 
@@ -27,17 +27,17 @@ REACH = 2.5
 PLACE = Block(left=0.92, right=0.55, between=1.55, above=0.3, below=0.42)
 PITCH, TIGHT_PITCH = 9.0, 4.5  # points a bar, the same without numbers
 GAP = 5.0  # points between groups
+COLUMNS = (30, 62)  # points right of the bars where each column of texts ends
+NARROWER = 0.44  # inches that the columns take from the bars
 
 
 @dataclass(frozen=True)
 class Series:
-    """The numbers of one model in a panel, as rows of the measurements table by group. hollow:
-    published."""
+    """The numbers of one model in a panel, as rows of the measurements table by group."""
 
     name: str
     look: Look
     rows: pd.DataFrame
-    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class Panel:
 
     groups: key and name, from above. axis: name and unit of the numbers, which are ``scale`` of
     that in the table.
-    numbers: the format in which they are written beside the bars, such as ``.1f``; empty: they are
-    not, and the bars stand closer. change: around zero.
+    places: decimals of the numbers that are written beside the bars; None: they are not, and the
+    bars stand closer. change: around zero, with signs. columns: texts right of the bars, a text a
+    group, in place of those numbers.
     """
 
     gid: str
@@ -56,12 +57,13 @@ class Panel:
     groups: Mapping[str, str]
     series: Sequence[Series]
     scale: float = PERCENT
-    numbers: str = ".1f"
+    places: int | None = 1
     change: bool = False
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def pitch(self) -> float:
-        return PITCH if self.numbers else TIGHT_PITCH
+        return TIGHT_PITCH if self.places is None else PITCH
 
     @property
     def step(self) -> float:
@@ -74,7 +76,7 @@ class Panel:
     def points(self) -> float:
         return len(self.groups) * self.step
 
-    def places(self, which: int) -> Floats:
+    def bars(self, which: int) -> Floats:
         """Where the bars of a series stand, in points from above."""
         first = (self.step - len(self.series) * self.pitch) / 2
         places = np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
@@ -89,15 +91,12 @@ def series_of(rows: pd.DataFrame, known: Mapping[str, Look], by: str = "group") 
 
 def published_series(rows: pd.DataFrame, by: str = "group") -> list[Series]:
     """The same of published rows, grey and hollow."""
-    names = dict.fromkeys(rows.checkpoint)
+    rows = rows.assign(checkpoint="published." + rows.checkpoint)
     known = {
-        name: Look(f"published: {name}", style.PUBLISHED, marker)
-        for name, marker in zip(names, "osD^vPX", strict=False)
+        name: Look(name.replace(".", ": ", 1), style.PUBLISHED, marker)
+        for name, marker in zip(rows.checkpoint.unique(), "osD^vPX")
     }
-    return [
-        Series(f"published.{series.name}", series.look, series.rows, hollow=True)
-        for series in series_of(rows, known, by)
-    ]
+    return series_of(rows, known, by)
 
 
 # The page
@@ -127,12 +126,13 @@ def new_page(
     """
     heights = {panel.gid: panel.points / style.POINTS_PER_INCH for panel in panels}
     looks = {series.name: series.look for panel in panels for series in panel.series}
+    most = counts(measurements, ("problems", "rollouts"))
     return page(
         width,
         [*before, balanced(heights, width, PLACE)],
         title=title,
         handles=[artists.handle(look, size=3.6) for look in looks.values()],
-        note=_note(measurements),
+        note=words.filled(NOTE, measurements, counts=most),
     )
 
 
@@ -141,6 +141,15 @@ def new_page(
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
     """Bars from zero with their markers, intervals and numbers; grey: twice the noise floor."""
+    if panel.columns:
+        # The room that other panels have for one number is too little for two columns
+        place = axes.get_position()
+        narrow = place.width - NARROWER / style.root(axes).get_figwidth()
+        axes.set_position((place.x0, place.y0, narrow, place.height))
+    for (name, texts), aside in zip(panel.columns.items(), COLUMNS):
+        artists.beside(axes, -8.0, name, aside)  # heights are points from above
+        for i, text in enumerate(texts):
+            artists.beside(axes, (i + 0.5) * panel.step, text, aside)
     axes.set_xlim(*_span(panel))
     style.ticks_within(axes)
     axes.set_ylim(panel.points, 0)
@@ -148,7 +157,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_axisbelow(True)
     axes.axvline(0.0, color=style.INK, linewidth=0.6, zorder=1)
     for i, series in enumerate(panel.series):
-        _draw_series(axes, panel, series, panel.places(i))
+        _draw_series(axes, panel, series, panel.bars(i))
     middles = (np.arange(len(panel.groups)) + 0.5) * panel.step
     axes.set_yticks(middles, list(panel.groups.values()), linespacing=1.1)
     axes.tick_params(axis="y", length=0)
@@ -160,7 +169,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
     rows = series.rows.reindex(list(panel.groups))
     gid, colour = f"{panel.gid}.{series.name}", series.look.colour
     value = rows.value.to_numpy(dtype=float) * panel.scale
-    if not series.hollow:
+    if not series.look.hollow:
         thick = 0.62 * panel.pitch
         axes.barh(places, value, thick, color=colour, alpha=0.3, linewidth=0, zorder=2)
     # What lies within twice the noise floor cannot be told from noise
@@ -172,24 +181,17 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
             band[0].set(alpha=0.6, gid=f"{gid}.floor")
     look: dict[str, Any] = {"upright": False, "markersize": 3.6, "zorder": 4}
     artists.draw(axes, places, rows, series.look, gid, scale=panel.scale, **look)
-    if panel.numbers:
-        measured = rows.index.isin(series.rows.index)
-        texts = _numbers(rows, value, panel.numbers)
-        for place, text in zip(places[measured], np.array(texts)[measured], strict=True):
-            artists.beside(axes, place, text, 32, colour=style.darker(colour))
-
-
-def _numbers(rows: pd.DataFrame, value: Floats, form: str) -> list[str]:
-    """Undefined is a dash; what lies under twice the noise floor stands in brackets; a lower bound
-    says so."""
-    signed, places = form.startswith("+"), int(form[-2])
-    texts = []
-    for number, under, note in zip(value, rows.under_floor, rows.note, strict=True):
-        text = printing.rounded(number, places, signed=signed).replace("-", "\u2212")
-        if "at least:" in str(note):
+    if panel.places is None:
+        return
+    # Undefined is a dash; what lies under twice the noise floor stands in brackets
+    for (_, row), place, number in zip(rows.iterrows(), places, value, strict=True):
+        text = printing.rounded(number, panel.places, signed=panel.change).replace("-", "\u2212")
+        if "at least:" in str(row.note):
             text = f"\u2265 {text}"
-        texts.append(f"({text})" if under is True else text)
-    return texts
+        if row.under_floor is True:
+            text = f"({text})"
+        if row.name in series.rows.index:
+            artists.beside(axes, place, text, 32, colour=style.darker(colour))
 
 
 def _span(panel: Panel) -> tuple[float, float]:
@@ -216,7 +218,7 @@ def counts(rows: pd.DataFrame, of: Sequence[str] = ("problems", "rollouts", "tok
     """The most problems, rollouts and tokens behind any row of a model; from and to where models
     differ."""
     each = rows.groupby("checkpoint")[list(of)].max()
-    return ", ".join(f"{captions.span(each[name])} {name}" for name in of)
+    return ", ".join(f"{words.span(each[name])} {name}" for name in of)
 
 
 def intervals(rows: pd.DataFrame) -> str:
@@ -225,11 +227,5 @@ def intervals(rows: pd.DataFrame) -> str:
     return words.filled(INTERVALS, rows, seeds=seeds)
 
 
-def published_sentence(published: pd.DataFrame) -> str:
+def published_sentence(published: pd.DataFrame | None) -> str:
     return words.of_published(PUBLISHED, published)
-
-
-def _note(measurements: pd.DataFrame) -> str:
-    """The line at the foot of a figure."""
-    most = counts(measurements, ("problems", "rollouts"))
-    return words.filled(NOTE, measurements, counts=most)

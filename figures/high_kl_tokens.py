@@ -11,21 +11,19 @@ same for all. Drawing reads rows of the measurements table and computes no stati
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import FROZEN, select
 
-from . import artists, style, words
+from . import style, words
 from .category_map import shown
 from .colours import looks
 from .groups import (
     Panel,
     Series,
     counts,
-    draw_panel,
-    new_page,
+    draw_panels,
     published_sentence,
     published_series,
     series_of,
@@ -36,8 +34,6 @@ TITLE = "Highest-KL tokens"
 MEAN, PART = "token_mean_reverse_kl", "token_kl_share"
 MOST = 20  # tokens, as many as were published
 COUNT, SHARE = "count", "KL (%)"
-COLUMNS = {COUNT: 30, SHARE: 62}  # points right of the bars where each column of numbers ends
-NARROWER = 0.44  # inches that the columns take from the bars
 CAPTION = """{tokens} {whose} {theirs} {counts}. No intervals: a few problems may hold much of such
     a mean; the winsorised means in the table have them. {floor}"""
 SENTENCE = """({letter}) Of the tokens that are listed, the {count} with the highest mean reverse KL
@@ -67,13 +63,7 @@ def draw(
         ValueError: the rows hold no mean reverse KL by token.
     """
     rows = shown(measurements)
-    panels = _panels(rows, published)
-    with style.context():
-        figure, axes = new_page(panels, select(rows, what=MEAN), width, title)
-        for panel in panels:
-            write_columns(axes[panel.gid], panel, rows)
-            draw_panel(axes[panel.gid], panel)
-    return figure
+    return draw_panels(_panels(rows, published), select(rows, what=MEAN), width, title)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
@@ -81,21 +71,20 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     intervals were made."""
     rows = shown(measurements)
     measured = select(rows, what=MEAN)
-    whose, theirs = "", ""
+    whose = ""
     if measured.checkpoint.nunique() > 1:
         frozen = set(measured["view"]) == {FROZEN}
         rollouts = (
             "the same rollouts, those of the base student" if frozen else "their own rollouts"
         )
         whose = f"All on {rollouts}."
-    if published is not None:
-        theirs = THEIRS.format(published_rows=published_sentence(published))
+    theirs = published_sentence(published)
     return words.filled(
         CAPTION,
         measured,
         tokens=sentence(_panels(rows, None)[0]),
         whose=whose,
-        theirs=theirs,
+        theirs=words.of_published(THEIRS, published, published_rows=theirs),
         counts=counts(measured, ("problems", "rollouts")),
     )
 
@@ -108,7 +97,10 @@ def _panels(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:
         return [panel]
     theirs = select(published, what=MEAN)
     series = published_series(theirs.assign(group=theirs.token))
-    return [panel, _panel("b", "Published, other pair", series, theirs.token[:MOST].tolist())]
+    return [
+        panel,
+        _panel("b", "Published, other pair", series, theirs.token[:MOST].tolist(), published),
+    ]
 
 
 # What the figure of categories has of it too
@@ -124,38 +116,26 @@ def tokens_panel(rows: pd.DataFrame, gid: str, most: int) -> Panel:
         ordered = first.rows.sort_values("value", ascending=False, kind="stable")
         tokens = ordered.index[:most].tolist()
     listed = [model for model in series if model.rows.index.isin(tokens).any()]
-    return _panel(gid, TITLE, listed, tokens)
+    return _panel(gid, TITLE, listed, tokens, rows)
 
 
-def _panel(gid: str, title: str, series: list[Series], tokens: list[str]) -> Panel:
+def _panel(
+    gid: str, title: str, series: list[Series], tokens: list[str], rows: pd.DataFrame
+) -> Panel:
+    """With number and share of the KL of each token, of the first model; no share was
+    published."""
+    columns = {}
+    for first in series[:1]:
+        columns[COUNT] = [f"{count:,}" for count in first.rows.tokens[tokens]]
+        parts = select(rows, what=PART, checkpoint=first.name).set_index("token").value
+        if not first.look.hollow:
+            columns[SHARE] = [rounded(percent(part), 1) for part in parts.reindex(tokens)]
     groups = {token: printable(token) for token in tokens}
-    return Panel(gid, title, "mean reverse KL (nats)", groups, series, scale=1.0, numbers="")
+    axis = "mean reverse KL (nats)"
+    return Panel(gid, title, axis, groups, series, 1.0, None, columns=columns)
 
 
 def sentence(panel: Panel) -> str:
     """What a caption says of the panel."""
     first = words.named(panel.series[0].name)
     return SENTENCE.format(letter=panel.gid, count=len(panel.groups), first=first)
-
-
-def columns_of(panel: Panel, rows: pd.DataFrame) -> dict[str, list[str]]:
-    """Number and share of the KL of each token, of the first model, as written; no share was
-    published."""
-    first, tokens = panel.series[0], list(panel.groups)
-    columns = {COUNT: [f"{count:,}" for count in first.rows.tokens[tokens]]}
-    if not first.hollow:
-        parts = select(rows, what=PART, checkpoint=first.name).set_index("token").value
-        columns[SHARE] = [rounded(percent(part), 1) for part in parts.reindex(tokens)]
-    return columns
-
-
-def write_columns(axes: Axes, panel: Panel, rows: pd.DataFrame) -> None:
-    """Columns of numbers right of the bars, a number a token; the bars are that much narrower."""
-    # the room that other panels have for one number is too little for two columns
-    place = axes.get_position()
-    narrow = place.width - NARROWER / style.root(axes).get_figwidth()
-    axes.set_position((place.x0, place.y0, narrow, place.height))
-    for name, texts in columns_of(panel, rows).items():
-        artists.beside(axes, -8.0, name, COLUMNS[name])  # heights are points from above
-        for i, text in enumerate(texts):
-            artists.beside(axes, (i + 0.5) * panel.step, text, COLUMNS[name])

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .arms import ESR, PREFIX, REFERENCES, VIEWS, Number, Sweep, bar_handles, draw_number
 from .artists import PERCENT
 from .curves import draw_reference
@@ -74,7 +74,7 @@ def draw(
         block = _block(views, kinds, width)
         figure, panels = page(width, [block], handles=handles, note=note)
         names = itertools.chain.from_iterable(block.mosaic)
-        letters = dict(zip(names, captions.LETTERS))
+        letters = dict(zip(names, words.LETTERS))
         _limits(panels, sweep, published)
         for view in views:
             theirs = published if view == views[-1] else None
@@ -93,7 +93,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         differences = DIFFERENCES.format(other=REFERENCES[sweep.other].name)
     return words.filled(
         CAPTION,
-        what=captions.printed(sweep.what),
+        what=words.printed(sweep.what),
         views=" and at the ".join(VIEWS[view] for view in sweep.views),
         counts=sweep.counts,
         differences=differences,
@@ -174,7 +174,7 @@ def _levels(
     length = max(numbers)
     labels.append(style.EndLabel(length, numbers[length][1].value, "ESR at N", ESR.colour))
     style.label_ends(axes, labels)
-    style.name_y_axis(axes, f"{captions.printed(sweep.what)} (%)")
+    style.name_y_axis(axes, f"{words.printed(sweep.what)} (%)")
     axes.set_title(f"{letter}  {VIEWS[view].capitalize()}")
 
 

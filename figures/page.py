@@ -73,6 +73,31 @@ def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], place: Block
     return replace(place, mosaic=mosaic, heights=heights, apart=0.0)
 
 
+def beside_first(
+    width: style.Width,
+    first: Mapping[str, tuple[float, float]],
+    others: Sequence[str],
+    each: float,
+) -> Block:
+    """The first panels over the left half of a page and the others stacked on the right; in a
+    column all below each other.
+
+    first: of each top and bottom, in inches. each: how high the others are in a column.
+    """
+    columns: list[dict[str, tuple[float, float]]] = [dict(first)]
+    tall = max(bottom for _, bottom in first.values())
+    place, apart = Block(right=1.1), 0.7
+    top = tall + apart
+    if width == "page" and others:
+        place, apart = Block(right=1.05, widths=[2.1, 1.75], between=1.55), 0.72
+        top, each = 0.0, (tall - apart * (len(others) - 1)) / len(others)
+        columns.append({})
+    for name in others:
+        columns[-1][name] = (top, top + each)
+        top += each + apart
+    return staggered(columns, place)
+
+
 def balanced(heights: Mapping[str, float], width: style.Width, place: Block) -> Block:
     """Panels of these heights in two columns on a page, in one else.
 

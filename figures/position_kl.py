@@ -165,7 +165,7 @@ def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.
     blocks = _blocks(views, 0.16 * (len(known) - 1) + 0.1, width)
     handles = bins.handles(named) if crowded else []
     figure, axes = page(width, blocks, handles=handles, note=note)
-    for letters, view in zip(LETTERS.values(), views, strict=False):
+    for letters, view in zip(LETTERS.values(), views):
         level, change, cascade = (axes[letter] for letter in letters)
         theirs = published if view == FRESH else None
         for panel, letter, what in ((level, letters[0], PLAIN), (change, letters[1], PLAIN_CHANGE)):
@@ -224,7 +224,7 @@ def _panel(
     for name in {BASE, list(known)[-1]} & known.keys():
         closed_gap.outline_band(axes, curves[name], known[name], f"{panel}.{name}.band", scale)
     _mark_rollout_length(axes, frame, panel)
-    aside = bins.bin_shifts(axes, pd.concat(list(curves.values())), len(curves))
+    aside = bins.bin_shifts(axes, pd.concat(curves.values()), len(curves))
     for shift, (name, rows) in zip(aside, curves.items(), strict=True):
         look, gid = known[name], f"{panel}.{name}"
         drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)

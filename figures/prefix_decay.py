@@ -13,7 +13,7 @@ drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,10 @@ from decaylab.runs.vocabulary import (
     SWAPPED,
 )
 
-from . import artists, captions, style, words
+from . import artists, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
-from .page import Block, page, staggered
+from .page import beside_first, page
 
 STUDENT, TEACHER, REVERSE = "student", "teacher", "reverse"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
@@ -112,7 +112,9 @@ def draw(
     if len(_forward(measurements)) or published is not None:
         letters.append("c")
     with style.context():
-        block = _page_block(letters) if width == "page" else _column_block(letters)
+        tall = TALL[width]
+        first = {"a": (ROOM, tall - STRIP - BETWEEN), "open": (tall - STRIP, tall)}
+        block = beside_first(width, first, letters, 1.55)
         figure, axes = page(width, [block], title=title, note=_filled(NOTE, alone))
         _headline(axes["a"], axes["open"], measurements)
         if "b" in axes:
@@ -139,7 +141,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         controls=CHANGES.format(sentences=sentences) if sentences else "",
         forward=FORWARD if len(_forward(measurements)) else "",
         theirs=words.of_published(PUBLISHED_CAPTION, published),
-        methods=captions.methods(drawn),
+        methods=words.methods(drawn),
         fewest=FEWEST_ROLLOUTS,
     )
 
@@ -217,44 +219,12 @@ def _filled(template: str, alone: pd.Series, **fields: Any) -> str:
 # The page: panel a has the strip of unfinished shares below it
 
 STRIP = 0.36  # inches
+TALL: dict[style.Width, float] = {"page": 3.16, "column": 2.3}  # of both
 BETWEEN = 0.08  # of panel and strip
 ROOM = 0.12  # above panel a, for the half-decay length
 
 
-def _with_strip(tall: float) -> dict[str, tuple[float, float]]:
-    return {"a": (ROOM, tall - STRIP - BETWEEN), "open": (tall - STRIP, tall)}
-
-
-def _page_block(letters: Sequence[str]) -> Block:
-    """Panel a over the left half, the others stacked on the right."""
-    tall, apart = 3.16, 0.72
-    left = _with_strip(tall)
-    if not letters:
-        return staggered([left], Block(right=1.1))
-    each = (tall - apart * (len(letters) - 1)) / len(letters)
-    tops = [place * (each + apart) for place in range(len(letters))]
-    others = {letter: (top, top + each) for letter, top in zip(letters, tops)}
-    return staggered([left, others], Block(right=1.05, widths=[2.1, 1.75], between=1.55))
-
-
-def _column_block(letters: Sequence[str]) -> Block:
-    """All panels below each other."""
-    panels = _with_strip(2.3)
-    down = 2.3
-    for letter in letters:
-        panels[letter] = (down + 0.7, down + 2.25)
-        down += 2.25
-    return staggered([panels], Block(right=1.1))
-
-
 # The panels
-
-
-def _band(axes: Axes, rows: pd.DataFrame, gid: str) -> None:
-    """The band of the headline that holds at all lengths at once."""
-    rows = rows[rows.band_low.notna() & rows.band_high.notna()]
-    low, high = rows.band_low * PERCENT, rows.band_high * PERCENT
-    artists.band(axes, rows.prefix_tokens, low, high, HEADLINE.colour, gid)
 
 
 def _lengths(curves: Iterable[pd.DataFrame]) -> list[float]:
@@ -275,7 +245,8 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
     length_axis(axes, lengths)
     accuracy_axis(axes, every)
     style.name_y_axis(axes, f"{_avg(_alone(measurements))} (%)")
-    _band(axes, of(ACCURACY), "a.band")
+    band = of(ACCURACY)
+    artists.band(axes, band.prefix_tokens, band, HEADLINE.colour, "a.band", PERCENT)
     labels = []
     for part, (look, rows, shift) in curves.items():
         labels += draw_curve(axes, rows, AT, look, f"a.{part}", shift)
@@ -377,7 +348,7 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
         for value in baselines[role].value.dropna() * PERCENT:
             number = (value, math.nan, math.nan)
             labels += draw_reference(axes, number, look, f"c.{role}-alone")
-    _band(axes, forward, "c.band")
+    artists.band(axes, forward.prefix_tokens, forward, HEADLINE.colour, "c.band", PERCENT)
     labels += draw_curve(axes, rows, AT, HEADLINE, "c.carry-forward")
     style.label_ends(axes, labels)
     style.name_y_axis(axes, f"{_avg(_alone(measurements))} (%)")

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, select
 
-from . import artists, bins, captions, cumulative_kl, style, words
+from . import artists, bins, cumulative_kl, style, words
 from .artists import PERCENT
 from .colours import looks
 from .cumulative_kl import MASS, SURVIVORS
@@ -108,7 +108,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         budget=_budget(measurements),
         covered=_notes(measurements, COVERED),
         first=words.named(_first(measurements)),
-        all_methods=captions.methods(measurements),
+        all_methods=words.methods(measurements),
         counts=words.counts_text(measurements, FRESH),
         all_floors=words.floor_text(measurements),
     )

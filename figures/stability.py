@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
 from .curves import shifts, step_axis
@@ -127,7 +127,11 @@ def draw(
     curves = [vocabulary.rows(rows, checkpoint=arm.key, what=ACCURACY) for arm in shown]
     curves += theirs.values()
     steps = [tuple(sorted(curve.step.unique())) for curve in curves]
-    limits = _span(curves)
+    # The same heights for every small panel. As intervals over seeds, which may not stretch the
+    # axis to more than twice the values
+    triples = (pd.concat(curves)[artists.NUMBERS] * PERCENT).itertuples(index=False, name=None)
+    low, high = arms.span([Number(seeds=triple) for triple in triples], least=10.0)
+    limits = max(low, -2.0), min(high, 102.0)
     sizes = MEASURES[width]
     with style.context():
         blocks = [*_small_blocks(steps, sizes), _rows_block(len(shown), sizes)]
@@ -169,7 +173,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         CAPTION,
         rows,
         rule=f", answer rule {rows.answer_rule.iloc[0]}" if tested else "",
-        methods=captions.methods(vocabulary.rows(rows, what=ACCURACY)),
+        methods=words.methods(vocabulary.rows(rows, what=ACCURACY)),
         chance=CHANCE_KNOWN if (rows.what == CHANCE).any() else CHANCE_UNKNOWN,
         theirs=words.of_published(PUBLISHED_CAPTION, published),
     )
@@ -192,7 +196,7 @@ def _of_one_view(measurements: pd.DataFrame) -> pd.DataFrame:
 def _filled(template: str, rows: pd.DataFrame, **fields: Any) -> str:
     """With the counts that caption and note share."""
     fields["problems"] = f"{rows.problems.max():,.0f} {VIEWS[rows['view'].iloc[0]]}"
-    fields["seeds"] = captions.per_arm(rows, "seed")
+    fields["seeds"] = words.per_arm(rows, "seed")
     return words.filled(template, rows, **fields)
 
 
@@ -284,16 +288,6 @@ def _name_values(figure: Figure, small: Sequence[Axes]) -> None:
 
 
 # The panels
-
-
-def _span(curves: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """The same heights for every small panel: all values, and the intervals as far as they do not
-    double that."""
-    rows = pd.concat(curves)[artists.NUMBERS] * PERCENT
-    # As intervals over seeds, which may not stretch the axis to more than twice the values
-    numbers = [Number(seeds=triple) for triple in rows.itertuples(index=False, name=None)]
-    low, high = arms.span(numbers, least=10.0)
-    return max(low, -2.0), min(high, 102.0)
 
 
 def _curves(axes: Axes, rows: pd.DataFrame, arm: Arm) -> None:

@@ -147,11 +147,6 @@ def markers(count: int) -> list[str]:
     return [CHECKPOINT_MARKERS[i % len(CHECKPOINT_MARKERS)] for i in range(count)]
 
 
-def checkpoint_look(index: int, count: int) -> tuple[str, str]:
-    """Colour and marker of one of several trained students: green alone, else light to dark."""
-    return shades(ESR, count)[index], markers(count)[index]
-
-
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
     """Writes each label right of the axes at the height of its curve's end, moved apart where they
     would overlap.

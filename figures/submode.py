@@ -98,8 +98,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         more.append(CHANGED.format(letters=" and ".join(changed)))
     if own_sets:
         more.append(OWN_SETS)
-    if published is not None:
-        more.append(published_sentence(published))
+    more.append(published_sentence(published))
     return words.filled(
         CAPTION,
         select(measurements, unit=FRACTION),
@@ -110,7 +109,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def _set_text(panel: Panel) -> str:
     """Over which tokens the means of a panel are, and how many."""
-    tables = [series.rows for series in panel.series if not series.hollow]
+    tables = [series.rows for series in panel.series if not series.look.hollow]
     if not tables:
         return ""
     rows = pd.concat(tables)
@@ -140,11 +139,11 @@ def panels_of(measurements: pd.DataFrame, published: pd.DataFrame | None) -> lis
         rows = select(measurements, condition=f"{COMMON}{part}")
         panel = _panel(rows, known, CHANGES, f"Change, common set, {where}")
         axis = "change against base (points)"
-        panels.append(replace(panel, axis=axis, numbers="+.1f", change=True))
+        panels.append(replace(panel, axis=axis, change=True))
     wordy = _panel(measurements, known, WORDY, "Wordy responses")
     panels.append(replace(wordy, axis="share of the responses (%)"))
     panels = [panel for panel in panels if panel.series]
-    return [replace(panel, gid=letter) for panel, letter in zip(panels, "abcdefg", strict=False)]
+    return [replace(panel, gid=letter) for panel, letter in zip(panels, "abcdefg")]
 
 
 def _of(measurements: pd.DataFrame, condition: str) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from scipy.cluster.hierarchy import fclusterdata
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, OVER_SEEDS, TEACHER
 
-from . import arms, artists, captions, style, words
+from . import arms, artists, style, words
 from .arms import REFERENCES, VIEWS, Arm, Number, Sweep, draw_number
 from .artists import PERCENT, Look
 from .page import Block, page
@@ -173,7 +173,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def _panels(sweep: Sweep) -> tuple[dict[str, Panel], dict[str, str]]:
     """The columns of rows from the left, then what accuracy is plotted against, by letter."""
-    what = captions.printed(sweep.what)
+    what = words.printed(sweep.what)
     panels = []
     for view in sweep.views:
         sentence = f"{what} at the {VIEWS[view]}"
@@ -185,7 +185,7 @@ def _panels(sweep: Sweep) -> tuple[dict[str, Panel], dict[str, str]]:
         panels.append(Panel(difference, view, f"\u0394 from {other}", "points", sentence))
     taken = [what for what in TAKEN if (sweep.frame.what == what).any()]
     panels += [TAKEN[what] for what in taken]
-    letters = iter(captions.LETTERS)
+    letters = iter(words.LETTERS)
     by_letter = {next(letters): panel for panel in panels}
     return by_letter, {next(letters): what for what in taken}
 

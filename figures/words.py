@@ -1,18 +1,20 @@
-"""What captions and notes say of rows of the measurements table: counts, levels, noise floor."""
+"""What captions and notes say of rows of the measurements table: counts, levels, methods, seeds,
+noise floor."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
-from decaylab.printing import rounded
+from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import ALL, BASE, select
 
-from . import captions
 from .colours import looks
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Fields that every template may have
 TEXTS = {
     "published": """Grey, dashed and hollow: published, arXiv 2605.27028, another pair and other
@@ -43,8 +45,8 @@ def filled(
         known |= {"published": "", "published_note": ""}
     if rows is not None and len(rows):
         known |= {
-            "level": captions.levels(rows),
-            "methods": captions.methods(rows),
+            "level": levels(rows),
+            "methods": methods(rows),
             "estimand": str(rows.estimand.iloc[0]),
             "floor": floor_text(rows),
         }
@@ -108,3 +110,40 @@ def floor_text(rows: pd.DataFrame) -> str:
     largest = known.groupby("unit", sort=False).noise_floor.max()
     sizes = ", ".join(f"{size:.1e} {unit}" for unit, size in largest.items())
     return filled(FLOOR, sizes=sizes, under=under)
+
+
+def levels(rows: pd.DataFrame) -> str:
+    """The levels of the intervals: ``95 %``."""
+    return " / ".join(f"{percent(level):g} %" for level in sorted(set(rows.level)))
+
+
+def methods(rows: pd.DataFrame) -> str:
+    """How the intervals of the rows were made."""
+    return "; ".join(sorted(set(rows.method) - {""}))
+
+
+def span(numbers: Iterable[float]) -> str:
+    """The least and the largest of some counts: ``3`` or ``2 to 3``."""
+    low, high = int(min(numbers)), int(max(numbers))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def per_arm(rows: pd.DataFrame, noun: str) -> str:
+    """How many training seeds the arms have: ``3 seeds per arm``."""
+    single = rows[rows.training_seed.notna()]
+    counts = single.groupby("checkpoint").training_seed.nunique()
+    return f"{span(counts)} {plural(noun, int(counts.max()))} per arm"
+
+
+def plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def printed(what: str) -> str:
+    """A quantity as people write it: ``avg@4``."""
+    return what.replace("_at_", "@")
+
+
+def samples(what: str) -> int:
+    """The k of ``avg_at_k``."""
+    return int(what.rpartition("_")[2])

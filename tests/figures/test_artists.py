@@ -88,9 +88,10 @@ def test_a_shift_moves_curve_and_bars_by_points_and_changes_no_number(axes: Axes
 
 
 def test_a_band_over_a_single_place_can_be_seen(axes: Axes) -> None:
-    artists.band(axes, [1, 2], [0, 1], [2, 3], "red", "area")
-    artists.band(axes, [1], [0.5], [2.5], "red", "bar")
-    artists.band(axes, [], [], [], "red", "nothing")
+    rows = pd.DataFrame({"band_low": [0.0, 1.0, 0.5, 1.0], "band_high": [2.0, 3.0, 2.5, math.nan]})
+    artists.band(axes, [1, 2, 3], rows.iloc[[0, 1, 3]], "red", "area")
+    artists.band(axes, [1], rows[2:3], "red", "bar")
+    artists.band(axes, [1], rows[3:], "red", "nothing")
     corners = found(axes, "area").get_paths()[0].vertices
     assert {tuple(corner) for corner in corners} == {(1, 0), (1, 2), (2, 1), (2, 3)}
     assert found(axes, "bar").get_segments()[0][:, 1].tolist() == [0.5, 2.5]

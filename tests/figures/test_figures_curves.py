@@ -1,4 +1,4 @@
-"""Curves and reference lines that are named at their ends, their axes, and words of captions."""
+"""Curves and reference lines that are named at their ends, their axes, and words of words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from figure_parts import artist
 
-from decaylab.figures import captions, curves, style
+from decaylab.figures import curves, style, words
 from decaylab.figures.artists import Look
 
 LOOK = Look("a curve", style.ESR, "o")
@@ -99,8 +99,8 @@ def test_words_of_captions() -> None:
             "training_seed": [0.0, 1.0, 0.0],
         }
     )
-    assert captions.levels(frame) == "90 % / 95 %" and captions.methods(frame) == "a; b"
-    assert captions.per_arm(frame, "seed") == "1 to 2 seeds per arm"
-    assert captions.per_arm(frame[:1], "run") == "1 run per arm"
-    assert captions.span([1200.0, 3.0]) == "3 to 1,200" and captions.span([3, 3]) == "3"
-    assert captions.printed("avg_at_4") == "avg@4" and captions.samples("pass_at_16") == 16
+    assert words.levels(frame) == "90 % / 95 %" and words.methods(frame) == "a; b"
+    assert words.per_arm(frame, "seed") == "1 to 2 seeds per arm"
+    assert words.per_arm(frame[:1], "run") == "1 run per arm"
+    assert words.span([1200.0, 3.0]) == "3 to 1,200" and words.span([3, 3]) == "3"
+    assert words.printed("avg_at_4") == "avg@4" and words.samples("pass_at_16") == 16
