@@ -43,7 +43,6 @@ from decaylab.tokens.scoring import Rollout
 VOCAB, TIME = 261, 12
 BINS = (0, 2, 5, 30)
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ("one and two", "three", "what is 4 + 5 * 6?", "say it", "count the hats")
 
 
@@ -491,7 +490,7 @@ def test_only_the_main_of_two_processes_scores_and_logs(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{Path(__file__).parent}:{ROOT / 'tests' / 'helpers'}",
+        "PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parent / 'helpers'}",
         "CUDA_VISIBLE_DEVICES": "",
     }
     launch = [

@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
 from decaylab.problems.sets import Problem
-from decaylab.rollouts.sampling import Ids
 from decaylab.runs import store
 from decaylab.runs.vocabulary import BASE, STUDENT, STUDENT_PREFIX, TEACHER
 from decaylab.tokens.categories import CategoryRules
@@ -223,6 +222,7 @@ def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame
     return pd.DataFrame(rows, columns=CONTINUATIONS).astype(whole)
 
 
+Ids = tuple[int, ...]
 Key = tuple[str, int, Ids]
 """Problem, sample and token ids."""
 

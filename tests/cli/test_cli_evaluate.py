@@ -109,8 +109,8 @@ def test_tables_figure_and_caption_are_there(finished: tuple[Path, Outcome]) -> 
         "step-000010 (best)",
         "step-000020 (last)",
         "What each checkpoint rule takes, avg@2 by last_boxed, %",
-        "Less base on the same problems",
-        "Less the teacher on the same problems",
+        "Difference from base on the same problems, by the rule last_boxed, points",
+        "Difference from the teacher on the same problems",
         "avg@2 under each answer rule, %",
         "smallest true difference",
     ):
@@ -178,7 +178,7 @@ def test_the_reported_rule_and_the_level_are_chosen_without_a_model(
     )
     assert (
         "Right by the rule anywhere, %" in outcome.out
-        and "n/a: a response may name several answers" in outcome.out
+        and "–: a response may name several answers" in outcome.out
     )
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")
     assert frame["condition"].iloc[0] == "anywhere" and set(frame["level"]) == {0.5}
@@ -216,7 +216,7 @@ def test_single_checkpoints_and_none_are_evaluated_too(root: Path, tmp_path: Pat
     none = evaluated(root, out=tmp_path / "none")
     frame = measurements.read(tmp_path / "none" / "measurements.parquet")
     assert none.code == 0 and frame["checkpoint"].unique().tolist() == ["base", "teacher"]
-    assert "Less the teacher" in none.out and "Less base" not in none.out
+    assert "Difference from the teacher" in none.out and "Difference from base" not in none.out
 
 
 @pytest.mark.usefixtures("no_model")

@@ -419,7 +419,7 @@ def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path
     draws = np.random.default_rng(0).random(40)
     assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.55))
     assert line.count("[") == 1, "two seeds have no interval over seeds"
-    assert "less full, over seeds" in outcome.out and "share of KL" in outcome.out
+    assert "Δ full, over seeds" in outcome.out and "share of KL" in outcome.out
 
 
 def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:

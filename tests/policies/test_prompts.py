@@ -19,6 +19,7 @@ from transformers.utils import chat_template_utils
 from decaylab.commands import diagnose, prefix_decay, sweeps
 from decaylab.errors import UserError
 from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts, prepare
 from decaylab.policies.policy import Policy
@@ -302,7 +303,9 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
     trained = loop.train(TrainOptions(**options))
     assert told in trained.notes and told in trained.record["notes"]
     job = sweeps.Job(TrainOptions(), tmp_path / "train")
-    assert sweeps._of_prompts([job]) == [told]
+    assert sweeps._notes(
+        [job], [job], SweepOptions(over="selector", values="full", runs=str(tmp_path))
+    ) == [told]
 
 
 def setup_of(grader: Grader, **options: Any) -> Any:
