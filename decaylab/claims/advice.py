@@ -79,7 +79,7 @@ def advise(signals: pd.DataFrame, decay: pd.DataFrame | None) -> Advice:
             "Neither length has been shown to be the best one for training: the rule of the "
             "cumulative KL was checked by its authors on two pairs, at 45 % (arXiv 2605.27028), "
             "half-decay on none, and which bound is right is open. "
-            f"Train with {shorter}{2 * tokens} tokens beside it",
+            f"Also train with {shorter}{2 * tokens} tokens, to compare",
         ),
     )
 

@@ -143,7 +143,7 @@ def collapse(run: FoundRun) -> Judged | None:
     traces = _evaluated(run, _reported(run)) if evaluated else _swept(run)
     if not traces:
         return None
-    lead, style = "Right answers", PERCENT_OF
+    lead, style = "Correct answers", PERCENT_OF
     if evaluated:
         lead, style = "Over the untrained student", POINTS_OF
     number, lost = _of_traces(traces), _lost(traces)

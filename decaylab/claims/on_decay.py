@@ -160,7 +160,7 @@ def _contrast(
 ) -> str:
     """The length with the most problems, of those at which the two kinds of prefixes differ."""
     sound, erring = max(shown or both, key=lambda pair: min(row.problems for row in pair))
-    kinds = ("of rollouts that end right", "that end wrong")
+    kinds = ("of rollouts that end correct", "that end wrong")
     if verified:
         kinds = ("that are correct so far", "that already err")
     left_out = len({row.prefix_tokens for rows in split for row in rows}) - len(both)

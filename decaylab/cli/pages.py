@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Argument(help="Run folders; what stands in them and below is found.", show_default=False),
+    typer.Argument(help="Run folders; runs in them and below are found.", show_default=False),
 ]
 Paper = Annotated[
     bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")
@@ -94,7 +94,7 @@ def figures(
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders; what stands in them and below is found.")
+        list[Path], typer.Argument(help="Run folders; runs in them and below are found.")
     ],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     paper: Paper = False,

@@ -206,7 +206,7 @@ function drawContinuations(rollout) {
   }
   const what = {
     recovered: " · teacher recovered: the rollout itself is not right",
-    spoilt: " · teacher spoilt: the rollout itself is right",
+    spoilt: " · teacher regressed: the rollout itself is correct",
   };
   return found.map((one) => make("div", { className: "tv-continuation" },
     heading(1, {}, `What the teacher writes after ${one.prefix_tokens} tokens`),

@@ -7,7 +7,7 @@ const FILTERS = {
   right: "right",
   wrong: "not right",
   recovered: "teacher recovered",
-  spoilt: "teacher spoilt",
+  spoilt: "teacher regressed",
 };
 const EDGES = [0.01, 0.1, 0.5, 2];
 const STEPS = [

@@ -140,7 +140,7 @@ def plan_of(
         options: what is planned.
         devices: the machine.
         known: problems and prompts.
-        setup: the pair, loaded, which is probed for its rates; None: rates as stated.
+        setup: the pair, loaded, which is probed for its rates; None: rates as they are stated.
         rows: of the probe's batches; 0: as many as each phase has.
     """
     # Lists of terms: what they hold is counted when it is asked for.

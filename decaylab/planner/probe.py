@@ -51,7 +51,7 @@ class Rates:
         """Of sampling by either policy, and of scoring and training where they were given."""
         kinds = (("student", "teacher"), ("scored", "scored wider"), ("trained",))
         by_name = {name: rate for rate, names in zip(numbers, kinds) for name in names}
-        return cls("as stated", by_name)
+        return cls("from --tokens-per-second", by_name)
 
 
 def load(options: PlanOptions, grader: Grader) -> Setup[Options]:

@@ -46,7 +46,7 @@ def print_plan(plan: Plan) -> None:
     for role, model in plan.pair.items():
         console.print(
             f"- {role}: {model.parameters:,} parameters, {precision(model)}; cache "
-            f"{model.cache_per_token:,} bytes a token",
+            f"{model.cache_per_token:,} bytes per token",
             markup=False,
             soft_wrap=wrap,
         )
@@ -80,7 +80,7 @@ def _of_command(plan: Plan, command: str) -> list[Phase]:
 def _memory(plan: Plan, narrow: bool) -> Group:
     present = {name for phase in plan.phases for name in phase.terms}
     shown = {column: names for column, names in COLUMNS.items() if present & set(names)}
-    columns = ["phase", *shown, "beside", "in all", "fits"]
+    columns = ["phase", *shown, "other", "total", "fits"]
     rows: Rows = []
     for command in plan.options.only:
         rows.append([command, *[""] * (len(columns) - 1)])
@@ -88,7 +88,7 @@ def _memory(plan: Plan, narrow: bool) -> Group:
             rows.append(_memory_row(phase, shown.values()))
         rows.append(None)
     of = "one GPU" if plan.devices.kind == "cuda" else "all processes together"
-    title = f"Memory of {of} at its fullest, GiB, against {gib(plan.devices.memory)}"
+    title = f"Peak memory of {of}, GiB, against {gib(plan.devices.memory)}"
     return terminal.titled(title, terminal.grid(columns, rows, narrow, left=("phase", "fits")))
 
 
@@ -113,9 +113,9 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
         shown = "" if place == before else place
         rows.append([shown, remedy.flag, gib(remedy.load), FITS[remedy.fits]])
         before = place
-    columns = ["does not fit", "what would help", "leaves", "fits"]
+    columns = ["does not fit", "what would help", "peak", "fits"]
     grid = terminal.grid(columns, rows, narrow, left=("does not fit", "what would help", "fits"))
-    return terminal.titled("What would help, and the GiB that the phase takes then", grid)
+    return terminal.titled("What would help, and the peak memory of the phase then, GiB", grid)
 
 
 def _time(plan: Plan, narrow: bool) -> Group:
@@ -139,7 +139,7 @@ def _time(plan: Plan, narrow: bool) -> Group:
     mean = plan.options.mean_tokens
     length = "at most: every response has its whole budget"
     if mean:
-        length = f"at {mean:,} a response"
+        length = f"at {mean:,} per response"
     title = f"Tokens written and read, {length}; prompts count where they are read"
     grid = terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",))
     return terminal.titled(title, grid)

@@ -61,7 +61,7 @@ QUANTITIES = {
     "student_entropy": "student entropy",
     "teacher_entropy": "teacher entropy",
 }
-CURVES = {"survivors": "mean over rollouts still open", "mass": "sum over all tokens"}
+CURVES = {"survivors": "mean over unfinished rollouts", "mass": "sum over all tokens"}
 OTHERS = {BASE: "base", TEACHER: "the teacher"}
 CHECKPOINT_RULES = (LAST, BEST)
 TWO_MODES = ", two modes"  # ends the name of a set of tokens
@@ -415,7 +415,7 @@ def _evaluate(source: Source, options: Options) -> Parts:
     passes = [what for what in source.whats(r"pass_at_\d+") if what != "pass_at_1"]  # it is avg@k
     quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))
     names = {what: what.replace("_at_", "@") for what in quantities}
-    title = f"Right by the rule {judged_by(source, average, rule)}, %"
+    title = f"Accuracy by the rule {judged_by(source, average, rule)}, %"
     levels = [shown(what, name) for what, name in names.items()]
     yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
     if taken := [*_taken(source, average, rule)]:

@@ -52,7 +52,7 @@ WRITERS = {
 }
 COUNTED = {
     ALL: "all",
-    OPEN: "still open",
+    OPEN: "unfinished",
     CARRY_FORWARD: "all, finished as they stand",
     "": "not stated",
 }
@@ -168,7 +168,7 @@ def boxed_repetition(source: Source) -> Iterator[Row]:
     rule."""
     rules = []
     for order, rule in enumerate(source.values("accuracy", "answer_rule")):
-        key, name, at = f"accuracy_{rule}", f"right, {rule}", (("answer_rule", rule),)
+        key, name, at = f"accuracy_{rule}", f"correct, {rule}", (("answer_rule", rule),)
         rules.append(percent(key, name, 10, order, of="accuracy", at=at))
     for checkpoint in ordered(source.values("several_boxes_share", "checkpoint")):
         cells = source.line([*columns("boxed-repetition"), *rules], {"checkpoint": checkpoint})
@@ -177,7 +177,7 @@ def boxed_repetition(source: Source) -> Iterator[Row]:
 
 # Choosing N
 
-CURVES = {"survivors": "cumulative KL, rollouts still open", "mass": "cumulative KL, all tokens"}
+CURVES = {"survivors": "cumulative KL, unfinished rollouts", "mass": "cumulative KL, all tokens"}
 
 
 def choosing_n(source: Source) -> Iterator[Row]:

@@ -33,16 +33,16 @@ CONTROLS = {
     OWN_PREFIX: "its own prefix (must stay flat)",
     CORRECT_SO_FAR: "prefix correct so far",
     ALREADY_WRONG: "prefix already wrong",
-    ENDED_RIGHT: "rollout that ends right (future)",
+    ENDED_RIGHT: "rollout that ends correct (future)",
     ENDED_WRONG: "rollout that ends wrong (future)",
     SWAPPED: "prefix of another problem",
     REVERSE: "student continues teacher",
 }
 CONTROL, TURNS = columns("decay-labels")
 RATES = {
-    "recovery_rate": "recovery (teacher right although the student ended wrong)",
+    "recovery_rate": "recovery (teacher correct where the student ended wrong)",
     "spoil_rate": (
-        "spoil (teacher wrong although the student, and the teacher unprefixed, are right)"
+        "regression (teacher wrong where the student, and the teacher alone, are correct)"
     ),
 }
 
@@ -67,12 +67,12 @@ def print_prefix_decay(result: PrefixDecayResult) -> None:
 def _tables(source: Source, samples: int) -> Iterator[Table]:
     level = f"{100 * source.frame['level'].iloc[0]:g} %"
     yield Table.of(
-        f"Rollouts still open at the prefix length: per cent, {level} intervals over problems",
+        f"Unfinished rollouts at the prefix length: per cent, {level} intervals over problems",
         _curve(source, samples),
     )
     if controls := [*_controls(source)]:
         yield Table.of(
-            "Controls: accuracy against the same problems unprefixed "
+            "Controls: accuracy against the teacher alone on the same problems "
             "(own prefix: against the rollouts continued)",
             controls,
         )

@@ -56,7 +56,7 @@ def _tables(
     for view in views:
         ending = f", {view} checkpoint" if len(views) > 1 else ""
         arms = _arms(source, what, rule, view)
-        yield Table.of(f"Right, {what.replace('_at_', '@')}, %{ending}", arms)
+        yield Table.of(f"Accuracy, {what.replace('_at_', '@')}, %{ending}", arms)
         differences = _differences(source, what, rule, view)
         yield Table.of(f"Differences on the same problems, points{ending}", differences)
     if by_selector:

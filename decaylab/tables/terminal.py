@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from decaylab.planner.preflight import PreflightReport
 
 NARROW_NAMES = {
-    "unprefixed": "un-\nprefixed",
+    "teacher alone": "teacher\nalone",
     "p (Holm)": "p\n(Holm)",
     "student itself": "student\nitself",
 }

@@ -20,7 +20,7 @@ WINDOW = 10
 # name, column of metrics.csv, decimals; None: three significant digits
 MEANS = (
     ("loss", "loss", 4),
-    ("reverse KL, nats a token", "reverse_kl", 4),
+    ("reverse KL, nats per token", "reverse_kl", 4),
     ("tokens with loss, a step", "tokens_selected", 0),
     ("their mean position", "mean_selected_position", 1),
     ("tokens written, a rollout", "response_tokens", 1),

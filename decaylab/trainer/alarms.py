@@ -45,12 +45,12 @@ def alarms(before: Behaviour, now: Behaviour, thresholds: Thresholds = Threshold
         sentences.append(
             f"responses repeat themselves: {now.repetition_share:.0%} of them, "
             f"{before.repetition_share:.0%} before training "
-            f"(alarm above {thresholds.repetition:.0%} more)"
+            f"(alarm at {100 * thresholds.repetition:.0f} points more)"
         )
     if now.natural_stop_share < before.natural_stop_share - thresholds.natural_stops:
         sentences.append(
             f"the end-of-turn token is being lost: {now.natural_stop_share:.0%} of the responses "
-            f"end by themselves, {before.natural_stop_share:.0%} before training (alarm at more "
+            f"stop naturally, {before.natural_stop_share:.0%} before training (alarm at more "
             f"than {100 * thresholds.natural_stops:.0f} points fewer)"
         )
     return sentences

@@ -119,7 +119,7 @@ def test_the_smaller_of_the_two_lengths_is_recommended_with_its_evidence() -> No
         "and 80 % of its advantage is left.",
         "has been shown to be the best one for training",
         "checked by its authors on two pairs, at 45 % (arXiv 2605.27028)",
-        "Train with 43 and 172 tokens",
+        "train with 43 and 172 tokens",
     ):
         assert said in advice.text, advice.text
     assert "\n" not in advice.text
@@ -363,4 +363,7 @@ def test_a_length_is_at_least_one_token_and_no_length_is_advised_twice(
 ) -> None:
     early = replace(POSITION, value=value, low=value / 1.2, high=value * 1.2)
     advice = advise(signals(early), decay())
-    assert advice.recommended == tokens and f"Train with {beside} tokens beside it" in advice.text
+    assert (
+        advice.recommended == tokens
+        and f"Also train with {beside} tokens, to compare" in advice.text
+    )

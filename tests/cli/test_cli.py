@@ -171,7 +171,7 @@ def test_tables_fit_a_terminal_of_80_columns_whole(
     monkeypatch.setattr(terminal, "terminal", lambda: Console(width=80, highlight=False))
     outcome = decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", folder, "--quiet")
     narrow = outcome.out.split("\n- ")[0]
-    assert max(map(len, narrow.split("Rollouts still open")[1].splitlines())) <= 80
+    assert max(map(len, narrow.split("Unfinished rollouts")[1].splitlines())) <= 80
     assert "…" not in narrow
     wanted = re.findall(r"\[[^ ]+, [^ ]+\]", wide.out.split("\n- ")[0])
     assert sorted(re.findall(r"\[[^ ]+,[^ ]+\]", narrow)) == sorted(

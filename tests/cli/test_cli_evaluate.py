@@ -105,7 +105,7 @@ def test_tables_figure_and_caption_are_there(finished: tuple[Path, Outcome]) -> 
     for words in (
         "Evaluation: abacus-student with abacus-teacher as its teacher; abacus, 5 problems x 2 "
         "samples",
-        "Right by the rule last_boxed, %",
+        "Accuracy by the rule last_boxed, %",
         "step-000010 (best)",
         "step-000020 (last)",
         "What each checkpoint rule takes, avg@2 by last_boxed, %",
@@ -177,7 +177,7 @@ def test_the_reported_rule_and_the_level_are_chosen_without_a_model(
         root, root / "esr", "--answer-rule", "anywhere", "--level", "0.5", out=tmp_path / "out"
     )
     assert (
-        "Right by the rule anywhere, %" in outcome.out
+        "Accuracy by the rule anywhere, %" in outcome.out
         and "–: a response may name several answers" in outcome.out
     )
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")

@@ -439,7 +439,7 @@ def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:
     assert "1 seed, 40 test problems x 1, answer rule last_boxed, last and best checkpoint" in out
     draws = np.random.default_rng(0).random(40)
     for view, step in (("last", 2), ("best", 1)):
-        part = out.split(f"Right, avg@1, %, {view} checkpoint")[1].split("Differences")[0]
+        part = out.split(f"Accuracy, avg@1, %, {view} checkpoint")[1].split("Differences")[0]
         (line,) = [line for line in part.splitlines() if "prefix-5" in line]
         assert f"{100 * (draws < chance_of('prefix-5-seed-0', step)).mean():.1f}" in line
 

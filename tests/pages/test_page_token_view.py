@@ -266,12 +266,12 @@ def test_recovered_and_spoilt_are_those_of_the_chosen_prefix(view: Page) -> None
     for k in (2, 4):
         view.select_option("#tv-prefix", str(k))
         counts[k] = view.locator("#tv-filter").inner_text()
-    assert "teacher recovered at 2 (2)" in counts[2] and "teacher spoilt at 2 (1)" in counts[2]
-    assert "teacher recovered at 4 (1)" in counts[4] and "teacher spoilt at 4 (1)" in counts[4]
+    assert "teacher recovered at 2 (2)" in counts[2] and "teacher regressed at 2 (1)" in counts[2]
+    assert "teacher recovered at 4 (1)" in counts[4] and "teacher regressed at 4 (1)" in counts[4]
     view.check("#tv-filter-spoilt")
     assert chosen(view) == ("p1", "1")
     view.select_option("#tv-prefix", "null")
-    assert "no rollout is teacher spoilt" in view.inner_text("#tv-count") and chosen(view) == (
+    assert "no rollout is teacher regressed" in view.inner_text("#tv-count") and chosen(view) == (
         "p1",
         "1",
     )
@@ -291,7 +291,7 @@ def test_the_prefix_is_marked_where_it_ends_and_followed_by_what_the_teacher_wro
     assert "✓ right · ended by itself" in said.inner_text()
     assert said.locator(".tv-text").text_content() == "the teacher goes on\u21b5\nfrom 4 of p0.0"
     view.select_option("#tv-prefix", "2")
-    assert "✗ wrong · teacher spoilt: the rollout itself is right" in said.inner_text()
+    assert "✗ wrong · teacher regressed: the rollout itself is correct" in said.inner_text()
     assert view.locator(".tv-continuation").count() == 1  # of base alone
     view.select_option("#tv-problem", "p2")
     assert "No continuation from there was kept" in view.inner_text(".tv-continuation")

@@ -538,7 +538,7 @@ def test_evaluate_prints_each_quantity_by_the_reported_rule_and_avg_at_k_by_ever
     frame = evaluate(NAMES)
     frame = frame.sort_values("condition", key=lambda column: column == "anywhere", kind="stable")
     text = page("evaluate", frame)
-    levels = table(text, "Right by the rule first_boxed, %")
+    levels = table(text, "Accuracy by the rule first_boxed, %")
     assert levels[0] == ["model", "avg@2", "maj@2", "pass@2"]  # pass@1 is avg@2
     (row,) = [row for row in levels if row[0] == "ckpt-20 (best)"]
     for cell, what in zip(row[1:], ("avg_at_2", "maj_at_2", "pass_at_2"), strict=True):

@@ -180,7 +180,7 @@ def test_the_prefix_curve_has_paired_differences_and_the_published_ones_below() 
     table = build("prefix-curve", frame, publication.prefix_curve())
     at = {"condition": "student-prefix", "view": "open", "prefix_tokens": 40.0}
     row = row_of(
-        table, writer="teacher after the student", counted="still open", prefix_tokens=40.0
+        table, writer="teacher after the student", counted="unfinished", prefix_tokens=40.0
     )
     same(row, "accuracy_percent", pick(frame, what="accuracy", **at))
     same(row, "difference_points", pick(frame, what="accuracy_difference", **at))

@@ -313,7 +313,7 @@ KINDS = {
         0.16,
     ),
     "natural_stop_share": (
-        "the end-of-turn token is being lost: 79% of the responses end by themselves, 90%",
+        "the end-of-turn token is being lost: 79% of the responses stop naturally, 90%",
         0.8,
         0.79,
     ),
