@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from decaylab.planner.preflight import PreflightReport
 
 NARROW_NAMES = {
-    "teacher alone": "teacher\nalone",
+    "no prefix": "no\nprefix",
     "p (Holm)": "p\n(Holm)",
     "student itself": "student\nitself",
 }
