@@ -15,6 +15,7 @@ import pytest
 
 from decaylab.commands import children
 from decaylab.commands.children import Job, run
+from decaylab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -181,7 +182,7 @@ def test_a_second_ctrl_c_ends_a_child_that_does_not_listen(tmp_path: Path) -> No
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("")
-    with pytest.raises(children.store.UserError, match="cannot write .*one.log"):
+    with pytest.raises(UserError, match="cannot write .*one.log"):
         run([job(tmp_path, "one", "pass")], workers=1, on_end=lambda *more: None)
 
 
