@@ -49,3 +49,15 @@ def test_run_folders_import_without_what_only_unix_has() -> None:
         "import decaylab.disk, decaylab.runs.store, decaylab.commands.children\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_file_system_without_locks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(self: object, timeout: float = -1) -> None:
+        raise NotImplementedError("flock")
+
+    monkeypatch.setattr(disk.FileLock, "acquire", without)
+    with pytest.raises(UserError) as error, disk.lock(tmp_path):
+        pass
+    assert str(error.value) == f"cannot lock {tmp_path}: its file system has no locks"

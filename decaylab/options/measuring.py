@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from decaylab.errors import UserError
 from decaylab.options import option_values
@@ -20,18 +19,31 @@ from decaylab.options.declared import (
     common,
     option,
 )
+from decaylab.options.kinds import (
+    CONTROLS,
+    AnswerRule,
+    Below1,
+    Bins,
+    CheckpointRule,
+    Columns,
+    Controls,
+    Count,
+    CountOrOff,
+    Lengths,
+    Paths,
+    Rate,
+    Seed,
+    Share,
+    Temperature,
+    Text,
+    UpTo1,
+    Variables,
+)
 from decaylab.options.option_values import (
-    JSON_TOO,
-    ONE_BY_ONE,
-    Must,
-    Names,
-    one_of,
     words,
 )
 from decaylab.problems import thoughts
-from decaylab.problems.answers import ANSWER_RULES
 
-CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
 LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
@@ -50,58 +62,6 @@ TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
-
-Count = Annotated[int, Must("be at least 1", lambda value: value >= 1)]
-CountOrOff = Annotated[int, Must("be at least 0 (0 is off)", lambda value: value >= 0)]
-Share = Annotated[float, Must("lie between 0 and 1", lambda value: 0 < value < 1)]
-Rate = Annotated[float, Must("be above 0", lambda value: 0 < value < math.inf)]
-UpTo1 = Annotated[float, Must("lie above 0 and not above 1", lambda value: 0 < value <= 1)]
-Below1 = Annotated[float, Must("be at least 0 and below 1", lambda value: 0 <= value < 1)]
-Temperature = Annotated[
-    float, Must("be at least 0 (0 is greedy)", lambda value: 0 <= value < math.inf)
-]
-Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= value < 2**63)]
-Paths = Annotated[tuple[str, ...], ONE_BY_ONE]
-Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
-AnswerRule = Annotated[str, one_of(ANSWER_RULES)]
-Bins = Annotated[
-    tuple[int, ...],
-    Must(
-        "begin with 0 and increase",
-        lambda bins: bins[:1] == (0,) and all(a < b for a, b in zip(bins, bins[1:])),
-    ),
-]
-Controls = Annotated[
-    tuple[str, ...],
-    Names({"all": CONTROLS, "none": ()}),
-    Must(f"be all, none or among {', '.join(CONTROLS)}", lambda names: set(names) <= set(CONTROLS)),
-]
-EVERY, LAST, BEST = "every", "last", "best"
-
-
-def _is_rule(text: str) -> bool:
-    rules = tuple(part.strip() for part in text.split(","))
-    return rules == (EVERY,) or (set(rules) <= {LAST, BEST} and len(set(rules)) == len(rules))
-
-
-CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule)
-CheckpointRule = Annotated[str, CHECKPOINT_RULE]
-Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
-Variables = Annotated[
-    dict[str, str], JSON_TOO, Must("be KEY=VALUE", lambda table: all(map(str.isidentifier, table)))
-]
-COLUMN_ROLES = words(
-    "question, answer, id, prompt, problem_id, response, stop, truncated, sample, prompt_ids, "
-    "response_ids, response_mask, reasoning, grade"
-)
-"""What a column can hold: the first three of problems, all of rollouts."""
-Columns = Annotated[
-    dict[str, str],
-    Must(
-        f"name {', '.join(COLUMN_ROLES)} as ROLE=NAME",
-        lambda names: set(names) <= set(COLUMN_ROLES),
-    ),
-]
 
 
 @dataclass(frozen=True)

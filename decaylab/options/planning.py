@@ -13,10 +13,9 @@ from decaylab.options.declared import (
     common,
     option,
 )
+from decaylab.options.kinds import Count, CountOrOff
 from decaylab.options.measuring import (
     EMBEDDED_TEACHER,
-    Count,
-    CountOrOff,
     DiagnosticOptions,
     Options,
     PairOptions,

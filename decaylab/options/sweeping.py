@@ -15,7 +15,7 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.measuring import LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 

@@ -14,17 +14,8 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.measuring import (
-    EMBEDDED_TEACHER,
-    AnswerRule,
-    Bins,
-    Count,
-    CountOrOff,
-    PairOptions,
-    Rate,
-    Seed,
-    position_bins,
-)
+from decaylab.options.kinds import AnswerRule, Bins, Count, CountOrOff, Rate, Seed
+from decaylab.options.measuring import EMBEDDED_TEACHER, PairOptions, position_bins
 from decaylab.options.option_values import NUMBER_TOO, Must, among, one_of, words
 
 FULL = "full"

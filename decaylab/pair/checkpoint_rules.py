@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import BEST, CHECKPOINT_RULE, EVERY, LAST
+from decaylab.options.kinds import BEST, CHECKPOINT_RULE, EVERY, LAST
 from decaylab.pair import targets
 from decaylab.policies import checkpoint_folders, loading
 from decaylab.policies.checkpoint_folders import step_of

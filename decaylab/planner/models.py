@@ -28,8 +28,13 @@ Counted = TypeVar("Counted")
 # What transformers and torch raise where a configuration is unknown, or a model cannot run without
 # values.
 UNDESCRIBED = (
-    *(OSError, RuntimeError, NotImplementedError, TypeError, ValueError, KeyError, IndexError),
-    *(AttributeError, ImportError),
+    OSError,
+    RuntimeError,  # NotImplementedError is one
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ImportError,
 )
 
 

@@ -21,7 +21,7 @@ from scipy.stats import binom
 from decaylab.analyses.prefix_decay import Settings, measure
 from decaylab.maths.retention import NO_ADVANTAGE
 from decaylab.maths.statistics import ONE_PROBLEM, Estimate, paired_difference, proportion
-from decaylab.options.measuring import CONTROLS
+from decaylab.options.kinds import CONTROLS
 from decaylab.rollouts.collect import DecayPlan
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.runs.measurements import COLUMNS

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from decaylab.options.measuring import CONTROLS
+from decaylab.options.kinds import CONTROLS
 from decaylab.policies.handover import HandOver
 from decaylab.problems.abacus import Step
 from decaylab.problems.sets import Problem

@@ -1,0 +1,63 @@
+"""The kinds of values that options take: a type, and what a value of it must be."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from decaylab.options.option_values import JSON_TOO, ONE_BY_ONE, Must, Names, one_of, words
+from decaylab.problems.answers import ANSWER_RULES
+
+CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
+
+Count = Annotated[int, Must("be at least 1", lambda value: value >= 1)]
+CountOrOff = Annotated[int, Must("be at least 0 (0 is off)", lambda value: value >= 0)]
+Share = Annotated[float, Must("lie between 0 and 1", lambda value: 0 < value < 1)]
+Rate = Annotated[float, Must("be above 0", lambda value: 0 < value < math.inf)]
+UpTo1 = Annotated[float, Must("lie above 0 and not above 1", lambda value: 0 < value <= 1)]
+Below1 = Annotated[float, Must("be at least 0 and below 1", lambda value: 0 <= value < 1)]
+Temperature = Annotated[
+    float, Must("be at least 0 (0 is greedy)", lambda value: 0 <= value < math.inf)
+]
+Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= value < 2**63)]
+Paths = Annotated[tuple[str, ...], ONE_BY_ONE]
+Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
+AnswerRule = Annotated[str, one_of(ANSWER_RULES)]
+Bins = Annotated[
+    tuple[int, ...],
+    Must(
+        "begin with 0 and increase",
+        lambda bins: bins[:1] == (0,) and all(a < b for a, b in zip(bins, bins[1:])),
+    ),
+]
+Controls = Annotated[
+    tuple[str, ...],
+    Names({"all": CONTROLS, "none": ()}),
+    Must(f"be all, none or among {', '.join(CONTROLS)}", lambda names: set(names) <= set(CONTROLS)),
+]
+EVERY, LAST, BEST = "every", "last", "best"
+
+
+def _is_rule(text: str) -> bool:
+    rules = tuple(part.strip() for part in text.split(","))
+    return rules == (EVERY,) or (set(rules) <= {LAST, BEST} and len(set(rules)) == len(rules))
+
+
+CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule)
+CheckpointRule = Annotated[str, CHECKPOINT_RULE]
+Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
+Variables = Annotated[
+    dict[str, str], JSON_TOO, Must("be KEY=VALUE", lambda table: all(map(str.isidentifier, table)))
+]
+COLUMN_ROLES = words(
+    "question, answer, id, prompt, problem_id, response, stop, truncated, sample, prompt_ids, "
+    "response_ids, response_mask, reasoning, grade"
+)
+"""What a column can hold: the first three of problems, all of rollouts."""
+Columns = Annotated[
+    dict[str, str],
+    Must(
+        f"name {', '.join(COLUMN_ROLES)} as ROLE=NAME",
+        lambda names: set(names) <= set(COLUMN_ROLES),
+    ),
+]
