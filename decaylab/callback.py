@@ -31,7 +31,7 @@ from decaylab.errors import UserError
 from decaylab.maths import token_means
 from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
 from decaylab.maths.winsorised import LEAST_PROBLEMS, interval, winsorised
-from decaylab.options.measuring import position_bins
+from decaylab.options.diagnosing import position_bins
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.policies.vocabularies import share_vocabulary

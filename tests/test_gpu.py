@@ -15,7 +15,8 @@ from tiny_models import equal_up_to_near_ties
 
 from decaylab.commands import diagnose
 from decaylab.commands.prefix_decay import prefix_decay
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.policies import loading
 from decaylab.policies.policy import LoadSettings
 from decaylab.problems.sets import load_problems

@@ -21,7 +21,8 @@ from decaylab.cli import pages
 from decaylab.cli.parameters import signature
 from decaylab.errors import UserError
 from decaylab.options.command_options import COMMANDS
-from decaylab.options.measuring import DiagnosticOptions, FileOptions, Options, PairOptions
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import FileOptions, Options, PairOptions
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions

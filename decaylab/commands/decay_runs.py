@@ -12,7 +12,8 @@ import pandas as pd
 
 from decaylab.commands import pair_identity
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.pair.prepare import Setup
 from decaylab.runs import measurements, store
 from decaylab.runs.vocabulary import STUDENT, TEACHER

@@ -24,8 +24,8 @@ from decaylab.commands.study import Material, Study
 from decaylab.disk import write_atomically
 from decaylab.errors import UserError
 from decaylab.options import declared
+from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.kinds import EVERY
-from decaylab.options.measuring import DiagnosticOptions
 from decaylab.pair import checkpoint_rules, kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.policies.identity import versions

@@ -21,7 +21,7 @@ from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.commands.study import Material, Study
 from decaylab.errors import UserError
 from decaylab.maths.clusters import Ints
-from decaylab.options.measuring import DiagnosticOptions
+from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import targets
 from decaylab.pair.prepare import GRADING_WORKERS, prepare
 from decaylab.policies.policy import Policy

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions
+from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair.prepare import Setup, longest_context
 from decaylab.pair.targets import Target, Targets, check_same_base
 from decaylab.policies import loading, served_policies

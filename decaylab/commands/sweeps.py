@@ -29,7 +29,8 @@ from decaylab.disk import write_atomically
 from decaylab.errors import UserError
 from decaylab.options import declared
 from decaylab.options.command_options import COMMANDS
-from decaylab.options.measuring import DiagnosticOptions, PairOptions
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import PairOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules

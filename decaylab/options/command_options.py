@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from decaylab.options.declared import options_of
-from decaylab.options.measuring import DiagnosticOptions, FileOptions, Options, PairOptions
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import FileOptions, Options, PairOptions
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions

@@ -13,15 +13,9 @@ from decaylab.options.declared import (
     common,
     option,
 )
+from decaylab.options.diagnosing import DiagnosticOptions, ScoredFields
 from decaylab.options.kinds import Count, CountOrOff
-from decaylab.options.measuring import (
-    EMBEDDED_TEACHER,
-    DiagnosticOptions,
-    Options,
-    PairOptions,
-    PrefixFields,
-    ScoredFields,
-)
+from decaylab.options.measuring import EMBEDDED_TEACHER, Options, PairOptions, PrefixFields
 from decaylab.options.option_values import Must
 from decaylab.options.training import NO_PROBLEMS, RolloutLength, TrainFields, TrainOptions
 from decaylab.printing import GIB

@@ -14,8 +14,9 @@ from decaylab.options.declared import (
     common,
     option,
 )
+from decaylab.options.diagnosing import position_bins
 from decaylab.options.kinds import AnswerRule, Bins, Count, CountOrOff, Rate, Seed
-from decaylab.options.measuring import EMBEDDED_TEACHER, PairOptions, position_bins
+from decaylab.options.measuring import EMBEDDED_TEACHER, PairOptions
 from decaylab.options.option_values import NUMBER_TOO, Must, among, one_of, words
 
 FULL = "full"

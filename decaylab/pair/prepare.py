@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options, PairOptions
 from decaylab.options.training import TrainOptions
 from decaylab.policies import loading, prompts, served_policies
 from decaylab.policies.policy import Policy, Role, load_settings

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions, PairOptions
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import PairOptions
 from decaylab.policies import checkpoint_folders, loading
 from decaylab.policies.identity import PolicyIdentity, hash_folder
 from decaylab.policies.loading import EMBEDDED

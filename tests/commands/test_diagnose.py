@@ -20,7 +20,8 @@ from command_line import DATA, Outcome, _SharedGrader, contents, decaylab, start
 from decaylab.commands import diagnose, drawing, prefix_decay, study
 from decaylab.errors import UserError
 from decaylab.options import declared
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.pair import prepare
 from decaylab.policies import loading
 from decaylab.rollouts.transformers_engine import TransformersEngine

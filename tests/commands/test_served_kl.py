@@ -25,7 +25,7 @@ from decaylab.analyses.served_kl import QUANTITIES, Settings, measure
 from decaylab.commands.served_kl import COLUMNS, served_kl
 from decaylab.errors import UserError
 from decaylab.maths import token_means
-from decaylab.options.measuring import DiagnosticOptions
+from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.runs import measurements
 from decaylab.tokens.token_table import Scored, TokenTable
 

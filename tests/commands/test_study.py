@@ -23,7 +23,8 @@ from decaylab.analyses import position_kl
 from decaylab.commands import prefix_decay
 from decaylab.commands.study import Material, Study
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.pair import targets
 from decaylab.pair.prepare import prepare
 from decaylab.policies import loading

@@ -21,7 +21,7 @@ from decaylab.commands import children, drawing, sweeps
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.options.command_options import COMMANDS
-from decaylab.options.measuring import DiagnosticOptions
+from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.rollouts.engine_spec import engine_record

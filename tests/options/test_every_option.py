@@ -16,7 +16,8 @@ from decaylab.cli import main
 from decaylab.commands import sweeps
 from decaylab.options import declared, option_values
 from decaylab.options.command_options import COMMANDS, KINDS
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.options.option_values import flag
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions

@@ -19,7 +19,8 @@ from decaylab.cli import main, parameters
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
-from decaylab.options.measuring import DiagnosticOptions, Options, PairOptions
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options, PairOptions
 from decaylab.options.option_values import Must
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions

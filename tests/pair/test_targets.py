@@ -19,7 +19,8 @@ from tiny_models import byte_tokenizer, save_folder
 from transformers import AutoModelForCausalLM
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.pair import targets
 from decaylab.pair.targets import Target, check_same_base, resolve
 from decaylab.policies import loading

@@ -18,7 +18,8 @@ from transformers.utils import chat_template_utils
 
 from decaylab.commands import diagnose, prefix_decay, sweeps
 from decaylab.errors import UserError
-from decaylab.options.measuring import DiagnosticOptions, Options
+from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.measuring import Options
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts, prepare
