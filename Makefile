@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)  ## measures teacher decay on the pair that ships with the repository, with every control
-	$(BIN)/decaylab prefix-decay --prefix-lengths 0,20,40,60 --samples 4 --controls all --out runs/demo
+	$(BIN)/decaylab prefix-decay --prefix-lengths 0,20,40,80 --samples 4 --controls all --out runs/demo
 
 test: $(INSTALLED)  ## every test; those that need a GPU say so and are skipped where there is none
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
@@ -34,23 +34,21 @@ mutants: $(INSTALLED)  ## changes the mathematics one operator or number at a ti
 docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
 	$(BIN)/mkdocs build --quiet --strict
 
-# Decay, statistics, one ESR and one full-rollout student, measured here; the sweeps are those of docs/measurements.
+# Decay, statistics, one ESR and one full-rollout student.
 REPORT := runs/report
 PAIR_OF_STUDENTS := $(REPORT)/esr $(REPORT)/full
 LOOKED_AT := --limit 100 --view-rollouts 100
 report: $(INSTALLED)  ## everything on the pair that ships with the repository, on one page: runs/report/report.html; resumes
 	$(BIN)/decaylab prefix-decay --controls all --out $(REPORT)/prefix-decay
-	$(BIN)/decaylab train --selector prefix --rollout-length 20 --out $(REPORT)/esr
+	$(BIN)/decaylab train --selector prefix --rollout-length 40 --out $(REPORT)/esr
 	$(BIN)/decaylab train --selector full --out $(REPORT)/full
 	$(BIN)/decaylab signals $(PAIR_OF_STUDENTS) $(LOOKED_AT) --advise --decay $(REPORT)/prefix-decay --out $(REPORT)/signals
 	for command in position-kl category-kl submode; do \
 		$(BIN)/decaylab $$command $(PAIR_OF_STUDENTS) $(LOOKED_AT) --out $(REPORT)/$$command || exit; done
 	for command in behaviour evaluate; do \
 		$(BIN)/decaylab $$command $(PAIR_OF_STUDENTS) --limit 100 --out $(REPORT)/$$command || exit; done
-	$(BIN)/decaylab figures $(REPORT) docs/measurements/rollout-length docs/measurements/selector --all --paper --quiet \
-		--out $(REPORT)/figures
-	$(BIN)/decaylab report $(REPORT) docs/measurements/rollout-length docs/measurements/selector --paper \
-		--out $(REPORT)/report.html
+	$(BIN)/decaylab figures $(REPORT) --all --paper --quiet --out $(REPORT)/figures
+	$(BIN)/decaylab report $(REPORT) --paper --out $(REPORT)/report.html
 
 check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -79,17 +77,18 @@ SELECTORS := prefix,prefix-mask,suffix,middle,random,after-teacher-prefix,progre
 top-reverse-kl,top-student-entropy,top-teacher-entropy,top-reverse-kl-x-student-entropy,$\
 top-teacher-entropy-x-student-entropy,top-all-three,top-reverse-kl-and-student-entropy,$\
 top-reverse-kl-or-student-entropy,top-teacher-entropy-and-student-entropy,top-teacher-entropy-or-student-entropy
-STUDENTS := $(TRAINED)/prefix-20-seed-0 $(TRAINED)/full-seed-0
+STUDENTS := $(TRAINED)/prefix-40-seed-0 $(TRAINED)/full-seed-0
 
 experiment: $(INSTALLED)  ## trains and measures the embedded pair's students: sweeps over N and selectors, and the diagnostics
-	$(BIN)/decaylab sweep rollout-length --values 5,10,20,40,60,full $(SWEEP) --out runs/experiment/rollout-length
-	$(BIN)/decaylab sweep selector --values $(SELECTORS) --budget 20 $(SWEEP) --out runs/experiment/selector
+	$(BIN)/decaylab sweep rollout-length --values 10,20,40,80,120,full $(SWEEP) --out runs/experiment/rollout-length
+	$(BIN)/decaylab sweep selector --values $(SELECTORS) --budget 40 $(SWEEP) --out runs/experiment/selector
 	$(BIN)/decaylab evaluate $(STUDENTS) --limit 800 --samples 1 --out runs/experiment/evaluate
 	for command in position-kl submode behaviour; do \
 		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out runs/experiment/$$command || exit; done
 
-pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair (an hour on two cores)
+pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair, and measures its criteria; an hour on two cores, resuming
 	$(BIN)/python -m decaylab.data.abacus.recipe all --out build/pair
+	$(BIN)/python -m decaylab.data.abacus.criteria build/pair --write
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

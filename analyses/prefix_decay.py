@@ -275,27 +275,32 @@ class _Decay:
     def split_by_fate(self) -> Iterator[Measurement]:
         """Open student prefixes that are correct so far against those already wrong.
 
-        By the step verifier where the problems have one; otherwise by whether the rollout ended
-        correct, which conditions on the future: a prefix of a rollout that ended wrong may itself
-        be sound. The estimand says which.
+        By the step verifier where the problems have one, without the prefixes that it cannot read;
+        otherwise by whether the rollout ended correct, which conditions on the future: a prefix of
+        a rollout that ended wrong may itself be sound. The estimand says which.
         """
         rows = self.arms.of(STUDENT_PREFIX)
         if not len(rows):
             return
-        if rows["prefix_correct_so_far"].notna().all():
-            right, names = (
-                rows["prefix_correct_so_far"].astype(bool),
-                (CORRECT_SO_FAR, ALREADY_WRONG),
-            )
+        read = rows["prefix_correct_so_far"].notna()
+        if read.any():
+            right = rows["prefix_correct_so_far"].eq(True)
+            names = (CORRECT_SO_FAR, ALREADY_WRONG)
             by = "the step verifier"
         else:
+            read = ~read
             right = rows["prefix_rollout_id"].map(self.arms.outcome) == 1
             names = (ENDED_RIGHT, ENDED_WRONG)
             by = "the rollout's own outcome (conditions on the future)"
-        for name, chosen in zip(names, (right, ~right), strict=True):
+        unread = estimated.left_out(
+            int((~read).sum()), len(read), "prefixes cannot be read by the step verifier"
+        )
+        for name, chosen in zip(names, (right, ~right & read), strict=True):
             arms = self.arms.continued(STUDENT_PREFIX, TEACHER, keep=chosen)
             for row in self.curve(name, arms):
-                yield replace(row, estimand=f"{MEAN_OVER_ROLLOUTS}; prefixes split by {by}")
+                note = "; ".join(filter(None, (row.note, unread)))
+                estimand = f"{MEAN_OVER_ROLLOUTS}; prefixes split by {by}"
+                yield replace(row, estimand=estimand, note=note)
 
 
 def _place(view: str, length: int, arm: Arm) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from decaylab.maths import statistics as st
 from decaylab.maths import token_means, top_share
 from decaylab.maths.clusters import Floats
 from decaylab.maths.top_share import TopTokens
-from decaylab.problems.abacus import style
+from decaylab.problems.abacus_checking import style
 from decaylab.runs import own_tokens, rows
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH, FROZEN, MEAN_OVER_ROLLOUTS, change
@@ -196,7 +196,7 @@ def _row(
 
 
 def measure_styles(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.DataFrame:
-    """Share of wordy, against terse, responses of each checkpoint on the abacus problems; its
+    """Share of verbose, against concise, responses of each checkpoint on the abacus problems; its
     change from base.
 
     On the embedded pair the style is the mode: commitment to it shows without any token statistic.
@@ -240,7 +240,7 @@ def _styled(rollouts: pd.DataFrame, codes: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "code": written["problem_id"].map(codes).astype(np.int64),
-            "wordy": (written["text"].map(style) == "wordy").astype(np.float64),
+            "wordy": (written["text"].map(style) == "verbose").astype(np.float64),
             "tokens": own_tokens.count(written),
         }
     )

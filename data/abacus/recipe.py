@@ -1,13 +1,13 @@
 """The recipe of the embedded pair: tokenizer, teacher and student, trained on the abacus world.
 
-    python -m decaylab.data.abacus.recipe all --out DIR         # both, an hour on two cores
+    python -m decaylab.data.abacus.recipe all --out DIR         # both at once, a core each
     python -m decaylab.data.abacus.recipe teacher --out DIR     # one of them
-    python -m decaylab.data.abacus.recipe evaluate --out DIR    # as in the model card: accuracy,
-                                                                # style and length
+    python -m decaylab.data.abacus.criteria --out DIR           # the criteria of the model card
 
-The teacher learns both styles, mostly the wordy one; the student is smaller, sees terse responses
-only and is stopped early. Nothing is fitted to what decaylab measures on the pair afterwards: the
-targets are accuracy, style and length alone.
+Each policy learns from responses of a writer with habits of its own (``Habits``); the student is
+smaller and is stopped early. Nothing is fitted to what decaylab measures on the pair afterwards:
+the criteria of the model card are all that a recipe was chosen by. A training that was interrupted
+goes on from its last save, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -17,24 +17,20 @@ import csv
 import json
 import math
 import random
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from decaylab.maths.statistics import proportion
-from decaylab.policies import loading
 from decaylab.problems import abacus
-from decaylab.problems.grading import Grader
-from decaylab.problems.sets import TEST_COUNT, TEST_SEED, load_problems
-from decaylab.rollouts.sampling import Request, SamplingSettings
-from decaylab.rollouts.transformers_engine import TransformersEngine
+from decaylab.problems.abacus_writing import Habits, respond
 
 SPECIAL_TOKENS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHAT_TEMPLATE = (
@@ -42,19 +38,23 @@ CHAT_TEMPLATE = (
     "{% if not (loop.last and continue_final_message) %}{{ '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-TRAIN_SEED = 1
+POOL = 256
+"""Problems that are drawn at once, and whose responses are sorted by length into batches."""
+SAVE_EVERY = 500
+"""Steps between two saves that an interrupted training can go on from."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Architecture, data and optimisation of one policy.
 
-    terse_share runs from its first to its second value over the first 60 % of the steps, and the
+    habits: of the writer of its responses. At first 90 % of them are concise and 20 % of the steps
+    are slips; both shares go to those of the habits over the first 60 % of the steps, and the
     longest problem grows from 2 steps to 8 over the first 40 %: short, dense examples teach the
-    arithmetic at a fraction of the cost.
+    arithmetic, and many slips to notice them, at a fraction of the cost.
     stop: end after so many steps, without changing the schedules that run over all of them.
     polish_steps: so many more at the end state of the schedules, from a fresh optimizer at
-    polish_lr.
+    polish_lr, with polish_slips as the share of slips.
     """
 
     hidden: int
@@ -62,11 +62,12 @@ class Recipe:
     heads: int
     kv_heads: int
     intermediate: int
-    terse_share: tuple[float, float]
+    habits: Habits
     steps: int
     stop: int | None = None
     polish_steps: int = 0
     polish_lr: float = 1.5e-3
+    polish_slips: float = 0.0
     batch_tokens: int = 1200
     lr: float = 3e-3
     warmup: int = 100
@@ -81,9 +82,20 @@ RECIPES = {
         heads=4,
         kv_heads=2,
         intermediate=416,
-        terse_share=(0.9, 0.3),
-        steps=9000,
-        polish_steps=5000,
+        habits=Habits(
+            verbose=0.67,
+            spaced=0.7,
+            latex=0.6,
+            cross=0.7,
+            openings=(0.25, 0.3, 0.45),
+            leads=(0.45, 0.3, 0.25),
+            slips=(0.08, 0.08),
+            checks=0.09,
+        ),
+        steps=14000,
+        polish_steps=18000,
+        polish_lr=2e-3,
+        polish_slips=0.11,
     ),
     "student": Recipe(
         hidden=96,
@@ -91,9 +103,19 @@ RECIPES = {
         heads=4,
         kv_heads=2,
         intermediate=256,
-        terse_share=(1.0, 1.0),
-        steps=9000,
-        stop=6000,
+        habits=Habits(
+            verbose=0.37,
+            spaced=0.35,
+            latex=0.35,
+            cross=0.35,
+            openings=(0.35, 0.2, 0.45),
+            leads=(0.25, 0.3, 0.45),
+            slips=(0.07, 0.18),
+            checks=0.18,
+            unnoticed=0.5,
+        ),
+        steps=12000,
+        stop=10000,
     ),
 }
 
@@ -101,10 +123,12 @@ RECIPES = {
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE in which every digit is a token of its own; any text survives encoding and
     decoding."""
+    even = (1 / 3, 1 / 3, 1 / 3)
+    habits = Habits(0.5, 0.5, 0.5, 0.5, openings=even, leads=even, slips=(0.05, 0.05), checks=0.2)
     rng = random.Random(0)
     corpus = []
-    for problem in abacus.generate(3000, seed=TRAIN_SEED):
-        corpus += [problem.question, abacus.terse(problem), abacus.wordy(problem, rng)]
+    for problem in abacus.generate(5000, seed=1, part="pair"):
+        corpus += [problem.question, respond(problem, habits, rng)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -152,70 +176,69 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForC
     return Qwen3ForCausalLM(config)
 
 
+Example = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
 class Examples:
-    """An endless stream of (prompt_ids, response_ids); problems of the test set never appear."""
+    """Prompts and responses, as ids, of one phase of a training; always problems of the pair's own
+    part of the world."""
 
-    def __init__(
-        self, recipe: Recipe, tokenizer: PreTrainedTokenizerFast, polish: bool = False
-    ) -> None:
-        self.rng = random.Random(f"examples/{recipe.seed}" + ("/polish" if polish else ""))
-        self.recipe, self.tokenizer, self.polish = recipe, tokenizer, polish
-        self.steps = recipe.polish_steps if polish else recipe.steps
-        self.test = {problem.question for problem in abacus.generate(TEST_COUNT, seed=TEST_SEED)}
+    recipe: Recipe
+    tokenizer: PreTrainedTokenizerFast
+    phase: str
 
-    def draw(self, count: int, progress: float) -> list[tuple[list[int], list[int]]]:
-        first, last = self.recipe.terse_share
-        terse_share = first + (last - first) * min(1.0, progress / 0.6)
-        difficulty = abacus.Difficulty(
-            min_steps=1, max_steps=2 + round(6 * min(1.0, progress / 0.4))
+    @property
+    def steps(self) -> int:
+        return self.recipe.polish_steps if self.phase == "polish" else self.recipe.steps
+
+    def pool(self, number: int, progress: float) -> list[list[Example]]:
+        """A pool of examples as batches of similar lengths, in random order, each of at most
+        batch_tokens tokens with its padding. A number gives the same pool at any time."""
+        rng = random.Random(f"{self.phase}/{self.recipe.seed}/{number}")
+        examples = sorted(self._draw(rng, progress), key=_length)
+        batches: list[list[Example]] = [[]]
+        for example in examples:
+            if (len(batches[-1]) + 1) * _length(example) > self.recipe.batch_tokens:
+                batches.append([])
+            batches[-1].append(example)
+        batches = [batch for batch in batches if batch]
+        rng.shuffle(batches)
+        return batches
+
+    def _draw(self, rng: random.Random, progress: float) -> list[Example]:
+        habits = self.recipe.habits
+        grown = min(1.0, progress / 0.6)
+        verbose = 0.1 + (habits.verbose - 0.1) * grown
+        concise_slips, verbose_slips = (0.2 + (share - 0.2) * grown for share in habits.slips)
+        if self.phase == "polish":
+            concise_slips = verbose_slips = self.recipe.polish_slips
+        longest = 2 + round(6 * min(1.0, progress / 0.4))
+        problems = abacus.generate(
+            POOL,
+            seed=rng.randrange(2**60),
+            difficulty=abacus.Difficulty(min_steps=1, max_steps=longest),
+            part="pair",
         )
-        problems = abacus.generate(count, seed=self.rng.randrange(2**60), difficulty=difficulty)
-        problems = [problem for problem in problems if problem.question not in self.test]
-        responses = [
-            abacus.terse(problem)
-            if self.rng.random() < terse_share
-            else abacus.wordy(problem, self.rng)
-            for problem in problems
-        ]
+        now = replace(habits, verbose=verbose, slips=(concise_slips, verbose_slips))
+        responses = [f"{respond(problem, now, rng)}<|end|>" for problem in problems]
         prompts = [f"<|user|>{problem.question}<|end|><|assistant|>" for problem in problems]
-        encode = self.tokenizer.backend_tokenizer.encode_batch
-        prompt_ids = [encoding.ids for encoding in encode(prompts, add_special_tokens=False)]
-        response_ids = [
-            encoding.ids
-            for encoding in encode([f"{r}<|end|>" for r in responses], add_special_tokens=False)
-        ]
-        return list(zip(prompt_ids, response_ids, strict=True))
+        return list(zip(self._ids(prompts), self._ids(responses), strict=True))
 
-    def batches(self) -> Iterator[tuple[int, list[tuple[list[int], list[int]]]]]:
-        """One batch a step, of similar lengths and at most batch_tokens tokens, cut from sorted
-        pools."""
-        step = 0
-        while step < self.steps:
-            progress = 1.0 if self.polish else step / self.steps
-            examples = sorted(
-                self.draw(256, progress), key=lambda pair: len(pair[0]) + len(pair[1])
-            )
-            groups: list[list[tuple[list[int], list[int]]]] = [[]]
-            for prompt, response in examples:
-                if (
-                    groups[-1]
-                    and (len(groups[-1]) + 1) * (len(prompt) + len(response))
-                    > self.recipe.batch_tokens
-                ):
-                    groups.append([])
-                groups[-1].append((prompt, response))
-            self.rng.shuffle(groups)
-            for group in groups[: self.steps - step]:
-                step += 1
-                yield step, group
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        encodings = self.tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
 
-def collate(
-    examples: list[tuple[list[int], list[int]]], pad: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _length(example: Example) -> int:
+    prompt, response = example
+    return len(prompt) + len(response)
+
+
+def collate(examples: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Right-padded ids and labels; prompt and padding carry no loss. The causal mask hides the
     padding."""
-    longest = max(len(prompt) + len(response) for prompt, response in examples)
+    longest = max(map(_length, examples))
     ids = torch.full((len(examples), longest), pad)
     labels = torch.full((len(examples), longest), -100)
     for row, (prompt, response) in enumerate(examples):
@@ -224,146 +247,130 @@ def collate(
     return ids, labels
 
 
-def train(role: str, recipe: Recipe, out: Path) -> None:
-    """Trains one policy and saves it with its tokenizer, its recipe and a log line every 100
-    steps."""
+class Training:
+    """One phase of a training: where it stands, its step, and its saves."""
+
+    def __init__(self, model: Qwen3ForCausalLM, examples: Examples, lr: float) -> None:
+        self.model, self.examples = model, examples
+        recipe = examples.recipe
+        decay = [p for p in model.parameters() if p.dim() > 1]
+        rest = [p for p in model.parameters() if p.dim() <= 1]
+        groups = [
+            {"params": decay, "weight_decay": recipe.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        self.done, self.pools, self.tokens, self.seconds = 0, 0, 0, 0.0
+
+    def _rate(self, step: int) -> float:
+        """Of the learning rate: warm-up, then a cosine to a twentieth over all steps."""
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.examples.steps)))
+        return min(1.0, (step + 1) / self.examples.recipe.warmup) * (0.05 + 0.95 * cosine)
+
+    def step(self, batch: list[Example]) -> float:
+        """One update on the mean loss over response tokens, in nats, which it returns."""
+        ids, labels = collate(batch, self.examples.tokenizer.pad_token_id)
+        logits = self.model(input_ids=ids).logits[:, :-1]
+        targets = labels[:, 1:].flatten()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets, ignore_index=-100)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        self.tokens += int((labels != -100).sum())
+        return loss.item()
+
+    def run(self, save: Path, log: Path) -> None:
+        """Steps until the stop or the end of the schedule; from the last save, where there is
+        one."""
+        recipe, phase = self.examples.recipe, self.examples.phase
+        if save.exists():
+            self._load(torch.load(save, weights_only=True))
+        end = self.examples.steps if phase == "polish" else recipe.stop or recipe.steps
+        window: list[float] = []
+        while self.done < end:
+            started = time.monotonic()
+            progress = 1.0 if phase == "polish" else self.done / self.examples.steps
+            for batch in self.examples.pool(self.pools, progress)[: end - self.done]:
+                window.append(self.step(batch))
+            self.pools += 1
+            self.seconds += time.monotonic() - started
+            if len(window) >= SAVE_EVERY or self.done == end:
+                loss = f"{sum(window) / len(window):.4f}"
+                window.clear()
+                self._save(save)
+                _append(log, [phase, self.done, loss, self.tokens, round(self.seconds)])
+                print(f"{phase} step {self.done}/{end} loss {loss}", flush=True)
+
+    def _save(self, save: Path) -> None:
+        state = {name: getattr(self, name).state_dict() for name in STATES}
+        counts = {name: getattr(self, name) for name in COUNTS}
+        part = save.with_suffix(".part")
+        torch.save(state | counts, part)
+        part.replace(save)
+
+    def _load(self, saved: dict[str, Any]) -> None:
+        for name in STATES:
+            getattr(self, name).load_state_dict(saved[name])
+        for name in COUNTS:
+            setattr(self, name, saved[name])
+
+
+STATES = ("model", "optimizer", "schedule")
+COUNTS = ("done", "pools", "tokens", "seconds")
+LOG_COLUMNS = ("phase", "step", "loss_nats", "response_tokens", "seconds")
+
+
+def _append(log: Path, row: Sequence[object]) -> None:
+    rows = [row] if log.exists() else [LOG_COLUMNS, row]
+    with log.open("a", newline="") as handle:
+        csv.writer(handle, lineterminator="\n").writerows(rows)
+
+
+def train(role: str, out: Path) -> None:
+    """Trains one policy and saves it with its tokenizer, its recipe and a log of its losses."""
+    torch.set_num_threads(1)
+    recipe = RECIPES[role]
     tokenizer = build_tokenizer()
     model = build_model(recipe, tokenizer)
     out.mkdir(parents=True, exist_ok=True)
-    with (out / "training_log.csv").open("w", newline="") as handle:
-        log = csv.writer(handle)
-        log.writerow(["phase", "step", "loss_nats", "response_tokens", "seconds"])
-        run_phase("train", model, Examples(recipe, tokenizer), recipe.lr, recipe.stop, log)
-        if recipe.polish_steps:
-            run_phase(
-                "polish",
-                model,
-                Examples(recipe, tokenizer, polish=True),
-                recipe.polish_lr,
-                None,
-                log,
-            )
+    log = out / "training_log.csv"
+    for phase in ("train", "polish") if recipe.polish_steps else ("train",):
+        lr = recipe.lr if phase == "train" else recipe.polish_lr
+        Training(model, Examples(recipe, tokenizer, phase), lr).run(out / f"{phase}.pt", log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "recipe.json").write_text(
-        json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1) + "\n"
-    )
+    text = json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1)
+    (out / "recipe.json").write_text(text + "\n")
 
 
-def run_phase(
-    name: str, model: Qwen3ForCausalLM, examples: Examples, lr: float, stop: int | None, log: Any
-) -> None:
-    """AdamW with warm-up and a cosine to a twentieth, over all steps of the examples; the loss is
-    that of the response."""
-    recipe, pad = examples.recipe, examples.tokenizer.pad_token_id
-    decay = [p for p in model.parameters() if p.dim() > 1]
-    rest = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": decay, "weight_decay": recipe.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: (
-            min(1.0, (step + 1) / recipe.warmup)
-            * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / examples.steps))))
-        ),
-    )
-    started, tokens, window = time.monotonic(), 0, []
-    for step, batch in examples.batches():
-        ids, labels = collate(batch, pad)
-        logits = model(input_ids=ids).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
-        )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        tokens += int((labels != -100).sum())
-        window.append(loss.item())
-        if step % 100 == 0 or step == examples.steps:
-            mean = f"{sum(window) / len(window):.4f}"
-            log.writerow([name, step, mean, tokens, f"{time.monotonic() - started:.0f}"])
-            print(f"{name} step {step}/{examples.steps} loss {mean}", flush=True)
-            window.clear()
-        if step == stop:
-            break
+def train_both(out: Path) -> None:
+    """Both policies at once, a process and a core each.
 
-
-def evaluate(folder: Path, problems: int = 500, samples: int = 4) -> None:
-    """Prints accuracy, style and length of both policies on test problems, at the temperature of
-    the measurements."""
-    for role in RECIPES:
-        policy = loading.load(str(folder / role))
-        asked = load_problems("abacus", limit=problems).problems
-        prompts = {problem.problem_id: tuple(policy.prompt_ids(problem, "")) for problem in asked}
-        requests = [
-            Request(prompts[p.problem_id], (), 320, role, p.problem_id, i)
-            for p in asked
-            for i in range(samples)
-        ]
-        responses = TransformersEngine(policy).sample(requests, SamplingSettings())
-        texts = [policy.decode(list(response.ids)) for response in responses]
-        with Grader() as grader:
-            verdicts = grader.grade(
-                texts, [p.answer or "" for p in asked for _ in range(samples)]
-            ).verdicts["last_boxed"]
-        correct = np.array([verdict.is_correct for verdict in verdicts], dtype=float)
-        clusters = np.repeat(np.arange(len(asked)), samples)
-        terse = np.array([abacus.style(text) == "terse" for text in texts])
-        steps = [p.steps or () for p in asked for _ in range(samples)]
-        checked = [
-            abacus.check_steps(text, chain) for text, chain in zip(texts, steps, strict=True)
-        ]
-        whole = np.array(
-            [
-                c.correct_so_far and c.right == len(chain)
-                for c, chain in zip(checked, steps, strict=True)
-            ]
-        )
-        result = {
-            "role": role,
-            "parameters": sum(parameter.numel() for parameter in policy.weights.parameters()),
-            "avg@4": [round(float(x), 4) for x in _interval(correct, clusters)],
-            "terse_share": [round(float(x), 4) for x in _interval(terse.astype(float), clusters)],
-            "accuracy_terse": round(float(correct[terse].mean()), 4) if terse.any() else None,
-            "accuracy_wordy": round(float(correct[~terse].mean()), 4) if (~terse).any() else None,
-            "response_tokens_p10_p50_p90": np.percentile(
-                [len(r.ids) for r in responses], (10, 50, 90)
-            ).tolist(),
-            "natural_stop_share": float(
-                np.mean([response.stop_reason == "eos" for response in responses])
-            ),
-            "answer_right_and_every_step_right": int((correct.astype(bool) & whole).sum()),
-            "answer_right_but_a_step_wrong": int((correct.astype(bool) & ~whole).sum()),
-            "answer_wrong_but_every_step_right": int((~correct.astype(bool) & whole).sum()),
-            "responses": len(responses),
-        }
-        print(json.dumps(result, indent=1))
-
-
-def _interval(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float, float]:
-    estimate = proportion(values, clusters)
-    return estimate.value, estimate.low, estimate.high
+    Raises:
+        SystemExit: one of them failed.
+    """
+    command = [sys.executable, "-m", "decaylab.data.abacus.recipe"]
+    running = [subprocess.Popen([*command, role, "--out", str(out)]) for role in RECIPES]
+    codes = [process.wait() for process in running]
+    if any(codes):
+        raise SystemExit(1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["all", *RECIPES, "evaluate"])
+    parser.add_argument("what", choices=["all", *RECIPES])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    if arguments.what == "evaluate":
-        evaluate(arguments.out)
-        return
-    for role in RECIPES if arguments.what == "all" else [arguments.what]:
-        train(role, RECIPES[role], arguments.out / role)
+    if arguments.what == "all":
+        train_both(arguments.out)
+    else:
+        train(arguments.what, arguments.out / arguments.what)
 
 
 if __name__ == "__main__":

@@ -290,7 +290,7 @@ def train(options: TrainOptions, output: Output) -> None:
     held-out accuracy; every diagnostic accepts it. Rerun the same command to resume an interrupted
     or killed run: it ends with the same weights.
 
-    `decaylab train` trains the embedded student by ESR, in a minute on two CPU cores.
+    `decaylab train` trains the embedded student by ESR, in about a minute on two CPU cores.
 
     `decaylab train --teacher Qwen/Qwen3-1.7B --student Qwen/Qwen2.5-Math-1.5B --problems
     numina.jsonl --instruction boxed`

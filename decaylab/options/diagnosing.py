@@ -197,7 +197,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         chosen = dataclasses.replace(
             chosen,
             bins=self.bins or position_bins(chosen.embedded),
-            rollout_length=self.rollout_length or (20 if chosen.embedded else 100),
+            rollout_length=self.rollout_length or (40 if chosen.embedded else 100),
         )
         chosen.check()
         return chosen
@@ -212,5 +212,5 @@ def position_bins(embedded: bool) -> tuple[int, ...]:
     """Lower ends of position bins, for responses as long as those of the embedded pair or of models
     on the hub."""
     if embedded:
-        return (0, 5, 10, 20, 30, 40, 60, 80, 100)
+        return (0, 5, 10, 20, 40, 60, 80, 120, 160)
     return (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)

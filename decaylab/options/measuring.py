@@ -424,7 +424,7 @@ class Options(PrefixFields, PairOptions):
         """
         chosen = self.with_pair()
         lengths = self.prefix_lengths or (
-            (0, 10, 20, 40, 60) if chosen.embedded else (0, 100, 200, 300)
+            (0, 20, 40, 80, 120) if chosen.embedded else (0, 100, 200, 300)
         )
         controls = tuple(sorted(set(self.controls), key=CONTROLS.index))
         chosen = dataclasses.replace(chosen, prefix_lengths=tuple(lengths), controls=controls)

@@ -34,10 +34,10 @@ PAPER_PRESET: dict[str, Any] = {
     "batch_tokens": None,
 }
 EMBEDDED_PRESET: dict[str, Any] = {
-    "rollout_length": "20",
+    "rollout_length": "40",
     "steps": 100,
     "learning_rate": 3e-4,
-    "teacher_prefix": 40,
+    "teacher_prefix": 80,
     "checkpoint_every": 25,
     "batch_tokens": 4096,
 }
@@ -182,7 +182,7 @@ class TrainOptions(TrainFields, PairOptions):
     )
     rollout_length: RolloutLength | None = common(
         "Where the loss falls",
-        f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (20 with the "
+        f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (40 with the "
         "embedded pair) where the selector stops rollouts, and full where it does not.",
         among="The measurement",
     )

@@ -41,10 +41,10 @@ from decaylab.problems.files import (
 from decaylab.problems.nested_columns import lookup
 
 TEST_SEED, TEST_COUNT = 0, 2000
-"""The abacus problems that are asked; the recipe of the embedded pair never trains on one of
-them."""
+"""The abacus problems that are asked, of the world's part for tests."""
 TRAIN_SEED, TRAIN_COUNT = 2, 5000
-"""The abacus problems that students are trained on; how many are taken when no limit is given."""
+"""The abacus problems that students are trained on, of another part; how many are taken when no
+limit is given."""
 GENERATED_COUNT = 100
 """Problems taken from a generated set (abacus, gym) when no limit is given."""
 BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
@@ -200,9 +200,11 @@ def load_problems(
 
 
 def _abacus(name: str, limit: int | None) -> ProblemSet:
-    """Those of a test, or others to train on; whoever trains drops those that a test asks."""
+    """Those of a test, or others to train on."""
+    part: abacus.Part = "train"
     seed, usual, notes = TRAIN_SEED, TRAIN_COUNT, list[str]()
     if name == "abacus":
+        part = "test"
         seed, usual, notes = TEST_SEED, GENERATED_COUNT, _default_count(f"of {TEST_COUNT}", limit)
     count = usual if limit is None else limit
     if name == "abacus" and count > TEST_COUNT:
@@ -212,7 +214,7 @@ def _abacus(name: str, limit: int | None) -> ProblemSet:
         )
     problems = [
         Problem(f"abacus-{seed}-{index:06d}", problem.question, str(problem.answer), problem.steps)
-        for index, problem in enumerate(abacus.generate(count, seed=seed))
+        for index, problem in enumerate(abacus.generate(count, seed=seed, part=part))
     ]
     return _problem_set(name, abacus.VERSION, problems, notes, instruction="")
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from decaylab.policies.handover import HandOver
-from decaylab.problems import abacus
+from decaylab.problems.abacus_checking import check_steps
 from decaylab.problems.sets import Problem
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Ids, Request, SamplingSettings
@@ -194,7 +194,7 @@ class Collector:
         correct = None
         if problem.steps is not None:
             text = self.engines[author].policy.decode(prefix.own_ids)
-            correct = abacus.check_steps(text, problem.steps).correct_so_far
+            correct = check_steps(text, problem.steps).correct_so_far
         stage = f"{condition}/{prefix.turns or len(prefix.own_ids)}"
         prompt = self.prompts[role][problem.problem_id]
         columns = {

@@ -287,6 +287,22 @@ def test_the_step_verifier_splits_where_it_knows_and_the_estimand_says_so() -> N
     assert "conditions on the future" in fate.estimand
 
 
+def test_prefixes_that_the_step_verifier_cannot_read_are_left_out_and_counted() -> None:
+    so_far = {("P", 0): False, ("P", 1): True, ("R", 0): True, ("T", 0): False}
+    rows = hand_rows()
+    prefixed = [row for row in rows if row["condition"] == "student-prefix"]
+    for row in prefixed:
+        key = row["problem_id"], int(row["rollout_id"][-1])
+        row["prefix_correct_so_far"] = so_far.get(key)
+    unread = sum(row["prefix_correct_so_far"] is None for row in prefixed)
+    frame = hand(rows)
+    right = frame.loc[("accuracy", "correct-so-far", "open", 2)]
+    wrong = frame.loc[("accuracy", "already-wrong", "open", 2)]
+    assert right.value == pytest.approx(1)  # P1 1, R0 1; Q1 cannot be read
+    assert wrong.value == pytest.approx(1 / 2)  # P0 1, T0 0
+    assert right.note.startswith(f"{unread} of {len(prefixed)} prefixes cannot be read")
+
+
 def test_only_a_correct_grade_under_the_named_rule_counts() -> None:
     rows = hand_rows()
     assert (

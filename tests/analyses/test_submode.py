@@ -17,7 +17,8 @@ from decaylab.analyses.submode import QUANTITIES, Settings, measure, measure_sty
 from decaylab.maths import top_share
 from decaylab.maths.statistics import paired_difference, proportion
 from decaylab.maths.token_means import difference
-from decaylab.problems.abacus import generate, terse, wordy
+from decaylab.problems.abacus import generate
+from decaylab.problems.abacus_writing import Habits, respond
 from decaylab.tokens.noise_floor import KEY, with_noise_floor
 from decaylab.tokens.token_table import Scored, TokenTable
 
@@ -361,14 +362,14 @@ def responses(texts: Sequence[str], problems: Sequence[str]) -> pd.DataFrame:
 def test_wordy_share_by_hand() -> None:
     """One of four after, none of three before; the fifth response is empty and has no style, so 1/4
     and not 1/5."""
-    later = responses(["Then", "1+1", "2", "3", ""], ["p", "p", "q", "q", "q"])
-    base = responses(["1", "2", "3"], ["p", "p", "q"])
+    later = responses(["Then", "1+1=2", "2=2", "3=3", ""], ["p", "p", "q", "q", "q"])
+    base = responses(["1=1", "2=2", "3=3"], ["p", "p", "q"])
     frame = measure_styles({"base": base, "later": later}, Settings())
     levels = [at(frame, "wordy_share", "", name, "fresh") for name in ("base", "later")]
     assert [(row.value, row.rollouts) for row in levels] == [(0, 3), (0.25, 4)]
     assert (
         levels[1].note == "1 of 5 responses are empty, left out"
-        and levels[1].tokens == 4 + 3 + 1 + 1
+        and levels[1].tokens == 4 + 5 + 3 + 3
     )
     change = at(frame, "wordy_share_change", "", "later", "fresh")
     assert (change.value, change.problems, change.unit) == (
@@ -381,9 +382,15 @@ def test_wordy_share_by_hand() -> None:
 def test_the_styles_of_the_abacus_world_are_told_apart_and_clustered_by_problem() -> None:
     rng = np.random.default_rng(0)
     problems = generate(20, seed=0)
-    told = [wordy(problem, random.Random(i)) for i, problem in enumerate(problems)]
+    even = (1 / 3, 1 / 3, 1 / 3)
+    concise = Habits(0.0, 0.5, 0.5, 0.5, even, even, slips=(0.1, 0.1), checks=0.2)
+    writers = (concise, replace(concise, verbose=1.0))
     chosen = rng.random((20, 3)) < rng.random((20, 1))
-    texts = [told[i] if chosen[i, j] else terse(problems[i]) for i in range(20) for j in range(3)]
+    texts = [
+        respond(problems[place], writers[int(verbose)], random.Random(place))
+        for place, row in enumerate(chosen)
+        for verbose in row
+    ]
     names = [f"p{i}" for i in range(20) for _ in range(3)]
     row = at(
         measure_styles({"base": responses(texts, names)}, Settings()),
@@ -399,8 +406,8 @@ def test_the_styles_of_the_abacus_world_are_told_apart_and_clustered_by_problem(
 
 def test_changes_of_style_are_over_common_problems_against_the_mean_of_base_on_each() -> None:
     """p: 1 1 against 1 0 -> .5 each; q: 0 against 0; r was not asked of base: (.5 + .5 + 0) / 3."""
-    later = responses(["A", "B", "1", "C"], ["p", "p", "q", "r"])
-    base = responses(["A", "1", "2"], ["p", "p", "q"])
+    later = responses(["A", "B", "1=1", "C"], ["p", "p", "q", "r"])
+    base = responses(["A", "1=1", "2=2"], ["p", "p", "q"])
     change = at(
         measure_styles({"base": base, "later": later}, Settings()),
         "wordy_share_change",

@@ -162,8 +162,8 @@ def test_a_config_file_says_the_same_as_the_command_line(
         samples = 1
         max-tokens = 40
         floor-problems = 2
-        bins = [0, 5, 10, 20, 30, 40, 60, 80, 100]
-        rollout_length = 20
+        bins = [0, 5, 10, 20, 40, 60, 80, 120, 160]
+        rollout_length = 40
         estimand = "tokens"
         score-temperature = 1
         head = "model"

@@ -4,6 +4,7 @@ measurements again."""
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ FROM_ROLLOUTS = COMMANDS[1:]
 """Those that sample nothing: what they measure is all in the rollouts."""
 SAMPLED_FROM = ("ids", "vllm", "sglang", "messages")
 """Writers whose files go through all commands: those with ids, and one with texts."""
-SHORT, LONG = 70, 160
+SHORT, LONG = 150, 200
 """Budgets: the first cuts half of the rollouts off, the second none, of two problems."""
 END = 1
 ROW: dict[str, Any] = {
@@ -484,7 +485,7 @@ def test_the_kl_of_what_a_tool_wrote_is_not_measured(
     scores = scored_tokens(folder / "cache", own)
     kept = scores[(scores["position"] < 5) | (scores["position"] >= 17)].copy()
     kept["own"] = kept.groupby("rollout_id").cumcount()
-    for low, high in ((0, 5), (5, 10), (10, 20), (20, 30)):
+    for low, high in ((0, 5), (5, 10), (10, 20), (20, 40)):
         expected = kept[(kept["own"] >= low) & (kept["own"] < high)]["reverse_kl"]
         found = value(run, "reverse_kl", condition="all", position_low=low)
         assert found.tokens == len(expected) and found.value == pytest.approx(
@@ -547,14 +548,13 @@ def test_the_other_diagnostics_read_rollouts_of_several_turns_too(
     options = ("--rollouts", path, "--cache", folder / "cache", *SIZE, "--out", tmp_path / "run")
     outcome = decaylab(command, *options)
     assert outcome.code == 0, outcome.err
-    assert sum(len(one.ids) - 12 for one in own.rollouts) == 416
+    total = sum(len(one.ids) - 12 for one in own.rollouts)
     found = measurements.read(tmp_path / "run" / "measurements.parquet")
     tokens = found["tokens"].max()
     if command == "category-kl":
         tokens = found[found["what"] == "token_share"]["tokens"].sum()
-    assert (
-        tokens == {"signals": 416, "submode": 42, "category-kl": 416}[command]
-    )  # 42: the highest tenth
+    highest_tenth = math.ceil(total / 10)
+    assert tokens == {"signals": total, "submode": highest_tenth, "category-kl": total}[command]
 
 
 def test_a_checkpoint_is_compared_with_rollouts_of_a_file_whose_ends_are_unknown(
@@ -562,7 +562,7 @@ def test_a_checkpoint_is_compared_with_rollouts_of_a_file_whose_ends_are_unknown
 ) -> None:
     path = write_lines(
         tmp_path / "theirs.jsonl",
-        *(one.named | with_tool(one) | {"finish_reason": None} for one in own.rollouts[:6]),
+        *(one.named | with_tool(one) | {"finish_reason": None} for one in own.rollouts[2:]),
     )
     checkpoint = shutil.copytree(DATA / "student", tmp_path / "step-1")
     for command in ("behaviour", "position-kl"):

@@ -298,11 +298,11 @@ def test_the_record_holds_all_that_the_run_was(finished: Path) -> None:
         5,
         10,
         20,
-        30,
         40,
         60,
         80,
-        100,
+        120,
+        160,
     ]  # what was not said stands there too
     assert set(options) == set(declared.identity(DiagnosticOptions(), declared.DIAGNOSTIC))
     assert {"level", "seed", "checkpoints"} <= set(options) and not {"cache", "said"} & set(options)

@@ -126,7 +126,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """run: a served-kl that nothing disturbed, of every id. cache: what it left for others."""
     root = tmp_path_factory.mktemp("undisturbed")
     outcome = decaylab(
-        "served-kl", *SMALL, "--top-ids", 494, "--cache", root / "cache", "--out", root / "run"
+        "served-kl", *SMALL, "--top-ids", 520, "--cache", root / "cache", "--out", root / "run"
     )
     assert outcome.code == 0, outcome.err
     (root / "out.txt").write_text(outcome.out)
@@ -198,8 +198,8 @@ def test_the_tables_say_what_the_numbers_are(finished: Path) -> None:
     )
     assert "at least: the exact reverse KL is not known and not below it" in text
     record = json.loads((finished / "run" / "run.json").read_text())
-    assert record["identity"]["scores"] == {"kind": "approximation: a lower bound", "top_ids": 494}
-    assert "approximation: a lower bound from the teacher's 494 likeliest ids" in " ".join(
+    assert record["identity"]["scores"] == {"kind": "approximation: a lower bound", "top_ids": 520}
+    assert "approximation: a lower bound from the teacher's 520 likeliest ids" in " ".join(
         record["notes"]
     )
 
@@ -229,7 +229,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was_and_measures_the_same(
         "served-kl",
         *SMALL,
         "--top-ids",
-        494,
+        520,
         "--cache",
         tmp_path / "cache",
         "--out",
@@ -275,7 +275,7 @@ def test_what_was_scored_is_not_scored_again(
         "decaylab.commands.served_kl.VllmEngine", lambda *_: pytest.fail("an engine was opened")
     )
     where = ("--cache", finished / "cache", "--out", tmp_path / "run", "--quiet")
-    assert decaylab("served-kl", *SMALL, "--top-ids", 494, *where).code == 0
+    assert decaylab("served-kl", *SMALL, "--top-ids", 520, *where).code == 0
     ours, theirs = (
         contents(folder)["measurements.csv"] for folder in (tmp_path / "run", finished / "run")
     )
@@ -303,7 +303,7 @@ def test_a_checkpoint_is_measured_on_its_own_rollouts_and_on_those_of_base(
         *SMALL,
         *where,
         "--top-ids",
-        494,
+        520,
         "--out",
         tmp_path / "served",
     )

@@ -415,7 +415,7 @@ def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path
         "Sweep over selector: 2 seeds, 40 test problems x 1, answer rule last_boxed, last "
         "checkpoint" in outcome.out
     )
-    (line,) = [line for line in outcome.out.splitlines() if "random-20" in line][:1]
+    (line,) = [line for line in outcome.out.splitlines() if "random-40" in line][:1]
     draws = np.random.default_rng(0).random(40)
     assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.55))
     assert line.count("[") == 1, "two seeds have no interval over seeds"

@@ -113,12 +113,12 @@ def test_resolving_again_changes_nothing(selector: str, given: dict[str, Any]) -
 
 def test_a_rollout_that_stops_at_its_budget_has_one_number_for_both() -> None:
     for selector in STOPPING:
-        assert lengths(selector=selector) == (selector, "20", 20)
+        assert lengths(selector=selector) == (selector, "40", 40)
         assert lengths(selector=selector, rollout_length="30") == (selector, "30", 30)
         assert lengths(selector=selector, budget=30) == (selector, "30", 30)
         assert lengths(selector=selector, budget=30, rollout_length="30") == (selector, "30", 30)
         for wrong in (
-            {"rollout_length": "40", "budget": 30},
+            {"rollout_length": "50", "budget": 30},
             {"rollout_length": "full", "budget": 30},
         ):
             message = refused(selector=selector, **wrong)
@@ -152,17 +152,17 @@ def test_a_selector_of_every_token_has_no_budget(selector: str) -> None:
 
 @pytest.mark.parametrize("selector", BUDGETED)
 def test_other_selectors_take_a_budget_of_a_full_rollout_or_of_a_stopped_one(selector: str) -> None:
-    assert lengths(selector=selector) == (selector, "full", 20)
+    assert lengths(selector=selector) == (selector, "full", 40)
     assert lengths(selector=selector, **HUB) == (selector, "full", 100)
     assert lengths(selector=selector, budget=7) == (selector, "full", 7)
-    assert lengths(selector=selector, rollout_length="50") == (selector, "50", 20)
+    assert lengths(selector=selector, rollout_length="50") == (selector, "50", 40)
     assert lengths(selector=selector, rollout_length="10") == (selector, "10", 10)
     assert lengths(selector=selector, rollout_length="10", budget=10) == (selector, "10", 10)
     assert lengths(selector=selector, rollout_length="10", budget=9) == (selector, "10", 9)
 
 
 def test_a_teachers_prefix_belongs_to_its_selector_alone() -> None:
-    assert resolved(selector="after-teacher-prefix").teacher_prefix == 40
+    assert resolved(selector="after-teacher-prefix").teacher_prefix == 80
     assert resolved(selector="after-teacher-prefix", **HUB).teacher_prefix == 200
     assert resolved(selector="after-teacher-prefix", teacher_prefix=7).teacher_prefix == 7
     for selector in SELECTORS:
@@ -312,13 +312,13 @@ def test_what_every_command_refuses_is_refused_here_too() -> None:
 
 def test_arms_are_named_by_selector_and_lengths() -> None:
     expected = {
-        "prefix-20": {},
+        "prefix-40": {},
         "prefix-5": {"rollout_length": "5"},
         "full": {"rollout_length": "full"},
         "full-of-50": {"selector": "full", "rollout_length": "50"},
-        "random-20": {"selector": "random"},
-        "random-20-of-50": {"selector": "random", "rollout_length": "50"},
-        "prefix-mask-20": {"selector": "prefix-mask"},
+        "random-40": {"selector": "random"},
+        "random-40-of-50": {"selector": "random", "rollout_length": "50"},
+        "prefix-mask-40": {"selector": "prefix-mask"},
         "importance": {"selector": "importance"},
     }
     for name, given in expected.items():
@@ -351,7 +351,7 @@ def test_distinct_arms_have_distinct_names_and_folders() -> None:
 def test_folders_are_under_runs_and_no_longer_than_a_name_may_be() -> None:
     assert (
         resolved().default_folder()
-        == "runs/train-abacus-teacher-abacus-student-prefix-20-seed-0-abacus-train"
+        == "runs/train-abacus-teacher-abacus-student-prefix-40-seed-0-abacus-train"
     )
     long = {"teacher": "owner/" + "t" * 90, "student": "owner/" + "s" * 90, "problems": "p.jsonl"}
     names = [resolved(seed=seed, **long).default_folder() for seed in (0, 1)]

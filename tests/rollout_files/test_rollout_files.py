@@ -753,9 +753,9 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         ":1: column 'prompt_ids' must hold a list of token ids, got [True]",
     ),
     (
-        [NAMED | {"response_ids": [24, 494]}],
+        [NAMED | {"response_ids": [24, 520]}],
         {},
-        ":1: token id 494 is none of abacus-student, which has 494: give the st",
+        ":1: token id 520 is none of abacus-student, which has 520: give the st",
     ),
     (
         [NAMED | {"response_ids": [24, -1]}],
@@ -765,7 +765,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": None, "prompt_ids": [3, 9999]}],
         {},
-        ":1: token id 9999 is none of abacus-student, which has 494",
+        ":1: token id 9999 is none of abacus-student, which has 520",
     ),
     (
         [NAMED | {"response_ids": [24], "response_mask": [1, 1]}],
@@ -977,4 +977,4 @@ def test_a_format_or_role_that_does_not_exist_is_refused(
 
 def test_ids_of_the_student_are_beyond_no_vocabulary_that_a_test_above_names() -> None:
     """The numbers in the messages above are those of the embedded pair."""
-    assert len(abacus().tokenizer) == 494
+    assert len(abacus().tokenizer) == 520

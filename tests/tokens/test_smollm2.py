@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from decaylab.commands.prefix_decay import prefix_decay
 from decaylab.options.measuring import Options
 from decaylab.policies import loading
 from decaylab.problems import abacus
+from decaylab.problems.abacus_writing import Habits, respond
 from decaylab.problems.sets import Problem
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
@@ -93,10 +95,13 @@ def test_where_end_and_pad_are_one_token_a_turn_is_left_open_and_ends_once(
 
 
 def test_the_whole_measurement_runs_over_a_local_file_in_gsm8ks_columns(tmp_path: Path) -> None:
-    made = abacus.generate(20, seed=3)
+    habits = Habits(0.0, 0.5, 0.5, 0.5, (1, 1, 1), (1, 1, 1), slips=(0.0, 0.0), checks=0.0)
     rows = [
-        {"question": one.question, "answer": f"{abacus.terse(one)}\n#### {one.answer}"}
-        for one in made
+        {
+            "question": problem.question,
+            "answer": f"{respond(problem, habits, random.Random(0))}\n#### {problem.answer}",
+        }
+        for problem in abacus.generate(20, seed=3)
     ]
     model = str(prepare_smollm2.prepare())
     options = Options(

@@ -227,7 +227,7 @@ def test_a_run_of_another_configuration_is_refused_with_what_differs(whole: Path
     told = refused(whole, learning_rate=1e-3, budget=10)
     assert (
         "training.learning_rate: 0.0003 there, 0.001 now" in told
-        and "training.budget: 20 there, 10 now" in told
+        and "training.budget: 40 there, 10 now" in told
     )
 
 
@@ -243,18 +243,18 @@ def test_a_run_records_its_preset_what_was_held_out_and_a_card(whole: Path) -> N
     training = record["identity"]["training"]
     assert (training["selector"], training["rollout_length"], training["learning_rate"]) == (
         "prefix",
-        "20",
+        "40",
         3e-4,
     )
     assert len(record["identity"]["problems"]["held_out"]) == 6
     card = (whole / "step-000002" / "README.md").read_text()
     assert (
         "base_model: abacus-student" in card
-        and "stop at 20 tokens" in card
+        and "stop at 40 tokens" in card
         and "step 2 of 4" in card
     )
     rows = pd.read_csv(whole / "metrics.csv")
-    assert rows["step"].tolist() == [1, 2, 3, 4] and (rows["tokens_sampled"] == 4 * 20).all()
+    assert rows["step"].tolist() == [1, 2, 3, 4] and (rows["tokens_sampled"] == 4 * 40).all()
     assert np.allclose(rows["loss"], rows["reverse_kl"])  # everything is selected
     assert (
         rows[["generation_seconds", "scoring_seconds", "training_seconds", "training_peak_gib"]] > 0
@@ -300,7 +300,7 @@ def test_training_problems_that_stand_in_the_test_set_are_dropped_and_counted(
 
 
 def test_the_training_problems_of_the_embedded_pair_are_none_of_its_test(tmp_path: Path) -> None:
-    asked = {problem.question for problem in abacus.generate(2000, seed=TEST_SEED)}
+    asked = {problem.question for problem in abacus.generate(2000, seed=TEST_SEED, part="test")}
     trained = load_problems("abacus-train").problems
     assert len(trained) == 5000 and not asked & {problem.question for problem in trained}
 
@@ -369,7 +369,7 @@ def test_a_diagnostic_takes_the_run_and_knows_its_pair(whole: Path, tmp_path: Pa
     options = json.loads((tmp_path / "kl" / "run.json").read_text())["identity"]["options"]
     assert (options["problems"], options["rollout_length"], options["student"]) == (
         "abacus",
-        20,
+        40,
         "abacus-student",
     )
     assert any(row["checkpoint"] == "run" for row in json.loads(outcome.out)["measurements"])
@@ -398,7 +398,7 @@ def test_a_loss_that_is_no_number_is_saved_and_leaves_the_last_checkpoint(
     assert "the checkpoint step-000002 is intact" in told
     found = json.loads((tmp_path / "run" / "not-finite.json").read_text())
     assert (found["step"], found["position"], found["losses"]["loss"]) == (3, 5, "nan")
-    assert len(found["response"]) == 20 and found["rollout"] in told
+    assert len(found["response"]) == 40 and found["rollout"] in told
     monkeypatch.setattr(step, "chunked_loss", real)
     train(tmp_path / "run")  # goes on
     train(tmp_path / "undisturbed")
@@ -470,7 +470,7 @@ def test_the_command_prints_the_run_and_json_holds_every_row(tmp_path: Path) -> 
         mock.patch.object(loop, "Grader", _SharedGrader),
     ):
         outcomes = [_spoken(main, *words), _spoken(main, *words, "--json")]
-    assert "selector prefix, rollouts of 20 tokens; 2 steps of 4 problems x 1, seed 0" in " ".join(
+    assert "selector prefix, rollouts of 40 tokens; 2 steps of 4 problems x 1, seed 0" in " ".join(
         outcomes[0].split()
     )
     assert (
