@@ -220,7 +220,7 @@ class Candidate:
         for row in rows:
             if side(widened(row, max(len(rows) - 1, 1))) < 0:
                 return (
-                    f"{self.setting.arm} is ahead of full rollouts by the answer rule "
+                    f"against full rollouts {self.setting.arm} is ahead by the answer rule "
                     f"{reported.condition} at the {reported.view} checkpoint and behind by "
                     f"{row.condition} at the {row.view} one, {points(row)}"
                 )
@@ -265,8 +265,8 @@ class Compared:
             others = [other.name for other, _, theirs, _ in found if _differs(theirs, number)]
             if others:
                 notes.append(
-                    f"{setting.arm} is read from {run.name}, with the most problems, and not from "
-                    f"{listed(others)}"
+                    f"for {setting.arm} the run {run.name} counts, with the most problems, and "
+                    f"not {listed(others)}"
                 )
         reference = None
         if full:

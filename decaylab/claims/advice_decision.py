@@ -191,6 +191,8 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
         reason = f"the other setting, {candidates[0].setting.arm}, is not shown to be better"
     if worse and count == 1:
         reason = f"the other setting, {candidates[0].setting.arm}, is shown to be worse"
+    elif len(worse) == count:
+        reason = f"each of the {count} other settings compared is shown to be worse"
     elif worse:
         reason += f", and {len(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
     near = nearest(compared, suggestion)

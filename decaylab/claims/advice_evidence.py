@@ -31,9 +31,8 @@ from decaylab.claims.verdicts import (
     pick,
     sentence,
 )
-from decaylab.printing import percent, significant
+from decaylab.printing import percent, significant, with_interval
 from decaylab.runs.found_runs import FoundRun
-from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import FULL, OVER_SEEDS, change
 
 
@@ -49,7 +48,7 @@ def evidence(
         yield _of_selectors(others)
     torn = [each.torn for each in compared.candidates if each.torn]
     for words in (*torn, *compared.conflicts.values()):
-        if words not in decision.verdict[1]:
+        if words[1:] not in decision.verdict[1]:
             yield sentence(words)
     yield from suggestion.found
     if suggestion.obstacles:
@@ -125,19 +124,14 @@ def _of_behaviour(runs: Sequence[FoundRun], setting: Setting | None) -> Iterator
             tokens = pick(frame, change("response_tokens_mean"), checkpoint=label)
             stops = pick(frame, "natural_stop_share", checkpoint=label)
             if tokens and stops:
+                row = tokens[0]
+                length = with_interval(row.value, row.low, row.high, row.unit, signed=True)
                 yield (
                     f"Training with {setting.words} ({label}) changes the length of responses by "
-                    f"{_tokens(tokens[0])} tokens; {PERCENT_OF.number(stops[0])} of them stop "
+                    f"{length} tokens; {PERCENT_OF.number(stops[0])} of them stop "
                     "naturally."
                 )
                 return
-
-
-def _tokens(row: Measurement) -> str:
-    text = significant(row.value, signed=True)
-    if math.isnan(row.low):
-        return text
-    return f"{text} [{significant(row.low, signed=True)}, {significant(row.high, signed=True)}]"
 
 
 # Gain and cost
