@@ -50,7 +50,7 @@ RESUMES: dict[str, tuple[Any, set[str]]] = {
         DiagnosticOptions,
         MACHINE
         | GRADED
-        | {"top_ids", "cache", "batch_tokens", "advise", "decay", "view_rollouts"}
+        | {"top_ids", "cache", "batch_tokens", "advise", "evidence", "view_rollouts"}
         | {"checkpoint_rule"},
     ),
     declared.TRAINED: (
