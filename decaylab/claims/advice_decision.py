@@ -31,6 +31,7 @@ from decaylab.claims.verdicts import (
     seeds_words,
     sentence,
 )
+from decaylab.maths.seeds import LEAST_SEEDS
 from decaylab.printing import percent
 from decaylab.runs.vocabulary import BASE, FULL, minus
 
@@ -117,7 +118,8 @@ def _untried(read: Read, suggestion: Suggestion) -> Decision:
 def _too_little(candidates: Sequence[Candidate]) -> Decision:
     seeds = max(each.number.seeds for each in candidates)
     reason = " ".join(seeds_words([each.number for each in candidates]))
-    reason = reason or "Too few problems, or intervals at less than 95 %, stand behind it."
+    reason = reason or "Too few problems, or intervals at less than 95 %, stand behind them."
+    few = seeds < LEAST_SEEDS
     return Decision(
         None,
         (
@@ -125,8 +127,8 @@ def _too_little(candidates: Sequence[Candidate]) -> Decision:
             "the default.",
             reason,
         ),
-        f"More training seeds than {seeds}, or more problems, that decide.",
-        advice_next.more_seeds(candidates),
+        "More training seeds, problems or steps than these.",
+        advice_next.more_seeds(candidates) if few else None,
     )
 
 
@@ -186,7 +188,7 @@ def _useless(compared: Compared, chosen: Candidate | None) -> Decision | None:
 def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     candidates, worse = compared.candidates, compared.those(WORSE)
     count = len(candidates)
-    reason = f"none of the {count} other settings compared is shown to be better"
+    reason = f"of the {count} other settings compared none is shown to be better"
     if count == 1:
         reason = f"the other setting, {candidates[0].setting.arm}, is not shown to be better"
     if worse and count == 1:
@@ -194,7 +196,7 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     elif len(worse) == count:
         reason = f"each of the {count} other settings compared is shown to be worse"
     elif worse:
-        reason += f", and {len(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
+        reason += f" and {len(worse)} {'is' if len(worse) == 1 else 'are'} shown to be worse"
     near = nearest(compared, suggestion)
     if near in worse and count > 1:
         reason += (
@@ -202,6 +204,8 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
             f"{suggestion.by} of {suggestion.tokens}"
         )
     promising = [each for each in compared.candidates if each.promising]
+    if promising and count > 1:
+        reason += f"; {len(promising)} could still be ahead by {percent(POINTS):g} points"
     leader = largest(promising)
     if leader is None:
         would_change = (
@@ -211,11 +215,9 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
         lengths_only = all(each.setting.selector == PREFIX for each in compared.candidates)
         following = advice_next.other_selectors(compared.candidates[0]) if lengths_only else None
     else:
-        several = f"{len(promising)} of them" if len(promising) > 1 else "one of them"
         would_change = (
-            f"A comparison on other seeds and problems that shows one of them ahead: "
-            f"{several} could still be ahead by {percent(POINTS):g} points or more, "
-            f"{leader.setting.arm} first ({leader.gain.words})."
+            "A comparison on other seeds and problems that shows one of the others ahead, "
+            f"{leader.setting.arm} first, of which to expect {leader.gain.words}."
         )
         following = advice_next.repeat(
             leader, f"Compare {leader.setting.arm} alone with full rollouts, with new seeds"

@@ -219,7 +219,7 @@ def _full_cost(run: FoundRun) -> list[str]:
 def runs_read(read: Read, compared: Compared) -> str:
     """The runs by name with their problems, and which others were left out for them."""
     if not read.all:
-        return "None of these runs measured what an advice needs."
+        return "No run measured what an advice needs."
     parts = [f"{run.name} ({run.command}, {problems_of(run):,} problems)" for run in read.all]
     notes = [*read.notes, *map(sentence, compared.notes)]
     return " ".join([f"{listed(parts)}.", *notes])

@@ -46,7 +46,7 @@ def worse() -> FoundRun:
 def readable(advice: Advice) -> Advice:
     """The advice, whose texts hold no leftovers."""
     words = advice.text.replace("(", " ").replace(")", " ").replace("[", " ").split()
-    assert not {"nan", "inf", "-0.0", "–"} & set(words), advice.text
+    assert not {"nan", "inf", "None", "-0.0", "–"} & set(words), advice.text
     assert "  " not in advice.text and ".." not in advice.text and " ." not in advice.text
     assert len(advice.verdict) == 2 and advice.text.startswith(advice.short)
     return advice
@@ -98,6 +98,7 @@ def test_full_rollouts_are_advised_on_the_runs_of_the_embedded_pair() -> None:
     advice = readable(advise(runs))
     assert advice.recommended == FULL_ROLLOUTS
     assert "6 are shown to be worse, among them rollouts of 40 tokens" in advice.short
+    assert advice.short.endswith("39; 17 could still be ahead by 2 points.")
     names = {run.name for run in advice.used}
     assert names == {"rollout-length", "selector", "prefix-decay", "signals", "trained-behaviour"}
     table = advice.candidates.set_index("arm")
@@ -234,7 +235,7 @@ def test_with_only_a_decay_run_its_length_is_to_be_compared() -> None:
 def test_with_nothing_the_decay_run_comes_first() -> None:
     advice = nothing(advise([]), "full rollouts, which remain the default")
     assert advice.experiment.command == "decaylab prefix-decay"
-    assert advice.runs_read == "None of these runs measured what an advice needs."
+    assert advice.runs_read == "No run measured what an advice needs."
     assert advise([made("submode", [row("wordy_share", 0.1)])]).short == advice.short
 
 
