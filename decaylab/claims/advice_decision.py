@@ -99,7 +99,11 @@ def _untried(read: Read, suggestion: Suggestion) -> Decision:
     second = "What was measured without training suggests no rollout length to compare with them."
     if suggestion.obstacles:
         second = sentence(f"no length to compare is suggested: {'; '.join(suggestion.obstacles)}")
-    following = advice_next.decay_run(read.signals) if read.decay is None else None
+    following = None
+    if read.decay is None:
+        following = advice_next.decay_run(read.signals)
+    elif suggestion.too_few:
+        following = advice_next.more_problems(read.decay)
     if suggestion.tokens is not None:
         if read.decay is not None:
             following = advice_next.first_sweep(suggestion.tokens, read.decay)

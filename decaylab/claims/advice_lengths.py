@@ -19,7 +19,7 @@ pair training speaks against both (docs/embedded-pair.md).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -40,7 +40,7 @@ HALF_DECAY, CUMULATIVE_KL = "half-decay length", "cumulative KL"
 class Suggestion:
     """tokens: the length to try, None where none is suggested. by: which of the two it is. low,
     high: its interval. found: what was measured, a sentence each. obstacles: why a length does not
-    count, or why none is suggested."""
+    count, or why none is suggested. too_few: whether more problems would help."""
 
     tokens: int | None
     by: str
@@ -48,6 +48,7 @@ class Suggestion:
     high: float
     found: tuple[str, ...]
     obstacles: tuple[str, ...]
+    too_few: bool = False
 
     @property
     def words(self) -> str:
@@ -58,6 +59,7 @@ class Suggestion:
 class _Length(NamedTuple):
     """One of the two lengths with its interval; NaN where there is none. found: what was measured.
     obstacle: why it does not count ("": it does). stops: whether that forbids the other one too.
+    too_few: whether more problems would help.
     """
 
     by: str
@@ -67,6 +69,7 @@ class _Length(NamedTuple):
     found: str = ""
     obstacle: str = ""
     stops: bool = False
+    too_few: bool = False
 
 
 def suggest(signals: FoundRun | None, decay: FoundRun | None) -> Suggestion:
@@ -82,13 +85,16 @@ def suggest(signals: FoundRun | None, decay: FoundRun | None) -> Suggestion:
     found = tuple(sentence(each.found) for each in lengths if each.found)
     obstacles = [each.obstacle for each in lengths if each.obstacle]
     usable = [each for each in lengths if not each.obstacle]
-    none = Suggestion(None, "", math.nan, math.nan, found, tuple(obstacles))
+    too_few = any(each.too_few for each in lengths)
+    none = Suggestion(None, "", math.nan, math.nan, found, tuple(obstacles), too_few)
     if not usable or any(each.stops for each in lengths):
         return none
     shortest = min(usable, key=lambda each: each.value)
     low, high = min(each.low for each in usable), min(each.high for each in usable)
     if obstacle := _too_uncertain(shortest.value, low, high, decay):
-        return Suggestion(None, "", math.nan, math.nan, found, (*obstacles, obstacle))
+        return replace(
+            none, obstacles=(*obstacles, obstacle), too_few=math.isfinite(shortest.value)
+        )
     tokens = max(1, round(shortest.value))
     return Suggestion(tokens, shortest.by, low, high, found, tuple(obstacles))
 
@@ -160,11 +166,11 @@ def _by_decay(run: FoundRun) -> _Length:
     if control is not None and control.verdict == CONTRADICTED:
         return none._replace(obstacle=f"the control of the decay run {run.name} fails")
     if math.isnan(gap.low) or math.isnan(gap.high):
-        return none._replace(obstacle="the teacher's advantage has no interval")
+        return none._replace(obstacle="the teacher's advantage has no interval", too_few=True)
     advantage = f"alone, the teacher is ahead of the student by {points(gap)}"
     if not gap.low > 0:
         lost = "the teacher is not shown to be better than the student, so nothing can decay"
-        return none._replace(found=advantage, obstacle=lost)
+        return none._replace(found=advantage, obstacle=lost, too_few=gap.high > 0)
     longest = curve[-1].prefix_tokens
     found = f"{advantage}. {half_decay_words(half, longest)}".removesuffix(".")
     if math.isnan(half.value):
@@ -172,7 +178,7 @@ def _by_decay(run: FoundRun) -> _Length:
         return none._replace(found=found, obstacle=undefined, stops=False)
     if math.isnan(half.low):
         unknown = "the half-decay length has no interval"
-        return none._replace(found=found, obstacle=unknown, stops=False)
+        return none._replace(found=found, obstacle=unknown, stops=False, too_few=True)
     return _Length(HALF_DECAY, half.value, half.low, half.high, found)
 
 

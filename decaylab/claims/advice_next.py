@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from decaylab import printing
 from decaylab.claims.advice_candidates import MORE, PREFIX, Candidate
+from decaylab.claims.advice_runs import problems_of
 from decaylab.claims.verdicts import MOST_SPREAD, pick, problems_needed, seeds_needed
 from decaylab.maths.seeds import LEAST_SEEDS
 from decaylab.options.measuring import EMBEDDED_STUDENT, EMBEDDED_TEACHER
@@ -104,6 +105,14 @@ def decay_run(run: FoundRun | None) -> Experiment:
     command = ["decaylab", "prefix-decay", *_pair_options(run)]
     cost = "no training; `decaylab preflight` estimates memory and time"
     return Experiment(shlex.join(command), "Measure how far the teacher can be trusted", cost)
+
+
+def more_problems(decay: FoundRun) -> Experiment:
+    """The decay run again on twice the problems, and 100 at least."""
+    problems = max(2 * problems_of(decay), 100)
+    command = ["decaylab", "prefix-decay", *_pair_options(decay), "--limit", str(problems)]
+    cost = "no training; `decaylab preflight` with the same options estimates memory and time"
+    return Experiment(shlex.join(command), "Measure the decay on more problems", cost)
 
 
 def other_selectors(candidate: Candidate) -> Experiment:

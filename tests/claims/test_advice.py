@@ -232,6 +232,15 @@ def test_with_only_a_decay_run_its_length_is_to_be_compared() -> None:
     assert [run.command for run in advice.used] == ["prefix-decay"]
 
 
+def test_a_decay_run_on_too_few_problems_is_to_be_repeated_on_more() -> None:
+    rows = [
+        replace(one, problems=20, low=math.nan, high=math.nan) if "advantage" in one.what else one
+        for one in decay_rows()
+    ]
+    advice = nothing(advise([decay_run(rows)]), "the teacher's advantage has no interval")
+    assert advice.experiment.command.endswith("--limit 600"), "twice the most that were measured"
+
+
 def test_with_nothing_the_decay_run_comes_first() -> None:
     advice = nothing(advise([]), "full rollouts, which remain the default")
     assert advice.experiment.command == "decaylab prefix-decay"

@@ -76,6 +76,7 @@ def test_without_an_advantage_that_could_be_lost_the_kl_suggests_nothing_either(
     rows = [replace(one, **gap) if "advantage" in one.what else one for one in decay_rows()]
     found = suggest(signals(), decay_run(rows))
     assert found.tokens is None and any(why in each for each in found.obstacles)
+    assert found.too_few == (gap.get("high") != 0.0)
 
 
 def test_a_control_that_fails_forbids_the_length() -> None:
@@ -85,6 +86,7 @@ def test_a_control_that_fails_forbids_the_length() -> None:
     ]
     found = suggest(signals(), decay_run(rows))
     assert found.tokens is None and "the control of the decay run pair fails" in found.obstacles
+    assert not found.too_few
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ SPECIAL: dict[str, Any] = {
     "controls": ("reverse", "swapped"),
     "checkpoints": ("one,two", "three"),
     "files": ("one,two.jsonl", "three"),
+    "evidence": ("runs/one", "runs/two"),
     "answer_rule": "anywhere",
     "checkpoint_rule": "last,best",
     "selector": "random",
