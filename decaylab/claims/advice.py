@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from decaylab.claims import advice_evidence
-from decaylab.claims.advice_candidates import Compared, Gain, Setting
+from decaylab.claims.advice_candidates import Compared, Setting
 from decaylab.claims.advice_decision import decide
+from decaylab.claims.advice_gain import Gain
 from decaylab.claims.advice_lengths import suggest
 from decaylab.claims.advice_next import Experiment
 from decaylab.claims.advice_runs import Read

@@ -15,10 +15,10 @@ from decaylab.claims.advice_candidates import (
     WORSE,
     Candidate,
     Compared,
-    Gain,
     Setting,
     largest,
 )
+from decaylab.claims.advice_gain import Gain
 from decaylab.claims.advice_lengths import Suggestion
 from decaylab.claims.advice_next import Experiment
 from decaylab.claims.advice_runs import Read

@@ -13,7 +13,8 @@ from synthetic_runs import trained
 
 from decaylab.analyses import sweep
 from decaylab.claims.advice import advise
-from decaylab.claims.advice_candidates import Compared, Gain, largest
+from decaylab.claims.advice_candidates import Compared, largest
+from decaylab.claims.advice_gain import Gain
 from decaylab.claims.verdicts import Number, held
 from decaylab.maths.seeds import over_seeds
 from decaylab.runs.found_runs import FoundRun
