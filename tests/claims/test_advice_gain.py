@@ -4,6 +4,7 @@ chosen, and the expected gain exceeds it in at most half of the cases."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,39 @@ def test_without_an_interval_over_seeds_no_gain_is_known(seeds: np.ndarray) -> N
     gain = Gain.of(number(0.1, 0.01, seeds), among=2)
     assert not gain.known and math.isnan(gain.expected)
     assert gain.words == "measured +10.0 points (no interval for other seeds)"
+
+
+def test_what_stands_on_too_little_has_no_gain() -> None:
+    sound = number(0.1, 0.01, np.array([0.05, 0.1, 0.15]))
+    (over,) = sound.over_problems
+    assert Gain.of(sound._replace(steps=50.0), among=2).known
+    assert Gain.of(sound._replace(steps=math.nan), among=2).known, "not known, not held against it"
+    for lacking in (
+        sound._replace(steps=49.0),
+        sound._replace(over_seeds=None),
+        sound._replace(over_problems=(replace(over, problems=29),)),
+        sound._replace(over_problems=(replace(over, level=0.9),)),
+        sound._replace(over_problems=(replace(over, low=math.nan),)),
+    ):
+        gain = Gain.of(lacking, among=2)
+        assert not gain.known and gain.measured == 0.1
+        assert math.isnan(gain.high) and math.isnan(gain.expected)
+
+
+def test_sides_that_differ_are_added_side_by_side() -> None:
+    sound = number(0.1, 0.01, np.array([0.05, 0.1, 0.15]))
+    (over,) = sound.over_problems
+    lopsided = sound._replace(over_problems=(replace(over, low=0.07, high=0.18),))
+    seeds = sound.over_seeds
+    assert seeds is not None
+    gain = Gain.of(lopsided, among=1)
+    assert gain.low == pytest.approx(0.1 - math.hypot(0.03, 0.1 - seeds.low))
+    assert gain.high == pytest.approx(0.1 + math.hypot(0.08, seeds.high - 0.1))
+
+
+def test_the_words_of_a_gain_say_what_was_measured_beside_what_is_expected() -> None:
+    gain = Gain(0.04, 0.031, 0.008, 0.059, 3)
+    assert gain.words == "+3.1 points [+0.8, +5.9] (measured: +4.0)"
 
 
 def drawn(
