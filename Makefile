@@ -42,7 +42,7 @@ report: $(INSTALLED)  ## everything on the pair that ships with the repository, 
 	$(BIN)/decaylab prefix-decay --controls all --out $(REPORT)/prefix-decay
 	$(BIN)/decaylab train --selector prefix --rollout-length 40 --out $(REPORT)/esr
 	$(BIN)/decaylab train --selector full --out $(REPORT)/full
-	$(BIN)/decaylab signals $(PAIR_OF_STUDENTS) $(LOOKED_AT) --advise --decay $(REPORT)/prefix-decay --out $(REPORT)/signals
+	$(BIN)/decaylab signals $(PAIR_OF_STUDENTS) $(LOOKED_AT) --advise --evidence $(REPORT) --out $(REPORT)/signals
 	for command in position-kl category-kl submode; do \
 		$(BIN)/decaylab $$command $(PAIR_OF_STUDENTS) $(LOOKED_AT) --out $(REPORT)/$$command || exit; done
 	for command in behaviour evaluate; do \

@@ -49,7 +49,7 @@ class Run:
     """A finished run: its folder, measurements (columns of `measurements.Measurement`) and what
     must be known.
 
-    advice: the paragraph on N, where it was asked for.
+    advice: how to train the pair, where it was asked for.
     """
 
     folder: Path
@@ -247,7 +247,9 @@ def _check_drawing(paper: bool, width: Width = "page") -> None:
 
 def _run(result: Any) -> Run:
     """What a command returns, as a notebook shows it."""
-    return Run(result.folder, result.measurements, result.notes, getattr(result, "advice", ""))
+    advice = getattr(result, "advice", None)
+    text = advice.text if advice else ""
+    return Run(result.folder, result.measurements, result.notes, text)
 
 
 def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:

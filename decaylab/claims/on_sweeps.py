@@ -160,7 +160,7 @@ def _cheaper(arms: Arms) -> Judged | None:
     verdicts = [number.decided(FASTER, len(numbers), each=True) for number in numbers.values()]
     parts, rows, shares = [], [], []
     for arm, number in numbers.items():
-        part = f"N = {arms.lengths[arm]:g}: {_ratio(number)} of the seconds"
+        part = f"N = {arms.lengths[arm]:g}: {ratio_words(number)} of the seconds"
         rows += [number.over_seeds] if number.over_seeds else []
         if share := arms.tokens(arm):
             part += f", {RATIO.text(share.value)} of the sampled tokens"
@@ -172,7 +172,7 @@ def _cheaper(arms: Arms) -> Judged | None:
     return _judged(every(verdicts), words, FASTER, numbers, tuple(rows + shares))
 
 
-def _ratio(number: Number) -> str:
+def ratio_words(number: Number) -> str:
     """The ratio with its interval over seeds, or each seed's."""
     row = number.over_seeds
     assert row is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from decaylab.claims.advice import Advice, advise
+from decaylab.claims.advice_runs import most_problems, problems_of
 from decaylab.claims.judge import judge
 from decaylab.claims.on_decay import half_decay_words
 from decaylab.claims.verdicts import (
@@ -31,7 +32,7 @@ from decaylab.claims.verdicts import (
 )
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun
-from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import BASE, STUDENT_PREFIX, TEACHER
 
 SCORED = ("position-kl", "category-kl", "submode", "signals")  # numbers that have a noise floor
@@ -52,14 +53,14 @@ class Summary:
     """Plain text throughout.
 
     headline: the most important, a sentence or two a line. measured: what each command measured,
-    and how. numbers: those to lead with. advice: the paragraph on N. findings: a control first,
+    and how. numbers: those to lead with. advice: how to train this pair. findings: a control first,
     then a claim each. warnings: what must be known before anything is believed.
     """
 
     headline: tuple[str, ...]
     measured: tuple[str, ...]
     numbers: tuple[KeyNumber, ...]
-    advice: str
+    advice: Advice
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
 
@@ -73,20 +74,15 @@ class Summary:
 
 
 def summary(runs: Sequence[FoundRun]) -> Summary:
-    """What the runs of one pair measured and say, the claims judged by `claims.judge`.
-
-    The advice is by the signals and the decay that most problems stand behind.
-    """
+    """What the runs of one pair measured and say, the claims judged by `claims.judge`."""
     findings = tuple(judge(runs))
-    decay, signals = (_largest(runs, command) for command in ("prefix-decay", "signals"))
-    advice = advise(
-        signals.measurements if signals else to_frame([]), decay.measurements if decay else None
-    )
+    decay, _ = most_problems(runs, "prefix-decay")
+    advice = advise(runs)
     return Summary(
         tuple(_headline(runs, decay, advice, findings)),
         tuple(_measured(runs)),
         (*_decay_numbers(decay), _advised(advice)),
-        advice.text,
+        advice,
         findings,
         tuple(_warnings(runs, findings)),
     )
@@ -114,7 +110,7 @@ def _headline(
         yield f"Alone, the teacher is ahead of the student by {over}. {length}"
     if any(each.claim.control and each.verdict == CONTRADICTED for each in findings):
         yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
-    yield advice.text.split(". ")[0].removesuffix(".") + "."
+    yield advice.short
     yield (
         f"Of {counted.total()} claims of the paper and of the literature {counted[HOLDS]} hold on "
         f"this pair, {counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not "
@@ -160,11 +156,10 @@ def _tokens(end: float) -> str:
 
 
 def _advised(advice: Advice) -> KeyNumber:
-    name, none = "advised rollout length N", "No rollout length is recommended: "
+    answer, reason = advice.verdict
     if advice.recommended is None:
-        reason = advice.text.split(". ")[0].removeprefix(none).removesuffix(".")
-        return KeyNumber(name, "none", reason)
-    return KeyNumber(name, f"{advice.recommended} tokens", "a start, not shown to be the best")
+        return KeyNumber("advised training", "none", answer)
+    return KeyNumber("advised training", advice.recommended.words, reason)
 
 
 def _row(run: FoundRun | None, what: str) -> Measurement | None:
@@ -176,16 +171,6 @@ def _longest(decay: FoundRun) -> float:
     """The longest prefix that was measured, in tokens."""
     rows = decay.measurements
     return float(rows.loc[rows["condition"] == STUDENT_PREFIX, "prefix_tokens"].max())
-
-
-def _largest(runs: Sequence[FoundRun], command: str) -> FoundRun | None:
-    """The run of a command with the most problems, of equals the first."""
-    of_command = [run for run in runs if run.command == command]
-    return max(of_command, key=_problems, default=None)
-
-
-def _problems(run: FoundRun) -> int:
-    return int(run.measurements["problems"].max()) if len(run.measurements) else 0
 
 
 # What was measured
@@ -210,7 +195,7 @@ def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
 def _how(run: FoundRun) -> str:
     """Problems, samples and settings, as far as the record has them."""
     options, samples = run.options, run.options.get("samples")
-    asked = f"{_problems(run):,} problems"
+    asked = f"{problems_of(run):,} problems"
     if name := _problem_set(run):
         asked += f" of {name}"
     if samples:

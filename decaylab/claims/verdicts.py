@@ -137,14 +137,19 @@ def usable(row: Measurement) -> bool:
 
 
 def widened(row: Measurement, numbers: int, count: int = 0) -> Measurement:
-    """The row with the interval of one of several numbers (Bonferroni): each side by the ratio of
-    Student's t quantiles.
+    """The row with the interval of one of several numbers (Bonferroni); count: as `at_tail`."""
+    return at_tail(row, ALPHA / 2 / numbers, count)
+
+
+def at_tail(row: Measurement, tail: float, count: int = 0) -> Measurement:
+    """The row with the interval that misses with this probability on each side: each side of its
+    95 % interval by the ratio of Student's t quantiles.
 
     count: of problems, or of seeds; those of the row where it is 0. A number over neither is
     widened by the normal law.
     """
     degrees = (count or row.problems or math.inf) - 1
-    factor = float(stdtrit(degrees, 1 - ALPHA / 2 / numbers) / stdtrit(degrees, 1 - ALPHA / 2))
+    factor = float(stdtrit(degrees, 1 - tail) / stdtrit(degrees, 1 - ALPHA / 2))
     low, high = (
         row.value - factor * (row.value - row.low),
         row.value + factor * (row.high - row.value),
@@ -333,39 +338,50 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
 
 def remedy(effect: Effect, rows: Sequence[Measurement]) -> str:
     """How many problems would tell the smallest effect that counts from none, by the widest of the
-    intervals.
-
-    With 80 % power: the standard error must shrink to a 2.8th of the effect, and it shrinks with
-    the root of the problems.
-    """
-    size = abs(effect.counts - effect.none)
-    known = [row for row in rows if row.problems and math.isfinite(row.high - row.low)]
+    intervals."""
     few = [row.problems for row in rows if 0 < row.problems < LEAST_PROBLEMS]
     if few:
         return f"{min(few)} problems are too few: at least {LEAST_PROBLEMS} are needed."
+    needed = problems_needed(effect, rows)
+    if not needed:
+        return ""
+    return f"About {needed:,} problems would tell the smallest effect that counts from none."
+
+
+def problems_needed(effect: Effect, rows: Sequence[Measurement]) -> int:
+    """Problems, to two digits, that tell the smallest effect that counts from none with 80 % power;
+    0 where the rows stand on as many.
+
+    The standard error must shrink to a 2.8th of the effect, and it shrinks with the root of the
+    problems.
+    """
+    size = abs(effect.counts - effect.none)
+    known = [row for row in rows if row.problems and math.isfinite(row.high - row.low)]
     needed = max(
         (row.problems * ((row.high - row.low) / 3.92 * 2.8 / size) ** 2 for row in known),
         default=0.0,
     )
     if needed <= max((row.problems for row in known), default=0):
-        return ""
-    return (
-        f"About {float(f'{needed:.2g}'):,.0f} problems would tell the smallest effect that "
-        "counts from none."
-    )
+        return 0
+    return round(float(f"{needed:.2g}"))
 
 
-def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
-    """How many seeds would tell the smallest effect that counts from none, by the seeds that differ
-    most; as `remedy`."""
+def seeds_needed(effect: Effect, numbers: Sequence[Number]) -> int | None:
+    """Seeds that tell the smallest effect that counts from none, by the seeds that differ most;
+    None where they differ by far more than it, 0 where it is not known."""
     size = abs(effect.counts - effect.none)
     several = [number for number in numbers if number.seeds >= LEAST_SEEDS]
     spread = max((stdev(number.by_seed) for number in several), default=0.0)
     if not spread:
-        return ""
-    needed = None
-    if spread < MOST_SPREAD * size:
-        needed = seeds_that_decide(size / spread, numbers=len(numbers))
+        return 0
+    if spread >= MOST_SPREAD * size:
+        return None
+    return seeds_that_decide(size / spread, numbers=len(numbers))
+
+
+def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
+    """How many seeds would tell the smallest effect that counts from none; as `remedy`."""
+    needed = seeds_needed(effect, numbers)
     if needed is not None and needed <= max(number.seeds for number in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"

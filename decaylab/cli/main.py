@@ -171,7 +171,7 @@ def _diagnose(name: str, options: DiagnosticOptions, output: Output) -> None:
     from decaylab.tables import diagnostics
 
     result = diagnose.diagnose(name, options, spoken=_spoken(), reporter=output.reporter)
-    advice = {"advice": result.advice} if result.advice else {}
+    advice = {"advice": result.advice.text} if result.advice else {}
     output.run(result, diagnostics.print_diagnostic, **advice)
 
 
@@ -226,8 +226,9 @@ def signals(options: DiagnosticOptions, output: Output) -> None:
 
     Also how concentrated the KL is, and how much the positions of different selectors overlap.
 
-    `decaylab signals --advise` recommends an N from the cumulative KL and the decay curve of the
-    same pair, or says that it cannot.
+    `decaylab signals --advise` says how to train the pair, by every run of it under runs/ (or in
+    the folders of `--evidence`): sweeps first, then decay and KL. Where they allow no answer it
+    says why, and which experiment would give one.
     """
     _diagnose("signals", options, output)
 

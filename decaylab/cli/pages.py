@@ -104,8 +104,8 @@ def report(
     tables, token view.
 
     It opens from disk in any browser, without network. The summary is computed from the
-    measurements: half-decay length, advised N, which of the paper's claims hold on this pair and
-    which are undecided. The runs must be of one pair.
+    measurements: how to train the pair, half-decay length, which of the paper's claims hold on
+    this pair and which are undecided. The runs must be of one pair.
 
     `decaylab report runs/decay runs/esr runs/full --out report.html`
     """

@@ -17,11 +17,10 @@ from typing import Any
 import pandas as pd
 
 from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
-from decaylab.claims.advice import advise
-from decaylab.commands import decay_runs, pair_identity
+from decaylab.claims.advice import Advice
+from decaylab.commands import advising, pair_identity
 from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Material, Study
-from decaylab.disk import write_atomically
 from decaylab.errors import UserError
 from decaylab.options import declared
 from decaylab.options.diagnosing import DiagnosticOptions
@@ -46,7 +45,7 @@ COMPUTED = (
     "batch_rows",
     "batch_tokens",
     "advise",
-    "decay",
+    "evidence",
     "view_rollouts",
     "checkpoint_rule",
 )
@@ -59,7 +58,7 @@ class DiagnosticResult:
     """A finished diagnostic: its command, folder, record and measurements (columns of
     `measurements.Measurement`).
 
-    advice: the paragraph on N, where it was asked for. tokens: the folders in which the scored
+    advice: how to train the pair, where it was asked for. tokens: the folders in which the scored
     tokens stand.
     """
 
@@ -68,7 +67,7 @@ class DiagnosticResult:
     record: dict[str, Any]
     measurements: pd.DataFrame
     notes: tuple[str, ...]
-    advice: str = ""
+    advice: Advice | None = None
     tokens: tuple[Path, ...] = ()
 
 
@@ -89,12 +88,12 @@ def diagnose(
     )
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
     check_rollouts(command, options)
-    decay_run = decay_runs.find(options) if options.advise else None
+    advising.check_folders(options.evidence)
     folder = store.RunFolder(results_folder(command, options, chosen))
-    advice = ""
+    advice = None
     with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
         setup = prepare(options, grader, engines.device, reporter)
-        decay = decay_runs.read(decay_run, setup)
+        advising.check_runs(options.evidence, setup)
         with folder.lock():
             setup = opened(command, setup, chosen, folder, spoken)
             material = Study(setup, chosen, grader, reporter, rules, engines).gather(
@@ -108,8 +107,7 @@ def diagnose(
             if material.viewed:
                 viewed.write(material.viewed, folder.path)
             if options.advise:
-                advice = advise(frame, decay).text
-                write_atomically(folder.path / "advice.txt", (advice + "\n").encode())
+                advice = advising.written(folder, options.evidence, setup)
     record = drawn(folder, command, published=options.paper)
     notes, scores = tuple(record["notes"]), tuple(material.folders)
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, scores)

@@ -119,14 +119,15 @@ class DiagnosticOptions(ScoredFields, PairOptions):
     )
     advise: bool = common(
         "The measurement",
-        "Recommend an N from the decay curve and the cumulative KL.",
+        "Say how to train this pair, by every run of it.",
         False,
         only=("signals",),
         identity=NEVER,
     )
-    decay: str | None = common(
+    evidence: tuple[str, ...] = common(
         "The measurement",
-        "The prefix-decay run to advise from; by default that of the same pair under runs/.",
+        "Folders whose runs of this pair the advice reads, with commas; by default runs/.",
+        (),
         only=("signals",),
         identity=NEVER,
     )
@@ -203,8 +204,8 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         return chosen
 
     def check(self) -> None:
-        if self.decay and not self.advise:
-            raise UserError("--decay is what --advise reads; add --advise")
+        if self.evidence and not self.advise:
+            raise UserError("--evidence is what --advise reads; add --advise")
         super().check()
 
 

@@ -57,14 +57,14 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
         if entry.run or published:
             tables.append(_table(entry, published))
     missing = gallery.missing(runs, FIGURES)
-    headline = [line for line in result.headline if not result.advice.startswith(line)]
+    advised = [f"{heading}: {text}" for heading, text in result.advice.sections]
     return report.render(
         report.ReportContent(
             title="Teacher decay",
             student=runs[0].pair.student,
             teacher=runs[0].pair.teacher,
             problems=_problems(runs),
-            summary=[*headline, result.advice],
+            summary=[*result.headline, *advised],
             measured=result.measured,
             numbers=result.numbers,
             warnings=result.warnings,

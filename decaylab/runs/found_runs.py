@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,12 +96,7 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
             raise UserError(f"{path}: no such run folder")
         if path.is_dir():
             folders += _below(path, DEPTH)
-    runs = [_read(folder) for folder in dict.fromkeys(folders)]
-    # What a sweep compares is in its own table: its runs' evaluations would be shown twice.
-    compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
-    runs = [run for run in runs if run.folder.absolute().parent not in compared]
-    names = _names([run.folder for run in runs])
-    runs = [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    runs = _each_once([_read(folder) for folder in dict.fromkeys(folders)])
     if not runs:
         raise UserError(
             f"{', '.join(map(str, paths))}: no measurements there or below; a command such as "
@@ -114,13 +108,32 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
 
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
     """The runs of a command on the same pair at a folder and below; unreadable ones are skipped."""
-    same_pair = []
-    for folder in _below(root, DEPTH) if root.is_dir() else ():
-        with suppress(UserError):
-            other = _read(folder)
-            if other.command == command and other.pair.same(run.pair):
-                same_pair.append(other)
-    return same_pair
+    return [other for other in of_pair(run.pair, [root])[0] if other.command == command]
+
+
+def of_pair(pair: Pair, roots: Sequence[Path]) -> tuple[list[FoundRun], list[str]]:
+    """The runs of a pair at these folders and below, of any command, each once, as `find` has
+    them; and why others cannot be read."""
+    runs, unreadable = [], []
+    folders = [folder for root in roots if root.is_dir() for folder in _below(root, DEPTH)]
+    for folder in {folder.absolute(): folder for folder in folders}.values():
+        try:
+            run = _read(folder)
+            if run.pair.same(pair):
+                _ = run.measurements
+                runs.append(run)
+        except UserError as error:
+            unreadable.append(str(error))
+    return _each_once(runs), unreadable
+
+
+def _each_once(runs: Sequence[FoundRun]) -> list[FoundRun]:
+    """The runs under names that differ, without the evaluations that a sweep among them compares:
+    they are in its own table, and would be shown twice."""
+    compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
+    kept = [run for run in runs if run.folder.absolute().parent not in compared]
+    names = _names([run.folder for run in kept])
+    return [replace(run, name=name) for run, name in zip(kept, names, strict=True)]
 
 
 def check_one_pair(runs: Sequence[FoundRun]) -> None:

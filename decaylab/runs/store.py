@@ -55,6 +55,7 @@ RESULTS = (
     "viewed-tokens.parquet",
     "view.html",
     "advice.txt",
+    "advice.csv",
     *(f"{command}.{kind}" for command in DRAWN for kind in ("png", "svg", "txt")),
 )
 """What a run leaves in its folder beside its record."""

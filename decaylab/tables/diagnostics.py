@@ -93,8 +93,19 @@ def print_diagnostic(result: DiagnosticResult) -> None:
             *terminal.measured_paths(result.folder, figure),
             *(f"scored tokens: {path}" for path in result.tokens),
         ],
-        advice=result.advice,
+        advice=_advice(result),
     )
+
+
+def _advice(result: DiagnosticResult) -> str:
+    """The answer, what comes next, and where all of it is."""
+    if result.advice is None:
+        return ""
+    lines = [result.advice.short]
+    if result.advice.experiment:
+        lines.append(f"Next: {result.advice.experiment.words}")
+    lines.append(f"Evidence, gain and cost: {result.folder / 'advice.txt'}")
+    return "\n".join(lines)
 
 
 def _reading(result: DiagnosticResult) -> Iterator[str]:

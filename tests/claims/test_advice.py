@@ -1,369 +1,327 @@
-"""The recommended length is the smaller of two, every number stands in the frames, and what forbids
-one is said."""
+"""Training decides, full rollouts are always an option, and what the runs do not show is not
+recommended. The gain of a way that was chosen among several is in test_advice_gain.py, the length
+that decay suggests in test_advice_lengths.py."""
 
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pytest
+from decay_rows import decay_rows, decay_run, signals_run
+from made_runs import arm, made, row
 
 from decaylab.claims.advice import Advice, advise
-from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.claims.advice_candidates import FULL_ROLLOUTS
+from decaylab.runs import found_runs
+from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.measurements import Measurement
 
-NAN, INF = float("nan"), math.inf
-POSITION = Measurement(
-    "cumulative_kl_position",
-    "survivors",
-    86.4,
-    "tokens",
-    view="fresh",
-    checkpoint="base",
-    low=80.2,
-    high=95.3,
-)
-GAP = Measurement(
-    "teacher_advantage", "student-prefix", 0.221, "fraction", view="all", low=0.182, high=0.264
-)
-HALF = Measurement(
-    "half_decay_length", "student-prefix", 141.0, "tokens", view="open", low=112.0, high=193.0
-)
+MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
+LENGTHS = "sweep rollout-length"
+FULL_OVER_BASE = arm("full", 0.21, ending="_minus_base")
+WORSE = {"prefix-20": -0.12, "prefix-40": -0.06}
 
 
-def signals(
-    position: Measurement = POSITION, floor: float = 0.001, under: tuple[bool, ...] = (False,) * 3
-) -> pd.DataFrame:
-    """The base student's rows up to its horizon of 400 tokens, and those of a checkpoint that must
-    not be read."""
-    bins = [
-        replace(
-            POSITION,
-            what="reverse_kl",
-            condition="all",
-            value=0.5,
-            unit="nats",
-            position_low=low,
-            position_high=high,
-            noise_floor=floor,
-            under_floor=flag,
-        )
-        for low, high, flag in zip((0.0, 100.0, 400.0), (100.0, 400.0, INF), under)
-    ]
-    stated = [
-        replace(position, what="cumulative_kl_horizon", value=400.0, low=NAN, high=NAN),
-        replace(
-            position, what="cumulative_kl_threshold", value=0.45, unit="fraction", low=NAN, high=NAN
-        ),
-    ]
-    other = [
-        replace(row, checkpoint="step-50", value=7.0, low=7.0, high=7.0)
-        for row in (position, *stated)
-    ]
-    mass = replace(position, condition="mass", value=11.0, low=11.0, high=11.0)
-    return to_frame([*other, mass, *bins, *stated, position])
+def sweep(
+    arms: Sequence[Sequence[Measurement]],
+    name: str = "lengths",
+    command: str = LENGTHS,
+    spoken: str = "",
+    base: Sequence[Measurement] = tuple(FULL_OVER_BASE),
+    **options: Any,
+) -> FoundRun:
+    record = {"identity": {"options": {"seed": 0, "seeds": 3, **options}}, "command": spoken}
+    rows = [*base, *(one for rows in arms for one in rows)]
+    return made(command, rows, name, record)
 
 
-def decay(
-    half: Measurement | None = HALF,
-    gap: Measurement = GAP,
-    lengths: tuple[int, ...] = (32, 64, 128),
-) -> pd.DataFrame:
-    """A curve that falls by 3 points and keeps .1 less for each 32 tokens; the carry-forward rows
-    must not be read."""
-    rows = [gap] if half is None else [gap, half]
-    for length in lengths:
-        place = {"view": "open", "prefix_tokens": float(length), "rollouts": 40}
-        change = Measurement(
-            "accuracy_difference",
-            "student-prefix",
-            -0.03 * length / 32,
-            "fraction",
-            low=-0.05 * length / 32,
-            high=-0.01 * length / 32,
-            **place,
-        )
-        left = Measurement(
-            "retained_advantage", "student-prefix", 1 - 0.1 * length / 32, "fraction", **place
-        )
-        rows += [
-            change,
-            left,
-            replace(change, view="carry-forward", value=-0.9),
-            replace(change, condition="swapped"),
-        ]
-    return to_frame(rows)
+def worse() -> FoundRun:
+    return sweep([arm(name, change) for name, change in WORSE.items()])
 
 
-def refused(advice: Advice, *words: str) -> None:
-    assert advice.recommended is None and advice.text.startswith(
-        "No rollout length is recommended: "
+def readable(advice: Advice) -> Advice:
+    """The advice, whose texts hold no leftovers."""
+    words = advice.text.replace("(", " ").replace(")", " ").replace("[", " ").split()
+    assert not {"nan", "inf", "None", "-0.0", "–"} & set(words), advice.text
+    assert "  " not in advice.text and ".." not in advice.text and " ." not in advice.text
+    assert len(advice.verdict) == 2 and advice.text.startswith(advice.short)
+    return advice
+
+
+# Full rollouts
+
+
+def test_a_sweep_that_contradicts_half_decay_decides() -> None:
+    advice = readable(advise([decay_run(), signals_run(), worse()]))
+    assert advice.recommended == FULL_ROLLOUTS
+    assert advice.short == (
+        "Train with full rollouts. Each of the 2 other settings compared is shown to be worse, "
+        "among them rollouts of 40 tokens, near the half-decay length of 39."
     )
+    assert "training contradicts it: -6.0 points [-7.0, -5.0] over problems" in advice.text
+    assert "39 tokens [34, 44] by the half-decay length" in advice.text
+    assert [run.command for run in advice.used] == [LENGTHS, "prefix-decay", "signals"]
+
+
+def test_what_full_rollouts_gain_and_what_the_best_other_way_would_is_said() -> None:
+    advice = readable(
+        advise([sweep([arm("prefix-60", 0.004, 0.02, p=0.6), arm("prefix-5", -0.2)])])
+    )
+    assert advice.recommended == FULL_ROLLOUTS
+    assert (advice.gain.expected, advice.gain.low, advice.gain.high) == (0.0, 0.0, 0.0)
+    assert "full rollouts gain +21.0 points [+20.0, +22.0] over problems" in advice.expected_gain
+    assert "that of prefix-60; chosen among 2" in advice.expected_gain
+    assert "(measured: +0.4)" in advice.expected_gain
+    assert "prefix-60 first" in advice.would_change and "prefix-5" not in advice.would_change
+    assert "--values 60,full" in advice.experiment.command
+
+
+def test_where_no_other_way_can_be_ahead_only_other_settings_would_change_the_answer() -> None:
+    advice = readable(advise([worse()]))
+    assert advice.would_change.startswith("Only a setting that was not compared")
+    assert advice.experiment.command.startswith("decaylab sweep selector --values full,")
+    both = readable(advise([sweep([arm("prefix-20", -0.12), arm("random-20", -0.2)])]))
+    assert both.experiment is None and "Next experiment" not in both.text
+
+
+def test_a_single_way_that_is_worse_is_named() -> None:
+    advice = readable(advise([sweep([arm("prefix-20", -0.12)])]))
+    assert advice.verdict[1] == "The other setting, prefix-20, is shown to be worse."
+
+
+def test_full_rollouts_are_advised_on_the_runs_of_the_embedded_pair() -> None:
+    runs = found_runs.find([MEASURED])
+    advice = readable(advise(runs))
+    assert advice.recommended == FULL_ROLLOUTS
+    assert "6 are shown to be worse, among them rollouts of 40 tokens" in advice.short
+    assert advice.short.endswith("39; 17 could still be ahead by 2 points.")
+    names = {run.name for run in advice.used}
+    assert names == {"rollout-length", "selector", "prefix-decay", "signals", "trained-behaviour"}
+    table = advice.candidates.set_index("arm")
+    assert len(table) == 23 and table["among"].eq(23).all()
+    assert set(table.index[table["verdict"] == "worse"]) == {
+        "prefix-5",
+        "prefix-10",
+        "prefix-20",
+        "prefix-40",
+        "prefix-mask-20",
+        "progressive-20",
+    }
+    assert table.loc["prefix-40", "measured_gain"] == pytest.approx(0.61875 - 0.682083, abs=1e-6)
+    assert "1,104 tokens" in advice.expected_cost and "prefix-60 at -0.8" in advice.expected_cost
+
+
+# Another way of training
+
+
+def test_a_way_that_is_shown_to_be_better_is_advised_with_its_shrunk_gain() -> None:
+    run = sweep([arm("prefix-20", 0.08, 0.01, share=0.3, seconds=0.5), arm("prefix-5", -0.1)])
+    advice = readable(advise([run, decay_run()]))
+    assert advice.recommended.arm == "prefix-20" and advice.recommended.rollout_length == 20
+    assert 0 < advice.gain.low < advice.gain.expected < advice.gain.measured == 0.08
+    assert advice.short.startswith("Train with rollouts of 20 tokens. It is expected to gain +")
+    assert "corrected for the choice among 2" in advice.short
+    assert "0.30 [0.29, 0.31] of the sampled tokens" in advice.expected_cost
+    assert "0.50 [0.45, 0.55] of the seconds" in advice.expected_cost
+    assert "not ahead of full rollouts" in advice.would_change
+
+
+def test_as_good_within_two_points_and_cheaper_is_advised_and_no_more_is_promised() -> None:
+    even = arm("prefix-60", 0.0, 0.004, p=0.9, share=0.6)
+    advice = readable(advise([sweep([even, arm("prefix-5", -0.2)])]))
+    assert advice.recommended.arm == "prefix-60"
+    assert "Nothing is shown to be better than full rollouts" in advice.short
+    assert "0.60 [0.59, 0.61] of the tokens" in advice.short
+    assert advice.gain.low > -0.02 and advice.gain.expected < 0
+    for other in (
+        arm("prefix-60", 0.0, 0.004, p=0.9, share=0.97),
+        arm("prefix-60", 0.0, 0.004, p=0.9, share=0.6, seconds=1.3),
+        arm("prefix-60", 0.0, 0.02, p=0.9, share=0.6),
+    ):
+        assert advise([sweep([other, arm("prefix-5", -0.2)])]).recommended == FULL_ROLLOUTS
+
+
+def test_a_gain_that_would_be_shown_alone_is_not_among_twenty() -> None:
+    lucky = arm("random-20", 0.05, 0.02)
+    assert advise([sweep([lucky])]).recommended.arm == "random-20"
+    many = [arm(f"suffix-{place}", -0.001, 0.02, p=1.0) for place in range(10, 30)]
+    assert advise([sweep([lucky, *many])]).recommended == FULL_ROLLOUTS
+
+
+# Nothing is recommended
+
+
+def nothing(advice: Advice, *words: str) -> Advice:
+    readable(advice)
+    assert advice.recommended is None and advice.gain is None
+    assert advice.short.startswith("No setting is recommended")
     assert all(word in advice.text for word in words), advice.text
-    assert "\n" not in advice.text and "nan" not in advice.text.lower()
+    assert not advice.expected_gain and not advice.expected_cost
+    return advice
 
 
-def test_the_smaller_of_the_two_lengths_is_recommended_with_its_evidence() -> None:
-    advice = advise(signals(), decay())
-    assert advice.recommended == 86
-    for said in (
-        "Recommended rollout length: 86 tokens (interval 80 to 95), by the cumulative KL: the "
-        "smaller of two lengths.",
-        "advantage over the student is 22.1 points (95 % interval 18.2 to 26.4)",
-        "halved after 141 (95 % interval 112 to 193) student tokens.",
-        "45 % of the base student's reverse KL over the first 400 tokens lies in the first 86 (95 "
-        "% interval 80 to 95).",
-        "With 64 student tokens before it, the teacher's accuracy changes by -6.0 points (95 % "
-        "interval -10.0 to -2.0), "
-        "and 80 % of its advantage is left.",
-        "has been shown to be the best one for training",
-        "checked by its authors on two pairs, at 45 % (arXiv 2605.27028)",
-        "train with 43 and 172 tokens",
-    ):
-        assert said in advice.text, advice.text
-    assert "\n" not in advice.text
-
-
-@pytest.mark.parametrize(("low", "high"), [(NAN, NAN), (NAN, 0.264), (0.182, NAN)])
-def test_an_advantage_without_an_interval_is_no_absent_one(low: float, high: float) -> None:
-    advice = advise(signals(), decay(gap=replace(GAP, low=low, high=high)))
-    refused(advice, "the teacher's advantage has no interval: too few problems")
-    assert "none that could be lost" not in advice.text
-
-
-def test_half_decay_decides_where_it_comes_first() -> None:
-    advice = advise(signals(), decay(replace(HALF, value=40.3, low=33.0, high=47.0)))
-    assert advice.recommended == 40 and "(interval 33 to 47), by the half-decay" in advice.text
-    assert "With 32 student tokens before it" in advice.text
-
-
-def test_of_two_equal_lengths_the_published_one_is_named() -> None:
-    advice = advise(signals(), decay(replace(HALF, value=POSITION.value)))
-    assert advice.recommended == 86 and "by the cumulative KL" in advice.text
-
-
-def test_the_interval_is_that_of_the_smaller_length() -> None:
-    """Overlapping: 80 to 95 and 60 to 193 leave 60 to 95, since either may be the smaller one."""
-    advice = advise(signals(), decay(replace(HALF, value=100.0, low=60.0)))
-    assert advice.recommended == 86 and "(interval 60 to 95)" in advice.text
-
-
-def test_a_wide_interval_of_the_larger_length_forbids_nothing() -> None:
-    advice = advise(signals(), decay(replace(HALF, low=90.0, high=INF)))
-    assert advice.recommended == 86 and "interval 90 to beyond the longest prefix" in advice.text
-
-
-def test_every_number_of_the_paragraph_stands_in_the_frames() -> None:
-    """Other numbers in, other numbers out: what is left of the text without numbers is the same."""
-    one = advise(signals(), decay())
-    shifted = replace(POSITION, value=51.0, low=45.0, high=58.0, level=0.9)
-    two = advise(
-        signals(shifted),
-        decay(replace(HALF, value=222.0, low=201.0, high=240.0), replace(GAP, value=0.3)),
+def test_seeds_that_disagree_are_named_by_seed() -> None:
+    torn = arm("prefix-20", 0.05, 0.01, over_seeds=0.5)  # +25.1, +5.0 and -15.1 by seed
+    advice = nothing(
+        advise([sweep([torn, arm("prefix-40", -0.06)])]),
+        "the evidence contradicts itself",
+        "training seeds of prefix-20 disagree: +25.1, +5.0 and -15.1 points by seed",
     )
-    number = re.compile(r"-?\d+(\.\d+)?")
-    left = [number.sub("#", advice.text.replace("arXiv 2605.27028", "")) for advice in (one, two)]
-    assert left[0] == left[1] and one.text != two.text
-    assert (
-        "90 % interval 45 to 58" in two.text
-        and "51 tokens" in two.text
-        and "30.0 points" in two.text
-    )
+    assert "--values 20,full" in advice.experiment.command
+    assert "--seed 3" in advice.experiment.command
+    behind = arm("prefix-20", -0.30, 0.01, over_seeds=0.5)  # apart as far, but all of them behind
+    assert advise([sweep([behind, arm("prefix-40", -0.06)])]).recommended == FULL_ROLLOUTS
 
 
-def test_without_a_decay_run_its_command_is_named_and_the_kl_is_still_told() -> None:
-    refused(advise(signals(), None), "`decaylab prefix-decay`", "lies in the first 86")
+def test_a_way_that_is_shown_to_be_better_outweighs_seeds_that_disagree_elsewhere() -> None:
+    torn = arm("prefix-20", 0.05, 0.01, over_seeds=0.5)
+    advice = readable(advise([sweep([torn, arm("prefix-40", 0.1)])]))
+    assert advice.recommended.arm == "prefix-40"
+    assert "seeds of prefix-20 disagree" in " ".join(advice.evidence)
 
 
-def test_a_teacher_without_an_advantage_is_no_base_for_a_length() -> None:
-    for gap in (
-        replace(GAP, value=0.01, low=-0.02),
-        replace(GAP, low=0.0),
-        replace(GAP, value=-0.1, low=-0.2, high=-0.05),
-    ):
-        refused(advise(signals(), decay(gap=gap)), "none that could be lost")
-
-
-def test_an_undefined_length_is_told_with_its_reason() -> None:
-    undefined = replace(
-        HALF, value=NAN, low=NAN, high=NAN, note="at prefix length 64: no advantage there"
-    )
-    refused(
-        advise(signals(), decay(undefined)),
-        "half-decay length is undefined (at prefix length 64",
-        "22.1 points",
-    )
-    empty = replace(POSITION, value=NAN, low=NAN, high=NAN, note="no KL up to the horizon")
-    refused(
-        advise(signals(empty), decay()),
-        "cumulative KL is undefined (no KL up to the horizon)",
-        "halved after 141",
-    )
-    refused(advise(signals(), decay(half=None)), "continued no prefix")
-    trained = signals()
-    refused(
-        advise(trained[trained.checkpoint != "base"], decay()),
-        "signals of the base student were not measured",
-    )
-
-
-@pytest.mark.parametrize("missing", ["position", "horizon", "threshold"])
-def test_a_cumulative_kl_of_which_a_part_is_missing_was_not_measured(missing: str) -> None:
-    table = signals()
-    there = table[table["what"] != f"cumulative_kl_{missing}"]
-    refused(
-        advise(there, decay()), "signals of the base student were not measured", "halved after 141"
-    )
-
-
-def test_lengths_without_an_interval_are_not_recommended() -> None:
-    lone = advise(signals(replace(POSITION, low=NAN, high=NAN)), decay())
-    assert lone.recommended is None and "one of the two lengths has no interval" in lone.text
-
-
-def test_an_interval_of_more_than_a_factor_of_four_is_too_wide() -> None:
-    """20 to 80 is a factor of 4 and passes, 19.9 to 80 does not; nor does one from 0."""
-    assert (
-        advise(signals(replace(POSITION, value=50.0, low=20.0, high=80.0)), decay()).recommended
-        == 50
-    )
-    for low in (19.9, 0.0):
-        wide = advise(signals(replace(POSITION, value=50.0, low=low, high=80.0)), decay())
-        refused(
-            wide,
-            f"interval of the smaller length, {low:.0f} to 80 tokens, spans more than a factor of "
-            "4",
-        )
-
-
-def test_a_curve_that_was_not_halved_bounds_the_length_as_far_as_it_goes() -> None:
-    open_end = replace(HALF, value=INF, low=110.0, high=INF)
-    within = advise(signals(), decay(open_end))
-    assert within.recommended == 86 and "not halved within 128 student tokens" in within.text
-    assert "(interval from 110)" in within.text and "inf" not in within.text
-    refused(
-        advise(signals(), decay(open_end, lengths=(32, 64))),
-        "beyond the longest prefix of the decay curve, 64 tokens",
-    )
-    assert "interval from" not in advise(signals(), decay(replace(open_end, low=INF))).text
-
-
-def test_a_length_that_reaches_the_longest_prefix_lies_within_the_curve() -> None:
-    open_end = replace(HALF, value=INF, low=110.0, high=INF)
-    at_the_end, beyond = (
-        replace(POSITION, value=value, low=100.0, high=160.0) for value in (128.0, 128.1)
-    )
-    assert advise(signals(at_the_end), decay(open_end)).recommended == 128
-    refused(
-        advise(signals(beyond), decay(open_end)),
-        "beyond the longest prefix of the decay curve, 128 tokens",
-    )
-
-
-def test_one_open_rollout_makes_a_point_of_the_curve() -> None:
-    curve = decay(replace(HALF, value=INF, low=110.0, high=INF))
-    curve.loc[curve["prefix_tokens"] == 128, "rollouts"] = 1
-    assert "not halved within 128 student tokens" in advise(signals(), curve).text
-    curve.loc[curve["prefix_tokens"] == 128, "rollouts"] = 0
-    assert "not halved within 64 student tokens" in advise(signals(), curve).text
-
-
-def test_the_longest_prefix_is_that_of_the_students_own_prefixes_where_a_rollout_was_still_open() -> (  # noqa: E501
-    None
-):
-    """A control was measured at 512 tokens, the student's prefixes at 256 with no rollout left and
-    at 512 on carried ones."""
-    own = Measurement(
-        "accuracy_difference",
-        "student-prefix",
-        -0.1,
-        "fraction",
-        view="open",
-        prefix_tokens=256.0,
-        rollouts=0,
-    )
-    others = [
-        own,
-        replace(own, view="carry-forward", prefix_tokens=512.0, rollouts=40),
-        replace(own, condition="teacher-prefix", prefix_tokens=512.0, rollouts=40),
-        replace(own, what="retained_advantage", prefix_tokens=512.0, rollouts=40),
+def test_sweeps_that_decide_otherwise_on_one_way_are_named() -> None:
+    runs = [
+        sweep([arm("prefix-20", 0.08)], "one"),
+        sweep([arm("prefix-20", -0.08, problems=200)], "two"),
     ]
-    open_end = replace(HALF, value=INF, low=110.0, high=INF)
-    curve = pd.concat([decay(open_end), to_frame(others)], ignore_index=True)
-    assert "not halved within 128 student tokens" in advise(signals(), curve).text
-    far = replace(POSITION, value=300.0, low=200.0, high=390.0)
-    refused(advise(signals(far), curve), "beyond the longest prefix of the decay curve, 128 tokens")
-    late = pd.concat(
-        [
-            decay(open_end, lengths=(128,)),
-            to_frame([replace(one, prefix_tokens=16.0) for one in others]),
-        ]
-    )
-    assert "The shortest prefix measured, 128 tokens, is longer" in advise(signals(), late).text
+    advice = nothing(advise(runs), "Two sweeps disagree on prefix-20: +8.0 points")
+    assert "in one" in advice.short and "in two" in advice.short
 
 
-def test_kl_under_its_noise_floor_before_the_horizon_forbids_a_length() -> None:
-    refused(
-        advise(signals(under=(False, True, False)), decay()),
-        "under twice its noise floor in 1 of 2 position bins",
-    )
-    assert advise(signals(under=(False, False, True)), decay()).recommended == 86, (
-        "beyond the horizon it has no part"
+def test_answer_rules_that_decide_otherwise_are_named() -> None:
+    other = [
+        replace(one, condition="first_boxed", answer_rule="first_boxed")
+        for one in arm("prefix-20", -0.05)
+    ]
+    nothing(
+        advise([sweep([[*arm("prefix-20", 0.08), *other]])]),
+        "ahead by the answer rule last_boxed at the last checkpoint and behind by first_boxed",
     )
 
 
-def test_an_unmeasured_noise_floor_is_said() -> None:
-    assert (
-        "of the base student's reverse KL over the first 400 tokens lies in the first 86 (95 % "
-        "interval 80 to 95) "
-        "(its noise floor was not measured)."
-    ) in advise(signals(floor=NAN), decay()).text
-    assert "noise floor" not in advise(signals(), decay()).text
-
-
-def test_several_obstacles_are_all_told() -> None:
-    both = advise(signals(under=(True, True, False)), decay(gap=replace(GAP, low=-0.1)))
-    refused(both, "in 2 of 2 position bins", "none that could be lost")
-
-
-def test_a_curve_measured_only_beyond_the_length_says_so() -> None:
-    advice = advise(signals(), decay(lengths=(128, 256)))
-    assert "The shortest prefix measured, 128 tokens, is longer than that." in advice.text
-
-
-@pytest.mark.parametrize(("tokens", "told"), [(63.4, 32), (63.6, 64), (64.0, 64)])
-def test_the_curve_is_told_at_the_longest_prefix_within_the_length(
-    tokens: float, told: int
-) -> None:
-    text = advise(signals(replace(POSITION, value=tokens, low=50.0)), decay()).text
-    assert (
-        f"With {told} student tokens before it, the teacher's accuracy changes by "
-        f"-{0.09375 * told:.1f} points" in text
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
+    run = sweep(
+        [arm("prefix-20", -0.2, seeds=seeds), arm("prefix-40", 0.2, seeds=seeds)],
+        spoken=f"decaylab sweep rollout-length --values 20,40,full --seeds {seeds} --quiet",
+    )
+    advice = nothing(advise([run]), "full rollouts remain the default", "decide nothing")
+    assert advice.experiment.command == (
+        "decaylab sweep rollout-length --values 20,40,full --seeds 3"
     )
 
 
-def test_a_curve_tells_its_change_where_no_share_of_the_advantage_is_defined() -> None:
-    curve = decay()
-    retained = curve["what"] == "retained_advantage"
-    for one in (curve[~retained], curve.assign(value=curve["value"].mask(retained))):
-        text = advise(signals(), one).text
+def test_training_that_does_not_help_is_not_recommended() -> None:
+    run = sweep([arm("prefix-20", -0.1)], base=arm("full", 0.001, 0.005, ending="_minus_base"))
+    nothing(advise([run]), "does not improve this student by 2 points", "+0.1 points")
+
+
+def test_with_only_a_decay_run_its_length_is_to_be_compared() -> None:
+    run = decay_run(problems="abacus")
+    advice = nothing(advise([run]), "no run of this pair compared ways of training")
+    assert "39 tokens [34, 44] by the half-decay length; this is a guess" in advice.short
+    assert advice.experiment.command == (
+        "decaylab sweep rollout-length --values 20,39,78,full --seeds 3 --teacher large "
+        "--student small --problems TRAINING_SET --test-problems abacus"
+    )
+    assert [run.command for run in advice.used] == ["prefix-decay"]
+
+
+def test_a_decay_run_on_too_few_problems_is_to_be_repeated_on_more() -> None:
+    rows = [
+        replace(one, problems=20, low=math.nan, high=math.nan) if "advantage" in one.what else one
+        for one in decay_rows()
+    ]
+    advice = nothing(advise([decay_run(rows)]), "the teacher's advantage has no interval")
+    assert advice.experiment.command.endswith("--limit 600"), "twice the most that were measured"
+
+
+def test_with_nothing_the_decay_run_comes_first() -> None:
+    advice = nothing(advise([]), "full rollouts, which remain the default")
+    assert advice.experiment.command == "decaylab prefix-decay"
+    assert advice.runs_read == "No run measured what an advice needs."
+    assert advise([made("submode", [row("wordy_share", 0.1)])]).short == advice.short
+
+
+def test_a_sweep_without_full_rollouts_compares_nothing() -> None:
+    run = sweep([arm("prefix-20", 0.1, ending="_minus_base")], base=())
+    nothing(advise([run]), "compared ways of training with full rollouts")
+
+
+# Which runs
+
+
+def test_of_two_runs_of_a_command_the_one_with_most_problems_is_read_and_that_is_said() -> None:
+    few = decay_run(
+        [replace(one, value=9.0, low=8.0, high=10.0, problems=90) for one in decay_rows()], "few"
+    )
+    many = decay_run(name="many")
+    for order in ([few, many], [many, few]):
+        advice = advise(order)
+        assert advice.used == (many,) and "39 tokens" in advice.short
         assert (
-            "changes by -6.0 points (95 % interval -10.0 to -2.0). Neither" in text
-            and "nan" not in text
+            "Of 2 prefix-decay runs many is used, with the most problems (300), and not few (90)."
+            in advice.runs_read
         )
 
 
-@pytest.mark.parametrize(
-    ("value", "tokens", "beside"),
-    [(0.2, 1, "2"), (1.4, 1, "2"), (1.6, 2, "1 and 4"), (2.6, 3, "1 and 6")],
-)
-def test_a_length_is_at_least_one_token_and_no_length_is_advised_twice(
-    value: float, tokens: int, beside: str
-) -> None:
-    early = replace(POSITION, value=value, low=value / 1.2, high=value * 1.2)
-    advice = advise(signals(early), decay())
-    assert (
-        advice.recommended == tokens
-        and f"Also train with {beside} tokens, to compare" in advice.text
+def test_every_sweep_is_read_and_a_way_that_two_measured_counts_once() -> None:
+    small = sweep([arm("prefix-20", -0.1, problems=100), arm("prefix-5", -0.2)], "small")
+    large = sweep([arm("prefix-20", -0.13), arm("prefix-40", -0.05)], "large")
+    advice = readable(advise([small, large]))
+    table = advice.candidates.set_index("arm")
+    assert sorted(table.index) == ["prefix-20", "prefix-40", "prefix-5"]
+    assert table.loc["prefix-20", "run"] == "large" and table["among"].eq(3).all()
+    said = "For prefix-20 the run large counts, with the most problems, and not small."
+    assert said in advice.runs_read
+    same = advise([large, sweep([arm("prefix-20", -0.13)], "shared")])
+    assert "counts" not in same.runs_read, "both compare the same training runs"
+
+
+# What comes next
+
+
+def test_the_next_experiment_costs_what_the_steps_of_these_runs_took() -> None:
+    spoken = (
+        "decaylab sweep rollout-length --values 5,60,full --seeds 3 --steps 100 --out runs/x "
+        "--budget=4 --quiet"
     )
+    close = arm("prefix-60", 0.004, 0.02, over_seeds=0.005, p=0.6, seconds=0.5)
+    close = [replace(one, step=100.0) for one in close]
+    advice = advise([sweep([close, arm("prefix-5", -0.2)], spoken=spoken)])
+    assert advice.experiment.command == (
+        "decaylab sweep rollout-length --values 60,full --seeds 3 --seed 3 --steps 100"
+    )
+    # 3 seeds x 100 steps x (0.5 s of the arm and 1 s of full rollouts)
+    assert advice.experiment.seconds == pytest.approx(3 * 100 * 1.5)
+    assert "6 runs of 100 steps, about 8 min" in advice.experiment.cost
+
+
+def test_seeds_that_differ_more_ask_for_more_of_them() -> None:
+    def seeds(reach: float) -> int:
+        run = sweep([arm("prefix-60", 0.0, 0.02, over_seeds=reach, p=0.6)])
+        words = advise([run]).experiment.command.split()
+        return int(words[words.index("--seeds") + 1])
+
+    assert 3 == seeds(0.005) < seeds(0.05) < seeds(0.1)
+
+
+def test_where_no_step_was_timed_the_cost_is_not_known() -> None:
+    advice = advise([sweep([arm("prefix-60", 0.0, 0.02, p=0.6)])])
+    assert math.isnan(advice.experiment.seconds) and "is not known" in advice.experiment.cost
+
+
+def test_behaviour_of_students_trained_as_advised_is_told() -> None:
+    place = {"checkpoint": "full-seed-0", "selector": "full", "rollout_length": math.inf}
+    place |= {"view": "fresh", "training_seed": 0.0}
+    rows = [
+        row("response_tokens_mean_change", -3.0, 1.0, unit="tokens", **place),
+        row("natural_stop_share", 0.9, 0.05, **place),
+    ]
+    advice = readable(advise([worse(), made("behaviour", rows, "after")]))
+    assert "changes the length of responses by -3.0 [-4.0, -2.0] tokens; 90.0 %" in advice.text

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decay_rows import decay_rows, decay_run, signal_rows
 from made_runs import arm, made, row
 
 from decaylab.claims.advice import advise
@@ -16,87 +17,19 @@ from decaylab.claims.judge import CLAIMS, judge
 from decaylab.claims.summary import KeyNumber, Summary, summary
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
-from decaylab.runs.measurements import Measurement
 
 NAN, INF = math.nan, math.inf
 MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
-RULED = {"answer_rule": "last_boxed"}
 
 
-def decay_rows(**more: Any) -> list[Measurement]:
-    gap = row(
-        "teacher_advantage", 0.449, 0.05, "student-prefix", view="all", prefix_tokens=0.0, **RULED
-    )
-    half = row(
-        "half_decay_length", 39.1, 5.0, "student-prefix", view="open", unit="tokens", **RULED
-    )
-    falls = [
-        row(
-            "accuracy_difference",
-            -0.01 * k,
-            0.02,
-            "student-prefix",
-            view="open",
-            prefix_tokens=float(k),
-            **RULED,
-        )
-        for k in (10, 60)
-    ]
-    flat = [replace(one, condition="own-prefix", value=0.0, low=-0.02, high=0.02) for one in falls]
-    return [replace(one, **more) for one in (gap, half, *falls, *flat)]
-
-
-def decay_run(
-    rows: list[Measurement] | None = None, name: str = "pair", **options: Any
-) -> FoundRun:
-    given = {
-        "samples": 4,
-        "temperature": 0.7,
-        "max_tokens": 320,
-        "seed": 0,
-        "prefix_lengths": [0, 10, 60],
-        **options,
-    }
-    problems = {"name": given.pop("problem_set", "abacus"), "version": "abacus-1", "asked": 300}
-    record = {"identity": {"options": given, "problems": problems}, "notes": given.pop("notes", [])}
-    return made("prefix-decay", decay_rows() if rows is None else rows, name, record)
-
-
-def signal_rows(floor: float = 1e-6, under: bool = False) -> list[Measurement]:
-    place = {"view": "fresh", "checkpoint": "base", "unit": "tokens"}
-    position = row("cumulative_kl_position", 53.0, 3.0, "survivors", **place)
-    stated = [
-        row("cumulative_kl_horizon", 88.0, NAN, "survivors", **place),
-        row("cumulative_kl_threshold", 0.45, NAN, "survivors", **place),
-    ]
-    bins = [
-        row(
-            what,
-            0.5,
-            0.1,
-            "all",
-            **{**place, "unit": "nats"},
-            position_low=low,
-            position_high=low + 10,
-            tokens=9,
-            noise_floor=floor,
-            under_floor=under and low > 0,
-        )
-        for what in ("reverse_kl", "winsorised_reverse_kl")
-        for low in (0.0, 10.0, 100.0)
-    ]
-    return [position, *stated, *bins]
-
-
-def test_the_headline_says_pair_advantage_half_decay_n_and_how_many_claims_hold() -> None:
+def test_the_headline_says_pair_advantage_half_decay_advice_and_how_many_claims_hold() -> None:
     told = summary([decay_run(), made("signals", signal_rows(), "signals")])
     text = " ".join(told.headline)
     for said in (
         "2 runs of the student small and the teacher large.",
         "ahead of the student by +44.9 points [+39.9, +49.9] over 300 problems. "
         "Half of its advantage over the student is gone after 39 tokens",
-        "Recommended rollout length: 39 tokens (interval 34 to 44), by the half-decay: the "
-        "smaller of two lengths.",
+        "The length to compare with them is 39 tokens [34, 44] by the half-decay length",
         f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 "
         "are contradicted",
         "Holds: teacher decay.",
@@ -136,7 +69,14 @@ def test_numbers_have_their_intervals() -> None:
         "39 tokens",
         "95 % interval over 300 problems 34 to 44",
     )
-    assert found["advised rollout length N"].value == "39 tokens"
+    assert found["advised training"].value == "none"
+    sweep = made("sweep rollout-length", [*arm("prefix-20", -0.1)])
+    found = numbers(decay_run(), sweep)
+    assert found["advised training"] == KeyNumber(
+        "advised training",
+        "full rollouts",
+        "The other setting, prefix-20, is shown to be worse.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,26 +118,12 @@ def test_without_a_decay_run_the_half_decay_length_was_not_measured() -> None:
     assert "teacher's advantage" not in found
 
 
-def test_advice_is_that_of_the_signals_and_the_decay_that_most_problems_stand_behind() -> None:
-    small = decay_run(
-        [replace(one, value=9.0, low=8.0, high=10.0, problems=20) for one in decay_rows()], "small"
-    )
-    large, signals = decay_run(), made("signals", signal_rows())
-    told = summary([small, signals, large])
-    assert told.advice == advise(signals.measurements, large.measurements).text
-
-
-@pytest.mark.parametrize("with_decay", [True, False])
-def test_why_no_n_is_advised_is_said(with_decay: bool) -> None:
-    runs = [decay_run()] if with_decay else [made("behaviour", [row("boxes_mean", 1.0)])]
+def test_the_advice_is_that_of_all_runs() -> None:
+    runs = [decay_run(), made("signals", signal_rows(), "signals")]
+    runs.append(made("sweep rollout-length", [*arm("prefix-20", -0.1)], "lengths"))
     told = summary(runs)
-    number = {one.name: one for one in told.numbers}["advised rollout length N"]
-    assert (
-        number.value == "none"
-        and "the signals of the base student were not measured" in number.note
-    )
-    assert ("no decay curve" in number.note) != with_decay
-    assert any(line.startswith("No rollout length is recommended") for line in told.headline)
+    assert told.advice.text == advise(runs).text
+    assert told.advice.short in told.headline and told.advice.used == (runs[2], runs[0], runs[1])
 
 
 # What was measured
@@ -326,12 +252,12 @@ def embedded() -> Summary:
 
 
 def test_the_summary_of_the_embedded_pair_reads_without_a_gap(embedded: Summary) -> None:
-    lines = [*embedded.headline, *embedded.warnings, *embedded.measured, embedded.advice]
+    lines = [*embedded.headline, *embedded.warnings, *embedded.measured, embedded.advice.text]
     lines += [f"{number.name} {number.value} {number.note}" for number in embedded.numbers]
     lines += [finding.sentence for finding in embedded.findings]
     for text in lines:
         words = text.replace("(", " ").replace(")", " ").replace("[", " ").split()
         assert not {"nan", "inf", "None", "-0.0"} & set(words)
-        assert "  " not in text and "\n" not in text
+        assert "  " not in text and "\n" not in text.replace("\n\n", "")
     assert "timed beside up to 1 other run" in " ".join(embedded.warnings)
     assert len(embedded.findings) == len(CLAIMS)

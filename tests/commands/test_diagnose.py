@@ -382,56 +382,57 @@ def decays(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_advice_is_given_where_it_is_asked_for_and_only_there(root: Path, decays: Path) -> None:
     assert measured(root, "signals", out="plain").code == 0
     assert not (root / "plain" / "advice.txt").exists()
-    assert measured(
-        root, "signals", "--advise", "--decay", decays / "mine"
-    ).complaint  # the folder of a position-kl
-    outcome = measured(root, "signals", "--advise", "--decay", decays / "mine", out="advised")
+    (root / "nothing").mkdir()
+    wanted = ("signals", "--advise", "--evidence")
+    assert measured(root, *wanted, root / "nothing").complaint.startswith("--evidence ")
+    outcome = measured(root, *wanted, decays / "mine", out="advised")
     assert outcome.code == 0
     text = (root / "advised" / "advice.txt").read_text()
-    assert len(text.split()) > 20 and text.count("\n") == 1
+    assert text.startswith("No setting is recommended yet") and "Next experiment: " in text
+    assert pd.read_csv(root / "advised" / "advice.csv").empty, "nothing was trained"
+    record = json.loads((root / "advised" / "run.json").read_text())["advice"]
+    assert record["recommended"] is None and record["left_out"] == []
+    assert {Path(run["folder"]).name for run in record["runs"]} == {"mine", "advised"}
     first, second = (
         measurements.read(root / name / "measurements.parquet") for name in ("plain", "advised")
     )
     pd.testing.assert_frame_equal(first.drop(columns="run"), second.drop(columns="run"))
 
 
-def test_the_decay_run_of_the_pair_under_runs_is_found(
+def test_every_run_of_the_pair_under_runs_is_found_whatever_its_name(
     root: Path, decays: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(root)
-    assert measured(root, "signals", "--advise", out="without").code == 0
-    shutil.copytree(decays / "mine", "runs/prefix-decay-abacus-teacher-abacus-student-abacus")
+    for name in ("mine", "swapped"):
+        shutil.copytree(decays / name, f"runs/of-friday/{name}")
+    shutil.copytree(decays / "mine", "runs/damaged")
+    Path("runs/damaged/measurements.parquet").write_bytes(b"no table")
     assert measured(root, "signals", "--advise", out="with").code == 0
-    texts = [(root / name / "advice.txt").read_text() for name in ("without", "with")]
-    assert texts[0] != texts[1]
-    assert measured(root, "signals", "--advise", "--decay", decays / "mine", out="said").code == 0
-    assert (root / "said" / "advice.txt").read_text() == texts[1]
+    record = json.loads((root / "with" / "run.json").read_text())["advice"]
+    assert [run["command"] for run in record["runs"]] == ["prefix-decay", "signals"]
+    assert record["runs"][0]["folder"] == "runs/of-friday/mine"
+    assert len(record["left_out"]) == 1 and "runs/damaged" in record["left_out"][0]
+    assert "Left out: runs/damaged" in (root / "with" / "advice.txt").read_text()
 
 
-@pytest.mark.parametrize(
-    ("decay", "message"),
-    [
-        (
-            "swapped",
-            r"swapped was measured on abacus-student and abacus-teacher, not on abacus-teacher "
-            r"and abacus-student",
-        ),
-        ("nowhere", "nowhere is no run folder: it holds no run.json"),
-    ],
-)
-def test_a_decay_run_that_cannot_be_used_is_told_before_a_model_is_loaded(
-    decay: str, message: str, decays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_folders_without_a_run_of_the_pair_are_refused_before_anything_is_measured(
+    root: Path, decays: Path, no_model: None
+) -> None:
+    there = decays / "swapped"
+    outcome = measured(root, "signals", "--advise", "--evidence", there, out="new")
+    assert f"--evidence {there} holds no run of abacus-student under abacus-teacher" in (
+        outcome.complaint
+    )
+    assert not (root / "new").exists()
+
+
+def test_folders_that_cannot_be_read_are_told_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "load_problems", lambda *_, **__: pytest.fail("fetched"))
-    options = DiagnosticOptions(advise=True, decay=str(decays / decay), out=str(tmp_path / "out"))
-    with pytest.raises(UserError, match=message):
+    options = DiagnosticOptions(advise=True, evidence=("nowhere",), out=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="--evidence nowhere: no such folder"):
         diagnose.diagnose("signals", options)
     assert not (tmp_path / "out").exists()
-
-
-def test_a_decay_run_without_a_wish_for_advice_is_not_ignored(
-    decays: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(prepare, "load_problems", lambda *_, **__: pytest.fail("fetched"))
-    with pytest.raises(UserError, match="--decay is what --advise reads; add --advise"):
-        diagnose.diagnose("signals", DiagnosticOptions(decay=str(decays / "mine")))
+    with pytest.raises(UserError, match="--evidence is what --advise reads; add --advise"):
+        diagnose.diagnose("signals", DiagnosticOptions(evidence=("runs",)))

@@ -30,6 +30,7 @@ SPECIAL: dict[str, Any] = {
     "controls": ("reverse", "swapped"),
     "checkpoints": ("one,two", "three"),
     "files": ("one,two.jsonl", "three"),
+    "evidence": ("runs/one", "runs/two"),
     "answer_rule": "anywhere",
     "checkpoint_rule": "last,best",
     "selector": "random",
@@ -50,7 +51,7 @@ RESUMES: dict[str, tuple[Any, set[str]]] = {
         DiagnosticOptions,
         MACHINE
         | GRADED
-        | {"top_ids", "cache", "batch_tokens", "advise", "decay", "view_rollouts"}
+        | {"top_ids", "cache", "batch_tokens", "advise", "evidence", "view_rollouts"}
         | {"checkpoint_rule"},
     ),
     declared.TRAINED: (

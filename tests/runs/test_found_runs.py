@@ -11,7 +11,7 @@ import pytest
 
 from decaylab.errors import UserError
 from decaylab.runs import measurements
-from decaylab.runs.found_runs import Pair, find, of_same_pair
+from decaylab.runs.found_runs import Pair, find, of_pair, of_same_pair
 from decaylab.runs.measurements import Measurement, to_frame
 
 ROWS = to_frame(
@@ -169,3 +169,18 @@ def test_runs_of_the_same_pair_are_found_and_what_cannot_be_read_is_passed_over(
         "decay"
     ]
     assert of_same_pair(mine, "prefix-decay", tmp_path / "nothing") == []
+
+
+def test_all_runs_of_a_pair_are_found_each_once_and_unreadable_ones_are_named(
+    tmp_path: Path,
+) -> None:
+    mine = find([run(tmp_path / "runs" / "mine")])[0]
+    run(tmp_path / "runs" / "deep" / "decay", "prefix-decay")
+    run(tmp_path / "runs" / "theirs", "prefix-decay", student="another")
+    damaged = run(tmp_path / "runs" / "damaged")
+    (damaged / "measurements.parquet").write_bytes(b"no table")
+    roots = [tmp_path / "runs" / "mine", tmp_path / "runs", tmp_path / "nothing"]
+    runs, unreadable = of_pair(mine.pair, roots)
+    assert [one.folder.name for one in runs] == ["mine", "decay"]
+    (why,) = unreadable
+    assert "damaged" in why

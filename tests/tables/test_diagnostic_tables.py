@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from decaylab.claims.advice import Advice
+from decaylab.claims.advice_next import Experiment
 from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
@@ -233,12 +235,28 @@ MAKERS = {
 }
 
 
+ADVICE = Advice(
+    None,
+    ("Stop after 41 tokens [sic].", "It is cheap."),
+    (),
+    "",
+    "",
+    "",
+    Experiment("decaylab sweep", "Compare", "1 h"),
+    "",
+)
+
+
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Prints a frame at a width and hands back the text."""
 
     def printed(
-        command: str, frame: pd.DataFrame, width: int = 118, advice: str = "", **options: Any
+        command: str,
+        frame: pd.DataFrame,
+        width: int = 118,
+        advice: Advice | None = None,
+        **options: Any,
     ) -> str:
         identity = {"options": OPTIONS | options, "problems": {"name": "sums", "asked": 30}}
         result = DiagnosticResult(
@@ -481,7 +499,7 @@ def test_submode_prints_each_set_of_each_model_and_changes_on_the_common_one(pag
 
 def test_signals_prints_n_with_the_horizon_of_its_own_curve(page: Any) -> None:
     frame = signals(NAMES)
-    text = page("signals", frame, advice="Stop after 41 tokens [sic].")
+    text = page("signals", frame, advice=ADVICE)
     rows = {
         row[0]: row
         for row in section(table(text, "N: the response tokens that hold 45 %"), "ckpt-20")
@@ -491,7 +509,8 @@ def test_signals_prints_n_with_the_horizon_of_its_own_curve(page: Any) -> None:
         one = value(frame, what="cumulative_kl_position", condition=curve, checkpoint="ckpt-20")
         assert numbers([row[1]]) == pytest.approx(three(one), abs=0.051)
         assert row[3] == horizon
-    assert text.index("Advice\nStop after 41 tokens [sic].") < text.index("figure:")
+    assert text.index("Advice\nStop after 41 tokens [sic]. It is cheap.") < text.index("figure:")
+    assert "Next: Compare: `decaylab sweep` (1 h)." in text and "runs/one/advice.txt" in text
     assert "Advice" not in page("signals", frame)
 
 

@@ -1,0 +1,225 @@
+"""The sentences behind an advice: what was measured, what it gains and costs, which runs were
+read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from decaylab.claims.advice_candidates import (
+    BETTER,
+    FULL_ROLLOUTS,
+    PREFIX,
+    WORSE,
+    Candidate,
+    Compared,
+    Setting,
+    largest,
+)
+from decaylab.claims.advice_decision import Decision, nearest
+from decaylab.claims.advice_lengths import Suggestion, decay_at
+from decaylab.claims.advice_runs import Read, problems_of
+from decaylab.claims.of_students import of_selector
+from decaylab.claims.on_sweeps import ratio_words
+from decaylab.claims.verdicts import (
+    PERCENT_OF,
+    POINTS,
+    POINTS_OF,
+    RATIO,
+    arm_points,
+    listed,
+    pick,
+    sentence,
+)
+from decaylab.printing import percent, significant, with_interval
+from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.vocabulary import FULL, OVER_SEEDS, change
+
+
+def evidence(
+    read: Read, compared: Compared, suggestion: Suggestion, decision: Decision
+) -> Iterator[str]:
+    """What was measured, a sentence or two each, training first."""
+    lengths = [each for each in compared.candidates if each.setting.selector == PREFIX]
+    others = [each for each in compared.candidates if each.setting.selector != PREFIX]
+    if lengths:
+        yield _of_lengths(sorted(lengths, key=lambda each: each.setting.rollout_length))
+    if others:
+        yield _of_selectors(others)
+    torn = [each.torn for each in compared.candidates if each.torn]
+    for words in (*torn, *compared.conflicts.values()):
+        if words[1:] not in decision.verdict[1]:
+            yield sentence(words)
+    yield from suggestion.found
+    if suggestion.obstacles:
+        yield sentence("; ".join(suggestion.obstacles))
+    yield from _against_training(read, compared, suggestion)
+    yield from _of_behaviour(read.behaviour, decision.recommended)
+
+
+def _of_lengths(lengths: Sequence[Candidate]) -> str:
+    parts = []
+    for each in lengths:
+        value = POINTS_OF.text(each.number.value)
+        parts.append(f"{value} at N = {each.setting.rollout_length:g}")
+    return f"Against full rollouts, in points: {', '.join(parts)}{_shown(lengths)}."
+
+
+def _shown(candidates: Sequence[Candidate]) -> str:
+    """Which are shown to be better or worse."""
+    words = []
+    for verdict in (BETTER, WORSE):
+        those = [each.setting for each in candidates if each.verdict == verdict]
+        if those:
+            names = listed(f"{setting.rollout_length:g}" for setting in those)
+            words.append(f"shown to be {verdict}: {names}")
+    return f"; {'; '.join(words)}" if words else "; none is shown to be better or worse"
+
+
+def _of_selectors(others: Sequence[Candidate]) -> str:
+    better, worse = (sum(each.verdict == verdict for each in others) for verdict in (BETTER, WORSE))
+    best = largest(others)
+    assert best is not None
+    several = f"Of {len(others)} other selectors" if len(others) > 1 else "Of one other selector"
+    return (
+        f"{several} {better or 'none'} {'are' if better > 1 else 'is'} shown to be better and "
+        f"{worse or 'none'} to be worse; the largest difference measured is {best.setting.arm}'s, "
+        f"{arm_points(best.number)}."
+    )
+
+
+def _against_training(read: Read, compared: Compared, suggestion: Suggestion) -> Iterator[str]:
+    """What training says of the suggested length; the decay curve there, where nothing was
+    trained."""
+    if suggestion.tokens is None:
+        return
+    if not compared.candidates:
+        if read.decay and (words := decay_at(read.decay, suggestion.tokens)):
+            yield words
+        return
+    near = nearest(compared, suggestion)
+    if near is None:
+        yield f"No sweep trained with a length near {suggestion.words}."
+        return
+    says = {BETTER: "agrees", WORSE: "contradicts it"}.get(near.verdict, "does not decide it")
+    yield (
+        f"Without training, {suggestion.words} would be the length to try; training {says}: "
+        f"{arm_points(near.number)} at N = {near.setting.rollout_length:g}."
+    )
+
+
+def _of_behaviour(runs: Sequence[FoundRun], setting: Setting | None) -> Iterator[str]:
+    """How the responses of a student that was trained like this differ from before, in the run with
+    the most problems that measured one."""
+    if setting is None:
+        return
+    for run in sorted(runs, key=problems_of, reverse=True):
+        labels = [
+            student.label
+            for student in of_selector(run, setting.selector)
+            if student.rollout_length == setting.rollout_length
+        ]
+        for label in labels[:1]:
+            frame = run.measurements
+            tokens = pick(frame, change("response_tokens_mean"), checkpoint=label)
+            stops = pick(frame, "natural_stop_share", checkpoint=label)
+            if tokens and stops:
+                row = tokens[0]
+                length = with_interval(row.value, row.low, row.high, row.unit, signed=True)
+                yield (
+                    f"Training with {setting.words} ({label}) changes the length of responses by "
+                    f"{length} tokens; {PERCENT_OF.number(stops[0])} of them stop "
+                    "naturally."
+                )
+                return
+
+
+# Gain and cost
+
+
+def expected_gain(compared: Compared, decision: Decision) -> str:
+    """What the recommended way gains over full rollouts and over the untrained student."""
+    if decision.recommended is None:
+        return ""
+    words = []
+    if decision.chosen:
+        gain = decision.chosen.gain
+        words.append(f"{gain.words} over full rollouts.")
+    elif rival := _rival(compared):
+        words.append(
+            f"Full rollouts are what the others are compared with. The largest difference "
+            f"measured is that of {rival.setting.arm}; chosen among {rival.gain.among}, it is "
+            f"expected to change accuracy by {rival.gain.words}."
+        )
+    if compared.full:
+        words.append(
+            f"Over the untrained student, full rollouts gain {arm_points(compared.full.number)}."
+        )
+    return " ".join(words)
+
+
+def _rival(compared: Compared) -> Candidate | None:
+    """The way with the largest measured gain, of those of which an interval is known."""
+    known = [each for each in compared.candidates if each.gain.known and each.verdict != WORSE]
+    return largest(known)
+
+
+def expected_cost(compared: Compared, decision: Decision) -> str:
+    """Tokens and seconds of the recommended way against full rollouts, and what those take."""
+    if decision.recommended is None:
+        return ""
+    words = []
+    if decision.chosen:
+        words.append(f"{sentence(decision.chosen.setting.words)[:-1]}: {_ratios(decision.chosen)}.")
+    if compared.full:
+        words += _full_cost(compared.full.run)
+    if decision.recommended == FULL_ROLLOUTS:
+        near = [each for each in compared.candidates if each.number.value > -POINTS]
+        cheaper = [each for each in near if each.verdict != WORSE and each.cheaper]
+        cheapest = largest(cheaper, key=lambda each: -each.tokens.value if each.tokens else 0.0)
+        if cheapest:
+            words.append(
+                f"The cheapest setting within {percent(POINTS):g} points as measured, "
+                f"{cheapest.setting.arm} at {POINTS_OF.text(cheapest.number.value)}, takes "
+                f"{_ratios(cheapest)}."
+            )
+    return " ".join(words)
+
+
+def _ratios(candidate: Candidate) -> str:
+    parts = []
+    if candidate.tokens:
+        parts.append(f"{RATIO.number(candidate.tokens)} of the sampled tokens")
+    if candidate.seconds:
+        parts.append(f"{ratio_words(candidate.seconds)} of the seconds a step")
+    if not parts:
+        return "its cost was not measured"
+    return f"{' and '.join(parts)} of full rollouts"
+
+
+def _full_cost(run: FoundRun) -> list[str]:
+    """What a step with full rollouts takes."""
+    at = {"checkpoint": FULL, "estimand": OVER_SEEDS}
+    seconds = pick(run.measurements, "seconds_per_step", condition="total", **at)
+    tokens = pick(run.measurements, "tokens_sampled_per_step", **at)
+    parts = []
+    if tokens and not math.isnan(tokens[0].value):
+        parts.append(f"samples {significant(tokens[0].value, 4)} tokens")
+    if seconds and not math.isnan(seconds[0].value):
+        parts.append(f"takes {RATIO.number(seconds[0])} seconds")
+    if not parts:
+        return []
+    note = f" ({seconds[0].note})" if seconds and seconds[0].note else ""
+    return [f"A step with full rollouts {' and '.join(parts)}{note}."]
+
+
+# Runs
+
+
+def runs_read(read: Read, compared: Compared) -> str:
+    """The runs by name with their problems, and which others were left out for them."""
+    if not read.all:
+        return "No run measured what an advice needs."
+    parts = [f"{run.name} ({run.command}, {problems_of(run):,} problems)" for run in read.all]
+    notes = [*read.notes, *map(sentence, compared.notes)]
+    return " ".join([f"{listed(parts)}.", *notes])
