@@ -10,17 +10,21 @@ function partsAt(base, own) {
   return at;
 }
 
-/** Of each token of `own`, whether it stands in no line that base has too. */
+/** Of each token of `own`, whether it is in a line that base does not have, and not in what that line shares with base's. */
 function differing(base, own) {
   const before = linesOf(base);
   const after = linesOf(own);
   const differs = new Array(own.size).fill(false);
   for (const [fromBefore, toBefore, fromAfter, toAfter] of unlike(before, after)) {
-    const old = before.slice(fromBefore, toBefore).flatMap((line) => line.ids);
+    const old = before.slice(fromBefore, toBefore);
     const written = after.slice(fromAfter, toAfter);
-    const ids = written.flatMap((line) => line.ids);
-    const [start, end] = middle(old, ids);
-    if (ids.length) differs.fill(true, written[0].start + start, written[0].start + end);
+    // As many lines in place of others: each is compared with the one that stood there.
+    const pairs = old.length === written.length ? written.map((line, i) => [[old[i]], [line]]) : [[old, written]];
+    for (const [those, these] of pairs) {
+      const ids = these.flatMap((line) => line.ids);
+      const [start, end] = middle(those.flatMap((line) => line.ids), ids);
+      if (ids.length) differs.fill(true, these[0].start + start, these[0].start + end);
+    }
   }
   return differs;
 }

@@ -304,6 +304,7 @@ OTHERS = {  # of a trained student -> the tokens of it that differ from base, by
     "other at the end": (["a b c\n", "d e\n", "z\n"], [5]),
     "one more token": (["a b c\n", "d d e\n", "f g h\n", "i j\n"], [4]),
     "all": (["k\n", "l\n"], [0, 1]),
+    "two lines in place of two": (["a b c\n", "d E\n", "f G h\n", "i j\n"], [4, 6]),
     "two lines apart": (["A b c\n", "d e\n", "f G h\n", "i j\n"], [0, 6]),
 }
 PARTS = {"one token": 5, "a line more": 4, "a line less": 4, "other at the end": 6}
