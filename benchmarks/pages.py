@@ -5,7 +5,7 @@ of three.
     python benchmarks/pages.py --toy    # small pages: does it run at all?
 
 The token view holds 200 rollouts of 500 tokens whose likeliest tokens are drawn at random from
-150,000: as hard to pack as any. The report's table has 4,000 rows of 12 columns. Bounds: 10 MB and
+150,000: as hard to pack as any. The report's table has 4,000 rows of 12 columns. Bounds: 8 MB and
 2 seconds for the token view.
 """
 

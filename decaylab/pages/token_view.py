@@ -19,7 +19,17 @@ from decaylab.pages.inlining import asset, inlined, policy
 from decaylab.pages.payload import pack
 from decaylab.pages.report import Embedded, environment
 
-SCRIPTS = ("view_data.js", "view_state.js", "view.js", "view_details.js")
+SCRIPTS = (
+    "view_data.js",
+    "view_state.js",
+    "view_differences.js",
+    "view_strip.js",
+    "view_list.js",
+    "view_columns.js",
+    "view_choice.js",
+    "view_details.js",
+    "view.js",
+)
 
 
 def fragment(

@@ -1,27 +1,35 @@
 // What is known of one token: the panel, and the sentence that is read aloud.
 
-function drawDetails({ rollout }, at) {
+function drawDetails({ rollout, differs }, at) {
   const place = rollout.start + at;
-  if (byId("details").dataset.place === String(place)) return;
-  byId("details").dataset.place = place;
-  byId("details").replaceChildren(
-    described(rollout, at, place),
-    make("div", { className: "tv-numbers" }, numbersOf(place),
-      likeliestTable("Student", "student", place), likeliestTable("Teacher", "teacher", place)),
+  byId("of-token").replaceChildren(
+    described(rollout, at, place, differs),
+    make("div", { className: "tv-numbers" },
+      likeliestTable("Student", "student", place), likeliestTable("Teacher", "teacher", place), numbersOfToken(place)),
+    make("p", {}, make("a", { href: linkTo(rollout, at) }, "Link to this token")),
   );
 }
 
-function described(rollout, at, place) {
+const linkTo = (rollout, token) => addressOf({ ...state, at: { checkpoint: rollout.checkpoint, token } });
+
+function described(rollout, at, place, differs) {
   const raw = data.read.raw(place);
-  const text = data.read.text(place);
-  const words = [`token ${at + 1} of ${rollout.size} (position ${at})`, `id ${data.read.token_id(place)}`];
-  words.push(categoryText(data.read.category(place)), raw ? `bytes ${raw}` : "");
-  return make("p", { className: "tv-head" },
-    make("bdi", { className: "tv-what" }, tokenText(text, raw, true)),
+  const step = stepOf(rollout, at);
+  const words = [
+    `token ${at + 1} of ${rollout.size} (position ${at})`,
+    `id ${data.read.token_id(place)}`,
+    categoryText(data.read.category(place)),
+    raw && `bytes ${raw}`,
+    step && stepText(step),
+    at === rollout.first_wrong_token && "first went wrong here",
+    differs[at] && "differs from base",
+  ];
+  return make("p", { className: "tv-what-line" },
+    make("bdi", { className: "tv-what" }, tokenText(data.read.text(place), raw, true)),
     ` ${words.filter(Boolean).join(" · ")} · `, named(rollout.checkpoint));
 }
 
-function numbersOf(place) {
+function numbersOfToken(place) {
   const list = make("dl", {});
   const row = (name, key, text) => list.append(make("div", {}, make("dt", {}, name), make("dd", { data: { key } }, text)));
   const nats = (name) => withUnit(data.read[name](place));
@@ -39,7 +47,7 @@ const withUnit = (value) => (Number.isNaN(value) ? "undefined" : `${natsText(val
 
 function probabilityOfTaken(policy, place) {
   const logprob = data.read[`${policy}_logprob`](place);
-  return logprob === -Infinity ? "0 %" : percentText(Math.exp(logprob));
+  return logprob === -Infinity ? "0 %" : percentText(inThousandths(Math.exp(logprob)));
 }
 
 function takenText(policy, place) {
@@ -48,89 +56,32 @@ function takenText(policy, place) {
 
 function likeliestTable(title, policy, place) {
   const entries = data.likeliest(policy, place);
-  const rows = entries.map(({ text, probability, taken }, i) => {
-    const share = make("td", { className: "tv-share" }, taken ? probabilityOfTaken(policy, place) : percentText(probability));
-    share.style.setProperty("--share", String(probability || 0));
+  const rows = entries.map(({ text, thousandths, taken }, i) => {
+    const share = make("td", { className: "tv-share" }, taken ? probabilityOfTaken(policy, place) : percentText(thousandths));
+    share.style.setProperty("--share", String((thousandths || 0) / 1000));
     const token = make("td", { className: "tv-entry" }, make("bdi", {}, tokenText(text, "", true)));
     if (taken) token.append(" ", make("strong", { className: "tv-taken" }, "taken"));
     return make("tr", taken ? { className: "tv-is-taken" } : {}, make("td", {}, String(i + 1)), token, share);
   });
   const head = make("tr", {}, ...["Rank", "Token", "Probability"].map((name) => make("th", { scope: "col" }, name)));
   const note = entries.some((entry) => entry.taken) ? "" : " (another was taken)";
-  return make("table", { data: { policy } }, make("caption", {}, `${title}: ${entries.length} likeliest${note}`),
+  return make("table", { data: { policy } }, make("caption", {}, `${title}: top ${entries.length}${note}`),
     make("thead", {}, head), make("tbody", {}, ...rows));
 }
 
-function summary(rollout, at) {
+function summary({ rollout, differs }, at) {
   const place = rollout.start + at;
   const [first] = data.likeliest("teacher", place);
+  const step = stepOf(rollout, at);
   const words = [
     `Token ${at + 1} of ${rollout.size}, ${categoryText(data.read.category(place))}`,
     `reverse KL ${withUnit(data.read.reverse_kl(place))}`,
     `student ${probabilityOfTaken("student", place)}, teacher ${probabilityOfTaken("teacher", place)}`,
     `rank ${data.read.token_rank(place)} under the teacher`,
+    first && `teacher's first choice ${flat(first.text)}, ${percentText(first.thousandths)}`,
+    step && stepText(step),
+    at === rollout.first_wrong_token && "the rollout first went wrong here",
+    differs[at] && "differs from base",
   ];
-  if (first) words.push(`teacher's first choice ${flat(first.text)}, ${percentText(first.probability)}`);
-  return `${words.join(". ")}.`;
+  return `${words.filter(Boolean).join(". ")}.`;
 }
-
-// Everything
-
-function draw() {
-  drawControls();
-  drawLegend();
-  drawQuestion();
-  drawColumns();
-  columns.forEach((column) => { if (column.tokens.length) mark(column, 0); });
-  const first = columns.find((column) => column.tokens.length);
-  chosen = null;
-  byId("details").hidden = !first;
-  if (first) choose(first, 0);
-}
-
-/** Draws what was chosen anew, at the same token where the same rollout is still shown, and says it in the address. */
-function changed() {
-  const before = chosen && { rollout: chosen.column.rollout, at: chosen.at };
-  byId("notice").textContent = "";
-  draw();
-  const same = before && columns.find((column) => column.rollout === before.rollout);
-  if (same) choose(same, before.at);
-  try {
-    history.replaceState(null, "", addressOf(state));
-  } catch {
-    // A page that was not opened from an address has none to change.
-  }
-}
-
-function arrive() {
-  const ours = location.hash.includes("problem=");
-  byId("notice").textContent = follow(state, location.hash);
-  draw();
-  if (ours) section.scrollIntoView();
-}
-
-async function begin() {
-  if (typeof DecompressionStream === "undefined") {
-    byId("notice").textContent =
-      "This browser cannot unpack the token view: it has no DecompressionStream. Any browser of 2023 or later has it.";
-    return;
-  }
-  try {
-    data = await unpacked();
-  } catch (error) {
-    byId("notice").textContent = `The token view cannot be unpacked; the file may be damaged (${error.message}).`;
-    return;
-  }
-  if (!data.rollouts.length) {
-    byId("notice").textContent = "No rollout was kept to look at.";
-    return;
-  }
-  state = initialState(data);
-  makeControls();
-  listen();
-  byId("app").hidden = false;
-  arrive();
-  window.addEventListener("hashchange", () => { if (location.hash.includes("problem=")) arrive(); });
-}
-
-begin();

@@ -1,36 +1,38 @@
-// What is chosen, which rollouts that leaves, and the address that says so.
+// What is chosen, which rollouts that leaves and in which order, and the address that says so.
 
 const BASE = "base";
 const CORRECT = "correct";
 const FILTERS = {
   all: "all",
-  right: "right",
-  wrong: "not right",
+  correct: "correct",
+  wrong: "not correct",
   recovered: "teacher recovered",
-  spoilt: "teacher regressed",
+  regressed: "teacher regressed",
+};
+const OF_TEACHER = ["recovered", "regressed"]; // filters by what the teacher made of a prefix
+const ORDERS = {
+  given: { name: "as in the run" },
+  kl: { name: "mean KL, highest first", key: (rollout) => -rollout.mean_kl },
+  low_kl: { name: "mean KL, lowest first", key: (rollout) => rollout.mean_kl },
+  long: { name: "length, longest first", key: (rollout) => -rollout.response_tokens },
+  short: { name: "length, shortest first", key: (rollout) => rollout.response_tokens },
+  wrong: { name: "verdict, not correct first", key: (rollout) => Number(rollout.verdict === CORRECT) },
 };
 const EDGES = [0.01, 0.1, 0.5, 2];
-const STEPS = [
-  "next to none: below 0.01 nats",
-  "low: 0.01 to 0.1 nats",
-  "middling: 0.1 to 0.5 nats",
-  "high: 0.5 to 2 nats",
-  "very high: 2 nats and more",
-  "undefined",
-];
+const STEPS = ["< 0.01", "0.01", "0.1", "0.5", "≥ 2", "undefined"];
 const SCALES = {
-  reverse_kl: { name: "reverse KL", title: "Reverse KL of the student from the teacher, in nats", from: EDGES, steps: STEPS },
-  student_entropy: { name: "student entropy", title: "Entropy of the student, in nats", from: EDGES, steps: STEPS },
-  teacher_entropy: { name: "teacher entropy", title: "Entropy of the teacher, in nats", from: EDGES, steps: STEPS },
+  reverse_kl: { name: "reverse KL", title: "Reverse KL, nats", from: EDGES, steps: STEPS },
+  student_entropy: { name: "student entropy", title: "Student entropy, nats", from: EDGES, steps: STEPS },
+  teacher_entropy: { name: "teacher entropy", title: "Teacher entropy, nats", from: EDGES, steps: STEPS },
   token_rank: {
     name: "rank under the teacher",
-    title: "Rank of the token under the teacher",
+    title: "Rank under the teacher",
     from: [2, 3, 6, 21],
-    steps: ["1, the teacher's first choice", "2, its second", "3 to 5", "far: 6 to 20", "very far: 21 and beyond"],
+    steps: ["1", "2", "3–5", "6–20", "≥ 21"],
   },
 };
 const COLOURS = { ...SCALES, category: { name: "category" }, nothing: { name: "nothing" } };
-const MOST_COLUMNS = 3; // shown before anybody chooses
+const MOST_COLUMNS = 3; // shown before anybody chooses; of more, base and the last
 
 /** Problem and sample, with the rollouts of all checkpoints, in the order of the table. */
 function pairsOf(rollouts) {
@@ -46,17 +48,23 @@ function pairsOf(rollouts) {
 function initialState(data) {
   const checkpoints = [...new Set(data.rollouts.map((one) => one.checkpoint))];
   const prefixes = [...new Set(data.continuations.map((one) => one.prefix_tokens))].sort((a, b) => a - b);
+  const first = checkpoints.includes(BASE) ? BASE : checkpoints[0];
   return {
     known: { checkpoints, prefixes, pairs: pairsOf(data.rollouts) },
     pair: null,
+    at: null, // {checkpoint, token}: the chosen token by its place in the rollout, from 0
     colour: "reverse_kl",
-    checkpoints: new Set(checkpoints.slice(0, MOST_COLUMNS)),
-    judged: checkpoints.includes(BASE) ? BASE : checkpoints[0],
+    checkpoints: new Set(checkpoints.length <= MOST_COLUMNS ? checkpoints : [first, checkpoints.at(-1)]),
+    judged: first,
     prefix: prefixes.length ? prefixes[0] : null,
-    filter: "all",
+    order: "given",
     spaces: false,
+    above: true,
+    ...EVERY,
   };
 }
+
+const EVERY = { filter: "all", words: "", least_kl: 0, least_tokens: 0 }; // leaves every rollout
 
 /** What the teacher wrote from the chosen prefix of a rollout. */
 function continued(state, rollout) {
@@ -64,15 +72,31 @@ function continued(state, rollout) {
 }
 
 function passes(state, pair, filter = state.filter) {
-  if (filter === "all") return true;
   const judged = pair.rollouts.get(state.judged);
-  if (filter === "right") return Boolean(judged) && judged.verdict === CORRECT;
+  if (!holdsWords(state, pair)) return false;
+  if (state.least_kl > 0 && !(judged && judged.mean_kl >= state.least_kl)) return false;
+  if (state.least_tokens > 0 && !(judged && judged.response_tokens >= state.least_tokens)) return false;
+  if (filter === "all") return true;
+  if (filter === "correct") return Boolean(judged) && judged.verdict === CORRECT;
   if (filter === "wrong") return Boolean(judged) && judged.verdict !== CORRECT;
   return continued(state, pair.rollouts.get(BASE)).some((one) => one.outcome === filter);
 }
 
+function holdsWords(state, pair) {
+  if (!state.words) return true;
+  const [rollout] = pair.rollouts.values();
+  return `${pair.problem}\n${rollout.question}`.toLowerCase().includes(state.words.toLowerCase());
+}
+
+/** The pairs that are left, in the chosen order; those without a number come last. */
 function listed(state) {
-  return state.known.pairs.filter((pair) => passes(state, pair));
+  const left = state.known.pairs.filter((pair) => passes(state, pair));
+  const { key } = ORDERS[state.order];
+  if (!key) return left;
+  const keyed = left.map((pair) => [pair.rollouts.has(state.judged) ? key(pair.rollouts.get(state.judged)) : NaN, pair]);
+  const known = keyed.filter(([number]) => !Number.isNaN(number));
+  known.sort(([first], [second]) => (first === second ? 0 : first - second));
+  return [...known, ...keyed.filter(([number]) => Number.isNaN(number))].map(([, pair]) => pair);
 }
 
 /** The chosen pair if the filter leaves it, the first that it leaves otherwise; without any, what was shown stays. */
@@ -82,7 +106,7 @@ function settle(state) {
   return pairs;
 }
 
-// The address: #problem=..&sample=..&colour=..&prefix=..&filter=..&judged=..&checkpoint=..&checkpoint=..
+// The address: #problem=..&sample=..&colour=..&prefix=..&filter=..&judged=..&checkpoint=..&checkpoint=..&of=..&token=..
 
 function addressOf(state) {
   const words = new URLSearchParams({ problem: state.pair.problem, sample: state.pair.sample, colour: state.colour });
@@ -91,6 +115,10 @@ function addressOf(state) {
   if (state.known.checkpoints.length > 1) {
     words.set("judged", state.judged);
     for (const name of state.known.checkpoints) if (state.checkpoints.has(name)) words.append("checkpoint", name);
+  }
+  if (state.at) {
+    words.set("of", state.at.checkpoint);
+    words.set("token", state.at.token + 1);
   }
   return `#${words}`;
 }
@@ -119,6 +147,20 @@ function follow(state, address) {
   const pair = words.has("sample") ? of.find((one) => String(one.sample) === words.get("sample")) : of[0];
   if (!pair) lost.push(`problem ${words.get("problem")}, sample ${words.get("sample") || "any"}`);
   state.pair = pair || state.pair;
-  if (pair && !passes(state, pair)) state.filter = "all"; // what was asked for is shown
+  if (pair && !passes(state, pair)) Object.assign(state, EVERY); // what was asked for is shown
+  state.at = null;
+  if (pair && words.has("token")) followToken(state, words, lost);
   return lost.length ? `The address names what is not here: ${lost.join("; ")}.` : "";
+}
+
+function followToken(state, words, lost) {
+  const checkpoint = words.get("of") || state.judged;
+  const rollout = state.pair.rollouts.get(checkpoint);
+  const token = Number(words.get("token"));
+  if (!rollout || !Number.isInteger(token) || token < 1 || token > rollout.size) {
+    lost.push(`token ${words.get("token")} of ${checkpoint}`);
+    return;
+  }
+  state.checkpoints.add(checkpoint);
+  state.at = { checkpoint, token: token - 1 };
 }

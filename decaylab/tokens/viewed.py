@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from decaylab.errors import UserError
 from decaylab.problems.sets import Problem
 from decaylab.runs import store
+from decaylab.runs.step_verdicts import in_tokens
 from decaylab.runs.vocabulary import BASE, STUDENT, STUDENT_PREFIX, TEACHER
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.pieces import token_bytes, token_text
@@ -34,6 +35,8 @@ ROLLOUTS, TOKENS = "decaylab.viewed-rollouts/1", "decaylab.viewed-tokens/1"
 FILES = ("viewed-rollouts.parquet", "viewed-tokens.parquet")
 CORRECT = "correct"
 TEXT = pa.string()
+STEP = pa.struct({"start": WHOLE, "end": WHOLE, "verdict": TEXT})  # tokens, the end left out
+STEPS = pa.list_(pa.field("element", STEP))
 ROLLOUT_SCHEMA = pa.schema(
     {
         "checkpoint": TEXT,
@@ -46,6 +49,8 @@ ROLLOUT_SCHEMA = pa.schema(
         "answer_rule": TEXT,
         "stop_reason": TEXT,
         "response_tokens": WHOLE,
+        "steps": STEPS,  # null where the problem's chain of steps is not known
+        "first_wrong_token": WHOLE,  # position; null where no step is known to have stayed wrong
     }
 )
 STATISTICS = (
@@ -108,7 +113,8 @@ def collect(
     if not shown:
         return [ROLLOUT_SCHEMA.empty_table(), TOKEN_SCHEMA.empty_table()]
     tokens = _first_tokens(scored / "tokens.parquet", set(shown))
-    lengths = tokens.groupby("rollout_id", sort=False, observed=True).size()
+    pieces = tokens.groupby("rollout_id", sort=False, observed=True)["token"].apply(list)
+    lengths = pieces.map(len)
     rows = []
     for row in rollouts.filter(pc.is_in(rollouts["rollout_id"], pa.array(list(shown)))).to_pylist():
         problem = scenery.problems[row["problem_id"]]
@@ -119,6 +125,7 @@ def collect(
             "verdict": row[f"grade_{scenery.answer_rule}"],
             "answer_rule": scenery.answer_rule,
             "response_tokens": int(lengths[row["rollout_id"]]),
+            **steps_of(problem, pieces[row["rollout_id"]]),
         }
         rows.append(row)
     ends = tokens["token_id"].isin(list(scenery.end_ids)).to_numpy()
@@ -136,6 +143,14 @@ def collect(
         pa.Table.from_pylist(rows, schema=ROLLOUT_SCHEMA),
         pa.Table.from_pandas(whole[TOKEN_SCHEMA.names], schema=TOKEN_SCHEMA, preserve_index=False),
     ]
+
+
+def steps_of(problem: Problem, pieces: Sequence[str]) -> dict[str, Any]:
+    """The steps of a rollout with their verdicts; null where the problem's chain is not known."""
+    if problem.steps is None:
+        return {"steps": None, "first_wrong_token": None}
+    steps, first_wrong = in_tokens(pieces, problem.steps)
+    return {"steps": [step._asdict() for step in steps], "first_wrong_token": first_wrong}
 
 
 def _first_tokens(path: Path, shown: set[str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import gzip
 import itertools
 import json
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,27 @@ class Unpacked:
     """The slow reader: one value at a time, as the module's description says."""
 
     def __init__(self, packed: str) -> None:
-        self.texts: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
+        whole = gzip.decompress(base64.b64decode(packed))
+        length = struct.unpack("<I", whole[:4])[0]
+        self.texts: dict[str, Any] = json.loads(whole[4 : 4 + length])
+        self.numbers = whole[4 + length :]
+        columns, tokens = self.texts["columns"], self.texts["tokens"]
+        assert len(self.numbers) == 4 * len(columns) * tokens
 
-    def number(self, name: str, place: int) -> Any:
-        return self.texts["columns"][name][place]
+    def number(self, name: str, place: int) -> int:
+        tokens = self.texts["tokens"]
+        first = 4 * self.texts["columns"].index(name) * tokens + place
+        whole = bytes(self.numbers[first + part * tokens] for part in range(4))
+        return int(struct.unpack("<i", whole)[0])
 
     def string(self, name: str, place: int) -> Any:
         return self.texts["strings"][self.number(name, place)]
 
     def nats(self, name: str, place: int) -> float:
         steps = self.number(name, place)
-        return math.nan if steps is None else float(steps) / 10_000
+        if steps == -(2**31):
+            return math.nan
+        return math.copysign(math.inf, steps) if abs(steps) == 2**31 - 1 else steps / 10_000
 
     def top(self, policy: str, place: int) -> list[str]:
         found = [
@@ -52,7 +63,7 @@ class Unpacked:
     def probabilities(self, policy: str, place: int) -> list[float]:
         names = [f"{policy}_top_probability_{rank}" for rank in range(1, self.texts["top"] + 1)]
         parts = [self.number(name, place) for name in names]
-        return [math.nan if part is None else part / 100_000 for part in parts]
+        return [math.nan if part == -(2**31) else part / 1000 for part in parts]
 
 
 def two_rollouts() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -66,7 +77,7 @@ def two_rollouts() -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_every_column_comes_out_as_it_went_in() -> None:
     rollouts, tokens = two_rollouts()
     found = Unpacked(payload.pack(rollouts, tokens))
-    assert {len(column) for column in found.texts["columns"].values()} == {len(tokens)} == {12}
+    assert found.texts["tokens"] == len(tokens) == 12
     for place, row in enumerate(tokens.to_dict("records")):
         assert (found.string("token", place), found.string("raw", place)) == (
             row["token"],
@@ -80,9 +91,10 @@ def test_every_column_comes_out_as_it_went_in() -> None:
         for policy in ("student", "teacher"):
             assert found.top(policy, place) == list(row[f"{policy}_top"])
             kept = row[f"{policy}_top_probabilities"]
-            np.testing.assert_allclose(
-                found.probabilities(policy, place), kept, rtol=0, atol=0.501e-5
-            )
+            shown = found.probabilities(policy, place)
+            np.testing.assert_allclose(shown, kept, rtol=0, atol=1.001e-3)
+            sure = [share for share in zip(shown, kept) if 0.001 <= share[1] <= 0.999]
+            assert all(abs(part - share) <= 0.501e-3 for part, share in sure)
 
 
 def test_a_rollout_knows_which_tokens_are_its_own_in_whatever_order_the_tokens_come() -> None:
@@ -110,6 +122,7 @@ def test_undefined_and_infinite_numbers_survive() -> None:
         -math.inf,
     ]
     tokens.at[1, "student_top_probabilities"] = [math.nan, 1.0, 0.0, 0.5, 0.25]
+    tokens.at[2, "student_top_probabilities"] = [0.9991, 0.9989, 0.001, 0.00099, 0.1234]
     found = Unpacked(payload.pack(rollouts, tokens))
     assert math.isnan(found.nats("reverse_kl", 0))
     assert (found.nats("student_entropy", 0), found.nats("student_logprob", 0)) == (
@@ -118,7 +131,36 @@ def test_undefined_and_infinite_numbers_survive() -> None:
     )
     assert not math.isnan(found.nats("reverse_kl", 1))
     likely = found.probabilities("student", 1)
-    assert math.isnan(likely[0]) and likely[1:3] == [1.0, 0.0]
+    assert math.isnan(likely[0]) and likely[1:] == [1.0, 0.0, 0.5, 0.25]
+    # 1 is above 99.9 % and 0 below 0.1 %: neither is a rounded number.
+    assert found.probabilities("student", 2) == [1.0, 0.999, 0.001, 0.0, 0.123]
+
+
+def test_the_mean_kl_of_a_rollout_is_that_of_its_defined_tokens() -> None:
+    rollouts, tokens = two_rollouts()
+    found = Unpacked(payload.pack(rollouts, tokens)).texts["rollouts"]
+    for i, name in enumerate(("base", "esr")):
+        own = [row["reverse_kl"] for row in tokens.to_dict("records") if row["checkpoint"] == name]
+        assert found[i]["mean_kl"] == pytest.approx(sum(own) / len(own), rel=1e-6)
+    tokens["reverse_kl"] = [math.nan, 1.0, 0.25, *[math.nan] * 4, *[math.inf] * 5]
+    base, esr = Unpacked(payload.pack(rollouts, tokens)).texts["rollouts"]
+    assert (base["mean_kl"], esr["mean_kl"]) == (0.625, "Infinity")
+    tokens["reverse_kl"] = math.nan
+    assert Unpacked(payload.pack(rollouts, tokens)).texts["rollouts"][0]["mean_kl"] is None
+
+
+def test_steps_come_out_where_they_are_known_and_as_null_elsewhere() -> None:
+    rollouts, tokens = two_rollouts()
+    old = Unpacked(payload.pack(rollouts, tokens)).texts["rollouts"]
+    assert [row["steps"] for row in old] == [row["first_wrong_token"] for row in old] == [None] * 2
+    steps = [{"start": 0, "end": 4, "verdict": "right"}, {"start": 4, "end": 6, "verdict": "wrong"}]
+    rollouts["steps"] = pd.Series([steps, None], dtype=object)
+    rollouts["first_wrong_token"] = [5, None]
+    base, esr = Unpacked(payload.pack(rollouts, tokens)).texts["rollouts"]
+    assert base["steps"] == [[0, 4, "right"], [4, 6, "wrong"]] and base["first_wrong_token"] == 5
+    assert esr["steps"] is None and esr["first_wrong_token"] is None
+    none_found = rollouts.assign(steps=pd.Series([[], []], dtype=object), first_wrong_token=None)
+    assert Unpacked(payload.pack(none_found, tokens)).texts["rollouts"][0]["steps"] == []
 
 
 def test_lists_may_be_of_different_lengths() -> None:
@@ -144,11 +186,13 @@ def test_a_string_is_kept_once_and_half_of_a_character_survives() -> None:
 
 def test_large_ids_are_kept_whole() -> None:
     rollouts, tokens = two_rollouts()
-    sizes = [0, 255, 256, 65535, 65536, 2**24 - 1, 2**24, 2**31, 2**32 - 1, 1, 2, 3]
+    sizes = [0, 255, 256, 65535, 65536, 2**24 - 1, 2**24, 2**30, 2**31 - 1, -1, 2, 3]
     found = Unpacked(
         payload.pack(rollouts, tokens.assign(token_id=np.array(sizes, dtype=np.int64)))
     )
     assert [found.number("token_id", place) for place in range(12)] == sizes
+    with pytest.raises(ValueError, match="must fit into 4 bytes"):
+        payload.pack(rollouts, tokens.assign(token_id=2**31))
 
 
 def test_the_same_rollouts_give_the_same_bytes() -> None:
@@ -174,7 +218,7 @@ def test_the_taken_token_is_the_one_that_reads_alike_and_is_as_likely() -> None:
     assert [found.number("student_taken", place) for place in range(4)] == [2, 3, 4, 0]
 
 
-def test_recovered_and_spoilt_are_told_for_every_pair_of_verdicts() -> None:
+def test_recovered_and_regressed_are_told_for_every_pair_of_verdicts() -> None:
     verdicts = ["correct", "wrong", "no_answer", "timeout"]
     rows = [rollout_row("base", verdict, 0, verdict=verdict) for verdict in verdicts]
     rollouts = pd.DataFrame([rollout_row("esr", "correct", 0), *rows])
@@ -196,17 +240,17 @@ def test_recovered_and_spoilt_are_told_for_every_pair_of_verdicts() -> None:
     assert {pair for pair, outcome in told.items() if outcome == "recovered"} == {
         (own, "correct") for own in ("wrong", "no_answer", "timeout")
     }
-    assert {pair for pair, outcome in told.items() if outcome == "spoilt"} == {
+    assert {pair for pair, outcome in told.items() if outcome == "regressed"} == {
         ("correct", then) for then in ("wrong", "no_answer", "timeout")
     }
-    assert set(told.values()) == {"recovered", "spoilt", ""}
+    assert set(told.values()) == {"recovered", "regressed", ""}
     assert list(rollouts["verdict"].iloc[found["rollout"]]) == [own for own, _ in pairs]
 
 
 def test_nothing_at_all_can_be_packed() -> None:
     rollouts, tokens = two_rollouts()
     found = Unpacked(payload.pack(rollouts.head(0), tokens.head(0)))
-    assert found.texts["rollouts"] == [] and found.texts["columns"]["token"] == []
+    assert found.texts["rollouts"] == [] and found.texts["tokens"] == 0
 
 
 def broken(what: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -230,7 +274,7 @@ def broken(what: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         ("strange", "tokens must be of a rollout in the table of rollouts; .*esr.* is not there"),
         ("apart", "the tokens of a rollout must stand together"),
         ("turned", "in the order of their positions, 0, 1, 2"),
-        ("likely", "probabilities of the likeliest tokens must be from 0 to 1"),
+        ("likely", "probabilities of the top tokens must be from 0 to 1"),
     ],
 )
 def test_tables_that_do_not_fit_together_are_refused(what: str, message: str) -> None:

@@ -3,6 +3,7 @@ its own prefix."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import AutoTokenizer
 
 from decaylab.commands import diagnose
 from decaylab.errors import UserError
+from decaylab.problems.sets import load_problems
 from decaylab.runs import store
 from decaylab.tokens import viewed
 from decaylab.tokens.categories import CategoryRules
@@ -67,6 +69,27 @@ def test_the_first_rollouts_are_kept_with_problem_verdict_and_end(
         assert (row.question, row.answer) == tuple(
             asked.loc[row.problem_id, ["question", "answer"]]
         )
+
+
+def test_steps_are_those_of_the_problem_and_absent_where_it_has_no_chain(
+    kept: viewed.Viewed,
+) -> None:
+    """By another route: the chain's equations, spelt out, are what the right steps hold."""
+    problems = {
+        problem.problem_id: problem for problem in load_problems("abacus", limit=3).problems
+    }
+    right = 0
+    for row in kept.rollouts.itertuples():
+        pieces = list(kept.tokens[kept.tokens["rollout_id"] == row.rollout_id]["token"])
+        chain = problems[row.problem_id].steps
+        assert chain is not None
+        for step, expected in zip(row.steps, chain):
+            written = "".join(pieces[step["start"] : step["end"]])
+            assert (str(expected) in written.replace(" ", "")) == (step["verdict"] == "right")
+            right += step["verdict"] == "right"
+    assert right > 0
+    unknown = dataclasses.replace(problems[row.problem_id], steps=None)
+    assert viewed.steps_of(unknown, pieces) == {"steps": None, "first_wrong_token": None}
 
 
 def test_the_statistics_are_those_of_the_scored_tokens(runs: Path, kept: viewed.Viewed) -> None:

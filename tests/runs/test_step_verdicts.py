@@ -1,0 +1,95 @@
+"""Steps of a response: their places are those of the text, in characters and in tokens."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from decaylab.problems import abacus
+from decaylab.runs.step_verdicts import StepVerdict, in_tokens, step_verdicts
+
+STEPS = (
+    abacus.Step(47, "+", 85, 132),
+    abacus.Step(132, "*", 2, 264),
+    abacus.Step(264, "-", 4, 260),
+)
+
+
+def parts(text: str) -> list[tuple[str, str]]:
+    return [(text[start:end], verdict) for start, end, verdict in step_verdicts(text, STEPS)]
+
+
+def test_right_steps_stand_before_the_first_wrong_one_and_nothing_behind_it() -> None:
+    text = "47+85=132\n132*2=254\n254-4=250\n\\boxed{250}"
+    assert parts(text) == [("47+85=132", "right"), ("132*2=254", "wrong")]
+
+
+def test_places_are_those_of_the_text_with_its_spaces_and_commands() -> None:
+    text = "We get \\(47 + 85 = 132\\). Then \\(132 \\times 2 = 264\\), so \\(264 - 5 = 259\\)."
+    assert parts(text) == [
+        ("47 + 85 = 132", "right"),
+        ("132 \\times 2 = 264", "right"),
+        ("264 - 5 = 259", "wrong"),
+    ]
+
+
+def test_a_step_that_is_cut_off_has_no_verdict_until_no_ending_makes_it_right() -> None:
+    assert parts("47+85=132\n132*2") == [("47+85=132", "right")]
+    assert parts("47+85=132\n132*3") == [("47+85=132", "right"), ("132*3", "wrong")]
+
+
+@pytest.mark.parametrize("text", ["", "no equation", "\n\n", "\\("])
+def test_a_text_without_steps_has_none(text: str) -> None:
+    assert step_verdicts(text, STEPS) == []
+    assert in_tokens([text], STEPS) == ([], None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_places_hold_the_equations_of_either_style(seed: int) -> None:
+    """By another route: the equations as the problem's own chain writes them."""
+    (problem,) = abacus.generate(1, seed=seed)
+    short, long = abacus.terse(problem), abacus.wordy(problem, random.Random(seed))
+    equations = [str(step) for step in problem.steps]
+    for text in (short, long):
+        found = step_verdicts(text, problem.steps)
+        plain = [
+            text[start:end].replace("\\times", "*").replace("\\div", "/").replace(" ", "")
+            for start, end, _ in found
+        ]
+        assert plain == equations and {verdict for _, _, verdict in found} == {"right"}
+
+
+def test_tokens_of_a_step_are_those_that_hold_any_of_its_characters() -> None:
+    pieces = ["47", "+85", "=1", "32\n", "132*", "2=2", "5", "4", "\n", "<|end|>"]
+    assert in_tokens(pieces, STEPS) == (
+        [StepVerdict(0, 4, "right"), StepVerdict(4, 8, "wrong")],
+        6,  # the 5, where 264 would have had a 6
+    )
+
+
+def test_a_token_without_text_belongs_to_no_step() -> None:
+    pieces = ["", "€ \n", "47+85=131", "\n"]
+    steps, first = in_tokens(pieces, STEPS)
+    assert steps == [StepVerdict(2, 3, "wrong")] and first == 2
+
+
+def test_the_token_that_went_wrong_is_the_last_that_could_have_saved_the_step() -> None:
+    """By brute force: before that token some ending makes the text right, and after it none."""
+    chain = "\n".join(map(str, STEPS))
+    for place in range(len(chain)):
+        if not chain[place].isdigit():
+            continue
+        digit = str((int(chain[place]) + 1) % 10)
+        pieces = list(chain[:place] + digit + chain[place + 1 :])
+        _, first = in_tokens(pieces, STEPS)
+        assert first == place, (pieces, place)
+        assert chain.startswith("".join(pieces[:first]))
+        assert not chain.startswith("".join(pieces[: first + 1]))
+
+
+def test_a_step_too_many_is_wrong_from_its_first_character() -> None:
+    pieces = list("\n".join(map(str, STEPS)) + "\n260+1=261")
+    steps, first = in_tokens(pieces, STEPS)
+    assert [step.verdict for step in steps] == ["right"] * 3 + ["wrong"]
+    assert first == steps[-1].start
