@@ -96,6 +96,7 @@ def _filled(template: str, measurements: pd.DataFrame, **fields: str) -> str:
     return words.filled(
         template,
         accuracy,
+        None,
         problems=f"{accuracy.problems.max():,}",
         rule=str(accuracy.answer_rule.iloc[0]),
         **fields,

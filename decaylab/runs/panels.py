@@ -80,7 +80,7 @@ def at_length(
     for frame in frames:
         kept = frame.loc[shared]
         columns = {name: kept[name].to_numpy(dtype=np.float64) for name in COLUMNS}
-        problems = kept["problem"].map(codes).to_numpy(dtype=np.int64)
+        problems = np.asarray(kept["problem"].map(codes), dtype=np.int64)
         rollouts = int(kept["rollouts"].sum())
         made.append(Panel(problems=problems, rollouts=rollouts, **columns))
     return tuple(made)
