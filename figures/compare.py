@@ -17,7 +17,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from decaylab.claims import which_teacher
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
     ACCURACY,
@@ -37,9 +36,9 @@ AT = "prefix_tokens"
 COLOURS = (style.TEACHER, style.ESR, style.WINE, style.ORANGE, style.SKY, style.FULL_ROLLOUT)
 MARKERS = ("o", "^", "D", "v", "P", "X")
 OUTCOME = Look("the student's\nown outcome", style.STUDENT, "s", "--")
-MARGIN = 17  # characters of a name in a line
+MARGIN = 15  # characters of a name in a line
 APART = 2.5  # points between curves at one length, less than a marker is wide
-CAPTION = """{verdict} (a) Accuracy of each {role} after the first k tokens of the student's
+CAPTION = """(a) Accuracy of each {role} after the first k tokens of the student's
     rollouts; {outcome}. (b) The same less that of {reference}, paired on the same problems.
     {problems} problems, answer rule {rule}, {estimand}. Bars: pointwise {level} intervals
     ({methods})."""
@@ -74,7 +73,7 @@ def draw(
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The verdict, what each panel shows, counts, and how the intervals were made."""
+    """What each panel shows, counts, and how the intervals were made."""
     outcome = "dashed: the outcome of those very rollouts"
     if _compared(measurements) != TEACHERS:
         outcome = "dashed: each student's own outcome"
@@ -82,7 +81,6 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return _filled(
         CAPTION,
         measurements,
-        verdict=" ".join(which_teacher.verdict(measurements)),
         role="teacher" if _compared(measurements) == TEACHERS else "student's teacher",
         outcome=outcome,
         reference=next(iter(_looks(measurements))),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from decaylab.claims import which_teacher
 from decaylab.claims.advice import Advice, advise
 from decaylab.claims.judge import judge
 from decaylab.claims.on_decay import half_decay_words
@@ -30,7 +31,7 @@ from decaylab.claims.verdicts import (
     sentence,
 )
 from decaylab.printing import rounded
-from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import BASE, STUDENT_PREFIX, TEACHER
 
@@ -112,6 +113,9 @@ def _headline(
         if half:
             length = half_decay_words(half, _longest(decay))
         yield f"Alone, the teacher is ahead of the student by {over}. {length}"
+    for run in runs:
+        if run.command == COMPARISON:
+            yield from which_teacher.verdict(run.measurements)
     if any(each.claim.control and each.verdict == CONTRADICTED for each in findings):
         yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
     yield advice.text.split(". ")[0].removesuffix(".") + "."
@@ -201,6 +205,8 @@ def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
         names = dict.fromkeys(name for run in same for name in run.measurements["checkpoint"])
         trained = [name for name in names if name not in ("", BASE, TEACHER)]
         on, kind = "", "arms" if command.startswith("sweep") else "students"
+        if command == COMPARISON:  # of which a row names its teacher or its student
+            kind = str(same[0].measurements["category"].iloc[0])
         if trained:
             on = f"; {kind} {_named(trained)}"
         several = "s" * (len(same) > 1)

@@ -164,13 +164,13 @@ def test_the_gallery_and_the_report_have_its_figure_and_tables(runs: Path) -> No
     ]
     written = gallery.write([e for e in entries if "compare" in e.name], runs / "drawn")
     assert {path.suffix for path in written} == {
-        ".png",
-        ".svg",
-        ".pdf",
-        ".txt",
+        *(".png", ".svg", ".pdf"),
         *(".md", ".tex", ".csv"),
     }
+    captions = [path.read_text() for path in (runs / "drawn").rglob("compare.txt")]
+    assert len(captions) == 2 and all(text.startswith("Distil from large") for text in captions)
     page = reporting.report_page(["good", "both"])
+    assert "teachers large, org/medium" in page
     assert 'id="figure-compare"' in page and "Distil from large" in page
     # A comparison belongs to each of its pairs, and two of its runs do not belong together.
     assert 'id="figure-compare"' in reporting.report_page(["fair", "both"])

@@ -41,16 +41,12 @@ def test_curves_hold_the_numbers_of_the_table(width: str) -> None:
     assert part(figure, "b.reference").get_ydata() == pytest.approx([0, 0])
 
 
-def test_the_caption_begins_with_the_verdict_and_names_the_reference() -> None:
+def test_the_caption_names_the_reference_and_what_the_numbers_stand_on() -> None:
     text = compare.caption(frame())
-    assert (
-        text.startswith("Distil from owner/first-teacher")
-        and "less that of owner/first-teacher" in text
-    )
+    assert "less that of owner/first-teacher" in text and "mean over rollouts" in text
     assert "80 problems" in text and "answer rule last_boxed" in text
-    students = compare.caption(frame(STUDENTS))
-    assert students.startswith("The teacher's advantage holds over")
-    assert "each student's own outcome" in students
+    assert len(text.split()) <= 60
+    assert "each student's own outcome" in compare.caption(frame(STUDENTS))
 
 
 def test_names_are_cut_to_the_margin_and_stay_apart() -> None:
