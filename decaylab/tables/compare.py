@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from decaylab.runs.vocabulary import (
     ACCURACY,
+    ADVANTAGE,
     HALF_DECAY,
     STUDENT,
     STUDENT_PREFIX,
@@ -64,13 +65,13 @@ def print_comparison(result: CompareResult) -> None:
 def by_length(source: Source) -> Iterator[Row]:
     """Each run at each prefix length: accuracy, the student's, how far the teacher is ahead of it,
     what is retained of that; and the differences from the reference."""
-    run, reference = _label(source), source.models[0]
-    for name in source.models:
+    names = _runs(source)
+    for name in names:
         for length in source.values(ACCURACY, "prefix_tokens", {"checkpoint": name}):
             at = {"checkpoint": name, "prefix_tokens": length, "condition": STUDENT_PREFIX}
-            changed = {**at, "condition": against(reference)}
+            changed = {**at, "condition": against(names[0])}
             yield {
-                run: name,
+                _label(source): name,
                 PREFIX: Number(length),
                 **source.line(columns("compare"), at),
                 **source.line(columns("compare-differences"), changed),
@@ -83,13 +84,12 @@ def totals(source: Source) -> Iterator[Row]:
 
     An answer is one that the teacher writes without a prefix.
     """
-    run, reference = _label(source), source.models[0]
-    longest = source.frame["prefix_tokens"].max()
-    for name in source.models:
-        row: Row = {run: name}
+    names, longest = _runs(source), source.frame["prefix_tokens"].max()
+    for name in names:
+        row: Row = {_label(source): name}
         for column in columns("compare-totals"):
             is_difference = column.of.endswith("_difference")
-            condition = against(reference) if is_difference else STUDENT_PREFIX
+            condition = against(names[0]) if is_difference else STUDENT_PREFIX
             at: dict[str, Any] = {"checkpoint": name, "condition": condition}
             if source.rows(column.of, at)["prefix_tokens"].notna().any():
                 at["prefix_tokens"] = 0.0
@@ -121,6 +121,11 @@ def _undefined(source: Source) -> Iterator[str]:
                 if math.isnan(row["value"]) and is_shown and (name, row["note"]) not in told:
                     told.add((name, row["note"]))
                     yield f"{called}, {name}: {row['note']}"
+
+
+def _runs(source: Source) -> list[str]:
+    """The runs that are compared, the reference first; none in other measurements."""
+    return source.values(ADVANTAGE, "checkpoint", condition=STUDENT_PREFIX, prefix_tokens=0.0)
 
 
 def _label(source: Source) -> Column:

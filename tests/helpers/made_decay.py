@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from decaylab.analyses import prefix_decay
+from decaylab.analyses import compare, prefix_decay
+from decaylab.commands.compare import compare as run_comparison
+from decaylab.options.comparing import CompareOptions
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.runs import graded, measurements, store
 
@@ -141,3 +143,27 @@ def policy(name: str) -> dict[str, Any]:
         "content_hash": f"hash of {name}",
         "base": None,
     }
+
+
+def compared() -> pd.DataFrame:
+    """The comparison of two teachers with a KL each."""
+    sides = []
+    for seed, (name, chance) in enumerate({"large": 0.8, "org/medium": 0.6}.items()):
+        table = rollouts({20: chance, 40: chance - 0.15}, seed=seed + 1)
+        problems = sorted(set(table["problem_id"]))
+        sums = np.random.default_rng(seed).gamma(2, 3, len(problems))
+        kl = pd.DataFrame({"sum": sums, "count": 60.0}, index=problems)
+        sides.append(compare.Side(name, table, kl, 0.25 + seed))
+    frame: pd.DataFrame = compare.measure(sides, compare.Settings(LENGTHS, RULE, "teachers", True))
+    return frame
+
+
+def comparison(path: Path) -> Path:
+    """The run folder of a comparison of two teachers; its runs stand below the same path."""
+    for seed, (name, chance) in enumerate({"large": 0.8, "medium": 0.6}.items()):
+        rows = rollouts({20: chance, 40: chance - 0.15}, seed=seed + 1)
+        folder(path / name, rows, teacher=name)
+    chosen = CompareOptions(
+        run_folders=(str(path / "large"), str(path / "medium")), out=str(path / "both")
+    )
+    return run_comparison(chosen).folder
