@@ -155,7 +155,7 @@ def test_the_caption_tells_counts_intervals_and_answer_rule(name: str) -> None:
 
 def test_a_missing_quantity_is_named() -> None:
     frame = measured("submode")
-    for name in set(RUNS) - {"submode"}:
+    for name in {*RUNS, *COMPARED} - {"submode"}:
         with pytest.raises(
             ValueError,
             match=f"measurements hold no .*{re.escape(TABLES[name].needs.split(' ')[0])}",
