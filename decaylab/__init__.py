@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         behaviour,
         catalogue,
         category_kl,
+        compare,
         evaluate,
         figure,
         open_run,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "behaviour",
     "category_kl",
+    "compare",
     "evaluate",
     "figure",
     "catalogue",

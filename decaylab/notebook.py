@@ -5,6 +5,7 @@
     decay = dl.prefix_decay(teacher="Qwen/Qwen3-1.7B", prefix_lengths=[0, 100, 200, 300])
     kl = dl.position_kl("runs/esr", "runs/full")   # checkpoints first, then options
     kl.measurements; kl.figure(paper=True); kl.view()
+    dl.compare("runs/decay-a", "runs/decay-b").verdict    # which teacher?
     dl.figure("n-sweep", "runs/sweep-embedded/rollout-length")
     dl.report("runs/esr", "runs/full", out="report.html")
 
@@ -81,6 +82,17 @@ class Run:
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         table: str = self.measurements.to_html(max_rows=20)
         return f"<p><code>{html.escape(str(self.folder))}</code></p><ul>{notes}</ul>{table}"
+
+
+@dataclass(frozen=True)
+class Comparison(Run):
+    """A comparison of runs. verdict: which teacher, in one to three lines."""
+
+    verdict: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        lines = "<br>".join(html.escape(line) for line in self.verdict)
+        return f"<p>{lines}</p>{super()._repr_html_()}"
 
 
 @dataclass(frozen=True)
@@ -170,6 +182,25 @@ def sweep(
     if result.failed:
         raise UserError(result.complaint)
     return _run(result)
+
+
+def compare(*runs: str | Path, quiet: bool = False, **options: Any) -> Comparison:
+    """Which teacher? Prefix-decay runs side by side: ``decaylab compare``, with its options.
+
+    Args:
+        runs: folders of finished runs, of one student under several teachers or of several
+            students under one; for the KL also their position-kl or signals runs.
+        quiet: taken as everywhere; a comparison has no progress.
+        options: reference, answer_rule, level, seed, out, overwrite.
+
+    Raises:
+        UserError: runs that cannot be paired, with what differs.
+    """
+    from decaylab.commands import compare
+
+    chosen = _options("compare", quiet, {**options, "run_folders": runs})
+    result = compare.compare(chosen, command="dl.compare")
+    return Comparison(result.folder, result.measurements, result.notes, verdict=result.verdict)
 
 
 def open_run(path: str | Path) -> Run:

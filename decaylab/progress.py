@@ -54,7 +54,7 @@ class StageProgress:
 
     def summary(self) -> str:
         """What this process did, and what it found done."""
-        seconds = rounded(time.monotonic() - self.started)
+        seconds = rounded(self.seconds)
         made = f"{self.finished} {self.unit} in {seconds} s"
         if self.tokens:
             made = (
@@ -67,9 +67,14 @@ class StageProgress:
         return f"{made}; {read}" if self.finished else read
 
     @property
+    def seconds(self) -> float:
+        """Since the stage began, in this process."""
+        return time.monotonic() - self.started
+
+    @property
     def rate(self) -> float:
         """Tokens per second of what this process wrote."""
-        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 class Reporter:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from decaylab.claims import which_teacher
 from decaylab.claims.advice import Advice, advise
 from decaylab.claims.advice_runs import most_problems, problems_of
 from decaylab.claims.judge import judge
@@ -31,7 +32,7 @@ from decaylab.claims.verdicts import (
     sentence,
 )
 from decaylab.printing import rounded
-from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import BASE, STUDENT_PREFIX, TEACHER
 
@@ -108,6 +109,9 @@ def _headline(
         if half:
             length = half_decay_words(half, _longest(decay))
         yield f"Alone, the teacher is ahead of the student by {over}. {length}"
+    for run in runs:
+        if run.command == COMPARISON:
+            yield from which_teacher.verdict(run.measurements)
     if any(each.claim.control and each.verdict == CONTRADICTED for each in findings):
         yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
     yield advice.short
@@ -186,6 +190,8 @@ def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
         names = dict.fromkeys(name for run in same for name in run.measurements["checkpoint"])
         trained = [name for name in names if name not in ("", BASE, TEACHER)]
         on, kind = "", "arms" if command.startswith("sweep") else "students"
+        if command == COMPARISON:  # of which a row names its teacher or its student
+            kind = str(same[0].measurements["category"].iloc[0])
         if trained:
             on = f"; {kind} {_named(trained)}"
         several = "s" * (len(same) > 1)

@@ -21,8 +21,9 @@ from decaylab.cli import pages
 from decaylab.cli.parameters import signature
 from decaylab.errors import UserError
 from decaylab.options.command_options import COMMANDS
+from decaylab.options.comparing import CompareOptions
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.measuring import FileOptions, Options, PairOptions
+from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
@@ -58,7 +59,7 @@ class Output:
     def reporter(self) -> Reporter:
         return Reporter(quiet=self.quiet)
 
-    def run(self, result: Any, show: Callable[[Any], None], **more: str) -> None:
+    def run(self, result: Any, show: Callable[[Any], None], **more: str | list[str]) -> None:
         """A finished run: its tables, or its measurements in full with what else is given."""
         if not self.as_json:
             show(result)
@@ -339,6 +340,28 @@ def sweep(options: SweepOptions, output: Output) -> None:
         raise UserError(result.complaint)
 
 
+@_command
+def compare(options: CompareOptions, output: Output) -> None:
+    """Which teacher? Prefix-decay runs of one student under several teachers, side by side; or of
+    several students under one.
+
+    Paired on the same problems at each prefix length: accuracy, what is left of the teacher's
+    advantage, half-decay length, KL where it was measured, and cost, with the differences from a
+    reference. The answer may be none of them. Loads no model. Runs that cannot be paired are
+    refused with what differs.
+
+    `decaylab compare runs/decay-1.7b runs/decay-4b runs/decay-8b`
+
+    `decaylab compare runs/decay-1.7b runs/decay-4b runs/kl-1.7b runs/kl-4b --reference
+    Qwen/Qwen3-1.7B`
+    """
+    from decaylab.commands import compare as comparisons
+    from decaylab.tables import compare as tables
+
+    result = comparisons.compare(options, command=_spoken())
+    output.run(result, tables.print_comparison, verdict=list(result.verdict))
+
+
 pages.add(app)
 
 
@@ -401,7 +424,7 @@ def _hush(quiet: bool) -> None:
         hub.enable_progress_bars()
 
 
-def _options(kind: type[PairOptions], values: Mapping[str, Any]) -> PairOptions:
+def _options(kind: type[Any], values: Mapping[str, Any]) -> Any:
     """The options of a run from a command's parameters; lists that are empty are None there."""
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(kind):

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from decaylab.maths.clusters import (
     Floats,
+    Ints,
     bootstrap_weights,
     checked_rollouts,
     clustered_se,
@@ -26,6 +27,7 @@ from decaylab.maths.clusters import (
 )
 from decaylab.maths.statistics import ONE_PROBLEM, UNDEFINED, Estimate
 
+PERCENTILE = "percentile bootstrap over problems"
 NO_ADVANTAGE = "advantage of the teacher not above 2 standard errors"
 
 
@@ -62,16 +64,16 @@ def retained_advantage(
     Source: our own definition.
     """
     arms, codes, w = checked_rollouts((prefixed, student, unprefixed), problems, None)
-    masses, method = masses_by_problem(arms, codes, w), "percentile bootstrap over problems"
+    masses, method = masses_by_problem(arms, codes, w), PERCENTILE
     count = masses.shape[1]
-    note = _no_advantage(masses)
+    note = no_advantage(masses)
     if note:
         return Estimate(*UNDEFINED, method, count, w.size, note)
     total = masses.sum(axis=1)
-    value = float(_share(total))
+    value = float(share_left(total))
     room = (total[3] - total[2]) / total[0]
     residual = (masses[1] - masses[2] - value * (masses[3] - masses[2])) / total[0] / room
-    replicates = _share((bootstrap_weights(count, draws=draws, seed=seed) @ masses.T).T)
+    replicates = share_left((bootstrap_weights(count, draws=draws, seed=seed) @ masses.T).T)
     low, high = percentile_interval(replicates, level)
     return Estimate(value, low, high, clustered_se(residual), method, count, w.size)
 
@@ -95,7 +97,7 @@ def half_decay_length(prefix_tokens: ArrayLike, retained: ArrayLike) -> float:
         )
     if lengths[0] < 0 or np.any(np.diff(lengths) <= 0):
         raise ValueError(f"prefix_tokens must rise strictly from 0 or more, got {lengths.tolist()}")
-    return float(_crossings(lengths, curve[None])[0])
+    return float(crossings(lengths, curve[None])[0])
 
 
 def half_decay(
@@ -116,45 +118,78 @@ def half_decay(
     replicate that has not either counts as inf. Replicates in which a needed length has no rollout
     are left out and counted in the note. standard_error is NaN unless every replicate is finite.
     """
-    lengths, method = (
-        np.asarray(prefix_tokens, dtype=np.float64),
-        "percentile bootstrap over problems",
-    )
-    if lengths.size != len(arms):
-        raise ValueError(
-            f"arms must hold one entry a prefix length: {lengths.size} lengths, {len(arms)} entries"
-        )
-    longs = [checked_rollouts(arm[:3], arm.problems, None) for arm in arms]
-    codes = (
-        np.unique(np.concatenate([codes for _, codes, _ in longs]))
-        if longs
-        else np.zeros(0, dtype=np.int64)
-    )
-    masses = [per_problem_sums(np.stack([w, *x], axis=1), own, codes).T for x, own, w in longs]
-    notes = [_no_advantage(columns[:, columns[0] > 0]) for columns in masses]
-    retained = [
-        np.nan if note else float(_share(m.sum(axis=1)))
-        for note, m in zip(notes, masses, strict=True)
-    ]
-    value, rollouts = half_decay_length(lengths, retained), longs[0][2].size
-    if np.isnan(value):
-        bad = next(i for i, note in enumerate(notes) if note)
-        reason = f"at prefix length {lengths[bad]:g}: {notes[bad]}"
-        return Estimate(*UNDEFINED, method, codes.size, rollouts, reason)
-    usable = next((i for i, note in enumerate(notes) if note), len(notes))
-    weights = bootstrap_weights(codes.size, draws=draws, seed=seed)
-    curves = np.stack([_share((weights @ m.T).T) for m in masses[:usable]], axis=1)
-    replicates = _crossings(lengths[:usable], curves)
+    curve = DecayCurve(prefix_tokens, arms)
+    count, rollouts = curve.codes.size, curve.rollouts
+    if np.isnan(curve.value):
+        return Estimate(*UNDEFINED, PERCENTILE, count, rollouts, curve.reason)
+    replicates = curve.replicates(bootstrap_weights(count, draws=draws, seed=seed))
     kept = replicates[~np.isnan(replicates)]
     low, high = percentile_interval(kept, level)
     error = float(kept.std(ddof=1)) if kept.size > 1 and np.all(np.isfinite(kept)) else np.nan
-    remarks = [f"not reached by {lengths[-1]:g} tokens"] if np.isinf(value) else []
+    remarks = [f"not reached by {curve.lengths[-1]:g} tokens"] if np.isinf(curve.value) else []
     if kept.size < draws:
         remarks.append(f"{draws - kept.size} of {draws} replicates undefined, left out")
-    return Estimate(value, low, high, error, method, codes.size, rollouts, "; ".join(remarks))
+    return Estimate(curve.value, low, high, error, PERCENTILE, count, rollouts, "; ".join(remarks))
 
 
-def _no_advantage(masses: Floats) -> str:
+class DecayCurve:
+    """The retained advantage by prefix length, and the sums by problem that it is made of.
+
+    codes: the problems. value: the half-decay length, in tokens. reason: why it is NaN. lengths:
+    all of them; the curve ends at ``longest``, before the first length whose share is undefined.
+    """
+
+    def __init__(
+        self,
+        prefix_tokens: Sequence[int],
+        arms: Sequence[OpenRollouts],
+        codes: Ints | None = None,
+    ) -> None:
+        """codes: the problems, where there are more than these arms hold."""
+        self.lengths = np.asarray(prefix_tokens, dtype=np.float64)
+        if self.lengths.size != len(arms):
+            raise ValueError(
+                f"arms must hold one entry a prefix length: {self.lengths.size} lengths, "
+                f"{len(arms)} entries"
+            )
+        longs = [checked_rollouts(arm[:3], arm.problems, None) for arm in arms]
+        if codes is None:
+            codes = problems_of(arms)
+        self.codes = codes
+        self.masses = [
+            per_problem_sums(np.stack([w, *x], axis=1), own, codes).T for x, own, w in longs
+        ]
+        notes = [no_advantage(columns[:, columns[0] > 0]) for columns in self.masses]
+        retained = [
+            np.nan if note else float(share_left(m.sum(axis=1)))
+            for note, m in zip(notes, self.masses, strict=True)
+        ]
+        self.value, self.reason = half_decay_length(self.lengths, retained), ""
+        self.rollouts = longs[0][2].size
+        if np.isnan(self.value):
+            bad = next(i for i, note in enumerate(notes) if note)
+            self.reason = f"at prefix length {self.lengths[bad]:g}: {notes[bad]}"
+        self.usable = next((i for i, note in enumerate(notes) if note), len(notes))
+
+    @property
+    def longest(self) -> float:
+        """The last length at which the share is defined; 0 if there is none."""
+        return float(self.lengths[self.usable - 1]) if self.usable else 0.0
+
+    def replicates(self, weights: Floats) -> Floats:
+        """The half-decay length of each bootstrap replicate. weights: [draws, problems]."""
+        curves = [share_left((weights @ sums.T).T) for sums in self.masses[: self.usable]]
+        return crossings(self.lengths[: self.usable], np.stack(curves, axis=1))
+
+
+def problems_of(arms: Sequence[OpenRollouts]) -> Ints:
+    """The codes of all problems of these arms, sorted."""
+    if not arms:
+        return np.zeros(0, dtype=np.int64)
+    return np.unique(np.concatenate([np.asarray(arm.problems) for arm in arms]))
+
+
+def no_advantage(masses: Floats) -> str:
     """Why A0 - S can't be divided by, "" where it can. masses: rollouts prefixed student unprefixed
     by [problems]."""
     total, count = masses.sum(axis=1), masses.shape[1]
@@ -165,7 +200,7 @@ def _no_advantage(masses: Floats) -> str:
     return "" if room > 2 * error and room > 1e-9 else NO_ADVANTAGE
 
 
-def _share(sums: Floats) -> Floats:
+def share_left(sums: Floats) -> Floats:
     """(A - S) / (A0 - S) from sums [rollouts prefixed student unprefixed, ...]; A0 <= S:
     ``retained_advantage``."""
     rollouts, prefixed, student, unprefixed = sums
@@ -177,7 +212,7 @@ def _share(sums: Floats) -> Floats:
     return np.where(rollouts > 0, np.where(room > slack, ratio, lost), np.nan)
 
 
-def _crossings(lengths: Floats, curves: Floats) -> Floats:
+def crossings(lengths: Floats, curves: Floats) -> Floats:
     """Half-decay length of each curve [curves, lengths]; an infinite neighbour puts the crossing at
     the other one."""
     if lengths[0] > 0:

@@ -1,12 +1,14 @@
-"""The commands that have options of a pair, each with its class of options."""
+"""The commands whose options are declared, each with its class of options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from decaylab.options.comparing import CompareOptions
 from decaylab.options.declared import options_of
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.measuring import FileOptions, Options, PairOptions
+from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
@@ -17,14 +19,14 @@ class CommandOptions:
     """The options of a command: their class, and those of its fields that the command has."""
 
     command: str
-    kind: type[PairOptions]
+    kind: type[Any]
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(options_of(self.kind, self.command))
 
 
-KINDS: dict[type[PairOptions], tuple[str, ...]] = {
+KINDS: dict[type[Any], tuple[str, ...]] = {
     FileOptions: ("rollouts",),
     Options: ("prefix-decay", "preflight"),
     DiagnosticOptions: (
@@ -33,6 +35,7 @@ KINDS: dict[type[PairOptions], tuple[str, ...]] = {
     ),
     TrainOptions: ("train",),
     SweepOptions: ("sweep",),
+    CompareOptions: ("compare",),
     PlanOptions: ("plan",),
 }
 COMMANDS = {

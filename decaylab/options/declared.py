@@ -39,6 +39,7 @@ PANELS = get_args(Panel)
 """The panels of --help, in their order; what is ahead of all has none."""
 
 DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
+COMPARISON = "comparison"
 MEASURED = (DECAY, DIAGNOSTIC)
 RUNS = (DECAY, DIAGNOSTIC, TRAINED)
 NEVER: tuple[str, ...] = ()

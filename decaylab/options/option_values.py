@@ -27,7 +27,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from decaylab.errors import UserError
 
 SHOWN = 60  # characters of a value that is refused
-FLAGS = {"columns": "--column", "over": "what is swept", "checkpoints": "a checkpoint"}
+FLAGS = {
+    "columns": "--column",
+    "over": "what is swept",
+    "checkpoints": "a checkpoint",
+    "run_folders": "a run",
+}
 WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pandas as pd
 
 from decaylab import disk
+from decaylab.claims import which_teacher
 from decaylab.errors import UserError
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES, VIEWED, PaperItem
@@ -134,9 +135,17 @@ def _case_study(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure
     return module.draw(case, width=width), module.caption(case)
 
 
+def _compare(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure, str]:
+    assert run is not None
+    frame = run.measurements
+    caption = " ".join([*which_teacher.verdict(frame), module.caption(frame)])
+    return module.draw(frame, width=width), caption
+
+
 _OTHERWISE: dict[str, Callable[[Any, FoundRun | None, Width], tuple[Figure, str]]] = {
     "mode-seeking": _mode_seeking,
     "case-study": _case_study,
+    "compare": _compare,
 }
 
 

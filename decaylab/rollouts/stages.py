@@ -114,8 +114,23 @@ class Stages:
             for number, responses in self._sampled(role, parts, progress):
                 tables.append(self._table(parts[number], role, responses))
                 stored.write(number, tables[-1])
+        if progress.finished:
+            self._timed(name, progress)
         # The empty table gives the schema to a stage without rollouts.
         return _in_order([self.judge.table([]), *tables], pending)
+
+    def _timed(self, name: str, progress: StageProgress) -> None:
+        """Records what a stage took, beside what it took in earlier processes."""
+        if self.folder.record is None:
+            return
+        sampled = dict(self.folder.record.get("sampled") or {})
+        before = sampled.get(name) or {"seconds": 0.0, "rollouts": 0, "tokens": 0}
+        sampled[name] = {
+            "seconds": round(before["seconds"] + progress.seconds, 3),
+            "rollouts": before["rollouts"] + progress.finished,
+            "tokens": before["tokens"] + progress.tokens,
+        }
+        self.folder.update({"sampled": sampled})
 
     def _sampled(
         self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress

@@ -20,6 +20,7 @@ from decaylab.runs import measurements, store
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
 NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders without runs
+COMPARISON = "compare"  # the command whose runs are of several pairs
 DEPTH = 3  # folders below a given path that are searched
 
 
@@ -50,7 +51,8 @@ class FoundRun:
     """A run folder with measurements.
 
     name: unique among the runs that were found together. command: prefix-decay, position-kl,
-    category-kl, submode, signals, behaviour, evaluate, or sweep OVER.
+    category-kl, submode, signals, behaviour, evaluate, compare, or sweep OVER. pair: of a
+    comparison one of those that it compares, that of the other runs if it is among them.
     """
 
     folder: Path
@@ -75,6 +77,12 @@ class FoundRun:
     def options(self) -> dict[str, Any]:
         """The options that are part of the run's identity."""
         return dict(self.record.get("identity", {}).get("options", {}))
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pair, or all pairs of a comparison."""
+        compared = self.record.get("compared") or []
+        return [_pair(policies) for policies in compared] or [self.pair]
 
     def holds(self, quantities: Sequence[str]) -> bool:
         """Whether each of these was measured, even if its value is undefined."""
@@ -103,7 +111,7 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
             "`decaylab prefix-decay` or `decaylab position-kl` makes them"
         )
     check_one_pair(runs)
-    return runs
+    return _of_one_pair(runs)
 
 
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
@@ -137,13 +145,25 @@ def _each_once(runs: Sequence[FoundRun]) -> list[FoundRun]:
 
 
 def check_one_pair(runs: Sequence[FoundRun]) -> None:
-    """Raises UserError where runs are of different pairs."""
-    for run in runs[1:]:
-        if not run.pair.same(runs[0].pair):
+    """Raises UserError where runs are of different pairs. A comparison is of each of its pairs."""
+    first = _decides_pair(runs)
+    for run in runs:
+        if not any(pair.same(first.pair) for pair in run.pairs):
             raise UserError(
-                f"runs of different pairs: {runs[0].folder} measured {runs[0].pair}, {run.folder} "
+                f"runs of different pairs: {first.folder} measured {first.pair}, {run.folder} "
                 f"{run.pair}; give those of one pair"
             )
+
+
+def _decides_pair(runs: Sequence[FoundRun]) -> FoundRun:
+    """The first run, a comparison only where there is nothing else."""
+    return next((run for run in runs if run.command != COMPARISON), runs[0])
+
+
+def _of_one_pair(runs: Sequence[FoundRun]) -> list[FoundRun]:
+    """The runs, comparisons as those of the pair that all others measured."""
+    pair = _decides_pair(runs).pair
+    return [replace(run, pair=pair) if run.command == COMPARISON else run for run in runs]
 
 
 def _arms(run: FoundRun) -> list[str]:
@@ -186,11 +206,15 @@ def _read(folder: Path) -> FoundRun:
             f"{folder}/run.json does not say which student and teacher were measured; run its "
             "command again"
         )
+    return FoundRun(folder, folder.name, command, record, _pair(policies))
+
+
+def _pair(policies: dict[str, Any]) -> Pair:
+    """The pair of student and teacher as run.json describes them."""
     student, teacher = policies["student"], policies["teacher"]
-    pair = Pair(
+    return Pair(
         student["name"],
         teacher["name"],
         student.get("content_hash", ""),
         teacher.get("content_hash", ""),
     )
-    return FoundRun(folder, folder.name, command, record, pair)

@@ -42,6 +42,7 @@ DRAWN = (
     "signals",
     "behaviour",
     "evaluate",
+    "compare",
 )
 RESULTS = (
     "parts/*.parquet",

@@ -22,6 +22,11 @@ FULL = "full"  # trained on full rollouts
 # Quantities
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
 
+STUDENT_ACCURACY, ADVANTAGE = "student_accuracy", "teacher_advantage"
+RETAINED, HALF_DECAY = "retained_advantage", "half_decay_length"
+CONTINUATION_TOKENS, MEAN_KL = "continuation_tokens", "mean_reverse_kl"
+SECONDS_A_ROLLOUT = "seconds_per_rollout"
+
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "fraction",
@@ -42,6 +47,7 @@ ONE_RUN = "one training run"
 THESE_SEEDS = "mean over rollouts, over these seeds"
 OVER_SEEDS = "mean over training seeds"
 MEAN_OVER_ROLLOUTS = "mean over rollouts"
+MEAN_OVER_PROBLEMS = "mean over problems"
 
 # Conditions of teacher continuations
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
@@ -57,6 +63,9 @@ MASS = "mass"  # all tokens, however many rollouts are left
 STUDENT = "student"
 STUDENT_TURNS, REVERSE = "student-turns", "reverse"
 
+# What the runs of a comparison differ in; the other policy is the same in all of them
+TEACHERS, STUDENTS = "teachers", "students"
+
 
 def minus(what: str, reference: str) -> str:
     """The quantity that is the difference of another from a reference, such as
@@ -67,6 +76,16 @@ def minus(what: str, reference: str) -> str:
 def change(what: str) -> str:
     """The quantity that is the change of another from before training to after."""
     return f"{what}_change"
+
+
+def difference(what: str) -> str:
+    """The quantity that is the difference of another between two runs on the same problems."""
+    return f"{what}_difference"
+
+
+def against(run: str) -> str:
+    """The condition of a difference from another run of a comparison."""
+    return f"against {run}"
 
 
 def winsorised(what: str) -> str:

@@ -50,6 +50,7 @@ $ \$
 – --
 † \dag{}
 × $\times$
+Δ $\Delta$
 ␣ \textvisiblespace{}
 ↵ $\hookleftarrow$
 """

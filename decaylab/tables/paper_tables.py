@@ -20,7 +20,7 @@ import pandas as pd
 
 from decaylab import disk
 from decaylab.paper import publication
-from decaylab.tables import of_tokens, of_training
+from decaylab.tables import compare, of_tokens, of_training
 from decaylab.tables.latex import to_latex
 from decaylab.tables.model import Cell, Column, Row, Table, to_csv, to_markdown
 from decaylab.tables.source import SOURCE, Source
@@ -60,7 +60,7 @@ class TableSpec:
 def _listed() -> dict[str, TableSpec]:
     """The tables of `paper_tables.toml`."""
     file = resources.files("decaylab.tables").joinpath("paper_tables.toml")
-    modules = {"of_tokens": of_tokens, "of_training": of_training}
+    modules = {"of_tokens": of_tokens, "of_training": of_training, "compare": compare}
     specs = {}
     for name, entry in tomllib.loads(file.read_text(encoding="utf-8")).items():
         module, _, rows = entry["rows"].partition(".")

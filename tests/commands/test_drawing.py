@@ -42,10 +42,14 @@ print(json.dumps(loaded))
 def test_no_command_loads_matplotlib_in_order_to_measure(tmp_path: Path) -> None:
     small = ["--limit", "2", "--samples", "1", "--max-tokens", "12", "--quiet"]
     cached = [*small, "--floor-problems", "0", "--cache", str(tmp_path / "cache")]
+    decay = ["prefix-decay", *small, "--prefix-lengths", "0,4", "--controls", "none"]
+    own_teacher = ["--teacher", "abacus-student", "--student", "abacus-student"]
     commands = [
-        ["prefix-decay", *small, "--prefix-lengths", "0,4", "--controls", "none"],
+        [*decay],
         *([name, *cached] for name in ("position-kl", "category-kl", "submode", "signals")),
         *([name, *small, *cached[-2:]] for name in ("behaviour", "evaluate")),
+        [*decay, *own_teacher, "--problems", "abacus"],
+        ["compare", str(tmp_path / "0"), str(tmp_path / "7"), "--quiet"],
         ["sweep", "rollout-length", "--values", "5", "--seeds", "1"],
         ["sweep", "selector", "--values", "prefix", "--budget", "5", "--seeds", "1"],
     ]

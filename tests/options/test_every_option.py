@@ -16,6 +16,7 @@ from decaylab.cli import main
 from decaylab.commands import sweeps
 from decaylab.options import declared, option_values
 from decaylab.options.command_options import COMMANDS, KINDS
+from decaylab.options.comparing import CompareOptions
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
 from decaylab.options.option_values import flag
@@ -31,6 +32,7 @@ SPECIAL: dict[str, Any] = {
     "checkpoints": ("one,two", "three"),
     "files": ("one,two.jsonl", "three"),
     "evidence": ("runs/one", "runs/two"),
+    "run_folders": ("one,two", "three"),
     "answer_rule": "anywhere",
     "checkpoint_rule": "last,best",
     "selector": "random",
@@ -65,6 +67,7 @@ RESUMES: dict[str, tuple[Any, set[str]]] = {
         {name for kind in (TrainOptions, SweepOptions) for name in declared.options_of(kind)}
         - {"over", "seeds", "seed", "test_limit", "checkpoint_rule", "samples"},
     ),
+    declared.COMPARISON: (CompareOptions, {"run_folders", "out", "overwrite"}),
 }
 
 
@@ -117,7 +120,7 @@ def given(command: str, name: str, value: Any) -> list[str]:
     words = [command]
     if command == "sweep":
         words.append(value if name == "over" else "rollout-length")
-    if name in ("checkpoints", "files"):
+    if name in ("checkpoints", "files", "run_folders"):
         return [*words, *value]
     if name == "over":
         return words
@@ -206,7 +209,7 @@ def test_every_option_is_declared_whole() -> None:
             assert spec.panel in declared.PANELS and spec.among in (None, *declared.PANELS)
             assert spec.level in ("common", "expert")
             assert {*spec.only, *spec.without} <= set(COMMANDS), name
-            assert set(spec.identity) <= {*declared.RUNS, declared.SWEEP}
+            assert set(spec.identity) <= {*declared.RUNS, declared.SWEEP, declared.COMPARISON}
         for command in commands:
             assert set(declared.options_of(kind, command)) == set(COMMANDS[command].names)
     assert internal == {"said", "scores"}

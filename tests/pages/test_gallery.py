@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import made_decay
 import pandas as pd
 import pytest
 from command_line import decaylab
@@ -27,9 +28,10 @@ MEASURED = ROOT / "docs" / "measurements"
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[FoundRun]:
-    """What was measured on the embedded pair and is committed."""
-    return found_runs.find([MEASURED])
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FoundRun]:
+    """What was measured on the embedded pair and is committed; and a comparison made by hand."""
+    compared = made_decay.comparison(tmp_path_factory.mktemp("compared"))
+    return [*found_runs.find([MEASURED]), *found_runs.find([compared])]
 
 
 def entry(
@@ -101,7 +103,7 @@ def test_every_table_is_made_measured_and_published(name: str, runs: list[FoundR
     published = both.frame["source"].str.startswith("published").sum()
     if name == "scaling":
         assert published == len(alone.frame) == len(both.frame)
-    elif name == "choosing-n":
+    elif name in ("choosing-n", "compare", "compare-totals"):  # nothing is published
         assert len(both.frame) == len(alone.frame) > 0
     else:
         assert 0 < len(alone.frame) == len(both.frame) - published < len(both.frame)

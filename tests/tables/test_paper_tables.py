@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import made_decay
 import markdown_it
 import pandas as pd
 import pytest
@@ -44,8 +45,13 @@ RUNS = {
 }
 
 
+COMPARED = ("compare", "compare-totals")  # of a comparison made by hand
+
+
 @functools.cache
 def measured(name: str) -> pd.DataFrame:
+    if name in COMPARED:
+        return made_decay.compared()
     return ms.read_csv(EXAMPLES / RUNS[name] / "measurements.csv")
 
 
@@ -79,7 +85,7 @@ def same(row: pd.Series, key: str, number: pd.Series, scale: float = 100.0) -> N
 # What every table has
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [*RUNS, *COMPARED])
 def test_every_value_of_a_table_stands_in_the_measurements_with_its_interval(name: str) -> None:
     frame = measured(name)
     rows = frame.assign(scale=frame.unit.eq("fraction") * 99.0 + 1)
@@ -139,7 +145,7 @@ def test_measured_and_published_rows_stand_in_one_table_under_their_sources(name
     assert both.caption.index("Measured: ") < both.caption.index("Published: arXiv 2605.27028")
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [*RUNS, *COMPARED])
 def test_the_caption_tells_counts_intervals_and_answer_rule(name: str) -> None:
     caption = build(name, measured(name)).caption
     assert re.search(r"\d+ (problems|rollouts)", caption) and "95 % intervals (" in caption
@@ -149,7 +155,7 @@ def test_the_caption_tells_counts_intervals_and_answer_rule(name: str) -> None:
 
 def test_a_missing_quantity_is_named() -> None:
     frame = measured("submode")
-    for name in set(RUNS) - {"submode"}:
+    for name in {*RUNS, *COMPARED} - {"submode"}:
         with pytest.raises(
             ValueError,
             match=f"measurements hold no .*{re.escape(TABLES[name].needs.split(' ')[0])}",
@@ -791,7 +797,7 @@ def test_latex_sets_every_token_as_it_is(hostile: Table) -> None:
 def test_latex_of_every_table_is_balanced_and_has_a_cell_for_each_column(name: str) -> None:
     table = build(
         name,
-        measured(name) if name in RUNS else None,
+        measured(name) if name in (*RUNS, *COMPARED) else None,
         published(name) if name in PUBLISHED else None,
     )
     text = to_latex(table)

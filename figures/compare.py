@@ -1,0 +1,179 @@
+"""Which teacher? Several teachers of one student, or several students of one teacher, on the same
+problems.
+
+    a   accuracy after k tokens of the student's rollouts, a curve each, beside the outcome of those
+        very rollouts
+    b   paired differences from the reference, the run named first
+
+Drawing reads rows of the measurements table and computes no statistics.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from itertools import cycle
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from decaylab.runs import vocabulary
+from decaylab.runs.vocabulary import (
+    ACCURACY,
+    DIFFERENCE,
+    STUDENT_ACCURACY,
+    STUDENT_PREFIX,
+    TEACHERS,
+    against,
+)
+
+from . import artists, style, words
+from .artists import Look
+from .curves import accuracy_axis, draw_curve, extent, length_axis, shifts
+from .page import beside_first, page
+
+AT = "prefix_tokens"
+COLOURS = (style.TEACHER, style.ESR, style.WINE, style.ORANGE, style.SKY, style.FULL_ROLLOUT)
+MARKERS = ("o", "^", "D", "v", "P", "X")
+OUTCOME = Look("the student's\nown outcome", style.STUDENT, "s", "--")
+MARGIN = 15  # characters of a name in a line
+APART = 2.5  # points between curves at one length, less than a marker is wide
+CAPTION = """(a) Accuracy of each {role} after the first k tokens of the student's
+    rollouts; {outcome}. (b) The same less that of {reference}, paired on the same problems.
+    {problems} problems, answer rule {rule}, {estimand}. Bars: pointwise {level} intervals
+    ({methods})."""
+NOTE = "Bars: {level} intervals, problem-clustered. {problems} problems; answer rule {rule}."
+
+
+def draw(
+    measurements: pd.DataFrame,
+    *,
+    published: pd.DataFrame | None = None,
+    width: style.Width = "page",
+    title: str = "",
+) -> Figure:
+    """The figure, at its printed size.
+
+    Args:
+        measurements: rows of `decaylab.analyses.compare.measure`.
+        published: nothing was published of this; drawn nowhere.
+        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+        title: a line above the panels.
+
+    Raises:
+        ValueError: the rows hold no comparison.
+    """
+    looks = _looks(measurements)
+    with style.context():
+        block = beside_first(width, {"a": (0.0, 2.3)}, ["b"], 1.9)
+        figure, axes = page(width, [block], title=title, note=_filled(NOTE, measurements))
+        _accuracy(axes["a"], measurements, looks)
+        _differences(axes["b"], measurements, looks)
+    return figure
+
+
+def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, counts, and how the intervals were made."""
+    outcome = "dashed: the outcome of those very rollouts"
+    if _compared(measurements) != TEACHERS:
+        outcome = "dashed: each student's own outcome"
+    accuracy = _rows(measurements, ACCURACY)
+    return _filled(
+        CAPTION,
+        measurements,
+        role="teacher" if _compared(measurements) == TEACHERS else "student's teacher",
+        outcome=outcome,
+        reference=next(iter(_looks(measurements))),
+        estimand=str(accuracy.estimand.iloc[0]),
+        methods=words.methods(_rows(measurements, [ACCURACY, DIFFERENCE])),
+    )
+
+
+def _filled(template: str, measurements: pd.DataFrame, **fields: str) -> str:
+    accuracy = _rows(measurements, ACCURACY)
+    return words.filled(
+        template,
+        accuracy,
+        None,
+        problems=f"{accuracy.problems.max():,}",
+        rule=str(accuracy.answer_rule.iloc[0]),
+        **fields,
+    )
+
+
+def _rows(measurements: pd.DataFrame, what: str | list[str]) -> pd.DataFrame:
+    rows = vocabulary.select(measurements, what=what)
+    if rows.empty:
+        raise ValueError("measurements hold no comparison; `decaylab compare` makes one")
+    return rows
+
+
+def _compared(measurements: pd.DataFrame) -> str:
+    return str(measurements.category.iloc[0])
+
+
+def _looks(measurements: pd.DataFrame) -> dict[str, Look]:
+    """How each run is drawn, the reference first."""
+    names = [str(name) for name in _rows(measurements, ACCURACY).checkpoint.unique()]
+    looks = {}
+    for name, colour, marker in zip(names, cycle(COLOURS), cycle(MARKERS), strict=False):
+        looks[name] = Look(_short(name, names), colour, marker)
+    return looks
+
+
+def _short(name: str, names: list[str]) -> str:
+    """A model's name in lines that fit the margin, without its owner where that says nothing."""
+    last = name.rpartition("/")[2]
+    if [other.rpartition("/")[2] for other in names].count(last) > 1:
+        last = name
+    return "\n".join(textwrap.wrap(last, MARGIN))
+
+
+def _curve(measurements: pd.DataFrame, what: str, name: str, condition: str) -> pd.DataFrame:
+    rows = vocabulary.select(measurements, what=what, checkpoint=name, condition=condition)
+    return rows.sort_values(AT)
+
+
+def _accuracy(axes: Axes, measurements: pd.DataFrame, looks: dict[str, Look]) -> None:
+    curves = {name: _curve(measurements, ACCURACY, name, STUDENT_PREFIX) for name in looks}
+    outcomes = {
+        name: _curve(measurements, STUDENT_ACCURACY, name, STUDENT_PREFIX) for name in looks
+    }
+    own = {name: Look("", look.colour, look.marker, "--") for name, look in looks.items()}
+    if _compared(measurements) == TEACHERS:  # one student, whose outcome is the same for all
+        first = next(iter(looks))
+        outcomes, own = {first: outcomes[first]}, {first: OUTCOME}
+    every = [*curves.values(), *outcomes.values()]
+    length_axis(axes, sorted({float(length) for rows in every for length in rows[AT]}))
+    accuracy_axis(axes, [rows[["value", "low", "high", "band_low", "band_high"]] for rows in every])
+    labels = []
+    for name, rows in outcomes.items():
+        ends = draw_curve(axes, rows, AT, own[name], f"a.{name}.outcome")
+        labels += [end for end in ends if end.text]
+    for (name, look), shift in zip(looks.items(), shifts(len(looks), APART), strict=True):
+        labels += draw_curve(axes, curves[name], AT, look, f"a.{name}", shift)
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "accuracy (%)")
+    axes.set_title("a  Teacher after k student tokens")
+    axes.set_xlabel("prefix length k (student tokens)")
+
+
+def _differences(axes: Axes, measurements: pd.DataFrame, looks: dict[str, Look]) -> None:
+    reference, *others = looks
+    curves = {name: _curve(measurements, DIFFERENCE, name, against(reference)) for name in others}
+    lengths = sorted({float(length) for rows in curves.values() for length in rows[AT]})
+    length_axis(axes, lengths)
+    low, high = extent(curves.values(), artists.NUMBERS)
+    low, high = min(low, -5.0), max(high, 5.0)
+    axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    style.ticks_within(axes, upright=True)
+    axes.axhline(0.0, color=looks[reference].colour, linewidth=0.9, zorder=0, gid="b.reference")
+    labels = [
+        style.EndLabel(axes.get_xlim()[1], 0.0, looks[reference].name, looks[reference].colour)
+    ]
+    for (name, rows), shift in zip(curves.items(), shifts(len(curves), APART), strict=True):
+        labels += draw_curve(axes, rows, AT, looks[name], f"b.{name}", shift)
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "difference (points)")
+    axes.set_title("b  Paired difference from the reference")
+    axes.set_xlabel("prefix length k (student tokens)")
