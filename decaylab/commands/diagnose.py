@@ -206,7 +206,7 @@ def results_folder(command: str, options: DiagnosticOptions, chosen: targets.Tar
     if chosen.run is not None:
         return chosen.run / command
     labels = [target.label for target in chosen.checkpoints]
-    return Path("runs") / options.folder_name(command, *labels)
+    return Path("runs") / options.folder_name(command, *labels, kinds=(declared.DIAGNOSTIC,))
 
 
 def run_record(

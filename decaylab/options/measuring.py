@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.declared import (
+    DECAY,
     DIAGNOSTIC,
     MEASURED,
     NEVER,
     TRAINED,
     common,
+    identity,
     option,
 )
 from decaylab.options.kinds import (
@@ -66,6 +69,9 @@ class PairOptions:
 
     None means that the value is chosen later, from other options.
     """
+
+    names_folder: ClassVar[tuple[str, ...]] = ("teacher", "student", "problems")
+    """The options that a run's folder is always named by."""
 
     teacher: str | None = common(
         "The pair",
@@ -378,15 +384,37 @@ class PairOptions:
             if self.engine != "vllm" and getattr(self, name) != default:
                 raise UserError(f"{option_values.flag(name)} only applies to --engine vllm")
 
-    def folder_name(self, command: str, *more: str) -> str:
-        """COMMAND-TEACHER-STUDENT-PROBLEMS: the same command finds its run again."""
-        names = (self.teacher or "", self.student or "", *more, self.problems or "")
+    def folder_name(self, command: str, *more: str, kinds: tuple[str, ...]) -> str:
+        """COMMAND-TEACHER-STUDENT-PROBLEMS, and the options that make it another run of these
+        kinds than that of the defaults: the same command finds its run again."""
+        names = [self.teacher or "", self.student or "", *more, self.problems or ""]
+        names += [f"{name}-{value}" for name, value in self.unusual(kinds).items()]
         plain = [re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names]
         name = "-".join([command, *plain])
         if len(name.encode()) <= LONGEST_NAME:
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
+
+    def unusual(self, kinds: tuple[str, ...]) -> dict[str, str]:
+        """The options that identify runs of these kinds and have not the values that their pair has
+        by default, without those that the folder is named by anyway."""
+        usual = type(self)(**{name: getattr(self, name) for name in self.names_folder}).resolved()
+        unusual = {}
+        for kind in kinds:
+            for name, value in identity(self, kind).items():
+                if value != getattr(usual, name):
+                    unusual[name.replace("_", "-")] = _in_a_name(value)
+        return unusual
+
+
+def _in_a_name(value: object) -> str:
+    """A value of an option as a part of a folder's name."""
+    if isinstance(value, Mapping):
+        value = [f"{key}-{text}" for key, text in value.items()]
+    if isinstance(value, list | tuple):
+        return "-".join(map(str, value))
+    return Path(str(value)).name
 
 
 @dataclass(frozen=True)
@@ -450,7 +478,7 @@ class Options(PrefixFields, PairOptions):
         super().check()
 
     def default_folder(self) -> Path:
-        return Path("runs") / self.folder_name("prefix-decay")
+        return Path("runs") / self.folder_name("prefix-decay", kinds=(DECAY,))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from decaylab.maths.selection import SELECTORS
 from decaylab.options.declared import (
     NEVER,
     SWEEP,
+    TRAINED,
     common,
     option,
 )
@@ -29,6 +30,8 @@ Values = Annotated[str, Must("be text with commas", lambda text: True)]
 @dataclass(frozen=True)
 class SweepOptions(TrainOptions):
     """The options of ``decaylab sweep``: those of training, and these."""
+
+    names_folder = (*TrainOptions.names_folder[:-1], "over")  # the seed is a run's, not a sweep's
 
     over: Swept = common(
         "ahead of all panels",
@@ -114,11 +117,14 @@ class SweepOptions(TrainOptions):
         if self.runs:
             return Path(self.runs).expanduser()
         pair = dataclasses.replace(self, problems=self.problems or "").with_pair()
-        return Path("runs") / pair.folder_name("sweep")
+        return Path("runs") / pair.folder_name("sweep", kinds=(TRAINED,))
 
     def folder(self) -> Path:
         """Where the results stand."""
-        return Path(self.out).expanduser() if self.out else self.folder_of_runs() / self.over
+        if self.out:
+            return Path(self.out).expanduser()
+        unusual = [f"{name}-{value}" for name, value in self.unusual((SWEEP,)).items()]
+        return self.folder_of_runs() / "-".join([self.over, *unusual])
 
     def _arm(self, value: str) -> TrainOptions:
         given = {

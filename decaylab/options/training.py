@@ -11,6 +11,7 @@ from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
 from decaylab.options.declared import (
     NEVER,
+    TRAINED,
     common,
     option,
 )
@@ -151,6 +152,10 @@ class TrainFields:
 @dataclass(frozen=True)
 class TrainOptions(TrainFields, PairOptions):
     """The options of ``decaylab train``; None means that `resolved` chooses."""
+
+    names_folder = ("teacher", "student", "problems") + (
+        *("selector", "rollout_length", "budget", "teacher_prefix", "seed"),
+    )
 
     # These mean something else to a training than to a measurement.
     problems: str | None = common(
@@ -334,4 +339,5 @@ class TrainOptions(TrainFields, PairOptions):
         return name
 
     def default_folder(self) -> str:
-        return f"runs/{self.folder_name('train', self.arm(), f'seed-{self.seed}')}"
+        arm = (self.arm(), f"seed-{self.seed}")
+        return f"runs/{self.folder_name('train', *arm, kinds=(TRAINED,))}"

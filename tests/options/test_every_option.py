@@ -14,6 +14,7 @@ import decaylab as dl
 from decaylab import notebook
 from decaylab.cli import main
 from decaylab.commands import sweeps
+from decaylab.errors import UserError
 from decaylab.options import declared, option_values
 from decaylab.options.command_options import COMMANDS, KINDS
 from decaylab.options.comparing import CompareOptions
@@ -196,6 +197,34 @@ def test_an_option_names_another_run_if_and_only_if_it_is_declared_to(run: str) 
         same = declared.identity(other, run) == declared.identity(usual, run)
         assert same == (name in resumes), name
     assert not {"said", "scores"} & set(declared.identity(usual, run))
+
+
+FOLDERS: dict[str, tuple[str, Any]] = {
+    declared.DECAY: ("prefix-decay", lambda options: options.default_folder()),
+    declared.DIAGNOSTIC: (
+        "position-kl",
+        lambda options: options.folder_name("x", kinds=(declared.DIAGNOSTIC,)),
+    ),
+    declared.TRAINED: ("train", lambda options: options.default_folder()),
+    declared.SWEEP: ("sweep", lambda options: options.folder()),
+}
+
+
+@pytest.mark.parametrize("run", FOLDERS)
+def test_a_folder_has_another_name_if_and_only_if_an_option_makes_it_another_run(run: str) -> None:
+    kind, resumes = RESUMES[run]
+    command, folder_of = FOLDERS[run]
+    usual = folder_of(kind().resolved())
+    runs_of_a_sweep = set(declared.identity(kind(), declared.TRAINED)) - {"values"}
+    for name in declared.options_of(kind, command):
+        try:
+            options = replace(kind(), **{name: changed(kind, name)}).resolved()
+        except UserError:
+            continue  # has no meaning with the other defaults
+        other = name not in resumes or (run == declared.SWEEP and name in runs_of_a_sweep)
+        if name in ("out", "runs", "selector", "budget", "rollout_length", "teacher_prefix"):
+            continue  # names the folder itself, or one of a sweep's runs
+        assert (folder_of(options) != usual) == other, name
 
 
 def test_every_option_is_declared_whole() -> None:
