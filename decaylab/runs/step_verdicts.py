@@ -3,23 +3,21 @@
     step_verdicts(text, problem.steps)            characters of each step, and its verdict
     in_tokens(pieces, problem.steps)              the same in tokens, and where it first went wrong
 
-`step_verdicts` is the one place that calls the step verifier (decaylab.problems.abacus).
+`step_verdicts` is the one place of the view that calls the step verifier
+(decaylab.problems.abacus_checking).
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from decaylab.problems import abacus
+from decaylab.problems.abacus_checking import check_steps
 
-RIGHT, WRONG, REPAIRED, UNREAD = "right", "wrong", "repaired", "unread"
-"""Verdicts of a step. Wrong stays wrong; repaired: wrong at first, and put right later; unread:
-the verifier cannot read it."""
-_EQUATION = re.compile(r"(?:^|\n|\\\()((?: *(?:[0-9+*/=-]|\\times|\\div))+)")
+WRONG = "wrong"
 
 
 class StepVerdict(NamedTuple):
@@ -41,12 +39,10 @@ class StepsInTokens(NamedTuple):
 def step_verdicts(text: str, steps: Sequence[abacus.Step]) -> list[StepVerdict]:
     """The steps of a response, or of the first part of one, that the verifier has a verdict on.
 
-    Characters are those of ``text``. Nothing is said of what stands behind the first wrong step.
+    Characters are those of ``text``. Nothing is said of what stands behind an unread step.
     """
-    check = abacus.check_steps(text, tuple(steps))
-    verdicts = [RIGHT] * check.right + [WRONG] * (check.first_wrong is not None)
-    equations = (match.span(1) for match in _EQUATION.finditer(text))
-    return [StepVerdict(*span, verdict) for span, verdict in zip(equations, verdicts)]
+    written = check_steps(text, steps).written
+    return [StepVerdict(step.start, step.end, step.verdict) for step in written]
 
 
 def in_tokens(pieces: Sequence[str], steps: Sequence[abacus.Step]) -> StepsInTokens:
@@ -74,8 +70,8 @@ def in_tokens(pieces: Sequence[str], steps: Sequence[abacus.Step]) -> StepsInTok
 def _went_wrong(text: str, step: StepVerdict, steps: Sequence[abacus.Step]) -> int:
     """Place of the character with which a wrong step went wrong: the first to be called so when the
     text is cut behind it."""
-    for end in range(step.start + 1, step.end):
+    for end in range(step.start + 1, len(text)):
         cut = step_verdicts(text[:end], steps)
         if any(other.start == step.start and other.verdict == WRONG for other in cut):
             return end - 1
-    return step.end - 1
+    return len(text) - 1

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from decaylab.problems import abacus
+from decaylab.problems.abacus_writing import Habits, respond
 from decaylab.runs.step_verdicts import StepVerdict, in_tokens, step_verdicts
 
 STEPS = (
@@ -20,9 +21,15 @@ def parts(text: str) -> list[tuple[str, str]]:
     return [(text[start:end], verdict) for start, end, verdict in step_verdicts(text, STEPS)]
 
 
-def test_right_steps_stand_before_the_first_wrong_one_and_nothing_behind_it() -> None:
-    text = "47+85=132\n132*2=254\n254-4=250\n\\boxed{250}"
-    assert parts(text) == [("47+85=132", "right"), ("132*2=254", "wrong")]
+def test_every_step_has_a_verdict_also_behind_a_wrong_and_a_repaired_one() -> None:
+    text = "47+85=142\nwait, 47+85=132\n132*2=254\n254-4=250\n\\boxed{250}"
+    assert parts(text) == [
+        ("47+85=142", "repaired"),
+        ("132*2=254", "wrong"),
+        ("254-4=250", "wrong"),
+    ]
+    steps, first = in_tokens(list(text), STEPS)
+    assert len(steps) == 3 and text[: first + 1].endswith("132*2=25")
 
 
 def test_places_are_those_of_the_text_with_its_spaces_and_commands() -> None:
@@ -49,12 +56,13 @@ def test_a_text_without_steps_has_none(text: str) -> None:
 def test_places_hold_the_equations_of_either_style(seed: int) -> None:
     """By another route: the equations as the problem's own chain writes them."""
     (problem,) = abacus.generate(1, seed=seed)
-    short, long = abacus.terse(problem), abacus.wordy(problem, random.Random(seed))
     equations = [str(step) for step in problem.steps]
-    for text in (short, long):
+    for verbose in (0.0, 1.0):
+        habits = Habits(verbose, 0.5, 0.5, 0.0, (1, 1, 1), (1, 1, 1), (0.0, 0.0), checks=0.0)
+        text = respond(problem, habits, random.Random(seed))
         found = step_verdicts(text, problem.steps)
         plain = [
-            text[start:end].replace("\\times", "*").replace("\\div", "/").replace(" ", "")
+            text[start:end].replace("\\cdot", "*").replace("\\div", "/").replace(" ", "")
             for start, end, _ in found
         ]
         assert plain == equations and {verdict for _, _, verdict in found} == {"right"}
