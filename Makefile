@@ -70,7 +70,8 @@ bench-gpu: $(INSTALLED)  ## throughput and memory on one GPU; REAL="--student ..
 	test -z '$(REAL)' || $(BIN)/python benchmarks/gpu.py $(REAL)
 	! $(BIN)/python -c 'import vllm' 2> /dev/null || $(BIN)/python benchmarks/vllm_overhead.py --device cuda
 
-# What docs/embedded-pair.md says of training: 24 arms x 3 seeds, 800 test problems; an hour or two on two cores, resuming.
+# Sweeps over N and selectors with 3 seeds, 800 test problems; hours on two cores, resuming. The numbers of
+# docs/embedded-pair.md are those of the first edition of the pair, which was measured with smaller N.
 TRAINED := runs/experiment/runs
 SWEEP := --seeds 3 --test-limit 800 --samples 1 --workers 2 --runs $(TRAINED)
 SELECTORS := prefix,prefix-mask,suffix,middle,random,after-teacher-prefix,progressive,full,importance,rising,$\
@@ -86,7 +87,7 @@ experiment: $(INSTALLED)  ## trains and measures the embedded pair's students: s
 	for command in position-kl submode behaviour; do \
 		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out runs/experiment/$$command || exit; done
 
-pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair, and measures its criteria; an hour on two cores, resuming
+pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair, and measures its criteria; an hour or more on two cores, resuming
 	$(BIN)/python -m decaylab.data.abacus.recipe all --out build/pair
 	$(BIN)/python -m decaylab.data.abacus.criteria build/pair --write
 

@@ -28,7 +28,7 @@ from decaylab.problems import abacus
 from decaylab.problems.abacus_checking import StepCheck, check_steps, style
 from decaylab.problems.abacus_writing import LEADS, OPERATIONS, broken
 from decaylab.problems.grading import Grader
-from decaylab.problems.sets import TEST_SEED
+from decaylab.problems.sets import TEST_SEED, Problem
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 
@@ -111,12 +111,7 @@ def _sampled(policy: Policy, asked: list[abacus.AbacusProblem], samples: int) ->
 
 
 def _prompt(policy: Policy, problem: abacus.AbacusProblem) -> tuple[int, ...]:
-    messages = [{"role": "user", "content": problem.question}]
-    return tuple(
-        policy.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, return_dict=False
-        )
-    )
+    return tuple(policy.prompt_ids(Problem("", problem.question, None), instruction=""))
 
 
 Row = tuple[str, float, float, float, str, int]
