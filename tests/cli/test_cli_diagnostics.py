@@ -191,7 +191,7 @@ def test_a_config_file_says_the_same_as_the_command_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("bins = 5", "bins must be a list, or text with commas, got 5"),
+        ("bins = 5", "bins must be a list or comma-separated text, got 5"),
         ('checkpoints = "ckpt"', "checkpoints must be a list, got 'ckpt'"),
         ("share = true", "share must be a number, got True"),
         ("rollout-length = 1.5", "rollout-length must be a number of tokens or full, got 1.5"),
@@ -304,9 +304,9 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
         (
             "signals",
             "--bins 0,ten",
-            "--bins must be whole numbers with commas, such as 0,100,200, got '0,ten'",
+            "--bins must be comma-separated whole numbers, such as 0,100,200, got '0,ten'",
         ),
-        ("position-kl", "--bins=", "--bins must be whole numbers with commas"),
+        ("position-kl", "--bins=", "--bins must be comma-separated whole numbers"),
         ("position-kl", "--rollout-length 0", "--rollout-length must be at least 1, got 0"),
         ("position-kl", "--survivors 0", "--survivors must be at least 1, got 0"),
         (
@@ -344,7 +344,7 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
             "--cumulative-share must lie between 0 and 1, got 45.0",
         ),
         ("signals", "--horizon 0", "--horizon must be at least 1, got 0"),
-        ("signals", "--evidence runs", "--evidence is what --advise reads; add --advise"),
+        ("signals", "--evidence runs", "--evidence only applies with --advise; add --advise"),
         ("signals", "--advise --evidence runs/none", "--evidence runs/none: no such folder"),
         ("category-kl", "--min-count 0", "--min-count must be at least 1, got 0"),
         ("category-kl", "--categories nowhere.toml", "cannot read the category file nowhere.toml"),
@@ -465,7 +465,7 @@ def test_rollouts_without_a_response_are_one_line_with_its_number(
             '[[category]]\nname = "a"\nword = ["b"]',
             "category 'a': unknown key 'word'; allowed are name, words",
         ),
-        ('[[kind]]\nname = "a"', "holds kind; allowed are tables [[category]] alone"),
+        ('[[kind]]\nname = "a"', "contains kind; only [[category]] tables are allowed"),
         ("[[category", "category file"),
     ],
 )

@@ -581,7 +581,7 @@ def test_a_checkpoint_is_compared_with_rollouts_of_a_file_whose_ends_are_unknown
         assert outcome.code == 0, outcome.err
     change = value(tmp_path / "behaviour", "natural_stop_share_change", checkpoint="step-1")
     assert (
-        change.problems == 2 and "of base unknown on 1 of 3 problems" in change.note
+        change.problems == 2 and "1 of 3 problems have no value for base" in change.note
     )  # the ids of two end
 
 
@@ -846,7 +846,7 @@ def test_the_command_reads_several_files_and_loads_no_weights(own: Own, tmp_path
     "options, message",
     [
         (("--rollouts-format", "vlm"), "--rollouts-format must be one of decaylab, trl, "),
-        (("--column", "reply=text"), "--column must name question, answer, id, prompt"),
+        (("--column", "reply=text"), "--column must be ROLE=NAME, with a role among question, "),
         (
             ("--column", "response=made"),
             "{}:1: no column 'made' for the response (found prompt, answer, response",

@@ -368,20 +368,20 @@ def test_the_embedded_problems_have_no_instruction_and_no_note(grader: Grader) -
     [
         (
             {"teacher_system": "S", "teacher_prompt": "student"},
-            "--teacher-system has no place in --teacher-prompt student",
+            "--teacher-system does not apply with --teacher-prompt student",
         ),
-        ({"system": "S", "prompt_format": "plain"}, "--system is of chat templates"),
+        ({"system": "S", "prompt_format": "plain"}, "--system needs a chat template"),
         (
             {"template_kwargs": {"a": "1"}, "prompt_format": "plain"},
-            "--template-kwargs is of chat templates",
+            "--template-kwargs needs a chat template",
         ),
         (
             {"template_kwargs": {"enable_thinking": "true"}},
-            "--template-kwargs enable_thinking: --thinking sets it",
+            "--template-kwargs enable_thinking: set with --thinking; remove it",
         ),
         (
             {"template_kwargs": {"messages": "[]"}},
-            "--template-kwargs messages: it is no variable of a template's own",
+            "--template-kwargs messages: reserved by the template engine; remove it",
         ),
     ],
 )
