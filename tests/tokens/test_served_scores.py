@@ -295,9 +295,9 @@ def test_the_bound_from_the_engine_grows_to_the_exact_kl(
 def test_more_ids_than_the_engine_tells_and_longer_rollouts_than_it_reads_are_refused(
     pair: tuple[Policy, Policy], engine: VllmEngine
 ) -> None:
-    with pytest.raises(UserError, match="495 ids a position .* at most 494; raise max_logprobs"):
+    with pytest.raises(UserError, match="495 ids per position .* 494; raise max_logprobs"):
         ServedScorer(pair[0], engine, 495)
-    with pytest.raises(UserError, match="rollout r needs 1025 positions, beyond the 1024"):
+    with pytest.raises(UserError, match="rollout r needs 1025 positions, more than the 1024"):
         ServedScorer(pair[0], engine, 4).score([Rollout("r", (5,), (5,) * 24, (6,) * 1000)])
     last = ServedScorer(pair[0], engine, 4).score([Rollout("r", (5,), (5,) * 23, (6,) * 1000)])
     assert last[0].columns["reverse_kl_bound"].shape == (1000,)
