@@ -288,7 +288,7 @@ def test_training_problems_that_stand_in_the_test_set_are_dropped_and_counted(
     result = train(
         tmp_path / "run", problems=str(file), columns=columns, validation_problems=0, steps=1
     )
-    assert "3 of 13 training problems also stand in abacus, dropped" in result.notes
+    assert "3 of 13 training problems are also in abacus, dropped" in result.notes
     assert result.record["identity"]["problems"]["overlap_with_test"] == 3
     write_lines(file, *rows[:3])
     told = refused(tmp_path / "none", problems=str(file), columns=columns, validation_problems=0)
@@ -313,7 +313,7 @@ def test_an_alarm_is_told_recorded_and_kept(
     )
     result = train(tmp_path / "run", steps=2)
     assert len(result.alarms) == 2 and result.alarms[1].startswith(
-        "alarm at step 2: responses run away in length"
+        "alarm at step 2: responses have grown to"
     )
     assert [
         one["step"] for one in json.loads((tmp_path / "run" / "run.json").read_text())["alarms"]
@@ -430,13 +430,13 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         ({"rollout_length": "0"}, "--rollout-length must be at least 1 token, got 0"),
         (
             {"rollout_length": "10", "budget": 20},
-            "--budget 20 is above --rollout-length 10: no rollout has so many tokens",
+            "--budget 20 exceeds --rollout-length 10: rollouts have fewer tokens; lower --budget",
         ),
         ({"selector": "best"}, "--selector must be one of prefix, prefix-mask, "),
         (
             {"lora_targets": "wq"},
-            "--lora-targets wq matches no layer of abacus-student that can be adapted: its linear "
-            "layers",
+            "--lora-targets wq matches no layer of abacus-student that can have an adapter: its "
+            "linear layers",
         ),
         (
             {"test_problems": "no.jsonl"},
