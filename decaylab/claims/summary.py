@@ -109,7 +109,7 @@ def _headline(
         length = "Its half-decay length was not measured."
         if half:
             length = half_decay_words(half, _longest(decay))
-        yield f"The teacher alone is ahead of the student by {over}. {length}"
+        yield f"Alone, the teacher is ahead of the student by {over}. {length}"
     for run in runs:
         if run.command == COMPARISON:
             yield from which_teacher.verdict(run.measurements)
