@@ -221,7 +221,7 @@ def _best(arms: Arms, numbers: Numbers) -> str:
         return numbers[arm].decided(MORE, len(numbers)) == HOLDS, numbers[arm].value
 
     best = max(numbers, key=rank)
-    lead = f"Of N = {_lengths(arms, numbers)} the best is " if len(numbers) > 1 else "N = "
+    lead = f"Of N = {_lengths(arms, numbers)}, the best is " if len(numbers) > 1 else "N = "
     return f"{lead}{arms.lengths[best]:g}: {_against_full(numbers[best])}."
 
 

@@ -300,7 +300,7 @@ def test_there_is_no_common_set_on_fresh_rollouts() -> None:
 def test_frozen_tables_of_other_tokens_are_refused() -> None:
     scored = simulated()
     other = Scored("a", "frozen", scored[-1].tokens)
-    with pytest.raises(ValueError, match="frozen tokens of a are not those of base"):
+    with pytest.raises(ValueError, match="frozen tokens of a differ from those of base"):
         measure([scored[0], other], Settings())
 
 

@@ -911,7 +911,7 @@ def test_the_best_length_is_told_with_both_intervals_and_what_it_may_reach() -> 
     ]
     one = found("early-stopping-beats-full", made("sweep rollout-length", rows))
     assert (
-        "Of N = 5 and 20 the best is 20: -0.5 points [-1.5, +0.5] over problems, [-1.5, +0.5] "
+        "Of N = 5 and 20, the best is 20: -0.5 points [-1.5, +0.5] over problems, [-1.5, +0.5] "
         "over 3 seeds" in one.sentence
     )
     assert "None of them is ahead by a size that counts." in one.sentence

@@ -405,7 +405,7 @@ def test_what_goes_beyond_the_context_or_would_be_changed_is_refused_before_anyt
         with pytest.raises(UserError, match="--temperature must be 0 or from 0.01 to 2"):
             engine.sample(fits, SamplingSettings(temperature))
     assert not told
-    with pytest.raises(UserError, match="goes beyond the context"):
+    with pytest.raises(UserError, match="exceeds the context"):
         VllmEngine(teacher, VllmSettings(max_model_len=2048))
 
 
@@ -684,9 +684,9 @@ def test_a_rank_gets_the_smallest_room_that_holds_it() -> None:
         512,
     ]
     assert lora_rank("a", 4, VllmSettings(max_lora_rank=16)) == 16
-    with pytest.raises(UserError, match="rank 32, beyond max_lora_rank 16"):
+    with pytest.raises(UserError, match="rank 32, more than max_lora_rank 16"):
         lora_rank("a", 32, VllmSettings(max_lora_rank=16))
-    with pytest.raises(UserError, match="rank 600, beyond max_lora_rank 512"):
+    with pytest.raises(UserError, match="rank 600, more than max_lora_rank 512"):
         lora_rank("a", 600, VllmSettings())
 
 

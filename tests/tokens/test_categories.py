@@ -276,7 +276,7 @@ REST = '[[category]]\nname = "rest"\nrest = true\n'
             "'a', key words: expected a list of words",
         ),
         (REST + '[[category]]\nname = "a"', "'a': needs either words or pattern"),
-        (REST + REST, "key name: 'rest' stands twice"),
+        (REST + REST, "key name: 'rest' appears twice"),
         (
             REST + '[[category]]\nname = "end_of_turn"\nwords = ["b"]',
             "key name: 'end_of_turn' is reserved",
