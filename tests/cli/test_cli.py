@@ -272,7 +272,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--teacher nonsense", "no model 'nonsense': neither a folder here nor a hub id"),
+        ("--teacher nonsense", "no model 'nonsense': give a folder, a hub id"),
         ("--student ./nowhere", "no model './nowhere'"),
         ("--prefix-lengths 0,-4", "--prefix-lengths must not be negative, got 0,-4"),
         ("--prefix-lengths 0,8,4", "--prefix-lengths must ascend without repeats, got 0,8,4"),
@@ -352,13 +352,13 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
     )
     assert "only pickled weights (pytorch_model.bin)" in complaint(pickled)
     (plain := model("plain")).joinpath("chat_template.jinja").unlink()
-    assert "no chat template; say --prompt-format plain" in complaint(plain)
+    assert "no chat template; use --prompt-format plain" in complaint(plain)
     (adapter := tmp_path / "adapter").mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"")
     (adapter / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "gone", "peft_type": "LORA"}'
     )
-    assert "is an adapter and its base is missing: no model 'gone'" in complaint(adapter)
+    assert "is an adapter, and its base is missing: no model 'gone'" in complaint(adapter)
     short = model("short") / "model.safetensors"
     short.write_bytes(short.read_bytes()[:1000])
     assert "cannot load" in complaint(short.parent)

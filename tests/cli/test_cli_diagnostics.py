@@ -372,9 +372,7 @@ def test_a_folder_that_is_neither_model_adapter_nor_run_is_one_line(
 ) -> None:
     (tmp_path / "photographs").mkdir()
     complaint = decaylab(command, tmp_path / "photographs", "--out", tmp_path / "run").complaint
-    assert (
-        "photographs holds neither config.json nor adapter_config.json nor checkpoints" in complaint
-    )
+    assert "photographs is not a model folder" in complaint
     assert not (tmp_path / "run").exists()
 
 
@@ -413,10 +411,10 @@ def test_vocabularies_that_disagree_are_one_line_before_anything_is_sampled(
         "position-kl", *pair, "--out", tmp_path / "run", "--cache", tmp_path / "cache"
     ).complaint
     assert (
-        f"the vocabularies disagree: id 5 is {first[0]!r} to {student} and {first[1]!r} to "
+        f"the vocabularies differ: id 5 is {first[0]!r} in {student} and {first[1]!r} in "
         f"{teacher}" in complaint
     )
-    assert "take a teacher with the student's tokenizer" in complaint
+    assert "use a teacher with the student's tokenizer" in complaint
 
 
 def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path) -> None:

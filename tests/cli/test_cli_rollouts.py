@@ -460,7 +460,7 @@ def test_a_prompt_beyond_the_context_is_refused_or_left_out(folder: Path, tmp_pa
     )
     outcome = decaylab(*command, "--leave-out-long", "--out", tmp_path / "run")
     assert (
-        outcome.code == 0 and "1 of 2 problems are too long for a context, left out" in outcome.out
+        outcome.code == 0 and "1 of 2 problems do not fit into the context, left out" in outcome.out
     )
 
 

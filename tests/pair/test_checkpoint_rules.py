@@ -301,7 +301,7 @@ def test_weights_in_shards_are_one_line_with_what_converts_them(shard: str, tmp_
     (config / "config.json").write_text("{}")
     for read in (plan, lambda names: loading.resolve(names[0])):
         with pytest.raises(
-            UserError, match="holds weights in shards and no Hugging Face folder; convert it by"
+            UserError, match="has sharded weights and no Hugging Face folder; convert it with"
         ) as error:
             read([str(tmp_path)])
         assert (
@@ -313,7 +313,7 @@ def test_weights_in_shards_are_one_line_with_what_converts_them(shard: str, tmp_
     found = plan([str(tmp_path)])
     assert steps(found) == [9] and found.loaded == (str(tmp_path / "step_9-hf"),)
     assert found.notes[0].startswith(
-        f"{tmp_path}: 1 of 2 checkpoints are left out: {tmp_path / 'step_10'} holds weights"
+        f"{tmp_path}: 1 of 2 checkpoints are left out: {tmp_path / 'step_10'} has sharded"
     )
 
 

@@ -267,7 +267,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     with pytest.raises(
         UserError,
-        match="photographs holds neither config.json nor adapter_config.json nor checkpoints",
+        match="photographs is not a model folder",
     ):
         named(tmp_path / "photographs")
     with pytest.raises(UserError, match="no model 'nowhere'"):

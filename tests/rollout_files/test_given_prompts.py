@@ -398,8 +398,8 @@ def test_a_system_message_of_the_file_that_a_teacher_refuses_can_be_spared_it(
     with pytest.raises(UserError) as error:
         both(path, abacus(), teacher)
     assert str(error.value) == (
-        "some/model: its chat template refuses the prompt: no system role; the problem brings its "
-        "system message: say "
+        "some/model: its chat template refuses the prompt: no system role; the problem has its own "
+        "system message: use "
         "--teacher-prompt student or --teacher-system ''"
     )
     said = "<|system|>Add.<|end|>" + of_abacus(ASKED)
