@@ -292,7 +292,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--temperature inf", "--temperature must be at least 0"),
         ("--top-p 0", "--top-p must lie"),
         ("--top-k -1", "--top-k must be at least 0"),
-        ("--max-tokens 2000", "goes beyond the context of the student abacus-student, 1024 tokens"),
+        ("--max-tokens 2000", "exceeds the context of the student abacus-student, 1024 tokens"),
         ("--controls everything", "--controls must be all, none or among"),
         ("--answer-rule best", "--answer-rule must be one of last_boxed"),
         ("--dtype int8", "--dtype must be one of"),

@@ -333,7 +333,7 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
         (
             "position-kl",
             "--max-tokens 2000",
-            "goes beyond the context of the student abacus-student, 1024 tokens",
+            "exceeds the context of the student abacus-student, 1024 tokens",
         ),
         ("submode", "--share 2", "--share must lie between 0 and 1, got 2.0"),
         ("submode", "--share 0", "--share must lie between 0 and 1, got 0.0"),
@@ -379,8 +379,8 @@ def test_a_folder_that_is_neither_model_adapter_nor_run_is_one_line(
 def test_a_model_folder_alone_asks_for_its_pair(checkpoint: Path, tmp_path: Path) -> None:
     complaint = decaylab("position-kl", checkpoint, "--out", tmp_path / "run").complaint
     assert complaint.endswith(
-        "step-7 does not say what it was trained from or which teacher it had: give --student and "
-        "--teacher"
+        "step-7 does not record the student it was trained from or its teacher: give --student "
+        "and --teacher"
     )
     assert (
         "the same checkpoint is named twice"

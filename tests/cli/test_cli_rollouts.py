@@ -427,8 +427,8 @@ def test_without_a_budget_what_fits_behind_the_longest_prompt_is_the_budget(
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
     assert (
-        f"the budget is {1024 - length} tokens, all that fit behind the longest prompt "
-        "(--max-tokens sets it)" in notes
+        f"the budget is {1024 - length} tokens, all that fit after the longest prompt "
+        "(set it with --max-tokens)" in notes
     )
     if command == "behaviour":  # the same for all
         usual = write_lines(tmp_path / "usual.jsonl", ROW)

@@ -62,9 +62,9 @@ def test_a_budget_beyond_the_context_is_no_and_says_what_fits() -> None:
     outcome = decaylab("preflight", *SMALL, "--max-tokens", 5000)
     assert outcome.code == 1
     shown = " ".join(outcome.out.split())
-    assert "goes beyond the context of the student abacus-student, 1024 tokens; at most" in shown
+    assert "exceeds the context of the student abacus-student, 1024 tokens; at most" in shown
     assert shown.endswith("This pair cannot be measured like this.")
-    assert shown.count("goes beyond the context") == 1
+    assert shown.count("exceeds the context") == 1
     fitting = int(shown.split("at most ")[1].split()[0])
     assert checks("--max-tokens", fitting)["context"]["verdict"] == "ok"
     assert decaylab("preflight", *SMALL, "--max-tokens", fitting + 1).code == 1

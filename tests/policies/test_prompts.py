@@ -114,7 +114,7 @@ def test_a_run_that_goes_on_another_day_keeps_its_prompts(
     rollouts = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
     assert set(rollouts["condition"]) == {"student", "teacher", "student-prefix"}
     assert texts_of(rollouts, pair["student"]) == {"01 Jul 2026"}
-    assert any("rendered today they would read otherwise" in note for note in result.notes)
+    assert any("rendered today they would differ" in note for note in result.notes)
     assert "01 Jul 2026" in result.record["example_prompt"]["student"]
     kept = pd.read_parquet(tmp_path / "run" / "prompts.parquet")
     assert len(kept) == 4 and kept["text"].str.contains("01 Jul 2026").all()
@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_another_day_keeps_its_prompts(
         checkpoints=(str(tmp_path / "run"),), cache=str(tmp_path / "cache"), device="cpu"
     )
     behaviour = diagnose.diagnose("behaviour", given)
-    assert any("the prompts are those of" in note for note in behaviour.notes)
+    assert any("the prompts are taken from" in note for note in behaviour.notes)
     again = prefix_decay.prefix_decay(
         Options(**{**pair, "prefix_lengths": (0, 8), "out": str(tmp_path / "run")}, overwrite=True)
     )
@@ -152,7 +152,7 @@ def test_diagnostics_share_prompts_and_rollouts_over_days(
     common = {**pair, "cache": str(tmp_path / "cache")}
     today(1)
     first = diagnose.diagnose("behaviour", DiagnosticOptions(**common, out=str(tmp_path / "one")))
-    assert not any("the prompts are those of" in note for note in first.notes)
+    assert not any("the prompts are taken from" in note for note in first.notes)
     today(2)
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -162,7 +162,7 @@ def test_diagnostics_share_prompts_and_rollouts_over_days(
             second = diagnose.diagnose(
                 "behaviour", DiagnosticOptions(**common, out=str(tmp_path / out))
             )
-            assert any("the prompts are those of" in note for note in second.notes)
+            assert any("the prompts are taken from" in note for note in second.notes)
             pd.testing.assert_frame_equal(
                 second.measurements.drop(columns="run"), first.measurements.drop(columns="run")
             )
@@ -198,7 +198,7 @@ def test_training_goes_on_with_its_prompts(
     tokenizer = prepare.loading.load_tokenizer_only(names["student"]).tokenizer
     for prompts in asked.values():
         assert all("01 Jul 2026" in tokenizer.decode(list(ids)) for ids in prompts)
-    assert any("the prompts are those of" in note for note in result.notes)
+    assert any("the prompts are taken from" in note for note in result.notes)
 
 
 # Ends of turns
@@ -500,7 +500,7 @@ def test_a_problem_that_is_too_long_is_named_and_left_out_where_that_was_said(
         and "the prompt alone is too long" in told
     )
     assert (
-        "goes beyond the context of the student abacus-student, 1024 tokens" in told
+        "exceeds the context of the student abacus-student, 1024 tokens" in told
         and "--leave-out-long" in told
     )
     setup = setup_of(grader, **common, leave_out_long=True)

@@ -81,10 +81,10 @@ def policy(
         ),
         ("{{ some.thing.else }}", False, "refuses the prompt: 'some' is undefined"),
         ("{{ 1 / 0 }}", False, "refuses the prompt: division by zero"),
-        ("a text of its own", False, "leaves the question out of the prompt"),
-        ("{{ messages[-1].content }}", True, "leaves --system out of the prompt"),
-        ("{{ messages[0].content }}", True, "leaves the question out of the prompt"),
-        ("<user>{{ messages[-1].content[:9] }}", False, "leaves the question out of the prompt"),
+        ("a text of its own", False, "drops the question from the prompt"),
+        ("{{ messages[-1].content }}", True, "drops --system from the prompt"),
+        ("{{ messages[0].content }}", True, "drops the question from the prompt"),
+        ("<user>{{ messages[-1].content[:9] }}", False, "drops the question from the prompt"),
     ],
 )
 def test_a_refusal_is_one_line_that_names_model_reason_and_remedy(
@@ -211,7 +211,8 @@ def test_without_a_template_and_in_the_plain_format_end_of_sequence_ends() -> No
         (
             OWN_SWITCH,
             "off",
-            "its template has no enable_thinking; use --template-kwargs thinking=true or thinking=false",
+            "no enable_thinking, and the model may still think (<think>); use --template-kwargs "
+            "thinking=true or thinking=false",
         ),
         (OWN_SWITCH, "on", "no enable_thinking; use --template-kwargs thinking=true"),
         ("{% if enable_thinking %}{{ raise_exception('no') }}{% endif %}" + CHAT, "off", ""),
