@@ -293,7 +293,7 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
         assert outcome.code == 0 and told in " ".join((outcome.out + outcome.err).split()), command
         assert told in json.loads((tmp_path / command / "run.json").read_text())["notes"]
     outcome = decaylab("preflight", *words, "--prefix-lengths", "0,8")
-    assert told.split(":")[0] in " ".join(outcome.out.split()) and "mind the warning" in outcome.out
+    assert told.split(":")[0] in " ".join(outcome.out.split()) and "see the warning" in outcome.out
     outcome = decaylab(
         "plan", *words, "--prefix-lengths", "0,8", "--only", "prefix-decay", "--memory", "24GB"
     )
