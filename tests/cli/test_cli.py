@@ -368,7 +368,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [
-        ([], [], "holds no problems: it is empty"),
+        ([], [], "has no problems: it is empty"),
         ([{"question": "1?", "answer": "1"}, "{broken"], [], "mine.jsonl:2: not JSON"),
         ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl:2: must be an object"),
         ([{"q": "1?", "answer": "1"}], [], "question"),

@@ -90,7 +90,7 @@ def test_best_without_a_validation_is_one_line(tmp_path: Path) -> None:
     for rule in ("best", "last,best"):
         with pytest.raises(
             UserError,
-            match=f"--checkpoint-rule {rule}: .*run holds no validation.csv, .*; say --check",
+            match=f"--checkpoint-rule {rule}: .*run has no validation.csv .*; use --check",
         ):
             plan([path], rule)
     path = training_run(tmp_path / "other", 10, validation={0: 0.5})
@@ -147,7 +147,7 @@ def test_of_several_runs_each_has_its_own(tmp_path: Path) -> None:
     found = plan(runs)
     assert steps(found) == [10, 20, 30]
     assert chosen(found) == {"last": ["step-000020", "step-000030"], "best": ["step-000010"]}
-    assert len(found.notes) == 1 and "/b holds no validation.csv" in found.notes[0]
+    assert len(found.notes) == 1 and "/b has no validation.csv" in found.notes[0]
 
 
 def test_what_is_no_folder_of_checkpoints_is_left_to_be_resolved(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_two_models_in_one_step_are_not_guessed_between(tmp_path: Path) -> None:
     model(tmp_path / "global_step_5" / "actor" / "lora_adapter", adapter=True)
     with pytest.raises(
         UserError,
-        match=r"holds 2 models \(actor/huggingface, actor/lora_adapter\): give the folder",
+        match=r"contains 2 models \(actor/huggingface, actor/lora_adapter\): give the folder",
     ):
         plan([str(tmp_path)])
 

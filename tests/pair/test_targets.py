@@ -121,7 +121,7 @@ def test_a_folder_of_adapters_knows_what_its_last_one_knows(tmp_path: Path, fold
 def test_a_model_folder_asks_for_student_and_teacher(folders: Path) -> None:
     with pytest.raises(
         UserError,
-        match="second does not say what it was trained from .* give --student and --teacher",
+        match="second does not record the student .* give --student and --teacher",
     ):
         named(folders / "second")
     with pytest.raises(UserError, match="give --teacher$"):
@@ -254,7 +254,7 @@ def test_a_checkpoint_is_not_taken_for_the_base_student_or_the_teacher_by_its_na
 @pytest.mark.parametrize("again", ["{}", "{}/", "{}/../on-first/."])
 def test_a_checkpoint_that_is_named_twice_is_refused(again: str, folders: Path) -> None:
     path = folders / "on-first"
-    with pytest.raises(UserError, match="the same checkpoint is named twice"):
+    with pytest.raises(UserError, match="the same checkpoint is given twice"):
         named(path, again.format(path), teacher="mine")
 
 
@@ -385,7 +385,7 @@ def test_a_checkpoint_of_a_run_sampled_otherwise_does_not_stand_beside_rollouts(
     train = run_folder(tmp_path / "train", temperature=1.0, **pair)
     shutil.copytree(DATA / "student", train / "checkpoint-1")
     with pytest.raises(
-        UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; say"
+        UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; use"
     ):
         named(train / "checkpoint-1", decay)
     assert named(decay, train / "checkpoint-1").options.temperature == 0.7

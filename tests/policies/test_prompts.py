@@ -555,7 +555,7 @@ def test_half_characters_are_replaced_counted_and_written(tmp_path: Path) -> Non
     assert outcome.code == 0, outcome.err
     notes = json.loads((out / "run.json").read_text())["notes"]
     assert (
-        r"2 of 3 problems hold half a character (a lone surrogate, such as \ud83d), replaced by "
+        r"2 of 3 problems contain half a character (a lone surrogate, such as \ud83d), replaced by "
         r"U+FFFD" in notes
     )
     assert "--system contains half a character (a lone surrogate), replaced by U+FFFD" in notes
@@ -572,7 +572,7 @@ def test_half_characters_are_replaced_counted_and_written(tmp_path: Path) -> Non
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "kl" / "run.json").read_text())["notes"]
     assert any(
-        note.startswith("1 of 1 rows of theirs.jsonl hold half a character") for note in notes
+        note.startswith("1 of 1 rows of theirs.jsonl contain half a character") for note in notes
     )
     viewed = pd.read_parquet(tmp_path / "kl" / "viewed-rollouts.parquet")
     assert viewed["question"].iloc[0] == "1 + 1\ufffd?"

@@ -653,22 +653,22 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"answer": {"a": 1, "b": 2}}],
         {},
-        ":1: column 'answer' holds several values (answer.a, answer.b) and not one",
+        ":1: column 'answer' has several values (answer.a, answer.b) instead of one",
     ),
     (
         [ROW | {"answer": [7, 8]}],
         {},
-        ":1: column 'answer' holds several values (answer.0, answer.1) and not one gold",
+        ":1: column 'answer' has several values (answer.0, answer.1) instead of one gold",
     ),
     (
         [{"input": "user\n1?", "output": "7", "gts": {"a": 1, "b": 2}, "score": 1.0, "step": 1}],
         {},
-        ":1: column 'gts' holds several values (gts.a, gts.b) and not one gold answer",
+        ":1: column 'gts' has several values (gts.a, gts.b) instead of one gold answer",
     ),
     (
         [{"prompt": "4 + 3?", "response": "7", "target": [7, 8]}],
         {},
-        ":1: column 'target' holds several values (target.0, ",
+        ":1: column 'target' has several values (target.0, ",
     ),
     (
         [ROW | {"text": "other"}],
@@ -892,7 +892,7 @@ WHOLE: list[tuple[str, bytes, str]] = [
         b"",
         "{} is not a readable parquet file (truncated?): Parquet file size is 0 bytes",
     ),
-    ("a.parquet.gz", b"PAR1", "{}: parquet is packed by itself; unpack it first"),
+    ("a.parquet.gz", b"PAR1", "{}: compressed parquet files cannot be read; decompress it first"),
     ("a.json", b"3", "{}: must be an array of objects, got int"),
     ("a.json", b"", "{}: not JSON (Expecting value"),
     ("a.json", b'[{"a": 1}', "{}: not JSON (Expecting ',' delimiter"),
