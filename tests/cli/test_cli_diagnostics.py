@@ -268,7 +268,7 @@ def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) 
     assert "rollouts of " in first.out and "samples at T" not in first.out
     assert (
         "1 of 3 rollouts hold no token, left out" in first.out
-        and "are encoded from their text" in first.out
+        and "were encoded from their text" in first.out
     )
     write_lines(file, *rows)
     assert (
@@ -442,7 +442,10 @@ def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path
     [
         ({"question": "1 + 1?", "answer": "2"}, "mine.jsonl:2: no response under response"),
         ("{broken", "mine.jsonl:2: not JSON"),
-        ({"response": "2"}, "mine.jsonl:2: names no problem: give problem_id, or a prompt"),
+        (
+            {"response": "2"},
+            "mine.jsonl:2: the row has no problem: it needs problem_id, or a prompt",
+        ),
     ],
 )
 def test_rollouts_without_a_response_are_one_line_with_its_number(

@@ -269,7 +269,10 @@ def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(
     own = rows[rows.condition == "student"]
     assert len({tuple(ids) for ids in own.response_ids}) == 1 and own.response_ids.iloc[0][-1] == 1
     assert set(own.stop_reason) == {"eos"} and set(own.grade_last_boxed) == {"correct"}
-    assert "theirs.jsonl: 1 of 5 responses go on behind an end of turn: cut there" in result.notes
+    assert (
+        "theirs.jsonl: 1 of 5 responses continue after an end-of-turn token: they were cut there"
+        in result.notes
+    )
 
 
 # What is said of prompts

@@ -294,7 +294,7 @@ def test_a_card_without_a_default_configuration_asks_for_one_by_name(
     (tmp_path / "README.md").write_text(CARD.replace("  default: true\n", ""))
     write_jsonl(tmp_path / "hard/b.jsonl", rows(1))
     hub.add("dataset", "acme/no-default", tmp_path)
-    assert "has configurations easy, hard; name one" in client.refusal("acme/no-default")
+    assert "has configurations easy, hard; choose one" in client.refusal("acme/no-default")
     assert len(client.load("acme/no-default:hard")["rows"]) == 1
 
 
@@ -342,7 +342,7 @@ def test_a_wrong_id_a_gated_set_and_a_missing_split_are_one_line_each(
     (tmp_path / "card" / "README.md").write_text("# No data yet\n")
     hub.add("dataset", "acme/card", tmp_path / "card")
     assert (
-        "acme/card has no test or train split as parquet or JSONL: found neither"
+        "acme/card has no test or train split as parquet or JSONL: found no such files"
         in client.refusal("acme/card")
     )
     assert "is gated" in client.refusal("acme/gated")
@@ -375,8 +375,8 @@ def test_offline_a_partly_cached_split_is_refused_rather_than_cut_short(
     client.load("acme/partly", limit=2)
     away = Client(hub.environment(home, HF_HUB_OFFLINE="1"))
     assert len(away.load("acme/partly", limit=2)["rows"]) == 2
-    assert "holds 1 of 2 files" in away.refusal("acme/partly")
-    assert "holds 1 of 2 files" in away.refusal("acme/partly", limit=3)
+    assert "has only 1 of 2 files" in away.refusal("acme/partly")
+    assert "has only 1 of 2 files" in away.refusal("acme/partly", limit=3)
     assert "(in the local cache) has no train split" in away.refusal("acme/partly", split="train")
     away.close()
 

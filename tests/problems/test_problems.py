@@ -356,7 +356,7 @@ def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
     }
     file = write(tmp_path / "a.jsonl", [both])
     assert (
-        "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; name"
+        "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; set it"
         in refusal(file)
     )
     assert load_problems(file, columns={"answer": "final_answer"}).problems[0].answer == "7"
@@ -425,9 +425,7 @@ def test_a_wrapped_gold_answer_is_taken_out_and_counted(
         write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}, plain])
     )
     assert [one.answer for one in loaded.problems] == [text, "5"]
-    assert loaded.notes == (
-        "1 of 2 gold answers stood inside an object or list and were taken out of it",
-    )
+    assert loaded.notes == ("1 of 2 gold answers were unwrapped from an object or list",)
 
 
 @pytest.mark.parametrize("text", ["[5]", "[-2,7]", "{}", "{1, 2}", '["a", "b"]', "[a]", "{a: 1}"])
@@ -656,8 +654,10 @@ def test_options_without_meaning_for_the_set_are_refused_rather_than_ignored(
     tmp_path: Path,
 ) -> None:
     file = write(tmp_path / "a.jsonl", GSM8K_ROWS)
-    assert "is generated, so it has no revision to choose" in refusal("abacus", revision="main")
-    assert "is a local file, so it has no split to choose" in refusal(file, split="test")
+    assert "is generated, so it has no revision; leave revision out" in refusal(
+        "abacus", revision="main"
+    )
+    assert "is a local file, so it has no split; leave split out" in refusal(file, split="test")
     assert "is generated, so it has no columns" in refusal(
         "gym:chain_sum", columns={"question": "q"}
     )
