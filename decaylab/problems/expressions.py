@@ -1,4 +1,4 @@
-"""Extracts expressions outside the boxes of a response, and those comparable to a gold answer.
+"""Extracts expressions from a response, and selects those comparable to a gold answer.
 
 expressions("so $x = 3$, or 0.75", "3")    # ["x = 3", "x", "3", "0.75"]
 """

@@ -32,7 +32,7 @@ KINDS: dict[Kind, str] = {
     "question": "bare questions",
     "messages": "chat messages",
     "rendered": "rendered by the student's template",
-    "stripped": "rendered and decoded without special tokens (rendered again here)",
+    "stripped": "rendered, then decoded without special tokens",
     "named": "problem ids only",
 }
 ROLES = {

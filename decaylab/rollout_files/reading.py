@@ -79,7 +79,7 @@ class Counts:
     run.json uses the same names.
     """
 
-    rows: int = 0  # rows
+    rows: int = 0  # in all files
     rollouts: int = 0  # without aborted ones
     formats: Counter[str] = field(default_factory=Counter)  # files by format title
     prompts: Counter[PromptForm] = field(default_factory=Counter)  # problems by kind of prompt

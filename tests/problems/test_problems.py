@@ -699,7 +699,7 @@ def test_gym_problems_without_a_gold_answer_are_counted() -> None:
 @needs_gym
 def test_an_unknown_gym_task_is_refused_with_close_ones() -> None:
     message = refusal("gym:chain_sums")
-    assert "no task 'chain_sums'" in message and "chain_sum" in message.split("close ones")[1]
+    assert "no task 'chain_sums'" in message and "chain_sum" in message.split("; try")[1]
 
 
 def test_without_reasoning_gym_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -459,9 +459,9 @@ def test_stop_reasons_are_counted_as_they_stand_and_aborted_rollouts_are_left_ou
         len(found.rollouts),
     ) == (8, 7, 1, 7)
     said = summary.line(found)
-    assert "length (3, cut off)" in said and "loop (1, no natural end)" in said
+    assert "length (3, cut off)" in said and "loop (1, not a natural end)" in said
     assert (
-        "no stop reason (1, end unknown)" in said
+        "no stop reason (1, unknown end)" in said
         and "1 were aborted by their engine, left out" in said
     )
     assert summary.record(found)["stop_reasons"]["loop"] == {"rollouts": 1, "means": "other"}
@@ -537,7 +537,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"response": "", "finish_reason": "abort"}],
         {},
-        " holds no rollouts but 1 that were aborted",
+        " has no rollouts except 1 that were aborted",
     ),
     (
         [NAMED, {"problem_id": "a"}],
@@ -545,7 +545,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         ":2: no response under response or completion or output or text",
     ),
     ([{"problem_id": "a", "answer_text": "7"}], {}, ":1: no response under"),
-    ([NAMED | {"response": None}], {}, " holds no rollouts but 1 that were aborted"),
+    ([NAMED | {"response": None}], {}, " has no rollouts except 1 that were aborted"),
     (
         [NAMED | {"response": 3}],
         {},
