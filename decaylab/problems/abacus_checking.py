@@ -1,16 +1,16 @@
-r"""What is right in a response to an abacus problem, step by step, at its end or in the middle.
+r"""Checks the steps of a response to an abacus problem; the response may be incomplete.
 
     check_steps("47+85=122\nwait, 47+85=132\n132-1", steps)
 
-Every equation of a response is a written step: a number, a sign, a number, "=", a number, in any
-notation. It is held against the step of the chain whose turn it is; behind "wait" or "check" it
-restates the step before, unless it is the one whose turn it is. A step is
+Every equation of a response is a written step: number, sign, number, "=", number, in any notation.
+It is compared with the next step of the chain. After "wait" or "check" it restates the previous
+step, unless it matches the next one. The verdict on a step is one of:
 
-right      as the chain has it
-wrong      something else, and nothing later puts it right
-repaired   first wrong, and then restated right
-unread     made of digits and signs, but no equation, or one that runs into letters or decimals:
-           the verifier abstains from there on
+right      matches the chain
+wrong      does not match, and is not corrected later
+repaired   wrong at first, then restated correctly
+unread     digits and signs that are not an equation, or an equation that runs into letters or
+           decimals: the verifier abstains from there on
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Verdict = Literal["right", "wrong", "repaired", "unread"]
 
 @dataclass(frozen=True)
 class WrittenStep:
-    """One step that a response writes down.
+    """One written step of a response.
 
-    start, end: its characters, the restatements left out. restated: how often it is restated.
+    start, end: its characters, without restatements. restated: how often it is restated.
     """
 
     start: int
@@ -41,12 +41,11 @@ class WrittenStep:
 
 @dataclass(frozen=True)
 class StepCheck:
-    """What the step verifier found in a response or in the beginning of one.
+    """The step verifier's result for a response or its beginning.
 
-    written: the complete steps in order, and the last one also where it is cut off and can no
-    longer become right.
-    boxed_wrong: the last complete box holds another number than the answer, or a box that is cut
-    off can no longer hold it.
+    written: the complete steps in order; also an incomplete last one that can no longer become
+    correct. boxed_wrong: the last complete box has a number other than the answer, or an incomplete
+    box can no longer become correct.
     """
 
     written: tuple[WrittenStep, ...]
@@ -62,7 +61,7 @@ class StepCheck:
 
     @property
     def correct_so_far(self) -> bool | None:
-        """Whether nothing wrong stands in it unrepaired; None where the verifier abstains."""
+        """Whether it contains no unrepaired error; None if the verifier abstains."""
         if self.abstains:
             return None
         return not self.count("wrong") and not self.boxed_wrong
@@ -72,23 +71,23 @@ _SIGNS = (
     (re.compile(r"\\times|\\cdot|\\t(?:im?e?)?$|\\c(?:do?)?$|(?<![A-Za-z])x(?![A-Za-z])"), "*"),
     (re.compile(r"\\div|\\di?$"), "/"),
 )
-"""Each notation of a sign, also where the end of the text cuts its command off."""
+"""Each notation of a sign, including LaTeX commands cut off by the end of the text."""
 _RUN = re.compile(r"[0-9+*/=-](?:[0-9+*/= -]*[0-9+*/=-])?")
 _EQUATION = re.compile(r"\d+ *[+*/-] *\d+ *= *\d+")
 _BEGINNING = re.compile(r"\d+ *(?:[+*/-] *(?:\d+ *(?:= *\d*)?)?)?")
 _CLEAR_START, _CLEAR_END = re.compile(r"(?<![\w.])(?<!\d,)"), re.compile(r"(?!\w|[.,]\d)")
-"""Between what an equation may stand: not among letters, and not as a part of a decimal."""
+"""Boundaries of an equation: not inside a word or a decimal number."""
 _PLACE = re.compile(r"(?:^|\n|\\\(|:|\b(?:so|get|wait,) ) *$", re.IGNORECASE)
-"""What stands before an equation, so that a number behind it is the beginning of one."""
+"""Text before an equation: a lone number after it is the beginning of one."""
 _RESTATES = re.compile(r"\b(?:wait|check)\b", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{ *([0-9]*(?:\.[0-9]+)?)(.?)", re.DOTALL)
 
 
 def check_steps(response: str, steps: Sequence[Step]) -> StepCheck:
-    """Checks a response, or the first part of one, against the problem's chain.
+    """Checks a response, or its beginning, against the problem's chain.
 
-    The last equation may be cut off anywhere. It counts as wrong as soon as no ending can make it
-    right, and a wrong step as repaired as soon as its restatement is complete.
+    The last equation may be cut off anywhere. It counts as wrong once no ending can make it
+    correct. A wrong step counts as repaired once its restatement is complete.
     """
     text = response
     for notation, sign in _SIGNS:
@@ -116,18 +115,17 @@ def check_steps(response: str, steps: Sequence[Step]) -> StepCheck:
 
 
 def _padded(sign: str, found: re.Match[str]) -> str:
-    """As long as what it takes the place of, so that characters stay where they are."""
+    """The sign padded to the length of its notation, so that positions in the text do not move."""
     return sign.rjust(len(found[0]))
 
 
 def _is_step(text: str, run: re.Match[str]) -> bool:
-    """Whether a run of digits and signs is a step: it has a sign, or stands where one stands."""
+    """Whether a run of digits and signs is a step: it has a sign, or is where a step begins."""
     return not re.fullmatch(r"[0-9 ]+", run[0]) or bool(_PLACE.search(text[: run.start()]))
 
 
 def _verdict(text: str, run: re.Match[str], expected: str) -> Verdict | None:
-    """The verdict of one equation, by what stands around it; None where the end of the text cuts
-    it off and it may still become right."""
+    """The verdict on one equation; None if it is incomplete and may still become correct."""
     equation, rest = run[0].replace(" ", ""), text[run.end() :]
     cut_off = rest.strip(" ") in ("", "\\")
     readable = _EQUATION.fullmatch(run[0]) or (cut_off and _BEGINNING.fullmatch(run[0]))
@@ -151,8 +149,10 @@ def _restated(step: WrittenStep, verdict: Verdict) -> WrittenStep:
 
 
 def _boxed_wrong(response: str, answer: str) -> bool:
-    """Whether the last box holds another number, or the beginning of one; a box that is cut off
-    puts nothing right yet."""
+    """Whether the last box has another number, or the beginning of one.
+
+    An incomplete box does not correct an earlier one.
+    """
     wrong = False
     for number, behind in _BOXED.findall(response):
         wrong = number != answer if behind else wrong or not answer.startswith(number)
@@ -160,6 +160,6 @@ def _boxed_wrong(response: str, answer: str) -> bool:
 
 
 def style(response: str) -> Literal["concise", "verbose"]:
-    """The style a response is written in: verbose if it opens with a sentence, before any step."""
+    """The style of a response: verbose if its first line is a sentence rather than a step."""
     first_line = response.partition("\n")[0]
     return "concise" if re.search(r"=|\\boxed", first_line) else "verbose"

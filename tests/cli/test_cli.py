@@ -230,7 +230,7 @@ def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
         "0.5\n"
     )
     outcome = decaylab("preflight", "--config", config, "--json")
-    assert "2 problems asked" in json.loads(outcome.out)["checks"][0]["finding"]
+    assert "2 problems" in json.loads(outcome.out)["checks"][0]["finding"]
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--teacher nonsense", "no model 'nonsense': neither a folder here nor a hub id"),
+        ("--teacher nonsense", "no model 'nonsense': give a folder, a hub id"),
         ("--student ./nowhere", "no model './nowhere'"),
         ("--prefix-lengths 0,-4", "--prefix-lengths must not be negative, got 0,-4"),
         ("--prefix-lengths 0,8,4", "--prefix-lengths must increase, got 0,8,4"),
@@ -292,7 +292,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--temperature inf", "--temperature must be at least 0"),
         ("--top-p 0", "--top-p must lie"),
         ("--top-k -1", "--top-k must be at least 0"),
-        ("--max-tokens 2000", "goes beyond the context of the student abacus-student, 1024 tokens"),
+        ("--max-tokens 2000", "exceeds the context of the student abacus-student, 1024 tokens"),
         ("--controls everything", "--controls must be all, none or among"),
         ("--answer-rule best", "--answer-rule must be one of last_boxed"),
         ("--dtype int8", "--dtype must be one of"),
@@ -352,13 +352,13 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
     )
     assert "only pickled weights (pytorch_model.bin)" in complaint(pickled)
     (plain := model("plain")).joinpath("chat_template.jinja").unlink()
-    assert "no chat template; say --prompt-format plain" in complaint(plain)
+    assert "no chat template; use --prompt-format plain" in complaint(plain)
     (adapter := tmp_path / "adapter").mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"")
     (adapter / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "gone", "peft_type": "LORA"}'
     )
-    assert "is an adapter and its base is missing: no model 'gone'" in complaint(adapter)
+    assert "is an adapter, and its base is missing: no model 'gone'" in complaint(adapter)
     short = model("short") / "model.safetensors"
     short.write_bytes(short.read_bytes()[:1000])
     assert "cannot load" in complaint(short.parent)
@@ -368,7 +368,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [
-        ([], [], "holds no problems: it is empty"),
+        ([], [], "has no problems: it is empty"),
         ([{"question": "1?", "answer": "1"}, "{broken"], [], "mine.jsonl:2: not JSON"),
         ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl:2: must be an object"),
         ([{"q": "1?", "answer": "1"}], [], "question"),

@@ -59,7 +59,7 @@ def pair(tmp_path: Path) -> list[str]:
 def test_the_embedded_pair_fits_here_and_says_so() -> None:
     found = decaylab("plan", "--memory", "8GB")
     assert found.code == 0
-    assert "It fits: at most" in found.out and "no rate is known" in found.out
+    assert "It fits: at most" in found.out and "hours: unknown; measure rates" in found.out
 
 
 def test_what_does_not_fit_ends_with_1_and_names_a_flag_that_helps(pair: list[str]) -> None:
@@ -149,7 +149,7 @@ def test_hours_are_tokens_over_the_stated_rate(pair: list[str]) -> None:
         (("--sharded",), "give their number with --processes"),
         (("--tokens-per-second", "fast"), "--tokens-per-second must be comma-separated numbers"),
         (("--tokens-per-second", "0"), "numbers above 0"),
-        (("--problems", "someone/set", "--teacher", "abacus-teacher"), "say --limit"),
+        (("--problems", "someone/set", "--teacher", "abacus-teacher"), "set --limit"),
         (("--prefix-lengths", "a"), "--prefix-lengths must be comma-separated whole numbers"),
         (("--column", "x=y"), "--column must be ROLE=NAME, with a role among question, "),
         (("--probe", "--engine", "vllm"), "--probe only measures the transformers engine"),

@@ -671,7 +671,7 @@ def test_only_an_adapter_that_vllm_can_apply_is_served(tmp_path: Path) -> None:
     assert found.model == str(loading.resolve("abacus-student"))
     told = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(told | {"use_dora": True}))
-    with pytest.raises(UserError, match="use_dora=True; say --adapters merged"):
+    with pytest.raises(UserError, match="use_dora=True; use --adapters merged"):
         served_policies.source(served, "served", "float32")
 
 

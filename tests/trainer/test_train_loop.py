@@ -419,8 +419,8 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         rollout_length="10",
     )
     assert (
-        told.startswith("the vocabularies disagree: id 5 is ")
-        and "take a teacher with the student's tokenizer" in told
+        told.startswith("the vocabularies differ: id 5 is ")
+        and "use a teacher with the student's tokenizer" in told
     )
 
 
@@ -446,7 +446,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
             {"track": "tensorboard"},
             "--track tensorboard needs a package that is not installed: pip install tensorboard",
         ),
-        ({"max_tokens": 2000}, "--max-tokens 2000 behind the prompt of problem abacus-"),
+        ({"max_tokens": 2000}, "tokens plus --max-tokens 2000 exceeds the context of the "),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
