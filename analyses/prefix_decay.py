@@ -291,13 +291,16 @@ class _Decay:
             right = rows["prefix_rollout_id"].map(self.arms.outcome) == 1
             names = (ENDED_RIGHT, ENDED_WRONG)
             by = "the rollout's own outcome (conditions on the future)"
-        unread = estimated.left_out(
-            int((~read).sum()), len(read), "prefixes cannot be read by the step verifier"
-        )
+        unread = {
+            length: estimated.left_out(
+                int((~of_length).sum()), len(of_length), "prefixes cannot be read by the verifier"
+            )
+            for length, of_length in read.groupby(rows["prefix_tokens"])
+        }
         for name, chosen in zip(names, (right, ~right & read), strict=True):
             arms = self.arms.continued(STUDENT_PREFIX, TEACHER, keep=chosen)
             for row in self.curve(name, arms):
-                note = "; ".join(filter(None, (row.note, unread)))
+                note = "; ".join(filter(None, (row.note, unread.get(row.prefix_tokens, ""))))
                 estimand = f"{MEAN_OVER_ROLLOUTS}; prefixes split by {by}"
                 yield replace(row, estimand=estimand, note=note)
 

@@ -6,11 +6,14 @@ Every equation of a response is a written step: number, sign, number, "=", numbe
 It is compared with the next step of the chain. After "wait" or "check" it restates the previous
 step, unless it matches the next one. The verdict on a step is one of:
 
-right      matches the chain
-wrong      does not match, and is not corrected later
-repaired   wrong at first, then restated correctly
+right      matches the chain; the two numbers of a sum or a product may stand in either order
+wrong      does not match and is not corrected before the next step; this includes correct
+           arithmetic on a number that was already wrong
+repaired   wrong at first, then restated correctly before the next step
 unread     digits and signs that are not an equation, or an equation that runs into letters or
            decimals: the verifier abstains from there on
+
+The last box is compared as a number. A box with anything else in it is unread too.
 """
 
 from __future__ import annotations
@@ -22,21 +25,19 @@ from functools import partial
 from typing import Literal
 
 from decaylab.problems.abacus import Step
+from decaylab.problems.boxes import boxes
+from decaylab.problems.plain_numbers import exact, tidy
 
 Verdict = Literal["right", "wrong", "repaired", "unread"]
 
 
 @dataclass(frozen=True)
 class WrittenStep:
-    """One written step of a response.
-
-    start, end: its characters, without restatements. restated: how often it is restated.
-    """
+    """One written step of a response: characters ``start`` to ``end``, without restatements."""
 
     start: int
     end: int
     verdict: Verdict
-    restated: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,19 @@ class StepCheck:
 
     written: the complete steps in order; also an incomplete last one that can no longer become
     correct. boxed_wrong: the last complete box has a number other than the answer, or an incomplete
-    box can no longer become correct.
+    box can no longer become correct; None if the last box has no number in it.
     """
 
     written: tuple[WrittenStep, ...]
-    boxed_wrong: bool
+    boxed_wrong: bool | None
 
     def count(self, verdict: Verdict) -> int:
         return sum(step.verdict == verdict for step in self.written)
 
     @property
     def abstains(self) -> bool:
-        """Whether there is a step that cannot be read."""
-        return self.count("unread") > 0
+        """Whether there is a step or a last box that cannot be read."""
+        return self.count("unread") > 0 or self.boxed_wrong is None
 
     @property
     def correct_so_far(self) -> bool | None:
@@ -80,7 +81,7 @@ _CLEAR_START, _CLEAR_END = re.compile(r"(?<![\w.])(?<!\d,)"), re.compile(r"(?!\w
 _PLACE = re.compile(r"(?:^|\n|\\\(|:|\b(?:so|get|wait,) ) *$", re.IGNORECASE)
 """Text before an equation: a lone number after it is the beginning of one."""
 _RESTATES = re.compile(r"\b(?:wait|check)\b", re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\{ *([0-9]*(?:\.[0-9]+)?)(.?)", re.DOTALL)
+_CUT_OFF_BOX = re.compile(r"\\boxed\{ *([0-9]*)$")
 
 
 def check_steps(response: str, steps: Sequence[Step]) -> StepCheck:
@@ -97,21 +98,22 @@ def check_steps(response: str, steps: Sequence[Step]) -> StepCheck:
     for run in _RUN.finditer(text):
         if not _is_step(text, run):
             continue
-        expected = [str(steps[i]) if i < len(steps) else "" for i in range(len(written) + 1)]
-        verdict = _verdict(text, run, expected[-1])
+        turn = len(written)
+        verdict = _verdict(text, run, steps[turn : turn + 1])
         restates = verdict == "wrong" and written and _RESTATES.search(text, behind, run.start())
         if restates:
-            verdict = _verdict(text, run, expected[-2])
+            verdict = _verdict(text, run, steps[turn - 1 : turn])
         behind = run.end()
         if verdict is None:
             break
         if restates:
-            written[-1] = _restated(written[-1], verdict)
+            put_right = verdict == "right" and written[-1].verdict != "right"
+            written[-1] = replace(written[-1], verdict="repaired" if put_right else verdict)
         else:
             written.append(WrittenStep(run.start(), run.end(), verdict))
         if verdict == "unread":
             break
-    return StepCheck(tuple(written), _boxed_wrong(response, str(steps[-1].right)))
+    return StepCheck(tuple(written), _boxed_wrong(response, steps[-1].right))
 
 
 def _padded(sign: str, found: re.Match[str]) -> str:
@@ -124,39 +126,57 @@ def _is_step(text: str, run: re.Match[str]) -> bool:
     return not re.fullmatch(r"[0-9 ]+", run[0]) or bool(_PLACE.search(text[: run.start()]))
 
 
-def _verdict(text: str, run: re.Match[str], expected: str) -> Verdict | None:
-    """The verdict on one equation; None if it is incomplete and may still become correct."""
-    equation, rest = run[0].replace(" ", ""), text[run.end() :]
-    cut_off = rest.strip(" ") in ("", "\\")
+def _verdict(text: str, run: re.Match[str], steps: Sequence[Step]) -> Verdict | None:
+    """The verdict on one equation; None if it is incomplete and may still become correct.
+
+    steps: the step to compare it with; empty after the last one.
+    """
+    cut_off = text[run.end() :].strip(" ") in ("", "\\")
     readable = _EQUATION.fullmatch(run[0]) or (cut_off and _BEGINNING.fullmatch(run[0]))
     clear = _CLEAR_START.match(text, run.start()) and _CLEAR_END.match(text, run.end())
     if not readable or not clear:
         return "unread"
-    if equation == expected:
+    equations = [equation for step in steps for equation in _equations(step)]
+    if run[0].replace(" ", "") in equations:
         return "right"
-    if not cut_off or not expected.startswith(equation):
-        return "wrong"
+    begun = cut_off and any(_begins(run[0], text[run.end() :], each) for each in equations)
+    return None if begun else "wrong"
+
+
+def _equations(step: Step) -> set[str]:
+    equations = {str(step)}
+    if step.operator in "+*":
+        equations.add(f"{step.operand}{step.operator}{step.left}={step.right}")
+    return equations
+
+
+def _begins(written: str, rest: str, expected: str) -> bool:
+    """Whether the text's last characters may still become this equation.
+
+    rest: the spaces or the backslash at the end of the text.
+    """
+    equation = written.replace(" ", "")
+    if not expected.startswith(equation):
+        return False
     following = expected[len(equation)]
     if "\\" in rest:  # the beginning of a command
-        return None if following in "*/" else "wrong"
-    return "wrong" if rest and run[0][-1].isdigit() and following.isdigit() else None
+        return following in "*/"
+    return not (rest and written[-1].isdigit() and following.isdigit())
 
 
-def _restated(step: WrittenStep, verdict: Verdict) -> WrittenStep:
-    if verdict == "right" and step.verdict != "right":
-        verdict = "repaired"
-    return replace(step, verdict=verdict, restated=step.restated + 1)
-
-
-def _boxed_wrong(response: str, answer: str) -> bool:
-    """Whether the last box has another number, or the beginning of one.
+def _boxed_wrong(response: str, answer: int) -> bool | None:
+    """Whether the last box has another number, or the beginning of one; None if it has no number.
 
     An incomplete box does not correct an earlier one.
     """
-    wrong = False
-    for number, behind in _BOXED.findall(response):
-        wrong = number != answer if behind else wrong or not answer.startswith(number)
-    return wrong
+    wrong: bool | None = False
+    for content in boxes(response):
+        if content is None:
+            continue
+        value = exact(tidy(content))
+        wrong = None if value is None and content.strip() else value != answer
+    cut_off = _CUT_OFF_BOX.search(response)
+    return True if cut_off and not str(answer).startswith(cut_off[1]) else wrong
 
 
 def style(response: str) -> Literal["concise", "verbose"]:
