@@ -306,7 +306,7 @@ def _placement(
     where = "on this machine" if address is None else f"in the cluster {address}"
     if count > cores:
         raise UserError(
-            f"--workers {count} needs one core per worker, but {where} there are only {cores}"
+            f"--workers {count} needs one core per worker, but {where} there are {cores}"
         )
     threads = _threads(count, cores)
     if not device.startswith("cuda") and (device != "auto" or not gpus):
@@ -314,8 +314,7 @@ def _placement(
     if count * gpus_each > gpus:
         each = "" if gpus_each == 1 else f" of {gpus_each} GPUs (--tensor-parallel)"
         raise UserError(
-            f"--workers {count}{each} needs {count * gpus_each} GPUs, but {where} there are only "
-            f"{gpus}"
+            f"--workers {count}{each} needs {count * gpus_each} GPUs, but {where} there are {gpus}"
         )
     return Placement("cuda", gpus_each, threads)
 

@@ -237,24 +237,24 @@ def test_threads_that_the_environment_names_hold_in_workers_too(
             3,
             "auto",
             1,
-            "--workers 3 needs one core per worker, but in the cluster auto there are only 2",
+            "--workers 3 needs one core per worker, but in the cluster auto there are 2",
         ),
         (
             {"CPU": 8, "GPU": 4},
             5,
             "auto",
             1,
-            "--workers 5 need 5 GPUs, and in the cluster auto there are 4",
+            "--workers 5 needs 5 GPUs, but in the cluster auto there are 4",
         ),
         (
             {"CPU": 8, "GPU": 4},
             3,
             "cuda",
             2,
-            "--workers 3 of 2 GPUs (--tensor-parallel) need 6 GPUs, and in the cluster auto there "
+            "--workers 3 of 2 GPUs (--tensor-parallel) needs 6 GPUs, but in the cluster auto there "
             "are 4",
         ),
-        ({"CPU": 8}, 2, "cuda", 1, "--workers 2 need 2 GPUs, and in the cluster auto there are 0"),
+        ({"CPU": 8}, 2, "cuda", 1, "--workers 2 needs 2 GPUs, but in the cluster auto there are 0"),
     ],
 )
 def test_too_few_gpus_or_cores_are_told_before_anything_is_loaded(
