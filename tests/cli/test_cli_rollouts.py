@@ -924,8 +924,8 @@ def test_every_writer_here_is_read_without_an_option_or_says_which_is_missing(
         if name == "whole texts":
             assert "--prompt-in-response" in outcome.complaint
         elif name == "columns":
-            assert outcome.complaint.endswith("say --problems")
+            assert outcome.complaint.endswith("give them with --problems")
         elif name == "trl":
-            assert "names no problem" in outcome.complaint
+            assert "the row has no problem" in outcome.complaint
         else:
             assert outcome.code == 0 and writer.title in outcome.out
