@@ -748,7 +748,7 @@ def test_a_file_with_its_own_questions_is_measured_on_them(tmp_path: Path) -> No
         "responses encoded from text" in said
     )
     assert (
-        "so --split has no meaning"
+        "so --split does not apply"
         in decaylab(*command, "--split", "test", "--out", tmp_path / "other").complaint
     )
 
