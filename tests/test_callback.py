@@ -521,7 +521,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="edges must ascend from 0"):
         DecayCallback(trainer, probe(), teacher, bins=(1, 5))
     other = Policy("other", teacher.model, byte_tokenizer(shift=1), teacher.identity)
-    with pytest.raises(UserError, match="the vocabularies disagree"):
+    with pytest.raises(UserError, match="the vocabularies differ"):
         DecayCallback(trainer, probe(), other)
     trainer.is_fsdp_enabled = True
     with pytest.raises(

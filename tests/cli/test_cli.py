@@ -344,7 +344,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
         ).complaint
 
     (empty := tmp_path / "empty").mkdir()
-    assert "it is not a model folder" in complaint(empty)
+    assert "is not a model folder" in complaint(empty)
     (bare := model("bare")).joinpath("model.safetensors").unlink()
     assert "no weights (*.safetensors)" in complaint(bare)
     (pickled := model("pickled")).joinpath("model.safetensors").rename(

@@ -383,7 +383,7 @@ def test_a_model_folder_alone_asks_for_its_pair(checkpoint: Path, tmp_path: Path
         "and --teacher"
     )
     assert (
-        "the same checkpoint is named twice"
+        "the same checkpoint is given twice"
         in decaylab("behaviour", checkpoint, f"{checkpoint}/", *PAIR).complaint
     )
 

@@ -741,14 +741,14 @@ def test_a_file_with_its_own_questions_is_measured_on_them(tmp_path: Path) -> No
     outcome = decaylab(*command, "--limit", 2, "--quiet", "--out", tmp_path / "run")
     assert "theirs.jsonl, 2 problems x 1 samples" in outcome.out
     said = " ".join(outcome.out.split())
-    assert "1 problems of " in said and "are not asked, left out" in said
+    assert "1 problems of " in said and "are not among those selected, left out" in said
     assert "4 student rollouts are longer than the budget of 16 tokens: graded whole" in said
     assert (
         "theirs.jsonl: plain columns, 6 rollouts for 3 problems; prompts bare questions (3); "
         "responses encoded from text" in said
     )
     assert (
-        "so --split has no meaning"
+        "so --split does not apply"
         in decaylab(*command, "--split", "test", "--out", tmp_path / "other").complaint
     )
 
@@ -779,7 +779,7 @@ def test_problems_that_the_set_does_not_have_are_refused_or_counted(
         tmp_path / "run",
     )
     outcome = decaylab(*command, *options)
-    assert f"1 problems of {mixed} are not asked, left out" in outcome.out
+    assert f"1 problems of {mixed} are not among those selected, left out" in outcome.out
 
 
 # decaylab rollouts
@@ -799,7 +799,7 @@ def test_the_command_says_how_a_file_is_read(own: Own, tmp_path: Path) -> None:
     assert not [line for line in said.splitlines() if line != line.rstrip()]
     facts = [line.split(maxsplit=1) for line in said.splitlines()]
     assert ["format", "vLLM request outputs (1 file)"] in facts and ["rows", "4"] in facts
-    assert ["rollouts", "7 to 4 problems, at most 2 each"] in facts
+    assert ["rollouts", "7 for 4 problems, at most 2 each"] in facts
     assert ["prompts", "rendered by the student's template (4)"] in facts
     assert ["responses", "token ids (7)"] in facts
     for fact in ("stop: 4, natural end", "length: 3, cut off", "abort: 1, aborted, left out"):
@@ -836,7 +836,7 @@ def test_the_command_reads_several_files_and_loads_no_weights(own: Own, tmp_path
     first = write_lines(tmp_path / "a.jsonl", ROW)
     second = write_lines(tmp_path / "b.jsonl", ROW | {"prompt": "What is 5 + 3 in all?"})
     said = page(first, second, "--student", student, "--teacher", student, "--quiet")
-    assert "plain columns (2 files)" in said and "2 to 2 problems, one each" in said
+    assert "plain columns (2 files)" in said and "2 for 2 problems, one each" in said
 
 
 @pytest.mark.parametrize(
@@ -924,8 +924,8 @@ def test_every_writer_here_is_read_without_an_option_or_says_which_is_missing(
         if name == "whole texts":
             assert "--prompt-in-response" in outcome.complaint
         elif name == "columns":
-            assert outcome.complaint.endswith("say --problems")
+            assert outcome.complaint.endswith("give them with --problems")
         elif name == "trl":
-            assert "names no problem" in outcome.complaint
+            assert "the row has no problem" in outcome.complaint
         else:
             assert outcome.code == 0 and writer.title in outcome.out

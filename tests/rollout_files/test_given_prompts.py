@@ -474,5 +474,7 @@ def test_ids_that_are_none_of_the_students_are_one_line_where_thoughts_are_looke
     tmp_path: Path,
 ) -> None:
     path = written(tmp_path / "theirs.jsonl", ROW | {"response": None, "response_ids": [24, 9999]})
-    with pytest.raises(UserError, match="token id 9999 is none of abacus-student"):
+    with pytest.raises(
+        UserError, match="token id 9999 is outside the vocabulary of abacus-student"
+    ):
         asked.thought_notes(PairOptions(rollouts=str(path)), read(path), abacus())

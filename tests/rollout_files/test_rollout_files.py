@@ -371,7 +371,7 @@ def test_two_columns_that_agree_are_one_and_that_differ_are_told_apart_by_a_flag
     assert read(path).rollouts[0].record.response == "4+3=7"
     path = written(tmp_path / "theirs.jsonl", ROW | {"text": "another"})
     with pytest.raises(
-        UserError, match="--column response=response or --column response=text says which"
+        UserError, match="choose with --column response=response or --column response=text"
     ):
         read(path)
     assert read(path, columns={"response": "text"}).rollouts[0].record.response == "another"
@@ -532,8 +532,8 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     ([b'"text"'], {}, ":1: must be an object with a response, got str"),
     ([DEEP], {}, ":1: not JSON (maximum recursion depth exceeded"),
     ([NAMED, b'{"problem_id": "b\xe9"}'], {}, ":2: not UTF-8 text (invalid continuation byte)"),
-    ([], {}, " holds no rollouts"),
-    ([b"", b" "], {}, " holds no rollouts"),
+    ([], {}, " has no rollouts"),
+    ([b"", b" "], {}, " has no rollouts"),
     (
         [ROW | {"response": "", "finish_reason": "abort"}],
         {},
@@ -676,22 +676,22 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"text": "other"}],
         {},
-        ":1: columns 'response' and 'text' could both be the response and differ",
+        ":1: columns 'response' and 'text' could both be the response, but differ",
     ),
     (
         [ROW | {"question": "5?"}],
         {},
-        ":1: columns 'question' and 'prompt' could both be the prompt and differ",
+        ":1: columns 'question' and 'prompt' could both be the prompt, but differ",
     ),
     (
         [ROW | {"gold": "8"}],
         {},
-        ":1: columns 'answer' and 'gold' could both be the answer and differ",
+        ":1: columns 'answer' and 'gold' could both be the answer, but differ",
     ),
     (
         [ROW | {"response_ids": [5], "token_ids": [6]}],
         {},
-        ":1: columns 'response_ids' and 'token_ids' could both be the response_ids and differ",
+        ":1: columns 'response_ids' and 'token_ids' could both be the response_ids, but differ",
     ),
     (
         [ROW],
@@ -758,7 +758,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response_ids": [24, 520]}],
         {},
-        ":1: token id 520 is none of abacus-student, which has 520: give the st",
+        ":1: token id 520 is outside the vocabulary of abacus-student (520 ids): give the st",
     ),
     (
         [NAMED | {"response_ids": [24, -1]}],
@@ -768,7 +768,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": None, "prompt_ids": [3, 9999]}],
         {},
-        ":1: token id 9999 is none of abacus-student, which has 520",
+        ":1: token id 9999 is outside the vocabulary of abacus-student (520 ids)",
     ),
     (
         [NAMED | {"response_ids": [24], "response_mask": [1, 1]}],
@@ -900,7 +900,7 @@ WHOLE: list[tuple[str, bytes, str]] = [
     ("a.json", b"", "{}: not JSON (Expecting value"),
     ("a.json", b'[{"a": 1}', "{}: not JSON (Expecting ',' delimiter"),
     ("a.json", b"[1]", "{}, row 1: must be an object with a response, got int"),
-    ("a.json", b"[]", "{} holds no rollouts"),
+    ("a.json", b"[]", "{} has no rollouts"),
     ("a.json", DEEP, "{}:1: not JSON (maximum recursion depth exceeded"),
     ("a.json", b'[{"b": "\xff"}]', "{}:1: not UTF-8 text (invalid start byte)"),
     (
@@ -953,7 +953,7 @@ def test_names_that_lead_nowhere_or_to_one_file_twice_are_refused(
         ),
         ("a.jsonl,a.jsonl", "a.jsonl is given twice"),
         (f"{path},a.jsonl", "a.jsonl is given twice"),
-        ("a.jsonl,link.jsonl", "link.jsonl is named twice"),
+        ("a.jsonl,link.jsonl", "link.jsonl is given twice"),
     ]:
         with pytest.raises(UserError) as error:
             files.paths_of(option)
