@@ -21,6 +21,7 @@ from decaylab.claims.advice_lengths import Suggestion, decay_at
 from decaylab.claims.advice_runs import Read, problems_of
 from decaylab.claims.of_students import of_selector
 from decaylab.claims.on_sweeps import ratio_words
+from decaylab.claims.sweep_arms import Arms
 from decaylab.claims.verdicts import (
     PERCENT_OF,
     POINTS,
@@ -170,9 +171,11 @@ def expected_cost(compared: Compared, decision: Decision) -> str:
         return ""
     words = []
     if decision.chosen:
-        words.append(f"{sentence(decision.chosen.setting.words)[:-1]}: {_ratios(decision.chosen)}.")
+        chosen = decision.chosen
+        ratios = cost_ratios(chosen.arms, chosen.setting.arm)
+        words.append(f"{sentence(chosen.setting.words)[:-1]}: {ratios}.")
     if compared.full:
-        words += _full_cost(compared.full.run)
+        words += full_cost(compared.full.run)
     if decision.recommended == FULL_ROLLOUTS:
         near = [each for each in compared.candidates if each.number.value > -POINTS]
         cheaper = [each for each in near if each.verdict != WORSE and each.cheaper]
@@ -181,23 +184,25 @@ def expected_cost(compared: Compared, decision: Decision) -> str:
             words.append(
                 f"The cheapest setting within {percent(POINTS):g} points as measured, "
                 f"{cheapest.setting.arm} at {POINTS_OF.text(cheapest.number.value)}, takes "
-                f"{_ratios(cheapest)}."
+                f"{cost_ratios(cheapest.arms, cheapest.setting.arm)}."
             )
     return " ".join(words)
 
 
-def _ratios(candidate: Candidate) -> str:
+def cost_ratios(arms: Arms, arm: str) -> str:
+    """Sampled tokens and seconds of a step of an arm, over those of full rollouts."""
+    tokens, seconds = arms.tokens(arm), arms.seconds(arm)
     parts = []
-    if candidate.tokens:
-        parts.append(f"{RATIO.number(candidate.tokens)} of the sampled tokens")
-    if candidate.seconds:
-        parts.append(f"{ratio_words(candidate.seconds)} of the seconds a step")
+    if tokens:
+        parts.append(f"{RATIO.number(tokens)} of the sampled tokens")
+    if seconds:
+        parts.append(f"{ratio_words(seconds)} of the seconds a step")
     if not parts:
         return "its cost was not measured"
     return f"{' and '.join(parts)} of full rollouts"
 
 
-def _full_cost(run: FoundRun) -> list[str]:
+def full_cost(run: FoundRun) -> list[str]:
     """What a step with full rollouts takes."""
     at = {"checkpoint": FULL, "estimand": OVER_SEEDS}
     seconds = pick(run.measurements, "seconds_per_step", condition="total", **at)
