@@ -45,7 +45,7 @@ class MergedRun(FoundRun):
         return cls(run.folder, name or run.name, run.command, run.record, run.pair, rows)
 
     @property
-    def measurements(self) -> pd.DataFrame:  # type: ignore[override]
+    def measurements(self) -> pd.DataFrame:
         return self.rows
 
 

@@ -96,8 +96,7 @@ class Question:
 
 
 def of_cost(merged: Merged, advice: Advice) -> Merged:
-    """The lengths, full rollouts and the advised setting, in this order: of other selectors the table
-    is enough."""
+    """Lengths, full rollouts and the advised setting: of other selectors the table is enough."""
     if merged.run is None:
         return merged
     rows = merged.run.measurements
@@ -219,16 +218,15 @@ def _cost(asked: Asked) -> list[str]:
         return words
     if advised is not None and advised.arm != FULL:
         return [*words, f"The advised setting, {advised.words}: {cost_ratios(arms, advised.arm)}."]
-    known = settings[settings["tokens_ratio"].notna()]
+    known = settings.dropna(subset="tokens_ratio").sort_values("tokens_ratio").to_dict("records")
     lead = "Full rollouts are the advised setting" if advised else "No setting is advised"
-    if known.empty:
+    if not known:
         return [*words, f"{lead}."]
-    cheapest = known.loc[known["tokens_ratio"].idxmin()]
-    gain = POINTS_OF.text(float(cheapest["measured_gain"]))
+    arm, gain = known[0]["arm"], POINTS_OF.text(known[0]["measured_gain"])
     return [
         *words,
-        f"{lead}; the cheapest of the others, {cheapest['arm']}, changes accuracy by {gain} points "
-        f"and takes {cost_ratios(arms, str(cheapest['arm']))}.",
+        f"{lead}; the cheapest of the others, {arm}, changes accuracy by {gain} points and takes "
+        f"{cost_ratios(arms, arm)}.",
     ]
 
 

@@ -39,13 +39,14 @@ class Sections:
     def of(self, question: Question) -> Section | None:
         """A question with its answer; None where the runs leave it open."""
         merged = question.source(self.runs)
-        if merged is None or merged.run is None:
+        if merged is None:
             return None
         tables = [table for item in question.items for table in self._tables(item)]
         if question is questions.LENGTHS and len(self.advice.candidates):
             tables.insert(0, _as_table("settings", settings(self.advice.candidates)))
         if question is questions.COST:
             merged = questions.of_cost(merged, self.advice)
+        assert merged.run is not None, "a question is answered by runs"
         asked = Asked(merged.run, self.runs, self.advice)
         figure, notes = self._figure(merged, named=False, tabled=bool(tables))
         answer = question.answer(asked)[:2]
@@ -119,7 +120,7 @@ class Sections:
 def _svg(figure: Any) -> bytes:
     from decaylab.figures import style
 
-    return style.encoded(figure, "svg")
+    return bytes(style.encoded(figure, "svg"))
 
 
 def _table(entry: gallery.Entry, published: bool) -> ReportTable:
