@@ -35,6 +35,7 @@ class Sections:
     def __init__(self, runs: Sequence[FoundRun], advice: Advice, published: bool) -> None:
         self.runs, self.advice, self.published = runs, advice, published
         self.taken: set[tuple[str, str]] = set()
+        self.lost: list[str] = []  # tables that cannot be made, a sentence each
 
     def of(self, question: Question) -> Section | None:
         """A question with its answer; None where the runs leave it open."""
@@ -79,52 +80,50 @@ class Sections:
         self.taken.add((item.kind, item.name))
         if merged is None or (merged.run is None and not self.published):
             return []
-        tables = [_table(merged.entry, self.published)]
         apart = [entry for entry in gallery.entries(self.runs, [item]) if entry.run in merged.left]
-        return tables + [_table(entry, self.published) for entry in apart]
+        tables = []
+        for entry in (merged.entry, *apart):
+            try:
+                table = gallery.table(entry, published=self.published)
+                tables.append(_as_table(entry.name, table))
+            except UserError as error:
+                self.lost.append(f"No table {entry.name}: {error.__cause__ or error}.")
+        return tables
 
     def _figure(
         self, merged: Merged, *, named: bool, tabled: bool
     ) -> tuple[ReportFigure | None, list[str]]:
         """A figure, and what must be known of it. named: its section is called like it. tabled: a
         table holds its numbers."""
-        item, entry = merged.item, merged.entry
+        item, run = merged.item, merged.run
         self.taken.add((item.kind, item.name))
         notes = []
         if merged.left:
-            left = ", ".join(run.name for run in merged.left)
+            left = ", ".join(other.name for other in merged.left)
             notes.append(f"Not in the figure, since measured otherwise: {left}.")
+        numbers = item.rows(run.measurements) if run and item.commands != (VIEWED,) else None
+        if numbers is not None and numbers["value"].isna().all():
+            return None, [*notes, "No figure: no number that it shows is defined."]
         try:
-            drawn = [gallery.draw(entry, published=self.published, width=w) for w in gallery.WIDTHS]
+            (narrow, _), (wide, caption) = (
+                gallery.draw(merged.entry, published=self.published, width=width)
+                for width in gallery.WIDTHS
+            )
         except UserError as error:
-            return None, [*notes, f"No figure: {error}."]
+            return None, [*notes, f"No figure: {error.__cause__ or error}."]
         rows = pd.DataFrame()
-        if merged.run and not tabled and item.commands != (VIEWED,):
-            rows = item.rows(merged.run.measurements).drop(columns=list(PROVENANCE))
-        (narrow, _), (wide, caption) = drawn
-        title = "" if named else f"{item.title}. "
-        return (
-            ReportFigure(
-                item.name,
-                item.title,
-                _svg(wide),
-                _svg(narrow),
-                title + caption,
-                f"{item.title}. {item.question}",
-                rows,
-            ),
-            notes,
-        )
+        if numbers is not None and not tabled:
+            rows = numbers.drop(columns=list(PROVENANCE))
+        caption = caption if named else f"{item.title}. {caption}"
+        alt = f"{item.title}. {item.question}"
+        drawings = (_svg(wide), _svg(narrow))
+        return ReportFigure(item.name, item.title, *drawings, caption, alt, rows), notes
 
 
 def _svg(figure: Any) -> bytes:
     from decaylab.figures import style
 
     return bytes(style.encoded(figure, "svg"))
-
-
-def _table(entry: gallery.Entry, published: bool) -> ReportTable:
-    return _as_table(entry.name, gallery.table(entry, published=published))
 
 
 def _as_table(name: str, table: Table) -> ReportTable:
