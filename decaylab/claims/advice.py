@@ -40,7 +40,8 @@ __all__ = ["Advice", "Setting", "advise"]
 @dataclass(frozen=True)
 class Advice:
     """recommended: the way of training, None where the runs do not allow one. verdict: the answer
-    and its reason, two sentences. evidence: sentences. gain: of the recommended way over full
+    and its reason, two sentences. evidence: sentences. on_training: those that training gave, on
+    lengths first. gain: of the recommended way over full
     rollouts; None where nothing is recommended. experiment: the next one, None where none would
     change anything. candidates: a row for each way that sweeps compared, columns of
     `advice_candidates.COLUMNS`. used: the runs that were read."""
@@ -56,6 +57,7 @@ class Advice:
     gain: Gain | None = None
     candidates: pd.DataFrame = field(default_factory=pd.DataFrame)
     used: tuple[FoundRun, ...] = ()
+    on_training: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -104,4 +106,5 @@ def advise(runs: Sequence[FoundRun]) -> Advice:
         decision.gain,
         compared.table,
         read.all,
+        tuple(advice_evidence.on_training(read, compared, suggestion)),
     )

@@ -41,12 +41,8 @@ def evidence(
     read: Read, compared: Compared, suggestion: Suggestion, decision: Decision
 ) -> Iterator[str]:
     """What was measured, a sentence or two each, training first."""
-    lengths = [each for each in compared.candidates if each.setting.selector == PREFIX]
-    others = [each for each in compared.candidates if each.setting.selector != PREFIX]
-    if lengths:
-        yield _of_lengths(sorted(lengths, key=lambda each: each.setting.rollout_length))
-    if others:
-        yield _of_selectors(others)
+    yield from _of_lengths(compared)
+    yield from _of_selectors(compared)
     torn = [each.torn for each in compared.candidates if each.torn]
     for words in (*torn, *compared.conflicts.values()):
         if words[1:] not in decision.verdict[1]:
@@ -58,12 +54,24 @@ def evidence(
     yield from _of_behaviour(read.behaviour, decision.recommended)
 
 
-def _of_lengths(lengths: Sequence[Candidate]) -> str:
+def on_training(read: Read, compared: Compared, suggestion: Suggestion) -> Iterator[str]:
+    """What training says of how long rollouts should be, then of other selectors."""
+    lengths = list(_of_lengths(compared))
+    yield from lengths
+    if lengths:
+        yield from _against_training(read, compared, suggestion)
+    yield from _of_selectors(compared)
+
+
+def _of_lengths(compared: Compared) -> Iterator[str]:
+    lengths = [each for each in compared.candidates if each.setting.selector == PREFIX]
+    lengths.sort(key=lambda each: each.setting.rollout_length)
     parts = []
     for each in lengths:
         value = POINTS_OF.text(each.number.value)
         parts.append(f"{value} at N = {each.setting.rollout_length:g}")
-    return f"Against full rollouts, in points: {', '.join(parts)}{_shown(lengths)}."
+    if parts:
+        yield f"Against full rollouts, in points: {', '.join(parts)}{_shown(lengths)}."
 
 
 def _shown(candidates: Sequence[Candidate]) -> str:
@@ -77,12 +85,14 @@ def _shown(candidates: Sequence[Candidate]) -> str:
     return f"; {'; '.join(words)}" if words else "; none is shown to be better or worse"
 
 
-def _of_selectors(others: Sequence[Candidate]) -> str:
-    better, worse = (sum(each.verdict == verdict for each in others) for verdict in (BETTER, WORSE))
+def _of_selectors(compared: Compared) -> Iterator[str]:
+    others = [each for each in compared.candidates if each.setting.selector != PREFIX]
     best = largest(others)
-    assert best is not None
+    if best is None:
+        return
+    better, worse = (sum(each.verdict == verdict for each in others) for verdict in (BETTER, WORSE))
     several = f"Of {len(others)} other selectors" if len(others) > 1 else "Of one other selector"
-    return (
+    yield (
         f"{several} {better or 'none'} {'are' if better > 1 else 'is'} shown to be better and "
         f"{worse or 'none'} to be worse; the largest difference measured is {best.setting.arm}'s, "
         f"{arm_points(best.number)}."

@@ -85,8 +85,10 @@ def summary(runs: Sequence[FoundRun]) -> Summary:
     advice on the same settings does not say otherwise."""
     advice = advise(runs)
     findings = tuple(agreeing(finding, advice) for finding in judge(runs))
-    alarms = tuple(_alarms(runs, findings))
-    return Summary(tuple(_measured(runs)), advice, findings, alarms, tuple(_warnings(runs)))
+    alarms = tuple(_alarms(findings))
+    return Summary(
+        tuple(_measured(runs)), advice, findings, alarms, tuple(_warnings(runs, findings))
+    )
 
 
 # Claims and advice
@@ -202,7 +204,11 @@ def _named(names: Sequence[str]) -> str:
 # Warnings
 
 
-def _warnings(runs: Sequence[FoundRun]) -> Iterator[str]:
+def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator[str]:
+    if any(run.command == "prefix-decay" for run in runs):
+        for finding in findings:
+            if finding.claim.control and finding.verdict == NOT_MEASURED:
+                yield f"The control was not measured: {finding.sentence}"
     yield from _of_settings(runs)
     for run in runs:
         frame = run.measurements
@@ -225,13 +231,11 @@ def _warnings(runs: Sequence[FoundRun]) -> Iterator[str]:
         yield f"{_named(names)}: {note}"
 
 
-def _alarms(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator[str]:
-    decay = any(run.command == "prefix-decay" for run in runs)
+def _alarms(findings: Sequence[Finding]) -> Iterator[str]:
     leads = {
         CONTRADICTED: "The control failed, so do not trust the decay results until this is fixed",
         UNDECIDED: "The control decides nothing",
         NOT_TESTABLE: "The control decides nothing",
-        **({NOT_MEASURED: "The control was not measured"} if decay else {}),
     }
     for finding in findings:
         if finding.claim.control and finding.verdict in leads:

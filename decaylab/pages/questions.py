@@ -8,6 +8,7 @@ for question in QUESTIONS:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -113,7 +114,7 @@ def _decay(asked: Asked) -> list[str]:
     frame = asked.run.measurements
     gap, half = (pick(frame, what, condition=STUDENT_PREFIX) for what in (ADVANTAGE, HALF_DECAY))
     words = []
-    if gap:
+    if gap and not math.isnan(gap[0].value):
         over = f"{points(gap[0])} over {gap[0].problems:,} problems"
         words.append(f"Alone, the teacher is ahead of the student by {over}.")
     if half:
@@ -124,10 +125,7 @@ def _decay(asked: Asked) -> list[str]:
 
 def _lengths(asked: Asked) -> list[str]:
     """What training says, as the advice has it."""
-    advice = asked.advice
-    if advice.candidates.empty:
-        return list(advice.verdict)
-    return list(advice.evidence[:2])
+    return list(asked.advice.on_training or asked.advice.verdict)
 
 
 def _kl(asked: Asked) -> list[str]:
@@ -140,11 +138,11 @@ def _highest(run: FoundRun) -> list[str]:
     """Where the reverse KL of the untrained student is highest."""
     at = {"checkpoint": BASE, "view": FRESH, "condition": EVERY, "category": ""}
     bins = pick(run.measurements, winsorised("reverse_kl"), **at)
-    known = [row for row in bins if row.value == row.value]
+    known = [row for row in bins if not math.isnan(row.value)]
     if not known:
         return []
     top = max(known, key=lambda row: row.value)
-    end = "" if top.position_high == float("inf") else f" to {top.position_high - 1:g}"
+    end = "" if math.isinf(top.position_high) else f" to {top.position_high - 1:g}"
     return [
         "The reverse KL of the untrained student is highest from position "
         f"{top.position_low:g}{end}: {NATS.number(top)}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from decaylab import disk, printing
 from decaylab.claims.advice import Advice
 from decaylab.claims.judge import RULE
 from decaylab.claims.summary import summary
+from decaylab.claims.verdicts import Finding
 from decaylab.errors import UserError
 from decaylab.pages import gallery, questions, report, token_view
 from decaylab.pages.questions import Question
@@ -30,6 +31,7 @@ from decaylab.tokens import viewed
 
 DECAY = "prefix-decay"
 SWEPT = "the test of sweeps"
+LONGEST = 700  # letters of a finding that stands among the few that decide
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             facts=[pair for pair in advice.sections if pair[0] != "Evidence"],
             alarms=result.alarms,
             decay=decay,
-            deciding=result.deciding,
+            deciding=[_short(finding) for finding in result.deciding],
             sections=answered,
             unanswered=unanswered,
             tokens=_tokens(runs),
@@ -89,6 +91,14 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             runs=[_run(run) for run in runs],
         )
     ).lstrip()
+
+
+def _short(finding: Finding) -> Finding:
+    """A finding on many students, cut where one of them ends; all of it is under all claims."""
+    if len(finding.sentence) <= LONGEST:
+        return finding
+    kept = finding.sentence[:LONGEST].rpartition("; ")[0] or finding.sentence[:LONGEST]
+    return replace(finding, sentence=f"{kept}; and more, under all claims.")
 
 
 def _needs(question: Question, advice: Advice) -> str:

@@ -50,7 +50,7 @@ class Sections:
         assert merged.run is not None, "a question is answered by runs"
         asked = Asked(merged.run, self.runs, self.advice)
         figure, notes = self._figure(merged, named=False, tabled=bool(tables))
-        answer = question.answer(asked)[:2]
+        answer = [] if _undefined(merged) else question.answer(asked)[:2]
         return Section(question.name, question.heading, answer, figure, tables, notes)
 
     def others(self) -> Iterator[Section]:
@@ -101,9 +101,8 @@ class Sections:
         if merged.left:
             left = ", ".join(other.name for other in merged.left)
             notes.append(f"Not in the figure, since measured otherwise: {left}.")
-        numbers = item.rows(run.measurements) if run and item.commands != (VIEWED,) else None
-        if numbers is not None and numbers["value"].isna().all():
-            return None, [*notes, "No figure: no number that it shows is defined."]
+        if _undefined(merged):
+            return None, [*notes, "No number that these runs measured of it is defined."]
         try:
             (narrow, _), (wide, caption) = (
                 gallery.draw(merged.entry, published=self.published, width=width)
@@ -112,12 +111,19 @@ class Sections:
         except UserError as error:
             return None, [*notes, f"No figure: {error.__cause__ or error}."]
         rows = pd.DataFrame()
-        if numbers is not None and not tabled:
-            rows = numbers.drop(columns=list(PROVENANCE))
+        if run and item.commands != (VIEWED,) and not tabled:
+            rows = item.rows(run.measurements).drop(columns=list(PROVENANCE))
         caption = caption if named else f"{item.title}. {caption}"
         alt = f"{item.title}. {item.question}"
         drawings = (_svg(wide), _svg(narrow))
         return ReportFigure(item.name, item.title, *drawings, caption, alt, rows), notes
+
+
+def _undefined(merged: Merged) -> bool:
+    """Whether no number of a figure has a value."""
+    if merged.run is None or merged.item.commands == (VIEWED,):
+        return False
+    return bool(merged.item.rows(merged.run.measurements)["value"].isna().all())
 
 
 def _svg(figure: Any) -> bytes:
