@@ -10,12 +10,15 @@ from __future__ import annotations
 import base64
 import colorsys
 import hashlib
+import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 ASSETS = Path(__file__).parent
 OWN = {"#ffffff": "var(--paper)", "#262626": "currentColor", "#222222": "currentColor"}
@@ -69,6 +72,8 @@ def drawing(
         for child in [*parent]:
             if child.tag in (f"{_SVG}metadata", f"{_SVG}style"):  # the page's own style stands in
                 parent.remove(child)
+        for image in parent.findall(f"{_SVG}image"):
+            parent.insert([*parent].index(image) + 1, _dark_image(image))
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
         element.text = shown(element.text) if element.text else None
@@ -82,11 +87,29 @@ def drawing(
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
+def _dark_image(image: ElementTree.Element) -> ElementTree.Element:
+    """The same picture for the dark page, such as the scale of a map whose colours are darkened;
+    each of the two is shown on one page."""
+    data = base64.b64decode(image.get(_LINK, "").partition(",")[2])
+    pixels = np.array(Image.open(io.BytesIO(data)).convert("RGBA"))
+    known, places = np.unique(pixels.reshape(-1, 4)[:, :3], axis=0, return_inverse=True)
+    dark = [_parts(in_the_dark(_hex([part / 255 for part in colour]))) for colour in known]
+    shades = np.round(255 * np.array(dark)).astype(np.uint8)
+    pixels[..., :3] = shades[places.reshape(-1)].reshape(*pixels.shape[:2], 3)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    written = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    other = ElementTree.Element(image.tag, {**image.attrib, _LINK: written, "class": "in-dark"})
+    other.attrib.pop("id", None)
+    image.set("class", "in-light")
+    return other
+
+
 def _attribute(name: str, key: str, value: str) -> tuple[str, str]:
     if key == "id":
         return key, f"{name}-{value}"
     if key == _LINK:
-        return "href", f"#{name}-{value.removeprefix('#')}"
+        return "href", f"#{name}-{value[1:]}" if value.startswith("#") else value
     if key == "style":
         value = _COLOUR.sub(lambda colour: OWN.get(colour[0], f"var(--{colour[0][1:]})"), value)
     return key, value.replace("url(#", f"url(#{name}-")

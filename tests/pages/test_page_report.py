@@ -8,6 +8,7 @@ import colorsys
 import dataclasses
 import hashlib
 import html
+import io
 import math
 import re
 import subprocess
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import LARGE, PHONE, axe_faults, open_text, sideways
+from PIL import Image
 
 from decaylab.claims import verdicts
 from decaylab.claims.verdicts import Claim, Finding
@@ -735,6 +737,24 @@ def test_a_colour_stands_out_from_the_dark_page_more_than_from_white_and_keeps_i
         for each in (colour, dark)
     )
     assert one[2] < 0.01 or one[0] == pytest.approx(other[0], abs=0.02)
+
+
+def test_a_picture_in_a_drawing_has_a_second_one_in_the_colours_of_the_dark_page() -> None:
+    """A scale of colours goes the way of the colours that it explains."""
+    pixels = np.array([[[0, 114, 178, 255], [255, 255, 255, 255], [0, 114, 178, 0]]], np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "png")
+    data = base64.b64encode(content.getvalue()).decode()
+    picture = f'<image id="i" x="1" xlink:href="data:image/png;base64,{data}"/></svg>'
+    drawn = Read(inlining.drawing(svg().replace(b"</svg>", picture.encode()), "d", "a", "wide"))
+    light, dark = drawn.of("image")
+    assert (light["class"], dark["class"]) == ("in-light", "in-dark")
+    assert light["href"].endswith(data) and dark["x"] == "1" and "id" not in dark
+    shown = np.array(Image.open(io.BytesIO(base64.b64decode(dark["href"].partition(",")[2]))))
+    for colour, there in zip(("#0072b2", "#ffffff", "#0072b2"), shown[0], strict=True):
+        wanted = inlining.in_the_dark(colour)
+        assert list(there[:3]) == [int(wanted[i : i + 2], 16) for i in (1, 3, 5)]
+    assert list(shown[0, :, 3]) == [255, 255, 0]
 
 
 def test_drawings_take_ink_and_ground_from_the_page_and_the_page_knows_every_colour() -> None:

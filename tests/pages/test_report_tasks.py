@@ -117,9 +117,7 @@ def test_answer_decay_and_deciding_claims_fill_three_screens_of_a_laptop(
         "How long should rollouts be?",
     ]
     tops = heads.evaluate_all("all => all.map(one => one.getBoundingClientRect().top)")
-    for screen, top in enumerate(tops[1:4]):
-        assert top <= (screen + 1) * LAPTOP["height"] + 100
-    assert tops[3] <= 3 * LAPTOP["height"]
+    assert tops[0] < LAPTOP["height"] / 3 and tops[3] <= 3 * LAPTOP["height"]
     claims = page.locator(".deciding li").all_inner_texts()
     assert 3 <= len(claims) <= 5
     for claim in claims:  # a verdict, a sentence, and numbers in sentences
@@ -165,7 +163,7 @@ def test_the_report_of_the_committed_runs_has_no_grave_fault(
 def test_no_drawing_is_white_in_the_dark(page: Page, text: str, tmp_path: Path) -> None:
     Reader(page, text, tmp_path, "laptop")
     page.emulate_media(color_scheme="dark")
-    fills = page.locator("svg.wide path, svg.wide rect").evaluate_all(
+    fills = page.locator("svg.wide :is(path, rect, text):not(defs *)").evaluate_all(
         "all => [...new Set(all.map(one => getComputedStyle(one).fill))]"
     )
     assert len(fills) > 10 and "rgb(20, 23, 27)" in fills
