@@ -66,7 +66,11 @@ def of_report(page: Page, path: Path, rows: int) -> dict[str, Any]:
     )
     table = report.ReportTable("big", "Big", frame)
     content = report.ReportContent(
-        title="R", student="s", teacher="t", problems="p", tables=[table]
+        title="R",
+        student="s",
+        teacher="t",
+        problems="p",
+        sections=[report.Section("big", "Big", tables=[table])],
     )
     path.write_text(report.render(content), encoding="utf-8")
     page.goto(path.as_uri())

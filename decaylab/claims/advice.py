@@ -41,9 +41,10 @@ class Advice:
     """The advice on a pair.
 
     recommended: the setting, or None. verdict: the answer and its reason, two sentences. evidence:
-    sentences. gain: of the recommended setting over full rollouts, or None. experiment: the next
-    one, None if none would change the advice. candidates: one row per setting that sweeps compared,
-    with the columns `advice_candidates.COLUMNS`. used: the runs that were read.
+    sentences. on_training: the sentences on training, lengths first. gain: of the recommended
+    setting over full rollouts, or None. experiment: the next one, None if none would change the
+    advice. candidates: one row per setting that sweeps compared, with the columns
+    `advice_candidates.COLUMNS`. used: the runs that were read.
     """
 
     recommended: Setting | None
@@ -57,6 +58,7 @@ class Advice:
     gain: Gain | None = None
     candidates: pd.DataFrame = field(default_factory=pd.DataFrame)
     used: tuple[FoundRun, ...] = ()
+    on_training: tuple[str, ...] = ()
 
     @property
     def short(self) -> str:
@@ -105,4 +107,5 @@ def advise(runs: Sequence[FoundRun]) -> Advice:
         decision.gain,
         compared.table,
         read.all,
+        tuple(advice_evidence.on_training(read, compared, suggestion)),
     )

@@ -20,6 +20,7 @@ from decaylab.claims.advice_lengths import Suggestion, decay_at
 from decaylab.claims.advice_runs import Read, problems_of
 from decaylab.claims.of_students import of_selector
 from decaylab.claims.on_sweeps import ratio_words
+from decaylab.claims.sweep_arms import Arms
 from decaylab.claims.verdicts import (
     PERCENT_OF,
     POINTS,
@@ -39,12 +40,8 @@ def evidence(
     read: Read, compared: Compared, suggestion: Suggestion, decision: Decision
 ) -> Iterator[str]:
     """The evidence in sentences, training first."""
-    lengths = [each for each in compared.candidates if each.setting.selector == PREFIX]
-    others = [each for each in compared.candidates if each.setting.selector != PREFIX]
-    if lengths:
-        yield _of_lengths(sorted(lengths, key=lambda each: each.setting.rollout_length))
-    if others:
-        yield _of_selectors(others)
+    yield from _of_lengths(compared)
+    yield from _of_selectors(compared)
     torn = [each.torn for each in compared.candidates if each.torn]
     for words in (*torn, *compared.conflicts.values()):
         if words[1:] not in decision.verdict[1]:
@@ -56,12 +53,24 @@ def evidence(
     yield from _of_behaviour(read.behaviour, decision.recommended)
 
 
-def _of_lengths(lengths: Sequence[Candidate]) -> str:
+def on_training(read: Read, compared: Compared, suggestion: Suggestion) -> Iterator[str]:
+    """What training says of how long rollouts should be, then of other selectors."""
+    lengths = list(_of_lengths(compared))
+    yield from lengths
+    if lengths:
+        yield from _against_training(read, compared, suggestion)
+    yield from _of_selectors(compared)
+
+
+def _of_lengths(compared: Compared) -> Iterator[str]:
+    lengths = [each for each in compared.candidates if each.setting.selector == PREFIX]
+    lengths.sort(key=lambda each: each.setting.rollout_length)
     parts = []
     for each in lengths:
         value = POINTS_OF.text(each.number.value)
         parts.append(f"{value} at N = {each.setting.rollout_length:g}")
-    return f"Against full rollouts, in points: {', '.join(parts)}{_shown(lengths)}."
+    if parts:
+        yield f"Against full rollouts, in points: {', '.join(parts)}{_shown(lengths)}."
 
 
 def _shown(candidates: Sequence[Candidate]) -> str:
@@ -75,12 +84,14 @@ def _shown(candidates: Sequence[Candidate]) -> str:
     return f"; {'; '.join(words)}" if words else "; none is shown to be better or worse"
 
 
-def _of_selectors(others: Sequence[Candidate]) -> str:
-    better, worse = (sum(each.verdict == verdict for each in others) for verdict in (BETTER, WORSE))
+def _of_selectors(compared: Compared) -> Iterator[str]:
+    others = [each for each in compared.candidates if each.setting.selector != PREFIX]
     best = largest(others)
-    assert best is not None
+    if best is None:
+        return
+    better, worse = (sum(each.verdict == verdict for each in others) for verdict in (BETTER, WORSE))
     several = f"Of {len(others)} other selectors" if len(others) > 1 else "Of one other selector"
-    return (
+    yield (
         f"{several}, {better or 'none'} {'are' if better > 1 else 'is'} shown to be better and "
         f"{worse or 'none'} worse; the largest measured difference is {best.setting.arm}'s, "
         f"{arm_points(best.number)}."
@@ -168,9 +179,11 @@ def expected_cost(compared: Compared, decision: Decision) -> str:
         return ""
     words = []
     if decision.chosen:
-        words.append(f"{sentence(decision.chosen.setting.words)[:-1]}: {_ratios(decision.chosen)}.")
+        chosen = decision.chosen
+        ratios = cost_ratios(chosen.arms, chosen.setting.arm)
+        words.append(f"{sentence(chosen.setting.words)[:-1]}: {ratios}.")
     if compared.full:
-        words += _full_cost(compared.full.run)
+        words += full_cost(compared.full.run)
     if decision.recommended == FULL_ROLLOUTS:
         near = [each for each in compared.candidates if each.number.value > -POINTS]
         cheaper = [each for each in near if each.verdict != WORSE and each.cheaper]
@@ -179,23 +192,25 @@ def expected_cost(compared: Compared, decision: Decision) -> str:
             words.append(
                 f"The cheapest setting measured within {percent(POINTS):g} points, "
                 f"{cheapest.setting.arm} at {POINTS_OF.text(cheapest.number.value)}, takes "
-                f"{_ratios(cheapest)}."
+                f"{cost_ratios(cheapest.arms, cheapest.setting.arm)}."
             )
     return " ".join(words)
 
 
-def _ratios(candidate: Candidate) -> str:
+def cost_ratios(arms: Arms, arm: str) -> str:
+    """Sampled tokens and seconds of a step of an arm, over those of full rollouts."""
+    tokens, seconds = arms.tokens(arm), arms.seconds(arm)
     parts = []
-    if candidate.tokens:
-        parts.append(f"{RATIO.number(candidate.tokens)} of the sampled tokens")
-    if candidate.seconds:
-        parts.append(f"{ratio_words(candidate.seconds)} of the seconds per step")
+    if tokens:
+        parts.append(f"{RATIO.number(tokens)} of the sampled tokens")
+    if seconds:
+        parts.append(f"{ratio_words(seconds)} of the seconds per step")
     if not parts:
         return "its cost was not measured"
     return f"{' and '.join(parts)} of full rollouts"
 
 
-def _full_cost(run: FoundRun) -> list[str]:
+def full_cost(run: FoundRun) -> list[str]:
     """The cost of a step with full rollouts."""
     at = {"checkpoint": FULL, "estimand": OVER_SEEDS}
     seconds = pick(run.measurements, "seconds_per_step", condition="total", **at)

@@ -1,21 +1,22 @@
-"""The summary of a pair's measurements in words: the beginning of a report.
+"""The summary of a pair's measurements in words: the contents of a report.
 
 Every sentence is computed.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
-from decaylab.claims import which_teacher
+import pandas as pd
+
 from decaylab.claims.advice import Advice, advise
-from decaylab.claims.advice_runs import most_problems, problems_of
+from decaylab.claims.advice_candidates import BETTER, PREFIX
+from decaylab.claims.advice_runs import problems_of
 from decaylab.claims.judge import judge
-from decaylab.claims.on_decay import half_decay_words
+from decaylab.claims.sweep_arms import HALF
 from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
@@ -23,47 +24,30 @@ from decaylab.claims.verdicts import (
     NOT_MEASURED,
     NOT_SUPPORTED,
     NOT_TESTABLE,
-    PERCENT_OF,
     UNDECIDED,
-    VERDICTS,
     Finding,
     listed,
-    pick,
-    points,
-    sentence,
 )
-from decaylab.printing import rounded
 from decaylab.runs.found_runs import COMPARISON, FoundRun
-from decaylab.runs.measurements import Measurement
-from decaylab.runs.vocabulary import BASE, STUDENT_PREFIX, TEACHER
+from decaylab.runs.vocabulary import BASE, TEACHER
 
-SCORED = ("position-kl", "category-kl", "submode", "signals")  # their numbers have a noise floor
-BRACKETS = "Brackets show 95 % intervals over problems unless stated otherwise."
-NAMED = 3  # runs named in a list before "and N more"
-
-
-class KeyNumber(NamedTuple):
-    """A key number as text. note: its interval, or why there is none."""
-
-    name: str
-    value: str
-    note: str = ""
+SCORED = ("position-kl", "category-kl", "submode", "signals")  # numbers that have a noise floor
+NAMED = 3  # runs that are named where many say the same
 
 
 @dataclass(frozen=True)
 class Summary:
     """Plain text throughout.
 
-    headline: the main results, one or two sentences a line. measured: what each command measured,
-    and how. numbers: the key numbers. advice: how to train this pair. findings: controls first,
-    then one per claim. warnings: reasons to distrust results.
+    measured: what each command measured, and how. advice: how to train this pair. findings:
+    controls first, then one per claim. alarms: controls that failed or are inconclusive. warnings:
+    other reasons to distrust results.
     """
 
-    headline: tuple[str, ...]
     measured: tuple[str, ...]
-    numbers: tuple[KeyNumber, ...]
     advice: Advice
     findings: tuple[Finding, ...]
+    alarms: tuple[str, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -74,108 +58,95 @@ class Summary:
     def controls(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.claim.control)
 
+    @property
+    def deciding(self) -> tuple[Finding, ...]:
+        """The few claims that matter for how to train: those that were decided, then others that
+        were measured, in the order of `DECIDING`."""
+        order = {name: place for place, name in enumerate(DECIDING)}
+        those = [each for each in self.claims if each.claim.name in order]
+        those = [each for each in those if each.verdict != NOT_MEASURED]
+        those.sort(key=lambda each: (each.verdict not in DECIDED, order[each.claim.name]))
+        return tuple(sorted(those[:MOST], key=lambda each: order[each.claim.name]))
+
+    @property
+    def counted(self) -> str:
+        """How many claims were judged how, in a sentence."""
+        counts = Counter(finding.verdict for finding in self.claims)
+        return (
+            f"Of {counts.total()} claims of the literature, {counts[HOLDS]} hold on this pair, "
+            f"{counts[CONTRADICTED]} are contradicted, {counts[NOT_SUPPORTED]} are not supported, "
+            f"{counts[UNDECIDED]} are undecided, {counts[NOT_TESTABLE]} are not testable with "
+            f"these runs and {counts[NOT_MEASURED]} were not measured. These verdicts are about "
+            "this pair and these problems, not about the models of the original claims."
+        )
+
 
 def summary(runs: Sequence[FoundRun]) -> Summary:
-    """Summarises the runs of one pair; `judge` decides the claims."""
-    findings = tuple(judge(runs))
-    decay, _ = most_problems(runs, "prefix-decay")
+    """Summarises the runs of one pair.
+
+    `judge` decides the claims; a claim that the advice contradicts is undecided.
+    """
     advice = advise(runs)
+    findings = tuple(agreeing(finding, advice) for finding in judge(runs))
+    alarms = tuple(_alarms(findings))
     return Summary(
-        tuple(_headline(runs, decay, advice, findings)),
-        tuple(_measured(runs)),
-        (*_decay_numbers(decay), _advised(advice)),
-        advice,
-        findings,
-        tuple(_warnings(runs, findings)),
+        tuple(_measured(runs)), advice, findings, alarms, tuple(_warnings(runs, findings))
     )
 
 
-# Headline and numbers
+# Claims and advice
+
+DECIDING = (
+    "early-stopping-beats-full",
+    "peak-between",
+    "teacher-decay",
+    "content",
+    "selectors-worse",
+    "cascade",
+    "cheaper",
+    "collapse",
+)
+DECIDED, MOST = (HOLDS, CONTRADICTED, NOT_SUPPORTED), 5
 
 
-def _headline(
-    runs: Sequence[FoundRun], decay: FoundRun | None, advice: Advice, findings: Sequence[Finding]
-) -> Iterator[str]:
-    claims = [finding for finding in findings if not finding.claim.control]
-    counted = Counter(finding.verdict for finding in claims)
-    pair, several = runs[0].pair, "s" * (len(runs) > 1)
-    yield (
-        f"{len(runs)} run{several} of the student {pair.student} and the teacher {pair.teacher}. "
-        f"{BRACKETS}"
-    )
-    gap, half = (_row(decay, what) for what in ("teacher_advantage", "half_decay_length"))
-    if decay is not None and gap is not None:
-        over = f"{points(gap)} over {gap.problems:,} problems"
-        length = "Its half-decay length was not measured."
-        if half:
-            length = half_decay_words(half, _longest(decay))
-        yield f"Alone, the teacher is ahead of the student by {over}. {length}"
-    for run in runs:
-        if run.command == COMPARISON:
-            yield from which_teacher.verdict(run.measurements)
-    if any(each.claim.control and each.verdict == CONTRADICTED for each in findings):
-        yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
-    yield advice.short
-    yield (
-        f"Of {counted.total()} claims of the literature, {counted[HOLDS]} hold on this pair, "
-        f"{counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not supported, "
-        f"{counted[UNDECIDED]} are undecided, {counted[NOT_TESTABLE]} are not testable with these "
-        f"runs and {counted[NOT_MEASURED]} were not measured. These verdicts are about this pair "
-        "and these problems, not about the models of the original claims."
-    )
-    for verdict in VERDICTS:
-        names = [each.claim.name.replace("-", " ") for each in claims if each.verdict == verdict]
-        if names:
-            yield sentence(f"{verdict}: {', '.join(names)}")
+def _early(settings: pd.DataFrame) -> pd.Series:
+    return (settings["selector"] == PREFIX) & (settings["tokens_ratio"] <= HALF)
 
 
-def _decay_numbers(decay: FoundRun | None) -> list[KeyNumber]:
-    gap, half = (_row(decay, what) for what in ("teacher_advantage", "half_decay_length"))
-    if decay is None or gap is None or half is None:
-        return [
-            KeyNumber("half-decay length", "not measured", "`decaylab prefix-decay` measures it")
-        ]
-    length = "undefined" if math.isnan(half.value) else f"{rounded(half.value)} tokens"
-    if math.isinf(half.value):
-        length = f"more than {_longest(decay):g} tokens"
-    advantage = PERCENT_OF.text
-    return [
-        KeyNumber(
-            "teacher's advantage", f"{advantage(gap.value)} points", _interval(gap, advantage)
-        ),
-        KeyNumber("half-decay length", length, half.note or _interval(half, _tokens)),
-    ]
+# Claims that a setting is better than full rollouts: which settings they are on
+ON_SETTINGS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "early-stopping-beats-full": _early,
+    "peak-between": lambda settings: settings["selector"] == PREFIX,
+    "falling-weights": lambda settings: settings["selector"] == "importance",
+    "rising-weights": lambda settings: settings["selector"] == "rising",
+}
 
 
-def _interval(row: Measurement, text: Callable[[float], str]) -> str:
-    if math.isnan(row.low) or math.isnan(row.high):
-        return row.note or "no interval"
-    return (
-        f"{100 * row.level:g} % interval over {row.problems:,} problems {text(row.low)} to "
-        f"{text(row.high)}"
-    )
+def agreeing(finding: Finding, advice: Advice) -> Finding:
+    """The finding; undecided, with the reason, where the advice decides otherwise on the settings
+    that its claim is on.
 
-
-def _tokens(end: float) -> str:
-    return "beyond the longest prefix" if math.isinf(end) else rounded(end)
-
-
-def _advised(advice: Advice) -> KeyNumber:
-    answer, reason = advice.verdict
-    if advice.recommended is None:
-        return KeyNumber("advised training", "none", answer)
-    return KeyNumber("advised training", advice.recommended.words, reason)
-
-
-def _row(run: FoundRun | None, what: str) -> Measurement | None:
-    rows = pick(run.measurements, what, condition=STUDENT_PREFIX) if run else []
-    return rows[0] if rows else None
-
-
-def _longest(decay: FoundRun) -> float:
-    """The longest measured prefix, in tokens."""
-    rows = decay.measurements
-    return float(rows.loc[rows["condition"] == STUDENT_PREFIX, "prefix_tokens"].max())
+    A claim corrects for its own settings and asks for 2 points; the advice corrects for all
+    settings that were compared, and counts a gain of any size.
+    """
+    settings = advice.candidates
+    if finding.claim.name not in ON_SETTINGS or settings.empty:
+        return finding
+    those = settings[ON_SETTINGS[finding.claim.name](settings)]
+    better = list(those["arm"][those["verdict"] == BETTER])
+    if finding.verdict == HOLDS and not better:
+        reason = (
+            f"Corrected for the choice among {len(settings)} settings, the gain is not shown: the "
+            "advice does not count on it."
+        )
+    elif finding.verdict in (CONTRADICTED, NOT_SUPPORTED) and better:
+        reason = (
+            f"The advice counts {listed(better)} as better: by less than the size that this claim "
+            "asks for."
+        )
+    else:
+        return finding
+    return replace(finding, verdict=UNDECIDED, sentence=f"{finding.sentence} {reason}")
 
 
 # What was measured
@@ -237,7 +208,10 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator[str]:
-    yield from _of_controls(runs, findings)
+    if any(run.command == "prefix-decay" for run in runs):
+        for finding in findings:
+            if finding.claim.control and finding.verdict == NOT_MEASURED:
+                yield f"The control was not measured: {finding.sentence}"
     yield from _of_settings(runs)
     for run in runs:
         frame = run.measurements
@@ -260,13 +234,11 @@ def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator
         yield f"{_named(names)}: {note}"
 
 
-def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator[str]:
-    decay = any(run.command == "prefix-decay" for run in runs)
+def _alarms(findings: Sequence[Finding]) -> Iterator[str]:
     leads = {
-        CONTRADICTED: "THE CONTROL FAILED",
-        UNDECIDED: "the control is inconclusive",
-        NOT_TESTABLE: "the control is inconclusive",
-        **({NOT_MEASURED: "the control was not measured"} if decay else {}),
+        CONTRADICTED: "The control failed, so do not trust the decay results until this is fixed",
+        UNDECIDED: "The control is inconclusive",
+        NOT_TESTABLE: "The control is inconclusive",
     }
     for finding in findings:
         if finding.claim.control and finding.verdict in leads:

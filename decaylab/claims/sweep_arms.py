@@ -78,8 +78,10 @@ class Arms(NamedTuple):
             return None
         single = [*self._by_seed(arm, what).values()]
         values = tuple(row.value for row in single)
-        mean = over_seeds(values, apart=apart_by([row.standard_error for row in single]))
-        over = [held(row, mean) for row in self.pick(what, **at, estimand=OVER_SEEDS)]
+        over = self.pick(what, **at, estimand=OVER_SEEDS)
+        if all(map(math.isfinite, values)):
+            mean = over_seeds(values, apart=apart_by([row.standard_error for row in single]))
+            over = [held(row, mean) for row in over]
         return Number((these[0],), next(iter(over), None), values, self.trained[arm])
 
     def less(self, arm: str, other: str, what: str) -> Number:
@@ -109,8 +111,10 @@ class Arms(NamedTuple):
         by_seed, others = self._by_seed(arm, what), self._by_seed(other, what)
         errors = [row.standard_error for row in by_seed.values()]
         values = [by_seed[seed].value - others[seed].value for seed in others if seed in by_seed]
-        mean = over_seeds(values, apart=apart_by(errors))
-        over = held(replace(apart, estimand=OVER_SEEDS, method=mean.method), mean)
+        over = None
+        if all(map(math.isfinite, values)):
+            mean = over_seeds(values, apart=apart_by(errors))
+            over = held(replace(apart, estimand=OVER_SEEDS, method=mean.method), mean)
         return Number((apart,), over, tuple(values), fewest([mine.steps, theirs.steps]))
 
     def _by_seed(self, arm: str, what: str) -> dict[float, Measurement]:
@@ -122,7 +126,7 @@ class Arms(NamedTuple):
         ratio = self.pick("seconds_ratio", checkpoint=arm, condition=TOTAL)
         mine, full = (self._seconds_by_seed(name) for name in (arm, FULL))
         both = [(mine[seed], full[seed]) for seed in mine if seed in full]
-        if not ratio or not both or not min(map(min, both)) > 0:
+        if not ratio or not both or not all(seconds > 0 for pair in both for seconds in pair):
             return None
         over, values = ratio[0], tuple(first / second for first, second in both)
         if len(both) > 1:

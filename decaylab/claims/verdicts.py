@@ -366,6 +366,7 @@ def seeds_needed(effect: Effect, numbers: Sequence[Number]) -> int | None:
     """
     size = abs(effect.counts - effect.none)
     several = [number for number in numbers if number.seeds >= LEAST_SEEDS]
+    several = [number for number in several if all(map(math.isfinite, number.by_seed))]
     spread = max((stdev(number.by_seed) for number in several), default=0.0)
     if not spread:
         return 0

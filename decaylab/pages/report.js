@@ -1,4 +1,4 @@
-// The report's tables: sorting by the headings, filtering rows; and buttons that copy a text.
+// The report's tables: sorting by the headings, filtering rows; buttons that copy a text; contents that a phone folds.
 "use strict";
 
 (() => {
@@ -87,6 +87,8 @@
       status.textContent = document.execCommand("copy") ? "Copied." : "Selected: copy it with Ctrl+C or Cmd+C.";
     }
   };
+
+  if (matchMedia("(max-width: 48rem)").matches) document.querySelector(".contents").open = false;
 
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button");

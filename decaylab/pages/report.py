@@ -1,20 +1,19 @@
-"""The report: one HTML file with what was found on a pair, every figure with its numbers, every
-table, and how it was made.
+"""The report: one HTML file with the answer, the questions behind it with a figure each, and all
+that was measured.
 
     page = render(ReportContent(title="...", student="...", teacher="...", problems="...",
-    figures=[...]))
+    sections=[...]))
 
 Whoever calls has measured, judged and drawn; here it is only set. The same content gives the same
-bytes. Every text is data:
-it is escaped, and characters that cannot be seen or that turn the text around are shown by name.
-The page's policy runs the scripts below this folder and nothing else.
+bytes. Every text is data: it is escaped, and characters that cannot be seen or that turn the text
+around are shown by name. The page's policy runs the scripts below this folder and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,15 +21,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from decaylab.claims.summary import KeyNumber
 from decaylab.claims.verdicts import VERDICTS, Finding
 from decaylab.pages.cells import measured_grid, read_grid
-from decaylab.pages.inlining import ASSETS, asset, image, inlined, policy
+from decaylab.pages.inlining import ASSETS, asset, colours, drawing, inlined, policy
 
 # What stands before each verdict, in their order.
 SYMBOLS = dict(zip(VERDICTS, "\u2713\u2717\u2205?\u2026\u2013", strict=True))
 LONG = 12  # rows; above that a table has a filter
-WIDE = 8  # columns; above that a table is printed across
 ARXIV = "https://arxiv.org/abs/2605.27028"
 PAPER = """\
 @misc{ziheng2026less,
@@ -51,15 +48,17 @@ SOFTWARE = """\
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure. alt: its title and what it shows, in a sentence. rows: the numbers that it was
-    drawn from, if any."""
+    """A figure. wide, narrow: SVG files, for a page and with its panels below each other for a
+    phone. alt: its title and what it shows, in a sentence. rows: the numbers that it was drawn
+    from, where no table has them."""
 
     name: str
     title: str
-    svg: bytes
+    wide: bytes
+    narrow: bytes
     caption: str
     alt: str
-    rows: pd.DataFrame
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,27 @@ class ReportTable:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A question with its answer, or a figure or table that belongs to none.
+
+    name: its address. sentences: the answer. notes: what must be known of the figure, such as why
+    it is not there.
+    """
+
+    name: str
+    heading: str
+    sentences: Sequence[str] = ()
+    figure: ReportFigure | None = None
+    tables: Sequence[ReportTable] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
 class Missing:
-    """A figure or table of the paper that the runs do not hold. needs: the command that would
-    measure it."""
+    """A question that the runs leave open, or a figure of the paper that they do not hold. needs:
+    the command that would answer or measure it."""
 
     title: str
-    place: str
     needs: str
 
 
@@ -96,7 +110,8 @@ class ReportModel:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How numbers came about. command: as it was typed."""
+    """How numbers came about. command: as it was typed. made: date, duration, hardware and commit,
+    by name, as far as they were recorded."""
 
     name: str
     command: str
@@ -105,6 +120,7 @@ class RunInfo:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     models: Sequence[ReportModel] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,27 +138,40 @@ class Embedded:
 class ReportContent:
     """All that a report says.
 
-    summary: paragraphs. measured: what each run measured, a line each. judging: how all claims are
-    judged. Names of figures and of tables are words of a-z and 0-9 joined by hyphens; a figure and
-    a table may share one.
+    answer: how to train the pair, two sentences. facts: what the answer gains, costs and rests on,
+    a heading and its text each. alarms: what forbids to believe the answer. decay: the first
+    figure. deciding: the claims that matter for the answer. sections: the questions. others: what
+    fits no question. counted: how many claims hold, a sentence. measured: what each run measured, a
+    line each. judging: how all claims are judged. Names of sections, figures and tables are words
+    of a-z and 0-9 joined by hyphens; those of figures and tables may be alike.
     """
 
     title: str
     student: str
     teacher: str
     problems: str
-    summary: Sequence[str] = ()
-    numbers: Sequence[KeyNumber] = ()
-    measured: Sequence[str] = ()
+    answer: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    alarms: Sequence[str] = ()
+    decay: Section | None = None
+    deciding: Sequence[Finding] = ()
+    sections: Sequence[Section] = ()
+    unanswered: Sequence[Missing] = ()
+    tokens: Embedded | None = None
+    others: Sequence[Section] = ()
+    missing: Sequence[Missing] = ()
     warnings: Sequence[str] = ()
     claims: Sequence[Finding] = ()
     controls: Sequence[Finding] = ()
-    figures: Sequence[ReportFigure] = ()
-    tables: Sequence[ReportTable] = ()
-    missing: Sequence[Missing] = ()
-    tokens: Embedded | None = None
-    runs: Sequence[RunInfo] = ()
+    counted: str = ""
     judging: str = ""
+    measured: Sequence[str] = ()
+    runs: Sequence[RunInfo] = ()
+
+    @property
+    def shown(self) -> list[Section]:
+        """Every section, in the order of the page."""
+        return [*([self.decay] if self.decay else []), *self.sections, *self.others]
 
 
 def render(content: ReportContent) -> str:
@@ -151,43 +180,52 @@ def render(content: ReportContent) -> str:
     Raises:
         ValueError: names that are used twice or cannot be part of an address.
     """
-    places = _places(content)
+    _check_names(content)
     versions = ", ".join(_versions(content.runs))
+    drawn = [section.figure for section in content.shown if section.figure]
     scripts, styles = [asset("report.js").strip()], [asset("page.css")]
+    styles.append(colours(svg for figure in drawn for svg in (figure.wide, figure.narrow)))
     if content.tokens:
         scripts.append(content.tokens.script.strip())
         styles.append(content.tokens.css)
     template = environment().get_template("report.html.jinja")
     return template.render(
         content=content,
-        shown=_shown(content, places),
-        figures=[(item, image(item.svg), measured_grid(item.rows)) for item in content.figures],
-        tables=[(item, read_grid(item.text, item.keys)) for item in content.tables],
+        places=_places(content),
+        drawings={figure.name: _drawings(figure) for figure in drawn},
+        numbers={figure.name: measured_grid(figure.rows) for figure in drawn},
+        grids={
+            table.name: read_grid(table.text, table.keys)
+            for section in content.shown
+            for table in section.tables
+        },
         tokens=Markup(content.tokens.html) if content.tokens else "",
         version=versions or "of unknown version",
         software=SOFTWARE % (versions or "unknown"),
         paper=PAPER,
         symbols=SYMBOLS,
         long=LONG,
-        wide=WIDE,
         arxiv=ARXIV,
-        styles=[inlined(style, "style") for style in styles],
+        styles=[inlined(style, "style") for style in filter(None, styles)],
         scripts=[inlined(script, "script") for script in scripts],
         policy=policy(scripts),
     )
 
 
+def _drawings(figure: ReportFigure) -> Iterator[Markup]:
+    for look, svg in (("wide", figure.wide), ("narrow", figure.narrow)):
+        yield drawing(svg, f"{figure.name}-{look}", figure.alt, look, visible)
+
+
 # What the content is checked for
 
 
-def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
-    """The address and title of each figure and table by its name, once all names are known to be
-    right."""
-    named = [("figure", item.name, item.title) for item in content.figures]
-    named += [("table", item.name, item.title) for item in content.tables]
-    places: dict[str, tuple[str, str]] = {}
+def _check_names(content: ReportContent) -> None:
+    named = [("section", section.name) for section in content.shown]
+    named += [("figure", section.figure.name) for section in content.shown if section.figure]
+    named += [("table", table.name) for section in content.shown for table in section.tables]
     taken: set[tuple[str, str]] = set()
-    for kind, name, title in named:
+    for kind, name in named:
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise ValueError(
                 f"name of a {kind} must be words of a-z and 0-9 joined by hyphens; given {name!r}"
@@ -195,9 +233,6 @@ def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
         if (kind, name) in taken:
             raise ValueError(f"two {kind}s are named {name!r}")
         taken.add((kind, name))
-        # A figure goes before a table of the same name.
-        places.setdefault(name, (f"#{kind}-{name}", title))
-    return places
 
 
 def _versions(runs: Sequence[RunInfo]) -> list[str]:
@@ -207,17 +242,13 @@ def _versions(runs: Sequence[RunInfo]) -> list[str]:
     )
 
 
-def _shown(
-    content: ReportContent, places: dict[str, tuple[str, str]]
-) -> dict[str, tuple[str, str]]:
-    """Where the report shows the figure of each claim; of several runs the first by name."""
-    shown = {}
-    for finding in (*content.claims, *content.controls):
-        figure = finding.claim.figure
-        several = sorted(name for name in places if name.startswith(figure))
-        for name in [figure] if figure in places else several[:1]:
-            shown[figure] = places[name]
-    return shown
+def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
+    """By figure its address and the heading that it stands under, for claims that it shows."""
+    return {
+        section.figure.name: (f"#figure-{section.figure.name}", section.heading)
+        for section in content.shown
+        if section.figure
+    }
 
 
 # The page
@@ -238,6 +269,7 @@ def environment() -> Environment:
     )
     made.filters["words"] = _words
     made.filters["option"] = _option
+    made.filters["coded"] = _coded
     return made
 
 
@@ -246,6 +278,16 @@ def _words(command: str) -> Markup:
     option."""
     return Markup(" ").join(
         Markup('<span class="word">{}</span>').format(visible(word)) for word in command.split(" ")
+    )
+
+
+def _coded(text: str) -> Markup:
+    """Text with what stands between backticks as a command."""
+    code = Markup('<code class="command">{}</code>')
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup("").join(
+        code.format(_words(part)) if place % 2 else visible(part)
+        for place, part in enumerate(parts)
     )
 
 

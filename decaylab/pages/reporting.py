@@ -8,29 +8,30 @@ write_page(page, Path("report.html"))
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from decaylab import disk
+from decaylab import disk, printing
+from decaylab.claims.advice import Advice
 from decaylab.claims.judge import RULE
 from decaylab.claims.summary import summary
+from decaylab.claims.verdicts import Finding
 from decaylab.errors import UserError
-from decaylab.pages import gallery, report, token_view
-from decaylab.pages.gallery import Entry
-from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED
+from decaylab.pages import gallery, questions, report, token_view
+from decaylab.pages.questions import Question
+from decaylab.pages.sections import Sections
+from decaylab.paper.paper_items import FIGURES, VIEWED
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
-from decaylab.tables.model import Table
 from decaylab.tokens import viewed
 
 DECAY = "prefix-decay"
 SWEPT = "the test of sweeps"
-# What says how a number came about rather than what it is; the report tells it once, by the run.
-PROVENANCE = ("run", "seed", "level")
+LONGEST = 700  # letters of a finding that stands among the few that decide
 
 
 @dataclass(frozen=True)
@@ -48,36 +49,64 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
     published: the paper's numbers in figures and tables too.
 
     Raises:
-        UserError: no run, runs of different pairs, or measurements that cannot be read or drawn.
+        UserError: no run, runs of different pairs, or measurements that cannot be read.
     """
     runs = found_runs.find(paths)
     result = summary(runs)
-    tables = []
-    for entry in gallery.entries(runs, TABLES):
-        if entry.run or published:
-            tables.append(_table(entry, published))
-    missing = gallery.missing(runs, FIGURES)
-    advised = [f"{heading}: {text}" for heading, text in result.advice.sections]
+    advice = result.advice
+    sections = Sections(runs, advice, published)
+    answered, unanswered = [], []
+    for question in questions.QUESTIONS:
+        if section := sections.of(question):
+            answered.append(section)
+        elif question is not questions.TEACHER:
+            unanswered.append(report.Missing(question.heading, _needs(question, advice)))
+    decay = sections.of(questions.DECAY)
+    if decay is None:
+        needs = questions.DECAY.needs
+        unanswered.insert(0, report.Missing(questions.DECAY.heading, needs))
+    others = list(sections.others())
     return report.render(
         report.ReportContent(
             title="Teacher decay",
             student=runs[0].pair.student,
             teacher=runs[0].pair.teacher,
             problems=_problems(runs),
-            summary=[*result.headline, *advised],
-            measured=result.measured,
-            numbers=result.numbers,
-            warnings=result.warnings,
+            answer=advice.verdict,
+            facts=[pair for pair in advice.sections if pair[0] != "Evidence"],
+            alarms=result.alarms,
+            decay=decay,
+            deciding=[_short(finding) for finding in result.deciding],
+            sections=answered,
+            unanswered=unanswered,
+            tokens=_tokens(runs),
+            others=others,
+            missing=[report.Missing(item.title, item.makes) for item in sections.missing()],
+            warnings=[*result.warnings, *sections.lost],
             claims=result.claims,
             controls=result.controls,
+            counted=result.counted,
             judging=RULE,
-            figures=[_figure(entry, published) for entry in gallery.entries(runs, FIGURES)],
-            tables=tables,
-            missing=[report.Missing(item.title, item.place, item.makes) for item in missing],
-            tokens=_tokens(runs),
+            measured=result.measured,
             runs=[_run(run) for run in runs],
         )
     ).lstrip()
+
+
+def _short(finding: Finding) -> Finding:
+    """A finding on many students, cut where one of them ends; all of it is under all claims."""
+    if len(finding.sentence) <= LONGEST:
+        return finding
+    kept = finding.sentence[:LONGEST].rpartition("; ")[0] or finding.sentence[:LONGEST]
+    return replace(finding, sentence=f"{kept}; and more, under all claims.")
+
+
+def _needs(question: Question, advice: Advice) -> str:
+    """The command that would answer a question: of the lengths the sweep that the advice names."""
+    experiment = advice.experiment
+    if question is questions.LENGTHS and experiment and " sweep " in experiment.command:
+        return experiment.command
+    return question.needs
 
 
 def view_page(path: Path, decay: Path | None = None) -> str:
@@ -186,32 +215,6 @@ def _asked(counts: Counter[int]) -> str:
     return ", ".join(parts)
 
 
-def _figure(entry: Entry, published: bool) -> report.ReportFigure:
-    from decaylab.figures import style
-
-    figure, caption = gallery.draw(entry, published=published)
-    rows, where = pd.DataFrame(), ""
-    if entry.run:
-        where = f" ({entry.run.name})"
-        if entry.item.commands != (VIEWED,):
-            rows = entry.item.rows(entry.run.measurements).drop(columns=list(PROVENANCE))
-    return report.ReportFigure(
-        entry.name,
-        entry.item.title + where,
-        style.encoded(figure, "svg"),
-        caption,
-        f"{entry.item.title}. {entry.item.question}",
-        rows,
-    )
-
-
-def _table(entry: Entry, published: bool) -> report.ReportTable:
-    table: Table = gallery.table(entry, published=published)
-    where = f" ({entry.run.name})" if entry.run else ""
-    caption = " ".join([table.caption, *table.footnotes])
-    return report.ReportTable(entry.name, table.title + where, table.text, table.keys, caption)
-
-
 def _run(run: FoundRun) -> report.RunInfo:
     record, identity = run.record, run.record.get("identity", {})
     policies: dict[str, Any] = identity if "student" in identity else record.get("pair", {})
@@ -228,7 +231,16 @@ def _run(run: FoundRun) -> report.RunInfo:
         record.get("versions", {}),
         tuple(record.get("notes", ())),
         models,
+        _made(record.get("made") or {}),
     )
+
+
+def _made(made: Mapping[str, Any]) -> dict[str, str]:
+    """When, for how long, where and by which code a run was made, as far as it is recorded."""
+    shown = {name: str(made[name]) for name in ("date", "hardware", "commit") if made.get(name)}
+    if made.get("seconds"):
+        shown["duration"] = printing.seconds(float(made["seconds"]))
+    return shown
 
 
 def _relative(folder: Path) -> str:

@@ -68,12 +68,12 @@ def test_runs_whose_names_come_to_the_same_words_are_numbered(runs: list[FoundRu
 
 def reporting_page(runs: list[FoundRun]) -> str:
     """A report of just these figures."""
-    figures = [
-        report.ReportFigure(one.name, one.item.title, b"<svg></svg>", "", "", pd.DataFrame())
-        for one in gallery.entries(runs, [paper_items.item("submode", FIGURES)])
-    ]
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+    found = gallery.entries(runs, [paper_items.item("submode", FIGURES)])
+    figures = [report.ReportFigure(one.name, one.item.title, svg, svg, "", "") for one in found]
+    sections = [report.Section(one.name, "S", figure=one) for one in figures]
     return report.render(
-        report.ReportContent(title="R", student="s", teacher="t", problems="p", figures=figures)
+        report.ReportContent(title="R", student="s", teacher="t", problems="p", sections=sections)
     )
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from browser import axe_faults, open_text, sideways
 from command_line import DATA, SMALL, _SharedGrader, decaylab
 
+from decaylab.claims import judge, verdicts
 from decaylab.commands import diagnose
 from decaylab.pages import reporting
 from decaylab.runs import found_runs
@@ -40,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configuration(
+def test_the_report_holds_answer_claims_figures_tables_rollouts_and_configuration(
     runs: Path, tmp_path: Path
 ) -> None:
     printed = decaylab("report", runs / "decay", "--out", tmp_path / "report.html")
@@ -49,7 +52,7 @@ def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configurati
     assert "How claims are judged" in page and "Holm-corrected" in page
     assert page.startswith("<!DOCTYPE html>") and 'id="token-view"' in page
     for said in (
-        "Summary",
+        "How should this pair be trained?",
         "half-decay length",
         "not measured",
         "figure-prefix-decay",
@@ -67,6 +70,25 @@ def test_a_folder_is_told_from_where_the_command_was_given_and_one_from_elsewher
         == reporting._relative(Path.cwd() / "runs" / "mine")
     )
     assert reporting._relative(Path("/somewhere/else/mine")) == "mine"
+
+
+def test_when_where_and_by_what_a_run_was_made_is_told_as_far_as_it_was_recorded() -> None:
+    made = {"date": "2026-11-30", "seconds": 185.0, "hardware": "2 cores", "commit": None}
+    assert reporting._made(made) == {
+        "date": "2026-11-30",
+        "hardware": "2 cores",
+        "duration": "3 min",
+    }
+    assert reporting._made({}) == {}
+
+
+def test_a_finding_on_many_students_is_cut_between_two_of_them() -> None:
+    long = "; ".join(f"student-{place} 0.80 [0.74, 0.86]" for place in range(60))
+    finding = verdicts.Finding(judge.CLAIMS[0], "undecided", long, pd.DataFrame())
+    cut = reporting._short(finding).sentence
+    assert len(cut) < 800 and cut.endswith("[0.74, 0.86]; and more, under all claims.")
+    short = replace(finding, sentence="A sentence.")
+    assert reporting._short(short) is short
 
 
 def test_the_head_counts_the_problems_of_sweeps_too() -> None:

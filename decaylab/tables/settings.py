@@ -1,0 +1,51 @@
+"""The table behind the advice: every setting that sweeps compared with full rollouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from decaylab.printing import percent
+from decaylab.tables.model import Column, Number, Row, Table
+
+ARM, VERDICT = Column("arm", "setting"), Column("verdict", "against full rollouts")
+MEASURED = Column("measured_points", "measured (points)", "tenths", (1,), signed=True)
+EXPECTED = Column("expected_points", "expected if chosen (points)", "tenths", (2,), signed=True)
+TOKENS = Column("tokens_ratio", "tokens", "value", (3,))
+SECONDS = Column("seconds_ratio", "seconds a step", "value", (4,))
+SEEDS = Column("seeds", "seeds", "whole", (5,))
+PROBLEMS = Column("problems", "problems", "whole", (6,))
+RUN = Column("run", "run", place=(7,))
+TITLE = "Every setting compared with full rollouts"
+CAPTION = (
+    "Accuracy less that of full rollouts. Expected if chosen: corrected for the choice among "
+    "{among} settings. Tokens and seconds: over those of full rollouts."
+)
+
+
+def settings(candidates: pd.DataFrame) -> Table:
+    """The candidates of an advice (columns of `claims.advice_candidates.COLUMNS`) as a table, in
+    the order of the measured difference."""
+    rows = candidates.sort_values("measured_gain", ascending=False, kind="stable")
+    lines = [_line(row) for row in rows.to_dict("records")]
+    caption = CAPTION.format(among=candidates["among"].max())
+    return Table.of(TITLE, lines, name="settings", caption=caption)
+
+
+def _line(row: Mapping[Hashable, Any]) -> Row:
+    expected, low, high = (percent(row[name]) for name in ("expected_if_chosen", "low", "high"))
+    note = "no interval for other seeds" if math.isnan(low) else ""
+    return {
+        ARM: row["arm"],
+        VERDICT: row["verdict"],
+        MEASURED: Number(percent(row["measured_gain"])),
+        EXPECTED: Number(expected, low, high, note),
+        TOKENS: Number(row["tokens_ratio"]),
+        SECONDS: Number(row["seconds_ratio"]),
+        SEEDS: Number(row["seeds"]),
+        PROBLEMS: Number(row["problems"]),
+        RUN: row["run"],
+    }

@@ -1,0 +1,229 @@
+"""The answers to the report's questions stand on the rows that they speak of, and runs that
+measured the same are drawn together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from decay_rows import decay_rows, decay_run
+from made_runs import arm, made, row
+
+from decaylab.claims.advice import advise
+from decaylab.pages import questions
+from decaylab.pages.merging import merge
+from decaylab.pages.questions import Asked
+from decaylab.paper import paper_items
+from decaylab.paper.paper_items import FIGURES
+from decaylab.runs import found_runs
+from decaylab.runs.found_runs import FoundRun
+from decaylab.tables.settings import settings
+
+MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
+BY_NAME = {question.name: question for question in questions.ASKED}
+
+
+def answer(name: str, *runs: FoundRun) -> list[str]:
+    return BY_NAME[name].answer(Asked(runs[0], runs, advise(runs)))
+
+
+def full_rollouts(**more: Any) -> list[Any]:
+    at = {"checkpoint": "full", "selector": "full", "rollout_length": math.inf, "problems": 0}
+    at |= {"view": "training", "estimand": "mean over training seeds", **more}
+    return [
+        row("tokens_sampled_per_step", 1000.0, 5.0, unit="tokens", **at),
+        row("seconds_per_step", 2.0, 0.5, "total", unit="seconds", **at),
+    ]
+
+
+def test_decay_is_told_by_the_advantage_and_the_half_decay_length() -> None:
+    assert answer("decay", decay_run()) == [
+        "Alone, the teacher is ahead of the student by +44.9 points [+39.9, +49.9] over 300 "
+        "problems.",
+        "Half of its advantage over the student is gone after 39 tokens [34, 44].",
+    ]
+    lost = [
+        replace(one, value=math.nan, low=math.nan, high=math.nan, note="no advantage")
+        if one.what in ("teacher_advantage", "half_decay_length")
+        else one
+        for one in decay_rows()
+    ]
+    assert answer("decay", decay_run(lost)) == [
+        "The half-decay length is undefined (no advantage)."
+    ]
+
+
+def test_lengths_are_told_by_training_and_what_it_says_of_the_suggested_one() -> None:
+    sweep = made("sweep rollout-length", [*arm("prefix-40", -0.1), *arm("prefix-80", 0.0)])
+    first, second = answer("lengths", sweep, decay_run())
+    assert first.startswith("Against full rollouts, in points: -10.0 at N = 40, 0.0 at N = 80;")
+    assert second.startswith("Without training, 39 tokens [34, 44] by the half-decay length would")
+    assert "training contradicts it: -10.0 points" in second
+
+
+def test_cost_tells_full_rollouts_and_the_advised_setting_against_them() -> None:
+    """A prefix that is 10 points ahead, with 0.3 of the tokens and half of the seconds."""
+    rows = [*arm("prefix-20", 0.1, 0.005, share=0.3, seconds=0.5), *full_rollouts()]
+    full, advised = answer("cost", made("sweep rollout-length", rows))
+    assert (
+        full
+        == "A step with full rollouts samples 1,000 tokens and takes 2.00 [1.50, 2.50] seconds."
+    )
+    assert advised.startswith(
+        "The advised setting, rollouts of 20 tokens: 0.30 [0.29, 0.31] of the sampled tokens and "
+        "0.50 ["
+    )
+    rows = [*arm("prefix-20", -0.1, 0.005, share=0.3, seconds=0.5), *full_rollouts()]
+    _, advised = answer("cost", made("sweep rollout-length", rows))
+    assert advised.startswith(
+        "Full rollouts are the advised setting; the cheapest of the others, prefix-20, changes "
+        "accuracy by -10.0 points and takes 0.30 ["
+    )
+
+
+def test_the_cost_figure_holds_lengths_full_rollouts_and_the_advised_setting() -> None:
+    rows = [
+        *(
+            one
+            for name in ("top-kl-20", "prefix-40", "prefix-20")
+            for one in arm(name, 0.0, share=0.4)
+        ),
+        *full_rollouts(),
+    ]
+    run = made("sweep rollout-length", rows)
+    merged = replace(merge(paper_items.item("mode-seeking", FIGURES), []), run=run)  # type: ignore[type-var]
+    nothing = advise([])
+    shown = questions.of_cost(merged, nothing).run
+    assert shown and list(shown.measurements["checkpoint"].unique()) == [
+        "prefix-20",
+        "prefix-40",
+        "full",
+    ]
+    chosen = replace(nothing, recommended=questions_setting("top-kl-20"))
+    shown = questions.of_cost(merged, chosen).run
+    assert shown and "top-kl-20" in set(shown.measurements["checkpoint"])
+
+
+def questions_setting(arm_name: str) -> Any:
+    from decaylab.claims.advice import Setting
+
+    return Setting("top-kl", math.inf, arm_name)
+
+
+def test_the_mode_is_told_of_the_untrained_student_where_no_other_was_measured() -> None:
+    at = {"checkpoint": "base", "view": "fresh"}
+    rows = [
+        row("equals_teacher_top1", 0.8, 0.02, "own", **at),
+        row("in_teacher_top2to5", 0.15, 0.01, "own", **at),
+    ]
+    first, second = answer("mode", made("submode", rows))
+    assert first.endswith(
+        "in 80.0 % [78.0, 82.0], and the teacher's second to fifth in 15.0 % [14.0, 16.0]."
+    )
+    assert second == (
+        "No trained student was measured; `decaylab submode runs/esr runs/full` shows whether "
+        "training changes that."
+    )
+
+
+def test_the_kl_of_a_run_without_signals_is_told_where_it_is_highest() -> None:
+    rows = [
+        row(
+            "winsorised_reverse_kl",
+            value,
+            0.01,
+            "all",
+            checkpoint="base",
+            view="fresh",
+            unit="nats",
+            position_low=low,
+            position_high=low + 10,
+        )
+        for low, value in ((0.0, 0.2), (10.0, 0.5), (20.0, math.nan))
+    ]
+    first, second = answer("kl", made("position-kl", rows))
+    assert first == (
+        "The reverse KL of the untrained student is highest from position 10 to 19: 0.500 nats "
+        "[0.490, 0.510]."
+    )
+    assert second.startswith("No trained student was measured")
+
+
+# Several runs
+
+
+@pytest.fixture(scope="module")
+def committed() -> list[FoundRun]:
+    return found_runs.find([MEASURED])
+
+
+def test_a_run_of_the_base_student_is_part_of_the_one_that_has_others_too(
+    committed: list[FoundRun],
+) -> None:
+    merged = merge(paper_items.item("position-kl", FIGURES), committed)
+    assert merged and merged.run and merged.run.name == "trained-position-kl" and not merged.left
+
+
+def test_two_sweeps_of_the_same_full_rollouts_are_drawn_together(
+    committed: list[FoundRun],
+) -> None:
+    merged = merge(paper_items.item("efficiency", FIGURES), committed)
+    assert merged and merged.run and merged.run.name == "selector and rollout-length"
+    frame = merged.run.measurements
+    of_both = set(frame["checkpoint"])
+    for run in committed:
+        if run.command.startswith("sweep"):
+            assert set(run.measurements["checkpoint"]) <= of_both
+    full = frame[(frame["checkpoint"] == "full") & (frame["what"] == "tokens_ratio")]
+    assert not full.duplicated().any()
+
+
+def test_runs_that_measured_the_same_otherwise_are_not_mixed() -> None:
+    def behaviour(name: str, tokens: float, problems: int, student: str) -> FoundRun:
+        rows = [
+            row(
+                "response_tokens_p50",
+                value,
+                1.0,
+                checkpoint=label,
+                problems=problems,
+                unit="tokens",
+            )
+            for label, value in (("base", tokens), (student, 60.0))
+        ]
+        return made("behaviour", rows, name)
+
+    item = paper_items.item("response-length", FIGURES)
+    small = behaviour("small", 70.0, 100, "esr")
+    alike, other = behaviour("alike", 70.0, 300, "full"), behaviour("other", 71.0, 300, "full")
+    merged = merge(item, [small, alike])
+    assert merged and merged.run and not merged.left
+    assert set(merged.run.measurements["checkpoint"]) == {"base", "esr", "full"}
+    merged = merge(item, [small, other])
+    assert merged and merged.run is other and merged.left == (small,)
+    assert merge(item, [decay_run()]) is None
+
+
+# The table behind the advice
+
+
+def test_the_table_of_settings_has_the_numbers_of_the_advice(committed: list[FoundRun]) -> None:
+    candidates = advise(committed).candidates
+    table = settings(candidates)
+    frame = table.frame
+    assert len(frame) == len(candidates) == 23 and "among 23 settings" in table.caption
+    assert frame["measured_points"].is_monotonic_decreasing
+    both = frame.merge(candidates, on="arm")
+    assert both["measured_points"].to_list() == pytest.approx(
+        (100 * both["measured_gain"]).to_list()
+    )
+    at_40 = table.text[table.text["setting"] == "prefix-40"].iloc[0]
+    assert at_40["against full rollouts"] == "worse"
+    assert at_40["measured (points)"] == "-6.3" and at_40["tokens"] == "0.580"
+    rising = table.text[table.text["setting"] == "rising"].iloc[0]
+    assert rising["expected if chosen (points)"].startswith("\u2013")
+    assert isinstance(frame, pd.DataFrame)
