@@ -43,7 +43,8 @@ def draw_reference(
 
 def shifts(count: int, apart: float) -> list[float]:
     """By how many points each of so many curves is moved aside, so that their bars can be told
-    apart."""
+    apart: at most ``apart`` from each other, and all within the width of a marker."""
+    apart = min(apart, artists.MARKER / max(1, count - 1))
     return [(place - (count - 1) / 2) * apart for place in range(count)]
 
 

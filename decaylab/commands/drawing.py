@@ -88,5 +88,5 @@ def draw(folder: Path, command: str, *, published: bool) -> None:
         module = importlib.import_module(f"decaylab.figures.{figure.module}")
         theirs = figure.published() if published and figure.published else None
         style.save(module.draw(frame, published=theirs), folder / figure.file)
-        caption = module.caption(frame, theirs) + "\n"
-        write_atomically(folder / f"{figure.file}.txt", caption.encode())
+        text = f"{module.caption(frame, theirs)}\n\n{module.details(frame, theirs)}\n"
+        write_atomically(folder / f"{figure.file}.txt", text.encode())
