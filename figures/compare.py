@@ -64,7 +64,7 @@ def sheet(
     looks = _looks(measurements)
     parts = {
         "a": Part(
-            "Teacher after k student tokens",
+            "Accuracy of the teacher after k tokens",
             Block([["a"]], [2.1], right=1.1),
             lambda axes: _accuracy(axes["a"], measurements, looks),
         ),

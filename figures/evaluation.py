@@ -47,7 +47,7 @@ REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)
 # Around a marker, with its size: both can be seen where one checkpoint is both
 RINGS = {LAST: ("s", 8.5), BEST: ("o", 12.5)}
 MARKS = {LAST: "Square: the last checkpoint.", BEST: "Ring: the best on validation."}
-NAME_WIDTH = 15
+NAME_WIDTH = 17
 CAPTION = """Accuracy of {shown} beside base student and teacher (dashed), on the same {problems}
     problems \u00d7 {samples}; answer rule {rule}. Lines and shades: {level} intervals,
     problem-clustered. {marks}"""

@@ -242,15 +242,20 @@ def _embedded(name: str | None) -> str | None:
 
 
 def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
-    """Each name with a label of its own: its last part, and as many before as tell it from base,
-    teacher and the others.
+    """Each name with a label of its own: its last part, of a step with its run's, and as many
+    before as tell it from base, teacher and the others.
 
     parts: at least so many of each name.
     """
     for depth in range(parts, 20):
         # Of a model that a trainer put into the folder of a step, the step is what tells it.
         places = [checkpoint_folders.step_folder(Path(os.path.abspath(name))) for name in names]
-        labels = ["/".join(place.parts[-depth:]) for place in places]
+        # and a step alone does not say of which run it is
+        steps = [checkpoint_folders.step_of(place) is not None for place in places]
+        labels = [
+            "/".join(place.parts[-max(depth, 1 + step) :])
+            for place, step in zip(places, steps, strict=True)
+        ]
         if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
     raise UserError(f"the same checkpoint is named twice: {', '.join(sorted(names))}")
