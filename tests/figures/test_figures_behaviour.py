@@ -65,9 +65,9 @@ def test_lengths_of_cut_rollouts_are_written_as_lower_bounds(tmp_path: Path) -> 
     longest = frame[frame.what == "response_tokens_p90"].iloc[0]
     assert f"\u2265 {longest.value:.0f}" in texts(
         behaviour.draw(frame)
-    ) and "lower bound" in behaviour.caption(frame)
+    ) and "lower bound" in behaviour.details(frame)
     whole = stored_frame(tmp_path, "base")
-    assert "\u2265" not in texts(behaviour.draw(whole)) + behaviour.caption(whole)
+    assert "\u2265" not in texts(behaviour.draw(whole)) + behaviour.details(whole)
 
 
 def test_published_lengths_stand_apart_since_their_unit_is_another(tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_published_lengths_stand_apart_since_their_unit_is_another(tmp_path: Pat
         line.axes is not artist(figure, "a.base").axes
         and line.axes.get_xlabel() == "characters / 3.5"
     )
-    text = behaviour.caption(frame, published)
+    text = behaviour.details(frame, published)
     assert "arXiv 2605.27028" in text and "another pair" in text
     assert artist(behaviour.draw(frame), "d.published.base") is None
 
 
 def test_caption_holds_counts_level_and_rules(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "base", "late").assign(level=0.9)
-    text = behaviour.caption(frame)
+    text = behaviour.details(frame)
     tokens = sorted(frame.groupby("checkpoint").tokens.max())
     for part in (
         "15 problems",

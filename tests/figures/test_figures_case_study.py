@@ -99,7 +99,7 @@ def test_each_token_is_shaded_by_its_own_kl_on_a_square_root_scale(width: style.
         )
         for box in found[position]:
             assert box.get_facecolor()[:3] == pytest.approx(expected, abs=0.01), TOKENS[position]
-    assert "Grey: undefined." in case_study.caption(SHORT) and "infinite" in case_study.caption(
+    assert "Grey: undefined." in case_study.details(SHORT) and "infinite" in case_study.details(
         SHORT
     )
 
@@ -195,13 +195,13 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
     assert running_text.readable("a\tb\u21b5") == "a\u21e5b\\u21b5", (
         "the sign itself is told apart from what it stands for"
     )
-    for said in (case_study.caption(SHORT), texts(figure).replace("\n", " ")):
+    for said in (case_study.details(SHORT), texts(figure).replace("\n", " ")):
         assert (
             "\u21b5: end of a line" in said
             and "bytes of part of a character" in said
             and "code of" in said
         )
-    plain = case_study.caption(LONG)
+    plain = case_study.details(LONG)
     assert (
         "\u21b5" not in plain
         and "bytes" not in plain
@@ -235,7 +235,7 @@ def test_each_category_has_an_underline_of_its_own_that_the_key_names() -> None:
             assert category.replace("_", " ") in texts(figure)
             looks[category] = look
     assert len(set(looks.values())) == len(looks) == 6
-    assert "Not underlined: continuation." in case_study.caption(SHORT)
+    assert "Not underlined: continuation." in case_study.details(SHORT)
 
 
 def test_categories_of_a_users_own_file_have_underlines_too() -> None:
@@ -263,7 +263,7 @@ def test_a_long_rollout_shows_its_first_and_last_100_tokens_with_their_positions
         )
     for size, blocks in ((1, 1), (200, 1), (201, 2)):
         assert len(case_study.blocks(LONG.tokens[:size])) == blocks
-    assert "all 200 tokens" in case_study.caption(Case(LONG.tokens[:200]))
+    assert "all 200 tokens" in case_study.details(Case(LONG.tokens[:200]))
 
 
 def test_rows_are_drawn_by_position_whatever_their_order() -> None:
@@ -276,7 +276,7 @@ def test_rows_are_drawn_by_position_whatever_their_order() -> None:
 
 
 def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chosen() -> None:
-    figure, text = case_study.draw(SHORT), case_study.caption(SHORT)
+    figure, text = case_study.draw(SHORT), case_study.details(SHORT)
     title: Any = artist(figure, "title")
     question: Any = artist(figure, "subtitle")
     assert title.get_text() == "p17, sample 2, the base student: no answer"
@@ -292,7 +292,7 @@ def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chose
     bare = case_study.draw(LONG)
     assert marks(bare, "title")[
         0
-    ].get_text() == "r0, the base student" and "Chosen" not in case_study.caption(LONG)
+    ].get_text() == "r0, the base student" and "Chosen" not in case_study.details(LONG)
 
 
 # Choosing

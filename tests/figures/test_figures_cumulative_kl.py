@@ -76,7 +76,7 @@ def test_n_stands_in_the_strip_with_its_interval_of_each_student_and_way_to_sum(
             assert dot.get_xdata() == [row.value]
             np.testing.assert_allclose(bar.get_segments()[0][:, 0], [row.low, row.high])
             number = f"{row.value:.0f} [{row.low:.0f}, {row.high:.0f}]"
-            assert number in texts(figure) and f"{name} {number} (horizon" in cumulative_kl.caption(
+            assert number in texts(figure) and f"{name} {number} (horizon" in cumulative_kl.details(
                 stored
             )
             heights.append(float(dot.get_ydata()[0]))
@@ -94,7 +94,7 @@ def test_the_threshold_is_drawn_where_the_table_has_it(stored: pd.DataFrame, sha
     figure = cumulative_kl.draw(frame)
     line: Any = artist(figure, "survivors.threshold")
     assert line.get_ydata() == [share * 100] * 2 and f"{share * 100:g} %" in texts(figure)
-    assert f"where {share * 100:g} % is reached" in cumulative_kl.caption(frame)
+    assert f"where {share * 100:g} % is reached" in cumulative_kl.details(frame)
 
 
 def test_a_student_of_full_rollouts_has_the_colour_of_full_rollouts() -> None:
@@ -122,7 +122,7 @@ def test_it_draws_what_the_figure_of_the_signals_draws(stored: pd.DataFrame) -> 
 def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(
     stored: pd.DataFrame,
 ) -> None:
-    text = cumulative_kl.caption(stored.assign(level=0.9))
+    text = cumulative_kl.details(stored.assign(level=0.9))
     for part in (
         "90 %",
         "percentile bootstrap over problems",
@@ -145,14 +145,14 @@ def test_what_is_undefined_is_not_drawn_and_told(stored: pd.DataFrame) -> None:
         gid for gid in gids(figure) if gid.endswith((".bars", ".N")) or gid == "survivors.base"
     }
     assert not len(artist(figure, "mass.base").get_xdata())
-    assert "undefined" in cumulative_kl.caption(nothing)
+    assert "undefined" in cumulative_kl.details(nothing)
 
 
 def test_a_single_bin_still_has_n() -> None:
     frame = frame_of(("base",), (0,))
     place = rows(frame, "cumulative_kl_position", "survivors", "base").value.iloc[0]
     dot: Any = artist(cumulative_kl.draw(frame), "survivors.base.N")
-    assert dot.get_xdata() == [place] and "N, where 45 %" in cumulative_kl.caption(frame)
+    assert dot.get_xdata() == [place] and "N, where 45 %" in cumulative_kl.details(frame)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_figure_and_caption_say_that_it_is_computed_with_which_parameters_and_ho
         "Reverse: KL(student || teacher)",
     ):
         assert part in note, part
-    text = mode_seeking.caption(computed)
+    text = mode_seeking.details(computed)
     for part in (
         "computed illustration",
         "no model was measured",

@@ -170,7 +170,7 @@ def test_what_training_closed_is_shaded_between_the_curves_before_and_after(
                 np.testing.assert_allclose(found[place], ends)
     front, behind = (artist(figure, f"a.{name}.gap").get_zorder() for name in FEW[1:])
     assert front > behind, "the first student's area covers that of the next"
-    assert "ckpt-20 and of ckpt-60 lies below that of the base student" in position_kl.caption(
+    assert "ckpt-20 and of ckpt-60 lies below that of the base student" in position_kl.details(
         stored
     )
 
@@ -197,7 +197,7 @@ def test_of_many_students_only_the_gap_of_the_last_is_shaded() -> None:
         if gid.startswith("a.") and gid.endswith(".gap")
     }
     assert shaded == {"a.three.gap"}
-    assert "level of three lies below" in position_kl.caption(frame)
+    assert "level of three lies below" in position_kl.details(frame)
 
 
 def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> None:
@@ -211,16 +211,16 @@ def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> Non
     np.testing.assert_allclose(
         (change[:, 1].min(), change[:, 1].max()), (-2, 2)
     )  # 2 x 0.01, per cent
-    assert "0.02 nats" in position_kl.caption(changed).replace("2.0e-02", "0.02")
+    assert "0.02 nats" in position_kl.details(changed).replace("2.0e-02", "0.02")
     assert "a.floor" not in gids(position_kl.draw(stored.assign(noise_floor=math.nan)))
-    assert "not measured" in position_kl.caption(stored.assign(noise_floor=math.nan))
+    assert "not measured" in position_kl.details(stored.assign(noise_floor=math.nan))
 
 
 def test_values_under_twice_the_floor_are_counted_in_the_caption(stored: pd.DataFrame) -> None:
     flagged = stored.assign(under_floor=False)
-    assert "no value lies under it" in position_kl.caption(flagged)
+    assert "no value lies under it" in position_kl.details(flagged)
     flagged.loc[flagged[(flagged.what == LEVEL)].index[:2], "under_floor"] = True
-    assert " 2 of " in position_kl.caption(flagged)
+    assert " 2 of " in position_kl.details(flagged)
 
 
 def test_cascade_ratios_are_dots_with_bars_and_written_out(stored: pd.DataFrame) -> None:
@@ -256,7 +256,7 @@ def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(
     for panel in "abcd":
         assert artist(figure, f"{panel}.rollout-length").get_xdata() == [20, 20]
         assert spans(figure, panel) == [(0, 20)]
-    assert "below N = 20" in texts(figure) and "below N = 20" in position_kl.caption(stored)
+    assert "below N = 20" in texts(figure) and "below N = 20" in position_kl.details(stored)
     assert "trained" not in " ".join(texts(figure)), "which positions were trained is not known"
     without = stored[stored.what != "cascade_ratio"]
     assert not {
@@ -264,7 +264,7 @@ def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(
         for gid in gids(position_kl.draw(without))
         if "rollout-length" in gid or "trained" in gid
     }
-    assert "Cream" not in position_kl.caption(without)
+    assert "Cream" not in position_kl.details(without)
 
 
 def trained_frame(stored: pd.DataFrame, **lengths: float) -> pd.DataFrame:
@@ -279,7 +279,7 @@ def test_the_trained_positions_of_each_student_are_shaded_and_named(stored: pd.D
         assert spans(figure, panel) == [(0, 10), (0, 40)]
     assert texts(figure).count("trained below N = 10, 40") == 4
     assert "ckpt-20 (N = 10)" in [text.replace("\n", " ") for text in texts(figure)]
-    assert "ckpt-20 N = 10; ckpt-60 N = 40" in position_kl.caption(frame)
+    assert "ckpt-20 N = 10; ckpt-60 N = 40" in position_kl.details(frame)
 
 
 def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(
@@ -289,7 +289,7 @@ def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(
     figure = position_kl.draw(frame)
     assert spans(figure, "a") == [(0, 20)] and texts(figure).count("trained below N = 20") == 4
     assert "ckpt-60 (full rollouts)" in [text.replace("\n", " ") for text in texts(figure)]
-    assert "ckpt-60 full rollouts" in position_kl.caption(frame)
+    assert "ckpt-60 full rollouts" in position_kl.details(frame)
     same = position_kl.draw(trained_frame(stored, ckpt_20=20, ckpt_60=20))
     assert "ckpt-20" in texts(same), "a length that all share is not repeated at each name"
 
@@ -305,7 +305,7 @@ def test_the_base_student_alone_stands_beside_both_entropies() -> None:
         dots = artist(figure, f"{what}.base.plain")
         np.testing.assert_allclose(dots.get_ydata(), rows(frame, what, "fresh", "base").value)
         assert to_hex(line.get_color()).upper() == style.STUDENT
-    assert len(figure.axes) == 3 and "cascade" not in position_kl.caption(frame).lower()
+    assert len(figure.axes) == 3 and "cascade" not in position_kl.details(frame).lower()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
@@ -344,9 +344,9 @@ def test_published_numbers_are_drawn_only_when_given_and_cannot_be_taken_for_mea
     assert not {gid for gid in gids(figure) if gid.startswith("b.published")}, (
         "only on own rollouts"
     )
-    for said in (position_kl.caption(stored, published), " ".join(texts(figure))):
+    for said in (position_kl.details(stored, published), " ".join(texts(figure))):
         assert "another pair" in said
-    assert "published" not in position_kl.caption(stored)
+    assert "published" not in position_kl.details(stored)
 
 
 def test_an_interval_that_runs_away_ends_at_the_frame_with_an_arrowhead(
@@ -419,7 +419,7 @@ def test_narrow_bins_are_told_apart_by_a_square_root_axis_that_says_so(
 
 
 def test_captions_hold_estimand_level_counts_and_views(stored: pd.DataFrame) -> None:
-    text = position_kl.caption(stored.assign(level=0.9))
+    text = position_kl.details(stored.assign(level=0.9))
     counted = PROBLEMS * (80 + 15 + 40)
     for part in (
         "winsorised mean of problem means",
@@ -463,8 +463,8 @@ def test_survivors_are_dashed_beside_their_level_and_explained_in_the_caption() 
     wanted = frame[(frame.what == LEVEL) & (frame.condition == "survivors")].value.dropna()
     np.testing.assert_allclose(drawn.get_ydata(), wanted)
     assert drawn.get_linestyle() == "--"
-    assert "on either side), of rollouts of at least 30 tokens" in position_kl.caption(frame)
-    assert "Dashed" not in position_kl.caption(measure(entries, Settings(EDGES, 20)))
+    assert "on either side), of rollouts of at least 30 tokens" in position_kl.details(frame)
+    assert "Dashed" not in position_kl.details(measure(entries, Settings(EDGES, 20)))
 
 
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:

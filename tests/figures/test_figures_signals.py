@@ -90,7 +90,7 @@ def test_n_is_marked_with_its_interval_and_written_out_with_its_horizon(
         assert number in texts(figure)
         assert (
             f"{name} {number} (horizon {50 if condition == 'survivors' else 60} tokens"
-            in signals.caption(stored)
+            in signals.details(stored)
         )
 
 
@@ -158,9 +158,9 @@ def test_published_signals_are_drawn_only_when_given_and_cannot_be_taken_for_mea
         assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
         assert to_hex(line.get_color()) == style.PUBLISHED and line.get_xdata().max() <= 60
         assert f"{what}.published.base.bars" not in gids(figure), "no interval was published"
-    for said in (signals.caption(stored, publication.three_signals()), " ".join(texts(figure))):
+    for said in (signals.details(stored, publication.three_signals()), " ".join(texts(figure))):
         assert "another pair" in said
-    assert "published" not in signals.caption(stored)
+    assert "published" not in signals.details(stored)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -178,7 +178,7 @@ def test_what_is_undefined_is_not_drawn(stored: pd.DataFrame) -> None:
     assert not {
         gid for gid in gids(figure) if gid.endswith((".bars", ".N", *(f".{name}" for name in FEW)))
     }
-    assert texts(figure).count("no value") == 3 and "undefined" in signals.caption(nothing)
+    assert texts(figure).count("no value") == 3 and "undefined" in signals.details(nothing)
 
 
 def test_a_single_bin_has_no_shares_but_still_n() -> None:
@@ -193,7 +193,7 @@ def test_a_single_bin_has_no_shares_but_still_n() -> None:
 
 
 def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.DataFrame) -> None:
-    text = signals.caption(stored.assign(level=0.9))
+    text = signals.details(stored.assign(level=0.9))
     counted = PROBLEMS * (50 + 8 + 30) + 10
     parts = (
         "winsorised mean of problem means",

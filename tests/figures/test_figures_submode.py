@@ -119,7 +119,7 @@ def test_noise_floor_is_drawn_to_twice_its_size_and_told(tmp_path: Path) -> None
         f"({rounded(value * 100, 1, signed=True)})".replace("-", "\u2212") in texts(figure)
         for value in small
     )
-    assert "2.0e-02 fraction" in submode.caption(frame)
+    assert "2.0e-02 fraction" in submode.details(frame)
 
 
 def test_without_a_checkpoint_there_is_one_set(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_without_a_checkpoint_there_is_one_set(tmp_path: Path) -> None:
         artist(figure, "a.base").get_xdata()[:4], rows(frame, "own", "fresh", "base").value * 100
     )
     assert (
-        "own set" not in submode.caption(frame).lower()
-        and "change" not in submode.caption(frame).lower()
+        "own set" not in submode.details(frame).lower()
+        and "change" not in submode.details(frame).lower()
     )
 
 
@@ -150,13 +150,13 @@ def test_published_shares_stand_hollow_among_the_own_sets(tmp_path: Path) -> Non
         line.get_markerfacecolor() == "white" and artist(figure, "c.published.esr-100.bars") is None
     )
     assert artist(figure, "a.published.esr-100") is None
-    assert "another pair" in submode.caption(frame, published)
+    assert "another pair" in submode.details(frame, published)
     assert artist(submode.draw(frame), "c.published.esr-100") is None
 
 
 def test_caption_says_which_tokens_and_how_many(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late").assign(level=0.9)
-    text = submode.caption(frame)
+    text = submode.details(frame)
     for part in (
         "the 0.3 of them",
         "averaged over the models",

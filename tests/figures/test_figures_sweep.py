@@ -201,7 +201,7 @@ def test_n_sweep_without_full_rollout_is_told_against_base(tmp_path: Path) -> No
     figure = n_sweep.draw(frame)
     assert "\u0394 from base student" in texts(figure) and artist(figure, "a.line.full") is None
     holds(figure, frame, "c.prefix-5", "avg_at_2_minus_base", "prefix-5", "last", upright=True)
-    assert "Differences from base student" in n_sweep.caption(frame)
+    assert "Differences from base student" in n_sweep.details(frame)
 
 
 def test_n_sweep_draws_the_published_curve_where_the_best_checkpoint_is(
@@ -214,7 +214,7 @@ def test_n_sweep_draws_the_published_curve_where_the_best_checkpoint_is(
     assert line.get_markerfacecolor() == "white" and line.get_color() == style.PUBLISHED
     assert artist(figure, "a.published") is None
     np.testing.assert_allclose(artist(figure, "b.published.full").get_ydata(), 62.35)
-    text = n_sweep.caption(lengths, publication.n_sweep())
+    text = n_sweep.details(lengths, publication.n_sweep())
     assert "arXiv 2605.27028" in text and "best step on the test problems" in text
 
 
@@ -230,7 +230,7 @@ def test_a_sweep_of_one_rule_and_one_length_is_drawn_too(tmp_path: Path) -> None
         assert artist(figure, "a.prefix-5.seeds") is None, "one seed has no interval over seeds"
         assert (
             artist(figure, "b.prefix-5") is not None
-            and "best" not in n_sweep.caption(frame).split("Broad")[0]
+            and "best" not in n_sweep.details(frame).split("Broad")[0]
         )
 
 
@@ -260,7 +260,7 @@ def test_token_selection_has_a_row_for_each_arm_with_its_numbers(chosen: pd.Data
                 at(figure, f"{letter}.{arm}", upright=False), [one.value * scale]
             )
             assert artist(figure, f"{letter}.{arm}").get_ydata() == [place]
-    assert artist(figure, "e.prefix-20") is None and "No share: rollouts stop" in selectors.caption(
+    assert artist(figure, "e.prefix-20") is None and "No share: rollouts stop" in selectors.details(
         chosen
     )
     assert artist(figure, "c.full") is None
@@ -376,7 +376,7 @@ def test_stability_holds_peak_last_lowest_and_what_chance_gives(lengths: pd.Data
         np.testing.assert_allclose(
             at(figure, f"peak_minus_lowest_by_chance.{arm}", upright=False), [chance.value * 100]
         )
-    assert "biased" in stability.caption(lengths) and "equally good" in stability.caption(lengths)
+    assert "biased" in stability.details(lengths) and "equally good" in stability.details(lengths)
 
 
 def test_stability_falls_back_on_held_out_problems_and_says_so(tmp_path: Path) -> None:
@@ -395,7 +395,7 @@ def test_stability_falls_back_on_held_out_problems_and_says_so(tmp_path: Path) -
     frame = stored_frame(
         tmp_path, [TrainedRun(**{**run.__dict__, "chosen": {"last": 150.0}}) for run in last]
     )
-    figure, text = stability.draw(frame), stability.caption(frame)
+    figure, text = stability.draw(frame), stability.details(frame)
     curve = runs[0].validation.sort_values("step").accuracy * 100
     np.testing.assert_allclose(artist(figure, "prefix-5.0").get_ydata(), curve)
     assert "100 held-out problems" in text and "chance alone puts them is not known" in text
@@ -504,7 +504,7 @@ def test_a_single_seed_has_ratios_with_their_intervals_over_blocks(tmp_path: Pat
     np.testing.assert_allclose(
         ends(figure, "c.seconds_ratio.prefix-5.seeds", upright=False), [one.low, one.high]
     )
-    assert "blocks of consecutive steps" in efficiency.caption(frame)
+    assert "blocks of consecutive steps" in efficiency.details(frame)
     apart_on_the_page(figure)
 
 
@@ -518,7 +518,7 @@ def test_without_memory_or_full_rollout_their_panels_are_left_out(tmp_path: Path
     figure = efficiency.draw(frame)
     assert [one.get_xlabel() for one in figure.axes] == [
         "seconds"
-    ] and "(b)" not in efficiency.caption(frame)
+    ] and "(b)" not in efficiency.details(frame)
 
 
 def test_published_costs_are_grey_and_have_an_axis_of_their_own(lengths: pd.DataFrame) -> None:
@@ -532,7 +532,7 @@ def test_costs_of_a_shared_machine_say_so() -> None:
     frame = costs.measure(
         grown(("prefix-5", "full"), seeds=2), costs.Settings(note="timed beside up to 1 other run")
     )
-    assert "Timed beside up to 1 other run." in efficiency.caption(frame)
+    assert "Timed beside up to 1 other run." in efficiency.details(frame)
     assert "Timed beside up to 1 other run" in " ".join(texts(efficiency.draw(frame)).split())
 
 
@@ -551,7 +551,7 @@ def test_every_figure_fits_its_page(
         frame, published=PUBLISHED[name]() if with_paper else None, width=width
     )
     apart_on_the_page(figure)
-    text = MODULES[name].caption(frame, PUBLISHED[name]() if with_paper else None)
+    text = MODULES[name].details(frame, PUBLISHED[name]() if with_paper else None)
     assert (
         ("arXiv 2605.27028" in text) == with_paper
         and "95 %" in text
@@ -596,7 +596,7 @@ def test_measurements_of_something_else_are_refused(name: str, lengths: pd.DataF
 def test_captions_hold_counts_answer_rule_and_what_each_interval_holds_for(
     lengths: pd.DataFrame,
 ) -> None:
-    text = n_sweep.caption(lengths)
+    text = n_sweep.details(lengths)
     for part in (
         "40 problems \u00d7 2 samples",
         "3 seeds per arm",

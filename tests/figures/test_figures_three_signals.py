@@ -53,14 +53,14 @@ def test_checkpoints_are_left_to_the_figure_of_the_signals(stored: pd.DataFrame)
     figure = three_signals.draw(stored)
     assert not {gid for gid in gids(figure) if "ckpt" in gid}
     assert [one.get_text() for one in figure.legends[0].get_texts()] == ["base student"]
-    assert "ckpt" not in three_signals.caption(stored)
+    assert "ckpt" not in three_signals.details(stored)
 
 
 def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(
     stored: pd.DataFrame,
 ) -> None:
     assert not {gid for gid in gids(three_signals.draw(stored)) if "published" in gid}
-    assert "published" not in three_signals.caption(stored)
+    assert "published" not in three_signals.details(stored)
     figure = three_signals.draw(stored, published=publication.three_signals())
     for what, first in (("student_entropy", 1.07), ("teacher_entropy", 0.25), ("reverse_kl", 4.5)):
         line: Any = artist(figure, f"{what}.published.base")
@@ -70,7 +70,7 @@ def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(
         assert f"{what}.published.base.bars" not in gids(figure), "no interval was published"
         assert line.axes.get_ylim()[1] > first
     for said in (
-        three_signals.caption(stored, publication.three_signals()),
+        three_signals.details(stored, publication.three_signals()),
         texts(figure).replace("\n", " "),
     ):
         assert "another pair" in said
@@ -88,7 +88,7 @@ def test_caption_and_note_hold_counts_level_estimand_and_floor(stored: pd.DataFr
         counted,
         "1.0e-02 nats",
     ):
-        assert part in three_signals.caption(frame), part
+        assert part in three_signals.details(frame), part
     assert f"Bars: 90 % intervals, problem-clustered; {counted}. Lines: winsorised" in texts(
         three_signals.draw(frame)
     ).replace("\n", " ")
