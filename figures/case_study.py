@@ -234,6 +234,7 @@ def _draw_scale(axes: Axes, scale: PowerNorm) -> None:
     across, up = (points / style.POINTS_PER_INCH for points in style.size_points(axes))
     tall, long = BAR
     bar = axes.inset_axes((1 - long / across, 1 + 0.2 / up, long / across, tall / up))
+    bar.set_gid("scale")
     mappable = ScalarMappable(scale, COLOURS)
     style.root(axes).colorbar(mappable, cax=bar, orientation="horizontal")
     ticks = [tick for tick in TICKS if tick <= float(scale.vmax or 1.0)]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -220,8 +220,21 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
     artists.draw(axes, places, rows, series.look, gid, scale=panel.scale, **look)
     for (_, row), place, number in zip(rows.iterrows(), places, value, strict=True):
         if "at least:" in str(row.note) and math.isfinite(number):
-            sign = axes.annotate("\u2265", (number, place), (-4, 0), textcoords="offset points")
-            sign.set(ha="right", va="center", fontsize=style.SMALL)
+            _mark(axes, "\u2265", (number, place), (-4, 0), "right")
+        elif row.name in series.rows.index and math.isnan(number):
+            _mark(axes, "\u2013", (axes.get_xlim()[0], place), (2, 0), "left")
+
+
+def _mark(
+    axes: Axes,
+    sign: str,
+    at: tuple[float, float],
+    aside: tuple[float, float],
+    align: Literal["left", "right"],
+) -> None:
+    """A sign beside a place: a lower bound, or an undefined number."""
+    text = axes.annotate(sign, at, aside, textcoords="offset points", va="center", ha=align)
+    text.set(fontsize=style.SMALL, annotation_clip=False)
 
 
 def _span(panel: Panel) -> tuple[float, float]:

@@ -329,6 +329,7 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
         artists.draw(axes, heights, drawn, look, gid, upright=False)
         colour = style.darker(look.colour)
         if room > style.SMALL:
-            artists.beside(axes, height, short(look.name, MARGIN), 9, colour=colour, align="left")
+            name = short(look.name, MARGIN) + ("" if len(drawn) else ": undefined")
+            artists.beside(axes, height, name, 9, colour=colour, align="left")
     for low in every.position_low.head(1):
         axes.set_xlabel(f"reverse KL from {low:g} on, after / before")

@@ -197,13 +197,17 @@ def test_absent_conditions_are_not_drawn(stored: pd.DataFrame) -> None:
 def test_published_curve_is_drawn_only_when_given_and_cannot_be_taken_for_measured(
     stored: pd.DataFrame,
 ) -> None:
-    assert artist(prefix_decay.draw(stored), "c.published") is None
+    assert artist(prefix_decay.draw(stored), "published") is None
     figure = prefix_decay.draw(stored, published=publication.prefix_curve())
-    line = artist(figure, "c.published")
+    line = artist(figure, "published")
     np.testing.assert_allclose(line.get_ydata(), [65.30, 62.70, 56.30, 51.75])
     assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
-    assert artist(figure, "c.published.bars") is None, "no interval was published"
-    assert "no interval" in texts(figure).replace("\n", " ")
+    assert artist(figure, "published.bars") is None, "no interval was published"
+    assert "another pair" in line.axes.get_title(loc="left")
+    measured = artist(figure, "c.carry-forward").axes
+    assert line.axes is not measured
+    alone = artist(prefix_decay.draw(stored), "c.carry-forward").axes
+    assert measured.get_xlim() == alone.get_xlim() and measured.get_ylim() == alone.get_ylim()
     measured = [
         one
         for one in figure.findobj(lambda one: str(one.get_gid()).startswith(("a.", "b.", "c.")))
@@ -244,9 +248,8 @@ def test_caption_and_foot_hold_counts_level_and_answer_rule(stored: pd.DataFrame
         "clustered Wilson",
     ):
         assert part in text, part
-    note = artist(prefix_decay.draw(changed), "note").get_text().replace("\n", " ")
-    for part in ("60 problems × 4 samples", "90 %", "answer rule first_boxed"):
-        assert part in note, part
+    for part in ("60 problems × 4 samples", "90 %", "avg@4"):
+        assert part in prefix_decay.caption(changed), part
     uneven = stored.assign(rollouts=stored.rollouts.where(stored["view"] != "all", 239))
     assert "239 rollouts of 60 problems" in prefix_decay.details(
         uneven

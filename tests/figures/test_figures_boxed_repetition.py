@@ -171,7 +171,8 @@ def test_the_published_collapse_is_grey_and_hollow_beside_it(tmp_path: Path) -> 
         assert line.get_linestyle() != "-" and artist(figure, f"{gid}.bars") is None
     text = boxed_repetition.details(frame, published)
     assert (
-        "(f to i) Grey and hollow: published, arXiv 2605.27028" in text and "another pair" in text
+        "(f to i) Grey and hollow, in panels of their own: published, arXiv 2605.27028" in text
+        and "another pair" in text
     )
     assert "published" not in boxed_repetition.details(frame)
     assert artist(boxed_repetition.draw(frame), "f.trained student") is None
@@ -194,7 +195,7 @@ def test_a_checkpoint_without_a_value_leaves_a_gap(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------
 
 
-def test_other_checkpoints_are_bars_by_model(tmp_path: Path) -> None:
+def test_other_checkpoints_are_dots_by_model(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "base", "prefix-20-seed-0", "full-seed-0", "teacher")
     figure = boxed_repetition.draw(frame)
     groups = {
@@ -217,7 +218,7 @@ def test_other_checkpoints_are_bars_by_model(tmp_path: Path) -> None:
     assert colour == style.FULL_ROLLOUT and "(e)" not in boxed_repetition.details(frame)
 
 
-def test_published_steps_are_hollow_marks_where_models_are_bars(tmp_path: Path) -> None:
+def test_published_steps_are_hollow_marks_where_models_are_dots(tmp_path: Path) -> None:
     frame, published = stored_frame(tmp_path, "base", "late"), publication.boxed_repetition()
     figure = boxed_repetition.draw(frame, published=published)
     for letter, values in (("d", [91.5, 78.8]), ("e", [46.3, 70.9]), ("f", [88.1])):

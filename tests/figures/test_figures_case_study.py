@@ -106,13 +106,11 @@ def test_each_token_is_shaded_by_its_own_kl_on_a_square_root_scale(width: style.
 
 def test_the_colour_bar_ends_at_the_highest_kl_that_is_shown() -> None:
     case = Case(LONG.tokens.assign(reverse_kl=[50.0 if i == 150 else i / 100 for i in range(350)]))
-    (bar,) = [
-        one
-        for one in case_study.draw(case).axes
-        if one.get_xlim() != (0, 1) and one.get_xticks().size > 1
-    ]
-    assert bar.get_xlim() == (0, 3.49), "the token of 50 nats lies between the blocks"
-    assert [one.get_text() for one in bar.get_xticklabels()] == ["0", "0.1", "0.5", "1", "2"]
+    bars = marks(case_study.draw(case), "scale")
+    assert len(bars) == 2, "one above each block"
+    for bar in bars:
+        assert bar.get_xlim() == (0, 3.49), "the token of 50 nats lies between the blocks"
+        assert [one.get_text() for one in bar.get_xticklabels()] == ["0", "0.1", "0.5", "1", "2"]
 
 
 def test_text_on_a_shade_has_a_contrast_of_at_least_4_5() -> None:
@@ -251,8 +249,8 @@ def test_a_long_rollout_shows_its_first_and_last_100_tokens_with_their_positions
     figure = case_study.draw(LONG)
     assert sorted(boxes(figure)) == [*range(100), *range(250, 350)]
     assert [one.get_title(loc="left") for one in figure.axes if one.get_title(loc="left")] == [
-        "First 100 tokens",
-        "Last 100 of 350 tokens",
+        "a  First 100 tokens",
+        "b  Last 100 of 350 tokens",
     ]
     starts = [int(one.get_text()) for one in marks(figure, "position")]
     assert starts[0] == 0 and 250 in starts and starts == sorted(starts)
@@ -264,6 +262,19 @@ def test_a_long_rollout_shows_its_first_and_last_100_tokens_with_their_positions
     for size, blocks in ((1, 1), (200, 1), (201, 2)):
         assert len(case_study.blocks(LONG.tokens[:size])) == blocks
     assert "all 200 tokens" in case_study.details(Case(LONG.tokens[:200]))
+
+
+def test_panels_that_stand_alone_hold_every_token_once_and_say_where_they_begin() -> None:
+    panels = case_study.sheet(LONG).panels()
+    found: list[int] = []
+    for name, figure in panels.items():
+        apart_on_the_page(figure)
+        assert figure.get_figheight() <= style.PANEL_HEIGHT + 1e-9, name
+        own = sorted(boxes(figure))
+        found += own
+        (title,) = {one.get_title(loc="left") for one in figure.axes}
+        assert title.endswith(f"from {own[0]}") or len(panels) < 3
+    assert found == [*range(100), *range(250, 350)]
 
 
 def test_rows_are_drawn_by_position_whatever_their_order() -> None:

@@ -63,7 +63,7 @@ def test_cells_say_when_they_are_unsure_and_when_the_floor_is_near(tmp_path: Pat
     assert artist(plain, "under-floor") is None and artist(marked, "under-floor") is not None
 
 
-def test_shares_of_tokens_and_kl_are_bars_with_intervals(tmp_path: Path) -> None:
+def test_shares_of_tokens_and_kl_are_dots_with_intervals(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late")
     figure = category_kl.draw(frame)
     frozen = frame[frame["view"] == "frozen"]

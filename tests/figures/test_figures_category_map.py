@@ -31,9 +31,9 @@ def test_each_model_has_a_map_with_the_tables_numbers(width: style.Width, tmp_pa
                 value
             )
     assert [one.get_title(loc="left") for one in figure.axes] == [
-        "a  base student",
-        "b  early",
-        "c  late",
+        "a  Reverse KL (nats), base student",
+        "b  Reverse KL (nats), early",
+        "c  Reverse KL (nats), late",
     ]
 
 

@@ -39,7 +39,10 @@ def test_both_curves_hold_the_shares_from_none_at_0_to_all_at_their_own_horizon(
             curve = rows(stored, "cumulative_kl_share", condition, name).dropna(subset="value")
             line: Any = artist(figure, f"{condition}.{name}")
             points = line.get_xydata()
-            np.testing.assert_allclose(points[1:-1], curve[["position_high", "value"]] * [1, 100])
+            length = rows(stored, "cumulative_kl_position", condition, name).value.iloc[0]
+            ends = curve[["position_high", "value"]].to_numpy() * [1, 100]
+            expected = np.vstack([ends, [[length, 45.0]]])
+            np.testing.assert_allclose(points[1:-1], expected[expected[:, 0].argsort()])
             assert points[0].tolist() == [0, 0] and points[-1].tolist() == [horizon, 100]
     shares = stored[(stored.what == "cumulative_kl_share") & (stored.checkpoint == "base")].value
     assert shares.nunique() == len(shares), "a case in which a swap of the two would be seen"
@@ -133,7 +136,19 @@ def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(
         "two pairs",
     ):
         assert part in text, part
-    assert "90 % intervals" in texts(cumulative_kl.draw(stored.assign(level=0.9)))
+    assert "90 % intervals" in cumulative_kl.caption(stored.assign(level=0.9))
+
+
+def test_the_drop_line_ends_on_its_curve(stored: pd.DataFrame) -> None:
+    figure = cumulative_kl.draw(stored)
+    for condition in CONDITIONS:
+        for name in FEW:
+            drop: Any = artist(figure, f"{condition}.{name}.drop")
+            (place, bottom), (_, top) = drop.get_segments()[0]
+            line: Any = artist(figure, f"{condition}.{name}")
+            x, y = line.get_xydata().T
+            assert bottom == 0 and np.interp(place, x, y) == pytest.approx(top)
+            assert place == rows(stored, "cumulative_kl_position", condition, name).value.iloc[0]
 
 
 def test_what_is_undefined_is_not_drawn_and_told(stored: pd.DataFrame) -> None:

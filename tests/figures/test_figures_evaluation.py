@@ -99,9 +99,9 @@ def test_what_each_checkpoint_rule_takes_is_ringed_and_the_rings_are_named(tmp_p
             ring, row = artist(figure, f"{panel}.trained.{view}"), rows(frame, what, name).iloc[0]
             assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (row.step, row.value * 100)
     for said in ("Square: the last checkpoint.", "Ring: the best on validation."):
-        assert said in " ".join(texts(figure).split()) and said in evaluation.details(frame)
+        assert said in evaluation.caption(frame) and said in evaluation.details(frame)
     without = stored(tmp_path, ONE_RUN, chosen={"last": ("step-000200",)})
-    assert "validation" not in texts(evaluation.draw(without)) + evaluation.details(without)
+    assert "validation" not in evaluation.caption(without) + evaluation.details(without)
     assert artist(evaluation.draw(without), "a.trained.best") is None
 
 
@@ -148,16 +148,15 @@ def test_the_reported_rule_is_the_one_drawn(tmp_path: Path) -> None:
         rows(frame, "avg_at_4", "step-000050", "step-000100", "step-000200", rule="anywhere"),
     )
     assert artist(figure, "b.trained") is None and "maj@4" not in evaluation.details(frame)
-    assert "answer rule anywhere" in evaluation.details(
-        frame
-    ) and "answer rule anywhere" in " ".join(texts(figure).split())
+    for text in (evaluation.details(frame), evaluation.caption(frame)):
+        assert "answer rule anywhere" in text
 
 
 @pytest.mark.parametrize(
     "steps",
     [{"base": 0.0, "mine": math.nan, "teacher": math.nan}, {"base": 0.0, "teacher": math.nan}],
 )
-def test_without_steps_there_are_bars(steps: dict[str, float], tmp_path: Path) -> None:
+def test_without_steps_there_are_dots(steps: dict[str, float], tmp_path: Path) -> None:
     frame = stored(tmp_path, steps)
     figure = evaluation.draw(frame)
     for name in steps:

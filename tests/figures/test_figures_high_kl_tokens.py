@@ -88,8 +88,13 @@ def test_published_tokens_are_grey_and_hollow_on_an_axis_of_their_own(tmp_path: 
         "with and without a space in front they are two"
     )
     text = high_kl_tokens.details(frame, published)
-    assert "(b) Grey and hollow: published, arXiv 2605.27028" in text and "another pair" in text
-    assert "published" not in high_kl_tokens.details(frame) + texts(high_kl_tokens.draw(frame))
+    assert (
+        "(b) Grey and hollow, in panels of their own: published, arXiv 2605.27028" in text
+        and "another pair" in text
+    )
+    assert (
+        "published" not in high_kl_tokens.details(frame) + texts(high_kl_tokens.draw(frame)).lower()
+    )
 
 
 def test_the_panel_is_that_of_the_figure_of_categories(tmp_path: Path) -> None:
