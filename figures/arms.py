@@ -183,6 +183,12 @@ def span(
     return low - room, high + room
 
 
+def say_if_none(axes: Axes, numbers: Iterable[Number]) -> None:
+    """Says so in a panel of which no number is defined."""
+    if not _finite(number.value for number in numbers):
+        artists.no_value(axes)
+
+
 def _finite(values: Iterable[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 

@@ -217,6 +217,12 @@ def across(
         shade(low, high, gid=f"{gid}.band", zorder=0, **properties)
 
 
+def no_value(axes: Axes) -> None:
+    """Says in an empty panel that nothing is defined there."""
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, "no value", fontsize=style.SMALL, **place)
+
+
 def beside(
     axes: Axes,
     height: float,

@@ -106,8 +106,7 @@ def value_axis(
     table = pd.concat(curves)[NUMBERS].to_numpy(dtype=float) * scale
     table = table[np.isfinite(table[:, 0])]
     if not len(table):
-        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-        axes.text(0.5, 0.5, "no value", fontsize=style.SMALL, **place)
+        artists.no_value(axes)
     # one interval that runs away must not flatten every curve
     reach = float(np.abs(table[:, 0]).max(initial=0.0)) or scale
     bounds = np.where(np.isfinite(table), table, 0.0)

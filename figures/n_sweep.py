@@ -181,6 +181,7 @@ def _length_axis(axes: Axes, lengths: list[float]) -> None:
 def _levels(axes: Axes, sweep: Sweep, view: str, letter: str) -> None:
     numbers = _numbers(sweep, sweep.what, view)
     _length_axis(axes, sorted(numbers))
+    arms.say_if_none(axes, [number for _, number in numbers.values()])
     labels = []
     for name, line in sweep.references(view).items():
         labels += draw_reference(axes, line, REFERENCES[name], f"{letter}.line.{name}")
@@ -233,6 +234,7 @@ def _changes(axes: Axes, sweep: Sweep, view: str, letter: str) -> None:
     numbers = _numbers(sweep, sweep.difference(sweep.other), view)
     other = REFERENCES[sweep.other]
     _length_axis(axes, sorted(numbers) or [1.0])
+    arms.say_if_none(axes, [number for _, number in numbers.values()])
     artists.across(axes, (0.0, math.nan, math.nan), other, f"{letter}.zero")
     _curve(axes, numbers, letter)
     style.name_y_axis(axes, "difference (points)")

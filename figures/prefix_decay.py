@@ -347,6 +347,8 @@ def _draw_controls(
         curves = controls  # a run this small is looked at for its machinery
     lengths = _lengths(curves.values())
     length_axis(axes, [0.0, *lengths] if len(lengths) > 1 else lengths)
+    if not any(rows.value.notna().any() for rows in curves.values()):
+        artists.no_value(axes)
     low, high = extent(curves.values(), artists.NUMBERS)
     low, high = min(low, -5.0), max(high, 5.0)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))

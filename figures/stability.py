@@ -360,6 +360,7 @@ def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
     low, high = arms.span(numbers, least=10.0)
     axes.set_xlim(max(low, -2.0), min(high, 102.0))
     style.ticks_within(axes, most=4)
+    arms.say_if_none(axes, numbers)
     for row, arm in enumerate(shown):
         for place, (what, (mark, _)) in enumerate(MARKS.items()):
             number = replace(by_mark[what][arm.key], singly=())
@@ -380,6 +381,7 @@ def _apart(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], what: str) -> N
     _, high = arms.span(numbers.values(), ends, least=5.0)
     axes.set_xlim(0.0, high)
     style.ticks_within(axes, most=3)
+    arms.say_if_none(axes, numbers.values())
     for row, arm in enumerate(shown):
         draw_number(axes, row, numbers[arm.key], arm.look, f"{what}.{arm.key}", aside=ASIDE)
         if arm.key in chance:

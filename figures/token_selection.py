@@ -213,7 +213,7 @@ def _published_part(shown: Sequence[Arm], behind: Mapping[str, float], letter: s
             axes[letter].set_xlabel("avg@4 (%)")
 
         block = Block([[letter]], [ROW_INCHES * len(some)], left=NAME_INCHES)
-        return Part("Published, other pair", block, draw, colour=style.PUBLISHED)
+        return Part("In the paper", block, draw, colour=style.PUBLISHED)
 
     return arms.with_pieces(part, shown)
 
@@ -305,6 +305,7 @@ def _rows(
     for name, line in lines.items():
         gid = f"{letter}.line.{name}" if level else f"{letter}.zero"
         artists.across(axes, line, REFERENCES[name], gid, upright=False)
+    arms.say_if_none(axes, numbers.values())
     for row, arm in enumerate(some):
         if arm.key in numbers:
             gid = f"{letter}.{arm.key}"
@@ -329,6 +330,7 @@ def _scatter(
     axes.set_xlim(0, 104.0 if taken.what == SHARE else 1.08 * most or 1.0)
     style.ticks_within(axes, most=5)
     style.ticks_within(axes, most=5, upright=True)
+    arms.say_if_none(axes, levels.values())
     # The paper's two arms are drawn last, on top of the others
     for arm in sorted(drawn, key=lambda arm: arm.selector in arms.LOOKS):
         gid = f"{letter}.{arm.key}"
