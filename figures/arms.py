@@ -236,6 +236,7 @@ def draw_number(
 
 # Rows of arms
 
+NAME = 8.2  # points that a name takes
 MOST_ROWS = 13  # of a panel that stands alone: more names would touch each other
 
 
@@ -256,8 +257,11 @@ def name_row(axes: Axes, names: Sequence[str], room: float) -> None:
     """A row for each arm, with its name; of panels beside each other the leftmost has the names,
     in ``room`` inches."""
     leftmost = axes.get_position().x0 * style.root(axes).get_figwidth() < room + 0.01
+    pitch = style.size_points(axes)[1] / len(names)
+    every = math.ceil(NAME / pitch) if leftmost else len(names) + 1
+    shown = [name if leftmost and place % every == 0 else "" for place, name in enumerate(names)]
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names if leftmost else [""] * len(names))
+    axes.set_yticks(range(len(names)), shown)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=GRID, linewidth=0.5)
     axes.set_axisbelow(True)

@@ -40,7 +40,7 @@ from .running_text import PAD, Piece, printed, readable, text_width, wrapped
 BLOCK = 100  # tokens at either end
 PITCH, BOX = 16.0, 10.5  # points from line to line, and of a box up
 MARGIN = 24.0  # points left of the text, for positions
-BAR = 0.08, 0.9  # inches: height and length of the colour bar
+BAR = 0.08, 1.5  # inches: height and length of the colour bar
 ABOVE = 0.42  # inches: of the heading and the colour bar
 MOST_LINES = 7  # of a panel that stands alone
 COLOURS = sns.blend_palette(["white", style.WINE], as_cmap=True).with_extremes(bad="#d9d9d9")

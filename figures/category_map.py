@@ -35,6 +35,7 @@ CELL, UPRIGHT_CELL = 12.0, 20.0  # points up; the second where numbers must stan
 NUMBER = 17.0  # points across that a number takes
 HALF = Block(left=0.92, right=0.2, between=1.16)  # of maps that share a page
 PLACE = ["view", "checkpoint", "category", "position_low"]
+MOST_MAPS = 6  # of measured models: more do not fit a page
 LONGEST_NAME = 15  # characters of a checkpoint's name above a map
 CAPTION = """Mean reverse KL in nats of the tokens of each category, by position. Italics: the
     interval of the winsorised mean is wider than that mean, or there is none; hatched: under twice
@@ -48,6 +49,7 @@ MAPS = """({letters}) Mean reverse KL in nats ({estimands}) of the tokens of eac
 VIEWS = "Base student and checkpoints on {whose}."
 THEIRS = """({letter}, grey) Published, {run}, another pair and problem set, without intervals, on
     a colour scale of its own."""
+FEWER = "Maps of {shown} of the {all} models; the numbers of all stand in the table."
 FLOORS = "Noise floor at most {most:.1e} nats; under twice it {under} of {all} cells."
 
 Maps = Mapping[str, pd.DataFrame]  # the cells of each map by its name: base, checkpoints, published
@@ -136,10 +138,18 @@ def maps_of(rows: pd.DataFrame, published: pd.DataFrame | None) -> dict[str, pd.
     sure = robust.high - robust.low <= robust.value
     known = sure.reindex(pd.MultiIndex.from_frame(cells[PLACE]), fill_value=False)
     cells = cells.assign(unsure=~known.to_numpy(dtype=bool))
-    maps = {name: select(cells, checkpoint=name) for name in looks(cells)}
+    maps = {name: select(cells, checkpoint=name) for name in _mapped(list(looks(cells)))}
     if published is not None:
         maps[PUBLISHED] = select(published, what=KL).assign(unsure=False)
     return maps
+
+
+def _mapped(names: list[str]) -> list[str]:
+    """The models that have a map: of very many the first, the last, and some between them."""
+    if len(names) <= MOST_MAPS:
+        return names
+    places = np.linspace(0, len(names) - 1, MOST_MAPS).round().astype(int)
+    return [names[place] for place in places]
 
 
 def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
@@ -152,6 +162,8 @@ def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
         frozen = set(rows["view"]) == {FROZEN}
         whose = "the base student's rollouts, the same tokens for all" if frozen else "rollouts"
         views = VIEWS.format(whose=whose)
+    if len(looks(rows)) > MOST_MAPS:
+        views = f"{views} {FEWER.format(shown=MOST_MAPS, all=len(looks(rows)))}"
     return words.filled(
         MAPS,
         letters=f"a to {last}" if len(names) > 1 else "a",

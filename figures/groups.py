@@ -28,6 +28,8 @@ PITCH = 6.0  # points a dot
 GAP = 4.0  # points between groups
 NAME = 8.4  # points that a line of a name takes
 ALONE = 125.0  # points that a panel alone has for its groups
+MOST_DENSE = 1.6  # times that room of a panel in a column
+LOWEST = 0.76  # of the height of other panels, whose names need their room too
 KEYS = 0.5  # inches of a page that the key may take
 COLUMNS = (30, 62)  # points right of the dots where each column of texts ends
 COLUMNS_INCHES = 0.7  # that they take
@@ -126,16 +128,21 @@ def sheet_of(
     blocks."""
     parts = dict(before or {})
     parts |= {panel.gid: _part(panel) for panel in panels}
-    taken = KEYS + sum(block.tall for block in above)
     share = 1.0
-    # dots stand closer where all of them must fit a page
-    while (block := _page(panels, share)).tall > style.PAGE_HEIGHT - taken and share > 0.1:
+    blocks = [*above, _page(panels, share)]
+    # dots stand closer, and cells are lower, where all of them must fit a page
+    while sum(block.tall for block in blocks) > style.PAGE_HEIGHT - KEYS and share > 0.1:
         share -= 0.02
-    return Sheet(parts, [*above, block], title)
+        blocks = [block.scaled(max(share, LOWEST)) for block in above]
+        blocks.append(_page(panels, share))
+    return Sheet(parts, blocks, title)
 
 
 def _page(panels: Sequence[Panel], share: float) -> Block:
-    heights = {panel.gid: share * panel.points / style.POINTS_PER_INCH for panel in panels}
+    points = {
+        panel.gid: max(share * panel.points, panel.least * len(panel.groups)) for panel in panels
+    }
+    heights = {gid: tall / style.POINTS_PER_INCH for gid, tall in points.items()}
     return balanced(heights, "page", PLACE)
 
 
@@ -146,9 +153,9 @@ def _part(panel: Panel) -> Part:
 
 
 def _single(panel: Panel) -> Part:
-    block = replace(
-        PLACE, mosaic=[[panel.gid]], heights=[panel.points / style.POINTS_PER_INCH], apart=0.0
-    )
+    # the dots of very many models stand closer
+    inches = min(panel.points, ALONE * MOST_DENSE) / style.POINTS_PER_INCH
+    block = replace(PLACE, mosaic=[[panel.gid]], heights=[inches], apart=0.0)
     if panel.columns:
         block = replace(block, right=COLUMNS_INCHES + 0.3)
     colour = style.PUBLISHED if panel.published else style.INK

@@ -29,7 +29,7 @@ EDGE = 0.08  # from the page's edge to title, key and note
 TITLE_LINE, LINE = 0.15, 0.13  # of a line of the title, and of small text
 KEY_LINE = 0.155
 GAP = 0.04  # above the key
-LEAST = 0.2  # of a panel's height that is left where many must fit a page
+LEAST = 0.05  # of a panel's height that is left where many must fit a page
 LEVEL = 0.9  # panels whose ends differ by less end a row together
 SLACK = 0.4  # a panel stands on the left unless the right ends higher by more than that
 

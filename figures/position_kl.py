@@ -199,7 +199,7 @@ def _alone(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
 def _compared(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
     """Levels, changes and ratios below each other; a column for each view on a page."""
     views = [view for view in VIEWS if len(select(frame, what=CHANGE, view=view))]
-    low = 0.16 * (len(looks(frame)) - 1) + 0.1
+    low = min(0.16 * (len(looks(frame)) - 1) + 0.1, 1.8)
     parts: dict[str, Part] = {}
     for letters, view in zip(LETTERS.values(), views):
         level, change, ratio = list(letters)

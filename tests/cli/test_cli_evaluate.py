@@ -140,8 +140,8 @@ def test_outcomes_are_those_of_the_rollouts_and_give_the_measurements(
     rows = found[found["checkpoint"] == "esr/step-000020"]
     expected = proportion(rows["grade_gsm8k"] == "correct", pd.factorize(rows["problem_id"])[0])
     (row,) = frame.query(
-        "what == 'avg_at_2' and condition == 'gsm8k' and checkpoint == 'esr/step-000020' and view == "
-        "'fresh'"
+        "what == 'avg_at_2' and condition == 'gsm8k' and checkpoint == 'esr/step-000020' "
+        "and view == 'fresh'"
     ).itertuples()
     assert (row.value, row.low, row.high) == pytest.approx(
         (expected.value, expected.low, expected.high)

@@ -193,19 +193,9 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
     assert running_text.readable("a\tb\u21b5") == "a\u21e5b\\u21b5", (
         "the sign itself is told apart from what it stands for"
     )
-    for said in (case_study.details(SHORT), texts(figure).replace("\n", " ")):
-        assert (
-            "\u21b5: end of a line" in said
-            and "bytes of part of a character" in said
-            and "code of" in said
-        )
-    plain = case_study.details(LONG)
-    assert (
-        "\u21b5" not in plain
-        and "bytes" not in plain
-        and "code" not in plain
-        and "Grey: undefined" not in plain
-    )
+    said = case_study.details(SHORT)
+    for part in ("\u21b5: end of a line", "bytes of part of a character", "code of"):
+        assert part in said
 
 
 def look_of(line: Any) -> tuple[str, bool, bool]:
