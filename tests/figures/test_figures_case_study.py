@@ -196,6 +196,9 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
     said = case_study.details(SHORT)
     for part in ("\u21b5: end of a line", "bytes of part of a character", "code of"):
         assert part in said
+    plain = case_study.details(LONG)
+    for part in ("\u21b5", "bytes", "code", "Grey: undefined"):
+        assert part not in plain
 
 
 def look_of(line: Any) -> tuple[str, bool, bool]:
