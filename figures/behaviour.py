@@ -16,7 +16,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 
@@ -32,7 +31,7 @@ from .groups import (
     series_of,
     sheet_of,
 )
-from .page import Sheet
+from .page import Sheet, drawing
 
 LENGTHS = {"p10": "10th\npercentile", "p50": "median", "p90": "90th\npercentile", "mean": "mean"}
 MEASURED, PUBLISHED = "response_tokens_", "response_length_"  # begin the quantities of lengths
@@ -82,15 +81,7 @@ def sheet(
     return sheet_of([panel for panel in panels if panel.series], title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

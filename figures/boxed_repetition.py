@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH
@@ -45,7 +44,7 @@ from .groups import (
     series_of,
     sheet_of,
 )
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 SEVERAL, BOXES, REPETITION, STOPS, ACCURACY = (
     "several_boxes_share",
@@ -135,15 +134,7 @@ def sheet(
     return Sheet(parts, page, title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -24,7 +24,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Stroke
@@ -34,7 +33,7 @@ from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, select
 
 from . import style, words
-from .page import EDGE, Block, Part, Sheet
+from .page import EDGE, Block, Part, Sheet, drawing
 from .running_text import PAD, Piece, printed, readable, text_width, wrapped
 
 BLOCK = 100  # tokens at either end
@@ -141,9 +140,7 @@ def sheet(case: Case) -> Sheet:
     return Sheet(parts, page, _title(case), _question(case))
 
 
-def draw(case: Case, *, width: style.Width = "page") -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(case).draw(width)
+draw = drawing(sheet)
 
 
 def _part(letter: str, name: str, rows: pd.DataFrame, scale: PowerNorm) -> Part:

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import select
 
@@ -26,7 +25,7 @@ from .artists import Look
 from .category_map import LETTERS, maps_of, shown
 from .colours import looks
 from .groups import Panel, Series, counts, intervals, series_of, sheet_of
-from .page import Sheet
+from .page import Sheet, drawing
 
 TOKENS = 15
 TOKEN_SHARE = Look("share of the tokens", style.BLACK, "d")
@@ -60,15 +59,7 @@ def sheet(
     return sheet_of(panels, title, before=category_map.map_parts(maps), above=above)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
@@ -26,7 +25,7 @@ from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 from . import style, words
 from .colours import looks, short
 from .groups import counts
-from .page import Block, Part, Sheet, balanced
+from .page import Block, Part, Sheet, balanced, drawing
 
 LETTERS = string.ascii_letters
 PUBLISHED = "published"
@@ -76,15 +75,7 @@ def sheet(
     return Sheet(map_parts(maps), page, title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

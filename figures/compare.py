@@ -15,7 +15,6 @@ from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
@@ -30,7 +29,7 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import Look
 from .curves import accuracy_axis, draw_curve, extent, length_axis, shifts
-from .page import Block, Part, Sheet, beside_first
+from .page import Block, Part, Sheet, beside_first, drawing
 
 AT = "prefix_tokens"
 COLOURS = (style.TEACHER, style.ESR, style.WINE, style.ORANGE, style.SKY, style.FULL_ROLLOUT)
@@ -77,15 +76,7 @@ def sheet(
     return Sheet(parts, [beside_first({"a": (0.0, 2.3)}, ["b"])], title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

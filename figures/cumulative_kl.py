@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRESH, select
 
@@ -26,7 +25,7 @@ from . import artists, bins, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 SHARE, POSITION = "cumulative_kl_share", "cumulative_kl_position"
 HORIZON, THRESHOLD = "cumulative_kl_horizon", "cumulative_kl_threshold"
@@ -72,14 +71,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet({"a": part}, [replace(block, heights=[2.3, strip])])
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def _draw(axes: Axes, below: Axes, measurements: pd.DataFrame) -> None:

@@ -21,7 +21,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from decaylab.runs import vocabulary
@@ -30,7 +29,7 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import REFERENCES, Arm, Number, draw_number
 from .artists import Look
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 SECONDS, PEAK, TOTAL = "seconds_per_step", "peak_gib", "total"
 PHASES = {
@@ -108,14 +107,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, page)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -22,7 +22,6 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST
@@ -40,7 +39,7 @@ from .curves import (
     step_axis,
 )
 from .groups import Panel, counts, intervals, series_of, sheet_of
-from .page import Block, Part, Sheet, beside_first
+from .page import Block, Part, Sheet, beside_first, drawing
 from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}
@@ -92,15 +91,7 @@ def sheet(
     return Sheet(parts, [beside_first({"a": (0.0, 2.66)}, list(parts)[1:])], title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -11,7 +11,6 @@ same for all. Drawing reads rows of the measurements table and computes no stati
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import FROZEN, select
@@ -28,7 +27,7 @@ from .groups import (
     series_of,
     sheet_of,
 )
-from .page import Sheet
+from .page import Sheet, drawing
 from .running_text import printable as printable
 
 TITLE = "Highest-KL tokens"
@@ -64,15 +63,7 @@ def sheet(
     return sheet_of(_panels(shown(measurements), published), title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

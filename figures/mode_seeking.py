@@ -14,14 +14,13 @@ from typing import Any, Literal, Protocol
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import TEACHER, row, select
 
 from . import bins, style, words
 from .artists import PERCENT
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 FORWARD = "forward-kl"
 COLOURS = {TEACHER: style.TEACHER, FORWARD: style.WINE}  # all others are the student's
@@ -76,11 +75,7 @@ def sheet(result: Computed, *, published: pd.DataFrame | None = None) -> Sheet:
     return Sheet({"a": part}, [replace(block, heights=[2.0])])
 
 
-def draw(
-    result: Computed, *, published: pd.DataFrame | None = None, width: style.Width = "page"
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(result, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def _densities(axes: Axes, result: Computed) -> None:

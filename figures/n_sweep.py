@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
@@ -25,7 +24,7 @@ from . import arms, artists, style, words
 from .arms import ESR, PREFIX, REFERENCES, VIEWS, Number, Sweep, bar_handles, draw_number
 from .artists import PERCENT
 from .curves import draw_reference
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 PUBLISHED = replace(ESR, name="ESR at N", colour=style.PUBLISHED, line="--")
 PUBLISHED_FULL = replace(PUBLISHED, name="full rollout", line=":")
@@ -75,14 +74,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, _page(rows))
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

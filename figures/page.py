@@ -140,6 +140,16 @@ def _alone(part: Part) -> Figure:
     return figure
 
 
+def drawing(sheet: Callable[..., Sheet]) -> Callable[..., Figure]:
+    """A function that draws the figure of a module's ``sheet`` at its printed size: it takes what
+    that takes, and ``width``, by default a page."""
+
+    def draw(*given: Any, width: style.Width = "page", **named: Any) -> Figure:
+        return sheet(*given, **named).draw(width)
+
+    return draw
+
+
 def _once(handles: Iterable[Artist]) -> list[Artist]:
     """The entries of a key, each name once."""
     return list({str(handle.get_label()): handle for handle in handles}.values())

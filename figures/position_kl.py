@@ -22,7 +22,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, select
 
@@ -31,7 +30,7 @@ from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks, short
 from .curves import shifts
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 from .three_signals import ROBUST_SIGNALS, SIGNALS
 from .trained_positions import (
     LINE,
@@ -98,14 +97,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, page)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

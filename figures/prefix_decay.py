@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab import printing
 from decaylab.runs import vocabulary
@@ -38,7 +37,7 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
-from .page import Block, Part, Sheet, beside_first, staggered
+from .page import Block, Part, Sheet, beside_first, drawing, staggered
 
 STUDENT, TEACHER, REVERSE = "student", "teacher", "reverse"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
@@ -140,15 +139,7 @@ def sheet(
     return Sheet(parts, [page], title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

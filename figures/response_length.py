@@ -12,12 +12,11 @@ drawn.
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from . import behaviour, style
 from .colours import looks
 from .groups import sheet_of
-from .page import Sheet
+from .page import Sheet, drawing
 
 CAPTION = """Percentiles and mean of the response length, of rollouts that each model wrote itself:
     {counts} per model. Lines: {level} intervals, problem-clustered. {bound}"""
@@ -39,15 +38,7 @@ def sheet(
     return sheet_of(panels, title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, select
 
@@ -29,7 +28,7 @@ from . import artists, bins, cumulative_kl, style, words
 from .artists import PERCENT
 from .colours import looks
 from .cumulative_kl import MASS, SURVIVORS
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 from .three_signals import ROBUST_SIGNALS, SIGNALS, published_part
 
 CURVES = {
@@ -94,14 +93,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, blocks)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

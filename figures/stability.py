@@ -20,7 +20,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
@@ -30,7 +29,7 @@ from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
 from .colours import short
 from .curves import accuracy_axis, draw_curve, shifts, step_axis
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 from .running_text import filled
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
@@ -128,14 +127,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, [_small_block(rows, shown, small), below])
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

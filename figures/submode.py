@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, change, select
 
@@ -35,7 +34,7 @@ from .groups import (
     series_of,
     sheet_of,
 )
-from .page import Sheet
+from .page import Sheet, drawing
 
 SHARES = {
     "equals_teacher_top1": "top-1 is the\nteacher's",
@@ -85,15 +84,7 @@ def sheet(
     return sheet_of(panels, title)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published, title=title).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import BASE, FRESH, select
 
 from . import bins, style, words
 from .artists import Look
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 SIGNALS = {
     "student_entropy": "Student entropy",
@@ -70,14 +69,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, [wide, bins.signal_row("bcd")])
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fclusterdata
@@ -33,7 +32,7 @@ from decaylab.runs.vocabulary import OVER_SEEDS
 from . import arms, artists, style, words
 from .arms import REFERENCES, VIEWS, Arm, Number, Sweep, draw_number
 from .artists import PERCENT, Look
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 Floats = NDArray[np.float64]
 PUBLISHED = Look("published", style.PUBLISHED, "o")
@@ -143,14 +142,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     return Sheet(parts, page)
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(measurements, published=published).draw(width)
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

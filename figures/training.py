@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from . import artists, style, words
 from .artists import PERCENT, Look
-from .page import Block, Part, Sheet
+from .page import Block, Part, Sheet, drawing
 
 HELD_OUT = Look("held-out problems", style.ESR, "s")
 FULL = Look("held-out problems", style.FULL_ROLLOUT, "v")
@@ -91,15 +90,7 @@ def sheet(metrics: pd.DataFrame, validation: pd.DataFrame, *, full: bool = False
     return Sheet(parts, [Block([row], [1.4], between=0.7, right=0.2) for row in filled])
 
 
-def draw(
-    metrics: pd.DataFrame,
-    validation: pd.DataFrame,
-    *,
-    full: bool = False,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure of `sheet` at its printed size."""
-    return sheet(metrics, validation, full=full).draw(width)
+draw = drawing(sheet)
 
 
 def caption(metrics: pd.DataFrame, validation: pd.DataFrame) -> str:
