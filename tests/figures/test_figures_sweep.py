@@ -153,13 +153,6 @@ def test_n_sweep_holds_accuracies_and_differences_with_both_intervals_and_every_
         ("last", "change"): "c",
         ("best", "change"): "d",
     }
-    if width == "column":
-        letters = {
-            ("last", "level"): "a",
-            ("last", "change"): "b",
-            ("best", "level"): "c",
-            ("best", "change"): "d",
-        }
     for (view, kind), letter in letters.items():
         what = "avg_at_2" if kind == "level" else "avg_at_2_minus_full"
         for arm in LENGTHS[:3]:
