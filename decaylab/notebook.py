@@ -158,10 +158,11 @@ evaluate = _diagnostic("evaluate", "avg@k, pass@k and maj@k of every checkpoint"
 
 def train(*, quiet: bool = False, **options: Any) -> TrainResult:
     """Trains a student on-policy: ``decaylab train``, with its options."""
+    from decaylab.commands.drawing import with_curves
     from decaylab.trainer import loop
 
     chosen = _options("train", quiet, options)
-    return loop.train(chosen, command="dl.train", reporter=Reporter(quiet=quiet))
+    return with_curves(loop.train(chosen, command="dl.train", reporter=Reporter(quiet=quiet)))
 
 
 def sweep(

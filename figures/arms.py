@@ -9,8 +9,8 @@ rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -24,6 +24,7 @@ from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
 from . import artists, style, words
 from .artists import BROAD, NUMBERS, PERCENT, THIN, Look
+from .page import Part
 
 REFERENCES = {
     BASE: Look("base student", style.STUDENT, "o", "--"),
@@ -182,6 +183,12 @@ def span(
     return low - room, high + room
 
 
+def say_if_none(axes: Axes, numbers: Iterable[Number]) -> None:
+    """Says so in a panel of which no number is defined."""
+    if not _finite(number.value for number in numbers):
+        artists.no_value(axes)
+
+
 def _finite(values: Iterable[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
@@ -229,15 +236,35 @@ def draw_number(
 
 # Rows of arms
 
+NAME = 8.2  # points that a name takes
+MOST_ROWS = 13  # of a panel that stands alone: more names would touch each other
 
-def name_rows(panels: Sequence[Axes], names: Sequence[str]) -> None:
-    """Panels beside each other have a row for each arm; the first has the names."""
-    for place, axes in enumerate(panels):
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y", color=GRID, linewidth=0.5)
-        axes.set_axisbelow(True)
+
+def pieces(shown: Sequence[Arm]) -> list[list[Arm]]:
+    """The arms in as few lists as fit a panel each, of about one length."""
+    count = math.ceil(len(shown) / MOST_ROWS)
+    size = math.ceil(len(shown) / max(1, count))
+    return [list(shown[start : start + size]) for start in range(0, len(shown), size)]
+
+
+def with_pieces(part: Callable[[Sequence[Arm]], Part], shown: Sequence[Arm]) -> Part:
+    """The panel of all arms, and those of some that stand alone where they are many."""
+    whole, some = part(shown), pieces(shown)
+    return whole if len(some) < 2 else replace(whole, pieces=[part(few) for few in some])
+
+
+def name_row(axes: Axes, names: Sequence[str], room: float) -> None:
+    """A row for each arm, with its name; of panels beside each other the leftmost has the names,
+    in ``room`` inches."""
+    leftmost = axes.get_position().x0 * style.root(axes).get_figwidth() < room + 0.01
+    pitch = style.size_points(axes)[1] / len(names)
+    every = math.ceil(NAME / pitch) if leftmost else len(names) + 1
+    shown = [name if leftmost and place % every == 0 else "" for place, name in enumerate(names)]
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(names)), shown)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
+    axes.set_axisbelow(True)
 
 
 # The rows of a sweep

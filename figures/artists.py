@@ -26,6 +26,7 @@ from . import style
 
 PERCENT = 100.0
 NUMBERS = ["value", "low", "high"]
+MARKER = 4.0  # points: its width
 BROAD, THIN = 3.2, 0.9  # points: bars over problems beside bars over seeds; all other bars are thin
 
 
@@ -44,7 +45,7 @@ class Look:
         return self.colour == style.PUBLISHED
 
 
-def marker(look: Look, size: float = 4.0) -> dict[str, Any]:
+def marker(look: Look, size: float = MARKER) -> dict[str, Any]:
     """Matplotlib's properties of the marker: filled with a white edge, or hollow."""
     fill, edge, width = look.colour, "white", 0.4
     if look.hollow:
@@ -58,7 +59,7 @@ def marker(look: Look, size: float = 4.0) -> dict[str, Any]:
     }
 
 
-def handle(look: Look, *, line: bool = False, size: float = 4.0, **more: Any) -> Line2D:
+def handle(look: Look, *, line: bool = False, size: float = MARKER, **more: Any) -> Line2D:
     """The entry of a key for this look. line: with its line."""
     properties = marker(look, size) | {"linewidth": 0.9, "linestyle": look.line if line else ""}
     return Line2D([], [], color=look.colour, label=look.name, **properties | more)
@@ -214,6 +215,12 @@ def across(
     if not (math.isnan(low) or math.isnan(high)):
         properties = more or {"color": look.colour, "alpha": 0.1, "linewidth": 0}
         shade(low, high, gid=f"{gid}.band", zorder=0, **properties)
+
+
+def no_value(axes: Axes) -> None:
+    """Says in an empty panel that nothing is defined there."""
+    place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, "no value", fontsize=style.SMALL, **place)
 
 
 def beside(

@@ -16,7 +16,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 
@@ -27,11 +26,12 @@ from .groups import (
     Panel,
     Series,
     counts,
-    draw_panels,
     intervals,
     published_series,
     series_of,
+    sheet_of,
 )
+from .page import Sheet, drawing
 
 LENGTHS = {"p10": "10th\npercentile", "p50": "median", "p90": "90th\npercentile", "mean": "mean"}
 MEASURED, PUBLISHED = "response_tokens_", "response_length_"  # begin the quantities of lengths
@@ -40,7 +40,10 @@ SHARES = {
     "several_boxes_share": "several\nboxes",
     "repetition_3gram": "repeated\n3-grams",
 }
-CAPTION = """Rollouts that each model wrote itself ({counts}). (a) Response length in tokens without
+CAPTION = """Response length, how responses end and repeat, and accuracy under each answer rule, of
+    rollouts that each model wrote itself: {counts} per model. Lines: {level} intervals,
+    problem-clustered. {bound}"""
+DETAILS = """Rollouts that each model wrote itself ({counts}). (a) Response length in tokens without
     the end-of-turn token: a percentile is the smallest length that this share of the rollouts does
     not exceed. {more} {bound} {theirs} {intervals}"""
 SHARES_AND_RULES = """(b) Shares of rollouts that stopped naturally and that hold more than one box;
@@ -50,21 +53,16 @@ BOUND = "\u2265: rollouts were cut off, so the number is a lower bound."
 UNIT = f"({{letter}}) {groups.PUBLISHED} The unit is characters / 3.5, not tokens."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
-        published: rows of `decaylab.paper.publication.response_length`, drawn grey and hollow in a
-            panel of their own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-            other).
+        published: rows of `decaylab.paper.publication.response_length`, in a grey panel of their
+            own.
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -76,29 +74,45 @@ def draw(
     panels = [
         lengths_panel(measurements, known),
         Panel("b", "How responses end and repeat", "share (%)", SHARES, shares),
-        rules_panel(
-            "c", "Accuracy under each answer rule", series_of(accuracy, known, "condition")
-        ),
+        rules_panel("c", "Accuracy by answer rule", series_of(accuracy, known, "condition")),
     ]
     if published is not None:
         panels.append(published_panel(published, "d"))
-    return draw_panels([panel for panel in panels if panel.series], measurements, width, title)
+    return sheet_of([panel for panel in panels if panel.series], title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, and how the intervals were made."""
-    levels = measurements[~measurements.what.str.endswith(vocabulary.change(""))]
+    """What is shown, counts and intervals, in at most 60 words."""
+    return short_caption(CAPTION, _levels(measurements))
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, counts, and how the intervals were made."""
+    levels = _levels(measurements)
     rules = dict.fromkeys(vocabulary.select(levels, what="accuracy").condition)
     more = SHARES_AND_RULES.format(rules=", ".join(rules))
     return sentences(levels, published, "d", more)
 
 
+def _levels(measurements: pd.DataFrame) -> pd.DataFrame:
+    return measurements[~measurements.what.str.endswith(vocabulary.change(""))]
+
+
+def short_caption(template: str, rows: pd.DataFrame) -> str:
+    """A short caption with its counts, and whether lengths are bounds."""
+    bound = BOUND if rows.note.str.contains("at least:").any() else ""
+    return words.filled(template, rows, counts=counts(rows, ("problems", "rollouts")), bound=bound)
+
+
 def sentences(
     rows: pd.DataFrame, published: pd.DataFrame | None, letter: str, more: str = ""
 ) -> str:
-    """A caption that begins with the lengths. letter: of the published ones."""
+    """Details that begin with the lengths. letter: of the published ones."""
     return words.filled(
-        CAPTION,
+        DETAILS,
         counts=counts(rows),
         more=more,
         bound=BOUND if rows.note.str.contains("at least:").any() else "",
@@ -122,7 +136,7 @@ def lengths_of(measurements: pd.DataFrame) -> pd.DataFrame:
 def lengths_panel(measurements: pd.DataFrame, known: Mapping[str, Look]) -> Panel:
     """Panel a: percentiles and mean of the response length, in tokens."""
     series = series_of(lengths_of(measurements), known)
-    return Panel("a", "Response length", "tokens", LENGTHS, series, 1.0, 0)
+    return Panel("a", "Response length", "tokens", LENGTHS, series, 1.0)
 
 
 def published_panel(published: pd.DataFrame, gid: str) -> Panel:
@@ -131,8 +145,8 @@ def published_panel(published: pd.DataFrame, gid: str) -> Panel:
     # In the order of the measured models: base, checkpoints, teacher
     order = list(looks(rows))
     rows = rows.sort_values("checkpoint", key=lambda names: names.map(order.index), kind="stable")
-    title, axis = "Published length, other pair", "characters / 3.5"
-    return Panel(gid, title, axis, LENGTHS, published_series(rows), 1.0, 0)
+    title, axis = "Published: length, other pair", "characters / 3.5"
+    return Panel(gid, title, axis, LENGTHS, published_series(rows), 1.0)
 
 
 def _by_statistic(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,16 @@ from decaylab.runs.vocabulary import ALL, BASE, select
 
 from . import artists, style
 from .artists import NUMBERS, Look
-from .colours import looks
+from .colours import folded, looks
 from .curves import shifts
-from .page import Block
+from .page import Block, Part
 
 Floats = NDArray[np.float64]
+Draw = Callable[[Axes], None]
 FLOOR = "#d9d9d9"
 NARROWEST = 6.0  # points; with a bin narrower than that the axis goes with the square root
 REACH = 2.5  # the axis ends at this multiple of the largest value, however long the intervals
+PUBLISHED_TICKS = (0.0, 20.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0)
 LABEL = 15  # characters a line of a curve's name at its end
 
 
@@ -104,8 +106,7 @@ def value_axis(
     table = pd.concat(curves)[NUMBERS].to_numpy(dtype=float) * scale
     table = table[np.isfinite(table[:, 0])]
     if not len(table):
-        place: dict[str, Any] = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-        axes.text(0.5, 0.5, "no value", fontsize=style.SMALL, **place)
+        artists.no_value(axes)
     # one interval that runs away must not flatten every curve
     reach = float(np.abs(table[:, 0]).max(initial=0.0)) or scale
     bounds = np.where(np.isfinite(table), table, 0.0)
@@ -183,14 +184,6 @@ def draw_floor(
     axes.fill_between(ends, bottom, twice, color=FLOOR, linewidth=0, gid=gid, zorder=0.2)
 
 
-def bin_shifts(axes: Axes, rows: pd.DataFrame, count: int) -> list[float]:
-    """How far each of these curves is moved aside, in points: all of them fit between two bins."""
-    places = style.places_points(axes, np.unique(bin_places(rows)[2]).tolist())
-    room = float(np.diff(places).min(initial=20.0))
-    step = min(3.0, 0.7 * room / max(1, count))
-    return shifts(count, step)
-
-
 # Published curves
 
 
@@ -201,76 +194,73 @@ def refuse_published(published: pd.DataFrame | None, reason: str) -> None:
         raise ValueError(f"published must be None here: {reason}")
 
 
-def published_within(
-    published: pd.DataFrame | None, what: str, axes: Axes
-) -> dict[str, pd.DataFrame]:
-    """The published curves of a quantity, by checkpoint, as far as the axis goes."""
-    if published is None:
-        return {}
-    rows = published[(published.what == what) & (bin_places(published)[2] <= axes.get_xlim()[1])]
-    return {str(name): curve for name, curve in rows.groupby("checkpoint")}
-
-
-def _published_look(name: str) -> Look:
-    marker = "o" if name == BASE else "s"
-    return Look(f"published, {name}", style.PUBLISHED, marker, "--")
+def published_look(name: str) -> Look:
+    """Grey, dashed and hollow; the base student with a circle, a trained one with a square."""
+    if name == BASE:
+        return Look("base student", style.PUBLISHED, "o", "--")
+    return Look(name, style.PUBLISHED, "s", "--")
 
 
 def draw_published(
-    axes: Axes, curves: Mapping[str, pd.DataFrame], panel: str
-) -> list[style.EndLabel]:
-    """Grey, dashed and hollow; the base student with a circle, a trained one with a square."""
+    axes: Axes, curves: Mapping[str, pd.DataFrame], looks: Mapping[str, Look]
+) -> None:
+    """Published curves on axes of their own, as far as they were printed, named at their ends."""
+    every = pd.concat(curves.values())
+    lows, highs, _ = bin_places(every)
+    longest = float(highs.max())
+    # their bins leave gaps, whose ends would be ticks at odd places
+    named = {tick: f"{tick:g}" for tick in PUBLISHED_TICKS if tick <= longest}
+    token_axis(axes, named, longest, float((highs - lows).min()))
+    value_axis(axes, [every])
     labels = []
     for name, rows in curves.items():
-        labels += draw_bins(axes, rows, _published_look(name), f"{panel}.published.{name}")
-    return labels
-
-
-def handles(known: Mapping[str, Look], published: pd.DataFrame | None = None) -> list[Line2D]:
-    """The entries of the key: each student, then what was published."""
-    entries = list(known.values())
-    if published is not None:
-        entries += [_published_look(str(name)) for name in published.checkpoint.unique()]
-    return [artists.handle(look, line=True) for look in entries]
+        labels += draw_bins(axes, rows, looks[name], f"published.{name}")
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "nats")
 
 
 # A panel for each signal
 
 
-def signal_block(names: Iterable[str], width: style.Width) -> Block:
-    """A panel for each signal: in a row on a page, else below each other."""
-    mosaic = [list(names)]
-    if width == "column":
-        mosaic = [[name] for name in names]
-    return Block(mosaic, [1.25] * len(mosaic), apart=0.7, right=0.15)
+def signal_row(names: Iterable[str]) -> Block:
+    """Three panels beside each other on a page."""
+    return Block([list(names)], [1.35], right=0.15)
 
 
-def draw_signals(
-    axes: Mapping[str, Axes],
-    titles: Mapping[str, str],
-    frame: pd.DataFrame,
-    view: str,
-    published: pd.DataFrame | None,
-) -> None:
-    """Each signal of every student, with what was published behind it; titled a, b, c."""
+def signal_part(
+    letter: str, what: str, title: str, frame: pd.DataFrame, view: str, more: Draw | None = None
+) -> Part:
+    """The panel of one signal. more: what else is drawn on it."""
+
+    def draw(axes: dict[str, Axes]) -> None:
+        draw_signal(axes[letter], what, frame, view, letter)
+        if more is not None:
+            more(axes[letter])
+
+    return Part(title, Block([[letter]], [1.5], right=0.15), draw, handles(looks(frame)))
+
+
+def draw_signal(axes: Axes, what: str, frame: pd.DataFrame, view: str, panel: str) -> None:
+    """A signal of every student: winsorised means with their intervals, plain means as dots."""
     known = looks(frame)
-    for letter, (what, title) in zip("abc", titles.items(), strict=True):
-        panel = axes[what]
-        panel.set_title(f"{letter}  {title}")
-        curves = {name: pick(frame, robust(what), view, name) for name in known}
-        plain = {name: pick(frame, what, view, name) for name in known}
-        every = pd.concat(curves.values())
-        position_axis(panel, every)
-        behind = published_within(published, what, panel)
-        drawn = curves | {f"plain {name}": rows for name, rows in plain.items()} | behind
-        value_axis(panel, drawn.values())
-        draw_floor(panel, curves.values(), f"{what}.floor")
-        draw_published(panel, behind, what)
-        if BASE in curves:
-            rows, colour = curves[BASE], known[BASE].colour
-            artists.band(panel, bin_places(rows)[2], rows, colour, f"{what}.{BASE}.band")
-        aside = bin_shifts(panel, every, len(curves))
-        for shift, (name, rows) in zip(aside, curves.items(), strict=True):
-            draw_bins(panel, rows, known[name], f"{what}.{name}", shift)
-            draw_plain(panel, plain[name], known[name], f"{what}.{name}", shift)
-        style.name_y_axis(panel, "nats")
+    curves = {name: pick(frame, robust(what), view, name) for name in known}
+    plain = {name: pick(frame, what, view, name) for name in known}
+    every = pd.concat(curves.values())
+    position_axis(axes, every)
+    value_axis(axes, [*curves.values(), *plain.values()])
+    draw_floor(axes, curves.values(), f"{panel}.floor")
+    if BASE in curves:
+        rows, colour = curves[BASE], known[BASE].colour
+        artists.band(axes, bin_places(rows)[2], rows, colour, f"{panel}.{BASE}.band")
+    aside = shifts(len(curves), artists.MARKER)
+    for shift, (name, rows) in zip(aside, curves.items(), strict=True):
+        draw_bins(axes, rows, known[name], f"{panel}.{name}", shift)
+        draw_plain(axes, plain[name], known[name], f"{panel}.{name}", shift)
+    style.name_y_axis(axes, "nats")
+
+
+def handles(known: Mapping[str, Look]) -> list[Line2D]:
+    """The entries of the key: each student; none where there is but one."""
+    if len(known) == 1:
+        return []
+    return [artists.handle(look, line=True) for look in folded(known)]

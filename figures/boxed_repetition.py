@@ -10,7 +10,7 @@ small panel each against the training step, a line a run:
     f, g, h, i   the published collapse where it is given: several boxes, boxes, repetitive
                  responses, accuracy
 
-The base student stands at step 0; the teacher is a dashed line with its interval. Otherwise as bars
+The base student stands at step 0; the teacher is a dashed line with its interval. Otherwise as dots
 by model: a shares, b boxes, c accuracy; d, e, f published. Drawing reads rows of the measurements
 table and computes no statistics.
 """
@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH
@@ -40,12 +39,12 @@ from .groups import (
     Panel,
     Series,
     counts,
-    draw_panels,
     intervals,
     published_series,
     series_of,
+    sheet_of,
 )
-from .page import Block, page
+from .page import Block, Part, Sheet, drawing
 
 SEVERAL, BOXES, REPETITION, STOPS, ACCURACY = (
     "several_boxes_share",
@@ -60,20 +59,19 @@ SHARES = {SEVERAL: "several\nboxes", REPETITION: "repeated\n3-grams", STOPS: "na
 PUBLISHED_SHARES = {SEVERAL: "several\nboxes", REPETITIVE: "repetitive\nresponses"}
 # By letter of the panel over steps: the quantity and its name
 CURVES = {
-    "a": (SEVERAL, "several boxes (%)"),
-    "b": (BOXES, "boxes per response"),
-    "c": (REPETITION, "repeated 3-grams (%)"),
-    "d": (STOPS, "natural stops (%)"),
-    "e": (ACCURACY, "accuracy (%)"),
+    "a": (SEVERAL, "Several boxes (%)"),
+    "b": (BOXES, "Boxes per response"),
+    "c": (REPETITION, "Repeated 3-grams (%)"),
+    "d": (STOPS, "Natural stops (%)"),
+    "e": (ACCURACY, "Accuracy by answer rule (%)"),
 }
 PUBLISHED_CURVES = {
-    "f": (SEVERAL, "several boxes (%)"),
-    "g": (BOXES, "boxes per response"),
-    "h": (REPETITIVE, "repetitive (%)"),
-    "i": (ACCURACY, "accuracy (%)"),
+    "f": (SEVERAL, "Published: several boxes (%)"),
+    "g": (BOXES, "Published: boxes"),
+    "h": (REPETITIVE, "Published: repetitive (%)"),
+    "i": (ACCURACY, "Published: accuracy (%)"),
 }
-MOSAIC: dict[style.Width, list[str]] = {"page": ["abcd", "eeee"], "column": ["ab", "cd", "ee"]}
-PUBLISHED_MOSAIC: dict[style.Width, list[str]] = {"page": ["fghi"], "column": ["fg", "hi"]}
+MOSAIC, PUBLISHED_MOSAIC = ("abcd", "eeee"), ("fghi",)  # of a page
 # Line and marker of the answer rules, in their order
 LINES = (("-", "s"), ("--", "^"), (":", "D"))
 PUBLISHED_LINES = (("--", "o"), (":", "s"))
@@ -82,12 +80,16 @@ PUBLISHED = Look("published", style.PUBLISHED, "o", "--")
 STEP = re.compile(r"(.*?)/?(?:step|checkpoint)-(\d+)")
 ONE_RUN = "trained student"  # where the names of the checkpoints hold no run
 Runs = dict[str, dict[float, str]]  # of each training run its checkpoints by step
-PANEL_INCHES = 0.95
+PANEL_INCHES, ALONE_INCHES = 0.95, 1.4
 LEAST_SPAN = 10.0  # per cent that an axis goes up to at least
 ROOM = 4.0  # per cent: for a marker at 0 or 100
 RUNS_APART = 2.0  # points between the lines of runs, so that their bars can be told apart
 
-CAPTION = """Rollouts that each model wrote itself ({counts}). {panels} Accuracy, mean over
+CAPTION = """Several boxes, repetition, natural stops and accuracy by answer rule, of rollouts that
+    each model wrote itself{steps}: {counts} per model. Lines: {level} intervals,
+    problem-clustered."""
+STEPS = ", by training step; teacher dashed"
+DETAILS = """Rollouts that each model wrote itself ({counts}). {panels} Accuracy, mean over
     rollouts, by the answer rules {rules}. {theirs} {intervals}"""
 OVER_STEPS = """Against the training step, the base student at 0; blue, dashed and shaded: the
     teacher with its interval, in e by the first of the rules. (a) Responses with more than one
@@ -98,23 +100,18 @@ BY_MODEL = """(a) Responses with more than one box; of the 3-grams of a response
     mean. (c)"""
 PUBLISHED_CAPTION = f"""({{letters}}) {groups.PUBLISHED} One run of full rollout; what counts as a
     repetitive response is not stated and is not the measured share of 3-grams."""
-NOTE = "Bars: {level} intervals, problem-clustered. {counts} per checkpoint."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.behaviour.measure`.
-        published: rows of `decaylab.paper.publication.boxed_repetition`, drawn grey and hollow in
-            panels of their own.
-        width: ``column`` (3.4 in) or ``page`` (7 in).
+        published: rows of `decaylab.paper.publication.boxed_repetition`, in grey panels of their
+            own.
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -124,33 +121,38 @@ def draw(
     runs = runs_of(rows.checkpoint)
     if not runs:
         panels = _panels(rows) + ([] if published is None else _published_panels(published))
-        return draw_panels(panels, rows, width, title)
+        return sheet_of(panels, title)
     sides = [Side(rows, runs, CURVES, RULES)]
-    mosaic = MOSAIC[width]
+    mosaics = [*MOSAIC]
     if published is not None:
         runs = runs_of(published.checkpoint)
         sides.append(Side(published, runs, PUBLISHED_CURVES, PUBLISHED_RULES, published=True))
-        mosaic = mosaic + PUBLISHED_MOSAIC[width]
-    note = words.filled(NOTE, rows, counts=counts(rows, ("problems", "rollouts")))
-    with style.context():
-        block = Block(
-            mosaic, [PANEL_INCHES] * len(mosaic), left=0.4, right=0.14, between=0.42, apart=0.68
-        )
-        figure, axes = page(width, [block], title=title, handles=_handles(sides), note=note)
-        for side in sides:
-            for letter in side.panels:
-                _panel(axes[letter], side, letter)
-    return figure
+        mosaics += PUBLISHED_MOSAIC
+    parts = {letter: _part(side, letter) for side in sides for letter in side.panels}
+    place = Block(left=0.4, right=0.14, between=0.42, above=0.4)
+    page = [replace(place, mosaic=[list(row)], heights=[PANEL_INCHES]) for row in mosaics]
+    return Sheet(parts, page, title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, and how the intervals were made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    rows = _rows(measurements)
+    steps = STEPS if runs_of(rows.checkpoint) else ""
+    most = counts(rows, ("problems", "rollouts"))
+    return words.filled(CAPTION, rows, counts=most, steps=steps)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, counts, and how the intervals were made."""
     rows = _rows(measurements)
     rules = ", ".join(rule for rule in RULES if (rows.condition == rule).any())
     over_steps = bool(runs_of(rows.checkpoint))
     letters = "f to i" if over_steps else "d to f"
     return words.filled(
-        CAPTION,
+        DETAILS,
         counts=counts(rows),
         panels=OVER_STEPS if over_steps else BY_MODEL,
         rules=rules,
@@ -230,8 +232,15 @@ def scale_of(rows: pd.DataFrame) -> float:
     return PERCENT if (rows.unit == FRACTION).all() else 1.0
 
 
-def _panel(axes: Axes, side: Side, letter: str) -> None:
+def _part(side: Side, letter: str) -> Part:
     what, name = side.panels[letter]
+    block = Block([[letter]], [ALONE_INCHES], left=0.45)
+    colour = style.PUBLISHED if side.published else style.INK
+    keys = _handles(side, rules=what == ACCURACY)
+    return Part(name, block, lambda axes: _panel(axes[letter], side, what, letter), keys, 4, colour)
+
+
+def _panel(axes: Axes, side: Side, what: str, letter: str) -> None:
     rows = vocabulary.select(side.rows, what=what)
     lines = side.lines if what == ACCURACY else {"": ("", "")}
     of_rules = {rule: rows[rows.condition == rule] for rule in lines}
@@ -261,9 +270,6 @@ def _panel(axes: Axes, side: Side, letter: str) -> None:
         artists.points(
             axes, base.step, base.value * scale, colours.BASE, f"{gid}.base", zorder=4, **place
         )
-    colour = style.PUBLISHED if side.published else style.INK
-    title = axes.set_title(f"{letter}  {name}", pad=4, color=colour)
-    title.set(fontweight="normal", fontsize=style.SMALL)
 
 
 def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None:
@@ -279,23 +285,22 @@ def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None
     style.ticks_within(axes, upright=True, most=4)
 
 
-def _handles(sides: Sequence[Side]) -> list[Artist]:
-    """Base, runs, teacher, answer rules, published: what each line and colour means."""
-    measured = sides[0]
-    names = set(measured.rows.checkpoint)
-    handles: list[Artist] = [artists.handle(colours.BASE)] if BASE in names else []
-    handles += [artists.handle(look, line=True) for look in measured.looks.values()]
-    if vocabulary.TEACHER in names:
-        handles.append(artists.handle(TEACHER, line=True))
-    for side in sides:
-        colour, before = (style.PUBLISHED, "published, ") if side.published else (style.INK, "")
-        for rule, (line, marker) in side.lines.items():
-            look = Look(before + rule.replace("_", " "), colour, marker, line)
-            handles.append(artists.handle(look, line=True))
+def _handles(side: Side, *, rules: bool) -> list[Artist]:
+    """Base, runs, teacher, and the answer rules where there are several lines of a run."""
+    names = set(side.rows.checkpoint)
+    handles: list[Artist] = []
+    if not side.published:
+        handles += [artists.handle(colours.BASE)] if BASE in names else []
+        handles += [artists.handle(look, line=True) for look in side.looks.values()]
+        handles += [artists.handle(TEACHER, line=True)] if vocabulary.TEACHER in names else []
+    colour, before = (style.PUBLISHED, "published, ") if side.published else (style.INK, "")
+    for rule, (line, marker) in side.lines.items() if rules else ():
+        look = Look(before + rule.replace("_", " "), colour, marker, line)
+        handles.append(artists.handle(look, line=True))
     return handles
 
 
-# Bars by model
+# Dots by model
 
 
 def _panels(rows: pd.DataFrame) -> list[Panel]:
@@ -323,13 +328,13 @@ def _published_panels(published: pd.DataFrame) -> list[Panel]:
     return [
         Panel(
             "d",
-            "Published, other pair",
+            "Published: boxes and repetition",
             "share (%)",
             PUBLISHED_SHARES,
             published_series(shares, "what"),
         ),
-        rules_panel("e", "Published accuracy", published_series(accuracy, "condition")),
-        _boxes("f", "Published boxes per response", published_series(_of_boxes(published), "what")),
+        rules_panel("e", "Published: accuracy", published_series(accuracy, "condition")),
+        _boxes("f", "Published: boxes", published_series(_of_boxes(published), "what")),
     ]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Stroke
@@ -34,13 +33,15 @@ from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, select
 
 from . import style, words
-from .page import EDGE, Block, page
+from .page import EDGE, Block, Part, Sheet, drawing
 from .running_text import PAD, Piece, printed, readable, text_width, wrapped
 
 BLOCK = 100  # tokens at either end
 PITCH, BOX = 16.0, 10.5  # points from line to line, and of a box up
 MARGIN = 24.0  # points left of the text, for positions
-BAR = 0.08  # inches: of the colour bar
+BAR = 0.08, 1.5  # inches: height and length of the colour bar
+ABOVE = 0.42  # inches: of the heading and the colour bar
+MOST_LINES = 7  # of a panel that stands alone
 COLOURS = sns.blend_palette(["white", style.WINE], as_cmap=True).with_extremes(bad="#d9d9d9")
 DARK = 0.179  # relative luminance below which white is read better than black
 REST = "continuation"  # the category without an underline
@@ -62,7 +63,10 @@ PATTERNS: dict[str, dict[str, Any]] = {
 }
 TICKS = (0.0, 0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 
-CAPTION = """One rollout, token by token: {parts}. {chosen} Shading: reverse KL of the
+CAPTION = """One rollout, token by token: {parts}. Shading: reverse KL of the student from the
+    teacher at each token; underlines: token category; grey numbers: position of the first token
+    of the line. An example without an interval."""
+DETAILS = """One rollout, token by token: {parts}. {chosen} Shading: reverse KL of the
     student from the teacher at each token, in nats, on a square-root scale that ends at the highest
     of them ({most}). Underlines: token category. {note} One rollout is an example: it has no
     interval."""
@@ -117,46 +121,72 @@ def choose(rollouts: pd.DataFrame, tokens: pd.DataFrame) -> Case:
     return Case(shown, chosen, " ".join(rule.split()))
 
 
-def draw(case: Case, *, width: style.Width = "page") -> Figure:
-    """The figure, at its printed size and as high as the text needs.
+@style.context()
+def sheet(case: Case) -> Sheet:
+    """The figure's panels: the first and the last tokens, or all of a short rollout; as high as
+    the text needs.
 
     Raises:
         ValueError: there is no token, or there are those of several rollouts.
     """
-    parts = blocks(case.tokens)
-    shown = pd.concat(parts.values())
-    across = style.WIDTH_INCHES[width]
-    room = (across - 2 * EDGE) * style.POINTS_PER_INCH - MARGIN
-    texts = {name: wrapped(rows.apply(printed, axis=1), room) for name, rows in parts.items()}
-    layout = [Block([["scale"]], [BAR], left=0.12, right=across - 1.72, above=0.1, below=0.1)]
-    for name, pieces in texts.items():
-        inches = PITCH * (1 + pieces[-1].line) / style.POINTS_PER_INCH
-        layout.append(Block([[name]], [inches], left=EDGE, right=EDGE, below=0.0))
-    looks = _looks(shown)
-    with style.context():
-        figure, axes = page(
-            width,
-            layout,
-            title=_title(case),
-            subtitle=_question(case),
-            handles=[_line(look, label=_words(name)) for name, look in looks.items()],
-            note=_note(shown),
-        )
-        scale = PowerNorm(0.5, vmin=0.0, vmax=_most(shown), clip=True)
-        _draw_scale(axes["scale"], scale)
-        for name, rows in parts.items():
-            axes[name].set_title(name, pad=2)
-            _draw_text(axes[name], rows, texts[name], scale)
-    return figure
+    found = blocks(case.tokens)
+    scale = PowerNorm(0.5, vmin=0.0, vmax=_most(pd.concat(found.values())), clip=True)
+    parts = {}
+    for letter, (name, rows) in zip(words.LETTERS, found.items()):
+        whole = _part(letter, name, rows, scale)
+        pieces = [_part(letter, f"{name}{more}", some, scale) for more, some in _pieces(rows)]
+        parts[letter] = whole if len(pieces) < 2 else replace(whole, pieces=pieces)
+    page = [_block(letter, rows, "page") for letter, rows in zip(parts, found.values())]
+    return Sheet(parts, page, _title(case), _question(case))
+
+
+draw = drawing(sheet)
+
+
+def _part(letter: str, name: str, rows: pd.DataFrame, scale: PowerNorm) -> Part:
+    def draw(axes: dict[str, Axes]) -> None:
+        _draw_text(axes[letter], rows, scale)
+        _draw_scale(axes[letter], scale)
+
+    keys = [_line(look, label=_words(name)) for name, look in _looks(rows).items()]
+    return Part(name, _block(letter, rows, "column"), draw, keys, pad=3.0)
+
+
+def _block(letter: str, rows: pd.DataFrame, width: style.Width) -> Block:
+    lines = 1 + _wrapped(rows, _room(width))[-1].line
+    inches = PITCH * lines / style.POINTS_PER_INCH
+    return Block([[letter]], [inches], left=EDGE, right=EDGE, above=ABOVE, below=0.05)
+
+
+def _room(width: style.Width) -> float:
+    """Points of a line of text."""
+    return (style.WIDTH_INCHES[width] - 2 * EDGE) * style.POINTS_PER_INCH - MARGIN
+
+
+def _wrapped(rows: pd.DataFrame, room: float) -> list[Piece]:
+    return wrapped(rows.apply(printed, axis=1), room)
+
+
+def _pieces(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The tokens in as many lines as a panel alone has room for, each with what its heading
+    adds."""
+    lines = {piece.token: piece.line // MOST_LINES for piece in _wrapped(rows, _room("column"))}
+    groups = [some for _, some in rows.groupby([lines[token] for token in range(len(rows))])]
+    return [(f", from {int(some.position.iloc[0])}", some) for some in groups]
 
 
 def caption(case: Case) -> str:
-    """The figure's caption: whose rollout it is, how it was chosen, and what shading and underlines
-    mean.
+    """What is shown, in at most 60 words.
 
     Raises:
         ValueError: there is no token, or there are those of several rollouts.
     """
+    names = [name[0].lower() + name[1:] for name in blocks(case.tokens)]
+    return words.filled(CAPTION, parts="; ".join(names))
+
+
+def details(case: Case) -> str:
+    """Whose rollout it is, how it was chosen, and what shading and underlines mean."""
     parts, row = blocks(case.tokens), case.rollout
     shown = pd.concat(parts.values())
     names = [name[0].lower() + name[1:] for name in parts]
@@ -166,7 +196,7 @@ def caption(case: Case) -> str:
     if case.rule:
         chosen.append(f"Chosen: {case.rule}.")
     return words.filled(
-        CAPTION,
+        DETAILS,
         parts="; ".join(names),
         chosen=" ".join(chosen),
         most=rounded(_most(shown), 2),
@@ -197,22 +227,29 @@ def blocks(tokens: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _draw_scale(axes: Axes, scale: PowerNorm) -> None:
-    """The colour bar."""
+    """The colour bar, above the text on the right."""
+    across, up = (points / style.POINTS_PER_INCH for points in style.size_points(axes))
+    tall, long = BAR
+    bar = axes.inset_axes((1 - long / across, 1 + 0.2 / up, long / across, tall / up))
+    bar.set_gid("scale")
     mappable = ScalarMappable(scale, COLOURS)
-    style.root(axes).colorbar(mappable, cax=axes, orientation="horizontal")
+    style.root(axes).colorbar(mappable, cax=bar, orientation="horizontal")
     ticks = [tick for tick in TICKS if tick <= float(scale.vmax or 1.0)]
-    shown = [ticks[i] for i in style.far_apart(style.places_points(axes, ticks), 16.0)]
-    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
-    axes.tick_params(length=2, pad=1)
-    name = "reverse KL (nats),\nsquare-root scale"
-    text = axes.annotate(name, (1, 0.5), (6, 0), "axes fraction", "offset points", va="center")
-    text.set(fontsize=style.SMALL, linespacing=1.1, annotation_clip=False)
+    places = [float(scale(tick)) * long * style.POINTS_PER_INCH for tick in ticks]
+    shown = [ticks[i] for i in style.far_apart(places, 16.0)]
+    bar.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    bar.tick_params(length=2, pad=1)
+    name = "reverse KL (nats)"
+    text = bar.annotate(name, (0, 0.5), (-5, 0), "axes fraction", "offset points", va="center")
+    text.set(fontsize=style.SMALL, ha="right", annotation_clip=False)
 
 
-def _draw_text(axes: Axes, rows: pd.DataFrame, pieces: Sequence[Piece], scale: PowerNorm) -> None:
+def _draw_text(axes: Axes, rows: pd.DataFrame, scale: PowerNorm) -> None:
     """Boxes, text and underlines, in points from the upper left corner."""
-    across, up = style.size_points(axes)
-    axes.set(xlim=(-MARGIN, across - MARGIN), ylim=(up, 0), xticks=[], yticks=[])
+    across = style.size_points(axes)[0]
+    pieces = _wrapped(rows, across - MARGIN)
+    axes.set(xlim=(-MARGIN, across - MARGIN), ylim=(PITCH * (1 + pieces[-1].line), 0))
+    axes.set(xticks=[], yticks=[])
     axes.set_axis_off()
     looks = _looks(rows)
     numbered = -1

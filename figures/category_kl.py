@@ -17,39 +17,36 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import select
 
 from . import category_map, high_kl_tokens, style, words
 from .artists import Look
-from .category_map import LETTERS, PUBLISHED, maps_of, shown
-from .colours import looks, short
-from .groups import Panel, Series, counts, draw_panel, intervals, new_page, series_of
+from .category_map import LETTERS, maps_of, shown
+from .colours import looks
+from .groups import Panel, Series, counts, intervals, series_of, sheet_of
+from .page import Sheet, drawing
 
 TOKENS = 15
-LONGEST_NAME = 13  # characters of a checkpoint's name above a map
 TOKEN_SHARE = Look("share of the tokens", style.BLACK, "d")
-CAPTION = "{maps} {panels} {counts}, {tokens} tokens. {intervals} {floor}"
+CAPTION = """Mean reverse KL in nats by token category and position, the share of the tokens and of
+    the KL that each category holds, and the tokens of the highest mean reverse KL. {counts} per
+    model. Lines: {level} intervals, problem-clustered. Italics and hatches: see the text file."""
+DETAILS = "{maps} {panels} {counts}, {tokens} tokens. {intervals} {floor}"
 SHARES = """({letter}) Shares of each category: black of all tokens, in colours of the KL of each
     model."""
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
         published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of
             its own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-            other).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -57,21 +54,23 @@ def draw(
     """
     rows = shown(measurements)
     maps = maps_of(rows, published)
+    above = [category_map.map_block(maps)]
     panels = panels_of(rows, first=len(maps))
-    titles = {name: _title(name, cells) for name, cells in maps.items()}
-    with style.context():
-        figure, axes = new_page(
-            panels, rows, width, title, before=[category_map.map_block(maps, width)]
-        )
-        category_map.draw_maps(axes, maps, titles)
-        for panel in panels:
-            draw_panel(axes[panel.gid], panel)
-    return figure
+    return sheet_of(panels, title, before=category_map.map_parts(maps), above=above)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, of which tokens, counts, and how the intervals
-    were made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    rows = shown(measurements)
+    most = counts(rows, ("problems", "rollouts")).capitalize()
+    return words.filled(CAPTION, rows, counts=most)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, of which tokens, counts, and how the intervals were made."""
     rows = shown(measurements)
     panels = []
     for panel in panels_of(rows, first=len(maps_of(rows, published))):
@@ -80,7 +79,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         else:
             panels.append(SHARES.format(letter=panel.gid))
     return words.filled(
-        CAPTION,
+        DETAILS,
         rows,
         maps=category_map.map_text(rows, published),
         panels=" ".join(panels),
@@ -105,13 +104,5 @@ def _shares(rows: pd.DataFrame) -> Panel:
     series += series_of(select(keyed, what="kl_share"), known)
     categories = select(rows, what="kl_share").category.unique()
     groups = {name: name.replace("_", " ") for name in categories}
-    places = 1 if len(known) == 1 else None
     title = "Share of the tokens and of the KL"
-    return Panel("", title, "share (%)", groups, series, places=places)
-
-
-def _title(name: str, cells: pd.DataFrame) -> str:
-    if name == PUBLISHED:
-        return "mean KL (nats), published"
-    known = short(looks(cells)[name].name, LONGEST_NAME)
-    return f"mean KL (nats), {known}{category_map.on_own(name, cells)}"
+    return Panel("", title, "share (%)", groups, series)

@@ -11,21 +11,21 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 
 from . import style, words
-from .colours import looks
+from .colours import looks, short
 from .groups import counts
-from .page import Block, balanced, page
+from .page import Block, Part, Sheet, balanced, drawing
 
 LETTERS = string.ascii_letters
 PUBLISHED = "published"
@@ -34,10 +34,12 @@ CELL, UPRIGHT_CELL = 12.0, 20.0  # points up; the second where numbers must stan
 NUMBER = 17.0  # points across that a number takes
 HALF = Block(left=0.92, right=0.2, between=1.16)  # of maps that share a page
 PLACE = ["view", "checkpoint", "category", "position_low"]
-HEADING = "Mean reverse KL (nats) by category and position"
-NOTE = """Italics: the winsorised mean's interval is wider than that mean, or there is none.
-    Hatched: under twice the noise floor. \u2013: no token. {counts} per model."""
-CAPTION = """{maps} {counts}, {tokens} tokens. The intervals are of the winsorised means, pointwise
+MOST_MAPS = 6  # of measured models: more do not fit a page
+LONGEST_NAME = 15  # characters of a checkpoint's name above a map
+CAPTION = """Mean reverse KL in nats of the tokens of each category, by position. Italics: the
+    interval of the winsorised mean is wider than that mean, or there is none; hatched: under twice
+    the noise floor; \u2013: no token. {counts} per model."""
+DETAILS = """{maps} {counts}, {tokens} tokens. The intervals are of the winsorised means, pointwise
     {level} ({methods}), and stand in the table. {floors}"""
 MAPS = """({letters}) Mean reverse KL in nats ({estimands}) of the tokens of each category, by
     position in the response; a bin does not hold its upper edge. \u2013: no token, or undefined.
@@ -46,46 +48,45 @@ MAPS = """({letters}) Mean reverse KL in nats ({estimands}) of the tokens of eac
 VIEWS = "Base student and checkpoints on {whose}."
 THEIRS = """({letter}, grey) Published, {run}, another pair and problem set, without intervals, on
     a colour scale of its own."""
+FEWER = "Maps of {shown} of the {all} models; the numbers of all stand in the table."
 FLOORS = "Noise floor at most {most:.1e} nats; under twice it {under} of {all} cells."
 
 Maps = Mapping[str, pd.DataFrame]  # the cells of each map by its name: base, checkpoints, published
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
         published: rows of `decaylab.paper.publication.kl_by_category`, a map in grey, on a scale of
             its own.
-        width: ``column`` (3.4 in, maps below each other) or ``page`` (7 in, two beside each other;
-            one alone fills it).
         title: a line above the maps, such as the names of the two models.
 
     Raises:
         ValueError: the rows hold no reverse KL by category and position.
     """
-    rows = shown(measurements)
-    maps = maps_of(rows, published)
-    most = counts(select(rows, what=KL), ("problems", "rollouts"))
-    note = words.filled(NOTE, counts=most)
-    block = map_block(maps, width if len(maps) > 1 else "column")  # one alone fills the page
-    titles = {name: _name(name, cells, "other pair") for name, cells in maps.items()}
-    with style.context():
-        figure, axes = page(width, [block], title=title, subtitle=HEADING, note=note)
-        draw_maps(axes, maps, titles)
-    return figure
+    maps = maps_of(shown(measurements), published)
+    # one alone fills the page
+    page = [map_block(maps)] if len(maps) > 1 else []
+    return Sheet(map_parts(maps), page, title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what a cell is, of which tokens, counts, and how the intervals were
-    made."""
+    """What a cell is, and counts, in at most 60 words."""
+    cells = select(shown(measurements), what=KL)
+    most = counts(cells, ("problems", "rollouts"))
+    return words.filled(CAPTION, counts=most.capitalize())
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What a cell is, of which tokens, counts, and how the intervals were made."""
     rows = shown(measurements)
     cells, robust = select(rows, what=KL), select(rows, what=ROBUST)
     floored, floors = cells[cells.noise_floor.notna()], "Noise floor: not measured."
@@ -93,7 +94,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         most, under = floored.noise_floor.max(), floored.under_floor.sum()
         floors = FLOORS.format(most=most, under=under, all=len(floored))
     return words.filled(
-        CAPTION,
+        DETAILS,
         maps=map_text(rows, published),
         counts=counts(cells, ("problems", "rollouts")),
         tokens=tokens_text(rows),
@@ -128,10 +129,18 @@ def maps_of(rows: pd.DataFrame, published: pd.DataFrame | None) -> dict[str, pd.
     sure = robust.high - robust.low <= robust.value
     known = sure.reindex(pd.MultiIndex.from_frame(cells[PLACE]), fill_value=False)
     cells = cells.assign(unsure=~known.to_numpy(dtype=bool))
-    maps = {name: select(cells, checkpoint=name) for name in looks(cells)}
+    maps = {name: select(cells, checkpoint=name) for name in _mapped(list(looks(cells)))}
     if published is not None:
         maps[PUBLISHED] = select(published, what=KL).assign(unsure=False)
     return maps
+
+
+def _mapped(names: list[str]) -> list[str]:
+    """The models that have a map: of very many the first, the last, and some between them."""
+    if len(names) <= MOST_MAPS:
+        return names
+    places = np.linspace(0, len(names) - 1, MOST_MAPS).round().astype(int)
+    return [names[place] for place in places]
 
 
 def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
@@ -144,6 +153,8 @@ def map_text(rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
         frozen = set(rows["view"]) == {FROZEN}
         whose = "the base student's rollouts, the same tokens for all" if frozen else "rollouts"
         views = VIEWS.format(whose=whose)
+    if len(looks(rows)) > MOST_MAPS:
+        views = f"{views} {FEWER.format(shown=MOST_MAPS, all=len(looks(rows)))}"
     return words.filled(
         MAPS,
         letters=f"a to {last}" if len(names) > 1 else "a",
@@ -165,20 +176,32 @@ def map_inches(cells: pd.DataFrame) -> float:
     return cells.category.nunique() * points / style.POINTS_PER_INCH
 
 
-def map_block(maps: Maps, width: style.Width) -> Block:
-    """Two maps in a row on a page, else below each other."""
+def map_block(maps: Maps) -> Block:
+    """Of a page: two maps in a row."""
     heights = {f"map.{name}": map_inches(cells) for name, cells in maps.items()}
-    return balanced(heights, width, HALF)
+    return balanced(heights, "page", HALF)
 
 
-def draw_maps(panels: Mapping[str, Axes], maps: Maps, titles: Mapping[str, str]) -> None:
-    """The maps by their names, lettered; the measured ones on one scale of colours."""
-    most = _most(cells for name, cells in maps.items() if name != PUBLISHED)
+def map_parts(maps: Maps) -> dict[str, Part]:
+    """A panel for each map by its letter; the measured ones on one scale of colours."""
+    most = _most([cells for name, cells in maps.items() if name != PUBLISHED])
+    parts = {}
     for letter, (name, cells) in zip(LETTERS, maps.items()):
         scale = most if name != PUBLISHED else _most([cells])
-        axes = panels[f"map.{name}"]
-        _draw_map(axes, cells, name, scale)
-        axes.set_title(f"{letter}  {titles[name]}", pad=4)
+        parts[letter] = _part(name, cells, scale)
+    return parts
+
+
+def _part(name: str, cells: pd.DataFrame, most: float) -> Part:
+    place = f"map.{name}"
+    block = replace(HALF, mosaic=[[place]], heights=[map_inches(cells)], apart=0.0)
+    colour = style.PUBLISHED if name == PUBLISHED else style.INK
+    title = f"Reverse KL (nats), {_name(name, cells)}"
+
+    def draw(axes: dict[str, Axes]) -> None:
+        _draw_map(axes[place], cells, name, most)
+
+    return Part(title, block, draw, colour=colour)
 
 
 def _most(maps: Iterable[pd.DataFrame]) -> float:
@@ -231,10 +254,10 @@ def on_own(name: str, cells: pd.DataFrame) -> str:
     return ", own" if name != BASE and set(cells["view"]) == {FRESH} else ""
 
 
-def _name(name: str, cells: pd.DataFrame, theirs: str) -> str:
+def _name(name: str, cells: pd.DataFrame) -> str:
     if name == PUBLISHED:
-        return f"published, {theirs}"
-    return looks(cells)[name].name + on_own(name, cells)
+        return "published"
+    return short(looks(cells)[name].name, LONGEST_NAME) + on_own(name, cells)
 
 
 def _edges(cells: pd.DataFrame) -> list[float]:

@@ -9,6 +9,8 @@ students are drawn in the greens of the early stop.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -19,6 +21,7 @@ from .artists import Look
 
 FULL = re.compile(r"(^|/)full(-rollout)?(-seed-\d+)?(/|$)")
 LONGEST_NAME = 30  # characters in a key
+MOST_NAMED = 9  # models in a key; of more the first and the last of the trained ones
 BASE = Look("base student", style.STUDENT, "o")
 TEACHER = Look("teacher", style.TEACHER, "p")
 
@@ -38,6 +41,20 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
     if vocabulary.TEACHER in names:
         known[vocabulary.TEACHER] = TEACHER
     return known
+
+
+def folded(known: Mapping[str, Look]) -> list[Look]:
+    """The looks that a key names: of very many checkpoints the first and the last, whose shades
+    all others lie between."""
+    trained = [name for name in known if name not in (vocabulary.BASE, vocabulary.TEACHER)]
+    if len(known) <= MOST_NAMED:
+        return list(known.values())
+    first, last = known[trained[0]], known[trained[-1]]
+    named = {trained[0]: first, trained[-1]: last}
+    named[trained[0]] = replace(first, name=f"{first.name} (first of {len(trained)})")
+    named[trained[-1]] = replace(last, name=f"{last.name} (last)")
+    shown = {name: named.get(name, look) for name, look in known.items()}
+    return [look for name, look in shown.items() if name in named or name not in trained]
 
 
 def is_full(name: str, rows: pd.DataFrame) -> bool:

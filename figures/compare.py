@@ -15,7 +15,6 @@ from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
@@ -30,7 +29,7 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import Look
 from .curves import accuracy_axis, draw_curve, extent, length_axis, shifts
-from .page import beside_first, page
+from .page import Block, Part, Sheet, beside_first, drawing
 
 AT = "prefix_tokens"
 COLOURS = (style.TEACHER, style.ESR, style.WINE, style.ORANGE, style.SKY, style.FULL_ROLLOUT)
@@ -38,52 +37,59 @@ MARKERS = ("o", "^", "D", "v", "P", "X")
 OUTCOME = Look("the student's\nown outcome", style.STUDENT, "s", "--")
 MARGIN = 15  # characters of a name in a line
 APART = 2.5  # points between curves at one length, less than a marker is wide
-CAPTION = """(a) Accuracy of each {role} after the first k tokens of the student's
-    rollouts; {outcome}. (b) The same less that of {reference}, paired on the same problems.
+CAPTION = """Accuracy of each {role} after the first k tokens of the student's rollouts, beside
+    {outcome}, and its difference from {reference} on the same problems. {problems} problems,
+    answer rule {rule}. Bars: {level} intervals, problem-clustered."""
+DETAILS = """(a) Accuracy of each {role} after the first k tokens of the student's
+    rollouts; dashed: {outcome}. (b) The same less that of {reference}, paired on the same problems.
     {problems} problems, answer rule {rule}, {estimand}. Bars: pointwise {level} intervals
     ({methods})."""
-NOTE = "Bars: {level} intervals, problem-clustered. {problems} problems; answer rule {rule}."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.compare.measure`.
         published: nothing was published of this; drawn nowhere.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
         title: a line above the panels.
 
     Raises:
         ValueError: the rows hold no comparison.
     """
     looks = _looks(measurements)
-    with style.context():
-        block = beside_first(width, {"a": (0.0, 2.3)}, ["b"], 1.9)
-        figure, axes = page(width, [block], title=title, note=_filled(NOTE, measurements))
-        _accuracy(axes["a"], measurements, looks)
-        _differences(axes["b"], measurements, looks)
-    return figure
+    parts = {
+        "a": Part(
+            "Accuracy of the teacher after k tokens",
+            Block([["a"]], [2.1], right=1.1),
+            lambda axes: _accuracy(axes["a"], measurements, looks),
+        ),
+        "b": Part(
+            "Paired difference from the reference",
+            Block([["b"]], [2.1], right=1.1),
+            lambda axes: _differences(axes["b"], measurements, looks),
+        ),
+    }
+    return Sheet(parts, [beside_first({"a": (0.0, 2.3)}, ["b"])], title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What is shown, counts and intervals, in at most 60 words."""
+    return _filled(CAPTION, measurements)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, counts, and how the intervals were made."""
-    outcome = "dashed: the outcome of those very rollouts"
-    if _compared(measurements) != TEACHERS:
-        outcome = "dashed: each student's own outcome"
     accuracy = _rows(measurements, ACCURACY)
     return _filled(
-        CAPTION,
+        DETAILS,
         measurements,
-        role="teacher" if _compared(measurements) == TEACHERS else "student's teacher",
-        outcome=outcome,
-        reference=next(iter(_looks(measurements))),
         estimand=str(accuracy.estimand.iloc[0]),
         methods=words.methods(_rows(measurements, [ACCURACY, DIFFERENCE])),
     )
@@ -91,10 +97,14 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def _filled(template: str, measurements: pd.DataFrame, **fields: str) -> str:
     accuracy = _rows(measurements, ACCURACY)
+    teachers = _compared(measurements) == TEACHERS
     return words.filled(
         template,
         accuracy,
         None,
+        role="teacher" if teachers else "student's teacher",
+        outcome="the outcome of those very rollouts" if teachers else "each student's own outcome",
+        reference=next(iter(_looks(measurements))),
         problems=f"{accuracy.problems.max():,}",
         rule=str(accuracy.answer_rule.iloc[0]),
         **fields,
@@ -154,7 +164,6 @@ def _accuracy(axes: Axes, measurements: pd.DataFrame, looks: dict[str, Look]) ->
         labels += draw_curve(axes, curves[name], AT, look, f"a.{name}", shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "accuracy (%)")
-    axes.set_title("a  Teacher after k student tokens")
     axes.set_xlabel("prefix length k (student tokens)")
 
 
@@ -175,5 +184,4 @@ def _differences(axes: Axes, measurements: pd.DataFrame, looks: dict[str, Look])
         labels += draw_curve(axes, rows, AT, looks[name], f"b.{name}", shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "difference (points)")
-    axes.set_title("b  Paired difference from the reference")
     axes.set_xlabel("prefix length k (student tokens)")

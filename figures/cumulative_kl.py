@@ -12,20 +12,20 @@ of the measurements table and computes no statistics.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRESH, select
 
-from . import artists, bins, curves, style, words
+from . import artists, bins, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks
-from .page import Block, page
+from .page import Block, Part, Sheet, drawing
 
 SHARE, POSITION = "cumulative_kl_share", "cumulative_kl_position"
 HORIZON, THRESHOLD = "cumulative_kl_horizon", "cumulative_kl_threshold"
@@ -34,67 +34,78 @@ NAMES = {SURVIVORS: "survivors", MASS: "all tokens"}
 LINE_INCHES = 0.12  # of a student in the strip of N
 APART = 0.6  # of a line between the two ways to sum
 THIN = 0.7  # points: curves over all tokens
-NOTE = """Bars: {level} intervals, problem-clustered. Survivors: mean over the rollouts that reach
-    a position, summed over positions. All tokens: summed over tokens."""
-CAPTION = """Share of the reverse KL that lies before a position, every student on its own rollouts.
-    Lines join the bin ends; N is read position by position. Thick, survivors: {survivors}
+REFUSAL = "the paper prints its rule for N without a curve"
+CAPTION = """Share of the reverse KL before a position, every student on its own rollouts; dotted:
+    N, where {share} % is reached. Survivors: the mean over the rollouts that reach a position,
+    summed over positions; all tokens: summed over tokens. Bars: {level} intervals,
+    problem-clustered."""
+DETAILS = """Share of the reverse KL that lies before a position, every student on its own rollouts.
+    Lines join the bin ends and N, which is read position by position. Thick, survivors: {survivors}
     Thin, all tokens: {mass} Bars: pointwise {level} intervals ({methods}); those of thin lines
     stand in the table. The rule was checked by its authors on two pairs: take N as the middle of
     a sweep. {counts}"""
 LENGTHS = "{estimand}; N, where {share} % is reached, in tokens: {lengths}."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's one panel: the curves, and N in a strip below.
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`.
         published: None; the paper prints the rule without a curve.
-        width: ``column`` (3.4 in) or ``page`` (7 in).
 
     Raises:
         ValueError: the rows hold no cumulative KL, or published rows are given.
     """
     _check(measurements, published)
     known = looks(measurements)
-    handles = bins.handles(known) + _handles()
-    note = words.filled(NOTE, select(measurements, what=POSITION))
-    with style.context():
-        lines = len(NAMES) * (len(known) + APART) - APART
-        tall = 2.3 if width == "page" else 2.0
-        heights = [tall, strip_inches(lines)]
-        block = Block([[SHARE], [POSITION]], heights, left=0.72, apart=0.06, above=0.1)
-        figure, panels = page(width, [block], handles=handles, note=note)
-        axes, below = panels[SHARE], panels[POSITION]
-        draw_shares(axes, measurements, known, list(NAMES), SURVIVORS, SURVIVORS)
-        for name, look in known.items():
-            rows = curve_of(measurements, name, MASS).dropna(subset="value")
-            x, y = rows.position_high, rows.value * PERCENT
-            axes.plot(x, y, color=look.colour, linewidth=THIN, gid=f"{MASS}.{name}", zorder=2)
-        draw_lengths(below, measurements, known, {name: name for name in NAMES})
-        middles = [(len(known) - 1) / 2 + i * (len(known) + APART) for i in range(len(NAMES))]
-        below.set_yticks(middles, [f"N, {name}" for name in NAMES.values()])
-        below.tick_params(axis="y", length=0)
-    return figure
+    strip = strip_inches(len(NAMES) * (len(known) + APART) - APART)
+    block = Block([[SHARE], [POSITION]], [1.65, strip], left=0.72, apart=0.06)
+
+    def draw(axes: dict[str, Axes]) -> None:
+        _draw(axes[SHARE], axes[POSITION], measurements)
+
+    title = "Where the KL of a rollout lies"
+    part = Part(title, block, draw, [*bins.handles(known), *_handles()])
+    return Sheet({"a": part}, [replace(block, heights=[2.3, strip])])
+
+
+draw = drawing(sheet)
+
+
+def _draw(axes: Axes, below: Axes, measurements: pd.DataFrame) -> None:
+    known = looks(measurements)
+    draw_shares(axes, measurements, known, list(NAMES), SURVIVORS, SURVIVORS)
+    for name, look in known.items():
+        rows = curve_of(measurements, name, MASS).dropna(subset="value")
+        x, y = rows.position_high, rows.value * PERCENT
+        axes.plot(x, y, color=look.colour, linewidth=THIN, gid=f"{MASS}.{name}", zorder=2)
+        draw_drop(axes, measurements, name, MASS, look.colour)
+    draw_lengths(below, measurements, known, {name: name for name in NAMES})
+    middles = [(len(known) - 1) / 2 + i * (len(known) + APART) for i in range(len(NAMES))]
+    below.set_yticks(middles, [f"N, {name}" for name in NAMES.values()])
+    below.tick_params(axis="y", length=0)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what is summed how, N with its interval and horizon, counts, and how
-    intervals were made.
+    """What is shown and how it is summed, in at most 60 words.
 
     Raises:
         ValueError: the rows hold no cumulative KL, or published rows are given.
     """
     _check(measurements, published)
+    rows = select(measurements, what=POSITION)
+    return words.filled(CAPTION, rows, share=f"{threshold_of(measurements, SURVIVORS):g}")
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What is summed how, N with its interval and horizon, counts, and how intervals were made."""
+    _check(measurements, published)
     rows = select(measurements, what=[SHARE, POSITION])
     counts = words.counts_text(measurements, FRESH)
     return words.filled(
-        CAPTION,
+        DETAILS,
         rows,
         survivors=length_text(measurements, SURVIVORS),
         mass=length_text(measurements, MASS),
@@ -103,7 +114,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 
 def _check(measurements: pd.DataFrame, published: pd.DataFrame | None) -> None:
-    bins.refuse_published(published, "the paper prints its rule for N without a curve")
+    bins.refuse_published(published, REFUSAL)
     if not (measurements.what == POSITION).any():
         raise ValueError("measurements hold no cumulative_kl_position; pass those of signals")
 
@@ -138,16 +149,20 @@ def place_axis(axes: Axes, frame: pd.DataFrame, conditions: list[str], *, name: 
 
 
 def curve_of(frame: pd.DataFrame, checkpoint: str, condition: str) -> pd.DataFrame:
-    """The shares before each bin end in order, from none at 0 to all at the horizon where there is
-    any KL."""
+    """The shares before each bin end in order, from none at 0 by way of N to all at the horizon,
+    where there is any KL."""
     share = pick(frame, SHARE, FRESH, checkpoint, condition)
-    if not pick(frame, POSITION, FRESH, checkpoint, condition).value.notna().any():
+    length = pick(frame, POSITION, FRESH, checkpoint, condition)
+    if not length.value.notna().any():
         return share
-    # the table has the ends of the bins alone; 0 and the horizon follow from what the shares are
+    # the table has the ends of the bins alone; 0, N and the horizon follow from what the shares are
     horizon = pick(frame, HORIZON, FRESH, checkpoint, condition)
     start = horizon.assign(position_high=0.0, value=0.0)
     end = horizon.assign(position_high=horizon.value, value=1.0)
-    return pd.concat([start, share, end], ignore_index=True)
+    reached = threshold_of(frame, condition) / PERCENT
+    middle = horizon.assign(position_high=length.value.iloc[0], value=reached)
+    curve = pd.concat([start, share, middle, end], ignore_index=True)
+    return curve.sort_values(["position_high", "value"], ignore_index=True)
 
 
 def threshold_of(frame: pd.DataFrame, condition: str) -> float:
@@ -179,14 +194,18 @@ def draw_shares(
     left = axes.get_yaxis_transform()
     number = axes.annotate(f"{threshold:g} %", (0, threshold), (3, 1.5), left, "offset points")
     number.set_fontsize(style.SMALL)
-    # just far enough aside that bars of several students do not cover each other
-    asides = curves.shifts(len(known), 1.2)
-    for aside, (name, look) in zip(asides, known.items(), strict=True):
+    for name, look in known.items():
         rows = curve_of(frame, name, condition)
         at = rows.position_high.to_numpy(dtype=float)
-        bins.draw_bins(axes, rows, look, f"{gid}.{name}", aside, PERCENT, at=at)
-        place = pick(frame, POSITION, FRESH, name, condition).value
-        axes.vlines(place, 0, threshold, color=look.colour, linewidth=0.7, linestyle=":")
+        bins.draw_bins(axes, rows, look, f"{gid}.{name}", scale=PERCENT, at=at)
+        draw_drop(axes, frame, name, condition, look.colour)
+
+
+def draw_drop(axes: Axes, frame: pd.DataFrame, name: str, condition: str, colour: str) -> None:
+    """A dotted line from the curve at N down to the strip."""
+    place = pick(frame, POSITION, FRESH, name, condition).value
+    line = axes.vlines(place, 0, threshold_of(frame, condition), color=colour, linestyle=":")
+    line.set(linewidth=0.7, gid=f"{condition}.{name}.drop")
 
 
 def draw_lengths(

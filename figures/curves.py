@@ -43,7 +43,8 @@ def draw_reference(
 
 def shifts(count: int, apart: float) -> list[float]:
     """By how many points each of so many curves is moved aside, so that their bars can be told
-    apart."""
+    apart: at most ``apart`` from each other, and all within the width of a marker."""
+    apart = min(apart, artists.MARKER / max(1, count - 1))
     return [(place - (count - 1) / 2) * apart for place in range(count)]
 
 
@@ -65,6 +66,9 @@ def step_axis(axes: Axes, steps: Iterable[float]) -> None:
 def accuracy_axis(axes: Axes, curves: Iterable[pd.DataFrame]) -> None:
     """Per cent, around what is drawn and at least 20 points high, to whole tens; 0 and 100 keep
     room for a marker."""
+    curves = list(curves)
+    if not any(rows.value.notna().any() for rows in curves):
+        artists.no_value(axes)
     low, high = extent(curves, WITH_BANDS)
     low, high = max(0.0, 10 * math.floor(low / 10)), min(100.0, 10 * math.ceil(high / 10))
     if high - low < 20 and high > 50:

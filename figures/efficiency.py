@@ -21,7 +21,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from decaylab.runs import vocabulary
@@ -30,7 +29,7 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import REFERENCES, Arm, Number, draw_number
 from .artists import Look
-from .page import Block, page
+from .page import Block, Part, Sheet, drawing
 
 SECONDS, PEAK, TOTAL = "seconds_per_step", "peak_gib", "total"
 PHASES = {
@@ -54,40 +53,35 @@ RATIOS_APART = 4.9  # points between time and tokens of a row
 # Title, axis and sentence of each panel
 PANELS = {
     "seconds": (
-        "Time a step",
+        "Seconds per step",
         "seconds",
         "Seconds a step of training, mean over the steps but the first; thin bar: the total",
     ),
     "memory": ("Peak memory", "GiB", "Largest memory in use in each phase of the run"),
     "ratio": (
-        "Over full rollout",
+        "Cost over full rollout",
         "ratio (log axis)",
         "Total time and sampled tokens of a step over those of full rollout, paired by seed; where "
         "time goes as the tokens the two agree",
     ),
-    "published": ("Published, other pair", "seconds, phases in the order of a", ""),
+    "published": ("Published: seconds per step", "seconds, phases in the order of a", ""),
 }
-CAPTION = """{panels} {theirs} Means over seeds ({runs}); thin bars: {level} intervals ({methods});
+CAPTION = """Seconds and peak memory of a training step by phase, and time and sampled tokens over
+    those of full rollout. Means over seeds ({runs}). Thin bars: {level} intervals over seeds, or
+    over blocks of steps for a single one; small marks: each seed. {shared}"""
+DETAILS = """{panels} {theirs} Means over seeds ({runs}); thin bars: {level} intervals ({methods});
     small marks: each seed. {shared}"""
 PUBLISHED = "({letter}) Published, {run}: another pair on one GPU, without intervals."
-NOTE = """Thin bars: {level} intervals over seeds, or over blocks of steps for a single one. {runs}.
-    {shared}"""
 SHARED = "timed "  # begins a note on what else the machine ran
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.efficiency.measure`.
-        published: rows of `decaylab.paper.publication.efficiency`, drawn grey and hatched in a
-            panel of their own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
+        published: rows of `decaylab.paper.publication.efficiency`, in a grey panel of their own.
 
     Raises:
         ValueError: the rows hold no seconds a step.
@@ -96,48 +90,63 @@ def draw(
     rows = _rows(measurements)
     shown = arms.arms_of(vocabulary.rows(rows, what=SECONDS))
     panels = _panels(rows)
-    # Beside each other on a page, else below each other
-    below = [[*panels]] if width == "page" else [[letter] for letter in panels]
-    blocks = [
-        Block([row], [ROW_INCHES * len(shown)], left=NAME_INCHES, right=0.15, between=0.16)
-        for row in below
-    ]
+    parts = {letter: _part(rows, shown, letter, name) for letter, name in panels.items()}
+    place = Block(left=NAME_INCHES, right=0.15, between=0.16)
+    page = [replace(place, mosaic=[[*panels]], heights=[ROW_INCHES * len(shown)])]
     if published is not None:
         letter = words.LETTERS[len(panels)]
-        right = 2.8 if width == "page" else 0.15
-        blocks.append(Block([[letter]], [2 * ROW_INCHES], left=NAME_INCHES, right=right))
-        panels[letter] = "published"
-    shared = _shared(rows, ": alone, they cost less.")
-    # All rows of a run have one level
-    note = words.filled(NOTE, rows.iloc[:1], runs=_runs(rows), shared=shared)
-    draws = {"seconds": _seconds, "memory": _memory, "ratio": _ratios}
-    with style.context():
-        figure, axes = page(width, blocks, handles=_handles(rows), note=note)
-        for row in below:
-            arms.name_rows([axes[letter] for letter in row], [arm.name for arm in shown])
-        for letter, name in panels.items():
-            if name in draws:
-                draws[name](axes[letter], rows, shown, letter)
-            elif published is not None:
-                _published(axes[letter], published, letter)
-            title, axis, _ = PANELS[name]
-            axes[letter].set_title(f"{letter}  {title}", pad=4)
+        title, axis, _ = PANELS["published"]
+        block = replace(place, mosaic=[[letter]], heights=[2 * ROW_INCHES])
+
+        def theirs(axes: dict[str, Axes]) -> None:
+            _published(axes[letter], published, letter)
             axes[letter].set_xlabel(axis)
-    return figure
+
+        parts[letter] = Part(title, block, theirs, colour=style.PUBLISHED)
+        page.append(replace(block, right=2.8))
+    return Sheet(parts, page)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, and how the intervals were made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    rows = _rows(measurements)
+    # All rows of a run have one level
+    shared = _shared(rows, ".")
+    return words.filled(CAPTION, rows.iloc[:1], runs=_runs(rows), shared=shared)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, counts, and how the intervals were made."""
     rows = _rows(measurements)
     panels = _panels(rows)
     return words.filled(
-        CAPTION,
+        DETAILS,
         rows,
         panels=" ".join(f"({letter}) {PANELS[name][2]}." for letter, name in panels.items()),
         theirs=words.of_published(PUBLISHED, published, letter=words.LETTERS[len(panels)]),
         runs=_runs(rows),
         shared=_shared(rows, "."),
     )
+
+
+def _part(rows: pd.DataFrame, shown: Sequence[Arm], letter: str, name: str) -> Part:
+    """A row for each arm; on a page the leftmost panel has the names."""
+    drawn = {"seconds": _seconds, "memory": _memory, "ratio": _ratios}[name]
+    title, axis, _ = PANELS[name]
+
+    def part(some: Sequence[Arm]) -> Part:
+        def draw(axes: dict[str, Axes]) -> None:
+            arms.name_row(axes[letter], [arm.name for arm in some], NAME_INCHES)
+            drawn(axes[letter], rows, some, letter)
+            axes[letter].set_xlabel(axis)
+
+        block = Block([[letter]], [ROW_INCHES * len(some)], left=NAME_INCHES, right=0.15, above=0.3)
+        return Part(title, block, draw, _handles(name))
+
+    return arms.with_pieces(part, shown)
 
 
 def _rows(measurements: pd.DataFrame) -> pd.DataFrame:
@@ -168,13 +177,14 @@ def _shared(rows: pd.DataFrame, ending: str) -> str:
     return " ".join(text + ending for text in texts)
 
 
-def _handles(rows: pd.DataFrame) -> list[Artist]:
-    handles: list[Artist] = [
-        Patch(color=look.colour, label=look.name, **PHASE) for look in PHASES.values()
-    ]
-    if "ratio" in _panels(rows).values():
-        handles += [artists.handle(look) for _, look in RATIOS.values()]
-    return [*handles, arms.seed_handle()]
+def _handles(name: str) -> list[Artist]:
+    """The key of a panel."""
+    if name == "seconds":
+        bars = [Patch(color=look.colour, label=look.name, **PHASE) for look in PHASES.values()]
+        return [*bars, arms.seed_handle()]
+    if name == "memory":
+        return [artists.handle(look) for look in PHASES.values()]
+    return [artists.handle(look) for _, look in RATIOS.values()]
 
 
 # The panels
@@ -203,7 +213,8 @@ def _seconds(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], letter: str) 
     totals = _numbers(rows, SECONDS, TOTAL)
     _from_zero(axes, totals.values())
     phases = {phase: _numbers(rows, SECONDS, phase) for phase in PHASES}
-    time = replace(RATIOS["seconds_ratio"][1], marker="|")
+    # the bars end at the total: its interval and seeds alone are drawn on them
+    time = replace(RATIOS["seconds_ratio"][1], marker="")
     for row, arm in enumerate(shown):
         start = 0.0
         for phase, look in PHASES.items():
@@ -264,6 +275,6 @@ def _published(axes: Axes, published: pd.DataFrame, letter: str) -> None:
     words = {name: name.replace("prefix-", "ESR, N = ") for name in names}
     words |= {FULL: REFERENCES[FULL].name}
     # Another machine and another pair: an axis of its own, without a grid to compare along
-    arms.name_rows([axes], [words[name] for name in names])
+    arms.name_row(axes, [words[name] for name in names], NAME_INCHES)
     axes.grid(visible=False)
     style.ticks_within(axes, most=4)

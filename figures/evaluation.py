@@ -5,7 +5,7 @@ on the same problems.
     b   maj@k likewise
     c   pass@k of base, teacher and the last checkpoint, for every number of samples drawn
 
-Where the checkpoints have no step, or there are none: bars of the same quantities, and avg@k under
+Where the checkpoints have no step, or there are none: dots of the same quantities, and avg@k under
 every answer rule.
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
@@ -22,7 +22,6 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST
@@ -39,19 +38,19 @@ from .curves import (
     shifts,
     step_axis,
 )
-from .groups import Panel, counts, draw_panels, intervals, series_of
-from .page import beside_first, page
+from .groups import Panel, counts, intervals, series_of, sheet_of
+from .page import Block, Part, Sheet, beside_first, drawing
 from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}
 # Around a marker, with its size: both can be seen where one checkpoint is both
 RINGS = {LAST: ("s", 8.5), BEST: ("o", 12.5)}
 MARKS = {LAST: "Square: the last checkpoint.", BEST: "Ring: the best on validation."}
-NAME_WIDTH = 15
-TALL: dict[style.Width, float] = {"page": 2.66, "column": 2.1}  # inches of panel a
-RUNS_APART = 3.0  # points between the curves of runs
-PASSES_APART = 2.0  # points between the curves of pass@k
-CAPTION = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule
+NAME_WIDTH = 17
+CAPTION = """Accuracy of {shown} beside base student and teacher (dashed), on the same {problems}
+    problems \u00d7 {samples}; answer rule {rule}. Lines and shades: {level} intervals,
+    problem-clustered. {marks}"""
+DETAILS = """Correct answers of rollouts that each model wrote itself ({counts}), answer rule
     {rule}. (a) {panels} {intervals}"""
 BY_STEP = """{average}, mean correctness, of each checkpoint by its training step. {majority}
     {passes} Dashed, shaded: base student and teacher on the same problems, with their intervals.
@@ -61,23 +60,17 @@ PASSES = "(c) pass@k, unbiased, of {names} for k samples drawn."
 BARS = """avg@k: mean correctness; maj@k: whether the answer that most samples of a problem give is
     correct; pass@k: correct at least once in k samples, unbiased. (b) The first under every answer
     rule."""
-NOTE = """Bars, shaded: {level} intervals, problem-clustered. {marks} {problems:,} problems
-    \u00d7 {samples}; answer rule {rule}."""
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.evaluation.measure`.
         published: not drawn; every diagnostic's figure takes it.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -85,26 +78,29 @@ def draw(
     """
     rows = _Rows(measurements)
     if not rows.by_step:
-        return draw_panels(rows.bars(), measurements, width, title)
-    panels = {"a": rows.average}
+        return sheet_of(rows.bars(), title)
+    parts = {"a": _by_step_part(rows, rows.average, "a")}
     if rows.has_majority:
-        panels["b"] = rows.majority
-    letters = [*panels] + ["c"] * (len(rows.passes) > 1)
-    block = beside_first(width, {"a": (0.0, TALL[width])}, letters[1:], 1.5)
-    with style.context():
-        figure, axes = page(width, [block], title=title, note=rows.note)
-        for letter, what in panels.items():
-            _by_step(axes[letter], rows, what, letter)
-            axes[letter].set_title(f"{letter}  {printed(what)} by training step")
-        if "c" in axes:
-            _passes(axes["c"], rows)
-            axes["c"].set_title("c  Correct at least once in k samples")
-    return figure
+        parts["b"] = _by_step_part(rows, rows.majority, "b")
+    if len(rows.passes) > 1:
+        parts["c"] = Part(
+            "Correct at least once in k samples",
+            Block([["c"]], [1.9], right=1.1),
+            lambda axes: _passes(axes["c"], rows),
+        )
+    return Sheet(parts, [beside_first({"a": (0.0, 2.66)}, list(parts)[1:])], title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, answer rule, counts, and how the intervals were
-    made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    return _Rows(measurements).caption
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, answer rule, counts, and how the intervals were made."""
     rows = _Rows(measurements)
     panels = BARS
     if rows.by_step:
@@ -115,11 +111,19 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         average = printed(rows.average)
         panels = BY_STEP.format(average=average, majority=majority, passes=passes, marks=rows.marks)
     return words.filled(
-        CAPTION,
+        DETAILS,
         counts=counts(rows.levels),
         rule=rows.rule,
         panels=panels,
         intervals=intervals(rows.levels),
+    )
+
+
+def _by_step_part(rows: _Rows, what: str, letter: str) -> Part:
+    return Part(
+        f"{printed(what)} by training step",
+        Block([[letter]], [1.9], right=1.1),
+        lambda axes: _by_step(axes[letter], rows, what, letter),
     )
 
 
@@ -219,13 +223,15 @@ class _Rows:
         return " ".join(MARKS[view] for view in self.taken)
 
     @property
-    def note(self) -> str:
+    def caption(self) -> str:
+        """In at most 60 words."""
         rows = vocabulary.rows(self.levels, what=self.average)
         return words.filled(
-            NOTE,
+            CAPTION,
             rows.iloc[:1],
-            marks=self.marks,
-            problems=rows.problems.max(),
+            shown="checkpoints by training step" if self.by_step else "trained students",
+            marks=self.marks if self.by_step else "",
+            problems=f"{rows.problems.max():,}",
             samples=f"{self.samples} {words.plural('sample', self.samples)}",
             rule=self.rule,
         )
@@ -259,7 +265,7 @@ def _by_step(axes: Axes, rows: _Rows, what: str, gid: str) -> None:
         shade = {"facecolor": fill, "edgecolor": edge, "linewidth": 0.5}
         number = arms.triple(levels[name].iloc[0])
         labels += draw_reference(axes, number, look, f"{gid}.{name}", **shade)
-    aside = shifts(len(curves), min(RUNS_APART, 12.0 / len(curves)))
+    aside = shifts(len(curves), artists.MARKER)
     for (run, curve), shift in zip(curves.items(), aside, strict=True):
         part = f"{gid}.{run or 'trained'}"
         labels += draw_curve(axes, curve, "step", rows.run_looks[run], part, shift)
@@ -302,7 +308,7 @@ def _passes(axes: Axes, rows: _Rows) -> None:
     style.ticks(axes, places, 0.0)
     accuracy_axis(axes, curves.values())
     labels = []
-    aside = shifts(len(curves), PASSES_APART)
+    aside = shifts(len(curves), artists.MARKER)
     for (name, curve), shift in zip(curves.items(), aside, strict=True):
         look = replace(rows.compared[name], line="-")
         labels += draw_curve(axes, curve, "doubled", look, f"c.{name}", shift)

@@ -1,34 +1,38 @@
-"""Panels of bars in groups, a bar a model, and what the captions of such figures share. Drawing
+"""Panels of dots in groups, a dot a model, and what the captions of such figures share. Drawing
 never computes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-from decaylab import printing
 
 from . import artists, style, words
 from .artists import NUMBERS, PERCENT, Look
-from .page import Block, balanced, page
+from .colours import folded
+from .page import Block, Part, Sheet, balanced
 
 Floats = NDArray[np.float64]
 # an interval longer than so many times the largest value ends at the frame, with an arrowhead
 REACH = 2.5
-# Room for names on the left and a number on the right in half a page
-PLACE = Block(left=0.92, right=0.55, between=1.55, above=0.3, below=0.42)
-PITCH, TIGHT_PITCH = 9.0, 4.5  # points a bar, the same without numbers
-GAP = 5.0  # points between groups
-COLUMNS = (30, 62)  # points right of the bars where each column of texts ends
-NARROWER = 0.44  # inches that the columns take from the bars
+# Room for names on the left in half a page
+PLACE = Block(left=0.92, right=0.2, between=1.2, above=0.3, below=0.42)
+PITCH = 6.0  # points a dot
+GAP = 4.0  # points between groups
+NAME = 8.4  # points that a line of a name takes
+ALONE = 125.0  # points that a panel alone has for its groups
+MOST_DENSE = 1.6  # times that room of a panel in a column
+LOWEST = 0.76  # of the height of other panels, whose names need their room too
+KEYS = 0.5  # inches of a page that the key may take
+COLUMNS = (30, 62)  # points right of the dots where each column of texts ends
+COLUMNS_INCHES = 0.7  # that they take
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Groups of bars, one of each series in a group.
+    """Groups of dots, one of each series in a group.
 
     groups: key and name, from above. axis: name and unit of the numbers, which are ``scale`` of
-    that in the table.
-    places: decimals of the numbers that are written beside the bars; None: they are not, and the
-    bars stand closer. change: around zero, with signs. columns: texts right of the bars, a text a
-    group, in place of those numbers.
+    that in the table. change: around zero. columns: texts right of the dots, a text a group.
     """
 
     gid: str
@@ -57,30 +58,44 @@ class Panel:
     groups: Mapping[str, str]
     series: Sequence[Series]
     scale: float = PERCENT
-    places: int | None = 1
     change: bool = False
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
-    def pitch(self) -> float:
-        return TIGHT_PITCH if self.places is None else PITCH
+    def least(self) -> float:
+        """Points from group to group that the names take."""
+        return NAME * max((name.count("\n") + 1 for name in self.groups.values()), default=1)
 
     @property
     def step(self) -> float:
-        """Points from group to group: at least what a name of two lines takes."""
-        lines = "".join(self.groups.values())
-        least = 2.0 * PITCH if "\n" in lines else 0.0
-        return max(len(self.series) * self.pitch + GAP, least)
+        """Points from group to group."""
+        return max(len(self.series) * PITCH + GAP, self.least + GAP / 2)
 
     @property
     def points(self) -> float:
         return len(self.groups) * self.step
 
-    def bars(self, which: int) -> Floats:
-        """Where the bars of a series stand, in points from above."""
-        first = (self.step - len(self.series) * self.pitch) / 2
-        places = np.arange(len(self.groups)) * self.step + first + (which + 0.5) * self.pitch
-        return np.asarray(places, dtype=np.float64)
+    @property
+    def published(self) -> bool:
+        return all(series.look.hollow for series in self.series)
+
+    def dots(self, which: int) -> Floats:
+        """Where the dots of a series stand, in points from above."""
+        pitch = (self.step - GAP) / len(self.series)
+        first = GAP / 2 + (which + 0.5) * pitch
+        return np.asarray(np.arange(len(self.groups)) * self.step + first, dtype=np.float64)
+
+    def pieces(self) -> list[Panel]:
+        """The panel in as few as have room for the names of their groups, each alone."""
+        keys = list(self.groups)
+        count = math.ceil(len(keys) * self.least / ALONE)
+        size = math.ceil(len(keys) / max(1, count))
+        found = []
+        for start in range(0, len(keys), size):
+            some = {key: self.groups[key] for key in keys[start : start + size]}
+            texts = {name: all_[start : start + size] for name, all_ in self.columns.items()}
+            found.append(replace(self, groups=some, columns=texts))
+        return found
 
 
 def series_of(rows: pd.DataFrame, known: Mapping[str, Look], by: str = "group") -> list[Series]:
@@ -102,96 +117,131 @@ def published_series(rows: pd.DataFrame, by: str = "group") -> list[Series]:
 # The page
 
 
-def draw_panels(
-    panels: Sequence[Panel], measurements: pd.DataFrame, width: style.Width, title: str
-) -> Figure:
-    """A page of panels with the key of their series above and the counts below."""
-    with style.context():
-        figure, axes = new_page(panels, measurements, width, title)
-        for panel in panels:
-            draw_panel(axes[panel.gid], panel)
-    return figure
-
-
-def new_page(
+def sheet_of(
     panels: Sequence[Panel],
-    measurements: pd.DataFrame,
-    width: style.Width,
-    title: str,
-    before: Sequence[Block] = (),
-) -> tuple[Figure, dict[str, Axes]]:
-    """Empty panels by gid, two in a row on a page, with title, key and note.
+    title: str = "",
+    *,
+    before: Mapping[str, Part] | None = None,
+    above: Sequence[Block] = (),
+) -> Sheet:
+    """The panels two in a row on a page. before: other panels, which stand above them in these
+    blocks."""
+    parts = dict(before or {})
+    parts |= {panel.gid: _part(panel) for panel in panels}
+    share = 1.0
+    blocks = [*above, _page(panels, share)]
+    # dots stand closer, and cells are lower, where all of them must fit a page
+    while sum(block.tall for block in blocks) > style.PAGE_HEIGHT - KEYS and share > 0.1:
+        share -= 0.02
+        blocks = [block.scaled(max(share, LOWEST)) for block in above]
+        blocks.append(_page(panels, share))
+    return Sheet(parts, blocks, title)
 
-    before: blocks of other panels, which stand above.
-    """
-    heights = {panel.gid: panel.points / style.POINTS_PER_INCH for panel in panels}
-    looks = {series.name: series.look for panel in panels for series in panel.series}
-    most = counts(measurements, ("problems", "rollouts"))
-    return page(
-        width,
-        [*before, balanced(heights, width, PLACE)],
-        title=title,
-        handles=[artists.handle(look, size=3.6) for look in looks.values()],
-        note=words.filled(NOTE, measurements, counts=most),
+
+def _page(panels: Sequence[Panel], share: float) -> Block:
+    points = {
+        panel.gid: max(share * panel.points, panel.least * len(panel.groups)) for panel in panels
+    }
+    heights = {gid: tall / style.POINTS_PER_INCH for gid, tall in points.items()}
+    return balanced(heights, "page", PLACE)
+
+
+def _part(panel: Panel) -> Part:
+    pieces = panel.pieces()
+    whole = _single(panel)
+    return whole if len(pieces) < 2 else replace(whole, pieces=[_single(one) for one in pieces])
+
+
+def _single(panel: Panel) -> Part:
+    # the dots of very many models stand closer
+    inches = min(panel.points, ALONE * MOST_DENSE) / style.POINTS_PER_INCH
+    block = replace(PLACE, mosaic=[[panel.gid]], heights=[inches], apart=0.0)
+    if panel.columns:
+        block = replace(block, right=COLUMNS_INCHES + 0.3)
+    colour = style.PUBLISHED if panel.published else style.INK
+    return Part(
+        panel.title,
+        block,
+        lambda axes: draw_panel(axes[panel.gid], panel),
+        _key(panel),
+        colour=colour,
     )
+
+
+def _key(panel: Panel) -> list[Artist]:
+    """An entry for each model; a single one needs none."""
+    if len(panel.series) < 2:
+        return []
+    looks = folded({series.name: series.look for series in panel.series})
+    return [artists.handle(look, size=3.6) for look in looks]
 
 
 # The panels
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
-    """Bars from zero with their markers, intervals and numbers; grey: twice the noise floor."""
-    if panel.columns:
-        # The room that other panels have for one number is too little for two columns
+    """Dots with their intervals; grey: twice the noise floor."""
+    if panel.columns and not style.narrow(axes):
+        # The room that other panels have on the right is too little for two columns
         place = axes.get_position()
-        narrow = place.width - NARROWER / style.root(axes).get_figwidth()
-        axes.set_position((place.x0, place.y0, narrow, place.height))
+        less = place.width - COLUMNS_INCHES / style.root(axes).get_figwidth()
+        axes.set_position((place.x0, place.y0, less, place.height))
+    axes.set_ylim(panel.points, 0)
     for (name, texts), aside in zip(panel.columns.items(), COLUMNS):
         artists.beside(axes, -8.0, name, aside)  # heights are points from above
         for i, text in enumerate(texts):
             artists.beside(axes, (i + 0.5) * panel.step, text, aside)
     axes.set_xlim(*_span(panel))
     style.ticks_within(axes)
-    axes.set_ylim(panel.points, 0)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.5)
+    axes.hlines(
+        np.arange(1, len(panel.groups)) * panel.step,
+        *axes.get_xlim(),
+        color="#e6e6e6",
+        linewidth=0.5,
+        zorder=0,
+    )
     axes.set_axisbelow(True)
-    axes.axvline(0.0, color=style.INK, linewidth=0.6, zorder=1)
+    if panel.change:
+        axes.axvline(0.0, color=style.INK, linewidth=0.6, zorder=1)
     for i, series in enumerate(panel.series):
-        _draw_series(axes, panel, series, panel.bars(i))
+        _draw_series(axes, panel, series, panel.dots(i))
     middles = (np.arange(len(panel.groups)) + 0.5) * panel.step
     axes.set_yticks(middles, list(panel.groups.values()), linespacing=1.1)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(panel.axis)
-    axes.set_title(f"{panel.gid}  {panel.title}", pad=4)
 
 
 def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> None:
     rows = series.rows.reindex(list(panel.groups))
-    gid, colour = f"{panel.gid}.{series.name}", series.look.colour
+    gid = f"{panel.gid}.{series.name}"
     value = rows.value.to_numpy(dtype=float) * panel.scale
-    if not series.look.hollow:
-        thick = 0.62 * panel.pitch
-        axes.barh(places, value, thick, color=colour, alpha=0.3, linewidth=0, zorder=2)
     # What lies within twice the noise floor cannot be told from noise
     floor = 2 * rows.noise_floor.to_numpy(dtype=float) * panel.scale
     for place, end in zip(places, floor, strict=True):
         if math.isfinite(end):
             left = -end if panel.change else 0.0
-            band = axes.barh(place, end - left, panel.pitch, left, color="#999999", linewidth=0)
+            band = axes.barh(place, end - left, PITCH, left, color="#999999", linewidth=0)
             band[0].set(alpha=0.6, gid=f"{gid}.floor")
     look: dict[str, Any] = {"upright": False, "markersize": 3.6, "zorder": 4}
     artists.draw(axes, places, rows, series.look, gid, scale=panel.scale, **look)
-    if panel.places is None:
-        return
-    # Undefined is a dash; what lies under twice the noise floor stands in brackets
     for (_, row), place, number in zip(rows.iterrows(), places, value, strict=True):
-        text = printing.rounded(number, panel.places, signed=panel.change).replace("-", "\u2212")
-        if "at least:" in str(row.note):
-            text = f"\u2265 {text}"
-        if row.under_floor is True:
-            text = f"({text})"
-        if row.name in series.rows.index:
-            artists.beside(axes, place, text, 32, colour=style.darker(colour))
+        if "at least:" in str(row.note) and math.isfinite(number):
+            _mark(axes, "\u2265", (number, place), (-4, 0), "right")
+        elif row.name in series.rows.index and math.isnan(number):
+            _mark(axes, "\u2013", (axes.get_xlim()[0], place), (2, 0), "left")
+
+
+def _mark(
+    axes: Axes,
+    sign: str,
+    at: tuple[float, float],
+    aside: tuple[float, float],
+    align: Literal["left", "right"],
+) -> None:
+    """A sign beside a place: a lower bound, or an undefined number."""
+    text = axes.annotate(sign, at, aside, textcoords="offset points", va="center", ha=align)
+    text.set(fontsize=style.SMALL, annotation_clip=False)
 
 
 def _span(panel: Panel) -> tuple[float, float]:
@@ -210,8 +260,8 @@ def _span(panel: Panel) -> tuple[float, float]:
 
 INTERVALS = """Lines: pointwise {level} intervals ({methods}), which resample problems; {arrowhead};
     seed {seeds}."""
-PUBLISHED = "Grey and hollow: published, {run}, another pair and problem set, without intervals."
-NOTE = "Lines: {level} intervals, problem-clustered. {counts} per model."
+PUBLISHED = """Grey and hollow, in panels of their own: published, {run}, another pair and problem
+    set, without intervals."""
 
 
 def counts(rows: pd.DataFrame, of: Sequence[str] = ("problems", "rollouts", "tokens")) -> str:

@@ -11,7 +11,6 @@ same for all. Drawing reads rows of the measurements table and computes no stati
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import FROZEN, select
@@ -23,18 +22,22 @@ from .groups import (
     Panel,
     Series,
     counts,
-    draw_panels,
     published_sentence,
     published_series,
     series_of,
+    sheet_of,
 )
+from .page import Sheet, drawing
 from .running_text import printable as printable
 
 TITLE = "Highest-KL tokens"
 MEAN, PART = "token_mean_reverse_kl", "token_kl_share"
 MOST = 20  # tokens, as many as were published
 COUNT, SHARE = "count", "KL (%)"
-CAPTION = """{tokens} {whose} {theirs} {counts}. No intervals: a few problems may hold much of such
+CAPTION = """The {count} listed tokens with the highest mean reverse KL of {first}, how often they
+    occur and their share of its KL. {counts} per model. No intervals: a few problems may hold much
+    of such a mean."""
+DETAILS = """{tokens} {whose} {theirs} {counts}. No intervals: a few problems may hold much of such
     a mean; the winsorised means in the table have them. {floor}"""
 SENTENCE = """({letter}) Of the tokens that are listed, the {count} with the highest mean reverse KL
     of {first}; beside them how often they occur and their share of its KL; \u2423 space, \u21b5 end
@@ -42,33 +45,41 @@ SENTENCE = """({letter}) Of the tokens that are listed, the {count} with the hig
 THEIRS = "(b) {published_rows} Shares of the KL were not published."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.category_kl.measure`.
-        published: rows of `decaylab.paper.publication.high_kl_tokens`, drawn grey and hollow in a
-            panel of their own.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-            other).
+        published: rows of `decaylab.paper.publication.high_kl_tokens`, in a grey panel of their
+            own.
         title: a line above the panels, such as the names of the two models.
 
     Raises:
         ValueError: the rows hold no mean reverse KL by token.
     """
-    rows = shown(measurements)
-    return draw_panels(_panels(rows, published), select(rows, what=MEAN), width, title)
+    return sheet_of(_panels(shown(measurements), published), title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: which tokens these are, on whose rollouts, counts, and how the
-    intervals were made."""
+    """What is shown and counts, in at most 60 words."""
+    rows = shown(measurements)
+    panel, measured = _panels(rows, None)[0], select(rows, what=MEAN)
+    return words.filled(
+        CAPTION,
+        count=f"{len(panel.groups)}",
+        first=words.named(panel.series[0].name),
+        counts=counts(measured, ("problems", "rollouts")).capitalize(),
+    )
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """Which tokens these are, on whose rollouts, counts, and how the intervals were made."""
     rows = shown(measurements)
     measured = select(rows, what=MEAN)
     whose = ""
@@ -80,7 +91,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         whose = f"All on {rollouts}."
     theirs = published_sentence(published)
     return words.filled(
-        CAPTION,
+        DETAILS,
         measured,
         tokens=sentence(_panels(rows, None)[0]),
         whose=whose,
@@ -99,7 +110,13 @@ def _panels(rows: pd.DataFrame, published: pd.DataFrame | None) -> list[Panel]:
     series = published_series(theirs.assign(group=theirs.token))
     return [
         panel,
-        _panel("b", "Published, other pair", series, theirs.token[:MOST].tolist(), published),
+        _panel(
+            "b",
+            "Published tokens",
+            series,
+            theirs.token[:MOST].tolist(),
+            published,
+        ),
     ]
 
 
@@ -132,7 +149,7 @@ def _panel(
             columns[SHARE] = [rounded(percent(part), 1) for part in parts.reindex(tokens)]
     groups = {token: printable(token) for token in tokens}
     axis = "mean reverse KL (nats)"
-    return Panel(gid, title, axis, groups, series, 1.0, None, columns=columns)
+    return Panel(gid, title, axis, groups, series, 1.0, columns=columns)
 
 
 def sentence(panel: Panel) -> str:

@@ -9,18 +9,18 @@ Drawing reads what was computed.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import TEACHER, row, select
 
 from . import bins, style, words
 from .artists import PERCENT
-from .page import Block, page
+from .page import Block, Part, Sheet, drawing
 
 FORWARD = "forward-kl"
 COLOURS = {TEACHER: style.TEACHER, FORWARD: style.WINE}  # all others are the student's
@@ -34,9 +34,9 @@ LEADER = {"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 1}
 SEEN = 0.005  # of the highest density; where all curves lie lower the axis ends
 MINUS = "\u2212"
 REFUSAL = "the published figure is a sketch without numbers"
-NOTE = """Computed, no model: a teacher of two Gaussians, {modes}, and a student of one. Forward:
-    KL(teacher || student). Reverse: KL(student || teacher)."""
-CAPTION = """A computed illustration of mode seeking; no model was measured. The teacher (shaded) is
+CAPTION = """Computed, no model: a teacher of two Gaussians (shaded), {modes}, and students of one:
+    of least forward KL(teacher || student), and of least reverse KL(student || teacher)."""
+DETAILS = """A computed illustration of mode seeking; no model was measured. The teacher (shaded) is
     a mixture of two Gaussians, {modes}, the student a single one. Where the forward KL(teacher ||
     student) is least, the student spreads over both modes and the gap between them. At a minimum
     of the reverse KL(student || teacher), which on-policy distillation lowers, it can sit on one
@@ -54,47 +54,53 @@ class Computed(Protocol):
     def curves(self) -> pd.DataFrame: ...
 
 
-def draw(
-    result: Computed, *, published: pd.DataFrame | None = None, width: style.Width = "page"
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(result: Computed, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's one panel.
 
     Args:
         result: of `decaylab.analyses.mode_seeking.fit`.
         published: None; the published sketch has no numbers.
-        width: ``column`` (3.4 in) or ``page`` (7 in).
 
     Raises:
         ValueError: published rows are given.
     """
     bins.refuse_published(published, REFUSAL)
-    note = words.filled(NOTE, modes=_modes(result.measurements))
-    with style.context():
-        block = Block([["densities"]], [2.0 if width == "page" else 1.7], above=0.04)
-        figure, panels = page(width, [block], note=note)
-        axes = panels["densities"]
-        _axes(axes, result.curves)
-        teacher = select(result.curves, curve=TEACHER)
-        shade: dict[str, Any] = {
-            "color": COLOURS[TEACHER],
-            "alpha": 0.2,
-            "linewidth": 0,
-            "zorder": 0,
-        }
-        axes.fill_between(teacher.x, teacher.density, **shade)
-        _curve(axes, teacher, TEACHER, TEACHER)
-        for name in _fits(result.curves):
-            text = f"{_name(name)}\n{_nats(result.measurements, name)}"
-            _curve(axes, select(result.curves, curve=name), name, text)
-    return figure
+    block = Block([["densities"]], [1.8])
+    part = Part(
+        "Fits of one mode to a teacher of two",
+        block,
+        lambda axes: _densities(axes["densities"], result),
+    )
+    return Sheet({"a": part}, [replace(block, heights=[2.0])])
+
+
+draw = drawing(sheet)
+
+
+def _densities(axes: Axes, result: Computed) -> None:
+    _axes(axes, result.curves)
+    teacher = select(result.curves, curve=TEACHER)
+    shade: dict[str, Any] = {"color": COLOURS[TEACHER], "alpha": 0.2, "linewidth": 0, "zorder": 0}
+    axes.fill_between(teacher.x, teacher.density, **shade)
+    _curve(axes, teacher, TEACHER, TEACHER)
+    for name in _fits(result.curves):
+        text = f"{_name(name)}\n{_nats(result.measurements, name)}"
+        _curve(axes, select(result.curves, curve=name), name, text)
 
 
 def caption(result: Computed, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: the parameters, each fit with its divergence, and how it was found.
+    """What is shown, in at most 60 words.
 
     Raises:
         ValueError: published rows are given.
     """
+    bins.refuse_published(published, REFUSAL)
+    return words.filled(CAPTION, modes=_modes(result.measurements))
+
+
+def details(result: Computed, published: pd.DataFrame | None = None) -> str:
+    """The parameters, each fit with its divergence, and how it was found."""
     bins.refuse_published(published, REFUSAL)
     rows, names = result.measurements, _fits(result.curves)
     fits = []
@@ -104,7 +110,7 @@ def caption(result: Computed, published: pd.DataFrame | None = None) -> str:
             f"{_name(name)}: mean {mean}, standard deviation {deviation}, {_nats(rows, name)}"
         )
     methods = "; ".join(select(rows, condition=names).method.unique())
-    return words.filled(CAPTION, modes=_modes(rows), fits="; ".join(fits), methods=methods)
+    return words.filled(DETAILS, modes=_modes(rows), fits="; ".join(fits), methods=methods)
 
 
 def _axes(axes: Axes, curves: pd.DataFrame) -> None:

@@ -1,4 +1,8 @@
-"""The page of a figure: a title and a key above, panels in blocks, a note below. All in inches.
+"""The one place that knows sizes: a figure over a page, in a column, and panel by panel.
+
+A figure declares its panels as `Part`s, each with a title and a function that draws it, and a
+`Sheet` sets them: beside each other on a page, below each other in a column, or each alone, at
+most as large as `style.PANEL_HEIGHT` allows. All in inches.
 
 Panels stand in a mosaic of a fixed size rather than in a constrained layout: labels at the ends of
 curves and the numbers of an axis are placed by how large a panel is, which a constrained layout
@@ -9,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,12 +23,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
-from .running_text import filled
+from .running_text import filled, text_width
 
 EDGE = 0.08  # from the page's edge to title, key and note
 TITLE_LINE, LINE = 0.15, 0.13  # of a line of the title, and of small text
 KEY_LINE = 0.155
 GAP = 0.04  # above the key
+LEAST = 0.05  # of a panel's height that is left where many must fit a page
 LEVEL = 0.9  # panels whose ends differ by less end a row together
 SLACK = 0.4  # a panel stands on the left unless the right ends higher by more than that
 
@@ -53,6 +58,127 @@ class Block:
         """How high the grid is, without what stands above and below it."""
         return sum(self.heights) + self.apart * (len(self.heights) - 1)
 
+    @property
+    def tall(self) -> float:
+        """How high the block is with all that stands above and below the grid."""
+        return self.above + self.inches + self.below
+
+    def scaled(self, share: float) -> Block:
+        """The same with panels of this share of their height; gaps stay."""
+        heights = [
+            height * (share if set(row) != {"."} else 1.0)
+            for row, height in zip(self.mosaic, self.heights, strict=True)
+        ]
+        return replace(self, heights=heights)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One panel of a figure, with what belongs to it, such as a strip below.
+
+    title: what it shows, above the first of its axes, ``pad`` points from it. block: its place in a
+    column. draw: fills its axes, which it is given by name. handles: of its key. pieces: what
+    stands alone in its place where it is too long for that.
+    """
+
+    title: str
+    block: Block
+    draw: Callable[[dict[str, Axes]], None]
+    handles: Sequence[Artist] = ()
+    pad: float = 4.0
+    colour: str = style.INK
+    pieces: Sequence[Part] = ()
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A figure: its panels by letter.
+
+    page: how they stand on a page; by default as in a column. title, subtitle: above the panels;
+    a panel that stands alone has neither.
+    """
+
+    parts: Mapping[str, Part]
+    page: Sequence[Block] = ()
+    title: str = ""
+    subtitle: str = ""
+
+    def draw(self, width: style.Width) -> Figure:
+        """The figure at its printed size; a page is at most `style.PAGE_HEIGHT` high."""
+        blocks = [part.block for part in self.parts.values()]
+        if width == "page" and self.page:
+            blocks = list(self.page)
+        room = style.PAGE_HEIGHT if width == "page" else math.inf
+        keys = _once(handle for part in self.parts.values() for handle in part.handles)
+        with style.context():
+            figure, axes = page(
+                width, blocks, title=self.title, subtitle=self.subtitle, handles=keys, room=room
+            )
+            for letter, part in self.parts.items():
+                _fill(part, axes, f"{letter}  " if len(self.parts) > 1 else "")
+        return figure
+
+    def panels(self) -> dict[str, Figure]:
+        """Each panel as a figure of its own, a column wide and at most `style.PANEL_HEIGHT` high,
+        without a letter."""
+        return {name: _alone(part) for name, part in self._single()}
+
+    def _single(self) -> Iterator[tuple[str, Part]]:
+        for letter, part in self.parts.items():
+            if not part.pieces:
+                yield letter, part
+            for number, piece in enumerate(part.pieces, start=1):
+                yield f"{letter}{number}", piece
+
+
+def _alone(part: Part) -> Figure:
+    """A panel as a figure of its own."""
+    with style.context():
+        keys, room = _once(part.handles), style.PANEL_HEIGHT
+        figure, axes = page("column", [part.block], handles=keys, room=room)
+        _fill(part, axes, "")
+    return figure
+
+
+def drawing(sheet: Callable[..., Sheet]) -> Callable[..., Figure]:
+    """A function that draws the figure of a module's ``sheet`` at its printed size: it takes what
+    that takes, and ``width``, by default a page."""
+
+    def draw(*given: Any, width: style.Width = "page", **named: Any) -> Figure:
+        return sheet(*given, **named).draw(width)
+
+    return draw
+
+
+def _once(handles: Iterable[Artist]) -> list[Artist]:
+    """The entries of a key, each name once."""
+    return list({str(handle.get_label()): handle for handle in handles}.values())
+
+
+def _fill(part: Part, axes: dict[str, Axes], letter: str) -> None:
+    """Draws a panel and writes its title, in as many lines as it needs above its axes."""
+    names = dict.fromkeys(itertools.chain.from_iterable(part.block.mosaic))
+    own = {name: axes[name] for name in names if name != "."}
+    part.draw(own)
+    first = next(iter(own.values()))
+    # the letter stands before the first line alone
+    room = _title_room(first, own.values()) * style.SMALL / style.BOLD - text_width(letter)
+    lines = letter + "\n".join(filled(part.title, room))
+    first.set_title(lines, pad=part.pad, color=part.colour, linespacing=1.1)
+
+
+def _title_room(axes: Axes, own: Iterable[Axes]) -> float:
+    """Points from the left of the axes to the next panel on the right, or to the page's edge."""
+    figure, place = style.root(axes), axes.get_position()
+    across = figure.get_figwidth()
+    rights = [across - EDGE]
+    for other in set(figure.axes) - set(own):
+        there = other.get_position()
+        level = there.y0 < place.y1 and place.y0 < there.y1
+        if level and there.x0 > place.x0 + 1e-6:
+            rights.append(there.x0 * across - EDGE)
+    return float(min(rights) - place.x0 * across) * style.POINTS_PER_INCH
+
 
 def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], place: Block) -> Block:
     """A block whose columns hold panels at heights of their own.
@@ -73,29 +199,19 @@ def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], place: Block
     return replace(place, mosaic=mosaic, heights=heights, apart=0.0)
 
 
-def beside_first(
-    width: style.Width,
-    first: Mapping[str, tuple[float, float]],
-    others: Sequence[str],
-    each: float,
-) -> Block:
-    """The first panels over the left half of a page and the others stacked on the right; in a
-    column all below each other.
+def beside_first(first: Mapping[str, tuple[float, float]], others: Sequence[str]) -> Block:
+    """The first panels over the left half of a page and the others stacked on the right.
 
-    first: of each top and bottom, in inches. each: how high the others are in a column.
+    first: of each top and bottom, in inches.
     """
-    columns: list[dict[str, tuple[float, float]]] = [dict(first)]
     tall = max(bottom for _, bottom in first.values())
-    place, apart = Block(right=1.1), 0.7
-    top = tall + apart
-    if width == "page" and others:
-        place, apart = Block(right=1.05, widths=[2.1, 1.75], between=1.55), 0.72
-        top, each = 0.0, (tall - apart * (len(others) - 1)) / len(others)
-        columns.append({})
-    for name in others:
-        columns[-1][name] = (top, top + each)
-        top += each + apart
-    return staggered(columns, place)
+    if not others:
+        return staggered([first], Block(right=1.1))
+    apart = 0.72
+    each = (tall - apart * (len(others) - 1)) / len(others)
+    tops = [place * (each + apart) for place in range(len(others))]
+    second = {name: (top, top + each) for name, top in zip(others, tops, strict=True)}
+    return staggered([first, second], Block(right=1.05, widths=[2.1, 1.75], between=1.55))
 
 
 def balanced(heights: Mapping[str, float], width: style.Width, place: Block) -> Block:
@@ -123,26 +239,27 @@ def page(
     title: str = "",
     subtitle: str = "",
     handles: Sequence[Artist] = (),
-    note: str = "",
+    room: float = math.inf,
 ) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with its title, key and note, and its empty panels by name.
+    """A figure with its title and key, and its empty panels by name.
 
-    subtitle: small, in at most two lines; what goes beyond is left out, with an ellipsis.
+    subtitle: small, in at most two lines; what goes beyond is left out, with an ellipsis. room:
+    inches that the figure may be high; where it is higher, its panels shrink.
     """
     across = style.WIDTH_INCHES[width]
-    room = (across - 2 * EDGE) * style.POINTS_PER_INCH
-    title_lines = filled(title, room * style.SMALL / style.NORMAL)
-    subtitle_lines, note_lines = filled(subtitle, room, most=2), filled(note, room)
+    points = (across - 2 * EDGE) * style.POINTS_PER_INCH
+    title_lines = filled(title, points * style.SMALL / style.NORMAL)
+    subtitle_lines = filled(subtitle, points, most=2)
     columns = _key_columns(handles, across)
     texts = TITLE_LINE * len(title_lines), LINE * len(subtitle_lines)
     key = KEY_LINE * math.ceil(len(handles) / columns)
+    head = EDGE + key + GAP + sum(texts)
+    blocks = _fitted(blocks, room - head - EDGE)
     # a figure is as high as what stands on it
-    tall = sum(block.above + block.inches + block.below for block in blocks)
-    top = EDGE + tall + key + GAP + sum(texts) + LINE * len(note_lines) + EDGE
+    top = head + sum(block.tall for block in blocks)
     figure = style.new_figure(width, top + EDGE)
     _write(figure, title_lines, top, "title", style.NORMAL)
     _write(figure, subtitle_lines, top - texts[0], "subtitle")
-    _write(figure, note_lines, EDGE + LINE * len(note_lines), "note")
     top -= sum(texts) + GAP
     if handles:
         figure.legend(
@@ -162,8 +279,18 @@ def page(
     axes: dict[str, Axes] = {}
     for block in blocks:
         axes |= _panels(figure, block, top - block.above)
-        top -= block.above + block.inches + block.below
+        top -= block.tall
     return figure, axes
+
+
+def _fitted(blocks: Sequence[Block], room: float) -> list[Block]:
+    """The blocks with panels so low that all fit."""
+    tall = sum(block.tall for block in blocks)
+    if tall <= room:
+        return list(blocks)
+    least = sum(block.scaled(0.0).tall for block in blocks)
+    share = max(LEAST, (room - least) / (tall - least))
+    return [block.scaled(share) for block in blocks]
 
 
 def _write(

@@ -2,10 +2,10 @@
 two views.
 
     a, b    mean reverse KL in each bin, of each student on its own rollouts and of all on those of
-            the base student: the positions that training saw, and the gap to the base student that
-            it closed, are shaded
+            the base student; a line above the axes: the positions that training saw
     c, d    its change against the base student, in per cent
     e, f    the cascade ratio: reverse KL after / before over the positions from N on
+    g       the published curves where they are given
 
 N is the ``rollout_length`` of each student's rows; where no row has one, that of the cascade ratio.
 The base student alone: reverse KL and both entropies side by side. Drawing reads rows of the
@@ -16,24 +16,33 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, select
 
-from . import artists, bins, closed_gap, style, words
+from . import artists, bins, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
-from .colours import looks
-from .page import Block, page
+from .colours import looks, short
+from .curves import shifts
+from .page import Block, Part, Sheet, drawing
 from .three_signals import ROBUST_SIGNALS, SIGNALS
+from .trained_positions import (
+    LINE,
+    MOST,
+    draw_given,
+    draw_trained,
+    length_text,
+    trained_lengths,
+)
 
-VIEWS = {FRESH: "each on its own rollouts", FROZEN: "all on the base student's rollouts"}
-SHORT_VIEWS = {FRESH: "own rollouts", FROZEN: "the base student's rollouts"}
+VIEWS = {FRESH: "own rollouts", FROZEN: "the base's rollouts"}
+SENTENCES = {FRESH: "Each on its own rollouts", FROZEN: "All on the base student's rollouts"}
 LETTERS = {FRESH: "ace", FROZEN: "bdf"}
 PLAIN, PLAIN_CHANGE = "reverse_kl", "reverse_kl_relative_change"
 LEVEL, CHANGE = bins.robust(PLAIN), bins.robust(PLAIN_CHANGE)
@@ -41,38 +50,33 @@ CASCADE, SURVIVORS = "cascade_ratio", "survivors"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals have any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
 LABEL = 17  # characters a line of those names
+MARGIN = 20  # characters of a name beside a ratio
+PLACE = Block(right=1.15, between=1.65, above=0.4)
 
-NOTE = """Bars: {level} intervals, problem-clustered; {marks}. {lines_and_dots} {counts}.
-    {published_note}"""
-CAPTION = """Reverse KL of the student from the teacher by response position ({estimand}), in nats.
-    {panels} {dots} Bars: pointwise {level} intervals ({methods}); {arrowhead}. {bands} {counts}
-    {all_floors} {survivors} {published}"""
+CAPTION = """Reverse KL of the student from the teacher by response position{ratio}. Lines:
+    winsorised means with {level} problem-clustered intervals; dots: plain means; shades: {level}
+    for all bins at once{trained}. {counts}."""
+RATIO = "; cascade ratio: from position {low:g} on, after / before training"
+SEEN = "; lines above: positions that training saw"
+DETAILS = """Reverse KL of the student from the teacher by response position ({estimand}), in nats.
+    {panels} {dots} Bars: pointwise {level} intervals ({methods}); {arrowhead}. Shaded: {level} for
+    all bins at once, of {banded}. {counts} {all_floors} {survivors} {published}"""
 ALONE = "Beside it the entropies of student and teacher at the same positions."
 ABOVE = "Above: level. Middle: change against the base student on the same view."
 BELOW = """Below: cascade ratio, the mean from position {low:g} on, after / before
-    (1: no change)."""
-GAP = "Coloured area: how far the level of {names} lies below that of the base student{order}."
-TRAINED = "Cream: positions that training saw, rollouts of which stopped at N ({lengths})."
-GIVEN = "Cream: positions below N = {length:g}, the rollout length that was given."
-DOTTED = """Thin dotted lines: {level} for all bins at once, of the base student and the last
-    checkpoint."""
-SHADED = "Shaded: {level} for all bins at once, of the base student."
+    (1: no change): {ratios}."""
+TRAINED = "Lines above the axes: positions that training saw ({lengths})."
+GIVEN = "Dotted: N = {length:g}, the rollout length that was given."
 DASHED = "Dashed: {estimand}; intervals stand in the table (survivors)."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.position_kl.measure`.
-        published: rows of `decaylab.paper.publication.position_kl`, drawn grey, dashed and hollow
-            in panel a.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+        published: rows of `decaylab.paper.publication.position_kl`, in a grey panel of their own.
 
     Raises:
         ValueError: the rows hold no reverse KL by position.
@@ -82,28 +86,49 @@ def draw(
             "measurements hold no winsorised_reverse_kl of condition 'all'; measure position KL "
             "first"
         )
-    with style.context():
-        if not len(_of(measurements, CHANGE)):
-            return _alone(measurements, published, width)
-        return _compared(measurements, published, width)
+    if len(_of(measurements, CHANGE)):
+        parts, page = _compared(measurements)
+    else:
+        parts, page = _alone(measurements)
+    if published is not None:
+        letter = words.LETTERS[len(parts)]
+        parts[letter] = _published_part(letter, published)
+        page.append(Block([[letter]], [1.2], right=4.5))
+    return Sheet(parts, page)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, estimand, intervals, counts and noise floor."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    levels = _of(measurements, LEVEL)[:1]
+    ratio = [RATIO.format(low=low) for low in _of(measurements, CASCADE).position_low.head(1)]
+    return words.filled(
+        CAPTION,
+        levels,
+        ratio="".join(ratio),
+        trained=SEEN if trained_lengths(measurements) else "",
+        counts=words.first_counts(measurements, levels["view"].iloc[0]).capitalize(),
+    )
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, estimand, intervals, counts and noise floor."""
     levels = _of(measurements, LEVEL)
     views = [view for view in VIEWS if (levels["view"] == view).any()]
     survivors = select(measurements, what=LEVEL, condition=SURVIVORS)
     floored = select(measurements, what=ROBUST_SIGNALS + [CHANGE, CASCADE])
-    counts = [f"{view.capitalize()}: {words.counts_text(measurements, view)}." for view in views]
-    panels, bands = ALONE, SHADED
+    counts = [f"{SENTENCES[view]}: {words.counts_text(measurements, view)}." for view in views]
+    panels = ALONE
     if len(_of(measurements, CHANGE)):
-        panels, bands = _panels_text(measurements, views), DOTTED
+        panels = _panels_text(measurements, views)
     return words.filled(
-        CAPTION,
+        DETAILS,
         levels,
         published,
         panels=panels,
-        bands=words.filled(bands, levels),
+        banded=" and ".join(map(words.named, _banded(looks(measurements)))) or "none",
         counts=" ".join(counts),
         all_floors=words.floor_text(floored),
         survivors=words.filled(DASHED if len(survivors) else "", survivors),
@@ -111,96 +136,116 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 
 def _panels_text(frame: pd.DataFrame, views: list[str]) -> str:
-    """What each panel shows, which positions training saw, and which gap it closed."""
+    """What each panel shows, and which positions training saw."""
     sentences = []
     for view in views:
         letters = ", ".join(LETTERS[view]) if len(views) > 1 else "all panels"
-        sentences.append(f"({letters}) {VIEWS[view].capitalize()}.")
+        sentences.append(f"({letters}) {SENTENCES[view]}.")
     sentences.append(ABOVE)
-    lengths = closed_gap.trained_lengths(frame)
+    lengths = trained_lengths(frame)
     for low in _of(frame, CASCADE).position_low.head(1):
-        sentences.append(BELOW.format(low=low))
+        sentences.append(BELOW.format(low=low, ratios=_ratios_text(frame, views)))
         if not lengths:
             sentences.append(GIVEN.format(length=low))
     if lengths:
-        known = [f"{name} {closed_gap.length_text(length)}" for name, length in lengths.items()]
+        known = [f"{name} {length_text(length)}" for name, length in lengths.items()]
         sentences.append(TRAINED.format(lengths="; ".join(known)))
-    names = closed_gap.closed(looks(frame))
-    order = ", the first in front" if len(names) > 1 else ""
-    sentences.append(GAP.format(names=" and of ".join(names), order=order))
     return " ".join(sentences)
+
+
+def _ratios_text(frame: pd.DataFrame, views: list[str]) -> str:
+    """The cascade ratio of every student on each view."""
+    ratios = []
+    for view in views:
+        of_view = [
+            f"{row.checkpoint} {words.number(row)}"
+            for _, row in select(_of(frame, CASCADE), view=view).iterrows()
+        ]
+        ratios.append(f"{VIEWS[view]} {', '.join(of_view)}")
+    return "; ".join(ratios)
 
 
 def _of(frame: pd.DataFrame, what: str) -> pd.DataFrame:
     return select(frame, what=what, condition=ALL)
 
 
-def _note(frame: pd.DataFrame, published: pd.DataFrame | None, marks: str) -> str:
-    levels = _of(frame, LEVEL)[:1]
-    counts = words.first_counts(frame, levels["view"].iloc[0])
-    return words.filled(NOTE, levels, published, marks=marks, counts=counts)
-
-
-def _alone(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
+def _alone(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
     """The base student alone: its three signals."""
     view = str(_of(frame, LEVEL)["view"].iloc[0])
-    titles = {name: SIGNALS[name] for name in (PLAIN, "student_entropy", "teacher_entropy")}
-    block = bins.signal_block(titles, width)
-    note = _note(frame, published, "shaded: for all bins at once")
-    figure, axes = page(width, [block], handles=bins.handles(looks(frame), published), note=note)
-    bins.draw_signals(axes, titles, frame, view, published)
-    _survivors(axes[PLAIN], frame, view, PLAIN)
-    return figure
+
+    def survivors(axes: Axes) -> None:
+        _survivors(axes, frame, view, "a")
+
+    names = (PLAIN, "student_entropy", "teacher_entropy")
+    more = {PLAIN: survivors}
+    parts = {
+        letter: bins.signal_part(letter, name, SIGNALS[name], frame, view, more.get(name))
+        for letter, name in zip("abc", names, strict=True)
+    }
+    return parts, [bins.signal_row("abc")]
 
 
 # Before and after
 
 
-def _compared(frame: pd.DataFrame, published: pd.DataFrame | None, width: style.Width) -> Figure:
+def _compared(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
+    """Levels, changes and ratios below each other; a column for each view on a page."""
     views = [view for view in VIEWS if len(select(frame, what=CHANGE, view=view))]
-    known = looks(frame)
-    crowded = len(known) > MOST_LABELLED
-    named = {name: replace(look, name=_named(frame, name, look)) for name, look in known.items()}
-    note = _note(frame, published, "dotted: for all bins at once; areas: what training closed")
-    blocks = _blocks(views, 0.16 * (len(known) - 1) + 0.1, width)
-    handles = bins.handles(named) if crowded else []
-    figure, axes = page(width, blocks, handles=handles, note=note)
+    low = min(0.16 * (len(looks(frame)) - 1) + 0.1, 1.8)
+    parts: dict[str, Part] = {}
     for letters, view in zip(LETTERS.values(), views):
-        level, change, cascade = (axes[letter] for letter in letters)
-        theirs = published if view == FRESH else None
-        for panel, letter, what in ((level, letters[0], PLAIN), (change, letters[1], PLAIN_CHANGE)):
-            labels = _panel(panel, frame, view, letter, what, theirs)
-            if crowded:
-                labels = [label for label in labels if label.colour == style.PUBLISHED]
-            style.label_ends(panel, labels)
-        _cascade(cascade, frame, view, letters[2])
-        level.set_title(f"{letters[0]}  Level, {VIEWS[view]}", pad=14)
-        change.set_title(f"{letters[1]}  Change, {SHORT_VIEWS[view]}", pad=14)
-        cascade.set_title(f"{letters[2]}  Cascade ratio, {SHORT_VIEWS[view]}")
-        if width == "page":
-            level.set_xlabel("")  # the panel below names the same axis
-    return figure
+        level, change, ratio = list(letters)
+        parts[level] = _part(frame, view, level, PLAIN, f"Reverse KL, {VIEWS[view]}", 1.5)
+        parts[change] = _part(frame, view, change, PLAIN_CHANGE, f"Change, {VIEWS[view]}", 1.5)
+        parts[ratio] = _cascade_part(frame, view, ratio, low)
+    rows = (("ab", 1.5), ("cd", 1.3), ("ef", low))
+    page = [replace(PLACE, mosaic=[list(row[: len(views)])], heights=[high]) for row, high in rows]
+    return dict(sorted(parts.items())), page
 
 
-def _blocks(views: list[str], low: float, width: style.Width) -> list[Block]:
-    """Levels, changes and ratios, the last ``low`` inches high, below each other; a column for each
-    view on a page."""
-    rows = {row[: len(views)]: high for row, high in (("ab", 1.5), ("cd", 1.3), ("ef", low))}
-    if width == "column":
-        place = Block(right=1.1, above=0.4)
-        rows = {name: high for row, high in rows.items() for name in row}
-    else:
-        place = Block(right=1.15, between=1.65, above=0.36)
-    return [replace(place, mosaic=[list(row)], heights=[high]) for row, high in rows.items()]
+def _part(frame: pd.DataFrame, view: str, letter: str, what: str, title: str, high: float) -> Part:
+    known = {
+        name: replace(look, name=_named(frame, name, look)) for name, look in looks(frame).items()
+    }
+    crowded = len(known) > MOST_LABELLED
+
+    def draw(axes: dict[str, Axes]) -> None:
+        labels = _panel(axes[letter], frame, view, letter, what)
+        if not crowded:
+            style.label_ends(axes[letter], labels)
+
+    block = replace(PLACE, mosaic=[[letter]], heights=[high])
+    key = bins.handles(known) if crowded else []
+    finite = [length for length in trained_lengths(frame).values() if math.isfinite(length)]
+    lines = min(len(finite), MOST)
+    return Part(title, block, draw, key, pad=6.0 + LINE * lines if lines else 12.0)
+
+
+def _cascade_part(frame: pd.DataFrame, view: str, letter: str, low: float) -> Part:
+    block = replace(PLACE, mosaic=[[letter]], heights=[low], above=0.3)
+    title = f"Cascade ratio, {VIEWS[view]}"
+    return Part(title, block, lambda axes: _cascade(axes[letter], frame, view, letter))
+
+
+def _published_part(letter: str, published: pd.DataFrame) -> Part:
+    curves = {str(name): rows for name, rows in published.groupby("checkpoint")}
+    known = {name: bins.published_look(name) for name in curves}
+    return Part(
+        "Published: reverse KL of another pair",
+        Block([[letter]], [1.5], right=1.15),
+        lambda axes: bins.draw_published(axes[letter], curves, known),
+        colour=style.PUBLISHED,
+    )
+
+
+def _banded(known: Mapping[str, Look]) -> list[str]:
+    """Whose bands are shaded: the base student's and the last checkpoint's; those of many would
+    cover each other."""
+    return [name for name in dict.fromkeys([BASE, list(known)[-1]]) if name in known]
 
 
 def _panel(
-    axes: Axes,
-    frame: pd.DataFrame,
-    view: str,
-    panel: str,
-    plain: str,
-    published: pd.DataFrame | None,
+    axes: Axes, frame: pd.DataFrame, view: str, panel: str, plain: str
 ) -> list[style.EndLabel]:
     """Levels, or changes in per cent, of each student; the labels of its curves."""
     change = plain == PLAIN_CHANGE
@@ -210,21 +255,23 @@ def _panel(
         scale = PERCENT
     curves = {name: pick(frame, what, view, name) for name in known}
     bins.position_axis(axes, _of(frame, LEVEL))
-    behind = bins.published_within(None if change else published, PLAIN, axes)
     every = select(frame, what=[what, plain], condition=ALL)  # both views on one scale
-    bins.value_axis(axes, [every, *behind.values()], scale, change=change)
+    bins.value_axis(axes, [every], scale, change=change)
     bins.draw_floor(axes, curves.values(), f"{panel}.floor", scale, change=change)
     style.name_y_axis(axes, "change (%)" if change else "reverse KL (nats)")
-    labels = bins.draw_published(axes, behind, panel)
     if change:
         axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
     else:
-        closed_gap.draw_gaps(axes, curves, known, panel)
         _survivors(axes, frame, view, panel)
-    for name in {BASE, list(known)[-1]} & known.keys():
-        closed_gap.outline_band(axes, curves[name], known[name], f"{panel}.{name}.band", scale)
-    _mark_rollout_length(axes, frame, panel)
-    aside = bins.bin_shifts(axes, pd.concat(curves.values()), len(curves))
+    for name in _banded(known):
+        rows, gid = curves[name], f"{panel}.{name}.band"
+        artists.band(axes, bins.bin_places(rows)[2], rows, known[name].colour, gid, scale)
+    lengths = trained_lengths(frame)
+    draw_trained(axes, lengths, looks(frame), panel)
+    for given in [] if lengths else _of(frame, CASCADE).position_low.head(1):
+        draw_given(axes, given, panel)
+    aside = shifts(len(curves), artists.MARKER)
+    labels = []
     for shift, (name, rows) in zip(aside, curves.items(), strict=True):
         look, gid = known[name], f"{panel}.{name}"
         drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)
@@ -236,10 +283,10 @@ def _panel(
 
 def _named(frame: pd.DataFrame, name: str, look: Look) -> str:
     """The student's name, with the rollout length of its training where students differ by it."""
-    lengths = closed_gap.trained_lengths(frame)
+    lengths = trained_lengths(frame)
     if name not in lengths or len(set(lengths.values())) < 2:
         return look.name
-    return f"{look.name} ({closed_gap.length_text(lengths[name])})"
+    return f"{look.name} ({length_text(lengths[name])})"
 
 
 def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
@@ -252,19 +299,8 @@ def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
         artists.points(axes, place, rows.value, dashed, gid, joined=True, linewidth=0.9, zorder=2)
 
 
-def _mark_rollout_length(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
-    """The positions that training saw: up to the N of each student, or up to where the cascade
-    ratio begins."""
-    lengths = list(filter(math.isfinite, closed_gap.trained_lengths(frame).values()))
-    # full rollouts have no N; without any N the measurement was still given one
-    if not lengths:
-        given = _of(frame, CASCADE).position_low.head(1).tolist()
-        closed_gap.draw_trained(axes, given, panel, said=False)
-    closed_gap.draw_trained(axes, lengths, panel, said=True)
-
-
 def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
-    """A dot with its interval for each checkpoint, the number beside it."""
+    """A dot with its interval for each checkpoint, named beside it."""
     known = looks(frame)
     known.pop(BASE, None)
     every = _of(frame, CASCADE)
@@ -277,13 +313,15 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
     axes.set_ylim(len(known) - 0.4, -0.6)
     axes.set_yticks([])
     axes.axvline(1.0, color=style.INK, linewidth=0.6, zorder=0)
+    room = style.size_points(axes)[1] / max(1, len(known))
     for height, (name, look) in enumerate(known.items()):
         rows = pick(frame, CASCADE, view, name)
         drawn, gid = rows.dropna(subset="value"), f"{panel}.{name}"
         heights = [height] * len(drawn)
         artists.draw(axes, heights, drawn, look, gid, upright=False)
-        for _, ratio in rows.iterrows():
-            text, colour = words.number(ratio), style.darker(look.colour)
-            artists.beside(axes, height, text, 9, colour=colour, align="left")
+        colour = style.darker(look.colour)
+        if room > style.SMALL:
+            name = short(look.name, MARGIN) + ("" if len(drawn) else ": undefined")
+            artists.beside(axes, height, name, 9, colour=colour, align="left")
     for low in every.position_low.head(1):
         axes.set_xlabel(f"reverse KL from {low:g} on, after / before")

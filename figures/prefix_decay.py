@@ -4,7 +4,8 @@ measured.
     a   the headline: rollouts unfinished at k, beside the teacher alone and the student's outcome
         on the same rollouts
     b   controls: change in accuracy against the continuing policy alone on the same problems
-    c   the carry-forward curve, both baselines, and the published curve where it is given
+    c   the carry-forward curve and both baselines
+    d   the published curve where it is given
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
 drawn.
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab import printing
 from decaylab.runs import vocabulary
@@ -37,7 +37,7 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
-from .page import beside_first, page
+from .page import Block, Part, Sheet, beside_first, drawing, staggered
 
 STUDENT, TEACHER, REVERSE = "student", "teacher", "reverse"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
@@ -50,7 +50,8 @@ ALONE = {
     STUDENT: Look("student alone", style.STUDENT, "", "--"),
     TEACHER: Look("teacher alone", style.TEACHER, "", "--"),
 }
-PUBLISHED = Look("published (Qwen\npair, MATH-500,\nno interval)", style.PUBLISHED, "o", "--")
+PUBLISHED = Look("teacher after\nstudent tokens", style.PUBLISHED, "o", "--")
+PUBLISHED_ALONE = Look("teacher alone", style.PUBLISHED, "", "--")
 FEWEST_ROLLOUTS = 10
 CONTROLS = {
     STUDENT_PREFIX: Look("student prefix", style.TEACHER, "o"),
@@ -72,7 +73,11 @@ SENTENCES = {
     SWAPPED: "Other problem's: a student prefix from another problem.",
     REVERSE: "Reverse: the student after a prefix from the teacher, against the student alone.",
 }
-CAPTION = """Accuracy ({avg}) of the teacher after the first k tokens of a student's rollout.
+CAPTION = """{avg} of the teacher after the first k tokens of a student's rollout, for rollouts
+    unfinished at k, beside the teacher alone and the rollouts' own outcome. {half} {counts}.
+    Bars: {level} intervals, problem-clustered; shaded: {level} for all lengths at once."""
+HALF = "Half of the advantage is gone at {half}."
+DETAILS = """Accuracy ({avg}) of the teacher after the first k tokens of a student's rollout.
     {counts}, answer rule {rule}, seed {seed}. (a) Rollouts unfinished at k, beside the teacher
     alone on the same problems and the outcome of those very rollouts; the strip gives the share
     that is unfinished. {halved} {controls} {forward} {theirs} Bars: pointwise {level} intervals
@@ -81,66 +86,86 @@ CAPTION = """Accuracy ({avg}) of the teacher after the first k tokens of a stude
 HALVED = "H{half}: there the retained advantage has halved."
 CHANGES = "(b) Change against the continuing policy alone on the same problems. {sentences}"
 FORWARD = "(c) All rollouts: one that ended before k counts as it stands."
-PUBLISHED_CAPTION = """Grey: published, {run}, another pair and problem set, without intervals; how
-    rollouts that ended before k are counted is not stated."""
-NOTE = """Bars: {level} intervals, problem-clustered. Shaded: {level} for all lengths at once.
-    {counts}; answer rule {rule}."""
+PUBLISHED_DETAILS = """({letter}) Published, {run}, another pair and problem set, without intervals;
+    how rollouts that ended before k are counted is not stated."""
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.prefix_decay.measure`.
-        published: rows of `decaylab.paper.publication.prefix_curve`, drawn grey, dashed and hollow
-            behind panel c.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+        published: rows of `decaylab.paper.publication.prefix_curve`, in a grey panel of their own.
         title: a line above the panels, such as the names of the two models.
 
     Raises:
         ValueError: the rows hold no accuracy of the teacher.
     """
-    alone = _alone(measurements)
+    _alone(measurements)
     controls = _controls(measurements)
-    letters = ["b"] if set(controls) - {STUDENT_PREFIX} else []
-    if len(_forward(measurements)) or published is not None:
-        letters.append("c")
-    with style.context():
-        tall = TALL[width]
-        first = {"a": (ROOM, tall - STRIP - BETWEEN), "open": (tall - STRIP, tall)}
-        block = beside_first(width, first, letters, 1.55)
-        figure, axes = page(width, [block], title=title, note=_filled(NOTE, alone))
+
+    def headline(axes: dict[str, Axes]) -> None:
         _headline(axes["a"], axes["open"], measurements)
-        if "b" in axes:
-            _draw_controls(axes["b"], measurements, controls)
-        if "c" in axes:
-            _carry_forward(axes["c"], measurements, published)
-    return figure
+
+    first = {"a": (ROOM, TALL - STRIP - BETWEEN), "open": (TALL - STRIP, TALL)}
+    name = f"{_avg(_alone(measurements))} of the teacher after k tokens"
+    parts = {"a": Part(name, staggered([first], PLACE), headline, pad=15)}
+    if set(controls) - {STUDENT_PREFIX}:
+        parts["b"] = Part(
+            "Change against no prefix",
+            _single("b"),
+            lambda axes: _draw_controls(axes["b"], measurements, controls),
+        )
+    if len(_forward(measurements)):
+        parts["c"] = Part(
+            "Finished rollouts as they stand",
+            _single("c"),
+            lambda axes: _carry_forward(axes["c"], measurements),
+        )
+    if published is not None:
+        letter = words.LETTERS[len(parts)]
+        parts[letter] = Part(
+            "Published: another pair, MATH-500",
+            _single(letter),
+            lambda axes: _published(axes[letter], published),
+            colour=style.PUBLISHED,
+        )
+    tall = TALL_PAGE if len(parts) < 4 else TALLEST
+    first = {"a": (ROOM, tall - STRIP - BETWEEN), "open": (tall - STRIP, tall)}
+    page = beside_first(first, list(parts)[1:])
+    return Sheet(parts, [page], title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were
-    made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    alone = _alone(measurements)
+    half = half_decay_text(measurements).removeprefix("half-decay ")
+    return _filled(CAPTION, alone, avg=_avg(alone), half=HALF.format(half=half) if half else "")
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, answer rule, and how the intervals were made."""
     alone = _alone(measurements)
     half = half_decay_text(measurements)
     controls = _controls(measurements)
     sentences = " ".join(SENTENCES[name] for name in SENTENCES if name in controls)
     drawn = vocabulary.rows(measurements, what=[ACCURACY, DIFFERENCE])
+    letters = list(sheet(measurements, published=published).parts)
     return _filled(
-        CAPTION,
+        DETAILS,
         alone,
         avg=_avg(alone),
         seed=alone.seed,
         halved=HALVED.format(half=half[1:]) if half else "",
         controls=CHANGES.format(sentences=sentences) if sentences else "",
         forward=FORWARD if len(_forward(measurements)) else "",
-        theirs=words.of_published(PUBLISHED_CAPTION, published),
+        theirs=words.of_published(PUBLISHED_DETAILS, published, letter=letters[-1]),
         methods=words.methods(drawn),
         fewest=FEWEST_ROLLOUTS,
     )
@@ -219,9 +244,14 @@ def _filled(template: str, alone: pd.Series, **fields: Any) -> str:
 # The page: panel a has the strip of unfinished shares below it
 
 STRIP = 0.36  # inches
-TALL: dict[style.Width, float] = {"page": 3.16, "column": 2.3}  # of both
+TALL, TALL_PAGE, TALLEST = 2.05, 3.16, 4.4  # of both; on a page, beside two and three others
+PLACE = Block(right=1.1)
 BETWEEN = 0.08  # of panel and strip
 ROOM = 0.12  # above panel a, for the half-decay length
+
+
+def _single(letter: str) -> Block:
+    return Block([[letter]], [1.55], right=1.1)
 
 
 # The panels
@@ -251,7 +281,6 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
     for part, (look, rows, shift) in curves.items():
         labels += draw_curve(axes, rows, AT, look, f"a.{part}", shift)
     style.label_ends(axes, labels)
-    axes.set_title("a  Rollouts unfinished at k", pad=15)
     _half_decay(axes, measurements)
     axes.tick_params(labelbottom=False)
     _open_share(strip, of("open_share"), lengths)
@@ -308,42 +337,32 @@ def _draw_controls(
     if not any(rows.value.notna().any() for rows in curves.values()):
         curves = controls  # a run this small is looked at for its machinery
     lengths = _lengths(curves.values())
-    several = len(lengths) > 1
-    length_axis(axes, [0.0, *lengths] if several else lengths)
+    length_axis(axes, [0.0, *lengths] if len(lengths) > 1 else lengths)
+    if not any(rows.value.notna().any() for rows in curves.values()):
+        artists.no_value(axes)
     low, high = extent(curves.values(), artists.NUMBERS)
     low, high = min(low, -5.0), max(high, 5.0)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     style.ticks_within(axes, upright=True)
     axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-    # Curves stand beside each other at a length, within the room between two lengths
-    across = style.size_points(axes)[0]
-    room = float(np.diff(style.places_points(axes, lengths)).min()) if several else across
-    step = min(3.0 if several else 15.0, 0.8 * room / len(curves))
-    left, right = axes.get_xlim()
-    beside = step * (len(curves) - 1) / 2 / across * (right - left)
-    axes.set_xlim(left - beside, right + beside)
     labels = []
-    for (name, rows), shift in zip(curves.items(), shifts(len(curves), step), strict=True):
+    for (name, rows), shift in zip(
+        curves.items(), shifts(len(curves), artists.MARKER), strict=True
+    ):
         labels += draw_curve(axes, rows, AT, CONTROLS[name], f"b.{name}", shift)
     style.label_ends(axes, labels)
     style.name_y_axis(axes, "change (points)")
-    axes.set_title("b  Controls: change by the prefix")
     axes.set_xlabel("prefix length k (its author's tokens)")
 
 
-def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFrame | None) -> None:
+def _carry_forward(axes: Axes, measurements: pd.DataFrame) -> None:
     forward = _forward(measurements)
     rows = _from_zero(measurements, TEACHER, forward)
     baselines = {role: pick(measurements, ACCURACY, role, ALL) for role in ALONE}
     known = [rows, *baselines.values()]
-    if published is not None:
-        theirs = pick(published, ACCURACY, STUDENT_PREFIX, "")
-        known.append(_from_zero(published, TEACHER, theirs))
     length_axis(axes, _lengths(known))
     accuracy_axis(axes, known)
     labels = []
-    if published is not None:
-        labels += draw_curve(axes, known[-1], AT, PUBLISHED, "c.published")
     for role, look in ALONE.items():
         for value in baselines[role].value.dropna() * PERCENT:
             number = (value, math.nan, math.nan)
@@ -352,5 +371,20 @@ def _carry_forward(axes: Axes, measurements: pd.DataFrame, published: pd.DataFra
     labels += draw_curve(axes, rows, AT, HEADLINE, "c.carry-forward")
     style.label_ends(axes, labels)
     style.name_y_axis(axes, f"{_avg(_alone(measurements))} (%)")
-    axes.set_title("c  All rollouts, finished ones as they stand")
+    axes.set_xlabel("prefix length k (student tokens)")
+
+
+def _published(axes: Axes, published: pd.DataFrame) -> None:
+    """The published curve on axes of its own: another pair, other problems, other lengths."""
+    curve = pick(published, ACCURACY, STUDENT_PREFIX, "")
+    rows = _from_zero(published, TEACHER, curve)
+    length_axis(axes, _lengths([rows]))
+    accuracy_axis(axes, [rows])
+    labels = []
+    for value in rows.value.head(1) * PERCENT:
+        number = (value, math.nan, math.nan)
+        labels += draw_reference(axes, number, PUBLISHED_ALONE, "published.teacher-alone")
+    labels += draw_curve(axes, rows, AT, PUBLISHED, "published")
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "accuracy (%)")
     axes.set_xlabel("prefix length k (student tokens)")

@@ -12,21 +12,21 @@ drawn.
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from . import behaviour, style
 from .colours import looks
-from .groups import draw_panels
+from .groups import sheet_of
+from .page import Sheet, drawing
+
+CAPTION = """Percentiles and mean of the response length, of rollouts that each model wrote itself:
+    {counts} per model. Lines: {level} intervals, problem-clustered. {bound}"""
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size; parameters as of `behaviour.draw`.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels; parameters as of `behaviour.sheet`.
 
     Raises:
         ValueError: the rows hold no response length.
@@ -35,9 +35,17 @@ def draw(
     panels = [behaviour.lengths_panel(rows, looks(rows))]
     if published is not None:
         panels.append(behaviour.published_panel(published, "b"))
-    return draw_panels(panels, rows, width, title)
+    return sheet_of(panels, title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, and how the intervals were made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    return behaviour.short_caption(CAPTION, behaviour.lengths_of(measurements))
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, counts, and how the intervals were made."""
     return behaviour.sentences(behaviour.lengths_of(measurements), published, "b")

@@ -66,21 +66,20 @@ class Piece:
     width: float
 
 
-def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Piece]:
-    """The tokens as running text in lines of ``room`` points, with a new line after ``ends``. Only
-    a token that does not fit a line is cut."""
+def wrapped(texts: Iterable[str], room: float) -> list[Piece]:
+    """The tokens as running text in lines of ``room`` points, with a new line after the sign of
+    one. Only a token that does not fit a line is cut."""
     pieces: list[Piece] = []
     line, left = 0, 0.0
     for token, text in enumerate(texts):
-        parts = re.findall(f"[^{ends}]*{ends}|[^{ends}]+", text) if ends else [text]
-        for part in parts:
+        for part in re.findall("[^\u21b5]*\u21b5|[^\u21b5]+", text):
             for cut in _cut(part, room):
                 width = text_width(cut) + 2 * PAD
                 if left and left + width > room:
                     line, left = line + 1, 0.0
                 pieces.append(Piece(token, cut, line, left, width))
                 left += width
-            if ends and part.endswith(ends):
+            if part.endswith("\u21b5"):
                 line, left = line + 1, 0.0
     return pieces
 
@@ -88,16 +87,19 @@ def wrapped(texts: Iterable[str], room: float, ends: str = "\u21b5") -> list[Pie
 def filled(text: str, room: float, most: int = 100) -> list[str]:
     """The words of a text in lines of ``room`` points; what goes beyond ``most`` lines is left out,
     with an ellipsis."""
+    room -= text_width("\u2026")
     lines: list[str] = []
-    for piece in wrapped(re.findall(r"\S+ ?", text), room - text_width("\u2026"), ends=""):
-        if piece.line == len(lines):
-            lines.append("")
-        lines[-1] += piece.text
-    kept = [line.rstrip() for line in lines]
-    if len(kept) > most:
-        kept = kept[:most]
-        kept[-1] += "\u2026"
-    return kept
+    for word in text.split():
+        for part in _cut(word, room):
+            longer = f"{lines[-1]} {part}" if lines else part
+            if lines and text_width(longer) <= room:
+                lines[-1] = longer
+            else:
+                lines.append(part)
+    if len(lines) > most:
+        lines = lines[:most]
+        lines[-1] += "\u2026"
+    return lines
 
 
 def _cut(text: str, room: float) -> Iterator[str]:

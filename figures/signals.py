@@ -7,6 +7,7 @@ and what follows.
     f          share of a rollout's KL that its highest tokens hold
     g, h       what the selectors cover at one budget of tokens, and where they look
     i          how far the selectors' choices overlap, of the base student
+    j          the published signals where they are given
 
 Every student on its own rollouts. Drawing reads rows of the measurements table and computes no
 statistics.
@@ -14,11 +15,12 @@ statistics.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, select
 
@@ -26,19 +28,19 @@ from . import artists, bins, cumulative_kl, style, words
 from .artists import PERCENT
 from .colours import looks
 from .cumulative_kl import MASS, SURVIVORS
-from .page import Block, page
-from .three_signals import ROBUST_SIGNALS, SIGNALS
+from .page import Block, Part, Sheet, drawing
+from .three_signals import ROBUST_SIGNALS, SIGNALS, published_part
 
 CURVES = {
-    "d": (SURVIVORS, "Cumulative KL, survivors"),
-    "e": (MASS, "Cumulative KL, all tokens"),
+    "d": (SURVIVORS, "Cumulative KL over survivors"),
+    "e": (MASS, "Cumulative KL over tokens"),
 }
 CONCENTRATION, OVERLAP = "kl_concentration", "selector_overlap"
 COVERED, LOOK = "selector_kl_share", "selector_mean_position"
 DOTS = {  # quantity, title and axis of the panels with a row for each condition
-    "f": (CONCENTRATION, "Concentration", "share of a rollout's KL (%)"),
-    "g": (COVERED, "KL covered", "share of KL (%)"),
-    "h": (LOOK, "Where they look", "mean position (tokens)"),
+    "f": (CONCENTRATION, "KL in the highest tokens", "share of a rollout's KL (%)"),
+    "g": (COVERED, "KL that selectors cover", "share of KL (%)"),
+    "h": (LOOK, "Where selectors look", "mean position (tokens)"),
 }
 PARTS = {
     "student-entropy": "student H",
@@ -46,9 +48,10 @@ PARTS = {
     "reverse-kl": "KL",
     "all-three": "all three",
 }
-NOTE = """Bars: {level} intervals, problem-clustered; {counts}. Selectors choose {budget} tokens by
-    the highest value of what they are named after (H: entropy). {published_note}"""
-CAPTION = """Every student on its own rollouts. (a\u2013c) Student entropy, teacher entropy and
+CAPTION = """Entropies and reverse KL by position, where the KL of a rollout lies, and what
+    selectors of {budget} tokens cover, every student on its own rollouts: {counts}. Lines:
+    winsorised means; dots: plain means; H: entropy. Bars: {level} intervals, problem-clustered."""
+DETAILS = """Every student on its own rollouts. (a\u2013c) Student entropy, teacher entropy and
     reverse KL of the student from the teacher by response position ({estimand}), in nats. {dots}
     (d, e) Share of the reverse KL that lies before a position; below, N with its interval. Lines
     join the bin ends, N is read position by position. (d) {survivors} (e) {mass} (f) Share of a
@@ -59,47 +62,51 @@ CAPTION = """Every student on its own rollouts. (a\u2013c) Student entropy, teac
     intervals ({all_methods}); {arrowhead}. Fresh: {counts}. {all_floors} {published}"""
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`.
-        published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and hollow
-            in panels a to c.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in).
+        published: rows of `decaylab.paper.publication.three_signals`, in a grey panel of their own.
 
     Raises:
         ValueError: the rows hold no reverse KL by position.
     """
     if not (measurements.what == bins.robust("reverse_kl")).any():
         raise ValueError("measurements hold no winsorised_reverse_kl; measure the signals first")
-    counts, budget = words.first_counts(measurements, FRESH), _budget(measurements)
-    note = words.filled(NOTE, measurements[:1], published, counts=counts, budget=budget)
-    known = looks(measurements)
-    with style.context():
-        handles = bins.handles(known, published)
-        figure, axes = page(width, _blocks(width, len(known)), handles=handles, note=note)
-        bins.draw_signals(axes, SIGNALS, measurements, FRESH, published)
-        for panel in CURVES:
-            _cumulative(axes, measurements, panel)
-        for panel in DOTS:
-            _dots(axes[panel], measurements, panel)
-        if width == "page":
-            axes["h"].tick_params(labelleft=False)
-        _overlap(axes["i"], measurements)
-    return figure
+    parts = {
+        letter: bins.signal_part(letter, what, title, measurements, FRESH)
+        for letter, (what, title) in zip("abc", SIGNALS.items(), strict=True)
+    }
+    parts |= {panel: _cumulative_part(measurements, panel) for panel in CURVES}
+    parts |= {panel: _dots_part(measurements, panel) for panel in DOTS}
+    parts["i"] = Part(
+        f"Overlap of choices (%), {words.named(_first(measurements))}",
+        Block([["i"]], [2.1], left=1.45, right=0.15),
+        lambda axes: _overlap(axes["i"], measurements),
+    )
+    blocks = _blocks(len(looks(measurements)))
+    if published is not None:
+        parts["j"] = published_part("j", published)
+        blocks.append(Block([["j"]], [1.2], right=4.35))
+    return Sheet(parts, blocks)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, estimands, intervals, counts, horizon and noise
-    floor."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    counts, budget = words.first_counts(measurements, FRESH), _budget(measurements)
+    robust = select(measurements, what=ROBUST_SIGNALS)
+    return words.filled(CAPTION, robust, counts=counts, budget=budget)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, estimands, intervals, counts, horizon and noise floor."""
     return words.filled(
-        CAPTION,
+        DETAILS,
         select(measurements, what=ROBUST_SIGNALS),
         published,
         survivors=_capital(cumulative_kl.length_text(measurements, SURVIVORS)),
@@ -140,40 +147,52 @@ def _budget(frame: pd.DataFrame) -> str:
     return names[0].split("-")[1] if names else "a given number of"
 
 
-def _blocks(width: style.Width, count: int) -> list[Block]:
-    """The signals; cumulative KL with N below it, and concentration; the selectors."""
+def _blocks(count: int) -> list[Block]:
+    """Of a page: the signals; cumulative KL with N below it, and concentration; the selectors."""
     tall = [1.35, cumulative_kl.strip_inches(count)]
-    signals = bins.signal_block(SIGNALS, width)
-    if width == "page":
-        curves = [["d", "e", ".", "f"], ["d.N", "e.N", ".", "f"]]  # names stand left of f
-        return [
-            signals,
-            Block(curves, tall, apart=0.06, widths=[1.7, 1.7, 0.02, 1.5]),
-            Block([["g", "h", "i"]], [2.25], left=1.45, between=0.34, widths=[1.1, 1.1, 2]),
-        ]
-    strips = [Block([[panel], [f"{panel}.N"]], tall, apart=0.06) for panel in CURVES]
-    lefts = {"f": (1.12, 0.9), "g": (1.45, 2.3), "h": (1.45, 2.3), "i": (0.55, 2.5)}
-    others = [Block([[panel]], [high], left=left) for panel, (left, high) in lefts.items()]
-    return [signals] + strips + others
+    curves = [["d", "e", ".", "f"], ["d.N", "e.N", ".", "f"]]  # names stand left of f
+    return [
+        bins.signal_row("abc"),
+        Block(curves, tall, apart=0.06, widths=[1.7, 1.7, 0.02, 1.5]),
+        Block([["g", "h", "i"]], [2.0], left=1.45, between=0.34, widths=[1.1, 1.1, 2]),
+    ]
+
+
+def _cumulative_part(frame: pd.DataFrame, panel: str) -> Part:
+    condition, title = CURVES[panel]
+    known = looks(frame)
+    block = Block([[panel], [f"{panel}.N"]], [1.5, cumulative_kl.strip_inches(len(known))])
+
+    def draw(axes: dict[str, Axes]) -> None:
+        above, below = axes[panel], axes[f"{panel}.N"]
+        cumulative_kl.draw_shares(above, frame, known, [condition], condition, panel)
+        cumulative_kl.draw_lengths(below, frame, known, {condition: panel})
+        below.set_ylabel("N", rotation=0, ha="right", va="center")
+
+    return Part(title, replace(block, apart=0.06), draw, bins.handles(known))
+
+
+def _dots_part(frame: pd.DataFrame, panel: str) -> Part:
+    what, title, name = DOTS[panel]
+    left, tall = (1.12, 0.9) if panel == "f" else (1.45, 2.0)
+
+    def draw(axes: dict[str, Axes]) -> None:
+        _dots(axes[panel], frame, panel)
+        # beside g on a page, whose rows have the names
+        if panel == "h" and not style.narrow(axes[panel]):
+            axes[panel].tick_params(labelleft=False)
+        axes[panel].set_xlabel(name)
+
+    return Part(title, Block([[panel]], [tall], left=left), draw, bins.handles(looks(frame)))
 
 
 # The panels
 
 
-def _cumulative(axes: dict[str, Axes], frame: pd.DataFrame, panel: str) -> None:
-    """The curve, with N in the strip below it."""
-    condition, title = CURVES[panel]
-    above, below, known = axes[panel], axes[f"{panel}.N"], looks(frame)
-    cumulative_kl.draw_shares(above, frame, known, [condition], condition, panel)
-    above.set_title(f"{panel}  {title}")
-    cumulative_kl.draw_lengths(below, frame, known, {condition: panel})
-    below.set_ylabel("N", rotation=0, ha="right", va="center")
-
-
 def _dots(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
     """A row for each condition, the students below each other in it; from 0 to all, or to the
     longest interval."""
-    what, title, name = DOTS[panel]
+    what = DOTS[panel][0]
     rows, conditions = select(frame, what=what), _conditions(frame, what)
     scale, top = 1.0, 1.04 * float(np.fmax(1.0, rows[["value", "high"]].max().max()))
     if (rows.unit == FRACTION).all():
@@ -192,8 +211,6 @@ def _dots(axes: Axes, frame: pd.DataFrame, panel: str) -> None:
         curve = select(rows, view=FRESH, checkpoint=student).dropna(subset="value")
         heights = [conditions.index(condition) + aside for condition in curve.condition]
         artists.draw(axes, heights, curve, look, f"{panel}.{student}", scale=scale, upright=False)
-    axes.set_title(f"{panel}  {title}")
-    axes.set_xlabel(name)
 
 
 def _named(conditions: list[str], panel: str) -> list[str]:
@@ -209,20 +226,21 @@ def _short(selector: str) -> str:
 
 
 def _overlap(axes: Axes, frame: pd.DataFrame) -> None:
-    """Each pair of selectors, in per cent, with its number; the numbers of the rows are those of
-    the panels beside."""
-    names, first = _conditions(frame, COVERED), _first(frame)
+    """Each pair of selectors, in per cent, with its number; beside g, whose rows have the names,
+    numbers name the selectors."""
+    names = _conditions(frame, COVERED)
     table = np.full((len(names), len(names)), np.nan)
-    pairs = select(frame, what=OVERLAP, checkpoint=first)
+    pairs = select(frame, what=OVERLAP, checkpoint=_first(frame))
     for pair, share in zip(pairs.condition, pairs.value, strict=True):
         column, row = sorted(map(names.index, str(pair).split("|")))
         table[row, column] = share * PERCENT
     numbers = list(range(1, len(names) + 1))
+    alone = style.narrow(axes)
     sns.heatmap(
         table,
         ax=axes,
         xticklabels=numbers,
-        yticklabels=numbers,
+        yticklabels=_named(names, "i") if alone else numbers,
         cmap="Blues",
         vmin=0,
         vmax=PERCENT * 1.2,
@@ -233,5 +251,4 @@ def _overlap(axes: Axes, frame: pd.DataFrame) -> None:
         gid="i.overlap",
     )
     axes.tick_params(length=0, labelrotation=0)
-    axes.set_title(f"i  Overlap (%), {words.named(first)}")
-    axes.set_xlabel("selector, numbered as in g")
+    axes.set_xlabel("selector, numbered as the rows" if alone else "selector, numbered as in g")

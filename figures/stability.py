@@ -1,9 +1,10 @@
 """Accuracy over the checkpoints of training runs: does a student fall after its best step? Per-step
 tables, measured.
 
-    first      a small panel for each arm: accuracy by training step, a line a seed
-    then       a row for each arm: peak, last and lowest; how far peak and lowest lie apart, beside
+    a          a small panel for each arm: accuracy by training step, a line a seed
+    b, c, d    a row for each arm: peak, last and lowest; how far peak and lowest lie apart, beside
                what chance gives; and how far the last checkpoint lies below the peak
+    e          the published accuracy by step, where it is given
 
 On the test problems where every checkpoint was evaluated on them, else on held-out ones. Drawing
 reads rows of the measurements table and computes no statistics.
@@ -12,7 +13,6 @@ reads rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import FULL
@@ -28,8 +27,10 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
-from .curves import shifts, step_axis
-from .page import Block, page
+from .colours import short
+from .curves import accuracy_axis, draw_curve, shifts, step_axis
+from .page import Block, Part, Sheet, drawing
+from .running_text import filled
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
 ACCURACY = "accuracy"
@@ -48,18 +49,20 @@ TICK: dict[str, Any] = {
     "zorder": 1.5,
 }
 SETTING = "math500_n16"  # of the published steps: the one in which full rollout collapsed
-ROWS = ["levels", APART, FALLEN]  # the panels of rows
-TITLES: dict[style.Width, list[str]] = {
-    "page": ["Peak, last, lowest", "Peak \u2212 lowest", "Peak \u2212 last"],
-    "column": ["Peak, last,\nlowest", "Peak \u2212\nlowest", "Peak\n\u2212 last"],
+TITLES = {
+    "levels": "Peak, last, lowest",
+    APART: "Peak \u2212 lowest",
+    FALLEN: "Peak \u2212 last",
 }
 MARKS_APART = 3.2  # points between peak, last and lowest of a row
 ASIDE = 3.7  # points of the single seeds from their mean
 SEEDS_APART = 2.0  # points between the lines of seeds, so that their bars can be told apart
 LINES = ("-", "--", ":")
-BRIDGE = 5.0  # points thick: from the lowest to the peak
 
-CAPTION = """Accuracy over the checkpoints of each run on {problems}{rule}; {seeds}. Small panels:
+CAPTION = """Accuracy over the checkpoints of each run, on {problems}, {seeds}; peak, last and
+    lowest, which are biased away from each other. Bars: {level} intervals, in the small panels over
+    problems, else over seeds; small marks: each seed."""
+DETAILS = """Accuracy over the checkpoints of each run on {problems}{rule}; {seeds}. Small panels:
     by training step, from the student before training at 0; a line a seed, bars: {level} intervals
     over problems ({methods}). Below: means over seeds of peak, last and lowest accuracy, of peak
     \u2212 lowest and of peak \u2212 last, thin bars: {level} Student t over the seeds (none with
@@ -69,53 +72,41 @@ CHANCE_KNOWN = """Grey tick: how far apart they would be on average if all check
     good."""
 CHANCE_UNKNOWN = """How far apart chance alone puts them is not known here: outcomes by problem are
     not kept."""
-PUBLISHED_CAPTION = """Grey and hollow: published, {run}, another pair and problem set, 16 rollouts
-    per problem, without intervals."""
-NOTE = """Bars: {level} intervals, in the small panels over problems, below over seeds. {problems},
-    {seeds}. Peak and lowest are biased away from each other."""
+PUBLISHED_DETAILS = """Grey and hollow, in a panel of their own: published, {run}, another pair and
+    problem set, 16 rollouts per problem, without intervals."""
+NAMES_INCHES, ROW_INCHES = 1.6, 0.17  # left of rows, and of each
+NAME = 28  # characters of an arm's name left of its row
 
 
 @dataclass(frozen=True)
-class Measures:
-    """How large things are at a print width, in inches.
+class Small:
+    """How the small panels stand: so many a row, with their heights and the room for a name.
 
-    a_row: small panels a row. panel, title: heights of a small panel and of its name. gap: between
-    panels. names: room left of rows. row, head: heights of a row and of the titles above.
-    shares: of the three panels of rows. characters, lines: of a name.
+    characters, lines: of a name.
     """
 
     a_row: int
     panel: float
     title: float
-    gap: float
-    names: float
-    row: float
-    head: float
-    shares: tuple[float, float, float]
     characters: int
     lines: int
 
 
-MEASURES: dict[style.Width, Measures] = {
-    "page": Measures(4, 0.66, 0.24, 0.16, 1.6, 0.17, 0.4, (0.44, 0.28, 0.28), 28, 1),
-    "column": Measures(3, 0.55, 0.34, 0.13, 1.02, 0.23, 0.53, (0.42, 0.29, 0.29), 15, 2),
-}
-STEPS_INCHES = 0.18  # below a small panel that has its steps written
+FEW = Small(4, 0.66, 0.24, 28, 1)  # on a page
+MANY = Small(6, 0.55, 0.34, 16, 2)  # the same with many arms
+ALONE = Small(3, 0.5, 0.34, 15, 2)  # in a column
+MOST_FEW, MOST_ALONE = 12, 9  # arms of the first, of a panel alone
+BETWEEN, STEPS_INCHES = 0.14, 0.18  # of small panels; below one that has its steps written
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.stability.measure`.
-        published: rows of `publication.per_step`: a grey panel of its own for each arm of the
-            setting that collapsed.
-        width: ``column`` (3.4 in) or ``page`` (7 in).
+        published: rows of `publication.per_step`, in a grey panel: each arm of the setting that
+            collapsed.
 
     Raises:
         ValueError: the rows hold no peak over checkpoints.
@@ -123,59 +114,38 @@ def draw(
     """
     rows = _of_one_view(measurements)
     shown = arms.arms_of(rows)
-    theirs = _published_arms(published)
-    curves = [vocabulary.rows(rows, checkpoint=arm.key, what=ACCURACY) for arm in shown]
-    curves += theirs.values()
-    steps = [tuple(sorted(curve.step.unique())) for curve in curves]
-    # The same heights for every small panel. As intervals over seeds, which may not stretch the
-    # axis to more than twice the values
-    triples = (pd.concat(curves)[artists.NUMBERS] * PERCENT).itertuples(index=False, name=None)
-    low, high = arms.span([Number(seeds=triple) for triple in triples], least=10.0)
-    limits = max(low, -2.0), min(high, 102.0)
-    sizes = MEASURES[width]
-    with style.context():
-        blocks = [*_small_blocks(steps, sizes), _rows_block(len(shown), sizes)]
-        figure, axes = page(width, blocks, handles=_handles(rows), note=_filled(NOTE, rows))
-        small = [axes[str(place)] for place in range(len(curves))]
-        for place, panel in enumerate(small):
-            # Limits come first: bars are cut off at the frame
-            panel.set_ylim(*limits)
-            style.ticks_within(panel, upright=True, most=4)
-            step_axis(panel, steps[place])
-            panel.tick_params(
-                labelleft=place % sizes.a_row == 0,
-                labelbottom=has_steps(steps, place, sizes.a_row),
-            )
-        for panel, arm, curve in zip(small, shown, curves):
-            _curves(panel, curve, arm)
-            _title(panel, arm.name, sizes)
-        for panel, (name, curve) in zip(small[len(shown) :], theirs.items()):
-            values = curve.value * PERCENT
-            artists.points(panel, curve.step, values, PUBLISHED, f"published.{name}", joined=True)
-            _title(panel, f"published, {_published_name(name)}", sizes, style.PUBLISHED)
-        _name_values(figure, small)
-        names = [name_of(arm.name, sizes) for arm in shown]
-        arms.name_rows([axes[name] for name in ROWS], names)
-        _levels(axes["levels"], rows, shown)
-        _apart(axes[APART], rows, shown, APART)
-        _apart(axes[FALLEN], rows, shown, FALLEN)
-        for name, title in zip(ROWS, TITLES[width], strict=True):
-            axes[name].set_title(title, pad=4)
-    return figure
+    parts = {"a": _curves_part(rows, shown)}
+    for letter, (name, title) in zip("bcd", TITLES.items(), strict=True):
+        parts[letter] = _rows_part(rows, shown, letter, name, title)
+    small = FEW if len(shown) <= MOST_FEW else MANY
+    below = Block([[*"bcd"]], [ROW_INCHES * len(shown)], left=NAMES_INCHES, between=BETWEEN)
+    below = replace(below, widths=(0.44, 0.28, 0.28), right=0.15)
+    if published is not None:
+        parts["e"] = _published_part(published)
+        beside = (0.42, 0.28, 0.28, 0.16, 0.36)
+        below = replace(below, mosaic=[[*"bcd.e"]], widths=beside, right=0.75)
+    return Sheet(parts, [_small_block(rows, shown, small), below])
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, on which problems, counts, and how the intervals
-    were made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    return _filled(CAPTION, _of_one_view(measurements))
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, on which problems, counts, and how the intervals were made."""
     rows = _of_one_view(measurements)
     tested = (rows["view"] == "test").all()
     return _filled(
-        CAPTION,
+        DETAILS,
         rows,
         rule=f", answer rule {rows.answer_rule.iloc[0]}" if tested else "",
         methods=words.methods(vocabulary.rows(rows, what=ACCURACY)),
         chance=CHANCE_KNOWN if (rows.what == CHANCE).any() else CHANCE_UNKNOWN,
-        theirs=words.of_published(PUBLISHED_CAPTION, published),
+        theirs=words.of_published(PUBLISHED_DETAILS, published),
     )
 
 
@@ -200,12 +170,17 @@ def _filled(template: str, rows: pd.DataFrame, **fields: Any) -> str:
     return words.filled(template, rows, **fields)
 
 
-def _handles(rows: pd.DataFrame) -> list[Artist]:
+def _seed_handles(rows: pd.DataFrame) -> list[Artist]:
     seeds = sorted(rows.training_seed.dropna().unique())
     looks = [Look(f"seed {seed:g}", style.INK, "", line) for seed, line in zip(seeds, LINES)]
-    handles: list[Artist] = [artists.handle(look, line=True, linewidth=1.0) for look in looks]
-    handles += [artists.handle(Look(name, style.INK, mark)) for mark, name in MARKS.values()]
-    if (rows.what == CHANCE).any():
+    return [artists.handle(look, line=True, linewidth=1.0) for look in looks]
+
+
+def _row_handles(rows: pd.DataFrame, name: str) -> list[Artist]:
+    if name == "levels":
+        return [artists.handle(Look(word, style.INK, mark)) for mark, word in MARKS.values()]
+    handles: list[Artist] = [arms.seed_handle()]
+    if name == APART and (rows.what == CHANCE).any():
         handles.append(artists.handle(BY_CHANCE, **TICK))
     return handles
 
@@ -223,68 +198,128 @@ def _published_name(name: str) -> str:
     return arms.REFERENCES[FULL].name if name == FULL else name.replace("prefix-", "ESR ")
 
 
-# The page
+# The small panels
 
 
-def _small_blocks(steps: Sequence[tuple[float, ...]], sizes: Measures) -> list[Block]:
-    """A row of small panels each, below it room for steps where they are written."""
-    blocks = []
-    for first in range(0, len(steps), sizes.a_row):
-        places = range(first, min(first + sizes.a_row, len(steps)))
-        row = [str(place) for place in places]
-        written = any(has_steps(steps, place, sizes.a_row) for place in places)
-        blocks.append(
-            Block(
-                [row + ["."] * (sizes.a_row - len(row))],
-                [sizes.panel],
-                between=sizes.gap,
-                above=sizes.title,
-                below=STEPS_INCHES if written else 0.0,
-            )
-        )
-    return blocks
+def _curves_part(rows: pd.DataFrame, shown: Sequence[Arm]) -> Part:
+    """A small panel for each arm, all on one scale; few of them alone."""
+    triples = vocabulary.rows(rows, what=ACCURACY)[artists.NUMBERS] * PERCENT
+    # as intervals over seeds, which may not stretch the axis to more than twice the values
+    numbers = [Number(seeds=triple) for triple in triples.itertuples(index=False, name=None)]
+    low, high = arms.span(numbers, least=10.0)
+    limits = max(low, -2.0), min(high, 102.0)
+
+    def part(some: Sequence[Arm]) -> Part:
+        def draw(axes: dict[str, Axes]) -> None:
+            _small_panels(axes, rows, some, limits)
+
+        block = _small_block(rows, some, ALONE)
+        return Part("Accuracy (%) by training step", block, draw, _seed_handles(rows), pad=24.0)
+
+    whole = part(shown)
+    if len(shown) <= MOST_ALONE:
+        return whole
+    chunks = [shown[start : start + MOST_ALONE] for start in range(0, len(shown), MOST_ALONE)]
+    return replace(whole, pieces=[part(some) for some in chunks])
 
 
-def _rows_block(count: int, sizes: Measures) -> Block:
-    """Three panels beside each other, a row for each arm."""
+def _small_block(rows: pd.DataFrame, some: Sequence[Arm], small: Small) -> Block:
+    """Rows of small panels; between two rows, room for names and steps."""
+    names = [f"a.{arm.key}" for arm in some]
+    names += ["."] * (-len(names) % min(small.a_row, len(names)))
+    columns = min(small.a_row, len(names))
+    mosaic = [names[start : start + columns] for start in range(0, len(names), columns)]
+    right = 0.12 + (small.a_row - columns) * 0.8
+    apart = small.title + (0.0 if _same_steps(rows, some) else STEPS_INCHES)
     return Block(
-        [ROWS],
-        [sizes.row * count],
-        left=sizes.names,
-        widths=sizes.shares,
-        between=sizes.gap,
-        above=sizes.head,
+        mosaic,
+        [small.panel] * len(mosaic),
+        left=0.4,
+        right=right,
+        between=BETWEEN,
+        apart=apart,
+        above=small.title + 0.32,
+        below=STEPS_INCHES + 0.1,
     )
 
 
-def has_steps(steps: Sequence[tuple[float, ...]], place: int, a_row: int) -> bool:
-    """Whether a small panel has its steps written below: where the panel below it has others, or
-    there is none."""
-    below = place + a_row
-    return below >= len(steps) or steps[below] != steps[place]
+def _same_steps(rows: pd.DataFrame, some: Sequence[Arm]) -> bool:
+    """Whether the steps of the lowest panels count for all above them."""
+    accuracy = vocabulary.rows(rows, what=ACCURACY)
+    steps = {tuple(sorted(set(accuracy.step[accuracy.checkpoint == arm.key]))) for arm in some}
+    return len(steps) == 1
 
 
-def name_of(name: str, sizes: Measures) -> str:
-    """A name in as many lines as it may have, cut where that is too few."""
-    lines = textwrap.wrap(name, sizes.characters) or [""]
-    kept = lines[: sizes.lines]
-    if len(lines) > sizes.lines:
-        kept[-1] = kept[-1][: sizes.characters - 1] + "\u2026"
-    return "\n".join(kept)
+def _small_panels(
+    axes: dict[str, Axes], rows: pd.DataFrame, some: Sequence[Arm], limits: tuple[float, float]
+) -> None:
+    places = {name: panel.get_position() for name, panel in axes.items()}
+    left = min(place.x0 for place in places.values())
+    same = _same_steps(rows, some)
+    for arm in some:
+        here = places[f"a.{arm.key}"]
+        others = [place for place in places.values() if abs(place.x0 - here.x0) < 1e-6]
+        lowest = here.y0 == min(place.y0 for place in others)
+        panel = axes[f"a.{arm.key}"]
+        curve = vocabulary.rows(rows, checkpoint=arm.key, what=ACCURACY)
+        # Limits come first: bars are cut off at the frame
+        panel.set_ylim(*limits)
+        style.ticks_within(panel, upright=True, most=4)
+        step_axis(panel, curve.step.unique())
+        panel.tick_params(labelleft=here.x0 < left + 1e-6, labelbottom=lowest or not same)
+        _curves(panel, curve, arm)
+        _title(panel, arm.name)
 
 
-def _title(axes: Axes, name: str, sizes: Measures, colour: str = style.INK) -> None:
-    """The name of a small panel above it."""
-    title = axes.set_title(name_of(name, sizes), pad=3, color=colour)
-    title.set(fontweight="normal", fontsize=style.SMALL, linespacing=1.0)
+def _title(axes: Axes, name: str) -> None:
+    """The name of a small panel above it, within its width, in two lines at most."""
+    lines = filled(name, style.size_points(axes)[0] + 8.0, most=2)
+    place = (0, 1), (0, 3), "axes fraction", "offset points"
+    text = axes.annotate("\n".join(lines), *place, va="bottom", fontsize=style.SMALL)
+    text.set(linespacing=1.0, gid="name")
 
 
-def _name_values(figure: Figure, small: Sequence[Axes]) -> None:
-    """What the small panels show, once for all of them."""
-    middle = (small[0].get_position().y1 + small[-1].get_position().y0) / 2
-    left = 0.08 / figure.get_size_inches()[0]
-    name = figure.text(left, middle, "accuracy (%), by training step", gid="values")
-    name.set(rotation=90, va="center", ha="left", fontsize=style.SMALL)
+def _published_part(published: pd.DataFrame) -> Part:
+    return Part(
+        "Published: accuracy by step, another pair",
+        Block([["e"]], [1.5], right=1.1),
+        lambda axes: _published(axes["e"], published),
+        colour=style.PUBLISHED,
+    )
+
+
+def _published(axes: Axes, published: pd.DataFrame) -> None:
+    """The published arms on axes of their own."""
+    curves = _published_arms(published)
+    step_axis(axes, pd.concat(curves.values()).step)
+    accuracy_axis(axes, curves.values())
+    labels = []
+    for place, (name, curve) in enumerate(curves.items()):
+        look = replace(PUBLISHED, name=_published_name(name), marker="os"[place % 2])
+        labels += draw_curve(axes, curve, "step", look, f"published.{name}")
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "accuracy (%)")
+    axes.set_xlabel("training step")
+
+
+def _rows_part(
+    rows: pd.DataFrame, shown: Sequence[Arm], letter: str, name: str, title: str
+) -> Part:
+    """A row for each arm; on a page the leftmost panel has the names."""
+
+    def part(some: Sequence[Arm]) -> Part:
+        def draw(axes: dict[str, Axes]) -> None:
+            names = [short(arm.name, NAME) for arm in some]
+            arms.name_row(axes[letter], names, NAMES_INCHES)
+            if name == "levels":
+                _levels(axes[letter], rows, some)
+            else:
+                _apart(axes[letter], rows, some, name)
+
+        block = Block([[letter]], [ROW_INCHES * len(some)], left=NAMES_INCHES, right=0.15)
+        return Part(title, block, draw, _row_handles(rows, name))
+
+    return arms.with_pieces(part, shown)
 
 
 # The panels
@@ -311,16 +346,14 @@ def _numbers(rows: pd.DataFrame, what: str) -> dict[str, Number]:
 
 
 def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
-    """Peak, last and lowest of each arm, joined by a bridge."""
+    """Peak, last and lowest of each arm."""
     by_mark = {what: _numbers(rows, what) for what in MARKS}
     numbers = [number for of_arms in by_mark.values() for number in of_arms.values()]
     low, high = arms.span(numbers, least=10.0)
     axes.set_xlim(max(low, -2.0), min(high, 102.0))
     style.ticks_within(axes, most=4)
+    arms.say_if_none(axes, numbers)
     for row, arm in enumerate(shown):
-        values = [by_mark[what][arm.key].value for what in MARKS]
-        bridge = axes.hlines(row, min(values), max(values), arm.look.colour, zorder=1)
-        bridge.set(linewidth=BRIDGE, alpha=0.25)
         for place, (what, (mark, _)) in enumerate(MARKS.items()):
             number = replace(by_mark[what][arm.key], singly=())
             look = replace(arm.look, marker=mark)
@@ -340,6 +373,7 @@ def _apart(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm], what: str) -> N
     _, high = arms.span(numbers.values(), ends, least=5.0)
     axes.set_xlim(0.0, high)
     style.ticks_within(axes, most=3)
+    arms.say_if_none(axes, numbers.values())
     for row, arm in enumerate(shown):
         draw_number(axes, row, numbers[arm.key], arm.look, f"{what}.{arm.key}", aside=ASIDE)
         if arm.key in chance:

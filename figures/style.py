@@ -7,8 +7,8 @@ inside ``with context():``.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +26,10 @@ from decaylab.runs.store import write_atomically
 
 Width = Literal["column", "page"]
 WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}
+PANEL_HEIGHT, PAGE_HEIGHT = 3.0, 8.0  # inches at most; a panel alone is a column wide
 POINTS_PER_INCH = 72.0
 SMALL, NORMAL = 7.0, 8.0  # points at the printed size
+BOLD = 9.0  # as wide as a bold letter of the normal size is, in points of the plain face
 PAPER_POINTS = 9.6  # of seaborn's text in papers
 
 # Okabe and Ito's colour-blind-safe set. A policy keeps its colour in every figure.
@@ -81,13 +83,15 @@ class Drawn(Figure):
         return encoded(self, "png", dots_per_inch=150)
 
 
-def context() -> AbstractContextManager[None]:
+@contextmanager
+def context() -> Iterator[None]:
     """The settings under which figures are drawn and saved, independent of the user's
     matplotlibrc."""
     # seaborn's dictionaries rather than its set_theme, which would change the user's settings
     paper = sns.plotting_context("paper", font_scale=NORMAL / PAPER_POINTS)
     theme: dict[Any, Any] = dict(mpl.rcParamsDefault) | paper | sns.axes_style("ticks")
-    return mpl.rc_context(theme | _RC)
+    with mpl.rc_context(theme | _RC):
+        yield
 
 
 def new_figure(width: Width, height_inches: float) -> Figure:
@@ -102,6 +106,11 @@ def root(axes: Axes) -> Figure:
     figure = axes.get_figure(root=True)
     assert figure is not None, "axes outside a figure have no size"
     return figure
+
+
+def narrow(axes: Axes) -> bool:
+    """Whether the axes stand in a column or in a panel alone, with no other panel beside them."""
+    return root(axes).get_figwidth() < WIDTH_INCHES["page"]
 
 
 def size_points(axes: Axes) -> tuple[float, float]:

@@ -7,7 +7,7 @@ disagree most.
                   paper's way
     two modes     of a set, where the teacher gives its second token a real chance
     change        on the common set, paired with the base student
-    wordy         share of a model's responses, where the problems have a wordy and a terse style
+    verbose       share of a model's responses, where the problems have two styles
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
 drawn.
@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, change, select
 
@@ -29,12 +28,13 @@ from .colours import looks
 from .groups import (
     Panel,
     counts,
-    draw_panels,
     intervals,
     published_sentence,
     published_series,
     series_of,
+    sheet_of,
 )
+from .page import Sheet, drawing
 
 SHARES = {
     "equals_teacher_top1": "top-1 is the\nteacher's",
@@ -44,12 +44,16 @@ SHARES = {
     "two_mode_share": "teacher has\ntwo modes",
 }
 CHANGES = {change(what): name for what, name in SHARES.items()}
-WORDY = {"wordy_share": "wordy"}
+WORDY = {"wordy_share": "verbose"}
 COMMON, OWN = "common", "own"
 SETS = {COMMON: "Common set", OWN: "Own sets"}
+PUBLISHED = "Published: own sets, another pair"
 ALONE = "Highest-KL tokens"  # without a checkpoint the common set is base's own
 PARTS = {"": "all positions", ", two modes": "two modes"}
 CAPTION = """Where student and teacher disagree most: how often the student's most likely token
+    (top-1) is the teacher's, among its 2nd to 5th, or outside, and the student's probability of
+    it. {counts} per model. Lines: {level} intervals, problem-clustered."""
+DETAILS = """Where student and teacher disagree most: how often the student's most likely token
     (top-1) is the teacher's, among the teacher's 2nd to 5th, or outside its 5; the mean probability
     that the student gives it; and how often the teacher has two modes. {sets} {intervals}
     {floor}"""
@@ -59,22 +63,16 @@ CHANGED = """({letters}) Change on the common set, paired by token: only there i
 OWN_SETS = "An own set changes with its model."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-    title: str = "",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(
+    measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
+) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.submode`, both of ``measure`` and of
             ``measure_styles``.
-        published: rows of `decaylab.paper.publication.submode`, drawn grey and hollow among the own
-            sets.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, two beside each
-            other).
+        published: rows of `decaylab.paper.publication.submode`, own sets, in a grey panel.
         title: a line above the panels, such as the names of the two models.
 
     Raises:
@@ -83,12 +81,20 @@ def draw(
     panels = panels_of(measurements, published)
     if not any(panel.groups.keys() & SHARES.keys() for panel in panels):
         raise ValueError("measurements hold no equals_teacher_top1; pass those of submode")
-    return draw_panels(panels, measurements, width, title)
+    return sheet_of(panels, title)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, over which tokens, counts, and how the intervals
-    were made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    most = counts(measurements, ("problems", "rollouts"))
+    return words.filled(CAPTION, select(measurements, unit=FRACTION), counts=most.capitalize())
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, over which tokens, counts, and how the intervals were made."""
     panels = panels_of(measurements, published)
     changed = [panel.gid for panel in panels if panel.change]
     own_sets = any(panel.title.startswith(SETS[OWN]) for panel in panels)
@@ -100,7 +106,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         more.append(OWN_SETS)
     more.append(published_sentence(published))
     return words.filled(
-        CAPTION,
+        DETAILS,
         select(measurements, unit=FRACTION),
         sets=" ".join(sets + more),
         intervals=intervals(measurements),
@@ -131,19 +137,20 @@ def panels_of(measurements: pd.DataFrame, published: pd.DataFrame | None) -> lis
         for part, where in PARTS.items():
             title = f"{SETS[name] if several else ALONE}, {where}"
             panel = _panel(_of(measurements, f"{name}{part}"), known, SHARES, title)
-            if published is not None and name == chosen[-1] and not part:
-                theirs = published_series(published.assign(group=published.what))
-                panel = replace(panel, series=list(panel.series) + theirs)
             panels.append(panel)
     for part, where in PARTS.items():
         rows = select(measurements, condition=f"{COMMON}{part}")
         panel = _panel(rows, known, CHANGES, f"Change, common set, {where}")
         axis = "change against base (points)"
         panels.append(replace(panel, axis=axis, change=True))
-    wordy = _panel(measurements, known, WORDY, "Wordy responses")
+    wordy = _panel(measurements, known, WORDY, "Verbose responses")
     panels.append(replace(wordy, axis="share of the responses (%)"))
+    if published is not None:
+        theirs = published_series(published.assign(group=published.what))
+        groups = {what: SHARES[what] for what in SHARES if (published.what == what).any()}
+        panels.append(Panel("", PUBLISHED, "share or probability (%)", groups, theirs))
     panels = [panel for panel in panels if panel.series]
-    return [replace(panel, gid=letter) for panel, letter in zip(panels, "abcdefg")]
+    return [replace(panel, gid=letter) for panel, letter in zip(panels, "abcdefgh")]
 
 
 def _of(measurements: pd.DataFrame, condition: str) -> pd.DataFrame:

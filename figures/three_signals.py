@@ -1,21 +1,24 @@
 """The three signals along a rollout: student entropy, teacher entropy and reverse KL (Fig. 3 left
 of arXiv 2605.27028).
 
-A panel each, since their sizes differ several-fold, over the same positions: the base student on
-its own rollouts. `signals` draws checkpoints beside it, and what follows for the choice of tokens.
-Drawing reads rows of the measurements table and computes no statistics.
+    a          as in the paper: the three curves in one panel
+    b, c, d    a panel each, since their sizes differ several-fold
+    e          the published curves where they are given
+
+The base student on its own rollouts. `signals` draws checkpoints beside it, and what follows for
+the choice of tokens. Drawing reads rows of the measurements table and computes no statistics.
 """
 
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from decaylab.runs.vocabulary import BASE, FRESH, select
 
 from . import bins, style, words
-from .colours import looks
-from .page import page
+from .artists import Look
+from .page import Block, Part, Sheet, drawing
 
 SIGNALS = {
     "student_entropy": "Student entropy",
@@ -23,51 +26,98 @@ SIGNALS = {
     "reverse_kl": "Reverse KL",
 }
 ROBUST_SIGNALS = [bins.robust(what) for what in SIGNALS]
-NOTE = "Bars: {level} intervals, problem-clustered; {counts}. {lines_and_dots} {published_note}"
-CAPTION = """(a\u2013c) Student entropy, teacher entropy and reverse KL of the student from the
-    teacher by response position ({estimand}), in nats, of the base student on its own rollouts:
-    {counts}. The scales differ. Bars: pointwise {level} intervals ({methods}); {arrowhead}.
-    {dots} {floor} {published}"""
+LOOKS = {
+    "student_entropy": Look("student\nentropy", style.STUDENT, "o"),
+    "teacher_entropy": Look("teacher\nentropy", style.TEACHER, "p"),
+    "reverse_kl": Look("reverse KL", style.WINE, "D"),
+}
+PUBLISHED = {
+    what: Look(look.name, style.PUBLISHED, look.marker, "--") for what, look in LOOKS.items()
+}
+CAPTION = """Entropies of student and teacher and reverse KL of the student from the teacher, by
+    position in the base student's own rollouts: {counts}. Lines: winsorised means with {level}
+    intervals, problem-clustered; dots: plain means."""
+DETAILS = """(a) As in the paper, the three curves in one panel. (b\u2013d) Student entropy, teacher
+    entropy and reverse KL of the student from the teacher by response position ({estimand}), in
+    nats, of the base student on its own rollouts: {counts}. The scales differ. Bars: pointwise
+    {level} intervals ({methods}); {arrowhead}. {dots} {floor} {published}"""
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.signals.measure`; those of the base student are
             drawn.
-        published: rows of `decaylab.paper.publication.three_signals`, drawn grey, dashed and
-            hollow.
-        width: ``column`` (3.4 in, panels below each other) or ``page`` (7 in, beside each other).
+        published: rows of `decaylab.paper.publication.three_signals`, in a grey panel of their own.
 
     Raises:
         ValueError: the rows hold no reverse KL of the base student by position.
     """
     rows = _base(measurements)
-    note = words.filled(NOTE, rows, published, counts=words.counts(rows, FRESH)[BASE])
-    with style.context():
-        block = bins.signal_block(SIGNALS, width)
-        handles = bins.handles(looks(rows), published)
-        figure, axes = page(width, [block], handles=handles, note=note)
-        bins.draw_signals(axes, SIGNALS, rows, FRESH, published)
-    return figure
+    parts = {
+        "a": Part("Entropies and reverse KL", _single("a"), lambda axes: _all(axes["a"], rows))
+    }
+    for letter, (what, title) in zip("bcd", SIGNALS.items(), strict=True):
+        parts[letter] = bins.signal_part(letter, what, title, rows, FRESH)
+    first = [["a"]]
+    if published is not None:
+        parts["e"] = published_part("e", published)
+        first = [["a", "e"]]
+    wide = Block(first, [1.7], right=1.05 if published is not None else 4.35, between=1.45)
+    return Sheet(parts, [wide, bins.signal_row("bcd")])
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what the panels show, estimand, counts, how the intervals were made,
-    and the noise floor.
+    """What is shown, counts and intervals, in at most 60 words.
 
     Raises:
         ValueError: the rows hold no reverse KL of the base student by position.
     """
-    rows = _base(measurements)
+    return _filled(CAPTION, _base(measurements), None)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, estimand, counts, how the intervals were made, and the noise floor."""
+    return _filled(DETAILS, _base(measurements), published)
+
+
+def _filled(template: str, rows: pd.DataFrame, published: pd.DataFrame | None) -> str:
     robust = select(rows, what=ROBUST_SIGNALS)
-    return words.filled(CAPTION, robust, published, counts=words.counts(rows, FRESH)[BASE])
+    return words.filled(template, robust, published, counts=words.counts(rows, FRESH)[BASE])
+
+
+def _single(letter: str) -> Block:
+    return Block([[letter]], [1.7], right=1.02)
+
+
+def _all(axes: Axes, rows: pd.DataFrame) -> None:
+    """The three curves at the same positions, on one axis of nats."""
+    curves = {what: bins.pick(rows, bins.robust(what), FRESH, BASE) for what in SIGNALS}
+    every = pd.concat(curves.values())
+    bins.position_axis(axes, curves["reverse_kl"])
+    bins.value_axis(axes, [every])
+    labels = []
+    for what, curve in curves.items():
+        labels += bins.draw_bins(axes, curve, LOOKS[what], f"all.{what}")
+    style.label_ends(axes, labels)
+    style.name_y_axis(axes, "nats")
+
+
+def published_part(letter: str, published: pd.DataFrame) -> Part:
+    """The published curves on axes of their own: another pair, longer responses, larger values."""
+    curves = {what: select(published, what=what) for what in SIGNALS}
+    curves = {what: rows.sort_values("position_low") for what, rows in curves.items() if len(rows)}
+    return Part(
+        "Published: another pair",
+        _single(letter),
+        lambda axes: bins.draw_published(axes[letter], curves, PUBLISHED),
+        colour=style.PUBLISHED,
+    )
 
 
 def _base(measurements: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ arXiv 2605.27028, measured.
     a, b ...   a row for each arm: accuracy at each checkpoint rule; the difference from full
                rollout on the same problems; the mean position of the selected tokens; the share of
                the reverse KL that they hold
+    then       the published accuracy of the same selectors where it is given, on a scale of its own
     then       accuracy against that position, and against that share, by row number
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
@@ -21,18 +22,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fclusterdata
 
 from decaylab.runs import vocabulary
-from decaylab.runs.vocabulary import BASE, OVER_SEEDS, TEACHER
+from decaylab.runs.vocabulary import OVER_SEEDS
 
 from . import arms, artists, style, words
 from .arms import REFERENCES, VIEWS, Arm, Number, Sweep, draw_number
 from .artists import PERCENT, Look
-from .page import Block, page
+from .page import Block, Part, Sheet, drawing
 
 Floats = NDArray[np.float64]
 PUBLISHED = Look("published", style.PUBLISHED, "o")
@@ -44,9 +44,8 @@ TOUCH = 5.0  # points: markers closer than that have one label
 SPACE = 2.0  # points left and right of a label
 MARKER, BAR = 2.5, 1.6  # points from the middle of a marker, of a broad bar, to its edge
 ASIDE = 3.5  # points of the single seeds from their mean
-ROW_INCHES, NAME_INCHES, PLOT_INCHES = 0.16, 1.72, 1.55
-A_ROW: dict[style.Width, int] = {"page": 5, "column": 2}
-PLOTS_A_ROW: dict[style.Width, int] = {"page": 2, "column": 1}
+ROW_INCHES, NAME_INCHES, PLOT_INCHES = 0.16, 1.8, 1.55
+A_ROW, PLOTS_A_ROW = 6, 2  # on a page
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,15 @@ TAKEN = {
     POSITION: Panel(
         POSITION,
         TRAINING,
-        "Position",
-        "tokens, mean",
+        "Mean position",
+        "tokens",
         "Mean position of the selected tokens in a rollout, weighted as the loss",
         1.0,
     ),
     SHARE: Panel(
         SHARE,
         TRAINING,
-        "KL share",
+        "Share of KL",
         "%",
         "Share of the reverse KL of the sampled tokens that the selected ones hold",
     ),
@@ -94,29 +93,25 @@ AGAINST = {
     SHARE: ("KL share", "share of the KL that they hold (%)", "that share"),
 }
 DIFFERENCE = "Difference from {other} at the {view}, paired by problem, and over seeds by seed"
-CAPTION = """Students trained with the loss at chosen tokens; {counts}. {panels} {scatters} Dashed:
+CAPTION = """{what} of students trained with the loss at chosen tokens, and where those tokens lie;
+    numbers beside dots are those of the rows. {counts}. Broad bars and shades: {level} intervals
+    over problems; thin: over seeds; small marks: each seed."""
+DETAILS = """Students trained with the loss at chosen tokens; {counts}. {panels} {scatters} Dashed:
     base student, teacher and full rollout on the same problems. {no_share} {theirs}
     {intervals}"""
 SCATTERS = "({letters}) Accuracy of panel a against {named}, by row number."
 NO_SHARE = """No share: rollouts stop where the selection ends, so that what lies beyond was not
     sampled."""
-NOTE = "Bars, shaded: {level} intervals; H: entropy. {counts}."
 
 
-def draw(
-    measurements: pd.DataFrame,
-    *,
-    published: pd.DataFrame | None = None,
-    width: style.Width = "page",
-) -> Figure:
-    """The figure, at its printed size.
+@style.context()
+def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
+    """The figure's panels.
 
     Args:
         measurements: rows of `decaylab.analyses.sweep.measure` and of
             `decaylab.analyses.token_selection.measure`.
-        published: rows of `publication.token_selection`, drawn grey and hollow in the last panel of
-            accuracy, by selector.
-        width: ``column`` (3.4 in, blocks of panels below each other) or ``page`` (7 in).
+        published: rows of `publication.token_selection`, in a grey panel of rows, by selector.
 
     Raises:
         ValueError: the rows hold no accuracy of a training arm.
@@ -125,43 +120,50 @@ def draw(
     sweep = Sweep.of(measurements)
     shown = arms.arms_of(measurements)
     panels, scatters = _panels(sweep)
-    last_level = max(letter for letter, panel in panels.items() if panel.what == sweep.what)
-    rows = _rows_of(panels, A_ROW[width])
-    tall = ROW_INCHES * len(shown)
-    blocks = [Block([row], [tall], left=NAME_INCHES, between=0.14) for row in rows]
-    if scatters:
-        plots = _rows_of(scatters, PLOTS_A_ROW[width])
-        blocks.append(Block(plots, [PLOT_INCHES] * len(plots), between=0.78))
-    note = words.filled(NOTE, measurements, counts=sweep.counts)
-    with style.context():
-        handles = _handles(measurements, shown)
-        if published is not None:
-            handles.append(artists.handle(PUBLISHED))
-        figure, axes = page(width, blocks, handles=handles, note=note)
-        names = [f"{arm.name}  {arm.number}" for arm in shown]
-        for row in rows:
-            arms.name_rows([axes[letter] for letter in row if letter in panels], names)
-        for letter, panel in panels.items():
-            behind = _published_values(shown, published if letter == last_level else None)
-            _rows(axes[letter], sweep, shown, panel, letter, behind)
-        for letter, name in scatters.items():
-            _scatter(axes[letter], sweep, shown, panels["a"], TAKEN[name], letter)
-    return figure
+    handles = _handles(measurements)
+    parts = {
+        letter: _row_part(sweep, shown, panel, letter, handles) for letter, panel in panels.items()
+    }
+    letters = list(panels)
+    behind = _published_values(shown, published)
+    if behind:
+        letters.append(words.LETTERS[len(letters)])
+        parts[letters[-1]] = _published_part(shown, behind, letters[-1])
+    plots = []
+    for name in scatters:
+        plots.append(words.LETTERS[len(parts)])
+        parts[plots[-1]] = _scatter_part(sweep, shown, panels["a"], name, plots[-1])
+    tall = [ROW_INCHES * len(shown)]
+    page = [
+        Block([row], tall, left=NAME_INCHES, between=0.14, above=0.4)
+        for row in _rows_of(letters, A_ROW)
+    ]
+    page += [Block([row], [PLOT_INCHES], between=0.78) for row in _rows_of(plots, PLOTS_A_ROW)]
+    return Sheet(parts, page)
+
+
+draw = drawing(sheet)
 
 
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
-    """The figure's caption: what each panel shows, counts, answer rule, and how the intervals were
-    made."""
+    """What is shown, counts and intervals, in at most 60 words."""
+    sweep = Sweep.of(measurements)
+    what = words.printed(sweep.what)
+    return words.filled(CAPTION, sweep.arms, what=what, counts=sweep.counts)
+
+
+def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
+    """What each panel shows, counts, answer rule, and how the intervals were made."""
     sweep = Sweep.of(measurements)
     panels, scatters = _panels(sweep)
+    letters = list(sheet(measurements, published=published).parts)[-len(scatters) :]
     against = ""
     if scatters:
-        letters = min(scatters) + " ff." * (len(scatters) > 1)
-        named = " and ".join(AGAINST[name][2] for name in scatters.values())
-        against = SCATTERS.format(letters=letters, named=named)
+        named = " and ".join(AGAINST[name][2] for name in scatters)
+        against = SCATTERS.format(letters=" and ".join(letters), named=named)
     shares = vocabulary.select(measurements, what=SHARE, estimand=OVER_SEEDS)
     return words.filled(
-        CAPTION,
+        DETAILS,
         counts=sweep.counts,
         panels=" ".join(f"({letter}) {panel.sentence}." for letter, panel in panels.items()),
         scatters=against,
@@ -171,23 +173,70 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     )
 
 
-def _panels(sweep: Sweep) -> tuple[dict[str, Panel], dict[str, str]]:
-    """The columns of rows from the left, then what accuracy is plotted against, by letter."""
+def _row_part(
+    sweep: Sweep, shown: Sequence[Arm], panel: Panel, letter: str, handles: Sequence[Artist]
+) -> Part:
+    """A row for each arm; the first panel of a row on a page has the names."""
+
+    def part(some: Sequence[Arm]) -> Part:
+        def draw(axes: dict[str, Axes]) -> None:
+            arms.name_row(axes[letter], _numbered_names(some), NAME_INCHES)
+            _rows(axes[letter], sweep, some, panel, letter)
+
+        block = Block([[letter]], [ROW_INCHES * len(some)], left=NAME_INCHES)
+        keys = handles if panel.what == sweep.what else arms.bar_handles()
+        return Part(panel.title, block, draw, keys)
+
+    return arms.with_pieces(part, shown)
+
+
+def _published_part(shown: Sequence[Arm], behind: Mapping[str, float], letter: str) -> Part:
+    """The published accuracies, a row for each arm that has one, on a scale of their own."""
+
+    def part(some: Sequence[Arm]) -> Part:
+        def draw(axes: dict[str, Axes]) -> None:
+            arms.name_row(axes[letter], _numbered_names(some), NAME_INCHES)
+            axes[letter].set_xlim(*arms.span([], behind.values(), least=10.0))
+            style.ticks_within(axes[letter], most=3)
+            for row, arm in enumerate(some):
+                if arm.key in behind:
+                    gid, value = f"published.{arm.key}", behind[arm.key]
+                    artists.points(axes[letter], row, value, PUBLISHED, gid, upright=False)
+            axes[letter].set_xlabel("avg@4 (%)")
+
+        block = Block([[letter]], [ROW_INCHES * len(some)], left=NAME_INCHES)
+        return Part("In the paper", block, draw, colour=style.PUBLISHED)
+
+    return arms.with_pieces(part, shown)
+
+
+def _numbered_names(some: Sequence[Arm]) -> list[str]:
+    return [f"{arm.name}  {arm.number}" for arm in some]
+
+
+def _scatter_part(sweep: Sweep, shown: Sequence[Arm], level: Panel, name: str, letter: str) -> Part:
+    return Part(
+        f"Accuracy against {AGAINST[name][0]}",
+        Block([[letter]], [PLOT_INCHES], right=0.2),
+        lambda axes: _scatter(axes[letter], sweep, shown, level, TAKEN[name], letter),
+    )
+
+
+def _panels(sweep: Sweep) -> tuple[dict[str, Panel], list[str]]:
+    """The columns of rows from the left by letter, then what accuracy is plotted against."""
     what = words.printed(sweep.what)
     panels = []
     for view in sweep.views:
         sentence = f"{what} at the {VIEWS[view]}"
-        panels.append(Panel(sweep.what, view, view.capitalize(), f"{what} (%)", sentence))
+        panels.append(Panel(sweep.what, view, f"{what}, {view}", f"{what} (%)", sentence))
     if sweep.other:
         view, other = sweep.views[0], sweep.other
         sentence = DIFFERENCE.format(other=REFERENCES[other].name, view=VIEWS[view])
         difference = sweep.difference(other)
-        panels.append(Panel(difference, view, f"\u0394 from {other}", "points", sentence))
+        panels.append(Panel(difference, view, f"Difference from {other}", "points", sentence))
     taken = [what for what in TAKEN if (sweep.frame.what == what).any()]
     panels += [TAKEN[what] for what in taken]
-    letters = iter(words.LETTERS)
-    by_letter = {next(letters): panel for panel in panels}
-    return by_letter, {next(letters): what for what in taken}
+    return dict(zip(words.LETTERS, panels)), taken
 
 
 def _rows_of(letters: Iterable[str], most: int) -> list[list[str]]:
@@ -198,12 +247,12 @@ def _rows_of(letters: Iterable[str], most: int) -> list[list[str]]:
     return [filled[start : start + columns] for start in range(0, len(filled), columns)]
 
 
-def _handles(measurements: pd.DataFrame, shown: Sequence[Arm]) -> list[Artist]:
-    looks = dict.fromkeys(arm.look for arm in shown)
-    handles: list[Artist] = [artists.handle(look, line=look.line != "-") for look in looks]
-    for name in (BASE, TEACHER):
+def _handles(measurements: pd.DataFrame) -> list[Artist]:
+    """Reference lines and bars; the rows are named."""
+    handles: list[Artist] = []
+    for name, look in REFERENCES.items():
         if (measurements.checkpoint == name).any():
-            handles.append(artists.handle(REFERENCES[name], line=True, marker=""))
+            handles.append(artists.handle(look, line=True, marker=""))
     return handles + arms.bar_handles()
 
 
@@ -224,12 +273,11 @@ def _published_values(shown: Sequence[Arm], published: pd.DataFrame | None) -> d
 def _rows(
     axes: Axes,
     sweep: Sweep,
-    shown: Sequence[Arm],
+    some: Sequence[Arm],
     panel: Panel,
     letter: str,
-    behind: Mapping[str, float],
 ) -> None:
-    """The numbers of a panel, an arm below the other."""
+    """The numbers of a panel, an arm below the other, on the scale of all arms."""
     numbers = panel.numbers(sweep)
     level = panel.what == sweep.what
     lines: dict[str, arms.Triple] = {}
@@ -237,7 +285,7 @@ def _rows(
         lines = sweep.references(panel.view)
     elif panel.graded:
         lines = {sweep.other: (0.0, math.nan, math.nan)}
-    more = [*behind.values(), *itertools.chain(*lines.values())]
+    more = list(itertools.chain(*lines.values()))
     least = 10.0 if panel.scale == PERCENT else 1.0
     low, high = arms.span(numbers.values(), more, least=least)
     if level:
@@ -249,14 +297,11 @@ def _rows(
     for name, line in lines.items():
         gid = f"{letter}.line.{name}" if level else f"{letter}.zero"
         artists.across(axes, line, REFERENCES[name], gid, upright=False)
-    for row, arm in enumerate(shown):
+    arms.say_if_none(axes, numbers.values())
+    for row, arm in enumerate(some):
         if arm.key in numbers:
             gid = f"{letter}.{arm.key}"
             draw_number(axes, row, numbers[arm.key], arm.look, gid, aside=ASIDE)
-        if arm.key in behind:
-            gid = f"{letter}.published.{arm.key}"
-            artists.points(axes, row, behind[arm.key], PUBLISHED, gid, upright=False)
-    axes.set_title(f"{letter}  {panel.title}", pad=4)
     axes.set_xlabel(panel.unit)
 
 
@@ -277,6 +322,7 @@ def _scatter(
     axes.set_xlim(0, 104.0 if taken.what == SHARE else 1.08 * most or 1.0)
     style.ticks_within(axes, most=5)
     style.ticks_within(axes, most=5, upright=True)
+    arms.say_if_none(axes, levels.values())
     # The paper's two arms are drawn last, on top of the others
     for arm in sorted(drawn, key=lambda arm: arm.selector in arms.LOOKS):
         gid = f"{letter}.{arm.key}"
@@ -284,9 +330,7 @@ def _scatter(
     if drawn:
         _label(axes, drawn, places, levels)
     style.name_y_axis(axes, level.unit)
-    title, name, _ = AGAINST[taken.what]
-    axes.set_title(f"{letter}  Accuracy against {title}", pad=4)
-    axes.set_xlabel(name)
+    axes.set_xlabel(AGAINST[taken.what][1])
 
 
 # Labels of a scatter plot

@@ -17,13 +17,11 @@ from .colours import looks
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Fields that every template may have
 TEXTS = {
-    "published": """Grey, dashed and hollow: published, arXiv 2605.27028, another pair and other
-        problems, without intervals, as far as positions were measured here.""",
-    "published_note": "Grey: published, another pair, other problems, no interval.",
+    "published": """Grey, in a panel of its own: published, arXiv 2605.27028, another pair and other
+        problems, without intervals.""",
     "dots": """Dots: plain means over tokens, in which a few problems may weigh so much that no
         interval of them holds.""",
     "arrowhead": "an arrowhead: the interval extends beyond the frame",
-    "lines_and_dots": "Lines: winsorised means; dots: plain means.",
 }
 FLOOR = """Grey band: twice the noise floor (floor at most {sizes}, often too small to be seen);
     {under}."""
@@ -38,11 +36,11 @@ def filled(
     """A template with its fields filled in, as one paragraph; a field may be empty.
 
     rows: what ``{level}``, ``{methods}``, ``{estimand}`` and ``{floor}`` are taken from. published:
-    where there are none, ``{published}`` and ``{published_note}`` are empty.
+    where there are none, ``{published}`` is empty.
     """
     known = dict(TEXTS)
     if published is None:
-        known |= {"published": "", "published_note": ""}
+        known["published"] = ""
     if rows is not None and len(rows):
         known |= {
             "level": levels(rows),

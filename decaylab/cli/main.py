@@ -299,10 +299,11 @@ def train(options: TrainOptions, output: Output) -> None:
 
     `accelerate launch --num_processes 8 -m decaylab train ...` uses several GPUs.
     """
+    from decaylab.commands.drawing import with_curves
     from decaylab.tables import training
     from decaylab.trainer import loop
 
-    result = loop.train(options, command=_spoken(), reporter=output.reporter)
+    result = with_curves(loop.train(options, command=_spoken(), reporter=output.reporter))
     if not result.is_main:
         return
     if not output.as_json:

@@ -23,7 +23,7 @@ Runs = Annotated[
     typer.Argument(help="Run folders; runs in them and below are found.", show_default=False),
 ]
 Paper = Annotated[
-    bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")
+    bool, typer.Option("--paper", help="Draw the published numbers too, in grey panels.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Do not list what is written.")]
 
@@ -39,6 +39,9 @@ def figures(
     ] = None,
     paper: Paper = False,
     width: Annotated[str, typer.Option(help="column (3.4 in), page (7 in) or both.")] = "both",
+    panel: Annotated[
+        bool, typer.Option("--panel", help="Each panel as a file too, at most 3.4 x 3 in.")
+    ] = False,
     kinds: Annotated[
         str, typer.Option(help="Files of each figure, with commas: png, svg, pdf.")
     ] = "png,svg,pdf",
@@ -50,12 +53,13 @@ def figures(
     the files.
 
     Without runs: each figure and table, and the command that measures what it needs. With runs:
-    which of them have it. Figures come in two print widths, each with a caption file beside it;
-    tables as Markdown, LaTeX (booktabs) and CSV.
+    which of them have it. Figures come in two print widths, and with --panel each panel alone;
+    a text file beside each has the caption and all that it leaves out. Tables come as Markdown,
+    LaTeX (booktabs) and CSV.
 
     `decaylab figures`
 
-    `decaylab figures runs/* --all --paper`
+    `decaylab figures runs/* --all --paper --panel`
 
     `decaylab figures runs/sweep-embedded/rollout-length --only n-sweep --width column --kinds pdf`
     """
@@ -85,7 +89,9 @@ def figures(
         if not quiet:
             print(f"{entry.item.kind} {entry.name}: {_places(written)}")
 
-    gallery.write(entries, out, published=paper, widths=widths, kinds=files, told=show)
+    gallery.write(
+        entries, out, published=paper, widths=widths, panels=panel, kinds=files, told=show
+    )
     if quiet or chosen:
         return
     for item in gallery.missing(known, items):

@@ -205,7 +205,7 @@ def results_folder(command: str, options: DiagnosticOptions, chosen: targets.Tar
         return Path(options.out).expanduser()
     if chosen.run is not None:
         return chosen.run / command
-    labels = [target.label for target in chosen.checkpoints]
+    labels = [target.label.replace("/", "-") for target in chosen.checkpoints]
     return Path("runs") / options.folder_name(command, *labels, kinds=(declared.DIAGNOSTIC,))
 
 

@@ -6,11 +6,12 @@ warning, and `decaylab figures` draws it later.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +19,10 @@ from decaylab.disk import write_atomically
 from decaylab.paper import publication
 from decaylab.problems.files import one_line
 from decaylab.runs import measurements, store
+from decaylab.runs.vocabulary import FULL
+
+if TYPE_CHECKING:
+    from decaylab.trainer.loop import TrainResult
 
 
 @dataclass(frozen=True)
@@ -88,5 +93,35 @@ def draw(folder: Path, command: str, *, published: bool) -> None:
         module = importlib.import_module(f"decaylab.figures.{figure.module}")
         theirs = figure.published() if published and figure.published else None
         style.save(module.draw(frame, published=theirs), folder / figure.file)
-        caption = module.caption(frame, theirs) + "\n"
-        write_atomically(folder / f"{figure.file}.txt", caption.encode())
+        text = f"{module.caption(frame, theirs)}\n\n{module.details(frame, theirs)}\n"
+        write_atomically(folder / f"{figure.file}.txt", text.encode())
+
+
+def with_curves(result: TrainResult) -> TrainResult:
+    """Draws the curves of a training run; where that fails, the result gains a note which says
+    so."""
+    if not result.is_main:
+        return result
+    full = result.record["identity"]["training"]["selector"] == FULL
+    try:
+        draw_training(result.folder, full=full)
+    except Exception as error:  # as in `drawn`
+        warning = (
+            f"the curves were not drawn ({type(error).__name__}: {one_line(error)}); the run is "
+            "whole, and the same command draws them"
+        )
+        return dataclasses.replace(result, notes=(*result.notes, warning))
+    return result
+
+
+def draw_training(folder: Path, *, full: bool) -> None:
+    """Draws training.png and .svg with their text from metrics.csv and validation.csv.
+
+    full: the student was trained on full rollouts.
+    """
+    from decaylab.figures import style, training  # loads matplotlib
+
+    metrics, validation = (pd.read_csv(folder / name) for name in ("metrics.csv", "validation.csv"))
+    style.save(training.draw(metrics, validation, full=full), folder / "training")
+    text = f"{training.caption(metrics, validation)}\n\n{training.details()}\n"
+    write_atomically(folder / "training.txt", text.encode())

@@ -31,6 +31,8 @@ from decaylab.tokens import viewed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from decaylab.figures.page import Sheet
+
 Width = Literal["column", "page"]
 WIDTHS: tuple[Width, ...] = get_args(Width)
 KINDS = ("png", "svg", "pdf")
@@ -103,7 +105,31 @@ def demand(item: PaperItem, runs: Sequence[FoundRun]) -> list[Entry]:
 
 
 def draw(entry: Entry, *, published: bool = False, width: Width = "page") -> tuple[Figure, str]:
-    """A figure and its caption. published: with the paper's numbers in it, grey and hollow.
+    """A figure and its caption. published: with the paper's numbers in panels of their own, grey.
+
+    Raises:
+        UserError: the measurements cannot be drawn.
+    """
+    made = drawn(entry, published=published)
+    return made.sheet.draw(width), made.caption
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure's panels, its caption of at most 60 words, and all else that is to be said."""
+
+    sheet: Sheet
+    caption: str
+    details: str
+
+    @property
+    def text(self) -> bytes:
+        """The text file beside the figure."""
+        return f"{self.caption}\n\n{self.details}\n".encode()
+
+
+def drawn(entry: Entry, *, published: bool = False) -> DrawnFigure:
+    """A figure with its texts, of any size.
 
     Raises:
         UserError: the measurements cannot be drawn.
@@ -112,37 +138,38 @@ def draw(entry: Entry, *, published: bool = False, width: Width = "page") -> tup
     theirs = entry.item.published() if published and entry.item.published else None
     try:
         if entry.item.name in _OTHERWISE:
-            return _OTHERWISE[entry.item.name](module, entry.run, width)
+            return _OTHERWISE[entry.item.name](module, entry.run)
         assert entry.run is not None
         frame = entry.run.measurements
-        return module.draw(frame, published=theirs, width=width), module.caption(frame, theirs)
+        sheet = module.sheet(frame, published=theirs)
+        return DrawnFigure(sheet, module.caption(frame, theirs), module.details(frame, theirs))
     except (ValueError, LookupError) as error:
         where = f" from {entry.run.folder}" if entry.run else ""
         raise UserError(f"figure {entry.item.name} cannot be drawn{where}: {error}") from error
 
 
-def _mode_seeking(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure, str]:
+def _mode_seeking(module: Any, run: FoundRun | None) -> DrawnFigure:
     from decaylab.analyses import mode_seeking
 
     result = mode_seeking.fit()
-    return module.draw(result, width=width), module.caption(result)
+    return DrawnFigure(module.sheet(result), module.caption(result), module.details(result))
 
 
-def _case_study(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure, str]:
+def _case_study(module: Any, run: FoundRun | None) -> DrawnFigure:
     assert run is not None
     kept = viewed.read(run.folder)
     case = module.choose(kept.rollouts, kept.tokens)
-    return module.draw(case, width=width), module.caption(case)
+    return DrawnFigure(module.sheet(case), module.caption(case), module.details(case))
 
 
-def _compare(module: Any, run: FoundRun | None, width: Width) -> tuple[Figure, str]:
+def _compare(module: Any, run: FoundRun | None) -> DrawnFigure:
     assert run is not None
     frame = run.measurements
-    caption = " ".join([*which_teacher.verdict(frame), module.caption(frame)])
-    return module.draw(frame, width=width), caption
+    details = " ".join([*which_teacher.verdict(frame), module.details(frame)])
+    return DrawnFigure(module.sheet(frame), module.caption(frame), details)
 
 
-_OTHERWISE: dict[str, Callable[[Any, FoundRun | None, Width], tuple[Figure, str]]] = {
+_OTHERWISE: dict[str, Callable[[Any, FoundRun | None], DrawnFigure]] = {
     "mode-seeking": _mode_seeking,
     "case-study": _case_study,
     "compare": _compare,
@@ -170,11 +197,14 @@ def write(
     *,
     published: bool = False,
     widths: Sequence[Width] = WIDTHS,
+    panels: bool = False,
     kinds: Sequence[str] = KINDS,
     told: Callable[[Entry, list[Path]], None] = lambda entry, files: None,
 ) -> list[Path]:
-    """Figures as FOLDER/WIDTH/NAME.KIND with their caption as NAME.txt; tables as
+    """Figures as FOLDER/WIDTH/NAME.KIND with their text as NAME.txt; tables as
     FOLDER/tables/NAME.md, .tex and .csv.
+
+    panels: each panel too, as FOLDER/panel/NAME-LETTER.KIND.
 
     told: is called for each with its files.
 
@@ -184,7 +214,9 @@ def write(
     written: list[Path] = []
     for entry in found:
         if entry.item.kind == "figure":
-            files = _write_figure(entry, folder, published, widths, kinds)
+            files = _write_figure(
+                drawn(entry, published=published), entry, folder, widths, panels, kinds
+            )
         else:
             made = table(entry, published=published)
             files = paper_tables.write(made, folder / "tables", entry.name)
@@ -194,15 +226,23 @@ def write(
 
 
 def _write_figure(
-    entry: Entry, folder: Path, published: bool, widths: Sequence[Width], kinds: Sequence[str]
+    made: DrawnFigure,
+    entry: Entry,
+    folder: Path,
+    widths: Sequence[Width],
+    panels: bool,
+    kinds: Sequence[str],
 ) -> list[Path]:
     from decaylab.figures import style
 
     files: list[Path] = []
     for width in widths:
-        figure, caption = draw(entry, published=published, width=width)
-        files += style.save(figure, folder / width / entry.name, kinds=kinds)
-        disk.write_atomically(folder / width / f"{entry.name}.txt", (caption + "\n").encode())
+        files += style.save(made.sheet.draw(width), folder / width / entry.name, kinds=kinds)
+        disk.write_atomically(folder / width / f"{entry.name}.txt", made.text)
+    if panels:
+        for letter, figure in made.sheet.panels().items():
+            files += style.save(figure, folder / "panel" / f"{entry.name}-{letter}", kinds=kinds)
+        disk.write_atomically(folder / "panel" / f"{entry.name}.txt", made.text)
     return files
 
 

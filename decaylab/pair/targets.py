@@ -242,12 +242,18 @@ def _embedded(name: str | None) -> str | None:
 def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
     """Gives each name a unique label: the last parts of its path, as few as possible.
 
+    The folder of a step keeps the name of its run.
+
     Labels also differ from those of base and teacher. parts: least number of parts.
     """
     for depth in range(parts, 20):
         # A model inside a step's folder is named after the step.
         places = [checkpoint_folders.step_folder(Path(os.path.abspath(name))) for name in names]
-        labels = ["/".join(place.parts[-depth:]) for place in places]
+        steps = [checkpoint_folders.step_of(place) is not None for place in places]
+        labels = [
+            "/".join(place.parts[-max(depth, 1 + step) :])
+            for place, step in zip(places, steps, strict=True)
+        ]
         if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
     raise UserError(f"the same checkpoint is given twice: {', '.join(sorted(names))}")

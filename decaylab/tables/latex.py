@@ -1,32 +1,31 @@
-r"""A `Table` in LaTeX with the rules of booktabs: every character that LaTeX would act on is
-escaped.
+r"""A `Table` in LaTeX for a column of a paper, with the rules of booktabs: every character that
+LaTeX would act on is escaped.
 
-What is written needs the packages of its first line and a LaTeX of 2020 or later (or textcomp). In
-a wide table intervals stand under their numbers; one that is still wider than a page stands
-sideways; one of many rows goes over several pages.
+A table that is wider than a column is cut into several below each other, each with the columns
+that tell its rows apart; what was published stands apart from what was measured, so that no column
+is empty; what is the same in all rows stands above them. One of many rows goes over several floats.
+What is written needs the packages of its first line and a LaTeX of 2020 or later (or textcomp).
 """
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, Template
 
-from decaylab.tables.model import SOURCE_KEY, Form, Table, seen
+from decaylab.tables.model import SOURCE_KEY, Column, Form, Table, seen
 
-WIDE = 90  # characters: an interval of a wider table stands under its number
-HEAD_WIDTH, WORDS_WIDTH = 12, 28  # characters of a line in the header and the words of a wide table
-SIDEWAYS = 130  # characters: a float that is still wider stands sideways
-# Lines of a float, upright and sideways, and the characters of a line from which on it is shrunk,
-# so that more lines fit.
-LINES, SHRUNK = {False: 40, True: 24}, {False: 80, True: 125}
-# Characters of a table over several pages: upright, sideways, and in the smallest face; a wider one
-# stays a float.
-UPRIGHT, LANDSCAPE, TINY = 105, 150, 210
+LINE = 66  # characters of a line of a column in the face of footnotes' size and less
+LINES, HEAD_LINES = 50, 3  # of a float; of a tabular's head
+HEAD_WIDTH, WORDS_WIDTH = 11, 16  # characters of a line in the header and the words of a table
+MOST_GROUPS = 4  # of rows with one word in common, which then stands above them
+BETWEEN = 2  # characters that the space between two columns takes
+CAPTION_WORDS = 60  # at most; the rest stands among the notes
 # Brackets and the star would be taken for arguments of the line's end before them.
 _SIGN_TABLE = r"""
 \ \textbackslash{}
@@ -59,36 +58,32 @@ _SIGNS: dict[str, str] = dict(re.findall(r"(\S) (\S+)", _SIGN_TABLE))
 _LETTERS = frozenset("ÀÁÂÃÄÅÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåçèéêëìíîïñòóôõöøùúûüýÿßæÆœŒ")
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A tabular: what holds for all its rows, the kinds and names of its columns, its rows with the
+    lines that each takes."""
+
+    heading: str
+    spec: str
+    names: Sequence[str]
+    rows: Sequence[tuple[int, str]]
+
+    @property
+    def lines(self) -> int:
+        return HEAD_LINES + sum(lines for lines, _ in self.rows)
+
+
 def to_latex(table: Table) -> str:
-    """The table as a float, or as a longtable where it has many rows; with caption, label
-    ``tab:NAME`` and footnotes."""
-    text = [table.printed(row) for row in table.rows]
-    wide = _width([[[cell] for cell in row] for row in (list(table.header), *text)]) > WIDE
-    head = [textwrap.wrap(name, HEAD_WIDTH) if wide else [name] for name in table.header]
-    rows = []
-    for cells in text:
-        forms = zip(cells, table.columns, strict=True)
-        rows.append([_lines(cell, column.form, wide) for cell, column in forms])
-    width = _width([head, *rows])
-    sideways = width > SIDEWAYS
-    # A page holds more lines of a table that is shrunk to its width.
-    room = LINES[sideways] * max(1.0, width / SHRUNK[sideways])
-    long = sum(max(map(len, row)) for row in rows) > room and width <= TINY
-    spec = "".join("r" if column.numeric else "l" for column in table.columns)
-    heads = zip(head, table.columns, strict=True)
-    names = [_stack([*map(escape, lines)], column.numeric) for lines, column in heads]
+    """The table as floats that fit a column, with caption, label ``tab:NAME`` and footnotes."""
+    pieces = [piece for rows in _groups(table) for piece in _pieces(table, rows)]
+    caption, more = _short(table.caption, CAPTION_WORDS - len(table.title.split()))
+    notes = [note for note in (more, *table.footnotes) if note]
     return _template().render(
         title=escape(table.title),
-        caption=escape(table.caption),
+        caption=escape(caption),
         label=re.sub(r"[^A-Za-z0-9:.-]+", "-", table.name),
-        notes=[escape(note) for note in table.footnotes],
-        columns=f"@{{}}{spec}@{{}}",
-        names=names,
-        body=[*_body(table, rows, wide)],
-        kind="sidewaystable" if sideways else "table",
-        long=long,
-        landscape=width > UPRIGHT,
-        face="scriptsize" if width <= LANDSCAPE else "tiny",
+        notes=[escape(note) for note in notes],
+        floats=_floats(pieces),
     )
 
 
@@ -109,23 +104,155 @@ def _template() -> Template:
     return environment.get_template("table.tex.jinja")
 
 
-def _body(table: Table, rows: Sequence[Sequence[list[str]]], wide: bool) -> Iterator[str]:
-    """The rows, a rule where what was measured ends and what was published begins."""
-    place = [column.key for column in table.columns].index(SOURCE_KEY)
-    before = rows[0][place]
-    for number, row in enumerate(rows):
-        if row[place] != before:
-            yield "\\midrule"
-        elif wide and number:
-            yield "\\addlinespace[2pt]"
-        before = row[place]
-        cells = zip(row, table.columns, strict=True)
-        yield " & ".join(_cell(lines, column.form) for lines, column in cells) + " \\\\"
+def _short(caption: str, room: int) -> tuple[str, str]:
+    """The sentences that a caption of so many words has room for, at least the first; the rest."""
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", caption)
+    kept = 1
+    while kept < len(sentences) and len(" ".join(sentences[: kept + 1]).split()) <= room:
+        kept += 1
+    return " ".join(sentences[:kept]), " ".join(sentences[kept:])
 
 
-def _lines(text: str, form: Form, wide: bool) -> list[str]:
-    """A cell of a wide table in lines: words folded, an interval under its number."""
-    if not wide or form == "token":
+def _groups(table: Table) -> Iterator[list[int]]:
+    """The places of rows that stand in a tabular together: measured or published ones, and of few
+    groups of rows each."""
+    text = [table.printed(row) for row in table.rows]
+    sources = [i for i, column in enumerate(table.columns) if column.key == SOURCE_KEY]
+    for places in _alike(text, range(len(text)), sources):
+        keys = _keys(table, [text[place] for place in places])
+        groups = [places]
+        if len(keys) > 1 and not table.columns[keys[0]].numeric:
+            groups = _alike(text, places, keys[:1])
+        yield from groups if len(groups) <= MOST_GROUPS else [places]
+
+
+def _alike(
+    text: Sequence[Sequence[str]], places: Iterable[int], columns: Sequence[int]
+) -> list[list[int]]:
+    """The rows in groups that agree in these columns, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place in places:
+        groups.setdefault(tuple(text[place][i] for i in columns), []).append(place)
+    return list(groups.values())
+
+
+def _keys(table: Table, text: Sequence[Sequence[str]]) -> list[int]:
+    """The first columns, as many as tell the rows apart; without those that are the same in all."""
+    keys: list[int] = []
+    for i, column in enumerate(table.columns):
+        if column.key == SOURCE_KEY or _is_heading(column, [row[i] for row in text]):
+            continue
+        keys.append(i)
+        if len({tuple(row[i] for i in keys) for row in text}) == len(text):
+            break
+    return keys
+
+
+def _pieces(table: Table, places: Sequence[int]) -> Iterator[Piece]:
+    """The tabulars of some rows, each no wider than a column of a page."""
+    text = [table.printed(table.rows[place]) for place in places]
+    filled = [i for i in range(len(table.columns)) if any(row[i] for row in text)]
+    same = [i for i in filled if _is_heading(table.columns[i], [row[i] for row in text])]
+    keys = _keys(table, text)
+    others = [i for i in filled if i not in (*same, *keys)]
+    heading = "; ".join(escape(text[0][i]) for i in same)
+
+    def lines_of(stacked: bool) -> dict[int, list[list[str]]]:
+        columns = {i: [row[i] for row in text] for i in filled}
+        return {
+            i: _column(table.columns[i], cells, stacked=stacked) for i, cells in columns.items()
+        }
+
+    lines = lines_of(stacked=False)
+    if sum(_width(lines[i]) for i in keys + others) > LINE:
+        lines = lines_of(stacked=True)
+    named = sum(_width(lines[i]) for i in keys)
+    for some in _chunks({i: _width(lines[i]) for i in others}, named):
+        shown = [row for row in range(len(text)) if any(text[row][i] for i in some) or not some]
+        for rows in _cut(shown, [lines[i] for i in keys + some]):
+            yield _piece(table, heading, keys + some, lines, rows)
+
+
+def _is_heading(column: Column, cells: Sequence[str]) -> bool:
+    """Whether a column of words says the same of all rows."""
+    if column.key == SOURCE_KEY:
+        return True
+    return column.form in ("words", "group") and len(cells) > 1 and len(set(cells)) == 1
+
+
+def _column(column: Column, cells: Sequence[str], *, stacked: bool) -> list[list[str]]:
+    """The lines of the column's name and of its cells."""
+    name = textwrap.wrap(column.name, HEAD_WIDTH) if stacked else [column.name]
+    return [name, *(_lines(cell, column.form, stacked) for cell in cells)]
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    return BETWEEN + max(len(line) for cell in lines for line in cell)
+
+
+def _chunks(widths: dict[int, int], keys: int) -> Iterator[list[int]]:
+    """The columns in as many lists as have room beside those that tell the rows apart."""
+    some: list[int] = []
+    used = keys
+    for column, width in widths.items():
+        if some and used + width > LINE:
+            yield some
+            some, used = [], keys
+        some.append(column)
+        used += width
+    yield some
+
+
+def _piece(
+    table: Table,
+    heading: str,
+    shown: Sequence[int],
+    lines: dict[int, list[list[str]]],
+    rows: Sequence[int],
+) -> Piece:
+    shown = [i for i in shown if any(any(lines[i][1 + row]) for row in rows)]
+    columns = [table.columns[i] for i in shown]
+    names = [
+        _stack([*map(escape, lines[i][0])], column.numeric)
+        for i, column in zip(shown, columns, strict=True)
+    ]
+    body = []
+    for row in rows:
+        cells = [lines[i][1 + row] for i in shown]
+        forms = zip(cells, columns, strict=True)
+        line = " & ".join(_cell(cell, column.form) for cell, column in forms)
+        body.append((max(map(len, cells)), f"{line} \\\\"))
+    spec = "".join("r" if column.numeric else "l" for column in columns)
+    return Piece(heading, f"@{{}}{spec}@{{}}", names, body)
+
+
+def _cut(rows: Sequence[int], columns: Sequence[list[list[str]]]) -> Iterator[list[int]]:
+    """The rows in as many lists as a float has room for."""
+    kept: list[int] = []
+    used = HEAD_LINES
+    for row in rows:
+        tall = max(len(column[1 + row]) for column in columns)
+        if kept and used + tall > LINES:
+            yield kept
+            kept, used = [], HEAD_LINES
+        kept.append(row)
+        used += tall
+    yield kept
+
+
+def _floats(pieces: Iterable[Piece]) -> list[list[Piece]]:
+    """The tabulars in floats."""
+    floats: list[list[Piece]] = [[]]
+    for piece in pieces:
+        if floats[-1] and sum(one.lines for one in floats[-1]) + piece.lines > LINES:
+            floats.append([])
+        floats[-1].append(piece)
+    return floats
+
+
+def _lines(text: str, form: Form, stacked: bool) -> list[str]:
+    """A cell in lines: where it is stacked, words folded and an interval under its number."""
+    if not stacked or form == "token":
         return [text]
     if form in ("words", "group"):
         return textwrap.wrap(text, WORDS_WIDTH) or [""]
@@ -167,11 +294,3 @@ def _sign(sign: str, token: bool) -> str:
     if sign.isascii() or sign in _SIGNS or sign in _LETTERS:
         return _SIGNS.get(sign, sign)
     return f"U+{ord(sign):04X}"
-
-
-def _width(rows: Sequence[Sequence[Sequence[str]]]) -> int:
-    """Characters of the longest lines of the columns, with the space between them."""
-    width = 0
-    for cells in zip(*rows, strict=True):
-        width += 2 + max(len(line) for cell in cells for line in cell)
-    return width

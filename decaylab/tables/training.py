@@ -38,6 +38,7 @@ def print_training(result: TrainResult) -> None:
         where = f"full rollouts (at most {trained['max_tokens']} tokens)"
     if trained["budget"] and str(trained["budget"]) != stop:
         where += f", {trained['budget']} tokens of each"
+    curves = ", training.png" if (result.folder / "training.png").exists() else ""
     checkpoints = ",".join(sorted(entry.name for entry in result.folder.glob("step-*")))
     terminal.print_page(
         "Training",
@@ -49,7 +50,7 @@ def print_training(result: TrainResult) -> None:
         [*result.alarms, *(f"note: {note}" for note in result.notes)],
         [
             f"checkpoints: {result.folder}/{{{checkpoints}}}",
-            f"records: {result.folder / 'metrics.csv'}, validation.csv",
+            f"records: {result.folder / 'metrics.csv'}, validation.csv{curves}",
             f"next: decaylab evaluate {result.folder}",
         ],
     )

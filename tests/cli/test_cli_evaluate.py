@@ -87,13 +87,13 @@ def test_a_run_is_evaluated_whole_into_its_own_folder(finished: tuple[Path, Outc
     frame = measurements.read(folder / "measurements.parquet")
     assert frame["checkpoint"].unique().tolist() == [
         "base",
-        "step-000010",
-        "step-000020",
+        "esr/step-000010",
+        "esr/step-000020",
         "teacher",
     ]
     taken = {view: set(rows["checkpoint"]) for view, rows in frame.groupby("view")}
-    assert taken["last"] == {"step-000020"} and taken["best"] == {"step-000010"}
-    own = frame[frame["checkpoint"] == "step-000010"].iloc[0]
+    assert taken["last"] == {"esr/step-000020"} and taken["best"] == {"esr/step-000010"}
+    own = frame[frame["checkpoint"] == "esr/step-000010"].iloc[0]
     assert (own.step, own.selector, own.rollout_length, own.training_seed) == (10, "prefix", 20, 0)
     assert (
         set(frame["condition"]) == set(ANSWER_RULES) and frame["condition"].iloc[0] == "last_boxed"
@@ -106,8 +106,8 @@ def test_tables_figure_and_caption_are_there(finished: tuple[Path, Outcome]) -> 
         "Evaluation: abacus-student with abacus-teacher as its teacher; abacus, 5 problems x 2 "
         "samples",
         "Accuracy by the rule last_boxed, %",
-        "step-000010 (best)",
-        "step-000020 (last)",
+        "esr/step-000010 (best)",
+        "esr/step-000020 (last)",
         "What each checkpoint rule takes, avg@2 by last_boxed, %",
         "Difference from base on the same problems, by the rule last_boxed, points",
         "Difference from the teacher on the same problems",
@@ -126,7 +126,7 @@ def test_outcomes_are_those_of_the_rollouts_and_give_the_measurements(
     folder, _ = finished
     found = outcomes.read(folder / "outcomes.parquet")
     assert found.groupby("checkpoint", sort=False).size().to_dict() == dict.fromkeys(
-        ("base", "step-000010", "step-000020", "teacher"), 10
+        ("base", "esr/step-000010", "esr/step-000020", "teacher"), 10
     )
     assert found.groupby("checkpoint", sort=False)["step"].first().tolist()[:3] == [0, 10, 20]
     stored = [
@@ -137,11 +137,11 @@ def test_outcomes_are_those_of_the_rollouts_and_give_the_measurements(
     for rule in ANSWER_RULES:
         assert sorted(found[f"grade_{rule}"]) == sorted(theirs[f"grade_{rule}"])
     frame = measurements.read(folder / "measurements.parquet")
-    rows = found[found["checkpoint"] == "step-000020"]
+    rows = found[found["checkpoint"] == "esr/step-000020"]
     expected = proportion(rows["grade_gsm8k"] == "correct", pd.factorize(rows["problem_id"])[0])
     (row,) = frame.query(
-        "what == 'avg_at_2' and condition == 'gsm8k' and checkpoint == 'step-000020' and view == "
-        "'fresh'"
+        "what == 'avg_at_2' and condition == 'gsm8k' and checkpoint == 'esr/step-000020' "
+        "and view == 'fresh'"
     ).itertuples()
     assert (row.value, row.low, row.high) == pytest.approx(
         (expected.value, expected.low, expected.high)
@@ -152,9 +152,9 @@ def test_outcomes_are_those_of_the_rollouts_and_give_the_measurements(
 @pytest.mark.parametrize(
     ("rule", "measured"),
     [
-        ("last", ["step-000020"]),
-        ("best", ["step-000010"]),
-        ("last,best", ["step-000010", "step-000020"]),
+        ("last", ["esr/step-000020"]),
+        ("best", ["esr/step-000010"]),
+        ("last,best", ["esr/step-000010", "esr/step-000020"]),
     ],
 )
 def test_a_checkpoint_rule_chooses_what_is_sampled(

@@ -185,25 +185,29 @@ def test_absent_conditions_are_not_drawn(stored: pd.DataFrame) -> None:
     figure = prefix_decay.draw(without)
     assert artist(figure, "b.own-prefix") is not None
     assert artist(figure, "b.swapped") is None and artist(figure, "b.reverse") is None
-    assert "reverse" not in (texts(figure) + prefix_decay.caption(without)).lower()
+    assert "reverse" not in (texts(figure) + prefix_decay.details(without)).lower()
     bare = stored[
         stored.condition.isin(["student", "teacher", "student-prefix"])
         & (stored["view"] != "carry-forward")
     ]
     assert len(prefix_decay.draw(bare).axes) == 2, "panel a and its strip"
-    assert "(b)" not in prefix_decay.caption(bare) and "(c)" not in prefix_decay.caption(bare)
+    assert "(b)" not in prefix_decay.details(bare) and "(c)" not in prefix_decay.details(bare)
 
 
 def test_published_curve_is_drawn_only_when_given_and_cannot_be_taken_for_measured(
     stored: pd.DataFrame,
 ) -> None:
-    assert artist(prefix_decay.draw(stored), "c.published") is None
+    assert artist(prefix_decay.draw(stored), "published") is None
     figure = prefix_decay.draw(stored, published=publication.prefix_curve())
-    line = artist(figure, "c.published")
+    line = artist(figure, "published")
     np.testing.assert_allclose(line.get_ydata(), [65.30, 62.70, 56.30, 51.75])
     assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
-    assert artist(figure, "c.published.bars") is None, "no interval was published"
-    assert "no interval" in texts(figure).replace("\n", " ")
+    assert artist(figure, "published.bars") is None, "no interval was published"
+    assert "another pair" in line.axes.get_title(loc="left")
+    measured = artist(figure, "c.carry-forward").axes
+    assert line.axes is not measured
+    alone = artist(prefix_decay.draw(stored), "c.carry-forward").axes
+    assert measured.get_xlim() == alone.get_xlim() and measured.get_ylim() == alone.get_ylim()
     measured = [
         one
         for one in figure.findobj(lambda one: str(one.get_gid()).startswith(("a.", "b.", "c.")))
@@ -228,14 +232,14 @@ def test_half_decay_is_marked_where_it_is_defined(stored: pd.DataFrame) -> None:
     assert "half-decay 62 tokens [41, > 100]" in texts(reached)
     censored = with_half(math.inf, math.inf, math.inf)
     assert artist(prefix_decay.draw(censored), "a.half-decay") is None
-    assert "Half-decay > 100 tokens:" in prefix_decay.caption(censored)
+    assert "Half-decay > 100 tokens:" in prefix_decay.details(censored)
     undefined = with_half(math.nan, math.nan, math.nan)
-    assert "alf-decay" not in texts(prefix_decay.draw(undefined)) + prefix_decay.caption(undefined)
+    assert "alf-decay" not in texts(prefix_decay.draw(undefined)) + prefix_decay.details(undefined)
 
 
 def test_caption_and_foot_hold_counts_level_and_answer_rule(stored: pd.DataFrame) -> None:
     changed = stored.assign(level=0.9, answer_rule="first_boxed")
-    text = prefix_decay.caption(changed)
+    text = prefix_decay.details(changed)
     for part in (
         "60 problems × 4 samples",
         "avg@4",
@@ -244,13 +248,12 @@ def test_caption_and_foot_hold_counts_level_and_answer_rule(stored: pd.DataFrame
         "clustered Wilson",
     ):
         assert part in text, part
-    note = artist(prefix_decay.draw(changed), "note").get_text().replace("\n", " ")
-    for part in ("60 problems × 4 samples", "90 %", "answer rule first_boxed"):
-        assert part in note, part
+    for part in ("60 problems × 4 samples", "90 %", "avg@4"):
+        assert part in prefix_decay.caption(changed), part
     uneven = stored.assign(rollouts=stored.rollouts.where(stored["view"] != "all", 239))
-    assert "239 rollouts of 60 problems" in prefix_decay.caption(
+    assert "239 rollouts of 60 problems" in prefix_decay.details(
         uneven
-    ) and "avg@" not in prefix_decay.caption(uneven)
+    ) and "avg@" not in prefix_decay.details(uneven)
 
 
 def test_undefined_intervals_are_points_without_bars(stored: pd.DataFrame) -> None:

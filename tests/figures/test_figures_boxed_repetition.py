@@ -169,11 +169,12 @@ def test_the_published_collapse_is_grey_and_hollow_beside_it(tmp_path: Path) -> 
         np.testing.assert_allclose(line.get_xydata(), np.transpose([[50, 100, 150, 200], values]))
         assert line.get_markerfacecolor() == "white" and to_hex(line.get_color()) == style.PUBLISHED
         assert line.get_linestyle() != "-" and artist(figure, f"{gid}.bars") is None
-    text = boxed_repetition.caption(frame, published)
+    text = boxed_repetition.details(frame, published)
     assert (
-        "(f to i) Grey and hollow: published, arXiv 2605.27028" in text and "another pair" in text
+        "(f to i) Grey and hollow, in panels of their own: published, arXiv 2605.27028" in text
+        and "another pair" in text
     )
-    assert "published" not in boxed_repetition.caption(frame)
+    assert "published" not in boxed_repetition.details(frame)
     assert artist(boxed_repetition.draw(frame), "f.trained student") is None
 
 
@@ -194,7 +195,7 @@ def test_a_checkpoint_without_a_value_leaves_a_gap(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------
 
 
-def test_other_checkpoints_are_bars_by_model(tmp_path: Path) -> None:
+def test_other_checkpoints_are_dots_by_model(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "base", "prefix-20-seed-0", "full-seed-0", "teacher")
     figure = boxed_repetition.draw(frame)
     groups = {
@@ -214,17 +215,17 @@ def test_other_checkpoints_are_bars_by_model(tmp_path: Path) -> None:
                 bars(figure, f"{letter}.{name}"), expected.dropna()[["low", "high"]]
             )
     colour = to_hex(artist(figure, "a.full-seed-0").get_color()).upper()
-    assert colour == style.FULL_ROLLOUT and "(e)" not in boxed_repetition.caption(frame)
+    assert colour == style.FULL_ROLLOUT and "(e)" not in boxed_repetition.details(frame)
 
 
-def test_published_steps_are_hollow_marks_where_models_are_bars(tmp_path: Path) -> None:
+def test_published_steps_are_hollow_marks_where_models_are_dots(tmp_path: Path) -> None:
     frame, published = stored_frame(tmp_path, "base", "late"), publication.boxed_repetition()
     figure = boxed_repetition.draw(frame, published=published)
     for letter, values in (("d", [91.5, 78.8]), ("e", [46.3, 70.9]), ("f", [88.1])):
         line = artist(figure, f"{letter}.published.step-100")
         np.testing.assert_allclose(line.get_xdata(), values)
         assert line.get_markerfacecolor() == "white"
-    assert "(d to f) Grey and hollow" in boxed_repetition.caption(frame, published)
+    assert "(d to f) Grey and hollow" in boxed_repetition.details(frame, published)
 
 
 # --- both
@@ -233,7 +234,7 @@ def test_published_steps_are_hollow_marks_where_models_are_bars(tmp_path: Path) 
 
 def test_caption_holds_counts_level_and_rules(tmp_path: Path) -> None:
     for names in (("base", *STEPS), ("base", "late")):
-        text = boxed_repetition.caption(stored_frame(tmp_path, *names).assign(level=0.9))
+        text = boxed_repetition.details(stored_frame(tmp_path, *names).assign(level=0.9))
         for part in (
             "15 problems",
             "45 rollouts",
@@ -285,4 +286,4 @@ def test_measurements_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no several_boxes_share"):
         boxed_repetition.draw(other, published=publication.boxed_repetition())
     with pytest.raises(ValueError, match="no several_boxes_share"):
-        boxed_repetition.caption(other)
+        boxed_repetition.details(other)

@@ -99,20 +99,18 @@ def test_each_token_is_shaded_by_its_own_kl_on_a_square_root_scale(width: style.
         )
         for box in found[position]:
             assert box.get_facecolor()[:3] == pytest.approx(expected, abs=0.01), TOKENS[position]
-    assert "Grey: undefined." in case_study.caption(SHORT) and "infinite" in case_study.caption(
+    assert "Grey: undefined." in case_study.details(SHORT) and "infinite" in case_study.details(
         SHORT
     )
 
 
 def test_the_colour_bar_ends_at_the_highest_kl_that_is_shown() -> None:
     case = Case(LONG.tokens.assign(reverse_kl=[50.0 if i == 150 else i / 100 for i in range(350)]))
-    (bar,) = [
-        one
-        for one in case_study.draw(case).axes
-        if one.get_xlim() != (0, 1) and one.get_xticks().size > 1
-    ]
-    assert bar.get_xlim() == (0, 3.49), "the token of 50 nats lies between the blocks"
-    assert [one.get_text() for one in bar.get_xticklabels()] == ["0", "0.1", "0.5", "1", "2"]
+    bars = marks(case_study.draw(case), "scale")
+    assert len(bars) == 2, "one above each block"
+    for bar in bars:
+        assert bar.get_xlim() == (0, 3.49), "the token of 50 nats lies between the blocks"
+        assert [one.get_text() for one in bar.get_xticklabels()] == ["0", "0.1", "0.5", "1", "2"]
 
 
 def test_text_on_a_shade_has_a_contrast_of_at_least_4_5() -> None:
@@ -195,19 +193,12 @@ def test_white_space_is_signs_and_spaces_what_the_font_lacks_codes_and_parts_of_
     assert running_text.readable("a\tb\u21b5") == "a\u21e5b\\u21b5", (
         "the sign itself is told apart from what it stands for"
     )
-    for said in (case_study.caption(SHORT), texts(figure).replace("\n", " ")):
-        assert (
-            "\u21b5: end of a line" in said
-            and "bytes of part of a character" in said
-            and "code of" in said
-        )
-    plain = case_study.caption(LONG)
-    assert (
-        "\u21b5" not in plain
-        and "bytes" not in plain
-        and "code" not in plain
-        and "Grey: undefined" not in plain
-    )
+    said = case_study.details(SHORT)
+    for part in ("\u21b5: end of a line", "bytes of part of a character", "code of"):
+        assert part in said
+    plain = case_study.details(LONG)
+    for part in ("\u21b5", "bytes", "code", "Grey: undefined"):
+        assert part not in plain
 
 
 def look_of(line: Any) -> tuple[str, bool, bool]:
@@ -235,7 +226,7 @@ def test_each_category_has_an_underline_of_its_own_that_the_key_names() -> None:
             assert category.replace("_", " ") in texts(figure)
             looks[category] = look
     assert len(set(looks.values())) == len(looks) == 6
-    assert "Not underlined: continuation." in case_study.caption(SHORT)
+    assert "Not underlined: continuation." in case_study.details(SHORT)
 
 
 def test_categories_of_a_users_own_file_have_underlines_too() -> None:
@@ -251,8 +242,8 @@ def test_a_long_rollout_shows_its_first_and_last_100_tokens_with_their_positions
     figure = case_study.draw(LONG)
     assert sorted(boxes(figure)) == [*range(100), *range(250, 350)]
     assert [one.get_title(loc="left") for one in figure.axes if one.get_title(loc="left")] == [
-        "First 100 tokens",
-        "Last 100 of 350 tokens",
+        "a  First 100 tokens",
+        "b  Last 100 of 350 tokens",
     ]
     starts = [int(one.get_text()) for one in marks(figure, "position")]
     assert starts[0] == 0 and 250 in starts and starts == sorted(starts)
@@ -263,7 +254,20 @@ def test_a_long_rollout_shows_its_first_and_last_100_tokens_with_their_positions
         )
     for size, blocks in ((1, 1), (200, 1), (201, 2)):
         assert len(case_study.blocks(LONG.tokens[:size])) == blocks
-    assert "all 200 tokens" in case_study.caption(Case(LONG.tokens[:200]))
+    assert "all 200 tokens" in case_study.details(Case(LONG.tokens[:200]))
+
+
+def test_panels_that_stand_alone_hold_every_token_once_and_say_where_they_begin() -> None:
+    panels = case_study.sheet(LONG).panels()
+    found: list[int] = []
+    for name, figure in panels.items():
+        apart_on_the_page(figure)
+        assert figure.get_figheight() <= style.PANEL_HEIGHT + 1e-9, name
+        own = sorted(boxes(figure))
+        found += own
+        (title,) = {one.get_title(loc="left") for one in figure.axes}
+        assert title.endswith(f"from {own[0]}") or len(panels) < 3
+    assert found == [*range(100), *range(250, 350)]
 
 
 def test_rows_are_drawn_by_position_whatever_their_order() -> None:
@@ -276,7 +280,7 @@ def test_rows_are_drawn_by_position_whatever_their_order() -> None:
 
 
 def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chosen() -> None:
-    figure, text = case_study.draw(SHORT), case_study.caption(SHORT)
+    figure, text = case_study.draw(SHORT), case_study.details(SHORT)
     title: Any = artist(figure, "title")
     question: Any = artist(figure, "subtitle")
     assert title.get_text() == "p17, sample 2, the base student: no answer"
@@ -292,7 +296,7 @@ def test_title_question_and_caption_say_whose_rollout_it_is_and_how_it_was_chose
     bare = case_study.draw(LONG)
     assert marks(bare, "title")[
         0
-    ].get_text() == "r0, the base student" and "Chosen" not in case_study.caption(LONG)
+    ].get_text() == "r0, the base student" and "Chosen" not in case_study.details(LONG)
 
 
 # Choosing

@@ -63,7 +63,7 @@ def test_cells_say_when_they_are_unsure_and_when_the_floor_is_near(tmp_path: Pat
     assert artist(plain, "under-floor") is None and artist(marked, "under-floor") is not None
 
 
-def test_shares_of_tokens_and_kl_are_bars_with_intervals(tmp_path: Path) -> None:
+def test_shares_of_tokens_and_kl_are_dots_with_intervals(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late")
     figure = category_kl.draw(frame)
     frozen = frame[frame["view"] == "frozen"]
@@ -125,8 +125,8 @@ def test_checkpoints_without_frozen_tokens_are_shown_on_their_own(tmp_path: Path
     expected = fresh[(fresh.what == "reverse_kl") & (fresh.checkpoint == "late")].value
     np.testing.assert_allclose(found.ravel(), expected)
     assert "late, own" in texts(figure) and "late, own" not in texts(category_kl.draw(frame))
-    assert "same tokens for all" in category_kl.caption(frame)
-    assert "same tokens for all" not in category_kl.caption(fresh)
+    assert "same tokens for all" in category_kl.details(frame)
+    assert "same tokens for all" not in category_kl.details(fresh)
 
 
 def test_published_map_is_grey_and_on_its_own_scale(tmp_path: Path) -> None:
@@ -136,13 +136,13 @@ def test_published_map_is_grey_and_on_its_own_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(mesh.get_array()[0], [4.50, 0.79, 1.49, 1.66, 1.49, 2.37])
     red, green, blue, _ = mesh.get_cmap()(1.0)
     assert red == green == blue and mesh.get_clim() == (0.0, 9.23)
-    text = category_kl.caption(frame, published)
+    text = category_kl.details(frame, published)
     assert "arXiv 2605.27028" in text and "another pair" in text and "(c, grey)" in text
     assert artist(category_kl.draw(frame), "map.published") is None
 
 
 def test_caption_holds_counts_estimand_and_level(tmp_path: Path) -> None:
-    text = category_kl.caption(stored_frame(tmp_path, "late").assign(level=0.9))
+    text = category_kl.details(stored_frame(tmp_path, "late").assign(level=0.9))
     for part in (
         "12 problems",
         "24 rollouts",

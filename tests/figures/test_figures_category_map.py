@@ -31,9 +31,9 @@ def test_each_model_has_a_map_with_the_tables_numbers(width: style.Width, tmp_pa
                 value
             )
     assert [one.get_title(loc="left") for one in figure.axes] == [
-        "a  base student",
-        "b  early",
-        "c  late",
+        "a  Reverse KL (nats), base student",
+        "b  Reverse KL (nats), early",
+        "c  Reverse KL (nats), late",
     ]
 
 
@@ -52,10 +52,10 @@ def test_measured_maps_share_a_scale_and_the_published_one_has_its_own_in_grey(
     assert red == green == blue and mesh.get_clim() == (0.0, 9.23)
     styles = {one.get_style() for one in mesh.axes.texts}
     assert styles == {"normal"}, "italics say that an interval is wide; none was published"
-    text = category_map.caption(frame, published)
+    text = category_map.details(frame, published)
     assert "(c, grey) Published, arXiv 2605.27028" in text and "another pair" in text
     assert artist(category_map.draw(frame), "map.published") is None
-    assert "ublished" not in category_map.caption(frame)
+    assert "ublished" not in category_map.details(frame)
 
 
 def test_a_map_alone_fills_the_page(tmp_path: Path) -> None:
@@ -78,13 +78,13 @@ def test_checkpoints_without_frozen_tokens_are_shown_on_their_own_and_say_so(
     expected = fresh[(fresh.what == "reverse_kl") & (fresh.checkpoint == "late")].value
     np.testing.assert_allclose(found.ravel(), expected)
     assert "late, own" in texts(figure) and "late, own" not in texts(category_map.draw(frame))
-    assert "same tokens for all" in category_map.caption(frame)
-    assert "same tokens for all" not in category_map.caption(fresh)
+    assert "same tokens for all" in category_map.details(frame)
+    assert "same tokens for all" not in category_map.details(fresh)
 
 
 def test_caption_holds_counts_estimand_level_and_floor(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late").assign(level=0.9)
-    text = category_map.caption(frame)
+    text = category_map.details(frame)
     for part in (
         "12 problems",
         "24 rollouts",
@@ -99,7 +99,7 @@ def test_caption_holds_counts_estimand_level_and_floor(tmp_path: Path) -> None:
     chosen = frame[(frame.what == "reverse_kl") & (frame["view"] == "frozen")].index
     frame.loc[chosen, "noise_floor"] = 0.004
     frame.loc[chosen[:2], "under_floor"] = True
-    assert f"at most 4.0e-03 nats; under twice it 2 of {len(chosen)} cells" in category_map.caption(
+    assert f"at most 4.0e-03 nats; under twice it 2 of {len(chosen)} cells" in category_map.details(
         frame
     )
 
@@ -130,4 +130,4 @@ def test_measurements_of_something_else_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no reverse_kl by category"):
             category_map.draw(other, published=publication.kl_by_category())
         with pytest.raises(ValueError, match="no reverse_kl by category"):
-            category_map.caption(other)
+            category_map.details(other)

@@ -39,7 +39,10 @@ def test_both_curves_hold_the_shares_from_none_at_0_to_all_at_their_own_horizon(
             curve = rows(stored, "cumulative_kl_share", condition, name).dropna(subset="value")
             line: Any = artist(figure, f"{condition}.{name}")
             points = line.get_xydata()
-            np.testing.assert_allclose(points[1:-1], curve[["position_high", "value"]] * [1, 100])
+            length = rows(stored, "cumulative_kl_position", condition, name).value.iloc[0]
+            ends = curve[["position_high", "value"]].to_numpy() * [1, 100]
+            expected = np.vstack([ends, [[length, 45.0]]])
+            np.testing.assert_allclose(points[1:-1], expected[expected[:, 0].argsort()])
             assert points[0].tolist() == [0, 0] and points[-1].tolist() == [horizon, 100]
     shares = stored[(stored.what == "cumulative_kl_share") & (stored.checkpoint == "base")].value
     assert shares.nunique() == len(shares), "a case in which a swap of the two would be seen"
@@ -76,7 +79,7 @@ def test_n_stands_in_the_strip_with_its_interval_of_each_student_and_way_to_sum(
             assert dot.get_xdata() == [row.value]
             np.testing.assert_allclose(bar.get_segments()[0][:, 0], [row.low, row.high])
             number = f"{row.value:.0f} [{row.low:.0f}, {row.high:.0f}]"
-            assert number in texts(figure) and f"{name} {number} (horizon" in cumulative_kl.caption(
+            assert number in texts(figure) and f"{name} {number} (horizon" in cumulative_kl.details(
                 stored
             )
             heights.append(float(dot.get_ydata()[0]))
@@ -94,7 +97,7 @@ def test_the_threshold_is_drawn_where_the_table_has_it(stored: pd.DataFrame, sha
     figure = cumulative_kl.draw(frame)
     line: Any = artist(figure, "survivors.threshold")
     assert line.get_ydata() == [share * 100] * 2 and f"{share * 100:g} %" in texts(figure)
-    assert f"where {share * 100:g} % is reached" in cumulative_kl.caption(frame)
+    assert f"where {share * 100:g} % is reached" in cumulative_kl.details(frame)
 
 
 def test_a_student_of_full_rollouts_has_the_colour_of_full_rollouts() -> None:
@@ -122,7 +125,7 @@ def test_it_draws_what_the_figure_of_the_signals_draws(stored: pd.DataFrame) -> 
 def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(
     stored: pd.DataFrame,
 ) -> None:
-    text = cumulative_kl.caption(stored.assign(level=0.9))
+    text = cumulative_kl.details(stored.assign(level=0.9))
     for part in (
         "90 %",
         "percentile bootstrap over problems",
@@ -133,7 +136,19 @@ def test_captions_hold_estimands_level_counts_and_how_intervals_were_made(
         "two pairs",
     ):
         assert part in text, part
-    assert "90 % intervals" in texts(cumulative_kl.draw(stored.assign(level=0.9)))
+    assert "90 % intervals" in cumulative_kl.caption(stored.assign(level=0.9))
+
+
+def test_the_drop_line_ends_on_its_curve(stored: pd.DataFrame) -> None:
+    figure = cumulative_kl.draw(stored)
+    for condition in CONDITIONS:
+        for name in FEW:
+            drop: Any = artist(figure, f"{condition}.{name}.drop")
+            (place, bottom), (_, top) = drop.get_segments()[0]
+            line: Any = artist(figure, f"{condition}.{name}")
+            x, y = line.get_xydata().T
+            assert bottom == 0 and np.interp(place, x, y) == pytest.approx(top)
+            assert place == rows(stored, "cumulative_kl_position", condition, name).value.iloc[0]
 
 
 def test_what_is_undefined_is_not_drawn_and_told(stored: pd.DataFrame) -> None:
@@ -145,14 +160,14 @@ def test_what_is_undefined_is_not_drawn_and_told(stored: pd.DataFrame) -> None:
         gid for gid in gids(figure) if gid.endswith((".bars", ".N")) or gid == "survivors.base"
     }
     assert not len(artist(figure, "mass.base").get_xdata())
-    assert "undefined" in cumulative_kl.caption(nothing)
+    assert "undefined" in cumulative_kl.details(nothing)
 
 
 def test_a_single_bin_still_has_n() -> None:
     frame = frame_of(("base",), (0,))
     place = rows(frame, "cumulative_kl_position", "survivors", "base").value.iloc[0]
     dot: Any = artist(cumulative_kl.draw(frame), "survivors.base.N")
-    assert dot.get_xdata() == [place] and "N, where 45 %" in cumulative_kl.caption(frame)
+    assert dot.get_xdata() == [place] and "N, where 45 %" in cumulative_kl.details(frame)
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,9 @@ def test_what_each_checkpoint_rule_takes_is_ringed_and_the_rings_are_named(tmp_p
             ring, row = artist(figure, f"{panel}.trained.{view}"), rows(frame, what, name).iloc[0]
             assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (row.step, row.value * 100)
     for said in ("Square: the last checkpoint.", "Ring: the best on validation."):
-        assert said in " ".join(texts(figure).split()) and said in evaluation.caption(frame)
+        assert said in evaluation.caption(frame) and said in evaluation.details(frame)
     without = stored(tmp_path, ONE_RUN, chosen={"last": ("step-000200",)})
-    assert "validation" not in texts(evaluation.draw(without)) + evaluation.caption(without)
+    assert "validation" not in evaluation.caption(without) + evaluation.details(without)
     assert artist(evaluation.draw(without), "a.trained.best") is None
 
 
@@ -135,7 +135,7 @@ def test_runs_are_curves_of_their_own_and_a_full_rollout_has_its_colour(tmp_path
         assert to_hex(line.get_color()).upper() == colour and run in texts(figure)
         assert artist(figure, f"a.{run}.last").get_xdata().tolist() == [100]
         assert artist(figure, f"c.{run}/step-000100") is not None
-    assert "esr at step 100, full at step 100 and the teacher" in evaluation.caption(frame)
+    assert "esr at step 100, full at step 100 and the teacher" in evaluation.details(frame)
 
 
 def test_the_reported_rule_is_the_one_drawn(tmp_path: Path) -> None:
@@ -147,17 +147,16 @@ def test_the_reported_rule_is_the_one_drawn(tmp_path: Path) -> None:
         "a.trained",
         rows(frame, "avg_at_4", "step-000050", "step-000100", "step-000200", rule="anywhere"),
     )
-    assert artist(figure, "b.trained") is None and "maj@4" not in evaluation.caption(frame)
-    assert "answer rule anywhere" in evaluation.caption(
-        frame
-    ) and "answer rule anywhere" in " ".join(texts(figure).split())
+    assert artist(figure, "b.trained") is None and "maj@4" not in evaluation.details(frame)
+    for text in (evaluation.details(frame), evaluation.caption(frame)):
+        assert "answer rule anywhere" in text
 
 
 @pytest.mark.parametrize(
     "steps",
     [{"base": 0.0, "mine": math.nan, "teacher": math.nan}, {"base": 0.0, "teacher": math.nan}],
 )
-def test_without_steps_there_are_bars(steps: dict[str, float], tmp_path: Path) -> None:
+def test_without_steps_there_are_dots(steps: dict[str, float], tmp_path: Path) -> None:
     frame = stored(tmp_path, steps)
     figure = evaluation.draw(frame)
     for name in steps:
@@ -172,11 +171,11 @@ def test_without_steps_there_are_bars(steps: dict[str, float], tmp_path: Path) -
         np.testing.assert_allclose(
             artist(figure, f"b.{name}").get_xdata(), np.array(expected) * 100
         )
-    assert "under every answer rule" in evaluation.caption(frame)
+    assert "under every answer rule" in evaluation.details(frame)
 
 
 def test_caption_holds_counts_level_and_rule(tmp_path: Path) -> None:
-    text = evaluation.caption(stored(tmp_path, ONE_RUN, level=0.9))
+    text = evaluation.details(stored(tmp_path, ONE_RUN, level=0.9))
     for part in (
         "25 problems",
         "100 rollouts",

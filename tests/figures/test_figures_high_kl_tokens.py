@@ -64,7 +64,7 @@ def test_only_the_first_of_many_tokens_are_listed(
     monkeypatch.setattr(high_kl_tokens, "MOST", 3)
     highest = of(frame, "token_mean_reverse_kl").value.nlargest(3)
     np.testing.assert_allclose(artist(high_kl_tokens.draw(frame), "a.base").get_xdata(), highest)
-    assert "the 3 with the highest mean reverse KL of the base student" in high_kl_tokens.caption(
+    assert "the 3 with the highest mean reverse KL of the base student" in high_kl_tokens.details(
         frame
     )
 
@@ -87,9 +87,14 @@ def test_published_tokens_are_grey_and_hollow_on_an_axis_of_their_own(tmp_path: 
     assert "\u2423First" in names and "First" in names, (
         "with and without a space in front they are two"
     )
-    text = high_kl_tokens.caption(frame, published)
-    assert "(b) Grey and hollow: published, arXiv 2605.27028" in text and "another pair" in text
-    assert "published" not in high_kl_tokens.caption(frame) + texts(high_kl_tokens.draw(frame))
+    text = high_kl_tokens.details(frame, published)
+    assert (
+        "(b) Grey and hollow, in panels of their own: published, arXiv 2605.27028" in text
+        and "another pair" in text
+    )
+    assert (
+        "published" not in high_kl_tokens.details(frame) + texts(high_kl_tokens.draw(frame)).lower()
+    )
 
 
 def test_the_panel_is_that_of_the_figure_of_categories(tmp_path: Path) -> None:
@@ -102,7 +107,7 @@ def test_the_panel_is_that_of_the_figure_of_categories(tmp_path: Path) -> None:
 
 
 def test_caption_holds_counts_level_and_method(tmp_path: Path) -> None:
-    text = high_kl_tokens.caption(stored_frame(tmp_path, "late").assign(level=0.9))
+    text = high_kl_tokens.details(stored_frame(tmp_path, "late").assign(level=0.9))
     for part in (
         "12 problems",
         "24 rollouts",
@@ -141,4 +146,4 @@ def test_measurements_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no token_mean_reverse_kl"):
         high_kl_tokens.draw(other, published=publication.high_kl_tokens())
     with pytest.raises(ValueError, match="no token_mean_reverse_kl"):
-        high_kl_tokens.caption(other)
+        high_kl_tokens.details(other)

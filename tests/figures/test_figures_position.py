@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.artist import Artist
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -126,7 +127,7 @@ def test_changes_are_per_cent_of_what_was_there_before(stored: pd.DataFrame) -> 
         )
 
 
-def test_outlines_are_the_band_over_all_bins_of_the_base_student_and_the_last(
+def test_shades_are_the_band_over_all_bins_of_the_base_student_and_the_last(
     stored: pd.DataFrame,
 ) -> None:
     figure = position_kl.draw(stored)
@@ -136,12 +137,14 @@ def test_outlines_are_the_band_over_all_bins_of_the_base_student_and_the_last(
         ("d", CHANGE, "frozen", "ckpt-60", 100),
     ):
         curve = rows(stored, what, view, name)
-        for end in ("low", "high"):
-            line = artist(figure, f"{panel}.{name}.band.{end}")
-            np.testing.assert_allclose(line.get_xdata(), list(CENTRES.values()))
-            np.testing.assert_allclose(line.get_ydata(), curve[f"band_{end}"] * scale)
+        found = corners(figure, f"{panel}.{name}.band")
+        expected = curve[["band_low", "band_high"]].to_numpy() * scale
+        np.testing.assert_allclose([found[place] for place in CENTRES.values()], expected)
+        colour = artist(figure, f"{panel}.{name}.band").get_facecolor()[0]
+        line = artist(figure, f"{panel}.{name}").get_color()
+        assert to_hex(colour) == to_hex(line), "a shade has the colour of its curve"
         assert (curve.band_low < curve.low).all(), "a case in which the two intervals differ"
-    assert "a.ckpt-20.band.low" not in gids(figure)
+    assert "a.ckpt-20.band" not in gids(figure)
 
 
 def corners(figure: Figure, gid: str) -> dict[float, tuple[float, float]]:
@@ -149,55 +152,6 @@ def corners(figure: Figure, gid: str) -> dict[float, tuple[float, float]]:
     vertices = np.concatenate([path.vertices for path in artist(figure, gid).get_paths()])
     at = {place: vertices[np.isclose(vertices[:, 0], place), 1] for place in CENTRES.values()}
     return {place: (heights.min(), heights.max()) for place, heights in at.items() if len(heights)}
-
-
-def test_what_training_closed_is_shaded_between_the_curves_before_and_after(
-    stored: pd.DataFrame,
-) -> None:
-    figure = position_kl.draw(stored)
-    for panel, (what, view) in PANELS.items():
-        old = rows(stored, what, view, "base").value
-        for name in FEW[1:]:
-            new = rows(stored, what, view, name).value
-            expected = {
-                place: (after, before)
-                for place, after, before in zip(CENTRES.values(), new, old, strict=True)
-                if after <= before
-            }
-            found = corners(figure, f"{panel}.{name}.gap")
-            assert expected and set(found) >= set(expected)
-            for place, ends in expected.items():
-                np.testing.assert_allclose(found[place], ends)
-    front, behind = (artist(figure, f"a.{name}.gap").get_zorder() for name in FEW[1:])
-    assert front > behind, "the first student's area covers that of the next"
-    assert "ckpt-20 and of ckpt-60 lies below that of the base student" in position_kl.caption(
-        stored
-    )
-
-
-def test_a_bin_in_which_the_kl_rose_is_no_closed_gap(stored: pd.DataFrame) -> None:
-    risen = stored.copy()
-    chosen = (risen.what == LEVEL) & (risen["view"] == "frozen") & (risen.checkpoint == "ckpt-20")
-    base = rows(risen, LEVEL, "frozen", "base").value
-    risen.loc[chosen, "value"] = [
-        base.iloc[0] / 2,
-        base.iloc[1] / 2,
-        base.iloc[2] * 2,
-        *(base.iloc[3:] / 2),
-    ]
-    found = corners(position_kl.draw(risen), "b.ckpt-20.gap")
-    assert set(found) == set(CENTRES.values()) - {15}
-
-
-def test_of_many_students_only_the_gap_of_the_last_is_shaded() -> None:
-    frame = frame_of(["base", "one", "two", "three"])
-    shaded = {
-        gid
-        for gid in gids(position_kl.draw(frame))
-        if gid.startswith("a.") and gid.endswith(".gap")
-    }
-    assert shaded == {"a.three.gap"}
-    assert "level of three lies below" in position_kl.caption(frame)
 
 
 def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> None:
@@ -211,19 +165,19 @@ def test_the_noise_floor_is_drawn_to_twice_its_size(stored: pd.DataFrame) -> Non
     np.testing.assert_allclose(
         (change[:, 1].min(), change[:, 1].max()), (-2, 2)
     )  # 2 x 0.01, per cent
-    assert "0.02 nats" in position_kl.caption(changed).replace("2.0e-02", "0.02")
+    assert "0.02 nats" in position_kl.details(changed).replace("2.0e-02", "0.02")
     assert "a.floor" not in gids(position_kl.draw(stored.assign(noise_floor=math.nan)))
-    assert "not measured" in position_kl.caption(stored.assign(noise_floor=math.nan))
+    assert "not measured" in position_kl.details(stored.assign(noise_floor=math.nan))
 
 
 def test_values_under_twice_the_floor_are_counted_in_the_caption(stored: pd.DataFrame) -> None:
     flagged = stored.assign(under_floor=False)
-    assert "no value lies under it" in position_kl.caption(flagged)
+    assert "no value lies under it" in position_kl.details(flagged)
     flagged.loc[flagged[(flagged.what == LEVEL)].index[:2], "under_floor"] = True
-    assert " 2 of " in position_kl.caption(flagged)
+    assert " 2 of " in position_kl.details(flagged)
 
 
-def test_cascade_ratios_are_dots_with_bars_and_written_out(stored: pd.DataFrame) -> None:
+def test_cascade_ratios_are_dots_with_bars_and_stand_in_the_text(stored: pd.DataFrame) -> None:
     figure = position_kl.draw(stored)
     for panel, view in (("e", "fresh"), ("f", "frozen")):
         for name in FEW[1:]:
@@ -231,7 +185,8 @@ def test_cascade_ratios_are_dots_with_bars_and_written_out(stored: pd.DataFrame)
             assert artist(figure, f"{panel}.{name}").get_xdata() == [row.value]
             bar = artist(figure, f"{panel}.{name}.bars").get_segments()[0]
             np.testing.assert_allclose(bar[:, 0], [row.low, row.high])
-            assert f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]" in texts(figure)
+            number = f"{name} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            assert number in position_kl.details(stored)
 
 
 def test_a_ratio_is_on_the_page_however_large_it_or_its_interval_is(stored: pd.DataFrame) -> None:
@@ -241,22 +196,24 @@ def test_a_ratio_is_on_the_page_however_large_it_or_its_interval_is(stored: pd.D
     assert axes.get_xlim()[0] < 1 and 9 < axes.get_xlim()[1] < 10
 
 
-def spans(figure: Figure, panel: str) -> list[tuple[float, float]]:
-    """Ends of the cream areas of a panel."""
-    found = [
-        one.get_bbox() for one in figure.findobj(lambda one: one.get_gid() == f"{panel}.trained")
-    ]
-    return sorted((box.x0, box.x1) for box in found)
+def spans(figure: Figure, panel: str) -> dict[str, tuple[float, float]]:
+    """Of each student the positions of the line above a panel."""
+    found = {}
+    for one in figure.findobj(LineCollection):
+        gid = str(one.get_gid())
+        if gid.startswith(f"{panel}.") and gid.endswith(".trained"):
+            found[gid.split(".")[1]] = tuple(one.get_segments()[0][:, 0])
+    return found
 
 
-def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(
+def test_where_no_training_is_known_the_start_of_the_cascade_is_marked(
     stored: pd.DataFrame,
 ) -> None:
     figure = position_kl.draw(stored)
     for panel in "abcd":
         assert artist(figure, f"{panel}.rollout-length").get_xdata() == [20, 20]
-        assert spans(figure, panel) == [(0, 20)]
-    assert "below N = 20" in texts(figure) and "below N = 20" in position_kl.caption(stored)
+        assert not spans(figure, panel)
+    assert "N = 20" in texts(figure) and "N = 20" in position_kl.details(stored)
     assert "trained" not in " ".join(texts(figure)), "which positions were trained is not known"
     without = stored[stored.what != "cascade_ratio"]
     assert not {
@@ -264,7 +221,7 @@ def test_where_no_training_is_known_positions_up_to_the_cascade_are_shaded(
         for gid in gids(position_kl.draw(without))
         if "rollout-length" in gid or "trained" in gid
     }
-    assert "Cream" not in position_kl.caption(without)
+    assert "Dotted" not in position_kl.details(without)
 
 
 def trained_frame(stored: pd.DataFrame, **lengths: float) -> pd.DataFrame:
@@ -272,14 +229,19 @@ def trained_frame(stored: pd.DataFrame, **lengths: float) -> pd.DataFrame:
     return stored.assign(rollout_length=stored.checkpoint.map(known).astype(float))
 
 
-def test_the_trained_positions_of_each_student_are_shaded_and_named(stored: pd.DataFrame) -> None:
+def test_the_trained_positions_of_each_student_are_a_line_in_its_colour(
+    stored: pd.DataFrame,
+) -> None:
     frame = trained_frame(stored, ckpt_20=10, ckpt_60=40)
     figure = position_kl.draw(frame)
     for panel in "abcd":
-        assert spans(figure, panel) == [(0, 10), (0, 40)]
-    assert texts(figure).count("trained below N = 10, 40") == 4
+        assert spans(figure, panel) == {"ckpt-20": (0, 10), "ckpt-60": (0, 40)}
+        for name in FEW[1:]:
+            line = artist(figure, f"{panel}.{name}.trained").get_color()[0]
+            assert to_hex(line) == to_hex(artist(figure, f"{panel}.{name}").get_color())
+    assert texts(figure).count("trained to 10") == texts(figure).count("trained to 40") == 4
     assert "ckpt-20 (N = 10)" in [text.replace("\n", " ") for text in texts(figure)]
-    assert "ckpt-20 N = 10; ckpt-60 N = 40" in position_kl.caption(frame)
+    assert "ckpt-20 N = 10; ckpt-60 N = 40" in position_kl.details(frame)
 
 
 def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(
@@ -287,9 +249,10 @@ def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(
 ) -> None:
     frame = trained_frame(stored, ckpt_20=20, ckpt_60=math.inf)
     figure = position_kl.draw(frame)
-    assert spans(figure, "a") == [(0, 20)] and texts(figure).count("trained below N = 20") == 4
+    assert spans(figure, "a") == {"ckpt-20": (0, 20)}
+    assert texts(figure).count("trained to 20") == 4
     assert "ckpt-60 (full rollouts)" in [text.replace("\n", " ") for text in texts(figure)]
-    assert "ckpt-60 full rollouts" in position_kl.caption(frame)
+    assert "ckpt-60 full rollouts" in position_kl.details(frame)
     same = position_kl.draw(trained_frame(stored, ckpt_20=20, ckpt_60=20))
     assert "ckpt-20" in texts(same), "a length that all share is not repeated at each name"
 
@@ -297,15 +260,15 @@ def test_a_student_of_full_rollouts_was_trained_everywhere_and_has_no_band(
 def test_the_base_student_alone_stands_beside_both_entropies() -> None:
     frame = frame_of(["base"])
     figure = position_kl.draw(frame)
-    for what in ("reverse_kl", "student_entropy", "teacher_entropy"):
-        line = artist(figure, f"{what}.base")
+    for panel, what in zip("abc", ("reverse_kl", "student_entropy", "teacher_entropy")):
+        line = artist(figure, f"{panel}.base")
         np.testing.assert_allclose(
             line.get_ydata(), rows(frame, f"winsorised_{what}", "fresh", "base").value
         )
-        dots = artist(figure, f"{what}.base.plain")
+        dots = artist(figure, f"{panel}.base.plain")
         np.testing.assert_allclose(dots.get_ydata(), rows(frame, what, "fresh", "base").value)
         assert to_hex(line.get_color()).upper() == style.STUDENT
-    assert len(figure.axes) == 3 and "cascade" not in position_kl.caption(frame).lower()
+    assert len(figure.axes) == 3 and "cascade" not in position_kl.details(frame).lower()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
@@ -335,18 +298,19 @@ def test_published_numbers_are_drawn_only_when_given_and_cannot_be_taken_for_mea
     for name, value in (
         ("base", 2.06),
         ("esr-100", 1.02),
-    ):  # of the first bin, [0, 50); the next is beyond the axis
-        line = artist(figure, f"a.published.{name}")
+    ):  # of the first bin, [0, 50)
+        line = artist(figure, f"published.{name}")
         np.testing.assert_allclose(line.get_xydata()[0], (25, value))
         assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
-        assert to_hex(line.get_color()) == style.PUBLISHED and line.get_xdata().max() <= 80
-        assert f"a.published.{name}.bars" not in gids(figure), "no interval was published"
-    assert not {gid for gid in gids(figure) if gid.startswith("b.published")}, (
-        "only on own rollouts"
-    )
-    for said in (position_kl.caption(stored, published), " ".join(texts(figure))):
+        assert to_hex(line.get_color()) == style.PUBLISHED
+        assert f"published.{name}.bars" not in gids(figure), "no interval was published"
+    for panel in "ab":
+        own = artist(figure, f"{panel}.base").axes
+        alone = artist(position_kl.draw(stored), f"{panel}.base").axes
+        assert own is not line.axes and own.get_ylim() == alone.get_ylim(), "nothing is squeezed"
+    for said in (position_kl.details(stored, published), " ".join(texts(figure))):
         assert "another pair" in said
-    assert "published" not in position_kl.caption(stored)
+    assert "published" not in position_kl.details(stored)
 
 
 def test_an_interval_that_runs_away_ends_at_the_frame_with_an_arrowhead(
@@ -371,7 +335,10 @@ def test_bins_without_a_value_leave_a_gap_and_none_at_all_says_so(stored: pd.Dat
     assert line.get_xdata().tolist() == [2.5, 7.5, 30, 50, 70]
     figure = position_kl.draw(stored.assign(**dict.fromkeys(numbers, math.nan)))
     assert not {gid for gid in gids(figure) if gid.endswith((".base", ".bars", ".band"))}
-    assert texts(figure).count("no value") == 4 and texts(figure).count("undefined") == 4
+    assert (
+        texts(figure).count("no value") == 4
+        and sum("undefined" in text for text in texts(figure)) == 4
+    )
 
 
 def test_an_open_bin_is_as_wide_as_the_last_closed_one() -> None:
@@ -419,7 +386,7 @@ def test_narrow_bins_are_told_apart_by_a_square_root_axis_that_says_so(
 
 
 def test_captions_hold_estimand_level_counts_and_views(stored: pd.DataFrame) -> None:
-    text = position_kl.caption(stored.assign(level=0.9))
+    text = position_kl.details(stored.assign(level=0.9))
     counted = PROBLEMS * (80 + 15 + 40)
     for part in (
         "winsorised mean of problem means",
@@ -463,8 +430,8 @@ def test_survivors_are_dashed_beside_their_level_and_explained_in_the_caption() 
     wanted = frame[(frame.what == LEVEL) & (frame.condition == "survivors")].value.dropna()
     np.testing.assert_allclose(drawn.get_ydata(), wanted)
     assert drawn.get_linestyle() == "--"
-    assert "on either side), of rollouts of at least 30 tokens" in position_kl.caption(frame)
-    assert "Dashed" not in position_kl.caption(measure(entries, Settings(EDGES, 20)))
+    assert "on either side), of rollouts of at least 30 tokens" in position_kl.details(frame)
+    assert "Dashed" not in position_kl.details(measure(entries, Settings(EDGES, 20)))
 
 
 def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Path) -> None:

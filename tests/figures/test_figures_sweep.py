@@ -153,13 +153,6 @@ def test_n_sweep_holds_accuracies_and_differences_with_both_intervals_and_every_
         ("last", "change"): "c",
         ("best", "change"): "d",
     }
-    if width == "column":
-        letters = {
-            ("last", "level"): "a",
-            ("last", "change"): "b",
-            ("best", "level"): "c",
-            ("best", "change"): "d",
-        }
     for (view, kind), letter in letters.items():
         what = "avg_at_2" if kind == "level" else "avg_at_2_minus_full"
         for arm in LENGTHS[:3]:
@@ -199,22 +192,28 @@ def test_n_sweep_has_base_teacher_and_full_rollout_as_lines_with_their_intervals
 def test_n_sweep_without_full_rollout_is_told_against_base(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, grown(("prefix-5", "prefix-20")))
     figure = n_sweep.draw(frame)
-    assert "\u0394 from base student" in texts(figure) and artist(figure, "a.line.full") is None
+    assert "Difference from base student" in texts(figure).replace("\n", " ")
+    assert artist(figure, "a.line.full") is None
     holds(figure, frame, "c.prefix-5", "avg_at_2_minus_base", "prefix-5", "last", upright=True)
-    assert "Differences from base student" in n_sweep.caption(frame)
+    assert "Differences from base student" in n_sweep.details(frame)
 
 
-def test_n_sweep_draws_the_published_curve_where_the_best_checkpoint_is(
+def test_n_sweep_draws_the_published_curve_in_a_panel_of_its_own(
     lengths: pd.DataFrame,
 ) -> None:
     figure = n_sweep.draw(lengths, published=publication.n_sweep())
-    line = artist(figure, "b.published")
+    line = artist(figure, "published")
     np.testing.assert_allclose(line.get_xdata(), [5, 10, 20, 50, 100, 150, 200])
     np.testing.assert_allclose(line.get_ydata(), [52.7, 53.5, 60.5, 66.65, 65.85, 66.65, 66.05])
     assert line.get_markerfacecolor() == "white" and line.get_color() == style.PUBLISHED
-    assert artist(figure, "a.published") is None
-    np.testing.assert_allclose(artist(figure, "b.published.full").get_ydata(), 62.35)
-    text = n_sweep.caption(lengths, publication.n_sweep())
+    alone = n_sweep.draw(lengths)
+    assert artist(alone, "published") is None
+    for letter in "abcd":
+        own, other = (artist(one, f"{letter}.curve").axes for one in (figure, alone))
+        assert own is not line.axes, "nothing published among what was measured"
+        assert own.get_xlim() == other.get_xlim() and own.get_ylim() == other.get_ylim()
+    np.testing.assert_allclose(artist(figure, "published.full").get_ydata(), 62.35)
+    text = n_sweep.details(lengths, publication.n_sweep())
     assert "arXiv 2605.27028" in text and "best step on the test problems" in text
 
 
@@ -230,7 +229,7 @@ def test_a_sweep_of_one_rule_and_one_length_is_drawn_too(tmp_path: Path) -> None
         assert artist(figure, "a.prefix-5.seeds") is None, "one seed has no interval over seeds"
         assert (
             artist(figure, "b.prefix-5") is not None
-            and "best" not in n_sweep.caption(frame).split("Broad")[0]
+            and "best" not in n_sweep.details(frame).split("Broad")[0]
         )
 
 
@@ -260,7 +259,7 @@ def test_token_selection_has_a_row_for_each_arm_with_its_numbers(chosen: pd.Data
                 at(figure, f"{letter}.{arm}", upright=False), [one.value * scale]
             )
             assert artist(figure, f"{letter}.{arm}").get_ydata() == [place]
-    assert artist(figure, "e.prefix-20") is None and "No share: rollouts stop" in selectors.caption(
+    assert artist(figure, "e.prefix-20") is None and "No share: rollouts stop" in selectors.details(
         chosen
     )
     assert artist(figure, "c.full") is None
@@ -307,23 +306,25 @@ def test_arms_of_one_selector_with_several_budgets_are_told_apart(tmp_path: Path
     assert names == expected
 
 
-def test_published_selectors_stand_beside_those_that_were_measured(chosen: pd.DataFrame) -> None:
+def test_published_selectors_have_rows_of_a_scale_of_their_own(chosen: pd.DataFrame) -> None:
     figure = selectors.draw(chosen, published=publication.token_selection())
+    alone = selectors.draw(chosen)
+    for letter in "abc":
+        own, other = (artist(one, f"{letter}.prefix-20").axes for one in (figure, alone))
+        assert own.get_xlim() == other.get_xlim(), "nothing is squeezed"
     for arm, value in (
         ("prefix-20", 65.85),
         ("random-20", 63.05),
         ("full", 62.35),
         ("top-reverse-kl-20", 53.35),
     ):
-        mark = artist(figure, f"b.published.{arm}")
+        mark = artist(figure, f"published.{arm}")
         np.testing.assert_allclose(mark.get_xdata(), [value])
         assert (
             mark.get_markerfacecolor() == "white" and mark.get_markeredgecolor() == style.PUBLISHED
         )
-    assert (
-        artist(figure, "b.published.importance") is None
-        and artist(figure, "a.published.prefix-20") is None
-    )
+        assert mark.get_ydata() == artist(figure, f"a.{arm}").get_ydata(), "in the same row"
+    assert artist(figure, "published.importance") is None
 
 
 # --- stability
@@ -376,7 +377,7 @@ def test_stability_holds_peak_last_lowest_and_what_chance_gives(lengths: pd.Data
         np.testing.assert_allclose(
             at(figure, f"peak_minus_lowest_by_chance.{arm}", upright=False), [chance.value * 100]
         )
-    assert "biased" in stability.caption(lengths) and "equally good" in stability.caption(lengths)
+    assert "biased" in stability.details(lengths) and "equally good" in stability.details(lengths)
 
 
 def test_stability_falls_back_on_held_out_problems_and_says_so(tmp_path: Path) -> None:
@@ -395,7 +396,7 @@ def test_stability_falls_back_on_held_out_problems_and_says_so(tmp_path: Path) -
     frame = stored_frame(
         tmp_path, [TrainedRun(**{**run.__dict__, "chosen": {"last": 150.0}}) for run in last]
     )
-    figure, text = stability.draw(frame), stability.caption(frame)
+    figure, text = stability.draw(frame), stability.details(frame)
     curve = runs[0].validation.sort_values("step").accuracy * 100
     np.testing.assert_allclose(artist(figure, "prefix-5.0").get_ydata(), curve)
     assert "100 held-out problems" in text and "chance alone puts them is not known" in text
@@ -413,43 +414,25 @@ def test_stability_of_twenty_arms_stays_on_a_sheet(tmp_path: Path) -> None:
     keys = [name if selector.whole else f"{name}-20" for name, selector in SELECTORS.items()]
     frame = stored_frame(tmp_path, grown(keys, seeds=1, problems=20, samples=1))
     assert len(keys) == 20
-    for width, tallest in (("page", 11.0), ("column", 14.4)):
-        figure = stability.draw(frame, published=publication.per_step(), width=width)
+    sheet = stability.sheet(frame, published=publication.per_step())
+    whole = sheet.draw("page")
+    assert whole.get_size_inches()[1] <= style.PAGE_HEIGHT + 1e-9
+    for figure in (whole, *sheet.panels().values()):
         apart_on_the_page(figure)
-        assert figure.get_size_inches()[1] < tallest
-    assert "top teacher H\nand student H" in texts(figure), (
-        "names in two lines where a column is narrow"
-    )
+    assert any(text.startswith("top teacher H") for text in texts(whole).split("\n"))
 
 
-def test_stability_writes_steps_where_the_panel_below_has_others(lengths: pd.DataFrame) -> None:
-    figure = stability.draw(
-        lengths, published=publication.per_step(), width="column"
-    )  # three a row: the last row is published's
+def test_small_panels_share_the_steps_of_the_lowest_where_all_have_the_same(
+    lengths: pd.DataFrame,
+) -> None:
+    def labelled(frame: pd.DataFrame) -> list[bool]:
+        figure = stability.draw(frame, width="column")  # three a row
+        axes = [artist(figure, f"{arm}.0").axes for arm in LENGTHS]
+        return [bool(one.xaxis.get_tick_params()["labelbottom"]) for one in axes]
 
-    def labelled(gid: str) -> bool:
-        axes = artist(figure, gid).axes
-        return bool(axes.xaxis.get_tick_params()["labelbottom"])
-
-    assert [labelled(f"{arm}.0") for arm in LENGTHS] == [False, True, True, True]
-    assert labelled("published.full") and labelled("published.prefix-100")
-    assert stability.has_steps([(0, 1), (0, 2), (0, 3), (0, 1)], 0, 3) is False
-    assert stability.has_steps([(0, 1), (0, 2), (0, 3), (0, 2)], 0, 3) is True
-
-
-def test_names_of_arms_that_are_too_long_are_cut() -> None:
-    page, column = (stability.MEASURES[width] for width in ("page", "column"))
-    assert stability.name_of("top KL", column) == "top KL"
-    assert (
-        stability.name_of("top teacher H and student H", column) == "top teacher H\nand student H"
-    )
-    assert (
-        stability.name_of("a selector of mine with a long name", page)
-        == "a selector of mine with a\u2026"
-    )
-    assert len(stability.name_of("x" * 80, column).split("\n")) == 2 and stability.name_of(
-        "x" * 80, page
-    ).endswith("\u2026")
+    assert labelled(lengths) == [False, True, True, True]
+    other = lengths[~((lengths.checkpoint == "prefix-5") & (lengths.step == 150))]
+    assert labelled(other) == [True] * 4, "not the steps of the panel below"
 
 
 # --- efficiency
@@ -472,7 +455,8 @@ def test_efficiency_stacks_the_phases_up_to_the_total(lengths: pd.DataFrame) -> 
             np.testing.assert_allclose(
                 at(figure, f"b.{phase}.{arm}", upright=False), [memory.value]
             )
-        np.testing.assert_allclose(at(figure, f"a.total.{arm}", upright=False), [start])
+        mark = artist(figure, f"a.total.{arm}")
+        assert mark.get_marker() == "", "the end of the bars is the total, drawn once"
         seeds = singles(lengths, "seconds_per_step", arm, "training", "total")
         np.testing.assert_allclose(at(figure, f"a.total.{arm}.singly", upright=False), seeds)
 
@@ -504,7 +488,7 @@ def test_a_single_seed_has_ratios_with_their_intervals_over_blocks(tmp_path: Pat
     np.testing.assert_allclose(
         ends(figure, "c.seconds_ratio.prefix-5.seeds", upright=False), [one.low, one.high]
     )
-    assert "blocks of consecutive steps" in efficiency.caption(frame)
+    assert "blocks of consecutive steps" in efficiency.details(frame)
     apart_on_the_page(figure)
 
 
@@ -518,7 +502,7 @@ def test_without_memory_or_full_rollout_their_panels_are_left_out(tmp_path: Path
     figure = efficiency.draw(frame)
     assert [one.get_xlabel() for one in figure.axes] == [
         "seconds"
-    ] and "(b)" not in efficiency.caption(frame)
+    ] and "(b)" not in efficiency.details(frame)
 
 
 def test_published_costs_are_grey_and_have_an_axis_of_their_own(lengths: pd.DataFrame) -> None:
@@ -532,8 +516,8 @@ def test_costs_of_a_shared_machine_say_so() -> None:
     frame = costs.measure(
         grown(("prefix-5", "full"), seeds=2), costs.Settings(note="timed beside up to 1 other run")
     )
-    assert "Timed beside up to 1 other run." in efficiency.caption(frame)
-    assert "Timed beside up to 1 other run" in " ".join(texts(efficiency.draw(frame)).split())
+    assert "Timed beside up to 1 other run." in efficiency.details(frame)
+    assert "Timed beside up to 1 other run" in efficiency.caption(frame)
 
 
 # --- all
@@ -551,7 +535,7 @@ def test_every_figure_fits_its_page(
         frame, published=PUBLISHED[name]() if with_paper else None, width=width
     )
     apart_on_the_page(figure)
-    text = MODULES[name].caption(frame, PUBLISHED[name]() if with_paper else None)
+    text = MODULES[name].details(frame, PUBLISHED[name]() if with_paper else None)
     assert (
         ("arXiv 2605.27028" in text) == with_paper
         and "95 %" in text
@@ -596,7 +580,7 @@ def test_measurements_of_something_else_are_refused(name: str, lengths: pd.DataF
 def test_captions_hold_counts_answer_rule_and_what_each_interval_holds_for(
     lengths: pd.DataFrame,
 ) -> None:
-    text = n_sweep.caption(lengths)
+    text = n_sweep.details(lengths)
     for part in (
         "40 problems \u00d7 2 samples",
         "3 seeds per arm",

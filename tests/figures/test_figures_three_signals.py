@@ -34,12 +34,12 @@ def test_each_signal_of_the_base_student_stands_in_a_panel_of_its_own_over_the_s
 ) -> None:
     figure = three_signals.draw(stored, width=width)
     panels = []
-    for what, title in zip(
-        SIGNALS, ("a  Student entropy", "b  Teacher entropy", "c  Reverse KL"), strict=True
+    for letter, what, title in zip(
+        "bcd", SIGNALS, ("b  Student entropy", "c  Teacher entropy", "d  Reverse KL"), strict=True
     ):
         curve = rows(stored, f"winsorised_{what}", "all", "base")
-        line: Any = artist(figure, f"{what}.base")
-        bars: Any = artist(figure, f"{what}.base.bars")
+        line: Any = artist(figure, f"{letter}.base")
+        bars: Any = artist(figure, f"{letter}.base.bars")
         np.testing.assert_allclose(line.get_xydata(), np.array([CENTRES, curve.value]).T)
         np.testing.assert_allclose(
             [one[:, 1] for one in bars.get_segments()], curve[["low", "high"]]
@@ -52,26 +52,26 @@ def test_each_signal_of_the_base_student_stands_in_a_panel_of_its_own_over_the_s
 def test_checkpoints_are_left_to_the_figure_of_the_signals(stored: pd.DataFrame) -> None:
     figure = three_signals.draw(stored)
     assert not {gid for gid in gids(figure) if "ckpt" in gid}
-    assert [one.get_text() for one in figure.legends[0].get_texts()] == ["base student"]
-    assert "ckpt" not in three_signals.caption(stored)
+    assert not figure.legends, "a single student needs no key"
+    assert "ckpt" not in three_signals.details(stored)
 
 
 def test_published_signals_are_grey_dashed_hollow_and_only_there_when_given(
     stored: pd.DataFrame,
 ) -> None:
     assert not {gid for gid in gids(three_signals.draw(stored)) if "published" in gid}
-    assert "published" not in three_signals.caption(stored)
+    assert "published" not in three_signals.details(stored)
     figure = three_signals.draw(stored, published=publication.three_signals())
     for what, first in (("student_entropy", 1.07), ("teacher_entropy", 0.25), ("reverse_kl", 4.5)):
-        line: Any = artist(figure, f"{what}.published.base")
+        line: Any = artist(figure, f"published.{what}")
         np.testing.assert_allclose(line.get_xydata()[0], (5, first))
         assert line.get_linestyle() == "--" and line.get_markerfacecolor() == "white"
         assert to_hex(line.get_color()) == style.PUBLISHED
-        assert f"{what}.published.base.bars" not in gids(figure), "no interval was published"
+        assert f"published.{what}.bars" not in gids(figure), "no interval was published"
         assert line.axes.get_ylim()[1] > first
     for said in (
-        three_signals.caption(stored, publication.three_signals()),
-        texts(figure).replace("\n", " "),
+        three_signals.details(stored, publication.three_signals()),
+        texts(figure),
     ):
         assert "another pair" in said
 
@@ -88,16 +88,27 @@ def test_caption_and_note_hold_counts_level_estimand_and_floor(stored: pd.DataFr
         counted,
         "1.0e-02 nats",
     ):
+        assert part in three_signals.details(frame), part
+    for part in (counted, "winsorised means with 90 % intervals"):
         assert part in three_signals.caption(frame), part
-    assert f"Bars: 90 % intervals, problem-clustered; {counted}. Lines: winsorised" in texts(
-        three_signals.draw(frame)
-    ).replace("\n", " ")
+
+
+def test_the_first_panel_has_the_three_curves_on_one_axis_as_in_the_paper(
+    stored: pd.DataFrame,
+) -> None:
+    figure = three_signals.draw(stored)
+    lines: list[Any] = [artist(figure, f"all.{what}") for what in SIGNALS]
+    for what, line in zip(SIGNALS, lines, strict=True):
+        curve = rows(stored, f"winsorised_{what}", "all", "base")
+        np.testing.assert_allclose(line.get_xydata(), np.array([CENTRES, curve.value]).T)
+    assert len({line.axes for line in lines}) == 1
+    assert len({to_hex(line.get_color()) for line in lines}) == 3
 
 
 def test_what_is_undefined_is_not_drawn(stored: pd.DataFrame) -> None:
     figure = three_signals.draw(stored.assign(**dict.fromkeys(["value", "low", "high"], math.nan)))
     assert not {gid for gid in gids(figure) if gid.endswith((".base", ".bars"))}
-    assert texts(figure).count("no value") == 3
+    assert texts(figure).count("no value") == 4
 
 
 @pytest.mark.parametrize("published", [False, True])

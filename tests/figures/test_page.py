@@ -1,4 +1,4 @@
-"""The page of a figure: panels of the size that was given, with title, key and note around them."""
+"""The page of a figure: panels of the size that was given, with title and key above them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from figure_parts import artist
 from matplotlib.axes import Axes
 
 from decaylab.figures import artists, style
-from decaylab.figures.page import Block, balanced, page, staggered
+from decaylab.figures.page import Block, Part, Sheet, balanced, page, staggered
 
 LONG = "A sentence that says what stands in the panels, and how the intervals were made. " * 4
 NAMES = ["base student", "prefix-20-seed-0", "full-seed-0", "published, esr-100"] * 2
@@ -24,18 +24,15 @@ def inches(axes: Axes) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("width", ["page", "column"])
 @pytest.mark.parametrize("title", ["", "a teacher after a student", LONG])
-def test_title_subtitle_key_and_note_stand_apart_from_the_panels(
-    width: style.Width, title: str
-) -> None:
+def test_title_subtitle_and_key_stand_apart_from_the_panels(width: style.Width, title: str) -> None:
     with style.context():
         block = Block([["a", "b"]], [1.0], between=0.6)
-        figure, axes = page(width, [block], title=title, subtitle=LONG, handles=HANDLES, note=LONG)
+        figure, axes = page(width, [block], title=title, subtitle=LONG, handles=HANDLES)
         for name, panel in axes.items():
             panel.set(title=f"{name}  Panel", xlabel="position")
     apart_on_the_page(figure)
     assert (artist(figure, "title") is None) == (title == "")
     assert artist(figure, "subtitle").get_text().endswith("\u2026"), "two lines at most"
-    assert artist(figure, "note").get_text().split() == LONG.split()
     key = artist(figure, "key").get_window_extent()
     for panel in axes.values():
         assert panel.get_window_extent().y1 < key.y0
@@ -86,3 +83,55 @@ def test_balanced_panels_stand_where_the_page_is_shorter() -> None:
     assert len({round(inches(panel)[0], 6) for panel in single.values()}) == 1
     gap = inches(axes["short"])[1] - inches(axes["second"])[1] - 1.0
     assert gap == pytest.approx(place.above + place.below)
+
+
+def part(title: str, height: float = 1.0, **more: object) -> Part:
+    """A panel of its own name, which draws a line."""
+    name = title.split()[0]
+    block = Block([[name]], [height])
+    return Part(title, block, lambda axes: axes[name].plot([0, 1])[0].set_gid(name), **more)
+
+
+def test_a_page_has_all_panels_with_letters_and_a_panel_alone_has_none() -> None:
+    parts = {"a": part("one of two"), "b": part("other of two", handles=HANDLES[:1])}
+    sheet = Sheet(parts, [Block([["one", "other"]], [1.0], between=0.6)], "A title")
+    whole, panels = sheet.draw("page"), sheet.panels()
+    titles = [axes.get_title(loc="left") for axes in whole.axes]
+    assert titles == ["a  one of two", "b  other of two"] and artist(whole, "title") is not None
+    assert list(panels) == ["a", "b"]
+    assert [figure.axes[0].get_title(loc="left") for figure in panels.values()] == [
+        "one of two",
+        "other of two",
+    ]
+    assert not panels["a"].legends and len(panels["b"].legends) == 1, "its own key alone"
+    assert all(artist(figure, "title") is None for figure in panels.values())
+
+
+def test_panels_and_pages_that_are_too_high_shrink_and_columns_do_not() -> None:
+    parts = {name: part(name, 5.0) for name in ("a", "b")}
+    sheet = Sheet(parts)
+    assert [figure.get_figheight() for figure in sheet.panels().values()] == pytest.approx([3, 3])
+    assert sheet.draw("page").get_figheight() == pytest.approx(8.0)
+    assert sheet.draw("column").get_figheight() > 10
+
+
+def test_gaps_between_panels_stay_where_panels_shrink() -> None:
+    columns = [{"a": (0.0, 4.0), "b": (4.7, 9.0)}]
+    with style.context():
+        _, axes = page("page", [staggered(columns, Block())], room=style.PAGE_HEIGHT)
+    a, b = (inches(axes[name]) for name in "ab")
+    assert a[1] - (b[1] + b[3]) == pytest.approx(0.7) and a[3] < 4.0
+
+
+def test_pieces_stand_alone_in_the_place_of_a_panel_that_is_too_long() -> None:
+    pieces = [part("first"), part("second")]
+    sheet = Sheet({"a": part("whole", pieces=pieces), "b": part("other")})
+    assert list(sheet.panels()) == ["a1", "a2", "b"]
+    assert len(sheet.draw("column").axes) == 2
+
+
+def test_a_title_is_folded_within_the_room_of_its_panel() -> None:
+    parts = {"a": part("one " + "word " * 12), "b": part("other")}
+    sheet = Sheet(parts, [Block([["one", "other"]], [1.0], between=0.6, above=0.8)])
+    apart_on_the_page(sheet.draw("page"))
+    apart_on_the_page(sheet.panels()["a"])

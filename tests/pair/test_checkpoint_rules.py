@@ -272,7 +272,7 @@ def test_models_inside_the_steps_of_other_trainers_are_found_by_number(
     )
     assert loading.resolve(str(tmp_path)) == tmp_path / step.format(100) / inside
     labels = [one.label for one in targets.labelled(found.loaded)]
-    assert labels == [step.format(number) for number in (3, 20, 100)]
+    assert labels == [f"{tmp_path.name}/{step.format(number)}" for number in (3, 20, 100)]
 
 
 SHARDS = {

@@ -198,7 +198,10 @@ def test_checkpoints_in_a_run_know_what_the_run_knows(tmp_path: Path) -> None:
         shutil.copytree(DATA / "student", run / f"checkpoint-{step}")
     found = named(run / "checkpoint-2", run / "checkpoint-10")
     assert (found.run, found.rollouts) == (run, None)
-    assert [target.label for target in found.checkpoints] == ["checkpoint-2", "checkpoint-10"]
+    assert [target.label for target in found.checkpoints] == [
+        "train/checkpoint-2",
+        "train/checkpoint-10",
+    ]
     assert (found.options.student, found.options.limit) == ("abacus-student", 7)
     whole = named(run)  # the folder itself means its last checkpoint, by number
     (target,) = whole.checkpoints
@@ -229,15 +232,17 @@ def test_each_label_is_as_short_as_tells_the_checkpoints_apart(tmp_path: Path) -
     for path in paths:
         shutil.copytree(DATA / "student", path)
     pair = {"student": "abacus-student", "teacher": "abacus-teacher"}
-    assert [one.label for one in named(*paths[:2], **pair).checkpoints] == ["step-1", "step-2"]
+    assert [one.label for one in named(*paths[:2], **pair).checkpoints] == ["a/step-1", "a/step-2"]
     labels = ["a/step-1", "a/step-2", "b/step-1", "b/step-2"]
     assert [one.label for one in named(*paths, **pair).checkpoints] == labels
 
 
-def test_labels_can_be_asked_for_with_the_name_of_the_run_too() -> None:
-    names = ["runs/a/step-1", "runs/b/step-2"]
-    assert [one.label for one in targets.labelled(names)] == ["step-1", "step-2"]
-    assert [one.label for one in targets.labelled(names, parts=2)] == ["a/step-1", "b/step-2"]
+def test_a_step_keeps_the_name_of_its_run_and_another_folder_its_own() -> None:
+    names = ["runs/a/step-1", "runs/b/step-2", "runs/c/final"]
+    labels = [one.label for one in targets.labelled(names)]
+    assert labels == ["a/step-1", "b/step-2", "final"]
+    labels = [one.label for one in targets.labelled(names, parts=2)]
+    assert labels == ["a/step-1", "b/step-2", "c/final"]
 
 
 @pytest.mark.parametrize("name", ["base", "teacher"])

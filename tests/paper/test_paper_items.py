@@ -15,13 +15,13 @@ from decaylab.tables import paper_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "paper.md").read_text()
-OF_COMMANDS = ("behaviour", "category_kl", "signals")
+OF_COMMANDS = ("behaviour", "category_kl", "signals", "training")
 
 
 @pytest.mark.parametrize("one", FIGURES, ids=lambda one: one.name)
 def test_each_figure_has_a_module_of_its_own_that_draws_and_captions(one) -> None:
     module = importlib.import_module(f"decaylab.figures.{one.module}")
-    assert callable(module.draw) and callable(module.caption)
+    assert all(map(callable, (module.sheet, module.draw, module.caption, module.details)))
 
 
 def test_no_module_under_figures_draws_what_the_list_does_not_know() -> None:

@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import made_decay
@@ -20,7 +21,7 @@ from decaylab.paper import publication
 from decaylab.printing import rounded, significant
 from decaylab.runs import measurements as ms
 from decaylab.runs.measurements import Measurement
-from decaylab.tables import latex, paper_tables
+from decaylab.tables import paper_tables
 from decaylab.tables.model import Column, Number, Table
 from decaylab.tables.paper_tables import TABLES, build, to_csv, to_latex, to_markdown
 
@@ -714,16 +715,14 @@ def test_markdown_shows_every_token_as_text_and_nothing_else(hostile: Table) -> 
     assert {row[2] for row in rows} == {"1.50 [1.00, 2.00]"}
 
 
-def latex_rows(text: str) -> list[list[str]]:
-    """The cells of each row between \\toprule and \\bottomrule, by braces and escapes; fails on
-    what LaTeX would act on."""
-    inside = text.split("\\bottomrule")
-    body = (
-        inside[0]
-        if "\\endfoot" not in text
-        else text.split("\\endfoot")[1].split("\\end{longtable}")[0]
-    )
-    body = body.split("\\midrule", 1)[1] if "\\endfoot" not in text else body
+def latex_tabulars(text: str) -> list[list[list[str]]]:
+    """The cells of each row of each tabular."""
+    parts = text.split("\\toprule")[1:]
+    return [latex_rows(part.split("\\bottomrule")[0].split("\\midrule", 1)[1]) for part in parts]
+
+
+def latex_rows(body: str) -> list[list[str]]:
+    """The cells of each row, by braces and escapes; fails on what LaTeX would act on."""
     cells, cell, depth, place = [[]], "", 0, 0
     while place < len(body):
         one = body[place : place + 2]
@@ -783,8 +782,8 @@ def read_latex(cell: str) -> str:
 
 
 def test_latex_sets_every_token_as_it_is(hostile: Table) -> None:
-    rows = latex_rows(to_latex(hostile))
-    assert len(rows) == len(HOSTILE) and {len(row) for row in rows} == {4}
+    rows = [row for rows in latex_tabulars(to_latex(hostile)) for row in rows]
+    assert len(rows) == len(HOSTILE) and {len(row) for row in rows} == {3}, "the source: above"
     for row, text in zip(rows, HOSTILE.values(), strict=True):
         found = re.fullmatch(r"\\texttt\{(.*)\}", row[1])
         assert found is not None and read_latex(found[1]) == text
@@ -793,14 +792,17 @@ def test_latex_sets_every_token_as_it_is(hostile: Table) -> None:
         assert ligature not in "".join(cell for row in rows for cell in row)
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_latex_of_every_table_is_balanced_and_has_a_cell_for_each_column(name: str) -> None:
-    table = build(
+def of_table(name: str) -> Table:
+    return build(
         name,
         measured(name) if name in (*RUNS, *COMPARED) else None,
         published(name) if name in PUBLISHED else None,
     )
-    text = to_latex(table)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_latex_of_every_table_is_balanced_and_has_a_cell_for_each_column(name: str) -> None:
+    text = to_latex(of_table(name))
     environments: list[str] = []
     for kind, environment in re.findall(r"\\(begin|end)\{([a-z]+)\}", text.split("\n", 2)[2]):
         if kind == "begin":
@@ -808,27 +810,80 @@ def test_latex_of_every_table_is_balanced_and_has_a_cell_for_each_column(name: s
         else:
             assert environments.pop() == environment
     assert not environments
-    rows = latex_rows(text)
-    assert len(rows) == len(table.rows) and {len(row) for row in rows} == {len(table.columns)}
+    specs = re.findall(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}\n\\toprule", text)
+    tabulars = latex_tabulars(text)
+    assert len(specs) == len(tabulars)
+    for spec, rows in zip(specs, tabulars, strict=True):
+        assert {len(row) for row in rows} == {len(spec)}
     for rule in ("\\toprule", "\\midrule", "\\bottomrule", "\\caption", f"\\label{{tab:{name}}}"):
         assert rule in text
-    plain = re.sub(r"\\(begin|end|label|setlength|providecommand|usepackage).*", "", text)
+    plain = re.sub(
+        r"\\(begin|end|label|setlength|providecommand|usepackage|addtocounter).*", "", text
+    )
     assert not re.search(r"(?<!\\)[#&](?![^\n]*\\\\)|(?<!\\)_", plain), (
         "an underscore or a sign that is not escaped"
     )
 
 
-def test_a_wide_table_has_its_intervals_below_the_numbers_and_a_long_one_goes_over_pages() -> None:
-    narrow, wide = (
-        to_latex(build("choosing-n", measured("choosing-n"))),
-        to_latex(build("main-results", measured("main-results"))),
-    )
-    assert "53.5 {[}50.0, 56.0{]}" in narrow or "\\stacked{53.5\\\\{[}50.0, 56.0{]}}" in narrow
+def characters(cell: str) -> int:
+    """The longest line of a cell as it is set."""
+    stacked = re.fullmatch(r"\\stacked(?:\[l\])?\{(.*)\}", cell)
+    lines = (stacked[1] if stacked else cell).split("\\\\")
+    plain = [re.sub(r"\\[a-z]+(\{\})?|[{}$\\]", "", line) for line in lines]
+    return max(map(len, plain))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_latex_tables_fit_a_column_and_have_no_empty_columns(name: str) -> None:
+    text = to_latex(of_table(name))
+    for rows in latex_tabulars(text):
+        columns = list(zip(*rows, strict=True))
+        assert all(any(cells) for cells in columns), "an empty column"
+        assert all(any(row) for row in rows)
+        width = sum(2 + max(map(characters, cells)) for cells in columns)
+        assert width <= 70, f"{width} characters: wider than a column"
+    assert "sideways" not in text and "longtable" not in text
+    for float_ in text.split("\\begin{table}")[1:]:
+        lines = sum(
+            max(1 + cell.count("\\\\") for cell in row)
+            for rows in latex_tabulars(float_)
+            for row in rows
+        )
+        assert lines <= 50, "longer than a column"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_latex_keeps_every_number_of_the_table(name: str) -> None:
+    table = of_table(name)
+    wanted: list[str] = []
+    for row in table.rows:
+        cells = zip(table.printed(row), table.columns, strict=True)
+        wanted += [text.split(" [")[0] for text, column in cells if column.numeric and text]
+    cells = [cell for rows in latex_tabulars(to_latex(table)) for row in rows for cell in row]
+    stacked = re.compile(r"^\\stacked(?:\[l\])?\{|\{\[\}.*|\\\\.*")
+    found = [stacked.sub("", cell.replace("$-$", "-")).strip().rstrip("}") for cell in cells]
+    found = [text.replace("\\textless{}", "<").replace("\\textgreater{}", ">") for text in found]
+    missing = Counter(text for text in wanted if re.fullmatch(r"[-+<>]?[\d.,]+", text))
+    missing -= Counter(found)
+    assert not missing, f"numbers of the table that are not in LaTeX: {missing}"
+
+
+def test_a_wide_table_has_its_intervals_below_the_numbers_and_a_long_one_several_floats() -> None:
+    wide = to_latex(build("main-results", measured("main-results")))
     assert "\\stacked{46.9\\\\{[}43.4, 50.3{]}}" in wide and "$-$" in wide
     long = to_latex(build("prefix-curve", measured("prefix-curve"), publication.prefix_curve()))
-    assert (
-        "\\begin{longtable}" in long and "\\endhead" in long and "\\begin{tabular}{@{}l" not in long
-    )
+    floats = long.count("\\begin{table}")
+    assert floats > 1 and long.count("continued.") == floats - 1
+    assert long.count("\\addtocounter{table}{-1}") == floats - 1
+    assert long.count("\\label{") == 1
+
+
+def test_a_latex_caption_has_at_most_60_words_and_the_rest_stands_below() -> None:
+    table = of_table("main-results")
+    text = to_latex(table)
+    caption = re.search(r"\\caption\[.*?\](.*)", text)
+    assert caption is not None and len(caption[1].split()) <= 60
+    assert "answer rule not stated" in text.split("\\bottomrule")[-1]
 
 
 def test_latex_is_compiled(tmp_path: Path, hostile: Table) -> None:
@@ -840,7 +895,7 @@ def test_latex_is_compiled(tmp_path: Path, hostile: Table) -> None:
     for place, table in enumerate(tables):
         paper_tables.write(table, tmp_path, f"t{place}")
         inputs.append(f"\\input{{t{place}}}\\clearpage")
-    needs = latex.PREAMBLE[0].removeprefix("% ")
+    needs = "\\usepackage{booktabs,graphicx}"
     source = ["\\documentclass{article}", needs, "\\begin{document}", *inputs, "\\end{document}"]
     (tmp_path / "all.tex").write_text("\n".join(source))
     done = subprocess.run(
