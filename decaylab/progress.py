@@ -46,6 +46,11 @@ class StageProgress:
         """Shows a message beside the rate from now on."""
         self._message = f"{message}  "
 
+    def place(self, done: float, message: str) -> None:
+        """Shows how far the work is where parts of it are begun: in units, beside a message."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, rate=message)
+
     def skip(self, finished: int) -> None:
         """Counts sequences of an earlier process: for the bar, not for the rate."""
         self.skipped += finished
@@ -82,6 +87,11 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
+
+    @property
+    def live(self) -> bool:
+        """Whether a bar shows progress, so that lines need not."""
+        return self.console.is_terminal
 
     def note(self, message: str) -> None:
         style = "yellow" if self.console.is_terminal else None

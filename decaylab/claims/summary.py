@@ -14,7 +14,7 @@ from decaylab.claims import which_teacher
 from decaylab.claims.advice import Advice, advise
 from decaylab.claims.advice_runs import most_problems, problems_of
 from decaylab.claims.judge import judge
-from decaylab.claims.on_decay import half_decay_words
+from decaylab.claims.on_decay import ahead_words, half_decay_words
 from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
@@ -28,7 +28,6 @@ from decaylab.claims.verdicts import (
     Finding,
     listed,
     pick,
-    points,
     sentence,
 )
 from decaylab.printing import rounded
@@ -102,13 +101,12 @@ def _headline(
         f"{len(runs)} run{several} of the student {pair.student} and the teacher {pair.teacher}. "
         f"{BRACKETS}"
     )
-    gap, half = (_row(decay, what) for what in ("teacher_advantage", "half_decay_length"))
-    if decay is not None and gap is not None:
-        over = f"{points(gap)} over {gap.problems:,} problems"
+    if decay is not None and (ahead := ahead_words(decay)):
+        half = _row(decay, "half_decay_length")
         length = "Its half-decay length was not measured."
         if half:
             length = half_decay_words(half, _longest(decay))
-        yield f"Alone, the teacher is ahead of the student by {over}. {length}"
+        yield f"{ahead} {length}"
     for run in runs:
         if run.command == COMPARISON:
             yield from which_teacher.verdict(run.measurements)

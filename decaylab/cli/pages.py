@@ -1,4 +1,5 @@
-"""The commands that look at finished runs: figures, report, view. None of them loads a model."""
+"""The commands that look at finished runs: show, figures, report, view. None of them loads a
+model."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from decaylab.cli import output
+from decaylab.cli.output import Output
 from decaylab.errors import UserError
 from decaylab.options.option_values import words
 from decaylab.printing import rounded
@@ -26,6 +29,35 @@ Paper = Annotated[
     bool, typer.Option("--paper", help="Draw the published numbers too, grey and hollow.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Do not list what is written.")]
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Every table, how to read it, and rows without a value."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the measurements as JSON.")
+    ] = False,
+) -> None:
+    """What a run's command printed: the verdict and the table that carries it, or (--verbose) all
+    of it.
+
+    `decaylab show runs/mine --verbose`
+    """
+    from decaylab.runs import found_runs, train_results
+
+    if train_results.is_training(run):
+        from decaylab.tables.training import print_training
+
+        result = train_results.read(run)
+        if as_json:
+            output.print_training(result)
+        else:
+            print_training(result, verbose=verbose)
+        return
+    Output(as_json, quiet=True, verbose=verbose).run(found_runs.read(run))
 
 
 def figures(
@@ -198,6 +230,7 @@ def _source(row: Mapping[Hashable, Any]) -> str:
 
 def add(app: typer.Typer) -> None:
     """Registers the commands."""
+    app.command("show")(show)
     app.command("figures")(figures)
     app.command("report")(report)
     app.command("view")(view)

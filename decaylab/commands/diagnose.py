@@ -21,7 +21,7 @@ from decaylab.claims.advice import Advice
 from decaylab.commands import advising, pair_identity
 from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Material, Study
-from decaylab.errors import UserError
+from decaylab.errors import UserError, keeping
 from decaylab.options import declared
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.kinds import EVERY
@@ -91,7 +91,11 @@ def diagnose(
     advising.check_folders(options.evidence)
     folder = store.RunFolder(results_folder(command, options, chosen))
     advice = None
-    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+    with (
+        keeping(lambda: kept(options)),
+        Grader(workers=GRADING_WORKERS) as grader,
+        Engines(options, reporter) as engines,
+    ):
         setup = prepare(options, grader, engines.device, reporter)
         advising.check_runs(options.evidence, setup)
         with folder.lock():
@@ -108,12 +112,19 @@ def diagnose(
                 viewed.write(material.viewed, folder.path)
             if options.advise:
                 advice = advising.written(folder, options.evidence, setup)
+            elif (folder.record or {}).get("advice"):  # of an earlier day's runs
+                folder.update({"advice": None})
     record = drawn(folder, command, published=options.paper)
     notes, scores = tuple(record["notes"]), tuple(material.folders)
     return DiagnosticResult(command, folder.path, record, frame, notes, advice, scores)
 
 
 # What every diagnostic does before and after it measures
+
+
+def kept(options: DiagnosticOptions) -> str:
+    """What stays of an interrupted diagnostic."""
+    return f"finished rollouts and scored tokens are kept in {options.cache}"
 
 
 def opened(

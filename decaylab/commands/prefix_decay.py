@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.commands import pair_identity
 from decaylab.commands.drawing import drawn
+from decaylab.errors import keeping
 from decaylab.options import declared
 from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
@@ -73,7 +74,11 @@ def prefix_decay(
     reporter = reporter or Reporter(quiet=True)
     options = options.resolved()
     folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
-    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+    with (
+        keeping(lambda: f"{folder.finished_rollouts():,} rollouts are kept in {folder.path}"),
+        Grader(workers=GRADING_WORKERS) as grader,
+        Engines(options, reporter) as engines,
+    ):
         setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
             frame = _measured(setup, folder, command, grader, engines, reporter)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from decaylab.errors import UserError
 from decaylab.options import option_values
@@ -399,7 +399,8 @@ class PairOptions:
     def unusual(self, kinds: tuple[str, ...]) -> dict[str, str]:
         """The options that identify runs of these kinds and have not the values that their pair has
         by default, without those that the folder is named by anyway."""
-        usual = type(self)(**{name: getattr(self, name) for name in self.names_folder}).resolved()
+        known: Any = type(self)  # a class of options that can be resolved
+        usual = known(**{name: getattr(self, name) for name in self.names_folder}).resolved()
         unusual = {}
         for kind in kinds:
             for name, value in identity(self, kind).items():

@@ -17,7 +17,7 @@ import pytest
 from command_line import DATA, ENVIRONMENT, decaylab
 from stub_decaylab import chance_of
 
-from decaylab.commands import children, drawing, sweeps
+from decaylab.commands import children, drawing, sweep_runs, sweeps
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.options.command_options import COMMANDS
@@ -367,7 +367,7 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
     monkeypatch.setattr(loop, "train", kept)
     resolved = training.resolved()
     with pytest.raises(SystemExit):
-        main.main(["train", *sweeps._words(resolved)])
+        main.main(["train", *sweep_runs.train_words(resolved)])
     assert said == [resolved]
 
 
@@ -576,9 +576,9 @@ def test_every_option_of_a_sweep_arrives_where_it_concerns(
         "checkpoint_rule": "checkpoint_rule",
     }
     own = of_the_test.get(name, name)
-    if own in COMMANDS["evaluate"].names and name not in (*sweeps.TRAINING_PROBLEMS, "seed"):
+    if own in COMMANDS["evaluate"].names and name not in (*sweep_runs.TRAINING_PROBLEMS, "seed"):
         assert getattr(evaluation, own) == value
-    if name in sweeps.TRAINING_PROBLEMS:
+    if name in sweep_runs.TRAINING_PROBLEMS:
         untouched = {"limit": 40, "columns": {}}.get(name)
         assert getattr(evaluation, name) == untouched, (
             "the problems of the test are told by the run"

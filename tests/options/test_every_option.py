@@ -12,7 +12,7 @@ import typer
 
 import decaylab as dl
 from decaylab import notebook
-from decaylab.cli import main
+from decaylab.cli import main, registering
 from decaylab.commands import sweeps
 from decaylab.errors import UserError
 from decaylab.options import declared, option_values
@@ -98,7 +98,7 @@ class Arrived(Exception):
 def arrived(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The options that a command was called with."""
     kept: dict[str, Any] = {}
-    make = main._options
+    make = registering._options
 
     def stop(kind: Any, values: Any) -> Any:
         kept["options"] = make(kind, values)
