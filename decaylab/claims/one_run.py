@@ -38,7 +38,7 @@ from decaylab.runs.students import last_of_each, students
 from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, MEAN_KL, SURVIVORS, TEACHER
 
 LINES = 3
-SENTENCE = re.compile(r"(?<=\.) (?=[A-Z])")
+SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 TOKENS = Style(" tokens", 1)
 PHRASES: Mapping[Verdict, str] = {
     HOLDS: "is shown",
@@ -135,7 +135,8 @@ def _categories(run: FoundRun) -> Lines:
             f"{of_tokens}."
         )
     means = pick(run.measurements, MEAN_KL, view=FRESH, checkpoint=BASE, condition=ALL)
-    kinds = [row for row in means if row.category and not math.isnan(row.value)]
+    frequent = run.options.get("min_count", 0)  # a mean over a handful of tokens leads nobody
+    kinds = [row for row in means if row.category and row.tokens >= frequent]
     if kinds:
         highest = max(kinds, key=lambda row: row.value)
         yield (

@@ -294,6 +294,6 @@ def plan(options: PlanOptions, output: Output) -> None:
     if output.as_json:
         print(json.dumps(made.record()))
     else:
-        tables.print_plan(made)
+        tables.print_plan(made, verbose=output.verbose)
     if not made.fits:
         raise typer.Exit(1)

@@ -118,9 +118,9 @@ class Study:
         if self.keeps:
             self.material.rollouts[label] = rollouts.to_pandas()
         cut_off = pc.sum(pc.equal(rollouts["stop_reason"], "length")).as_py() or 0
-        self._count(label, cut_off, len(rollouts), "were cut off at the budget")
+        self._count(label, cut_off, len(rollouts), f"were cut off at the budget{graded.RAISE}")
         inside = graded.count_open(rollouts)
-        self._count(label, inside, len(rollouts), "end inside a thought: no answer")
+        self._count(label, inside, len(rollouts), f"end inside a thought: no answer{graded.RAISE}")
         if note := absent_note(label, rollouts):
             self.material.notes.append(note)
 
@@ -151,7 +151,7 @@ class Study:
             if self.targets.checkpoints:
                 self.material.notes.append(
                     f"fresh: base's rollouts are those of {name}, others are sampled at T = "
-                    f"{self.options.temperature:g}"
+                    f"{self.options.temperature:g}; give --temperature the one of the file"
                 )
             judge = self._judge(STUDENT, setup.student)
             table, notes = to_table(
@@ -189,7 +189,7 @@ class Study:
         if len(asked) < len(written):
             self.material.notes.append(
                 f"{len(written) - len(asked)} rollouts of {run} are to problems that are not "
-                "asked, left out"
+                "asked, left out; a larger --limit takes them in"
             )
         return self._judge(STUDENT, self.setup.student).current(asked)
 
@@ -320,9 +320,22 @@ class Study:
                 student_prompt = tuple(row["prompt_ids"])
                 readable.append(Rollout(row["rollout_id"], student_prompt, prompt, kept))
         total = len(rollouts)
-        self._count(label, empty, total, "hold no token, left out")
-        self._count(label, beyond, total, "go beyond a context: scored up to it")
-        lacking = "hold a token that the teacher lacks: scored up to it"
+        self._count(
+            label,
+            empty,
+            total,
+            "hold no token, left out; see whether --max-tokens or the file is at fault",
+        )
+        self._count(
+            label,
+            beyond,
+            total,
+            "go beyond a context: scored up to it; a smaller --max-tokens avoids it",
+        )
+        lacking = (
+            "hold a token that the teacher lacks: scored up to it; where they are many, choose a "
+            "teacher with the student's vocabulary"
+        )
         self._count(label, cut, total, lacking)
         if not readable:
             raise UserError(

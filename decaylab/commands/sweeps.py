@@ -163,7 +163,10 @@ def _notes(jobs: Sequence[Job], finished: Sequence[Job], options: SweepOptions) 
             record = store.RunFolder(folder).record or {}
             notes += record.get("prompt_notes", [])
     if len(finished) < len(jobs):
-        notes.append(f"{len(jobs) - len(finished)} of {len(jobs)} runs failed, left out")
+        notes.append(
+            f"{len(jobs) - len(finished)} of {len(jobs)} runs failed, left out; the same command "
+            "tries them again"
+        )
     return list(dict.fromkeys(notes))
 
 

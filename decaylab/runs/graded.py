@@ -26,6 +26,8 @@ from decaylab.runs import own_tokens, store
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
 """Answers (what a response has behind its thoughts) and gold answers in; for each answer rule one
 verdict per response out."""
+RAISE = "; a larger --max-tokens lets them end"
+"""What to do about rollouts that the budget cut off, at the end of a note."""
 RECORD = b"decaylab_graded"
 
 

@@ -52,7 +52,8 @@ Places = dict[str, dict[str, Any]]  # label of a row -> its coordinates
 TOKENS_SHOWN, OVERLAPS_SHOWN = 10, 5
 SERVED = "served-kl"  # by what vLLM returns: an approximation
 ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
-BRACKETS = "base: the student before training. Brackets: {:g} % intervals over problems"
+BRACKETS = "brackets: {:g} % intervals over problems"
+BASE_IS = "base: the student before training"
 VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
 QUANTITIES = {
     "reverse_kl": "reverse KL",
@@ -88,7 +89,8 @@ def page(run: FoundRun) -> Page:
         title,
         f"{options['student']} with {options['teacher']}{held} as its teacher; "
         f"{terminal.asked(options, run.record['identity']['problems'], given)}"
-        f"{temperature and f'; scored at temperature {temperature}'}",
+        f"{temperature and f'; scored at temperature {temperature}'}; "
+        f"{BRACKETS.format(100 * source.frame['level'].iloc[0])}",
         one_run.verdict(run),
         contents(source, options),
         [*reading(run)],
@@ -101,7 +103,7 @@ def page(run: FoundRun) -> Page:
 def _reading(run: FoundRun) -> Iterator[str]:
     """What the words and signs of the tables mean, and why a number or an interval is missing."""
     frame = run.measurements
-    yield BRACKETS.format(100 * frame["level"].iloc[0])
+    yield BASE_IS
     if run.command not in ON_ROLLOUTS:
         yield VIEWS
         if frame["what"].str.startswith(winsorised("")).any():
@@ -139,7 +141,7 @@ def undefined(reason: Any, rows: pd.DataFrame, which: str) -> str:
 def _reading_served(run: FoundRun) -> Iterator[str]:
     """The same of served-kl, whose numbers are bounds."""
     frame = run.measurements
-    yield BRACKETS.format(100 * frame["level"].iloc[0])
+    yield BASE_IS
     if len(run.record.get("tokens") or ()) > 1:
         yield VIEWS
     yield (

@@ -208,8 +208,9 @@ def titled(title: str, *tables: RenderableType) -> Group:
 
 
 def print_preflight(report: PreflightReport) -> None:
-    """The checks of a pair and the verdict."""
+    """The verdict and the checks of a pair."""
     console = terminal()
+    console.print(f"\n[bold]{report.verdict}[/bold]\n")
     marks = {
         "ok": "[green]ok[/green]",
         "warning": "[yellow]warning[/yellow]",
@@ -219,4 +220,3 @@ def print_preflight(report: PreflightReport) -> None:
     for check in report.checks:
         table.add_row(marks[check.verdict], check.name, Text(check.finding))
     console.print(table)
-    console.print(f"\n[bold]{report.verdict}[/bold]")

@@ -68,7 +68,7 @@ def verdict(validation: pd.DataFrame) -> Iterator[str]:
     best = after if graded.empty else graded.iloc[int(graded["accuracy"].argmax())]
     accuracy = [f"{rounded(percent(row['accuracy']), 1)} %" for row in (before, after, best)]
     at_best = ""
-    if best["step"] != after["step"]:
+    if best["accuracy"] > after["accuracy"]:
         at_best = f" (best: {accuracy[2]} at step {best['step']:g})"
     yield (
         f"Over {after['problems']:g} held-out problems accuracy goes from {accuracy[0]} to "

@@ -4,6 +4,7 @@ its folder."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -136,10 +137,13 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(
     folder = tmp_path / "run"
     code, said = stop_after(folder, 1, signal.SIGINT)
     assert code == 130
-    lines = [line for line in said.splitlines() if "tokens/s" not in line]
-    assert lines == [
-        "decaylab: interrupted; finished parts are kept, and the same command goes on from there"
-    ]
+    begun, told = [line for line in said.splitlines() if "tokens/s" not in line]
+    assert begun.endswith("loads torch and the models ...")
+    kept = re.fullmatch(
+        r"decaylab: interrupted; (\d+) rollouts are kept in (.*)\. To resume: decaylab (.*)", told
+    )
+    assert kept and kept[2] == str(folder) and kept[3].startswith("prefix-decay ")
+    assert 0 < int(kept[1]) == store.RunFolder(folder).finished_rollouts()
     assert decaylab(*COMMAND, "--out", folder).code == 0
     same_results(folder, undisturbed)
 

@@ -199,6 +199,7 @@ def test_an_option_names_another_run_if_and_only_if_it_is_declared_to(run: str) 
     assert not {"said", "scores"} & set(declared.identity(usual, run))
 
 
+SWEPT = {"rollout-length": "5,full", "selector": "prefix,full"}
 FOLDERS: dict[str, tuple[str, Any]] = {
     declared.DECAY: ("prefix-decay", lambda options: options.default_folder()),
     declared.DIAGNOSTIC: (
@@ -206,8 +207,22 @@ FOLDERS: dict[str, tuple[str, Any]] = {
         lambda options: options.folder_name("x", kinds=(declared.DIAGNOSTIC,)),
     ),
     declared.TRAINED: ("train", lambda options: options.default_folder()),
-    declared.SWEEP: ("sweep", lambda options: options.folder()),
+    declared.SWEEP: (
+        "sweep",
+        lambda options: replace(options, values=SWEPT[options.over], rollout_length=None).folder(),
+    ),
 }
+
+
+def test_the_folder_of_a_sweep_is_named_by_what_its_arms_share() -> None:
+    runs = Path("runs/sweep-abacus-teacher-abacus-student-abacus-train")
+    assert SweepOptions(values="5,full").folder() == runs / "rollout-length"
+    other = SweepOptions(values="full,20", over="rollout-length", seeds=2)
+    assert other.folder() == runs / "rollout-length-seeds-2", "the runs are shared"
+    selectors = SweepOptions(over="selector", values="suffix,prefix", budget=20)
+    assert selectors.folder() == runs / "selector"
+    longer = SweepOptions(values="5,full", steps=70, limit=30)
+    assert longer.folder_of_runs() == Path(f"{runs}-limit-30-steps-70")
 
 
 @pytest.mark.parametrize("run", FOLDERS)

@@ -169,7 +169,9 @@ def test_a_run_killed_twice_and_interrupted_once_ends_as_one_that_nothing_distur
     with start(*SMALL, "--out", run, before=INTERRUPTED_AT_STEP_3) as process:
         _, told = process.communicate()
         assert rows() == 3  # the step in flight is finished
-        assert process.returncode == 130 and "the same command goes on from there" in told, told
+        assert process.returncode == 130, told
+        assert f"the first 3 steps are kept in {run}. To resume: decaylab train " in told, told
+        assert "Ctrl-C: finishes the step in flight" in told
     with start(*SMALL, "--out", run) as process:
         assert process.wait() == 0
     for name in ("metrics.csv", "validation.csv"):

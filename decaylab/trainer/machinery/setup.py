@@ -130,7 +130,10 @@ def _without_test(
     """The training problems that the test set does not have, and notes."""
     notes = list(problem_set.notes)
     if options.test_problems == NO_PROBLEMS:
-        notes.append("no test problems are named: an overlap with them is not looked for")
+        notes.append(
+            "no test problems are named, so no overlap with them is looked for; --test-problems "
+            "names them"
+        )
         return list(problem_set.problems), notes
     spec = str(options.test_problems)
     try:
