@@ -244,12 +244,9 @@ def _evaluation(run: FoundRun) -> Lines:
 
 def _sweep(run: FoundRun) -> Lines:
     yield from advise([run]).verdict
-    for claim, called in (
-        ("early-stopping-beats-full", "That early stopping beats full rollouts"),
-        ("selectors-worse", "That selectors by KL or entropy are worse than the prefix"),
-        ("first-beats-last", "That the first tokens teach more than the last"),
-    ):
-        yield judged(run, claim, called)
+    yield judged(run, "selectors-worse", "That selectors by KL or entropy are worse than a prefix")
+    yield judged(run, "early-stopping-beats-full", "That early stopping beats full rollouts")
+    yield judged(run, "first-beats-last", "That the first tokens teach more than the last")
 
 
 VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {

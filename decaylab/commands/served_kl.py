@@ -18,7 +18,8 @@ import pyarrow as pa
 from decaylab.analyses import served_kl as analysis
 from decaylab.commands import diagnose
 from decaylab.commands.diagnose import DiagnosticResult
-from decaylab.commands.study import Material, Study
+from decaylab.commands.study import Study
+from decaylab.commands.study_rollouts import Material
 from decaylab.errors import UserError, keeping
 from decaylab.maths.clusters import Ints
 from decaylab.options.diagnosing import DiagnosticOptions

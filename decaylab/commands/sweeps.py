@@ -19,8 +19,8 @@ import pandas as pd
 from decaylab.analyses import efficiency, stability, token_selection
 from decaylab.analyses import sweep as analysis
 from decaylab.commands import sweep_runs
-from decaylab.commands.diagnose import reported_first
 from decaylab.commands.drawing import drawn
+from decaylab.commands.measures import reported_first
 from decaylab.commands.sweep_runs import Job
 from decaylab.errors import UserError, keeping
 from decaylab.options import declared

@@ -23,7 +23,7 @@ NARROW_NAMES = {
     "student itself": "student\nitself",
 }
 WIDTH = 118
-LABEL = 30  # columns that the label of a row gets at most
+LABEL = 40  # columns that the label of a row gets at most
 
 
 def terminal() -> Console:
@@ -101,26 +101,30 @@ def _blocks(
     width; the labels, which come first, stand in each. one_line: labels are not folded either."""
     between = 1 if narrow else 3
     count = next(i for i, name in enumerate((*names, "")) if i and name not in left)
-    least = []
+    least, wanted = [], []
     for place, name in enumerate(names):
+        words = name in left
+        full = _least(name, rows, place, words=words, whole=True)
+        wanted.append(max(full, min(len(name), LABEL)))
         whole = one_line and place < count
-        least.append(_least(name, rows, place, words=name in left, whole=whole))
+        least.append(full if whole else _least(name, rows, place, words=words, whole=False))
     labels = dict(enumerate(least[:count]))
-    block, room = {**labels}, width - sum(labels.values()) - between * count
+    all_room = width - sum(labels.values()) - between * count
+    block, room = {**labels}, all_room
     for place in range(count, len(names)):
         if least[place] + between > room and len(block) > count:
-            yield _filled(block, names, room)
-            block, room = {**labels}, width - sum(labels.values()) - between * count
+            yield _filled(block, wanted, room)
+            block, room = {**labels}, all_room
         block[place] = least[place]
         room -= least[place] + between
-    yield _filled(block, names, room)
+    yield _filled(block, wanted, room)
 
 
-def _filled(block: dict[int, int], names: Sequence[str], room: int) -> dict[int, int]:
-    """The widths with the room that is left given to headers that would be folded."""
+def _filled(block: dict[int, int], wanted: Sequence[int], room: int) -> dict[int, int]:
+    """The widths with the room that is left given to what would be folded."""
     filled = {}
     for place, width in block.items():
-        more = max(0, min(len(names[place]) - width, room))
+        more = max(0, min(wanted[place] - width, room))
         filled[place] = width + more
         room -= more
     return filled

@@ -174,7 +174,7 @@ def test_tables_fit_a_terminal_of_80_columns_whole(
     )
 
     def tables(text: str) -> str:
-        return text.split("\n- ")[0].split("Unfinished rollouts")[1]
+        return text.split("\nabacus-teacher on prefixes")[0].split("Unfinished rollouts")[1]
 
     narrow = tables(outcome.out)
     assert max(map(len, narrow.splitlines())) <= 80
@@ -435,7 +435,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
 
     def fill_up(descriptor: int) -> None:
         written.append(descriptor)
-        if len(written) > 5:  # behind run.json, problems, prompts and two parts
+        # behind run.json, problems, prompts and two parts, with the time of the first in run.json
+        if len(written) > 6:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         synced(descriptor)
 

@@ -21,7 +21,8 @@ from transformers import AutoModelForCausalLM
 
 from decaylab.analyses import position_kl
 from decaylab.commands import prefix_decay
-from decaylab.commands.study import Material, Study
+from decaylab.commands.study import Study
+from decaylab.commands.study_rollouts import Material
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
