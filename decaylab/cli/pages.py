@@ -12,9 +12,11 @@ import typer
 
 from decaylab.cli import output
 from decaylab.cli.output import Output
+from decaylab.cli.parameters import VERBOSE
 from decaylab.errors import UserError
 from decaylab.options.option_values import words
 from decaylab.printing import rounded
+from decaylab.progress import Reporter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +35,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Do not list what is writte
 
 def show(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    verbose: Annotated[
-        bool,
-        typer.Option("--verbose", help="Every table, how to read it, and rows without a value."),
-    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help=VERBOSE)] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the measurements as JSON.")
     ] = False,
@@ -91,6 +90,8 @@ def figures(
 
     `decaylab figures runs/sweep-embedded/rollout-length --only n-sweep --width column --kinds pdf`
     """
+    if runs:
+        _begin("figures", quiet or as_json)
     from decaylab.pages import gallery
     from decaylab.paper import paper_items
     from decaylab.runs import found_runs
@@ -141,6 +142,7 @@ def report(
 
     `decaylab report runs/decay runs/esr runs/full --out report.html`
     """
+    _begin("report", quiet)
     from decaylab.pages import reporting
 
     page = reporting.report_page(runs, published=paper)
@@ -171,10 +173,16 @@ def view(
 
     `decaylab view runs/mine`
     """
+    _begin("view", quiet)
     from decaylab.pages import reporting
 
     page = reporting.view_page(run, decay)
     _write("token view", page, out or run / "view.html", quiet)
+
+
+def _begin(command: str, quiet: bool) -> None:
+    """The first line, before anything that takes long to import."""
+    Reporter(quiet=quiet).note(f"decaylab {command}: reads the runs ...")
 
 
 def _write(what: str, page: str, path: Path, quiet: bool) -> None:

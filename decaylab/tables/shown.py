@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from decaylab.runs import made
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.tables import compare, diagnostics, prefix_decay, sweep
 from decaylab.tables.page import Page, print_page
@@ -18,5 +20,8 @@ PAGES: Mapping[str, Callable[[FoundRun], Page]] = {
 
 
 def print_run(run: FoundRun, *, verbose: bool = False) -> None:
-    """The verdict and the table that carries it; with verbose all of it."""
-    print_page(PAGES[run.command](run), run.folder, verbose=verbose)
+    """The verdict and the table that carries it; with verbose all of it, and what made the run."""
+    page = PAGES[run.command](run)
+    if words := made.words(run.record.get(made.MADE)):
+        page = replace(page, more_paths=[*page.more_paths, f"made: {words}"])
+    print_page(page, run.folder, verbose=verbose)

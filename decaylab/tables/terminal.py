@@ -104,10 +104,10 @@ def _blocks(
     least, wanted = [], []
     for place, name in enumerate(names):
         words = name in left
-        full = _least(name, rows, place, words=words, whole=True)
+        full = _least(name, rows, place, narrow, words=words, whole=True)
         wanted.append(max(full, min(len(name), LABEL)))
         whole = one_line and place < count
-        least.append(full if whole else _least(name, rows, place, words=words, whole=False))
+        least.append(full if whole else _least(name, rows, place, narrow, words=words, whole=False))
     labels = dict(enumerate(least[:count]))
     all_room = width - sum(labels.values()) - between * count
     block, room = {**labels}, all_room
@@ -130,7 +130,7 @@ def _filled(block: dict[int, int], wanted: Sequence[int], room: int) -> dict[int
     return filled
 
 
-def _least(name: str, rows: Rows, place: int, *, words: bool, whole: bool) -> int:
+def _least(name: str, rows: Rows, place: int, tight: bool, *, words: bool, whole: bool) -> int:
     """Columns of the terminal without which something would be folded that must not be: a number
     or an end of its interval, a word of a header or of a label.
 
@@ -139,7 +139,7 @@ def _least(name: str, rows: Rows, place: int, *, words: bool, whole: bool) -> in
     parts = name.split()
     for row in rows:
         if row is not None and row[place]:
-            cell = row[place] if words else _stacked(row[place], tight=True)
+            cell = row[place] if words else _stacked(row[place], tight=tight)
             parts += cell.split() if words and not whole else cell.splitlines()
     return min(max(map(len, parts), default=0), LABEL)
 
