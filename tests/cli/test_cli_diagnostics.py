@@ -104,7 +104,7 @@ def test_a_line_a_stage_goes_to_standard_error_and_only_for_what_was_done(
 ) -> None:
     _, outcomes = finished
     stages = {
-        command: [line.split(":")[0] for line in outcome.err.splitlines()]
+        command: [line.split(":")[0] for line in outcome.err.splitlines()[1:]]
         for command, outcome in outcomes.items()
     }
     assert stages["position-kl"] == [
