@@ -54,8 +54,7 @@ class DiagnosticResult:
     """A finished diagnostic: its command, folder, record and measurements (columns of
     `measurements.Measurement`).
 
-    advice: how to train the pair, where it was asked for. tokens: the folders in which the scored
-    tokens stand.
+    advice: how to train the pair, where it was asked for.
     """
 
     command: str
@@ -64,7 +63,6 @@ class DiagnosticResult:
     measurements: pd.DataFrame
     notes: tuple[str, ...]
     advice: Advice | None = None
-    tokens: tuple[Path, ...] = ()
 
 
 def diagnose(
@@ -111,8 +109,7 @@ def diagnose(
             elif (folder.record or {}).get("advice"):  # of an earlier day's runs
                 folder.update({"advice": None})
     record = drawn(folder, command, published=options.paper)
-    notes, scores = tuple(record["notes"]), tuple(material.folders)
-    return DiagnosticResult(command, folder.path, record, frame, notes, advice, scores)
+    return DiagnosticResult(command, folder.path, record, frame, tuple(record["notes"]), advice)
 
 
 # What every diagnostic does before and after it measures

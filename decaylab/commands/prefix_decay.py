@@ -57,10 +57,6 @@ class PrefixDecayResult:
     measurements: pd.DataFrame
     notes: tuple[str, ...]
 
-    @property
-    def figures(self) -> tuple[Path, Path]:
-        return self.folder / f"{COMMAND}.png", self.folder / f"{COMMAND}.svg"
-
 
 def prefix_decay(
     options: Options = Options(), *, command: str = "", reporter: Reporter | None = None

@@ -87,9 +87,7 @@ def served_kl(
                 run=folder.path.name,
             )
             frame = diagnose.written(analysis.measure(material.scored, settings), chosen, folder)
-    return DiagnosticResult(
-        COMMAND, folder.path, folder.record or {}, frame, notes, tokens=tuple(material.folders)
-    )
+    return DiagnosticResult(COMMAND, folder.path, folder.record or {}, frame, notes)
 
 
 class ServedStudy(Study):

@@ -49,11 +49,29 @@ def page(run: FoundRun) -> Page:
         f"T = {options['temperature']}, budget {options['max_tokens']} tokens, "
         f"answer rule {options['answer_rule']}; \u0394: from {names[0]}, on the same problems",
         one_run.verdict(run),
-        [Table.of("Over all lengths", totals(source)), *_each_run(source, level)],
+        [
+            Table.of(f"Teacher ahead of the student, points, {level} intervals", _ahead(source)),
+            Table.of("Over all lengths", totals(source)),
+            *_each_run(source, level),
+        ],
         [READING, *_undefined(source)],
         run.notes,
         paths=terminal.measured_paths(run.folder, run.folder / "compare.png"),
+        carrying=2,
     )
+
+
+def _ahead(source: Source) -> Iterator[Row]:
+    """How far the teacher is ahead at each prefix length, a column for each run."""
+    names = _runs(source)
+    at = {"checkpoint": names[0], "condition": STUDENT_PREFIX}
+    for length in source.values(ADVANTAGE, "prefix_tokens", at):
+        row: Row = {PREFIX: Number(length)}
+        for place, name in enumerate(names):
+            column = Column(f"ahead_{name}", name, "tenths", (2, place), signed=True)
+            place_of = {**at, "checkpoint": name, "prefix_tokens": length}
+            row[column] = source.number(ADVANTAGE, place_of)
+        yield row
 
 
 def by_length(source: Source) -> Iterator[Row]:

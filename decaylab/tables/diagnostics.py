@@ -97,6 +97,7 @@ def page(run: FoundRun) -> Page:
         run.notes,
         [*advised, *terminal.measured_paths(run.folder, figure)],
         [f"scored tokens: {path}" for path in run.record.get("tokens") or ()],
+        carrying=2 if run.command == "evaluate" else 1,  # accuracies, and what training changed
     )
 
 
@@ -421,8 +422,6 @@ def _evaluate(source: Source, options: Options) -> Parts:
     title = f"Accuracy by the rule {judged_by(source, average, rule)}, %"
     levels = [shown(what, name) for what, name in names.items()]
     yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
-    if taken := [*_taken(source, average, rule)]:
-        yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
     for other, words in OTHERS.items():
         rows: list[Row] = []
         for what, name in names.items():
@@ -431,6 +430,8 @@ def _evaluate(source: Source, options: Options) -> Parts:
         if rows:
             title = f"Difference from {words} on the same problems, by the rule {rule}, points"
             yield Table.of(title, _labelled(source, rows))
+    if taken := [*_taken(source, average, rule)]:
+        yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
     by_rules = by_rule(source, average)
     rows = by_model(source, by_rules, group="right", what=average)
     for other, words in OTHERS.items():

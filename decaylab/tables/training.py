@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from decaylab.printing import percent, rounded, significant
+from decaylab.runs import made
 from decaylab.runs.train_results import TrainResult
 from decaylab.tables.model import Number, Row, Table
 from decaylab.tables.page import Page, print_page
@@ -40,6 +41,7 @@ def page(result: TrainResult) -> Page:
         where = f"full rollouts (at most {trained['max_tokens']} tokens)"
     if trained["budget"] and str(trained["budget"]) != stop:
         where += f", {trained['budget']} tokens of each"
+    made_by = made.words(result.record.get(made.MADE))
     checkpoints = ",".join(sorted(entry.name for entry in result.folder.glob("step-*")))
     return Page(
         "Training",
@@ -55,6 +57,7 @@ def page(result: TrainResult) -> Page:
             f"records: {result.folder / 'metrics.csv'}, validation.csv",
             f"next: decaylab evaluate {result.folder}",
         ],
+        more_paths=[f"made: {made_by}"] * bool(made_by),
     )
 
 

@@ -17,6 +17,7 @@ from decaylab.errors import UserError
 from decaylab.options.comparing import CompareOptions
 from decaylab.pages import gallery, reporting
 from decaylab.paper import paper_items
+from decaylab.printing import rounded
 from decaylab.runs import found_runs, measurements
 from decaylab.runs.vocabulary import MEAN_KL, SECONDS_A_ROLLOUT, difference
 from decaylab.tables.shown import print_run
@@ -146,6 +147,11 @@ def test_the_terminal_shows_the_verdict_before_any_table(
     for value in accuracy.value:
         assert f"{100 * value:.1f}" in printed
     assert "0.25" in printed and "org/medium" in printed
+    print_run(found_runs.read(result.folder))
+    short = capsys.readouterr().out
+    ahead = result.measurements.query("what == 'teacher_advantage'").value
+    assert len(ahead) > 4 and all(rounded(100 * each, 1, signed=True) in short for each in ahead)
+    assert "large, the reference" not in short
 
 
 def test_python_has_the_verdict_too(runs: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     outcome = decaylab(*COMMAND, "--out", folder)
     assert outcome.code == 0
     kept = 8 * len([path for path in done if path.name.startswith("student_rollouts")])
-    assert f"{kept} sequences were there already" in outcome.err.splitlines()[0]
+    assert f"{kept} sequences were there already" in outcome.err.splitlines()[1]
     total = len(store.read_table(folder / "rollouts.parquet", store.ROLLOUTS))
     assert sum(asked) <= total - 16  # what stood in at least two parts is not sampled again
     same_results(folder, undisturbed)
