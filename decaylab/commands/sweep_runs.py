@@ -275,14 +275,14 @@ def _commands(job: Job, options: SweepOptions) -> children.Job:
     rule = options.checkpoint_rule
     if job.evaluated and not options.overwrite and rule in (LAST, BEST):
         rule = f"{LAST},{BEST}"  # the other one is there, and stays
-    evaluate = ("evaluate", str(job.folder), *_evaluation(options, rule))
+    evaluate = ("evaluate", str(job.folder), *evaluation_words(options, rule))
     if job.evaluated:
         evaluate += ("--overwrite",)
     log = options.folder_of_runs() / "logs" / f"{job.name}.log"
     return children.Job(job.name, (evaluate,) if job.trained else (train, evaluate), log)
 
 
-def _evaluation(options: SweepOptions, rule: str) -> list[str]:
+def evaluation_words(options: SweepOptions, rule: str) -> list[str]:
     """The options of an evaluation: all that it shares with the sweep, and what the sweep has for
     it alone."""
     shared = set(COMMANDS["evaluate"].names) - {

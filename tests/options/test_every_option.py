@@ -13,7 +13,7 @@ import typer
 import decaylab as dl
 from decaylab import notebook
 from decaylab.cli import main, registering
-from decaylab.commands import sweeps
+from decaylab.commands import sweep_runs
 from decaylab.errors import UserError
 from decaylab.options import declared, option_values
 from decaylab.options.command_options import COMMANDS, KINDS
@@ -104,7 +104,7 @@ def arrived(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         kept["options"] = make(kind, values)
         raise Arrived
 
-    monkeypatch.setattr(main, "_options", stop)
+    monkeypatch.setattr(registering, "_options", stop)
     return kept
 
 
@@ -171,19 +171,19 @@ def test_a_changed_value_arrives_from_python(command: str) -> None:
 
 
 def test_a_changed_value_arrives_in_the_trainings_of_a_sweep(arrived: dict[str, Any]) -> None:
-    for name in set(COMMANDS["train"].names) - set(sweeps.OWN):
+    for name in set(COMMANDS["train"].names) - set(sweep_runs.OWN):
         value = changed(TrainOptions, name)
-        called("train", *sweeps._words(TrainOptions(**{name: value})))
+        called("train", *sweep_runs.train_words(TrainOptions(**{name: value})))
         assert getattr(arrived["options"], name) == value, name
 
 
 def test_a_changed_value_arrives_in_the_evaluations_of_a_sweep(arrived: dict[str, Any]) -> None:
     shared = set(COMMANDS["evaluate"].names) & set(COMMANDS["sweep"].names)
-    shared -= {*sweeps.OWN, *sweeps.TRAINING_PROBLEMS, "samples", "checkpoint_rule"}
+    shared -= {*sweep_runs.OWN, *sweep_runs.TRAINING_PROBLEMS, "samples", "checkpoint_rule"}
     assert len(shared) > 20
     for name in sorted(shared):
         value = changed(SweepOptions, name)
-        words = sweeps._evaluation(SweepOptions(**{name: value}), "last")
+        words = sweep_runs.evaluation_words(SweepOptions(**{name: value}), "last")
         called("evaluate", "run", *words)
         assert getattr(arrived["options"], name) == value, name
 
