@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from decaylab.claims import on_decay, which_teacher
 from decaylab.claims.advice import advise
@@ -37,7 +37,7 @@ from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import last_of_each, students
 from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, MEAN_KL, SURVIVORS, TEACHER
 
-LINES = 3
+LINES, NAMED = 3, 3  # sentences, and students that one of them names
 SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 TOKENS = Style(" tokens", 1)
 PHRASES: Mapping[Verdict, str] = {
@@ -116,7 +116,7 @@ def _mean_kl(run: FoundRun) -> str:
         row = _first(run, MEAN_KL, condition=ALL, view=FRESH, checkpoint=student, category="")
         if row is not None:
             after.append(f"{NATS.number(row)} ({student})")
-    trained = f"; after it {'; '.join(after)}" if after else ""
+    trained = f"; after it {_few(after)}" if after else ""
     return (
         f"The reverse KL is {NATS.number(before)} a token before training, over "
         f"{before.rollouts:,} rollouts{trained}."
@@ -238,7 +238,7 @@ def _evaluation(run: FoundRun) -> Lines:
         if row:
             taken.append(f"{student} by {points(row)}{p_words(row)}")
     if taken:
-        yield f"Training changes the accuracy of {'; '.join(taken)}."
+        yield f"Training changes the accuracy of {_few(taken)}."
     yield judged(run, "collapse", "That full rollouts lose what they had gained")
 
 
@@ -262,6 +262,12 @@ VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
     "sweep rollout-length": _sweep,
     "sweep selector": _sweep,
 }
+
+
+def _few(parts: Sequence[str]) -> str:
+    """What is said of each student, for as many as a sentence holds."""
+    more = [f"{len(parts) - NAMED} more in the table"] * (len(parts) > NAMED)
+    return "; ".join([*parts[:NAMED], *more])
 
 
 def _last(run: FoundRun) -> list[str]:

@@ -167,6 +167,28 @@ def test_an_evaluation_says_what_training_changed() -> None:
     )
 
 
+def test_of_many_students_a_few_are_named_and_the_others_counted() -> None:
+    rows = [row("mean_reverse_kl", 0.2, 0.01, "all", unit="nats", **WHOLE)]
+    for place in range(40):
+        at = {**WHOLE, "checkpoint": f"run-{place}"}
+        rows.append(row("mean_reverse_kl", 0.1, 0.01, "all", unit="nats", **at))
+    (line,) = said("position-kl", rows)
+    assert "(run-0); " in line and "(run-2); 37 more in the table." in line and len(line) < 400
+
+
+@pytest.mark.parametrize("command", sorted(VERDICTS))
+def test_a_run_without_a_number_says_nothing_wrong(command: str) -> None:
+    """No rows, or rows of NaN: no sentence with a number that is not there."""
+    nothing = {"view": "fresh", "checkpoint": "base", "note": "no tokens"}
+    rows = [
+        row(what, math.nan, math.nan, condition, **nothing)
+        for what in ("mean_reverse_kl", "kl_share", "accuracy", "response_tokens_mean", "avg_at_1")
+        for condition in ("all", "last_boxed")
+    ]
+    if command != "compare":
+        said(command, rows, samples=1, over="rollout-length", seeds=1)
+
+
 def test_a_sweep_says_the_advice_of_its_own_runs_and_the_claim_behind_it() -> None:
     rows = [*arm("prefix-20", -0.1, share=0.2), *arm("full", 0.0)]
     lines = said("sweep rollout-length", rows, over="rollout-length", samples=1, seeds=3)
