@@ -1,8 +1,7 @@
 """What made a run: when, for how long, on which hardware, by which source code.
 
     run.json: "made": {"date": "2026-11-30T02:10:05Z", "seconds": 812.4,
-                       "hardware": {"cpu": "AMD EPYC", "cores": 2, "memory_gib": 31.3, "gpus": []},
-                       "commit": "6d665ef...-dirty"}
+                       "hardware": "AMD EPYC, 2 cores, 31.3 GiB", "commit": "6d665ef...-dirty"}
 
 It is never part of a run's identity: two runs that differ in it alone are the same run. `store`
 adds up the seconds of a run that was resumed.
@@ -59,23 +58,23 @@ def words(made: Mapping[str, Any] | None) -> str:
 
 def _source(made: Mapping[str, Any]) -> str:
     """Machine and commit."""
-    machine = made["hardware"]
-    parts = [*machine["gpus"], machine["cpu"]]
-    parts.append(f"{machine['cores']} core{'s' * (machine['cores'] != 1)}")
-    if machine["memory_gib"]:
-        parts.append(f"{machine['memory_gib']:g} GiB")
-    if made["commit"]:
-        dirty = DIRTY if made["commit"].endswith(DIRTY) else ""
-        parts.append(f"commit {made['commit'][:7]}{dirty}")
-    return ", ".join(parts)
+    if not made["commit"]:
+        return str(made["hardware"])
+    dirty = DIRTY if made["commit"].endswith(DIRTY) else ""
+    return f"{made['hardware']}, commit {made['commit'][:7]}{dirty}"
 
 
 @cache
-def hardware() -> dict[str, Any]:
-    """This machine: processor, the cores that this process may use, memory in GiB, and each GPU
-    that it sees, with its memory."""
+def hardware() -> str:
+    """This machine: each GPU that the process sees with its memory, processor, the cores that it
+    may use, memory.
+
+    ``NVIDIA H200 (140 GiB), AMD EPYC, 16 cores, 128 GiB``
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cpu": _cpu(), "cores": cores, "memory_gib": _memory(), "gpus": _gpus()}
+    memory = _memory()
+    parts = [*_gpus(), _cpu(), f"{cores} core{'s' * (cores != 1)}"]
+    return ", ".join([*parts, *([f"{memory:g} GiB"] if memory else [])])
 
 
 @cache

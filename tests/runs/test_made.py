@@ -84,39 +84,43 @@ def test_runs_that_differ_in_what_made_them_alone_are_one_run(
 ) -> None:
     work(tmp_path / "run", clock, 10)
     monkeypatch.setattr(made, "commit", lambda: "f" * 40)
-    monkeypatch.setattr(made, "hardware", lambda: {**made_on(2), "cpu": "another"})
+    monkeypatch.setattr(made, "hardware", lambda: "another")
     second = work(tmp_path / "run", clock, 10)
     (other,) = second["resumed"]  # type: ignore[misc]
-    assert (other["commit"], other["hardware"]["cpu"]) == ("f" * 40, "another")
+    assert (other["commit"], other["hardware"]) == ("f" * 40, "another")
     assert len(work(tmp_path / "run", clock, 10)["resumed"]) == 1  # type: ignore[arg-type]
     changed = records.run_record("decaylab x", {"options": {"limit": 4}})
     with pytest.raises(UserError, match="options.limit: 3 there, 4 now"):
         store.RunFolder(tmp_path / "run").open(changed)
 
 
-def made_on(cores: int) -> dict[str, object]:
-    return {"cpu": "AMD EPYC", "cores": cores, "memory_gib": 31.3, "gpus": []}
-
-
 def test_the_line_names_machine_time_and_commit() -> None:
     record = {
         "date": "2026-11-30T02:10:05Z",
         "seconds": 812.4,
-        "hardware": {**made_on(2), "gpus": ["NVIDIA H200 (140 GiB)"]},
+        "hardware": "NVIDIA H200 (140 GiB), AMD EPYC, 2 cores, 31.3 GiB",
         "commit": "6d665ef0" * 5 + "-dirty",
     }
     line = "2026-11-30, 14 min on NVIDIA H200 (140 GiB), AMD EPYC, 2 cores, 31.3 GiB, commit "
     assert made.words(record) == f"{line}6d665ef-dirty"
-    plain = {**record, "seconds": 5, "commit": None, "hardware": {**made_on(1), "memory_gib": None}}
+    plain = {**record, "seconds": 5, "commit": None, "hardware": "AMD EPYC, 1 core"}
     assert made.words(plain) == "2026-11-30, 5 s on AMD EPYC, 1 core"
     assert made.words(None) == ""
 
 
 def test_hardware_is_this_machine() -> None:
-    here = made.hardware()
-    assert here["cpu"] and here["cores"] == len(os.sched_getaffinity(0))
+    *_, cpu, cores, memory = made.hardware().split(", ")
+    assert cpu and cores.split()[0] == str(len(os.sched_getaffinity(0)))
     kib = int(Path("/proc/meminfo").read_text().split("MemTotal:")[1].split()[0])
-    assert here["memory_gib"] == pytest.approx(kib / 2**20, abs=0.1)
+    assert float(memory.removesuffix(" GiB")) == pytest.approx(kib / 2**20, abs=0.1)
+
+
+def test_hardware_is_one_line_with_gpus_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "_gpus", lambda: ["NVIDIA H200 (140 GiB)"])
+    monkeypatch.setattr(made, "_cpu", lambda: "AMD EPYC")
+    monkeypatch.setattr(made, "_memory", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3})
+    assert made.hardware.__wrapped__() == "NVIDIA H200 (140 GiB), AMD EPYC, 1 core"
 
 
 def test_gpus_are_those_that_the_process_sees(
